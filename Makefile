@@ -1,0 +1,31 @@
+# Two commands for a fresh machine: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Two busy processes on two cores with two OpenMP threads each run many times slower than with one.
+export OMP_NUM_THREADS ?= 1
+export PYTHONUNBUFFERED := 1
+
+.PHONY: setup demo test check prove-main clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: launch/setup.sh setup.py pyproject.toml constraints.txt
+	PYTHON=$(PYTHON) bash launch/setup.sh $(VENV)
+
+demo: setup
+	bash launch/demo.sh
+
+test: setup
+	$(BIN)/python -m pytest tests
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+prove-main: setup
+	$(BIN)/python benchmarks/prove_main.py $(if $(FULL),--full)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,124 @@
+"""Command line and YAML to frozen dataclasses, one per room.
+
+Flags are flat: a key has one name in YAML, on the command line and in the code. jsonargparse reads both and writes
+the help; pydantic checks ranges; this file adds what neither has: the nearest name for an unknown key, one-line
+errors, and YAML < command line whatever their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import jsonargparse
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from faceid.errors import ConfigError
+
+Section = TypeVar("Section")
+
+
+def parse_sections(prog: str, description: str, sections: Sequence[type], argv: Sequence[str]) -> list[Any]:
+    """Read `argv` (and its `--config` files) into one instance of each section, in order.
+
+    sections: pydantic dataclasses (frozen) whose field names are distinct over all of them.
+    Raises: ConfigError for an unknown key (with the nearest known one), a wrong type or a value out of range.
+    """
+    parser = _Parser(prog=prog, description=description, exit_on_error=True)
+    parser.add_argument("--config", action="config", help="YAML file with the same keys as the flags below.")
+    for section in sections:
+        parser.add_class_arguments(section, None)
+    names = [field.name for section in sections for field in dataclasses.fields(section)]
+    _refuse_unknown_yaml_keys(argv, names)
+    values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
+    return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
+
+
+def build_section(section: type[Section], values: dict[str, Any]) -> Section:
+    """Make one validated section. Raises: ConfigError naming key, value and reason."""
+    unknown = set(values) - {field.name for field in dataclasses.fields(section)}  # type: ignore[arg-type]
+    for name in sorted(unknown):
+        raise ConfigError(_unknown(name, [f.name for f in dataclasses.fields(section)]))  # type: ignore[arg-type]
+    try:
+        return TypeAdapter(section).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        reason = first["msg"].removeprefix("Value error, ")
+        # A check over several keys (__post_init__) has no location and names its keys itself.
+        raise ConfigError(f"{key}={first['input']!r}: {reason}" if key else reason) from error
+
+
+def sections_as_yaml(sections: Sequence[Any]) -> str:
+    """The resolved config, as a YAML file that `--config` reads back to equal sections."""
+    merged: dict[str, Any] = {}
+    for section in sections:
+        merged.update(TypeAdapter(type(section)).dump_python(section, mode="json"))
+    return yaml.safe_dump(merged, sort_keys=False)
+
+
+class _Parser(jsonargparse.ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        line = " ".join(message.split())
+        unknown = re.match(r"unrecognized arguments: --?([^\s=]+)", line)
+        if unknown:
+            known = [action.dest for action in self._actions]
+            raise ConfigError(_unknown(unknown.group(1), known, prefix="--"))
+        wrong = re.match(r'Parser key "([^"]+)": (.*)', line)
+        raise ConfigError(f"{wrong.group(1)}: {wrong.group(2)}" if wrong else line)
+
+
+def _normalise(argv: list[str], sections: Sequence[type]) -> list[str]:
+    """Put --config first, so that flags win over it, and let a bare boolean flag mean true."""
+    booleans = {
+        f"--{field.name}"
+        for section in sections
+        for field in dataclasses.fields(section)
+        if str(field.type) in ("bool", "<class 'bool'>")
+    }
+    configs: list[str] = []
+    rest: list[str] = []
+    index = 0
+    while index < len(argv):
+        word = argv[index]
+        following = argv[index + 1] if index + 1 < len(argv) else "--"
+        if word == "--config" and index + 1 < len(argv):
+            configs += [word, following]
+            index += 1
+        elif word.startswith("--config="):
+            configs.append(word)
+        elif word in booleans and following.lower() not in ("true", "false"):
+            rest += [word, "true"]
+        else:
+            rest.append(word)
+        index += 1
+    return configs + rest
+
+
+def _refuse_unknown_yaml_keys(argv: Sequence[str], names: Sequence[str]) -> None:
+    files = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == "--config"]
+    files += [word.removeprefix("--config=") for word in argv if word.startswith("--config=")]
+    for file in files:
+        path = Path(file)
+        if not path.is_file():
+            raise ConfigError(f"--config {file}: no such file")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--config {file}: not YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise ConfigError(f"--config {file}: expected `key: value` lines, found {type(content).__name__}")
+        for key in content:
+            if key not in names:
+                raise ConfigError(f"{file}: {_unknown(str(key), names)}")
+
+
+def _unknown(name: str, known: Sequence[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {prefix}{near[0]}?" if near else "see --help for the known ones"
+    return f"{prefix}{name}: unknown key; {hint}"

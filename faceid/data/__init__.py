@@ -1,0 +1,1 @@
+"""Clips and poses to shards, latents and batches, read by index."""

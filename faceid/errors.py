@@ -1,0 +1,43 @@
+"""What a user did wrong, in one line, and how an entry point says so.
+
+A `FaceidError` names the key or file, what it was, why it cannot be, and what to do. Anything else that is raised
+is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+USER_ERROR_EXIT_CODE = 2
+
+
+class FaceidError(Exception):
+    """A user's fault, told in one line."""
+
+
+class ConfigError(FaceidError):
+    """A key, flag or YAML value that cannot be."""
+
+
+class DataError(FaceidError):
+    """A file or folder that cannot be used: missing, undecodable, damaged, of the wrong shape."""
+
+
+class ModelError(FaceidError):
+    """A model or adapter that does not fit: wrong base, wrong rank, missing or unused keys."""
+
+
+def run_entry_point(main: Callable[[], int | None]) -> None:
+    """Run `main` and leave the process: exit 2 with one line for a user's error.
+
+    Under a launcher every process meets the same error; only the main one prints it.
+    """
+    try:
+        code = main()
+    except FaceidError as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        sys.exit(USER_ERROR_EXIT_CODE)
+    sys.exit(code or 0)

@@ -1,0 +1,1 @@
+"""Scores of identity and pose."""

@@ -1,0 +1,1 @@
+"""Photos to an identity: detection, quality, embedding, aggregation, report."""

@@ -1,0 +1,79 @@
+"""Sizes: pixels and frames to latents and tokens, all derived from a model's own config.
+
+Legend: T H W frames and pixels; f h w latent frames and sizes. Nothing else in the package writes 8, 4, 16 or 96.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from faceid.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The factors of one VAE and transformer pair."""
+
+    spatial_factor: int
+    """Pixels per latent cell, each side (Wan2.1: 8)."""
+    temporal_factor: int
+    """Frames per latent frame after the first (Wan2.1: 4)."""
+    latent_channels: int
+    """Channels of a video latent (Wan2.1: 16)."""
+    patch_thw: tuple[int, int, int]
+    """Latent cells per token (Wan2.1: 1, 2, 2)."""
+
+    @property
+    def mask_channels(self) -> int:
+        """VACE folds each latent cell's pixels of the mask into channels (Wan2.1: 64)."""
+        return self.spatial_factor**2
+
+    @property
+    def control_channels(self) -> int:
+        """Inactive half + reactive half + mask (Wan2.1: 96)."""
+        return 2 * self.latent_channels + self.mask_channels
+
+    @property
+    def size_multiple_px(self) -> int:
+        """Height and width must be multiples of this many pixels (Wan2.1: 16)."""
+        return self.spatial_factor * max(self.patch_thw[1], self.patch_thw[2])
+
+    def latent_frames(self, num_frames: int) -> int:
+        """f for T frames. Raises: ConfigError unless T = n * temporal_factor + 1."""
+        self.check_num_frames(num_frames)
+        return (num_frames - 1) // self.temporal_factor + 1
+
+    def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """[C, f, h, w] of a clip of this size. Raises: ConfigError for an illegal size."""
+        self.check_size(height, width)
+        return (
+            self.latent_channels,
+            self.latent_frames(num_frames),
+            height // self.spatial_factor,
+            width // self.spatial_factor,
+        )
+
+    def tokens(self, num_frames: int, height: int, width: int) -> int:
+        """Transformer tokens of a clip of this size."""
+        _, f, h, w = self.latent_shape(num_frames, height, width)
+        patch_t, patch_h, patch_w = self.patch_thw
+        return (f // patch_t) * (h // patch_h) * (w // patch_w)
+
+    def check_num_frames(self, num_frames: int) -> None:
+        """Raises: ConfigError naming the nearest legal counts."""
+        step = self.temporal_factor
+        if num_frames < 1 or (num_frames - 1) % step:
+            below = max((num_frames - 1) // step, 0) * step + 1
+            raise ConfigError(
+                f"num_frames={num_frames}: must be {step}n+1 for this model; use {below} or {below + step}"
+            )
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raises: ConfigError naming the nearest legal sizes."""
+        step = self.size_multiple_px
+        for name, value in (("height", height), ("width", width)):
+            if value < step or value % step:
+                below = max(value // step, 1) * step
+                raise ConfigError(
+                    f"{name}={value}: must be a multiple of {step} px for this model; use {below} or {below + step}"
+                )

@@ -1,0 +1,38 @@
+"""Logging set-up and progress bars: sentences on the main process's screen, all ranks in files."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+
+def set_up_logging(rank: int = 0, log_dir: Path | None = None, level: int = logging.INFO) -> None:
+    """Send INFO of rank 0 to the screen and of every rank to `log_dir/rankNNNN.log` (appended)."""
+    form = logging.Formatter(f"%(asctime)s rank{rank} %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    root = logging.getLogger("faceid")
+    root.setLevel(level)
+    root.propagate = False
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setLevel(level if rank == 0 else logging.ERROR)
+    handlers: list[logging.Handler] = [screen]
+    if log_dir is not None:
+        log_dir.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(log_dir / f"rank{rank:04d}.log"))
+    for handler in handlers:
+        handler.setFormatter(form)
+        root.addHandler(handler)
+
+
+def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
+    """Wrap `items` in a progress bar; none when stderr is not a terminal."""
+    return tqdm(items, desc=description, total=total, unit=unit, disable=not sys.stderr.isatty())

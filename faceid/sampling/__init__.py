@@ -1,0 +1,1 @@
+"""Pose videos to rendered videos: one, or a folder of them."""

@@ -1,0 +1,1 @@
+"""Build, loop, checkpoint, metrics. The only door to accelerate, deepspeed and tensorboard."""
