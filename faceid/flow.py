@@ -1,0 +1,66 @@
+"""Flow matching as Wan uses it: the path, the target, and which noise levels are trained.
+
+Legend: x0 clean latents; noise standard normal; sigma noise level in [0, 1]; x_t = (1 - sigma) x0 + sigma noise;
+velocity = noise - x0 (Lipman et al. 2023, eq. 22, with time reversed); the model sees timestep = 1000 sigma.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Wan's transformer embeds noise levels on this scale (scheduler config, num_train_timesteps).
+NUM_TRAIN_TIMESTEPS = 1000
+
+
+def add_noise(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x_t for one sigma per batch entry. x0, noise: [B, ...] float32; sigma: [B]."""
+    sigma = sigma.view(-1, *[1] * (x0.ndim - 1))
+    return (1.0 - sigma) * x0 + sigma * noise
+
+
+def velocity_target(x0: Tensor, noise: Tensor) -> Tensor:
+    """What the model predicts, at every sigma."""
+    return noise - x0
+
+
+def model_timestep(sigma: Tensor) -> Tensor:
+    """Sigma [B] to the number the transformer embeds, float32."""
+    return sigma * NUM_TRAIN_TIMESTEPS
+
+
+def shift_sigma(u: Tensor, shift: float) -> Tensor:
+    """Move uniform levels towards noise: shift u / (1 + (shift - 1) u). Wan: 3 at 480p, 5 at 720p; 1: none."""
+    return shift * u / (1.0 + (shift - 1.0) * u)
+
+
+def stratified_sigmas(count: int, shift: float, logit_normal_share: float, generator: torch.Generator) -> Tensor:
+    """Noise levels for one global batch, [count]: a share logit-normal(0, 1), the rest shifted-uniform.
+
+    Each kind is stratified over its own entries (one draw per equal slice of probability), so that a batch covers the
+    noise range and its loss is less noisy. Which entry gets which level is a random permutation. Every rank draws the
+    whole batch's levels from the same generator and takes its own slots, so the world size cannot change them.
+    """
+    num_logit_normal = _rounded_share(count, logit_normal_share, generator)
+    uniform = shift_sigma(_stratified(count - num_logit_normal, generator), shift)
+    normal = torch.special.ndtri(_stratified(num_logit_normal, generator).clamp(1e-6, 1 - 1e-6))
+    sigmas = torch.cat([uniform, torch.sigmoid(normal)])
+    # A level of exactly 0 has no noise to predict; 1e-4 is far below the lowest level ever sampled.
+    return sigmas[torch.randperm(count, generator=generator)].clamp(1e-4, 1.0).float()
+
+
+def flow_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """Squared error in float32, kept per entry and cell: [B, C, f, h, w] to [B, f, h, w] (mean over channels)."""
+    return (prediction.float() - target.float()).pow(2).mean(dim=1)
+
+
+def _stratified(count: int, generator: torch.Generator) -> Tensor:
+    jitter = torch.rand(count, generator=generator, dtype=torch.float64)
+    return (torch.arange(count, dtype=torch.float64) + jitter) / max(count, 1)
+
+
+def _rounded_share(count: int, share: float, generator: torch.Generator) -> int:
+    """share * count, rounded at random so that the share holds on average even in a batch of one."""
+    exact = count * share
+    whole = int(exact)
+    return whole + int(torch.rand(1, generator=generator).item() < exact - whole)

@@ -1,0 +1,144 @@
+"""Adapter files: every tensor of an adapter, and what it needs to be loaded again, in one safetensors (or .pth) file.
+
+`face_lora_*.safetensors` carries the metadata as JSON in its header; `face_lora_*.pth` is `{"tensors", "metadata"}` of
+tensors and plain types and loads under `weights_only=True`. Loading fails on any key left unused or missing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from faceid.errors import ModelError
+from faceid.models.adapter import FaceAdapter, install_adapter
+from faceid.models.settings import AdapterSettings
+from faceid.models.wan import WanModel
+from faceid.provenance import staged_file
+
+FORMAT = "faceid-adapter-1"
+
+
+@dataclass(frozen=True)
+class AdapterMetadata:
+    """What an adapter was made for and with."""
+
+    base_name: str
+    """The base as it was named in training; what `--model_path` defaults to."""
+    base_fingerprint: str
+    face_embedding_dim: int
+    encoder: str
+    encoder_fingerprint: str
+    settings: AdapterSettings
+    step: int = 0
+    height: int = 0
+    width: int = 0
+    num_frames: int = 0
+    fps: float = 0.0
+    """Size and rate of the training clips, which sampling takes as its default."""
+
+
+def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetadata) -> None:
+    """Write an adapter file atomically; the suffix (.safetensors or .pth) says which kind.
+
+    Raises: ModelError for an empty or non-finite tensor, which no loader should ever meet.
+    """
+    for name, tensor in tensors.items():
+        if tensor.numel() == 0 or not torch.isfinite(tensor).all():
+            raise ModelError(f"{path.name}: {name} is {'empty' if tensor.numel() == 0 else 'not finite'}; not saved")
+    described = {"format": FORMAT, **asdict(metadata)}
+    with staged_file(path) as temporary:
+        if path.suffix == ".pth":
+            torch.save({"tensors": tensors, "metadata": described}, temporary)
+        else:
+            header = {"format": "pt", "faceid": json.dumps(described, sort_keys=True)}
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
+
+
+def read_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterMetadata]:
+    """Read an adapter file. Raises: ModelError when it is missing, damaged, or not one of ours."""
+    if not path.is_file():
+        raise ModelError(f"face_lora_path={path}: no such file")
+    try:
+        if path.suffix == ".pth":
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if not isinstance(content, dict) or set(content) != {"tensors", "metadata"}:
+                raise ModelError(f"face_lora_path={path}: not a faceid adapter (no tensors and metadata in it)")
+            tensors, described = content["tensors"], content["metadata"]
+        else:
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+                if "faceid" not in header:
+                    raise ModelError(f"face_lora_path={path}: not a faceid adapter (no faceid metadata in its header)")
+                tensors, described = (
+                    {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 (a safe_open is no dict)
+                    json.loads(header["faceid"]),
+                )
+    except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
+        raise ModelError(f"face_lora_path={path}: cannot be read, damaged or another format: {error}") from error
+    return tensors, _parse_metadata(path, described)
+
+
+def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadata]:
+    """Install the adapter of a file on a loaded base.
+
+    Raises: ModelError when it was made for another base, when a tensor has another shape than its metadata says, or
+    when any key is missing or left unused.
+    """
+    tensors, metadata = read_adapter(path)
+    check_base(path, metadata, wan)
+    adapter = install_adapter(wan.transformer, metadata.settings, metadata.face_embedding_dim)
+    load_tensors(adapter, tensors, str(path))
+    for parameter in adapter.parameters().values():
+        parameter.requires_grad_(False)
+    wan.transformer.eval()
+    return adapter, metadata
+
+
+def check_base(path: Path, metadata: AdapterMetadata, wan: WanModel) -> None:
+    """Raises: ModelError naming both bases when the adapter was trained on another one."""
+    if metadata.base_fingerprint != wan.fingerprint:
+        raise ModelError(
+            f"face_lora_path={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
+            f"but {wan.name} is {wan.fingerprint[:12]}; give --model_path of the base it was trained on"
+        )
+
+
+def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) -> None:
+    """Copy tensors into an installed adapter. Raises: ModelError naming the first key or shape that does not fit."""
+    parameters = adapter.parameters()
+    missing, unused = sorted(set(parameters) - set(tensors)), sorted(set(tensors) - set(parameters))
+    for kind, names in (("missing", missing), ("unknown", unused)):
+        if names:
+            raise ModelError(
+                f"{source}: {len(names)} {kind} keys, the first is {names[0]}; not an adapter of this shape"
+            )
+    for name, parameter in parameters.items():
+        if parameter.shape != tensors[name].shape:
+            what = "rank or size" if "lora" in name else "size"
+            raise ModelError(
+                f"{source}: {name} is {list(tensors[name].shape)}, this model needs {list(parameter.shape)}; "
+                f"the adapter has another {what}"
+            )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name].to(parameter.device, parameter.dtype))
+
+
+def _parse_metadata(path: Path, described: Any) -> AdapterMetadata:
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        found = described.get("format") if isinstance(described, dict) else type(described).__name__
+        raise ModelError(f"face_lora_path={path}: format {found!r}, this version reads {FORMAT!r}")
+    values = {key: value for key, value in described.items() if key != "format"}
+    try:
+        return TypeAdapter(AdapterMetadata).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ModelError(f"face_lora_path={path}: metadata {first['loc']}: {first['msg']}") from error

@@ -1,0 +1,135 @@
+"""Face attention: each main block's text cross-attention also looks at the face tokens.
+
+The text query is reused; keys and values come from the face tokens by bias-free projections; values start at zero, so
+a new adapter changes nothing. The result is added to the text attention before the shared output projection, times
+face_scale, and nothing normalises after it. The same idea is IP-Adapter's (Ye et al. 2023) and Lynx's.
+
+The VACE blocks carry the pose and must not see the face: their processor drops the rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
+from torch import Tensor, nn
+
+from faceid.models.face_tokens import TokenRows
+
+MODULATION_RANK = 16
+# Rows of a block's modulation (WanTransformerBlock): shift, scale, gate of self-attention, then of the ffn.
+SHIFT_ATTENTION, GATE_ATTENTION = 0, 2
+
+
+class FaceAttention(nn.Module):
+    """Keys and values of one block's face attention; a submodule `face` of its `attn2`."""
+
+    def __init__(self, conditioning_dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(conditioning_dim, inner_dim, bias=False)
+        self.value = nn.Linear(conditioning_dim, inner_dim, bias=False)
+        nn.init.zeros_(self.value.weight)
+
+    def forward(self, tokens: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
+        """Face tokens [B, K, C] to keys and values [B, K, heads, head_dim]; keys have unit mean square."""
+        key = self.key(tokens)
+        key = F.rms_norm(key, key.shape[-1:])
+        return key.unflatten(2, (num_heads, -1)), self.value(tokens).unflatten(2, (num_heads, -1))
+
+
+class FaceModulation(nn.Module):
+    """A face-dependent delta on one block's modulation; a submodule `face_modulation` of the block."""
+
+    def __init__(self, rows: TokenRows) -> None:
+        super().__init__()
+        self.rows = rows
+        self.down = nn.Linear(rows.num_tokens * rows.conditioning_dim, MODULATION_RANK, bias=False)
+        self.up = nn.Linear(MODULATION_RANK, 2 * rows.inner_dim, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, packed: Tensor, modulation: Tensor) -> Tensor:
+        """Add the delta of rows [B, num_rows, I] to modulation [B, 6, I]."""
+        tokens, face_scale = self.rows.unpack(packed)
+        shift, gate = self.up(self.down(tokens.flatten(1))).chunk(2, dim=1)
+        delta = torch.zeros_like(modulation)
+        delta[:, SHIFT_ATTENTION] = (face_scale.unsqueeze(1) * shift).to(delta.dtype)
+        delta[:, GATE_ATTENTION] = (face_scale.unsqueeze(1) * torch.tanh(gate)).to(delta.dtype)
+        return modulation + delta
+
+
+class FaceAttnProcessor:
+    """`attn2` of a main block: text attention plus face_scale times face attention, then the shared projection."""
+
+    # diffusers' set_attention_backend writes these.
+    _attention_backend = None
+    _parallel_config = None
+
+    def __init__(self, rows: TokenRows) -> None:
+        self.rows = rows
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """hidden_states [B, S, I]; encoder_hidden_states [B, num_rows + L, I], face rows first."""
+        packed, text = split_rows(encoder_hidden_states, self.rows)
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(text).unflatten(2, (attn.heads, -1))
+        attended = self._attend(query, key, value, attention_mask)
+        if hasattr(attn, "face"):
+            tokens, face_scale = self.rows.unpack(packed)
+            face_key, face_value = attn.face(tokens, attn.heads)
+            face = self._attend(query, face_key.to(query.dtype), face_value.to(query.dtype), None)
+            attended = attended + face_scale.view(-1, 1, 1).to(face.dtype) * face
+        return attn.to_out[1](attn.to_out[0](attended))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        attended = dispatch_attention_fn(
+            query, key, value, attn_mask=mask, dropout_p=0.0, is_causal=False, backend=self._attention_backend
+        )
+        return attended.flatten(2, 3).type_as(query)
+
+
+class TextOnlyAttnProcessor(WanAttnProcessor):
+    """`attn2` of a VACE block: the stock processor on the text part alone."""
+
+    def __init__(self, rows: TokenRows) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def __call__(
+        self,
+        attn: WanAttention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        rotary_emb: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Drop the face rows of encoder_hidden_states [B, num_rows + L, I] and go on as usual."""
+        _, text = split_rows(encoder_hidden_states, self.rows)
+        return super().__call__(attn, hidden_states, text, attention_mask, rotary_emb)
+
+
+def split_rows(encoder_hidden_states: Tensor, rows: TokenRows) -> tuple[Tensor, Tensor]:
+    """The face rows, and the text tokens cut off from their graph.
+
+    A slice of a tensor that carries gradient carries gradient, although the text part itself has none: without the
+    detach the whole VACE branch silently gets a graph.
+    """
+    return encoder_hidden_states[:, : rows.num_rows], encoder_hidden_states[:, rows.num_rows :].detach()
+
+
+def add_face_modulation(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Forward pre-hook of a WanTransformerBlock: (hidden, encoder_hidden, modulation, rotary) with the delta added."""
+    hidden_states, encoder_hidden_states, modulation, *rest = args
+    if not isinstance(block.attn2.processor, FaceAttnProcessor):  # type: ignore[union-attr]
+        return args  # the adapter is off: no face rows came in
+    module = block.face_modulation
+    packed = encoder_hidden_states[:, : module.rows.num_rows]  # type: ignore[union-attr, index]
+    return (hidden_states, encoder_hidden_states, module(packed, modulation), *rest)  # type: ignore[operator]

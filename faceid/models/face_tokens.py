@@ -1,0 +1,122 @@
+"""A face embedding to face tokens, and how they travel through an unchanged WanVACETransformer3DModel.
+
+`FaceEmbedder` sits where diffusers keeps its image embedder, so the embedding enters by the existing argument
+`encoder_hidden_states_image` and leaves concatenated before the text tokens. Tokens may be wider or narrower than the
+transformer, and each sample brings its own face_scale, so they travel packed in rows of the transformer's width.
+No state on modules: gradient checkpointing, DDP, ZeRO and compile see an ordinary forward.
+
+Legend: B batch; D embedding size; K face tokens; C width of a face token; I inner width of the transformer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+class FaceConditioningBlock(nn.Module):
+    """The face mapper: one embedding to K tokens.
+
+    Linear, GELU, dropout, linear to all tokens, LayerNorm; a low-rank delta (LoRA) on the last layer stays trainable
+    when the mapper is frozen. A zero embedding means "no face" and selects the learned null tokens.
+    """
+
+    def __init__(
+        self,
+        face_embedding_dim: int = 768,
+        conditioning_dim: int = 768,
+        hidden_dim: int = 1024,
+        num_mapper_layers: int = 2,
+        num_tokens: int = 8,
+        use_lora: bool = True,
+        lora_rank: int = 64,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.face_embedding_dim, self.conditioning_dim, self.num_tokens = (
+            face_embedding_dim,
+            conditioning_dim,
+            num_tokens,
+        )
+        layers: list[nn.Module] = []
+        width = face_embedding_dim
+        for _ in range(num_mapper_layers - 1):
+            layers += [nn.Linear(width, hidden_dim), nn.GELU(), nn.Dropout(dropout)]
+            width = hidden_dim
+        self.layers = nn.Sequential(*layers)
+        self.to_tokens = nn.Linear(width, num_tokens * conditioning_dim)
+        self.norm = nn.LayerNorm(conditioning_dim)
+        self.null_tokens = nn.Parameter(torch.randn(num_tokens, conditioning_dim) * 0.02)
+        self.lora_down = self.lora_up = None
+        if use_lora:
+            # The mapper starts from nothing, so there is nothing to preserve: both halves start small and random,
+            # and both learn from the first step that reaches the mapper.
+            self.lora_down = nn.Linear(width, lora_rank, bias=False)
+            self.lora_up = nn.Linear(lora_rank, num_tokens * conditioning_dim, bias=False)
+            nn.init.normal_(self.lora_up.weight, std=0.02 / math.sqrt(lora_rank))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """[B, D], unit length or zero, to tokens [B, K, C]."""
+        hidden = self.layers(embedding)
+        tokens = self.to_tokens(hidden)
+        if self.lora_down is not None and self.lora_up is not None:
+            tokens = tokens + self.lora_up(self.lora_down(hidden))
+        tokens = self.norm(tokens.unflatten(1, (self.num_tokens, self.conditioning_dim)))
+        is_face = (embedding != 0).any(dim=1).view(-1, 1, 1)
+        return torch.where(is_face, tokens, self.null_tokens.to(tokens.dtype))
+
+    def lora_parameters(self) -> list[nn.Parameter]:
+        """What keeps training when the mapper is frozen."""
+        parts = [part for part in (self.lora_down, self.lora_up) if part is not None]
+        return [parameter for part in parts for parameter in part.parameters()]
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """How K tokens of width C and one scale are packed into rows of width I."""
+
+    num_tokens: int
+    conditioning_dim: int
+    inner_dim: int
+
+    @property
+    def num_rows(self) -> int:
+        """Rows before the text tokens: enough for every token value and the scale."""
+        return math.ceil((self.num_tokens * self.conditioning_dim + 1) / self.inner_dim)
+
+    def pack(self, tokens: Tensor, face_scale: Tensor) -> Tensor:
+        """tokens [B, K, C] and face_scale [B] to rows [B, num_rows, I]."""
+        flat = torch.cat([tokens.flatten(1), face_scale.to(tokens.dtype).unsqueeze(1)], dim=1)
+        padding = self.num_rows * self.inner_dim - flat.shape[1]
+        return nn.functional.pad(flat, (0, padding)).unflatten(1, (self.num_rows, self.inner_dim))
+
+    def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows [B, num_rows, I] to tokens [B, K, C] and face_scale [B]."""
+        flat, size = rows.flatten(1), self.num_tokens * self.conditioning_dim
+        return flat[:, :size].unflatten(1, (self.num_tokens, self.conditioning_dim)), flat[:, size]
+
+
+class FaceEmbedder(nn.Module):
+    """What replaces `condition_embedder.image_embedder`: [embedding, face_scale] to packed rows."""
+
+    def __init__(self, mapper: FaceConditioningBlock, rows: TokenRows) -> None:
+        super().__init__()
+        self.mapper, self.rows = mapper, rows
+
+    def forward(self, face_input: Tensor) -> Tensor:
+        """face_input [B, D + 1] from `face_input` to rows [B, num_rows, I]."""
+        dtype = self.mapper.to_tokens.weight.dtype
+        tokens = self.mapper(face_input[:, :-1].to(dtype))
+        rows = self.rows.pack(tokens, face_input[:, -1])
+        device_type = rows.device.type
+        # LayerNorm leaves autocast's dtype; rows in another dtype would lift the text tokens to it as well.
+        return rows.to(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else rows
+
+
+def face_input(embedding: Tensor, face_scale: float | Tensor = 1.0) -> Tensor:
+    """Join embeddings [B, D] and their scales (a number, or [B]) to the model's face input [B, D + 1]."""
+    scale = torch.as_tensor(face_scale, dtype=embedding.dtype, device=embedding.device)
+    return torch.cat([embedding, scale.expand(embedding.shape[0]).unsqueeze(1)], dim=1)

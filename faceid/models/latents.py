@@ -1,0 +1,59 @@
+"""Frames to latents and back: the only place where latents are normalised.
+
+Raw means are what is stored; the transformer sees normalised ones. The arithmetic is that of WanVACEPipeline
+(diffusers 0.42, `prepare_video_latents` and `__call__`), operation by operation, so that results equal its to the bit.
+Legend: B batch; T H W frames and pixels; C f h w latent channels, frames and sizes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor
+
+
+def to_pixels(frames: np.ndarray) -> Tensor:
+    """uint8 RGB frames [T, H, W, 3] to [1, 3, T, H, W] float32 in [-1, 1], as diffusers' VideoProcessor does it."""
+    pixels = torch.from_numpy(frames.astype(np.float32) / 255.0)
+    return (2.0 * pixels - 1.0).permute(3, 0, 1, 2).unsqueeze(0).contiguous()
+
+
+def to_frames(pixels: Tensor) -> np.ndarray:
+    """[1, 3, T, H, W] in [-1, 1] to uint8 RGB frames [T, H, W, 3], rounded to nearest."""
+    unit = (pixels[0].float() * 0.5 + 0.5).clamp(0, 1).permute(1, 2, 3, 0)
+    return (unit * 255.0).round().to(torch.uint8).cpu().numpy()
+
+
+@torch.no_grad()
+def encode_pixels(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
+    """Encode [B, 3, T, H, W] in [-1, 1] to raw VAE means [B, C, f, h, w], float32 (the mode, never a sample)."""
+    posterior = vae.encode(pixels.to(device=vae.device, dtype=vae.dtype)).latent_dist
+    return posterior.mode().float()
+
+
+@torch.no_grad()
+def decode_latents(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Decode normalised latents [B, C, f, h, w] to pixels [B, 3, T, H, W] in [-1, 1]."""
+    return vae.decode(denormalise(latents, vae), return_dict=False)[0]
+
+
+def normalise(raw: Tensor, vae: AutoencoderKLWan) -> Tensor:
+    """Raw VAE means [..., C, f, h, w] to what the transformer sees, float32."""
+    mean, inverse_std = latent_statistics(vae, raw.device, torch.float32)
+    return (raw.float() - mean) * inverse_std
+
+
+def denormalise(latents: Tensor, vae: AutoencoderKLWan) -> Tensor:
+    """The inverse of `normalise`, in the VAE's dtype."""
+    latents = latents.to(vae.dtype)
+    mean, inverse_std = latent_statistics(vae, latents.device, latents.dtype)
+    return latents / inverse_std + mean
+
+
+def latent_statistics(vae: AutoencoderKLWan, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and 1/std of the VAE's config, [1, C, 1, 1, 1] each."""
+    shape = (1, vae.config.z_dim, 1, 1, 1)
+    mean = torch.tensor(vae.config.latents_mean, device=device, dtype=torch.float32).view(shape)
+    inverse_std = 1.0 / torch.tensor(vae.config.latents_std, device=device, dtype=torch.float32).view(shape)
+    return mean.to(dtype), inverse_std.to(dtype)

@@ -1,0 +1,215 @@
+"""Render a pose video as a person: WanVACEPipeline plus the face adapter.
+
+The denoising loop is ours because the pipeline's has no way to pass a face; everything around it is the pipeline's own
+(schedule, noise, reference preparation, guidance order), so that face_scale 0 gives the pipeline's result bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import WanVACEPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from faceid.errors import ConfigError, ModelError
+from faceid.models.adapter import FaceAdapter
+from faceid.models.adapter_file import AdapterMetadata, load_adapter
+from faceid.models.face_tokens import face_input
+from faceid.models.latents import decode_latents, encode_pixels, normalise, to_frames, to_pixels
+from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, encode_prompts
+from faceid.models.wan import WanModel, load_wan
+from faceid.vace import assemble_control
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What every denoising step is given. The unconditional half is None without guidance."""
+
+    text: Tensor
+    negative_text: Tensor | None
+    face: Tensor | None
+    null_face: Tensor | None
+    control: Tensor
+    control_scale: Tensor
+
+
+class FaceIdentityPipeline:
+    """A base, optionally with a face adapter, ready to render."""
+
+    def __init__(self, wan: WanModel, adapter: FaceAdapter | None = None, metadata: AdapterMetadata | None = None):
+        self.wan, self.adapter, self.metadata = wan, adapter, metadata
+        self.base_pipeline = WanVACEPipeline(
+            tokenizer=wan.tokenizer,
+            text_encoder=wan.text_encoder,
+            vae=wan.vae,
+            scheduler=wan.scheduler,
+            transformer=wan.transformer,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_path: str | Path,
+        face_lora_path: str | Path | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        name: str | None = None,
+    ) -> FaceIdentityPipeline:
+        """Load a base folder and, when given, an adapter file. Raises: ModelError when they do not fit."""
+        wan = load_wan(Path(model_path), device=device, dtype=dtype, name=name)
+        if face_lora_path is None:
+            return cls(wan)
+        adapter, metadata = load_adapter(Path(face_lora_path), wan)
+        wan.transformer.to(dtype)
+        return cls(wan, adapter, metadata)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        pose_video: np.ndarray,
+        face_embedding: Tensor | None = None,
+        face_scale: float = 1.0,
+        prompt: str = DEFAULT_PROMPT,
+        negative_prompt: str = DEFAULT_NEGATIVE_PROMPT,
+        cfg_scale: float = 5.0,
+        num_inference_steps: int = 50,
+        seed: int = 42,
+        control_scale: float = 1.0,
+        reference_images: Sequence[PIL.Image.Image] = (),
+        on_step: Callable[[int, int], None] | None = None,
+        output_type: str = "frames",
+    ) -> np.ndarray | Tensor:
+        """Render one video.
+
+        pose_video: uint8 RGB frames [T, H, W, 3]; T and H, W legal for the model, and the size rendered.
+        face_embedding: [D], unit length, of the encoder the adapter was trained with; None renders no particular face.
+        face_scale: 0 is the base model exactly, with the adapter loaded or not; 1 as trained.
+        on_step: called with (steps done, steps in all).
+        output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
+        Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
+        """
+        num_frames, height, width = pose_video.shape[:3]
+        self.wan.geometry.check_num_frames(num_frames)
+        self.wan.geometry.check_size(height, width)
+        embedding = self._check_face(face_embedding, face_scale)
+        control = self._control(pose_video, reference_images)
+        conditions = self._conditions(prompt, negative_prompt, cfg_scale, embedding, face_scale, control, control_scale)
+        shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
+        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+        if self.adapter is None:
+            latents = self._denoise(noise, conditions, cfg_scale, num_inference_steps, on_step)
+        elif face_scale == 0:
+            with self.adapter.off():
+                latents = self._denoise(noise, conditions, cfg_scale, num_inference_steps, on_step)
+        else:
+            self.adapter.set_lora_strength(min(1.0, face_scale))
+            latents = self._denoise(noise, conditions, cfg_scale, num_inference_steps, on_step)
+        latents = latents[:, :, len(reference_images) :]
+        return latents if output_type == "latent" else to_frames(decode_latents(self.wan.vae, latents))
+
+    def _denoise(
+        self,
+        latents: Tensor,
+        conditions: _Conditions,
+        cfg_scale: float,
+        num_inference_steps: int,
+        on_step: Callable[[int, int], None] | None,
+    ) -> Tensor:
+        """Noise [1, C, R + f, h, w] to clean latents, as WanVACEPipeline's loop does it."""
+        transformer, scheduler, device = self.wan.transformer, self.wan.scheduler, self.wan.transformer.device
+        latents = latents.to(device)
+        scheduler.set_timesteps(num_inference_steps, device=device)
+        for index, timestep in enumerate(scheduler.timesteps):
+            x_t, at = latents.to(transformer.dtype), timestep.expand(1)
+            velocity = self._predict(x_t, at, conditions.text, conditions.face, conditions)
+            if conditions.negative_text is not None:
+                unconditional = self._predict(x_t, at, conditions.negative_text, conditions.null_face, conditions)
+                velocity = unconditional + cfg_scale * (velocity - unconditional)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            if on_step is not None:
+                on_step(index + 1, num_inference_steps)
+        return latents
+
+    def _predict(
+        self, x_t: Tensor, timestep: Tensor, text: Tensor, face: Tensor | None, conditions: _Conditions
+    ) -> Tensor:
+        return self.wan.transformer(
+            hidden_states=x_t,
+            timestep=timestep,
+            encoder_hidden_states=text,
+            encoder_hidden_states_image=face,
+            control_hidden_states=conditions.control,
+            control_hidden_states_scale=conditions.control_scale,
+            return_dict=False,
+        )[0]
+
+    def _conditions(
+        self,
+        prompt: str,
+        negative_prompt: str,
+        cfg_scale: float,
+        embedding: Tensor | None,
+        face_scale: float,
+        control: Tensor,
+        control_scale: float,
+    ) -> _Conditions:
+        wan, transformer = self.wan, self.wan.transformer
+        guided = cfg_scale > 1.0
+        texts = encode_prompts(wan.tokenizer, wan.text_encoder, [prompt, negative_prompt] if guided else [prompt])
+        texts = {name: text.unsqueeze(0).to(transformer.device, transformer.dtype) for name, text in texts.items()}
+        face = None if embedding is None else face_input(embedding.to(transformer.device), face_scale)
+        null_face = None if embedding is None else face_input(torch.zeros_like(embedding), face_scale)
+        scale = torch.full((len(transformer.config.vace_layers),), float(control_scale), dtype=transformer.dtype)
+        return _Conditions(
+            text=texts[prompt],
+            negative_text=texts[negative_prompt] if guided else None,
+            face=face,
+            null_face=None if null_face is None else null_face.to(transformer.device),
+            control=control.to(transformer.device, transformer.dtype),
+            control_scale=scale.to(transformer.device),
+        )
+
+    def _control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
+        """The control tensor of a pose video and reference images, from pixels."""
+        wan = self.wan
+        pixels = to_pixels(pose_video).to(wan.vae.device)
+        num_frames, height, width = pose_video.shape[:3]
+        _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)
+        pose, inactive = (
+            normalise(encode_pixels(wan.vae, video), wan.vae) for video in (pixels, torch.zeros_like(pixels))
+        )
+        references = []
+        if reference_images:
+            # The pipeline's own fitting: aspect kept, centred on white.
+            _, _, prepared = self.base_pipeline.preprocess_conditions(
+                None, None, list(reference_images), 1, height, width, num_frames, torch.float32, wan.vae.device
+            )
+            references = [normalise(encode_pixels(wan.vae, r[None, :, None]), wan.vae) for r in prepared[0]]
+        mask = pose.new_ones(1, wan.geometry.mask_channels, f, h, w)
+        return assemble_control(inactive, pose, mask, references)
+
+    def _check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
+        """[1, D] float32 for the adapter, zeros when no face is given, None when the adapter is not used."""
+        if face_scale < 0:
+            raise ConfigError(f"face_scale={face_scale}: must be 0 (the base model) or more")
+        if self.adapter is None:
+            if face_embedding is not None and face_scale != 0:
+                raise ModelError("face_embedding: given, but no adapter is loaded; give --face_lora_path")
+            return None
+        if face_scale == 0:
+            return None
+        size = self.adapter.face_embedding_dim
+        if face_embedding is None:
+            return torch.zeros(1, size)
+        if face_embedding.shape != (size,):
+            raise ModelError(
+                f"face_embedding: shape {list(face_embedding.shape)}, the adapter was trained with [{size}]; "
+                "make the identity with the encoder the adapter was trained with"
+            )
+        return face_embedding.float().unsqueeze(0)

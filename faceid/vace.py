@@ -1,0 +1,66 @@
+"""The VACE control tensor: inactive half, reactive half and mask, and reference frames before them.
+
+Equal to the bit to what `WanVACEPipeline.prepare_video_latents` and `prepare_masks` assemble (diffusers 0.42), from
+latents that may come from a cache. Training and sampling build their control here and nowhere else.
+
+Legend: B batch; T H W frames and pixels; C f h w latent channels, frames and sizes; R reference images;
+s spatial factor (pixels per latent cell side). "Active" pixels (mask 1) are generated, inactive ones are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from faceid.geometry import Geometry
+
+
+def split_by_mask(video: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Pixels [B, 3, T, H, W] in [-1, 1] and mask in [0, 1] of the same shape to (inactive, reactive) pixels."""
+    active = torch.where(mask > 0.5, 1.0, 0.0).to(video.dtype)
+    return video * (1 - active), video * active
+
+
+def fold_mask(mask: Tensor, geometry: Geometry) -> Tensor:
+    """A pixel mask [T, H, W] to latent channels [s*s, f, h, w]: each cell keeps all its pixels, frames are picked.
+
+    The frames are chosen as the pipeline chooses them (nearest-exact), not as the VAE groups them.
+    """
+    num_frames, height, width = mask.shape
+    s, patch = geometry.spatial_factor, geometry.patch_thw[1]
+    h, w = height // (s * patch) * patch, width // (s * patch) * patch
+    f = (num_frames + geometry.temporal_factor - 1) // geometry.temporal_factor
+    # [T, h, s, w, s] -> [s, s, T, h, w] -> [s*s, T, h, w]
+    folded = mask.view(num_frames, h, s, w, s).permute(2, 4, 0, 1, 3).flatten(0, 1)
+    return F.interpolate(folded.unsqueeze(0), size=(f, h, w), mode="nearest-exact").squeeze(0)
+
+
+def assemble_control(inactive: Tensor, reactive: Tensor, mask: Tensor, references: Sequence[Tensor] = ()) -> Tensor:
+    """Build the control [B, 2C + s*s, R + f, h, w] from normalised latents.
+
+    inactive, reactive: [B, C, f, h, w]. mask: folded, [B, s*s, f, h, w]. references: normalised single-frame latents
+    [B, C, 1, h, w], in the order the user gave them; the pipeline prepends one by one, so the last ends up first.
+    A reference frame has a zero reactive half and a zero mask: it is kept, not generated.
+    """
+    halves = torch.cat([inactive, reactive], dim=1)
+    for reference in references:
+        halves = torch.cat([torch.cat([reference, torch.zeros_like(reference)], dim=1), halves], dim=2)
+    if references:
+        padding = torch.zeros_like(mask[:, :, : len(references)])
+        # With one frame and several references the slice above is too short to pad them all.
+        padding = padding[:, :, :1].expand(-1, -1, len(references), -1, -1)
+        mask = torch.cat([padding, mask], dim=2)
+    return torch.cat([halves, mask.to(halves.dtype)], dim=1)
+
+
+def pose_control(pose: Tensor, inactive: Tensor, geometry: Geometry) -> Tensor:
+    """The control of a pose video alone: everything is active, so the mask is ones and the inactive half a constant.
+
+    pose, inactive: normalised latents [B, C, f, h, w]; inactive is the latent of an all-zero (mid-grey) video.
+    """
+    batch, _, f, h, w = pose.shape
+    mask = pose.new_ones(batch, geometry.mask_channels, f, h, w)
+    return assemble_control(inactive.expand_as(pose), pose, mask)

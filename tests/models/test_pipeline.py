@@ -1,0 +1,117 @@
+"""FaceIdentityPipeline against WanVACEPipeline: equal where it must be, different where it should be."""
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from faceid.errors import ConfigError, ModelError
+from faceid.models.adapter import install_adapter
+from faceid.models.pipeline import FaceIdentityPipeline
+
+SIZE, FRAMES, STEPS, DIM = 32, 5, 3, 24
+
+
+def pose_video(seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (FRAMES, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def stock_latents(pipeline, frames, references=None, cfg_scale=5.0):
+    pipeline.base_pipeline.set_progress_bar_config(disable=True)
+    return pipeline.base_pipeline(
+        prompt="a dance",
+        negative_prompt="blurred",
+        video=[PIL.Image.fromarray(frame) for frame in frames],
+        reference_images=references,
+        height=SIZE,
+        width=SIZE,
+        num_frames=FRAMES,
+        num_inference_steps=STEPS,
+        guidance_scale=cfg_scale,
+        generator=torch.Generator("cpu").manual_seed(7),
+        output_type="latent",
+        # The toy tokenizer holds 64 tokens; the pipeline's own default of 512 is Wan's.
+        max_sequence_length=64,
+    ).frames
+
+
+def our_latents(pipeline, frames, **options):
+    chosen = {"cfg_scale": 5.0, **options}
+    return pipeline(
+        frames,
+        prompt="a dance",
+        negative_prompt="blurred",
+        num_inference_steps=STEPS,
+        seed=7,
+        output_type="latent",
+        **chosen,
+    )
+
+
+def with_trained_adapter(wan, settings):
+    adapter = install_adapter(wan.transformer, settings, DIM)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in adapter.parameters().values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return FaceIdentityPipeline(wan, adapter)
+
+
+def face(seed=1):
+    return torch.nn.functional.normalize(torch.randn(DIM, generator=torch.Generator().manual_seed(seed)), dim=0)
+
+
+@pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
+def test_without_an_adapter_it_is_the_base_pipeline(toy_wan, cfg_scale):
+    pipeline = FaceIdentityPipeline(toy_wan)
+    frames = pose_video()
+    expected = stock_latents(pipeline, frames, cfg_scale=cfg_scale)
+    assert torch.equal(our_latents(pipeline, frames, cfg_scale=cfg_scale), expected)
+
+
+def test_reference_images_as_the_base_pipeline(toy_wan):
+    pipeline = FaceIdentityPipeline(toy_wan)
+    references = [PIL.Image.fromarray(pose_video(seed)[0]).resize((40, 24)) for seed in (5, 6)]
+    expected = stock_latents(pipeline, pose_video(), references)[:, :, len(references) :]
+    assert torch.equal(our_latents(pipeline, pose_video(), reference_images=references), expected)
+
+
+def test_face_scale_zero_with_a_trained_adapter_is_the_base_pipeline(toy_wan, small_adapter_settings):
+    frames = pose_video()
+    expected = stock_latents(FaceIdentityPipeline(toy_wan), frames)
+    pipeline = with_trained_adapter(toy_wan, small_adapter_settings)
+    full = our_latents(pipeline, frames, face_embedding=face(), face_scale=1.0)
+    assert not torch.equal(full, expected)
+    assert torch.equal(our_latents(pipeline, frames, face_embedding=face(), face_scale=0.0), expected)
+    assert torch.equal(our_latents(pipeline, frames, face_embedding=face(), face_scale=1.0), full)
+
+
+def test_the_change_grows_with_face_scale(toy_wan, small_adapter_settings):
+    pipeline, frames = with_trained_adapter(toy_wan, small_adapter_settings), pose_video()
+    base = our_latents(pipeline, frames, face_scale=0.0)
+    changes = [
+        (our_latents(pipeline, frames, face_embedding=face(), face_scale=scale) - base).abs().mean().item()
+        for scale in (0.25, 0.5, 1.0)
+    ]
+    assert 0 < changes[0] < changes[1] < changes[2]
+
+
+def test_the_same_seed_gives_the_same_frames_and_another_seed_others(toy_wan):
+    pipeline = FaceIdentityPipeline(toy_wan)
+    first, again, other = (pipeline(pose_video(), num_inference_steps=2, seed=seed) for seed in (1, 1, 2))
+    assert first.shape == (FRAMES, SIZE, SIZE, 3) and first.dtype == np.uint8
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_what_cannot_be_is_refused(toy_wan, small_adapter_settings):
+    with pytest.raises(ModelError, match="no adapter"):
+        FaceIdentityPipeline(toy_wan)(pose_video(), face_embedding=face())
+    pipeline = with_trained_adapter(toy_wan, small_adapter_settings)
+    with pytest.raises(ModelError, match="encoder"):
+        pipeline(pose_video(), face_embedding=torch.ones(5))
+    with pytest.raises(ConfigError, match="use 5 or 9"):
+        pipeline(np.zeros((7, SIZE, SIZE, 3), dtype=np.uint8), face_embedding=face())
+    with pytest.raises(ConfigError, match="height=30"):
+        pipeline(np.zeros((5, 30, SIZE, 3), dtype=np.uint8), face_embedding=face())
+    with pytest.raises(ConfigError, match="face_scale"):
+        pipeline(pose_video(), face_embedding=face(), face_scale=-0.1)

@@ -1,0 +1,56 @@
+"""The path, the target, and which noise levels are drawn."""
+
+import torch
+
+from faceid.flow import add_noise, flow_loss, model_timestep, shift_sigma, stratified_sigmas, velocity_target
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_path_runs_from_clean_to_noise_and_its_slope_is_the_target():
+    x0, noise = torch.randn(2, 16, 3, 4, 4), torch.randn(2, 16, 3, 4, 4)
+    assert torch.equal(add_noise(x0, noise, torch.zeros(2)), x0)
+    assert torch.equal(add_noise(x0, noise, torch.ones(2)), noise)
+    low, high = torch.tensor([0.25, 0.5]), torch.tensor([0.5, 0.75])
+    slope = (add_noise(x0, noise, high) - add_noise(x0, noise, low)) / 0.25
+    torch.testing.assert_close(slope, velocity_target(x0, noise))
+
+
+def test_shift_is_the_schedulers(toy_path):
+    from diffusers import UniPCMultistepScheduler
+
+    scheduler = UniPCMultistepScheduler.from_pretrained(toy_path / "scheduler", flow_shift=3.0)
+    scheduler.set_timesteps(8)
+    unshifted = UniPCMultistepScheduler.from_pretrained(toy_path / "scheduler", flow_shift=1.0)
+    unshifted.set_timesteps(8)
+    ours = shift_sigma(unshifted.sigmas[:-1].double(), 3.0)
+    torch.testing.assert_close(ours, scheduler.sigmas[:-1].double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(model_timestep(scheduler.sigmas[:1]).round(), scheduler.timesteps[:1].float())
+
+
+def test_sigmas_are_stratified():
+    """One draw in each of 64 equal slices of probability, in any order: impossible for independent draws."""
+    sigmas = stratified_sigmas(64, shift=3.0, logit_normal_share=0.0, generator=generator())
+    u = sigmas.double() / (3.0 - 2.0 * sigmas.double())  # the inverse of shift 3
+    assert sorted((u * 64).long().tolist()) == list(range(64))
+    assert not torch.equal(sigmas.sort().values, sigmas)
+
+
+def test_both_kinds_of_sigmas_are_drawn_by_their_share_even_in_batches_of_one():
+    few = torch.cat([stratified_sigmas(1, 1e6, 0.5, generator(seed)) for seed in range(400)])
+    # With an absurd shift every shifted-uniform level is about 1, so the rest are the logit-normal ones.
+    share = (few < 0.99).float().mean().item()
+    assert 0.4 < share < 0.6
+
+
+def test_sigmas_depend_on_the_generator_alone():
+    assert torch.equal(stratified_sigmas(8, 3.0, 0.5, generator(3)), stratified_sigmas(8, 3.0, 0.5, generator(3)))
+    assert not torch.equal(stratified_sigmas(8, 3.0, 0.5, generator(3)), stratified_sigmas(8, 3.0, 0.5, generator(4)))
+
+
+def test_the_loss_is_float32_whatever_comes_in():
+    prediction = torch.full((1, 16, 1, 2, 2), 1.0, dtype=torch.bfloat16)
+    loss = flow_loss(prediction, torch.zeros(1, 16, 1, 2, 2))
+    assert loss.dtype == torch.float32 and loss.shape == (1, 1, 2, 2) and loss.mean() == 1
