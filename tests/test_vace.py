@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import WanVACEPipeline
 
-from faceid.models.latents import encode_pixels, normalise, to_pixels
+from faceid.models.latents import encode_pixels, to_pixels
 from faceid.vace import assemble_control, fold_mask, pose_control, split_by_mask
 
 SIZE, FRAMES = 32, 9
@@ -47,9 +47,11 @@ def test_control_equals_the_pipelines(pipeline, num_references, with_mask):
 
     pixels = to_pixels(frames)
     inactive, reactive = split_by_mask(pixels, mask_pixels)
-    halves = [normalise(encode_pixels(wan.vae, half), wan.vae) for half in (inactive, reactive)]
+    halves = [wan.statistics.normalise(encode_pixels(wan.vae, half)) for half in (inactive, reactive)]
     folded = fold_mask(mask_pixels[0, 0], wan.geometry).unsqueeze(0)
-    reference_latents = [normalise(encode_pixels(wan.vae, r[None, :, None]), wan.vae) for r in ready_references[0]]
+    reference_latents = [
+        wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in ready_references[0]
+    ]
     ours = assemble_control(*halves, folded, reference_latents)
     assert ours.shape[1] == wan.geometry.control_channels
     assert torch.equal(ours, expected)
@@ -61,7 +63,7 @@ def test_pose_control_equals_the_pipelines_from_cached_latents(pipeline):
     expected, _, _ = pipeline_control(pipe, frames, None, [])
     pose = encode_pixels(wan.vae, to_pixels(frames))
     inactive = encode_pixels(wan.vae, torch.zeros(1, 3, FRAMES, SIZE, SIZE))
-    ours = pose_control(normalise(pose, wan.vae), normalise(inactive, wan.vae), wan.geometry)
+    ours = pose_control(wan.statistics.normalise(pose), wan.statistics.normalise(inactive), wan.geometry)
     assert torch.equal(ours, expected)
 
 

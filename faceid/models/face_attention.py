@@ -131,5 +131,5 @@ def add_face_modulation(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Ten
     if not isinstance(block.attn2.processor, FaceAttnProcessor):  # type: ignore[union-attr]
         return args  # the adapter is off: no face rows came in
     module = block.face_modulation
-    packed = encoder_hidden_states[:, : module.rows.num_rows]  # type: ignore[union-attr, index]
+    packed = encoder_hidden_states[:, : module.rows.num_rows]  # type: ignore[union-attr]
     return (hidden_states, encoder_hidden_states, module(packed, modulation), *rest)  # type: ignore[operator]

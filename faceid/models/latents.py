@@ -7,6 +7,10 @@ Legend: B batch; T H W frames and pixels; C f h w latent channels, frames and si
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
@@ -35,25 +39,33 @@ def encode_pixels(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
 @torch.no_grad()
 def decode_latents(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Decode normalised latents [B, C, f, h, w] to pixels [B, 3, T, H, W] in [-1, 1]."""
-    return vae.decode(denormalise(latents, vae), return_dict=False)[0]
+    latents = latents.to(vae.device, vae.dtype)
+    return vae.decode(statistics_of(vae.config).denormalise(latents), return_dict=False)[0]
 
 
-def normalise(raw: Tensor, vae: AutoencoderKLWan) -> Tensor:
-    """Raw VAE means [..., C, f, h, w] to what the transformer sees, float32."""
-    mean, inverse_std = latent_statistics(vae, raw.device, torch.float32)
-    return (raw.float() - mean) * inverse_std
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Mean and spread of a VAE's raw latents, per channel, from its config."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, raw: Tensor) -> Tensor:
+        """Raw VAE means [B, C, f, h, w] to what the transformer sees, float32."""
+        mean, inverse_std = self._tensors(raw.device)
+        return (raw.float() - mean) * inverse_std
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """The inverse of `normalise`, in the dtype given."""
+        mean, inverse_std = (value.to(latents.dtype) for value in self._tensors(latents.device))
+        return latents / inverse_std + mean
+
+    def _tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and 1/std, [1, C, 1, 1, 1], float32. The pipeline multiplies by the inverse, so we do."""
+        mean = torch.tensor(self.mean, device=device, dtype=torch.float32).view(1, -1, 1, 1, 1)
+        return mean, 1.0 / torch.tensor(self.std, device=device, dtype=torch.float32).view(1, -1, 1, 1, 1)
 
 
-def denormalise(latents: Tensor, vae: AutoencoderKLWan) -> Tensor:
-    """The inverse of `normalise`, in the VAE's dtype."""
-    latents = latents.to(vae.dtype)
-    mean, inverse_std = latent_statistics(vae, latents.device, latents.dtype)
-    return latents / inverse_std + mean
-
-
-def latent_statistics(vae: AutoencoderKLWan, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean and 1/std of the VAE's config, [1, C, 1, 1, 1] each."""
-    shape = (1, vae.config.z_dim, 1, 1, 1)
-    mean = torch.tensor(vae.config.latents_mean, device=device, dtype=torch.float32).view(shape)
-    inverse_std = 1.0 / torch.tensor(vae.config.latents_std, device=device, dtype=torch.float32).view(shape)
-    return mean.to(dtype), inverse_std.to(dtype)
+def statistics_of(vae_config: Mapping[str, Any]) -> LatentStatistics:
+    """Read the statistics of a VAE's config (the module's, or its config.json)."""
+    return LatentStatistics(mean=tuple(vae_config["latents_mean"]), std=tuple(vae_config["latents_std"]))

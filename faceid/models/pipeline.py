@@ -21,10 +21,21 @@ from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, load_adapter
 from faceid.models.face_tokens import face_input
-from faceid.models.latents import decode_latents, encode_pixels, normalise, to_frames, to_pixels
+from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, encode_prompts
 from faceid.models.wan import WanModel, load_wan
 from faceid.vace import assemble_control
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one video is sampled, apart from what it is conditioned on."""
+
+    face_scale: float = 1.0
+    cfg_scale: float = 5.0
+    num_inference_steps: int = 50
+    seed: int = 42
+    control_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,12 @@ class FaceIdentityPipeline:
 
     def __init__(self, wan: WanModel, adapter: FaceAdapter | None = None, metadata: AdapterMetadata | None = None):
         self.wan, self.adapter, self.metadata = wan, adapter, metadata
-        self.base_pipeline = WanVACEPipeline(
-            tokenizer=wan.tokenizer,
-            text_encoder=wan.text_encoder,
-            vae=wan.vae,
-            scheduler=wan.scheduler,
-            transformer=wan.transformer,
-        )
+
+    @property
+    def base_pipeline(self) -> WanVACEPipeline:
+        """diffusers' own pipeline over the same modules."""
+        wan = self.wan
+        return WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
 
     @classmethod
     def from_pretrained(
@@ -97,43 +107,63 @@ class FaceIdentityPipeline:
         num_frames, height, width = pose_video.shape[:3]
         self.wan.geometry.check_num_frames(num_frames)
         self.wan.geometry.check_size(height, width)
-        embedding = self._check_face(face_embedding, face_scale)
-        control = self._control(pose_video, reference_images)
-        conditions = self._conditions(prompt, negative_prompt, cfg_scale, embedding, face_scale, control, control_scale)
-        shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
-        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
-        if self.adapter is None:
-            latents = self._denoise(noise, conditions, cfg_scale, num_inference_steps, on_step)
-        elif face_scale == 0:
-            with self.adapter.off():
-                latents = self._denoise(noise, conditions, cfg_scale, num_inference_steps, on_step)
-        else:
-            self.adapter.set_lora_strength(min(1.0, face_scale))
-            latents = self._denoise(noise, conditions, cfg_scale, num_inference_steps, on_step)
-        latents = latents[:, :, len(reference_images) :]
+        self.check_face(face_embedding, face_scale)
+        texts = encode_prompts(self.wan.tokenizer, self.wan.text_encoder, [prompt, negative_prompt])
+        latents = self.sample_latents(
+            self.control(pose_video, reference_images),
+            texts[prompt],
+            texts[negative_prompt],
+            face_embedding,
+            Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale),
+            on_step,
+        )[:, :, len(reference_images) :]
         return latents if output_type == "latent" else to_frames(decode_latents(self.wan.vae, latents))
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        control: Tensor,
+        text: Tensor,
+        negative_text: Tensor,
+        face_embedding: Tensor | None,
+        sampling: Sampling,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Noise to normalised latents [1, C, R + f, h, w], reference frames included.
+
+        control: [1, control channels, R + f, h, w] from `control` or a cache. text, negative_text: [L, D].
+        """
+        embedding = self.check_face(face_embedding, sampling.face_scale)
+        conditions = self._conditions(control, text, negative_text, embedding, sampling)
+        shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
+        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
+        if self.adapter is None or sampling.face_scale > 0:
+            if self.adapter is not None:
+                self.adapter.set_lora_strength(min(1.0, sampling.face_scale))
+            return self._denoise(noise, conditions, sampling, on_step)
+        with self.adapter.off():
+            return self._denoise(noise, conditions, sampling, on_step)
 
     def _denoise(
         self,
         latents: Tensor,
         conditions: _Conditions,
-        cfg_scale: float,
-        num_inference_steps: int,
+        sampling: Sampling,
         on_step: Callable[[int, int], None] | None,
     ) -> Tensor:
         """Noise [1, C, R + f, h, w] to clean latents, as WanVACEPipeline's loop does it."""
         transformer, scheduler, device = self.wan.transformer, self.wan.scheduler, self.wan.transformer.device
         latents = latents.to(device)
-        scheduler.set_timesteps(num_inference_steps, device=device)
+        scheduler.set_timesteps(sampling.num_inference_steps, device=device)
         for index, timestep in enumerate(scheduler.timesteps):
             x_t, at = latents.to(transformer.dtype), timestep.expand(1)
             velocity = self._predict(x_t, at, conditions.text, conditions.face, conditions)
             if conditions.negative_text is not None:
                 unconditional = self._predict(x_t, at, conditions.negative_text, conditions.null_face, conditions)
-                velocity = unconditional + cfg_scale * (velocity - unconditional)
+                velocity = unconditional + sampling.cfg_scale * (velocity - unconditional)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if on_step is not None:
-                on_step(index + 1, num_inference_steps)
+                on_step(index + 1, sampling.num_inference_steps)
         return latents
 
     def _predict(
@@ -150,39 +180,36 @@ class FaceIdentityPipeline:
         )[0]
 
     def _conditions(
-        self,
-        prompt: str,
-        negative_prompt: str,
-        cfg_scale: float,
-        embedding: Tensor | None,
-        face_scale: float,
-        control: Tensor,
-        control_scale: float,
+        self, control: Tensor, text: Tensor, negative_text: Tensor, embedding: Tensor | None, sampling: Sampling
     ) -> _Conditions:
-        wan, transformer = self.wan, self.wan.transformer
-        guided = cfg_scale > 1.0
-        texts = encode_prompts(wan.tokenizer, wan.text_encoder, [prompt, negative_prompt] if guided else [prompt])
-        texts = {name: text.unsqueeze(0).to(transformer.device, transformer.dtype) for name, text in texts.items()}
-        face = None if embedding is None else face_input(embedding.to(transformer.device), face_scale)
-        null_face = None if embedding is None else face_input(torch.zeros_like(embedding), face_scale)
-        scale = torch.full((len(transformer.config.vace_layers),), float(control_scale), dtype=transformer.dtype)
+        transformer = self.wan.transformer
+
+        def ready(tensor: Tensor) -> Tensor:
+            return tensor.to(transformer.device, transformer.dtype)
+
+        face = null_face = None
+        if embedding is not None:
+            face = face_input(embedding, sampling.face_scale).to(transformer.device)
+            null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
+        scale = torch.full((len(transformer.config.vace_layers),), float(sampling.control_scale))
         return _Conditions(
-            text=texts[prompt],
-            negative_text=texts[negative_prompt] if guided else None,
+            text=ready(text.unsqueeze(0)),
+            negative_text=ready(negative_text.unsqueeze(0)) if sampling.cfg_scale > 1.0 else None,
             face=face,
-            null_face=None if null_face is None else null_face.to(transformer.device),
-            control=control.to(transformer.device, transformer.dtype),
-            control_scale=scale.to(transformer.device),
+            null_face=null_face,
+            control=ready(control),
+            control_scale=ready(scale),
         )
 
-    def _control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
+    @torch.no_grad()
+    def control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
         """The control tensor of a pose video and reference images, from pixels."""
         wan = self.wan
         pixels = to_pixels(pose_video).to(wan.vae.device)
         num_frames, height, width = pose_video.shape[:3]
         _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)
         pose, inactive = (
-            normalise(encode_pixels(wan.vae, video), wan.vae) for video in (pixels, torch.zeros_like(pixels))
+            wan.statistics.normalise(encode_pixels(wan.vae, video)) for video in (pixels, torch.zeros_like(pixels))
         )
         references = []
         if reference_images:
@@ -190,11 +217,11 @@ class FaceIdentityPipeline:
             _, _, prepared = self.base_pipeline.preprocess_conditions(
                 None, None, list(reference_images), 1, height, width, num_frames, torch.float32, wan.vae.device
             )
-            references = [normalise(encode_pixels(wan.vae, r[None, :, None]), wan.vae) for r in prepared[0]]
+            references = [wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in prepared[0]]
         mask = pose.new_ones(1, wan.geometry.mask_channels, f, h, w)
         return assemble_control(inactive, pose, mask, references)
 
-    def _check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
+    def check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
         """[1, D] float32 for the adapter, zeros when no face is given, None when the adapter is not used."""
         if face_scale < 0:
             raise ConfigError(f"face_scale={face_scale}: must be 0 (the base model) or more")

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 
 from faceid.errors import ModelError
 from faceid.geometry import Geometry
+from faceid.models.latents import LatentStatistics, statistics_of
 from faceid.provenance import sha256_json
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class WanModel:
     name: str
     path: Path
     geometry: Geometry
+    statistics: LatentStatistics
     fingerprint: str
     transformer: Any = None
     vae: Any = None
@@ -59,7 +61,11 @@ def load_wan(
     """
     check_base_folder(path)
     model = WanModel(
-        name=name or str(path), path=path, geometry=read_geometry(path), fingerprint=base_fingerprint(path)
+        name=name or str(path),
+        path=path,
+        geometry=read_geometry(path),
+        statistics=read_statistics(path),
+        fingerprint=base_fingerprint(path),
     )
     if "transformer" in parts:
         transformer = WanVACETransformer3DModel.from_pretrained(
@@ -124,6 +130,11 @@ def read_geometry(path: Path) -> Geometry:
             f"its VAE makes {geometry.control_channels}; the parts belong to different models"
         )
     return geometry
+
+
+def read_statistics(path: Path) -> LatentStatistics:
+    """The latent statistics of the folder's VAE, without loading it."""
+    return statistics_of(read_config(path, "vae"))
 
 
 def base_fingerprint(path: Path) -> str:

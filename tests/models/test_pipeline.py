@@ -17,8 +17,9 @@ def pose_video(seed=0):
 
 
 def stock_latents(pipeline, frames, references=None, cfg_scale=5.0):
-    pipeline.base_pipeline.set_progress_bar_config(disable=True)
-    return pipeline.base_pipeline(
+    stock = pipeline.base_pipeline
+    stock.set_progress_bar_config(disable=True)
+    return stock(
         prompt="a dance",
         negative_prompt="blurred",
         video=[PIL.Image.fromarray(frame) for frame in frames],
