@@ -29,7 +29,10 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
     sections: pydantic dataclasses (frozen) whose field names are distinct over all of them.
     Raises: ConfigError for an unknown key (with the nearest known one), a wrong type or a value out of range.
     """
-    parser = _Parser(prog=prog, description=description, exit_on_error=True)
+    # The help text of a flag is the docstring under its field.
+    jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    # An abbreviation would hide a misspelled flag, and change its meaning when a flag is added.
+    parser = _Parser(prog=prog, description=description, exit_on_error=True, allow_abbrev=False)
     parser.add_argument("--config", action="config", help="YAML file with the same keys as the flags below.")
     for section in sections:
         parser.add_class_arguments(section, None)
@@ -63,7 +66,7 @@ def sections_as_yaml(sections: Sequence[Any]) -> str:
 
 
 class _Parser(jsonargparse.ArgumentParser):
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split())
         unknown = re.match(r"unrecognized arguments: --?([^\s=]+)", line)
         if unknown:

@@ -36,3 +36,19 @@ def set_up_logging(rank: int = 0, log_dir: Path | None = None, level: int = logg
 def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
     """Wrap `items` in a progress bar; none when stderr is not a terminal."""
     return tqdm(items, desc=description, total=total, unit=unit, disable=not sys.stderr.isatty())
+
+
+class Progress:
+    """A bar that is advanced by hand; shows time left, and nothing when stderr is not a terminal."""
+
+    def __init__(self, description: str, total: int, done: int = 0, is_shown: bool = True) -> None:
+        hidden = not is_shown or not sys.stderr.isatty()
+        self._bar = tqdm(desc=description, total=total, initial=done, unit="step", disable=hidden)
+
+    def advance(self, count: int = 1) -> None:
+        """Count `count` more as done."""
+        self._bar.update(count)
+
+    def close(self) -> None:
+        """Remove the bar's hold on the terminal."""
+        self._bar.close()

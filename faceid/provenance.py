@@ -6,6 +6,8 @@ old state or the new one. `provenance.json` says which command, versions and inp
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import hashlib
 import importlib.metadata
@@ -26,6 +28,9 @@ from typing import Any
 from faceid.errors import DataError
 
 PACKAGES = ("torch", "accelerate", "deepspeed", "diffusers", "transformers", "peft", "webdataset", "av")
+
+# Of renameat2(2).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def sha256_file(path: Path) -> str:
@@ -77,7 +82,8 @@ def staged_file(path: Path) -> Iterator[Path]:
 def staged_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; publish it under `path` when the block ends well.
 
-    An older folder at `path` is replaced; it is moved away first and deleted last.
+    An older folder at `path` is replaced in one step where the file system can exchange names (local ones can; NFS
+    cannot: there it is moved away first), and deleted last.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex[:8]
@@ -88,13 +94,15 @@ def staged_folder(path: Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file():
                 _fsync_file(file)
-        old = path.with_name(f".{path.name}.{token}.old")
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
+        if path.exists() and not _exchange(temporary, path):
+            # This file system cannot exchange names: for a moment the folder is only under its second name.
+            path.rename(path.with_name(f".{path.name}.{token}.old"))
+        if not path.exists():
+            temporary.rename(path)
         fsync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(path.with_name(f".{path.name}.{token}.old"), ignore_errors=True)
     finally:
+        # After an exchange the old folder lies here.
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -145,6 +153,20 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step; False when the system cannot. Python has no os.renameat2."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    code = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    if code == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(error, os.strerror(error), str(first), None, str(second))
 
 
 def _fsync_file(path: Path) -> None:

@@ -1,0 +1,163 @@
+"""A toy dataset on disk, in the product's own input formats: photo folders, clips, pose videos, head boxes.
+
+    photos/target/photo_01.jpg ...                  the person to learn, who dances in no clip
+    photos/d01/photo_01.jpg ...                     the dancers
+    videos/gBR_sBM_c01_d01_mBR0_ch01.mp4            AIST's names: genre, camera, dancer, music, choreography
+    videos/gBR_sBM_c01_d01_mBR0_ch01.heads.json     {"boxes": [[x0, y0, x1, y1] or null per frame]}, pixels
+    poses/gBR_sBM_c01_d01_mBR0_ch01_pose.mp4        the skeleton, frame by frame
+    world.json                                      the truth: who is who, which photos are bad, every seed
+
+The same settings give the same bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.errors import DataError
+from faceid.logs import progress
+from faceid.media.video import write_video
+from faceid.provenance import staged_folder, write_json
+from faceid.toy.dance import GENRES, dance_joints
+from faceid.toy.people import draw_nuisance, draw_person
+from faceid.toy.render import BadPhoto, head_boxes, render_bad_photo, render_clip, render_photo, render_pose
+
+TARGET = "target"
+WORLD_FILE = "world.json"
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class ToySettings:
+    """How large a toy world to write."""
+
+    output_dir: Path
+    """Folder to write; an older toy dataset there is replaced, anything else is refused."""
+    num_people: Annotated[int, Field(ge=1, le=99)] = 8
+    """Dancers, d01 to d99; the target is one person more."""
+    clips_per_person: Annotated[int, Field(ge=1, le=99)] = 4
+    """Clips of each dancer."""
+    photos_per_person: Annotated[int, Field(ge=1, le=99)] = 12
+    """Photos of each dancer and of the target."""
+    num_frames: Annotated[int, Field(ge=1)] = 9
+    """Frames per clip; the model wants 4n+1."""
+    height: Annotated[int, Field(ge=32)] = 64
+    """Height of clips, pixels, even."""
+    width: Annotated[int, Field(ge=32)] = 64
+    """Width of clips, pixels, even."""
+    fps: Annotated[float, Field(gt=0)] = 16.0
+    """Rate the clips are tagged with, frames per second."""
+    photo_size: Annotated[int, Field(ge=96)] = 192
+    """Side of the square photos, pixels."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Another seed, another world."""
+    bad_photos: Annotated[int, Field(ge=0)] = 0
+    """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
+    one_genre_per_dancer: bool = False
+    """Give each dancer one genre, as in AIST, where genre tells the dancer; otherwise genres are mixed."""
+
+    def __post_init__(self) -> None:
+        if self.bad_photos > self.photos_per_person:
+            raise ValueError(f"bad_photos={self.bad_photos}: more than photos_per_person={self.photos_per_person}")
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value % 2:
+                raise ValueError(f"{name}={value}: H.264 needs an even size; use {value - 1} or {value + 1}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyClip:
+    """One clip to draw: its AIST-like name says genre, dancer, music and choreography."""
+
+    stem: str
+    dancer: str
+    genre: str
+    dance_seed: int
+    nuisance_seed: int
+
+
+def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
+    """Write the whole world into `settings.output_dir`, or nothing; returns what world.json holds.
+
+    Raises: DataError when the folder exists and is not a toy dataset.
+    """
+    folder = settings.output_dir
+    if folder.exists() and any(folder.iterdir()) and not (folder / WORLD_FILE).is_file():
+        raise DataError(f"{folder}: holds files and no {WORLD_FILE}, so it is not a toy dataset; name another folder")
+    people = {name: person_seed(settings.seed, name) for name in people_names(settings)}
+    clips = plan_clips(settings)
+    bad_photos: dict[str, str] = {}
+    world: dict[str, Any] = {
+        "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k != "output_dir"},
+        "people": {name: {"seed": seed, **dataclasses.asdict(draw_person(seed))} for name, seed in people.items()},
+        "clips": [dataclasses.asdict(clip) for clip in clips],
+        "bad_photos": bad_photos,
+    }
+    with staged_folder(folder) as staged:
+        for name in progress(people, "photos", total=len(people), unit="person"):
+            bad_photos.update(_write_photos(staged / "photos" / name, name, settings))
+        for clip in progress(clips, "clips", total=len(clips), unit="clip"):
+            _write_clip(staged, clip, settings)
+        write_json(staged / WORLD_FILE, world)
+    return world
+
+
+def people_names(settings: ToySettings) -> list[str]:
+    """The target, then the dancers d01, d02, ..."""
+    return [TARGET, *(f"d{number:02d}" for number in range(1, settings.num_people + 1))]
+
+
+def person_seed(seed: int, name: str) -> int:
+    """The seed of a person in a world: another name or world is another person."""
+    return zlib.crc32(f"{seed} person {name}".encode())
+
+
+def plan_clips(settings: ToySettings) -> list[ToyClip]:
+    """Every clip of the dataset, in the order it is written."""
+    genres = list(GENRES)
+    clips = []
+    for number in range(1, settings.num_people + 1):
+        for turn in range(settings.clips_per_person):
+            # Three steps on per dancer, so that every dancer dances another mixture.
+            genre = genres[(number - 1 if settings.one_genre_per_dancer else 3 * (number - 1) + turn) % len(genres)]
+            dancer = f"d{number:02d}"
+            stem = f"g{genre}_sBM_c01_{dancer}_m{genre}{turn % 6}_ch{turn + 1:02d}"
+            dance_seed, nuisance_seed = (zlib.crc32(f"{settings.seed} {p} {stem}".encode()) for p in ("dance", "place"))
+            clips.append(ToyClip(stem, dancer, genre, dance_seed, nuisance_seed))
+    return clips
+
+
+def _write_photos(folder: Path, name: str, settings: ToySettings) -> dict[str, str]:
+    """Write one person's photos; returns the kind of each bad one by `person/file`."""
+    folder.mkdir(parents=True)
+    person = draw_person(person_seed(settings.seed, name))
+    kinds = get_args(BadPhoto)
+    bad: dict[str, str] = {}
+    for index in range(settings.photos_per_person):
+        file = folder / f"photo_{index + 1:02d}.jpg"
+        seed = zlib.crc32(f"{settings.seed} photo {name} {index}".encode())
+        turn = index - (settings.photos_per_person - settings.bad_photos)
+        if turn >= 0:
+            kind = kinds[turn % len(kinds)]
+            photo = render_bad_photo(person, kind, seed, settings.photo_size)
+            bad[f"{name}/{file.name}"] = kind
+        else:
+            photo = render_photo(person, seed, settings.photo_size)
+        Image.fromarray(photo).save(file, quality=JPEG_QUALITY)
+    return bad
+
+
+def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
+    size_hw = (settings.height, settings.width)
+    person = draw_person(person_seed(settings.seed, clip.dancer))
+    joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw)
+    frames = render_clip(person, joints, draw_nuisance(clip.nuisance_seed), size_hw)
+    write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
+    write_json(folder / "videos" / f"{clip.stem}.heads.json", {"boxes": head_boxes(joints, size_hw)})
+    write_video(folder / "poses" / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)

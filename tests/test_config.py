@@ -1,0 +1,173 @@
+"""Flags and YAML become validated sections, or one line that names the key, the value and the nearest name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import build_section, parse_sections, sections_as_yaml
+from faceid.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training."""
+
+    output_dir: Path
+    """Where the run goes."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
+    """Peak rate."""
+    num_epochs: Annotated[int, Field(ge=1)] = 100
+    """Epochs."""
+    allow_few: bool = False
+    """Go on with fewer photos."""
+    resume: str | None = None
+    """Checkpoint."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Adapter."""
+
+    lora_branch: Literal["base", "vace", "both"] = "base"
+    """Which blocks get a LoRA."""
+    lora_rank: int = 64
+    """Rank."""
+    size: tuple[int, int] = (480, 832)
+    """Two numbers."""
+
+    def __post_init__(self) -> None:
+        if self.lora_rank % 2:
+            raise ValueError(f"lora_rank={self.lora_rank}: must be even")
+
+
+def parse(*argv: str) -> tuple[Training, Adapter]:
+    training, adapter = parse_sections("prog", "what it does", [Training, Adapter], list(argv))
+    return training, adapter
+
+
+def yaml_file(folder: Path, text: str) -> str:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_defaults_and_flags_fill_their_own_section():
+    training, adapter = parse("--output_dir", "out", "--lora_rank", "8", "--learning_rate=2e-5")
+    assert training == Training(output_dir=Path("out"), learning_rate=2e-5)
+    assert adapter == Adapter(lora_rank=8)
+
+
+@pytest.mark.parametrize("wrong", ["--learning_rat", "--learningrate"])
+def test_an_unknown_flag_names_the_nearest(wrong):
+    with pytest.raises(ConfigError, match=rf"^{wrong}: unknown key; did you mean --learning_rate\?$"):
+        parse("--output_dir", "out", wrong, "1e-5")
+
+
+def test_an_unknown_flag_with_an_equals_sign_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"^--num_epoch: unknown key; did you mean --num_epochs\?$"):
+        parse("--output_dir", "out", "--num_epoch=3")
+
+
+def test_an_abbreviated_flag_is_refused():
+    with pytest.raises(ConfigError, match="did you mean --num_epochs"):
+        parse("--output_dir", "out", "--num_ep", "3")
+
+
+def test_an_unknown_yaml_key_names_file_and_nearest(tmp_path):
+    file = yaml_file(tmp_path, "output_dir: out\nlora_ranks: 4\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: lora_ranks: unknown key; did you mean lora_rank\?"):
+        parse("--config", file)
+
+
+def test_an_unknown_key_far_from_all_names_says_where_to_look():
+    with pytest.raises(ConfigError, match="--zzzzqqq: unknown key; see --help"):
+        parse("--output_dir", "out", "--zzzzqqq", "1")
+
+
+@pytest.mark.parametrize("first", ["config", "flag"])
+@pytest.mark.parametrize("glued", [True, False])
+def test_the_command_line_wins_over_yaml_in_either_order(tmp_path, first, glued):
+    file = yaml_file(tmp_path, "output_dir: out\nnum_epochs: 7\nlearning_rate: 0.5\n")
+    config = [f"--config={file}"] if glued else ["--config", file]
+    flag = ["--num_epochs", "3"]
+    training, _ = parse(*(config + flag if first == "config" else flag + config))
+    assert (training.num_epochs, training.learning_rate) == (3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("argv", "value"),
+    [
+        (["--allow_few"], True),
+        (["--allow_few", "true"], True),
+        (["--allow_few", "False"], False),
+        (["--allow_few=false"], False),
+        ([], False),
+    ],
+)
+def test_a_bare_boolean_flag_means_true(argv, value):
+    training, adapter = parse(*argv, "--output_dir", "out", "--lora_rank", "6")
+    assert training.allow_few is value
+    assert adapter.lora_rank == 6
+
+
+def test_a_bare_boolean_flag_may_be_last():
+    training, _ = parse("--output_dir", "out", "--allow_few")
+    assert training.allow_few is True
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--learning_rate", "0"], ["learning_rate", "0"]),
+        (["--learning_rate", "2"], ["learning_rate", "2"]),
+        (["--num_epochs", "0"], ["num_epochs", "0", "greater than or equal to 1"]),
+        (["--num_epochs", "three"], ["num_epochs", "three"]),
+        (["--lora_branch", "all"], ["lora_branch", "all", "vace"]),
+        (["--lora_rank", "3"], ["lora_rank=3", "must be even"]),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_line_with_key_and_value(argv, words):
+    with pytest.raises(ConfigError) as error:
+        parse("--output_dir", "out", *argv)
+    assert [word for word in words if word not in str(error.value)] == []
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_required_flag_is_named():
+    with pytest.raises(ConfigError, match="output_dir"):
+        parse("--num_epochs", "3")
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path):
+    sections = parse("--output_dir", "a b/ü", "--allow_few", "--lora_branch", "both", "--size", "[32, 64]")
+    file = yaml_file(tmp_path, sections_as_yaml(sections))
+    assert parse("--config", file) == sections
+
+
+@pytest.mark.parametrize(("text", "reason"), [("a: [1\n", "not YAML"), ("- 1\n", "found list"), ("", "found NoneType")])
+def test_a_config_file_that_is_no_mapping_is_refused(tmp_path, text, reason):
+    with pytest.raises(ConfigError, match=reason):
+        parse("--config", yaml_file(tmp_path, text), "--output_dir", "out")
+
+
+def test_a_missing_config_file_is_refused():
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
+        parse("--config", "nowhere.yaml", "--output_dir", "out")
+
+
+def test_build_section_names_the_unknown_key():
+    with pytest.raises(ConfigError, match=r"lora_rnk: unknown key; did you mean lora_rank\?"):
+        build_section(Adapter, {"lora_rnk": 4})
+
+
+def test_help_tells_each_flag_with_its_default(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse("--help")
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "--learning_rate" in text and "Peak rate." in text and "0.0001" in text

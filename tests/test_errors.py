@@ -1,0 +1,42 @@
+"""A user's fault is one line and exit code 2; a defect of ours keeps its traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+from faceid.errors import ConfigError, DataError, FaceidError, ModelError, run_entry_point
+
+
+def raising(error: Exception):
+    def main() -> int:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize("kind", [FaceidError, ConfigError, DataError, ModelError])
+def test_a_users_error_is_one_line_and_exit_code_2(kind, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_entry_point(raising(kind("clip.mp4: no frame\n   can be decoded")))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: clip.mp4: no frame can be decoded\n"
+
+
+def test_only_the_main_process_prints(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit) as end:
+        run_entry_point(raising(DataError("no")))
+    assert end.value.code == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run_entry_point(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_the_exit_code_is_what_main_returns(returned, code):
+    with pytest.raises(SystemExit) as end:
+        run_entry_point(lambda: returned)
+    assert end.value.code == code

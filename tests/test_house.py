@@ -1,0 +1,184 @@
+"""The layout stays true: floors, rooms, doors and names, read from the imports by `ast` alone.
+
+Raise a floor or open a door here only on purpose, together with docs/architecture.md.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FLOORS = [
+    {"errors", "config", "geometry", "logs", "provenance"},
+    {"flow", "vace"},
+    {"models", "faces", "media"},
+    {"data", "toy"},
+    {"sampling", "evaluation"},
+    {"training"},
+]
+TOP_FLOOR = len(FLOORS)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+SAME_FLOOR_ALLOWED = {("toy", "data")}
+# A heavy library is imported in these rooms only.
+DOORS = {
+    "diffusers": {"models"},
+    "peft": {"models"},
+    "transformers": {"models", "faces"},
+    "cv2": {"faces", "media"},
+    "av": {"media"},
+    "webdataset": {"data"},
+    "accelerate": {"training"},
+    "deepspeed": {"training"},
+    "tensorboard": {"training"},
+    "jinja2": {"faces", "sampling", "evaluation", "data"},
+}
+FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helper", "helpers", "misc", "registry", "callback", "callbacks"}
+ALLOWED_FILES = {"faceid/toy/base.py"}
+
+
+def violations(root: Path) -> list[str]:
+    """Every breach of the house rules in the tree at `root`, as `file:line: what`."""
+    found = []
+    for path in _sources(root):
+        name = path.relative_to(root).as_posix()
+        words = {part.removesuffix(".py").strip("_") for part in path.relative_to(root).parts}
+        if words & FORBIDDEN_NAMES and name not in ALLOWED_FILES:
+            found.append(f"{name}:1: a name that says nothing")
+        room = _room(path.relative_to(root))
+        if room is None:
+            continue
+        for line, module in _imports(path, root):
+            reason = _breach(room, module)
+            if reason:
+                found.append(f"{name}:{line}: {room} imports {module}: {reason}")
+    return found
+
+
+def _sources(root: Path) -> list[Path]:
+    entries = [root / "train.py", root / "sample.py"]
+    folders = [root / name for name in ("faceid", "tools", "benchmarks")]
+    return sorted([e for e in entries if e.is_file()] + [p for f in folders for p in f.rglob("*.py")])
+
+
+def _room(path: Path) -> str | None:
+    """The room of a file; `entry` on the top floor; None for faceid/__init__.py, the public face of all rooms."""
+    if path.parts[0] != "faceid":
+        return "entry"
+    room = path.parts[1].removesuffix(".py")
+    return None if room == "__init__" else room
+
+
+def _breach(room: str, module: str) -> str | None:
+    library, *rest = module.split(".")
+    if library in DOORS or module == "torch.utils.tensorboard":
+        doors = DOORS["tensorboard" if module == "torch.utils.tensorboard" else library]
+        return None if room in doors else f"its door is {', '.join(sorted(doors))}"
+    floor = TOP_FLOOR if room == "entry" else FLOOR_OF.get(room)
+    if floor is None:
+        return "the room is on no floor"
+    if library == "torch" and floor == 0:
+        return "floor 0 knows no tensors"
+    if floor == 1 and library not in {"torch", "faceid", *sys.stdlib_module_names}:
+        return "floor 1 knows torch only"
+    if library != "faceid" or not rest or rest[0] == room:
+        return None
+    target = FLOOR_OF.get(rest[0])
+    if target is None:
+        # An entry point may take names of the public face: `from faceid import FaceIdentityPipeline`.
+        return None if room == "entry" or rest[0].startswith("__") else "the room is on no floor"
+    if target < floor or (room, rest[0]) in SAME_FLOOR_ALLOWED or (target == floor and floor == 0):
+        return None
+    return f"floor {floor} does not import floor {target}"
+
+
+def _imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import, also inside functions, relative, by importlib or __import__."""
+    package = list(path.relative_to(root).parts[:-1])
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join(above + ([node.module] if node.module else []))
+            # `from faceid import models` and `from torch.utils import tensorboard` name modules too.
+            names = [f".{alias.name}" for alias in node.names] if module in ("faceid", "torch.utils") else [""]
+            yield from ((node.lineno, module + name) for name in names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__", "importorskip"):
+                yield node.lineno, str(node.args[0].value)
+
+
+def test_the_house_stands():
+    assert violations(REPOSITORY) == []
+
+
+def test_every_room_is_on_a_floor():
+    rooms = {p.name.removesuffix(".py") for p in (REPOSITORY / "faceid").iterdir() if not p.name.startswith("__")}
+    assert rooms - {"py.typed"} <= set(FLOOR_OF)
+
+
+def test_everything_in_the_package_is_packaged():
+    files = [p for p in (REPOSITORY / "faceid").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    assert {p.parent for p in files if p.suffix == ".py" and not (p.parent / "__init__.py").is_file()} == set()
+    # What setup.py's package_data takes along.
+    taken = [p for p in files if p.suffix in (".py", ".j2", ".json") or p.name == "py.typed" or "weights" in p.parts]
+    assert set(files) - set(taken) == set()
+
+
+PLANTED = {
+    "upward": ("faceid/models/x.py", "from faceid.training.loop import run"),
+    "upward in a function": ("faceid/flow.py", "def f():\n    import faceid.models.wan"),
+    "upward by from faceid import": ("faceid/data/x.py", "from faceid import training"),
+    "upward, relative": ("faceid/media/x.py", "from ..data import clips"),
+    "sideways": ("faceid/models/x.py", "from faceid.media.video import read_video"),
+    "sideways on floor 1": ("faceid/flow.py", "import faceid.vace"),
+    "data uses toy": ("faceid/data/x.py", "from faceid.toy import people"),
+    "wrong door": ("faceid/sampling/x.py", "import diffusers"),
+    "wrong door in a tool": ("tools/x.py", "from transformers import CLIPModel"),
+    "wrong door in a benchmark": ("benchmarks/x.py", "import cv2"),
+    "wrong door from the entry": ("train.py", "import accelerate"),
+    "wrong door by importlib": ("faceid/training/x.py", "import importlib\nimportlib.import_module('av')"),
+    "wrong door by __import__": ("faceid/toy/x.py", "__import__('webdataset')"),
+    "TensorBoard through torch": ("tools/x.py", "from torch.utils.tensorboard import SummaryWriter"),
+    "TensorBoard through torch.utils": ("tools/x.py", "from torch.utils import tensorboard"),
+    "tensors on floor 0": ("faceid/config.py", "import torch"),
+    "another library on floor 1": ("faceid/vace.py", "import numpy"),
+    "unknown room": ("faceid/extras/x.py", "import faceid.errors"),
+    "utils": ("faceid/media/utils.py", ""),
+    "base_": ("faceid/models/base_.py", ""),
+    "helpers folder": ("tools/helpers/x.py", ""),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_violation_is_reported(tmp_path, kind):
+    name, source = PLANTED[kind]
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    assert [found.split(":")[0] for found in violations(tmp_path)] == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("faceid/toy/x.py", "from faceid.data.clips import read\nfrom faceid.media.draw import Canvas"),
+        ("faceid/models/x.py", "import torch, diffusers\nfrom faceid.flow import path\nfrom .wan import load"),
+        ("faceid/config.py", "from faceid.errors import ConfigError\nimport pydantic"),
+        ("faceid/__init__.py", "def __getattr__(name):\n    from faceid.models import pipeline"),
+        ("train.py", "from faceid.training import loop\nimport torch"),
+        ("tools/x.py", "from faceid import FaceIdentityPipeline, __version__"),
+        ("faceid/toy/base.py", "from faceid.models.wan import load"),
+    ],
+)
+def test_a_lawful_import_is_not_reported(tmp_path, name, source):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source)
+    assert violations(tmp_path) == []

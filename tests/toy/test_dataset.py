@@ -1,0 +1,131 @@
+"""A toy dataset has the product's own formats, the same bytes for the same seed, and never overwrites others' files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from faceid.errors import DataError
+from faceid.media.video import read_video
+from faceid.toy.dataset import TARGET, ToySettings, plan_clips, write_toy_dataset
+from faceid.toy.people import draw_person
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = {"num_people": 2, "clips_per_person": 2, "photos_per_person": 4, "photo_size": 96, "bad_photos": 2}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("toy") / "world"
+    write_toy_dataset(ToySettings(output_dir=folder, **SMALL))
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_every_clip_has_an_aist_name_a_pose_and_head_boxes(world):
+    clips = sorted((world / "videos").glob("*.mp4"))
+    assert len(clips) == 4
+    for clip in clips:
+        assert re.fullmatch(r"g[A-Z]{2}_sBM_c01_d0[12]_m[A-Z]{2}\d_ch\d\d", clip.stem)
+        video, pose = read_video(clip), read_video(world / "poses" / f"{clip.stem}_pose.mp4")
+        assert video.frames.shape == pose.frames.shape == (9, 64, 64, 3)
+        assert video.fps == pose.fps == 16
+        boxes = json.loads((world / "videos" / f"{clip.stem}.heads.json").read_text())["boxes"]
+        assert len(boxes) == 9 and all(len(box) == 4 for box in boxes)
+
+
+def test_everyone_has_photos_and_the_target_is_in_no_clip(world):
+    assert sorted(folder.name for folder in (world / "photos").iterdir()) == ["d01", "d02", TARGET]
+    for folder in (world / "photos").iterdir():
+        photos = sorted(folder.iterdir())
+        assert [photo.name for photo in photos] == [f"photo_0{n}.jpg" for n in (1, 2, 3, 4)]
+        assert {Image.open(photo).size for photo in photos} == {(96, 96)}
+    truth = json.loads((world / "world.json").read_text())
+    assert TARGET not in {clip["dancer"] for clip in truth["clips"]}
+
+
+def test_world_json_tells_who_is_who_and_which_photos_are_bad(world):
+    truth = json.loads((world / "world.json").read_text())
+    target = dict(truth["people"][TARGET])
+    assert draw_person(target.pop("seed")).__dict__ == target
+    assert truth["bad_photos"] == {
+        f"{name}/photo_0{n}.jpg": kind
+        for name in (TARGET, "d01", "d02")
+        for n, kind in ((3, "blurred"), (4, "second_person"))
+    }
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(world, tmp_path):
+    write_toy_dataset(ToySettings(output_dir=tmp_path / "again", **SMALL))
+    assert contents(tmp_path / "again") == contents(world)
+    write_toy_dataset(ToySettings(output_dir=tmp_path / "other", seed=1, **SMALL))
+    assert contents(tmp_path / "other")["photos/d01/photo_01.jpg"] != contents(world)["photos/d01/photo_01.jpg"]
+
+
+def test_a_larger_world_keeps_the_smaller_ones_people_and_clips():
+    small = plan_clips(ToySettings(output_dir=Path("x"), num_people=2))
+    large = plan_clips(ToySettings(output_dir=Path("x"), num_people=20))
+    assert large[: len(small)] == small
+    assert len({clip.stem for clip in large}) == len(large)
+
+
+def test_genres_are_mixed_unless_asked_for_one_per_dancer():
+    mixed, single = (
+        [clip.genre for clip in plan_clips(ToySettings(output_dir=Path("x"), num_people=1, one_genre_per_dancer=one))]
+        for one in (False, True)
+    )
+    assert len(set(mixed)) == 4 and len(set(single)) == 1
+
+
+def test_an_older_toy_dataset_is_replaced_and_a_foreign_folder_is_refused(tmp_path):
+    tiny = {"num_people": 1, "clips_per_person": 1, "photos_per_person": 1, "photo_size": 96}
+    for seed in (0, 1):
+        write_toy_dataset(ToySettings(output_dir=tmp_path / "toy", seed=seed, **tiny))
+    assert json.loads((tmp_path / "toy" / "world.json").read_text())["settings"]["seed"] == 1
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match=r"home: holds files and no world\.json"):
+        write_toy_dataset(ToySettings(output_dir=tmp_path / "home", **tiny))
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+
+
+def run_tool(*argv: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, str(REPOSITORY / "tools" / "make_toy_dataset.py"), *argv],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=60,
+    )
+
+
+def test_the_tool_writes_and_says_what(tmp_path):
+    few = {"num_people": 1, "clips_per_person": 1, "photos_per_person": 1, "photo_size": 96, "num_frames": 5}
+    done = run_tool(f"--output_dir={tmp_path / 'toy'}", *(f"--{name}={value}" for name, value in few.items()))
+    assert done.returncode == 0, done.stderr
+    assert "1 clips of 5 frames, 64x64" in done.stdout and "photos/target" in done.stdout
+    assert (tmp_path / "toy" / "world.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["--num_peple", "3"], "error: --num_peple: unknown key; did you mean --num_people?"),
+        (["--height", "65"], "error: height=65: H.264 needs an even size; use 64 or 66"),
+        (["--bad_photos", "13"], "error: bad_photos=13: more than photos_per_person=12"),
+    ],
+)
+def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, argv, line):
+    done = run_tool("--output_dir", str(tmp_path / "toy"), *argv)
+    assert (done.returncode, done.stderr.strip()) == (2, line)
+    assert not (tmp_path / "toy").exists()

@@ -1,0 +1,48 @@
+"""People are the same for the same seed, and their parameters tell nothing of each other."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from faceid.toy.people import HAIR, Person, draw_nuisance, draw_person, generator, identity_vector, palette
+
+PEOPLE = [draw_person(seed) for seed in range(400)]
+
+
+def test_the_same_seed_is_the_same_person():
+    assert draw_person(7) == PEOPLE[7]
+    assert len(set(PEOPLE)) == len(PEOPLE)
+
+
+def test_at_least_eight_parameters_make_an_identity():
+    assert len(dataclasses.fields(Person)) >= 8
+    for field in dataclasses.fields(Person):
+        assert len({getattr(person, field.name) for person in PEOPLE}) > 2
+
+
+def test_identity_parameters_are_independent_of_each_other_and_of_nuisance():
+    identity = np.stack([identity_vector(person) for person in PEOPLE])
+    places = [draw_nuisance(seed) for seed in range(400)]
+    nuisance = np.array([(*n.top, *n.bottom, n.light_gain, n.light_slope, n.body_width, n.smile) for n in places])
+    together = np.corrcoef(np.concatenate([identity, nuisance], 1).T)
+    continuous = together[:10]
+    np.fill_diagonal(continuous, 0)
+    # Four standard errors of a correlation of 400 independent pairs.
+    assert np.abs(continuous).max() < 4 / np.sqrt(400)
+
+
+def test_a_purpose_has_a_generator_of_its_own():
+    assert generator(1, "photo").random() != generator(1, "dance").random() != generator(2, "dance").random()
+
+
+def test_identity_vector_lies_in_the_unit_box():
+    vectors = np.stack([identity_vector(person) for person in PEOPLE])
+    assert vectors.shape == (400, 21) and vectors.dtype == np.float32
+    assert vectors.min() >= 0 and vectors.max() <= 1
+
+
+def test_a_palette_runs_from_its_first_to_its_last_colour():
+    assert palette(HAIR, 0.0) == HAIR[0] and palette(HAIR, 1.0) == HAIR[-1]
+    assert palette(((0, 0, 0), (10, 20, 30)), 0.5) == (5, 10, 15)

@@ -1,0 +1,33 @@
+"""Write a toy dataset: drawn people, their photos, dance clips and pose videos, in the product's own formats."""
+
+from __future__ import annotations
+
+import sys
+
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.logs import set_up_logging
+from faceid.toy.dataset import TARGET, ToySettings, write_toy_dataset
+
+
+def main(argv: list[str] | None = None) -> int:
+    (settings,) = parse_sections(
+        "make_toy_dataset.py",
+        __doc__ or "",
+        [ToySettings],
+        sys.argv[1:] if argv is None else argv,
+    )
+    set_up_logging()
+    world = write_toy_dataset(settings)
+    folder, size = settings.output_dir, f"{settings.width}x{settings.height}"
+    print(f"{folder}/photos: {settings.photos_per_person} photos each of {len(world['people'])} people")
+    print(f"{folder}/photos/{TARGET}: the person to learn, who is in no clip")
+    print(f"{folder}/videos: {len(world['clips'])} clips of {settings.num_frames} frames, {size}, with head boxes")
+    print(f"{folder}/poses: their pose videos")
+    if world["bad_photos"]:
+        print(f"{folder}/world.json: names the {len(world['bad_photos'])} bad photos, and everyone's parameters")
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
