@@ -1,6 +1,7 @@
 """Shared by all tests: the toy base, the folder of real data, and quiet, single-threaded libraries."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before torch is imported: two busy processes with two threads each are slower than with one.
@@ -9,6 +10,7 @@ os.environ.setdefault("DS_ACCELERATOR", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from launching import ToyInputs, run_command
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("FACEID_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -52,3 +54,34 @@ def small_adapter_settings():
     from faceid.models.settings import AdapterSettings
 
     return AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, mapper_dropout=0.0)
+
+
+@pytest.fixture(scope="session")
+def toy_inputs(tmp_path_factory, own_cache) -> ToyInputs:
+    """A small toy data set, prepared once by the tools."""
+    folder = tmp_path_factory.mktemp("toy_inputs")
+    dataset = folder / "dataset"
+    tools = {
+        "make_toy_dataset": [
+            "--output_dir",
+            dataset,
+            "--num_people",
+            "2",
+            "--clips_per_person",
+            "2",
+            "--photos_per_person",
+            "4",
+        ],
+        "make_shards": [
+            *("--dance_videos_dir", dataset / "videos", "--pose_videos_dir", dataset / "poses"),
+            *("--output_dir", folder / "shards", *"--num_frames 9 --height 64 --width 64".split()),
+        ],
+        "encode_latents": ["--shards", folder / "shards", "--model_path", "toy", "--output_dir", folder / "latents"],
+        "prepare_face_embeddings": [
+            *("--face_images_dir", dataset / "photos" / "target", "--output_dir", folder / "identity"),
+            *("--identity_name", "target", "--encoder_path", "toy"),
+        ],
+    }
+    for name, flags in tools.items():
+        run_command([sys.executable, f"tools/{name}.py", *map(str, flags)])
+    return ToyInputs(dataset, folder / "shards", folder / "latents", folder / "identity")

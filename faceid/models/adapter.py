@@ -145,7 +145,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
                 block.register_forward_pre_hook(add_face_modulation)
         lora = LoraConfig(
             r=settings.lora_rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            lora_alpha=settings.alpha,
             target_modules=LORA_TARGETS[settings.lora_branch],
             init_lora_weights="gaussian",
         )

@@ -37,6 +37,8 @@ class AdapterMetadata:
     encoder: str
     encoder_fingerprint: str
     settings: AdapterSettings
+    encoder_path: str | None = None
+    """The encoder as it was named in training; what sampling from photos defaults to."""
     step: int = 0
     height: int = 0
     width: int = 0

@@ -76,7 +76,8 @@ class FaceIdentityPipeline:
         if face_lora_path is None:
             return cls(wan)
         adapter, metadata = load_adapter(Path(face_lora_path), wan)
-        wan.transformer.to(dtype)
+        for parameter in adapter.parameters().values():
+            parameter.data = parameter.data.to(dtype)
         return cls(wan, adapter, metadata)
 
     @torch.no_grad()

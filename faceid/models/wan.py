@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACETransformer3DModel
 from transformers import AutoTokenizer, UMT5EncoderModel
 
@@ -60,6 +63,9 @@ def load_wan(
     Raises: ModelError naming the folder and the missing piece.
     """
     check_base_folder(path)
+    if not sys.stderr.isatty():
+        diffusers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()
     model = WanModel(
         name=name or str(path),
         path=path,

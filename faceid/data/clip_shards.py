@@ -1,0 +1,218 @@
+"""Clips and their poses to clip shards: one size, one rate, one length, checked pair by pair.
+
+Frames are paired by index, never by time, because pose files carry wrong rates: the video's rate decides which frames
+are taken, and the pose gives the frames of the same indices. A clip that cannot be used is dropped with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from faceid.data.index import INDEX_NAME
+from faceid.data.pairs import ClipPair, find_pairs
+from faceid.data.settings import ClipSettings
+from faceid.data.shards import Entry, ShardRecord, reusable_record, shard_name, write_index, write_shard
+from faceid.errors import DataError
+from faceid.geometry import Geometry
+from faceid.logs import progress
+from faceid.media.fit import Fit, fit_sizes
+from faceid.media.motion import ENERGY_WIDTH_PX, pairing_correlation
+from faceid.media.video import Measured, encode_video_bytes, frame_indices, measure_video, read_frames
+from faceid.provenance import claimed_folder, sha256_file, sha256_json
+
+log = logging.getLogger(__name__)
+
+# Raised when the bytes of a clip change for the same inputs and settings.
+RECIPE = 1
+# True pairs correlate at 0.79 and more, swapped ones at 0.33 at most (motion.py).
+LOWEST_CORRELATION = 0.5
+# Tools drop a frame at an end now and then; beyond this share the two files show different things.
+COUNT_TOLERANCE = 0.02
+ASPECT_TOLERANCE = 0.02
+
+
+def write_clip_shards(
+    videos_dir: Path, poses_dir: Path, output_dir: Path, settings: ClipSettings, geometry: Geometry | None = None
+) -> dict[str, Any]:
+    """Write clip shards and their index; returns the index. Unchanged inputs cost a hash of the files.
+
+    geometry: of the model the clips are for; checks size and length before any work.
+    Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons.
+    """
+    if geometry:
+        geometry.check_num_frames(settings.num_frames)
+        geometry.check_size(settings.height, settings.width)
+    if settings.height % 2 or settings.width % 2:
+        raise DataError(f"{settings.width}x{settings.height}: clips are H.264 and need even sizes")
+    pairs, missing = find_pairs(videos_dir, poses_dir)
+    for video in missing:
+        log.warning("%s: no pose video (expected %s_pose.mp4 in %s); left out", video.name, video.stem, poses_dir)
+    with claimed_folder(output_dir):
+        records = list(_write_groups(pairs, output_dir, settings))
+        if not any(record.shard for record in records):
+            reasons = [f"{drop['video']}: {drop['reason']}" for record in records for drop in record.dropped]
+            raise DataError(f"{videos_dir}: none of {len(pairs)} clips can be used: {'; '.join(reasons[:5])}")
+        header = {
+            "settings": asdict(settings),
+            "dropped": [{"key": None, "video": video.name, "reason": "no pose video"} for video in missing],
+        }
+        index = write_index(output_dir, "clips", header, records)
+    log.info(
+        "%s: %d clips in %d shards, %d left out",
+        output_dir,
+        len(index["samples"]),
+        len(index["shards"]),
+        len(index["dropped"]),
+    )
+    return index
+
+
+def _write_groups(pairs: list[ClipPair], output_dir: Path, settings: ClipSettings) -> Iterator[ShardRecord]:
+    size = settings.clips_per_shard
+    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        for number, group in enumerate(groups):
+            path = output_dir / shard_name("clips", number)
+            inputs = sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
+            record = reusable_record(path, inputs)
+            if record is None:
+                # From here on the folder is not what an older index says.
+                (output_dir / INDEX_NAME).unlink(missing_ok=True)
+                tries = pool.map(lambda pair: _try_clip(pair, settings), group)
+                results = list(progress(tries, f"clips {number + 1}/{len(groups)}", len(group), "clip"))
+                entries = [result for result in results if isinstance(result, Entry)]
+                record = write_shard(path, inputs, entries, [r for r in results if not isinstance(r, Entry)])
+            for drop in record.dropped:
+                log.warning("%s: left out: %s", drop["video"], drop["reason"])
+            yield record
+
+
+def _describe_inputs(pair: ClipPair) -> list[Any]:
+    files = [file for file in (pair.video, pair.pose, pair.head_boxes) if file]
+    return [pair.key, pair.dancer, pair.genre, pair.camera, [[file.name, sha256_file(file)] for file in files]]
+
+
+def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | dict[str, Any]:
+    """One clip, or why not."""
+    try:
+        return make_clip(pair, settings)
+    except DataError as error:
+        # Names without folders: the index, and its checksum, do not depend on where the clips lie.
+        reason = str(error).replace(f"{pair.video}: ", "").replace(str(pair.pose), pair.pose.name)
+        return {"key": pair.key, "video": pair.video.name, "reason": reason}
+
+
+def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
+    """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
+    video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
+    common = _common_frames(pair, video.frames, pose.frames)
+    indices = frame_indices(video.fps, settings.fps, settings.num_frames)
+    if indices[-1] >= common:
+        raise DataError(
+            f"{common} frames at {float(video.fps):g} fps; {settings.num_frames} at {settings.fps:g} fps "
+            f"need {indices[-1] + 1}: use a lower --num_frames or a longer clip"
+        )
+    _warn_of_poor_fit(pair, video, pose, settings)
+    fits = [fit_sizes(m.size_hw, settings.height, settings.width, settings.fit) for m in (video, pose)]
+    video_frames = read_frames(pair.video, indices, fits[0].frame)
+    pose_frames = read_frames(pair.pose, indices, fits[1].frame)
+    details = {
+        "key": pair.key,
+        "dancer": pair.dancer,
+        "genre": pair.genre,
+        "camera": pair.camera,
+        "frames": settings.num_frames,
+        "fps": settings.fps,
+        "size_hw": [settings.height, settings.width],
+        "source": {"video": pair.video.name, "pose": pair.pose.name, "fps": float(video.fps), "frames": common},
+        "pairing_correlation": _check_pairing(pair, video, pose),
+        "head_boxes": _head_boxes(pair, indices, fits[0]),
+    }
+    members = {
+        "video.mp4": encode_video_bytes(video_frames, settings.fps),
+        "pose.mp4": encode_video_bytes(pose_frames, settings.fps),
+        "json": json.dumps(details, sort_keys=True).encode(),
+    }
+    return Entry(pair.key, members, {name: details[name] for name in ("frames", "dancer", "genre", "camera")})
+
+
+def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int) -> int:
+    if abs(video_frames - pose_frames) > COUNT_TOLERANCE * max(video_frames, pose_frames):
+        raise DataError(
+            f"the video has {video_frames} frames, its pose {pair.pose.name} has {pose_frames}; "
+            "they must show the same frames: render the pose again from this video"
+        )
+    if video_frames != pose_frames:
+        log.warning(
+            "%s: %d frames, its pose %d; the common %d are used",
+            pair.video.name,
+            video_frames,
+            pose_frames,
+            min(video_frames, pose_frames),
+        )
+    return min(video_frames, pose_frames)
+
+
+def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings: ClipSettings) -> None:
+    name = pair.video.name
+    aspect, pose_aspect = (m.size_hw[1] / m.size_hw[0] for m in (video, pose))
+    if abs(aspect / pose_aspect - 1) > ASPECT_TOLERANCE:
+        log.warning(
+            "%s: aspect %.3f, its pose %.3f; after fitting, the figure may lie beside the dancer: look at one clip",
+            name,
+            aspect,
+            pose_aspect,
+        )
+    if video.fps < settings.fps:
+        log.warning("%s: %g fps, a clip has %g; frames are repeated", name, float(video.fps), settings.fps)
+    if video.size_hw[0] < settings.height and video.size_hw[1] < settings.width:
+        size = f"{video.size_hw[1]}x{video.size_hw[0]}"
+        log.warning("%s: %s is enlarged to %dx%d", name, size, settings.width, settings.height)
+
+
+def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | None:
+    """Over the whole files: a clip's few frames would say little."""
+    assert video.thumbnails is not None and pose.thumbnails is not None
+    correlation = pairing_correlation(video.thumbnails, pose.thumbnails)
+    if math.isnan(correlation):
+        log.warning(
+            "%s: cannot tell whether %s belongs to it: one stands still, or they are too short",
+            pair.video.name,
+            pair.pose.name,
+        )
+        return None
+    if correlation < LOWEST_CORRELATION:
+        log.warning(
+            "%s: its pose %s moves differently (correlation %.2f, below %.1f); is it the pose of another clip?",
+            pair.video.name,
+            pair.pose.name,
+            correlation,
+            LOWEST_CORRELATION,
+        )
+    return round(correlation, 4)
+
+
+def _head_boxes(pair: ClipPair, indices: list[int], fit: Fit) -> list[list[float] | None] | None:
+    """The sidecar's boxes of the frames taken, in pixels of the fitted clip; None without a sidecar."""
+    if pair.head_boxes is None:
+        return None
+    name = pair.head_boxes.name
+    try:
+        boxes = json.loads(pair.head_boxes.read_text(encoding="utf-8"))["boxes"]
+        taken = [boxes[index] for index in indices]
+        moved = [fit.box(tuple(float(edge) for edge in box)) if box else None for box in taken]  # type: ignore[arg-type]
+    except IndexError as error:
+        raise DataError(
+            f"{name}: {len(boxes)} boxes, frame {indices[-1]} is needed; one box or null per frame"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f'{name}: not {{"boxes": [[x0, y0, x1, y1] or null per frame]}}: {error}') from error
+    return [[round(edge, 2) for edge in box] if box else None for box in moved]

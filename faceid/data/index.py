@@ -1,0 +1,171 @@
+"""The index of a folder of tar shards: what is trusted instead of the tar's own headers.
+
+A tar has no payload checksum, and a damaged one can read as a shorter one. So every shard's sha256 and size, and every
+member's place, stand in `index.json`; members are read by offset, from shards that were verified first. Clip shards
+and latent shards share this format; `faceid.data.shards` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import DataError
+from faceid.provenance import sha256_file, sha256_json
+
+INDEX_NAME = "index.json"
+INDEX_VERSION = 1
+MEMBERS = ("json", "pose.mp4", "safetensors", "video.mp4")
+# A latent of 81 frames at 720p is 45 MB; nothing honest comes near this, and a read allocates what the index says.
+LARGEST_MEMBER_BYTES = 1 << 30
+
+_SHARD_NAME = re.compile(r"(clips|latents)-\d{6}\.tar")
+_KEY = re.compile(r"[a-z0-9_-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar. path: file name within the folder. count: samples in it."""
+
+    path: str
+    size: int
+    sha256: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One entry of a shard. shard: its place in `ShardIndex.shards`. members: name -> (offset, size) in bytes."""
+
+    key: str
+    shard: int
+    members: dict[str, tuple[int, int]]
+    frames: int
+    dancer: str
+    genre: str | None
+    camera: str | None
+
+
+class ShardIndex:
+    """A folder's shards and samples, read by sample and member.
+
+    kind: "clips" or "latents". header: everything else the index says (settings, geometry, prompts, dropped clips).
+    sha256: names the content; equal for equal shards wherever they lie.
+    """
+
+    def __init__(self, folder: Path, content: dict[str, Any]):
+        self.folder = folder
+        self.kind: str = content["kind"]
+        self.sha256: str = content["sha256"]
+        self.header = {k: v for k, v in content.items() if k not in ("shards", "samples", "sha256")}
+        self.shards = [Shard(**shard) for shard in content["shards"]]
+        self.samples = [_sample(sample) for sample in content["samples"]]
+        self._verified: set[int] = set()
+        self._check()
+
+    @classmethod
+    def load(cls, folder: Path, kind: str | None = None) -> ShardIndex:
+        """Read `folder/index.json`; kind: what it must hold.
+
+        Raises: DataError when it is missing, damaged, not one of ours, or holds the other kind of shards.
+        """
+        path = folder / INDEX_NAME
+        if not path.is_file():
+            raise DataError(f"{folder}: no {INDEX_NAME} in it; the folder is not finished: run its command again")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["version"] != INDEX_VERSION:
+                raise DataError(f"{path}: format version {content['version']}, this is {INDEX_VERSION}; make it again")
+            if content["sha256"] != index_sha256(content):
+                raise DataError(f"{path}: damaged or edited (its own checksum does not fit); make the folder again")
+            if kind and content["kind"] != kind:
+                raise DataError(f"{folder}: holds {content['kind']}, not {kind}; give the folder that holds {kind}")
+            return cls(folder, content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not an index of ours ({error}); make the folder again") from error
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, key_or_number: str | int, member: str) -> bytes:
+        """Read one member, by the sample's key or number; its shard is verified on first touch.
+
+        Raises: DataError for an unknown key or member, or a shard that is not what the index says.
+        """
+        sample = self.samples[self.number(key_or_number) if isinstance(key_or_number, str) else key_or_number]
+        if member not in sample.members:
+            raise DataError(f"{self.folder}: {sample.key} has no {member}, only {', '.join(sorted(sample.members))}")
+        if sample.shard not in self._verified:
+            self.verify(sample.shard)
+        offset, size = sample.members[member]
+        path = self.folder / self.shards[sample.shard].path
+        # Opened per read: no state to share between forked workers, and no limit on the number of shards.
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            data = os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+        if len(data) != size:
+            raise DataError(f"{path}: {len(data)} of {size} bytes at {offset}; the shard changed while in use")
+        return data
+
+    def number(self, key: str) -> int:
+        """The number of a key. Raises: DataError when there is none."""
+        for number, sample in enumerate(self.samples):
+            if sample.key == key:
+                return number
+        raise DataError(f"{self.folder}: no sample {key!r} among its {len(self.samples)}")
+
+    def verify(self, shard: int) -> None:
+        """Compare a shard with the index: size, then sha256. Raises: DataError naming it, expected and found."""
+        entry = self.shards[shard]
+        path = self.folder / entry.path
+        if not path.is_file():
+            raise DataError(f"{path}: missing; copy it again or make the folder again")
+        found = path.stat().st_size
+        if found != entry.size:
+            raise DataError(f"{path}: {found} bytes, the index says {entry.size}; copy or make it again")
+        digest = sha256_file(path)
+        if digest != entry.sha256:
+            raise DataError(
+                f"{path}: sha256 {digest[:16]}…, the index says {entry.sha256[:16]}…; damaged: copy or make it again"
+            )
+        self._verified.add(shard)
+
+    def verify_all(self) -> None:
+        """Verify every shard."""
+        for shard in range(len(self.shards)):
+            self.verify(shard)
+
+    def _check(self) -> None:
+        """Nothing of an index reaches the file system or an allocation unchecked. Raises: ValueError."""
+        for shard in self.shards:
+            if not _SHARD_NAME.fullmatch(shard.path):
+                raise ValueError(f"shard name {shard.path!r}")
+        counts = [0] * len(self.shards)
+        for sample in self.samples:
+            if not _KEY.fullmatch(sample.key) or not 0 <= sample.shard < len(self.shards):
+                raise ValueError(f"sample {sample.key!r} in shard {sample.shard}")
+            counts[sample.shard] += 1
+            for name, (offset, size) in sample.members.items():
+                inside = min(offset, size) >= 0 and offset + size <= self.shards[sample.shard].size
+                if name not in MEMBERS or size > LARGEST_MEMBER_BYTES or not inside:
+                    raise ValueError(f"member {name!r} of {sample.key} at {offset}+{size}")
+        if counts != [shard.count for shard in self.shards]:
+            raise ValueError("counts per shard and samples listed differ")
+        if len({sample.key for sample in self.samples}) != len(self.samples):
+            raise ValueError("a key occurs twice")
+
+
+def index_sha256(content: dict[str, Any]) -> str:
+    """The checksum an index carries of itself."""
+    return sha256_json({key: value for key, value in content.items() if key != "sha256"})
+
+
+def _sample(entry: dict[str, Any]) -> Sample:
+    members = {name: (int(place[0]), int(place[1])) for name, place in entry["members"].items()}
+    return Sample(**{**entry, "members": members})

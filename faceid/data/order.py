@@ -1,0 +1,23 @@
+"""What comes when, as pure functions: nothing to save, so nothing to restore wrongly.
+
+The order of an epoch and every random draw follow from (seed, position, purpose) alone; the number of processes,
+workers or restarts cannot change them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
+    """A permutation of range(count) for this epoch, the same on every machine."""
+    generator = torch.Generator().manual_seed(seed_for(seed, epoch, "epoch order"))
+    return torch.randperm(count, generator=generator).tolist()
+
+
+def seed_for(seed: int, global_index: int, purpose: str) -> int:
+    """A 63-bit seed for one draw of one sample, such as its noise, timestep, dropout or crop."""
+    digest = hashlib.sha256(f"{seed}/{global_index}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,101 @@
+"""Which face goes with which pixels: the recipe's first rule, and the drop-outs that make guidance possible.
+
+A clip is given its own dancer's face, mostly from other clips of that dancer; a photo of the target is given the
+target's embedding without that photo (leave one out). `pairing: constant` gives everything the target's embedding:
+the naive recipe, kept as the control.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from faceid.data.order import seed_for
+from faceid.errors import ConfigError
+from faceid.faces.aggregate import aggregate
+from faceid.faces.identity import Identity
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class PairingSettings:
+    """Which embedding a sample gets, and how often conditions are dropped."""
+
+    pairing: Literal["own", "constant"] = "own"
+    """own: a clip's own dancer, a photo's leave-one-out; constant: the target everywhere (the control recipe)."""
+    other_clip_share: Share = 0.75
+    """How often a clip's face comes from another clip of its dancer, when there is one."""
+    max_faces: Annotated[int, Field(ge=1)] = 12
+    """Faces averaged into one embedding: 1 to this many, drawn per sample."""
+    face_dropout: Share = 0.10
+    """Share of samples with the null face."""
+    text_dropout: Share = 0.10
+    """Share of samples with the empty prompt."""
+    both_dropout: Share = 0.05
+    """Share of samples with both."""
+
+    def __post_init__(self) -> None:
+        if self.face_dropout + self.text_dropout + self.both_dropout > 1:
+            raise ConfigError("face_dropout + text_dropout + both_dropout: their sum is over 1; lower one of them")
+
+
+class Pairing:
+    """Chooses embeddings for clips and photos; every choice is a function of (seed, global sample index)."""
+
+    def __init__(
+        self,
+        settings: PairingSettings,
+        seed: int,
+        identity: Identity,
+        faces: dict[str, Tensor],
+        dancer_of: dict[str, str],
+    ) -> None:
+        """identity: the target. faces: clip key to [M, D]. dancer_of: clip key to dancer, for every clip."""
+        self.settings, self.seed = settings, seed
+        self.identity, self.target, self.faces = identity, identity.embedding, faces
+        self.dancer_of = dancer_of
+        self.clips_of: dict[str, list[str]] = {}
+        for key in sorted(faces):
+            self.clips_of.setdefault(dancer_of[key], []).append(key)
+
+    def clip_face(self, key: str, g: int) -> Tensor:
+        """The face [D] for a clip; zeros (the null face) when none of its dancer was found."""
+        if self.settings.pairing == "constant":
+            return self.target
+        clips = self.clips_of.get(self.dancer_of[key], [])
+        if not clips:
+            return torch.zeros_like(self.target)
+        generator = self._generator(g, "face")
+        others = [clip for clip in clips if clip != key]
+        from_others = torch.rand(1, generator=generator).item() < self.settings.other_clip_share
+        chosen = others if others and (from_others or key not in self.faces) else [key]
+        pool = torch.cat([self.faces[clip] for clip in chosen])
+        count = int(torch.randint(1, min(self.settings.max_faces, len(pool)) + 1, (1,), generator=generator))
+        return aggregate(pool[torch.randperm(len(pool), generator=generator)[:count]], None, "mean")
+
+    def photo_face(self, name: str) -> Tensor:
+        """The target's embedding [D] without photo `name`: otherwise the pixels could be copied from it."""
+        others = [photo for photo in self.identity.photo_embeddings if photo != name]
+        if self.settings.pairing == "constant" or not others:
+            return self.target
+        weights = torch.tensor([self.identity.photo_weights[photo] for photo in others], dtype=torch.float64)
+        embeddings = torch.stack([self.identity.photo_embeddings[photo] for photo in others])
+        return aggregate(embeddings, weights, "weighted_mean")
+
+    def drops(self, g: int) -> tuple[bool, bool]:
+        """Whether the sample at g loses its face and its text."""
+        both, face = self.settings.both_dropout, self.settings.face_dropout
+        draw = torch.rand(1, generator=self._generator(g, "dropout"), dtype=torch.float64).item()
+        if draw < both:
+            return True, True
+        if draw < both + face:
+            return True, False
+        return False, draw < both + face + self.settings.text_dropout
+
+    def _generator(self, g: int, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_for(self.seed, g, purpose))

@@ -1,0 +1,118 @@
+"""Write folders of tar shards so that a kill at any moment costs one shard at most.
+
+A shard is published whole, then its record (`clips-000123.json`) says what went in; the index comes last, from the
+records. A second run keeps every shard whose record names the same inputs. Tars are plain WebDataset files, the same
+bytes for the same samples.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from faceid.data.index import INDEX_NAME, INDEX_VERSION, index_sha256
+from faceid.provenance import sha256_file, staged_file, write_json, write_provenance
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample to write. labels: what the index repeats of it (frames, dancer, genre, camera)."""
+
+    key: str
+    members: dict[str, bytes]
+    labels: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What one unit of work left behind. shard: None when nothing of it could be used."""
+
+    inputs: str
+    shard: dict[str, Any] | None
+    samples: list[dict[str, Any]]
+    dropped: list[dict[str, Any]] = field(default_factory=list)
+
+
+def shard_name(kind: str, number: int) -> str:
+    """File name of a shard, which is also its place among all of them."""
+    return f"{kind}-{number:06d}.tar"
+
+
+def write_shard(path: Path, inputs: str, entries: Iterable[Entry], dropped: list[dict[str, Any]]) -> ShardRecord:
+    """Publish one tar and then its record. inputs: hash of everything that decides its content."""
+    entries = sorted(entries, key=lambda entry: entry.key)
+    shard, samples = None, []
+    if entries:
+        with staged_file(path) as temporary:
+            with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for entry in entries:
+                    samples.append({"key": entry.key, "members": _add_members(tar, entry), **entry.labels})
+            shard = {"size": temporary.stat().st_size, "sha256": sha256_file(temporary)}
+        shard = {"path": path.name, **shard, "count": len(samples)}
+    record = ShardRecord(inputs, shard, samples, dropped)
+    write_json(path.with_suffix(".json"), vars(record))
+    return record
+
+
+def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
+    """The record beside a shard when it was made from the same inputs and the tar is still what it says."""
+    try:
+        record = ShardRecord(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # Not there, torn or of another version: the shard is made again.
+    if record.inputs != inputs:
+        return None
+    if record.shard and not (path.is_file() and sha256_file(path) == record.shard["sha256"]):
+        return None
+    return record
+
+
+def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[ShardRecord]) -> dict[str, Any]:
+    """Write provenance and, last, the index that makes the folder complete."""
+    shards: list[dict[str, Any]] = []
+    samples: list[dict[str, Any]] = []
+    dropped: list[dict[str, Any]] = []
+    for record in records:
+        dropped += record.dropped
+        if record.shard:
+            samples += [{**sample, "shard": len(shards)} for sample in record.samples]
+            shards.append(record.shard)
+    content = {"kind": kind, "version": INDEX_VERSION, **header}
+    content |= {"dropped": content.get("dropped", []) + dropped, "shards": shards, "samples": samples}
+    content["sha256"] = index_sha256(content)
+    if not _has_index(folder, content["sha256"]):
+        write_provenance(folder, {"index_sha256": content["sha256"]})
+        write_json(folder / INDEX_NAME, content)
+    _remove_strangers(folder, kind, {shard["path"] for shard in shards})
+    return content
+
+
+def _add_members(tar: tarfile.TarFile, entry: Entry) -> dict[str, list[int]]:
+    places = {}
+    for name, data in sorted(entry.members.items()):
+        # TarInfo's defaults (no time, no owner, 0644) make the bytes a function of the content.
+        info = tarfile.TarInfo(f"{entry.key}.{name}")
+        info.size = len(data)
+        places[name] = [tar.offset + tarfile.BLOCKSIZE, len(data)]
+        tar.addfile(info, io.BytesIO(data))
+    return places
+
+
+def _has_index(folder: Path, sha256: str) -> bool:
+    try:
+        return json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))["sha256"] == sha256
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _remove_strangers(folder: Path, kind: str, kept: set[str]) -> None:
+    """Shards of an earlier, longer run would be read by anyone who globs for tars."""
+    for file in folder.glob(f"{kind}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"):
+        if file.name not in kept:
+            file.unlink()
+            file.with_suffix(".json").unlink(missing_ok=True)

@@ -1,0 +1,254 @@
+"""Face crops to unit embeddings: CLIP, DINO, or any ONNX recogniser; from a folder or the hub cache, never a download.
+
+One `load_encoder`, three kinds behind it. The optional mean over many people (`embedding_mean.safetensors` in the
+encoder's folder) is taken off before normalising: CLIP vectors of different people otherwise lie at cosine 0.6 to 0.9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import transformers
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from PIL import Image
+from safetensors import SafetensorError
+
+from faceid.errors import ModelError
+from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
+from faceid.faces.settings import EncoderKind
+from faceid.logs import progress
+from faceid.provenance import sha256_json, staged_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["FaceEncoder", "initialise_clip", "load_encoder", "save_embedding_mean"]
+
+DEFAULT_PATHS = {"clip": "openai/clip-vit-large-patch14", "dinov3": "facebook/dinov3-vitl16-pretrain-lvd1689m"}
+# ViT-L takes about 3 s a face on one CPU core: a batch is also one step of the progress bar.
+BATCH_FACES = 8
+
+# The published preprocessing of each family, for a folder that comes without preprocessor_config.json.
+CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class FaceEncoder(Protocol):
+    """Turns face crops into embeddings."""
+
+    name: str
+    """The kind: clip, dinov3 or onnx."""
+    fingerprint: str
+    """Hex sha256 over weights, preprocessing and embedding mean: equal when the embeddings are comparable."""
+    dim: int
+    """D, numbers per embedding."""
+
+    def embed(self, faces: list[np.ndarray]) -> torch.Tensor:
+        """Square face crops (RGB uint8 [S, S, 3], any S) to [N, D], float32, unit length, on the CPU."""
+        ...
+
+
+def load_encoder(
+    kind: EncoderKind, path: Path | str | None = None, device: str = "cpu", **onnx_input: Any
+) -> FaceEncoder:
+    """Load an encoder once; nothing is downloaded.
+
+    path: a local folder, a hub name already in the cache, or (onnx) a file; None: the published model of that kind.
+    onnx_input: mean, std (0..255 scale) and colour (rgb, bgr) of an ONNX recogniser.
+    Raises: ModelError when the weights are missing or of another architecture, with what to do.
+    """
+    if kind == "onnx":
+        # onnxruntime is an optional extra, so its room is entered only on request.
+        from faceid.faces.onnx_encoder import OnnxEncoder
+
+        return OnnxEncoder(path, device, **onnx_input)
+    return _VisionEncoder(kind, str(path) if path is not None else DEFAULT_PATHS[kind], device)
+
+
+def initialise_clip(folder: Path, config: dict, seed: int) -> None:
+    """Write a randomly initialised CLIP image encoder and its preprocessing into `folder`, in the standard layout.
+
+    config: keys of transformers' CLIPVisionConfig; the same config and seed give the same bytes.
+    """
+    vision_config = transformers.CLIPVisionConfig(**config)
+    with torch.random.fork_rng(devices=[]), staged_folder(folder) as staged, _quiet_transformers():
+        torch.manual_seed(seed)
+        transformers.CLIPVisionModelWithProjection(vision_config).eval().save_pretrained(staged)
+        side = vision_config.image_size
+        preprocessing = {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_resize": True,
+            "size": {"shortest_edge": side},
+            "resample": int(Image.Resampling.BICUBIC),
+            "do_center_crop": True,
+            "crop_size": {"height": side, "width": side},
+            "do_rescale": True,
+            "rescale_factor": 1 / 255,
+            "do_normalize": True,
+            "image_mean": CLIP_MEAN,
+            "image_std": CLIP_STD,
+            "do_convert_rgb": True,
+        }
+        write_json(staged / "preprocessor_config.json", preprocessing)
+
+
+class _VisionEncoder:
+    """CLIP with its projection, or a DINO backbone with its class token."""
+
+    def __init__(self, kind: str, path: str, device: str) -> None:
+        self.name = kind
+        self.device = torch.device(device)
+        folder = _find_folder(kind, path)
+        self.model = _load_model(kind, folder)
+        self.preprocessing = _Preprocessing.of(kind, folder, self.model.config)
+        self.dim = int(self.model.config.projection_dim if kind == "clip" else self.model.config.hidden_size)
+        self.mean = load_embedding_mean(folder, self.dim)
+        self.fingerprint = _fingerprint(self.model, self.preprocessing.settings, self.mean)
+        self.model.to(self.device)
+
+    @torch.inference_mode()
+    def embed(self, faces: list[np.ndarray]) -> torch.Tensor:
+        rows = [torch.zeros(0, self.dim)]
+        for start in progress(range(0, len(faces), BATCH_FACES), "embedding faces", unit="batch"):
+            pixels = torch.stack([self.preprocessing(face) for face in faces[start : start + BATCH_FACES]])
+            output = self.model(pixel_values=pixels.to(self.device))
+            rows.append((output.image_embeds if self.name == "clip" else _class_token(output)).float().cpu())
+        return unit_embeddings(torch.cat(rows), self.mean).clone()
+
+
+class _Preprocessing:
+    """Resize, centre crop and normalise as the model folder says.
+
+    transformers' own image processor for DINOv3 needs torchvision, which this project does without; for square crops
+    the steps are these few lines, and a test holds them equal to transformers' CLIP processor.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    @classmethod
+    def of(cls, kind: str, folder: Path, config: Any) -> _Preprocessing:
+        file = folder / "preprocessor_config.json"
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if not stored:
+            logger.warning("%s: no preprocessor_config.json; using the published preprocessing of %s", folder, kind)
+        size = _side(stored.get("size"), config.image_size)
+        crops = stored.get("do_center_crop", kind == "clip")
+        is_clip = kind == "clip"
+        return cls(
+            {
+                "resize": size,
+                "crop": _side(stored.get("crop_size"), size) if crops else size,
+                "resample": int(
+                    stored.get("resample", Image.Resampling.BICUBIC if is_clip else Image.Resampling.BILINEAR)
+                ),
+                "mean": stored.get("image_mean") or (CLIP_MEAN if is_clip else IMAGENET_MEAN),
+                "std": stored.get("image_std") or (CLIP_STD if is_clip else IMAGENET_STD),
+            }
+        )
+
+    def __call__(self, face: np.ndarray) -> torch.Tensor:
+        size, crop = self.settings["resize"], self.settings["crop"]
+        image = Image.fromarray(face).resize((size, size), Image.Resampling(self.settings["resample"]))
+        start = (size - crop) // 2
+        image = image.crop((start, start, start + crop, start + crop))
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        mean, std = (torch.tensor(self.settings[key]).view(3, 1, 1) for key in ("mean", "std"))
+        return (pixels - mean) / std
+
+
+def _find_folder(kind: str, path: str) -> Path:
+    """The local folder of an encoder: as given, or its snapshot in the hub cache.
+
+    The cache is looked up by file and loading goes by folder: huggingface_hub 2.4 asks the hub for a list of agents
+    while it builds headers, even under `local_files_only`, and without a network that waits in vain.
+    """
+    folder = Path(path).expanduser()
+    if folder.exists() or path.startswith(("/", "./", "../", "~")) or path.count("/") > 1:
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{path}: no config.json there; --encoder_path must name a folder in transformers' layout")
+        return folder
+    try:
+        config = try_to_load_from_cache(path, "config.json")
+    except HFValidationError as error:
+        raise ModelError(f"{path}: no such folder, and not a hub name either; check --encoder_path") from error
+    # It answers with a path, None, or a marker for "known to be absent".
+    if not isinstance(config, str):
+        gate = " (gated: accept its licence on the hub first)" if kind == "dinov3" else ""
+        raise ModelError(
+            f"encoder {path!r} is neither a folder nor in the local hub cache; run `hf download {path}`{gate} "
+            "on a machine with network, or name a folder with --encoder_path"
+        )
+    return Path(config).parent
+
+
+def _load_model(kind: str, path: Path) -> Any:
+    model_class: Any = transformers.CLIPVisionModelWithProjection if kind == "clip" else transformers.AutoModel
+    try:
+        with _quiet_transformers():
+            model, loading = model_class.from_pretrained(
+                path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a {kind} encoder that can be loaded: {error}") from error
+    # transformers fills what a checkpoint lacks with random numbers and goes on.
+    if loading["missing_keys"] or loading["mismatched_keys"]:
+        absent = sorted(str(key) for key in [*loading["missing_keys"], *loading["mismatched_keys"]])
+        raise ModelError(
+            f"{path}: not a {kind} encoder: {len(absent)} tensors missing or misshapen, such as {absent[0]}; "
+            "check --encoder and --encoder_path"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _side(value: Any, default: int) -> int:
+    if isinstance(value, dict):
+        value = value.get("shortest_edge") or value.get("height")
+    return int(value or default)
+
+
+def _class_token(output: Any) -> torch.Tensor:
+    pooled = getattr(output, "pooler_output", None)
+    return pooled if pooled is not None else output.last_hidden_state[:, 0]
+
+
+def _fingerprint(model: torch.nn.Module, preprocessing: dict[str, Any], mean: torch.Tensor | None) -> str:
+    """Hash names, shapes and 64 evenly spaced values of each tensor: cheap, and the same however it was stored."""
+    architecture = ("model_type", "hidden_act", "num_attention_heads", "image_size", "patch_size", "layer_norm_eps")
+    tensors = dict(model.named_parameters())
+    if mean is not None:
+        tensors["embedding_mean"] = torch.nn.Parameter(mean)
+    content: dict[str, Any] = {key: getattr(model.config, key, None) for key in architecture}
+    content["preprocessing"] = preprocessing
+    content["tensors"] = [
+        [name, list(tensor.shape), _sample(tensor.detach())] for name, tensor in sorted(tensors.items())
+    ]
+    return sha256_json(content)
+
+
+def _sample(tensor: torch.Tensor) -> list[float]:
+    flat = tensor.flatten()
+    count = min(64, flat.numel())
+    places = torch.arange(count) * (flat.numel() - 1) // max(count - 1, 1)
+    return flat[places].tolist()
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """A full CLIP checkpoint holds text tensors that are rightly unused; do not report each, nor draw bars."""
+    level, has_bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if has_bars:
+            transformers.logging.enable_progress_bar()

@@ -1,0 +1,270 @@
+"""A folder of photos to an identity folder, and back.
+
+The identity folder holds tensors and plain types only, and loads under `weights_only=True`; the photos themselves
+appear nowhere but in report.html.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from faceid.errors import DataError
+from faceid.faces import selection
+from faceid.faces.aggregate import aggregate, concentration, effective_number
+from faceid.faces.detect import load_detector
+from faceid.faces.identity_folder import check_output_folder, read_manifest, write_manifest
+from faceid.faces.photos import Photo, PhotoFiles, examine_photo
+from faceid.faces.report import render_report
+from faceid.faces.selection import FEWEST_PHOTOS, MOST_PHOTOS, usable
+from faceid.faces.settings import FaceSettings
+from faceid.logs import progress
+from faceid.provenance import sha256_file, staged_folder, write_atomic, write_provenance
+
+if TYPE_CHECKING:
+    # transformers takes seconds to import, and loading an identity does not need it.
+    from faceid.faces.encoders import FaceEncoder
+
+logger = logging.getLogger(__name__)
+
+EMBEDDING_FILE = "identity_embedding.pt"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One person, as the adapter sees them."""
+
+    name: str
+    embedding: torch.Tensor
+    """[D], float32, unit length."""
+    encoder: str
+    """clip, dinov3, onnx, or unknown for a bare tensor."""
+    encoder_fingerprint: str
+    """Embeddings are comparable when this is equal; empty when unknown."""
+    photo_embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
+    """Photo file name to [D], float32, unit length; kept photos only."""
+    photo_weights: dict[str, float] = field(default_factory=dict)
+    """Photo file name to its share; the shares sum to 1."""
+    photo_boxes: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
+    """Photo file name to its face box (x0, y0, x1, y1) in pixels of the upright photo."""
+    photo_sha256: dict[str, str] = field(default_factory=dict)
+    """Photo file name to the hash of its file."""
+
+
+def check_photos(photos_dir: Path, settings: FaceSettings, files: PhotoFiles) -> list[Path]:
+    """The photos of a folder, if their number can be right: to be called before anything is loaded.
+
+    Raises: DataError when the folder is missing, or holds no photo, fewer than 3 (unless `allow_few`) or over 20.
+    """
+    paths = files.list_photos(photos_dir)
+    if not paths:
+        raise DataError(f"{photos_dir}: holds no photos (jpg, png, webp, ...); put 10 to 15 photos of the face there")
+    if len(paths) > MOST_PHOTOS:
+        raise DataError(f"{photos_dir}: {len(paths)} photos, at most {MOST_PHOTOS}; choose the best {MOST_PHOTOS}")
+    if len(paths) < FEWEST_PHOTOS and not settings.allow_few:
+        raise DataError(
+            f"{photos_dir}: {len(paths)} photos, at least {FEWEST_PHOTOS} are needed; add photos (10 to 15 are best), "
+            "or use --allow_few to go on with a weaker likeness"
+        )
+    return paths
+
+
+def prepare_identity(
+    photos_dir: Path,
+    output_dir: Path,
+    name: str,
+    encoder: FaceEncoder,
+    settings: FaceSettings,
+    files: PhotoFiles,
+) -> Identity:
+    """Turn 3 to 20 photos of one face into an identity folder; the same photos give the same embedding bytes.
+
+    files: the module `faceid.media.images`.
+    Raises: DataError when too few photos are usable, when they look like two people, or when `output_dir` holds
+    something else.
+    """
+    paths = check_photos(photos_dir, settings, files)
+    output_dir = output_dir.resolve()
+    check_output_folder(output_dir, photos_dir)
+    if not name.strip():
+        raise DataError(f"identity_name={name!r}: is empty; name the person")
+    detector = load_detector(settings.detector, settings.detector_path)
+    photos = [
+        examine_photo(path, files, detector, settings.face_margin) for path in progress(paths, "photos", unit="photo")
+    ]
+    _embed_faces(photos, encoder)
+    _select(photos, photos_dir, settings)
+    kept = usable(photos)
+    embeddings = torch.stack([photo.embedding for photo in kept])
+    weights = torch.tensor([photo.weight for photo in kept], dtype=torch.float64)
+    identity = Identity(
+        name=name,
+        embedding=aggregate(embeddings, weights, settings.aggregation),
+        encoder=encoder.name,
+        encoder_fingerprint=encoder.fingerprint,
+        photo_embeddings={photo.name: photo.embedding.clone() for photo in kept},
+        photo_weights={photo.name: photo.weight for photo in kept},
+        photo_boxes={photo.name: photo.chosen.face.box_xyxy for photo in kept if photo.chosen},
+        photo_sha256={photo.name: sha256_file(photo.path) for photo in kept},
+    )
+    summary = {
+        **_choices(settings),
+        "concentration": concentration(embeddings, weights),
+        "effective_photos": effective_number(weights),
+    }
+    _write(output_dir, identity, photos, summary)
+    logger.info("identity %r from %d of %d photos in %s", name, len(kept), len(photos), output_dir)
+    return identity
+
+
+def load_identity(path: str | Path) -> Identity:
+    """Read an identity folder, or its identity_embedding.pt, or any file that holds one bare [D] tensor.
+
+    A bare tensor gives an identity named after the file, of encoder `unknown`.
+    Raises: DataError when it is missing, changed since it was written, or not a finite unit vector.
+    """
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    file = path / EMBEDDING_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; make an identity with tools/prepare_face_embeddings.py")
+    embedding = _check_embedding(file, _load_plain(file))
+    if path.is_file() and not (file.name == EMBEDDING_FILE and (folder / "metadata.pt").is_file()):
+        return Identity(name=file.stem, embedding=embedding, encoder="unknown", encoder_fingerprint="")
+    read_manifest(folder, verify=True)
+    metadata = _load_plain(folder / "metadata.pt")
+    if any("sha256" not in entry for entry in metadata["photos"]):
+        raise DataError(f"{folder}: written by an older version, without the photos' hashes; make the identity again")
+    weights = {entry["file"]: float(entry["weight"]) for entry in metadata["photos"] if entry["kept"]}
+    photo_files = {name: folder / "embeddings" / f"{name}.pt" for name in weights}
+    return Identity(
+        name=metadata["name"],
+        embedding=embedding,
+        encoder=metadata["encoder"],
+        encoder_fingerprint=metadata["encoder_fingerprint"],
+        photo_embeddings={name: _check_embedding(file, _load_plain(file)) for name, file in photo_files.items()},
+        photo_weights=weights,
+        photo_boxes={e["file"]: tuple(e["box_xyxy"]) for e in metadata["photos"] if e["kept"]},
+        photo_sha256={e["file"]: e["sha256"] for e in metadata["photos"] if e["kept"]},
+    )
+
+
+def identity_is_current(
+    folder: Path, photos_dir: Path, encoder: FaceEncoder, settings: FaceSettings, files: PhotoFiles
+) -> bool:
+    """Whether `folder` already holds the identity of exactly these photos, by this encoder and these choices."""
+    if not (folder / "metadata.pt").is_file():
+        return False
+    metadata = _load_plain(folder / "metadata.pt")
+    photos = {path.name: sha256_file(path) for path in files.list_photos(photos_dir)}
+    expected = {**_choices(settings), "encoder_fingerprint": encoder.fingerprint}
+    return (
+        photos == {entry["file"]: entry.get("sha256") for entry in metadata["photos"]}
+        and {name: metadata.get(name) for name in expected} == expected
+    )
+
+
+def _embed_faces(photos: list[Photo], encoder: FaceEncoder) -> None:
+    candidates = [candidate for photo in photos for candidate in photo.candidates]
+    for candidate, embedding in zip(candidates, encoder.embed([c.crop for c in candidates]), strict=True):
+        candidate.embedding = embedding
+
+
+def _select(photos: list[Photo], photos_dir: Path, settings: FaceSettings) -> None:
+    try:
+        selection.choose_faces(photos)
+        _require_enough(photos, photos_dir, settings)
+        selection.score_quality(photos)
+        selection.drop_duplicates(photos)
+        _require_enough(photos, photos_dir, settings)
+        if settings.check_one_person:
+            selection.refuse_two_people(photos)
+        selection.drop_poor(photos)
+        selection.set_weights(photos, alike=settings.aggregation == "mean")
+    finally:
+        # Also when the set is refused: the reasons are what the user needs to mend it.
+        for photo in photos:
+            if photo.dropped is not None:
+                logger.warning("%s dropped: %s", photo.name, photo.dropped)
+            for note in photo.notes:
+                logger.warning("%s: %s", photo.name, note)
+
+
+def _require_enough(photos: list[Photo], photos_dir: Path, settings: FaceSettings) -> None:
+    kept = usable(photos)
+    needed = 1 if settings.allow_few else FEWEST_PHOTOS
+    if len(kept) >= needed:
+        return
+    reasons = "; ".join(f"{photo.name}: {photo.dropped}" for photo in photos if photo.dropped is not None)
+    go_on = ", or use --allow_few to go on with a weaker likeness" if kept else ""
+    raise DataError(
+        f"{photos_dir}: {len(kept)} of {len(photos)} photos are usable, {needed} are needed ({reasons}); "
+        f"add photos of the face from the front{go_on}"
+    )
+
+
+def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: dict[str, Any]) -> None:
+    about = {
+        "name": identity.name,
+        "encoder": identity.encoder,
+        "encoder_fingerprint": identity.encoder_fingerprint,
+        "dim": len(identity.embedding),
+        **summary,
+    }
+    with staged_folder(output_dir) as staged:
+        torch.save(identity.embedding, staged / EMBEDDING_FILE)
+        (staged / "embeddings").mkdir()
+        for photo_name, embedding in identity.photo_embeddings.items():
+            torch.save(embedding, staged / "embeddings" / f"{photo_name}.pt")
+        torch.save({**about, "photos": [_describe(photo) for photo in photos]}, staged / "metadata.pt")
+        write_atomic(staged / "report.html", render_report(about, photos))
+        inputs = {photo.name: sha256_file(photo.path) for photo in photos}
+        write_provenance(staged, {"photos_sha256": inputs, "encoder_fingerprint": identity.encoder_fingerprint})
+        write_manifest(staged, {**about, "num_photos": len(photos), "num_kept": len(identity.photo_weights)})
+
+
+def _describe(photo: Photo) -> dict[str, Any]:
+    """Plain types only: what metadata.pt says of a photo."""
+    return {
+        "file": photo.name,
+        "sha256": sha256_file(photo.path),
+        "kept": photo.dropped is None,
+        "reason": photo.dropped or "",
+        "notes": list(photo.notes),
+        "weight": photo.weight,
+        "box_xyxy": list(photo.chosen.face.box_xyxy) if photo.chosen else [],
+        "detection_score": photo.chosen.face.score if photo.chosen else None,
+        "face_px": photo.chosen.size_px if photo.chosen else None,
+        "sharpness": photo.chosen.sharpness if photo.chosen else None,
+        "cosine": photo.cosine,
+        "quality": dict(photo.quality),
+    }
+
+
+def _choices(settings: FaceSettings) -> dict[str, Any]:
+    """What of the settings shapes an identity."""
+    return {"aggregation": settings.aggregation, "detector": settings.detector, "face_margin": settings.face_margin}
+
+
+def _load_plain(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{file}: cannot be read as tensors and plain types ({reason}); make it again") from error
+
+
+def _check_embedding(file: Path, value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or value.ndim != 1 or not value.is_floating_point():
+        found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
+        raise DataError(f"{file}: holds {found}; a face embedding is one float tensor [D]")
+    embedding = value.detach().float()
+    length = float(embedding.norm())
+    if not bool(torch.isfinite(embedding).all()) or abs(length - 1) > 1e-3:
+        raise DataError(f"{file}: embedding of length {length:.4g}, must be finite and of length 1; normalise it")
+    return embedding

@@ -1,0 +1,62 @@
+"""The manifest of an identity folder: what was written, and therefore what may be replaced."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import DataError
+from faceid.provenance import sha256_file, write_json
+
+MANIFEST_FILE = "manifest.json"
+FORMAT = "faceid identity 1"
+
+
+def write_manifest(folder: Path, about: dict[str, Any]) -> None:
+    """Write manifest.json last, over all files already in `folder`. about: plain types, never faces."""
+    files = {
+        str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    write_json(folder / MANIFEST_FILE, {"format": FORMAT, **about, "files": files})
+
+
+def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
+    """Read manifest.json; with `verify`, check every .pt it lists against its sha256.
+
+    Raises: DataError when it is missing, is another tool's, or a file differs from it.
+    """
+    file = folder / MANIFEST_FILE
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: missing, so the identity folder is not whole; make it again") from error
+    except ValueError as error:
+        raise DataError(f"{file}: not JSON ({error}); make the identity again") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f"{file}: not the manifest of an identity folder ({FORMAT!r}); choose another folder")
+    for name, entry in manifest["files"].items() if verify else ():
+        path = folder / name
+        if path.suffix == ".pt" and (not path.is_file() or sha256_file(path) != entry["sha256"]):
+            raise DataError(f"{path}: missing or changed since it was written; make the identity again")
+    return manifest
+
+
+def check_output_folder(output_dir: Path, photos_dir: Path) -> None:
+    """Raises: DataError unless `output_dir` is new, empty, or wholly an earlier identity folder of ours."""
+    if output_dir.exists() and not output_dir.is_dir():
+        raise DataError(f"{output_dir}: is a file; choose another output folder")
+    if output_dir in (photos_dir.resolve(), *photos_dir.resolve().parents):
+        raise DataError(f"{output_dir}: holds the photos themselves; choose another output folder")
+    if not output_dir.exists() or not any(output_dir.iterdir()):
+        return
+    if not (output_dir / MANIFEST_FILE).is_file():
+        raise DataError(f"{output_dir}: exists and was not written by this tool; choose another output folder")
+    known = {*read_manifest(output_dir)["files"], MANIFEST_FILE}
+    present = {str(path.relative_to(output_dir)) for path in output_dir.rglob("*") if path.is_file()}
+    if present - known:
+        raise DataError(
+            f"{output_dir}: also holds {min(present - known)}, which is not ours; choose another output folder"
+        )

@@ -1,0 +1,42 @@
+"""What a user may choose about turning photos into an identity."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+EncoderKind = Literal["clip", "dinov3", "onnx"]
+DetectorKind = Literal["haar", "yunet", "none"]
+Aggregation = Literal["weighted_mean", "mean", "median"]
+
+
+@dataclass(frozen=True)
+class FaceSettings:
+    """Photos to identity: encoder, detector, aggregation."""
+
+    encoder: EncoderKind = "clip"
+    """clip: CLIP image embedding (768 numbers for ViT-L/14); dinov3: 1024; onnx: any face recogniser file of yours."""
+    encoder_path: str | None = None
+    """Folder, hub name in the local cache, or .onnx file. Default: the published model of that encoder."""
+    encoder_device: str = "cpu"
+    """Where the encoder runs: cpu, cuda, cuda:0. 15 photos with CLIP ViT-L take 45 s on one CPU core."""
+    onnx_mean: float = 127.5
+    """onnx: subtracted from each 0..255 value."""
+    onnx_std: Annotated[float, Field(gt=0)] = 127.5
+    """onnx: each value is divided by this after the mean is subtracted."""
+    onnx_colour: Literal["rgb", "bgr"] = "rgb"
+    """onnx: channel order the recogniser was trained with."""
+    aggregation: Aggregation = "weighted_mean"
+    """weighted_mean: by sharpness, size, detection and agreement; mean: all alike; median: geometric median."""
+    detector: DetectorKind = "haar"
+    """haar: inside OpenCV, frontal faces; yunet: better, needs --detector_path; none: each photo already is a face."""
+    detector_path: str | None = None
+    """yunet: the model file, face_detection_yunet_*.onnx."""
+    face_margin: Annotated[float, Field(ge=0, le=2)] = 0.3
+    """Margin around the face box, as a share of its longer side, on each side."""
+    allow_few: bool = False
+    """Go on with fewer than 3 usable photos. The likeness will be weaker."""
+    check_one_person: bool = True
+    """Stop when the photos fall into two groups that look like two people."""

@@ -1,0 +1,91 @@
+"""Fit frames into another size, and boxes with them.
+
+One `Fit` per pair of sizes says which part of the source lands where; frames and head boxes go through the same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from faceid.errors import DataError
+
+How = Literal["crop", "stretch", "pad"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Where a source picture lands. source, target: windows (left, top, width, height) in pixels."""
+
+    source: tuple[int, int, int, int]
+    target: tuple[int, int, int, int]
+    size_hw: tuple[int, int]
+
+    def frame(self, frame: np.ndarray) -> np.ndarray:
+        """Fit one picture, uint8 [H, W, C] -> [height, width, C]; what the source does not cover is black."""
+        left, top, width, height = self.source
+        to_left, to_top, to_width, to_height = self.target
+        part = frame[top : top + height, left : left + width]
+        if part.shape[:2] != (to_height, to_width):
+            shrinks = to_height * to_width < height * width
+            # Area averaging does not alias when shrinking; it is nearest-neighbour when growing.
+            how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+            part = cv2.resize(np.ascontiguousarray(part), (to_width, to_height), interpolation=how)
+        if part.shape[:2] == self.size_hw:
+            return part
+        fitted = np.zeros((*self.size_hw, frame.shape[2]), frame.dtype)
+        fitted[to_top : to_top + to_height, to_left : to_left + to_width] = part
+        return fitted
+
+    def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
+        """Move a box (x0, y0, x1, y1) along, cut at the target's edges; None when nothing of it is left."""
+        left, top, width, height = self.source
+        to_left, to_top, to_width, to_height = self.target
+        scale_x, scale_y = to_width / width, to_height / height
+        x0, x1 = (min(max((x - left) * scale_x, 0), to_width) + to_left for x in (box[0], box[2]))
+        y0, y1 = (min(max((y - top) * scale_y, 0), to_height) + to_top for y in (box[1], box[3]))
+        return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+
+def fit_sizes(
+    source_hw: tuple[int, int],
+    height: int,
+    width: int,
+    how: How = "crop",
+    centre_xy: tuple[float, float] | None = None,
+) -> Fit:
+    """Plan a fit. crop: a part in the target's aspect; pad: all of it, centred; stretch: all, distorted.
+
+    centre_xy: source pixel that a crop is centred on, as far as the edges allow. Default: the middle.
+    """
+    source_height, source_width = source_hw
+    if min(source_height, source_width, height, width) < 1:
+        raise DataError(
+            f"{source_width}x{source_height} cannot be fitted into {width}x{height}: sizes must be positive"
+        )
+    source = (0, 0, source_width, source_height)
+    target = (0, 0, width, height)
+    if how == "crop":
+        part_width = min(source_width, max(round(source_height * width / height), 1))
+        part_height = min(source_height, max(round(source_width * height / width), 1))
+        x, y = centre_xy or (source_width / 2, source_height / 2)
+        left = min(max(int(x - part_width / 2), 0), source_width - part_width)
+        top = min(max(int(y - part_height / 2), 0), source_height - part_height)
+        source = (left, top, part_width, part_height)
+    elif how == "pad":
+        part_width = min(width, max(round(height * source_width / source_height), 1))
+        part_height = min(height, max(round(width * source_height / source_width), 1))
+        target = ((width - part_width) // 2, (height - part_height) // 2, part_width, part_height)
+    return Fit(source, target, (height, width))
+
+
+def resize_frames(frames: np.ndarray, height: int, width: int, how: How = "crop") -> np.ndarray:
+    """Fit uint8 frames [T, H, W, 3] into [T, height, width, 3], without aliasing; see `fit_sizes` for `how`."""
+    fit = fit_sizes((frames.shape[1], frames.shape[2]), height, width, how)
+    fitted = np.empty((len(frames), height, width, frames.shape[3]), frames.dtype)
+    for index, frame in enumerate(frames):
+        fitted[index] = fit.frame(frame)
+    return fitted

@@ -1,0 +1,135 @@
+"""Photos from files people really have: read safely into RGB, upright, or refused with the reason.
+
+Reads with Pillow (never OpenCV, which returns a grey half for a truncated JPEG without saying so). The size is
+checked from the header, before any pixel is decoded. Knows nothing of faces.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from faceid.errors import DataError
+
+# fmt: off
+PHOTO_SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff",
+    ".avif", ".heic", ".heif", ".gif", ".pgm", ".ppm", ".pnm", ".pbm", ".jp2", ".tga",
+))
+# fmt: on
+
+# What Pillow's decoders raise for files that are not what they claim to be.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+BITS_PER_SAMPLE_TAG = 258
+
+
+def list_photos(folder: Path) -> list[Path]:
+    """Photo files directly in `folder`, by suffix, sorted by name; hidden files are left out.
+
+    Raises: DataError when the folder is missing or is not a folder.
+    """
+    if not folder.exists():
+        raise DataError(f"{folder}: no such folder; name a folder that holds the photos")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is a file; name the folder that holds the photos")
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
+    """Decode one photo: RGB uint8 [H, W, 3], upright (EXIF orientation applied), first frame of an animation.
+
+    Transparency is laid on white; 16-bit and other deep greys are scaled to 8 bits, not clipped.
+    max_pixels: largest H * W that is decoded; a header that claims more is refused unread.
+    Raises: DataError with the reason when the file is missing, undecodable, truncated or too large.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            # What Pillow finds odd but can read is fine, and what it cannot read is raised.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path) as image:
+                _check_size(path, image, max_pixels)
+                upright = ImageOps.exif_transpose(image)
+                return _to_rgb(path, upright)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: too large to be a photo ({_one_line(error)}); scale it down") from error
+    except DECODE_ERRORS as error:
+        raise DataError(f"{path}: cannot be decoded ({_reason(path, error)}); {_remedy(path)}") from error
+
+
+def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise DataError(f"{path}: has no pixels ({width}x{height}); leave it out")
+    if width * height > max_pixels:
+        found, limit = width * height / 1e6, max_pixels / 1e6
+        raise DataError(
+            f"{path}: {width}x{height} = {found:.1f} megapixels, above the limit of {limit:.1f}; scale it down"
+        )
+
+
+def _to_rgb(path: Path, image: Image.Image) -> np.ndarray:
+    image.load()
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = _deep_grey_to_8_bits(path, image)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.has_transparency_data or image.mode in ("La", "RGBa"):
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, rgba)
+    return np.array(image.convert("RGB"), dtype=np.uint8)
+
+
+def _deep_grey_to_8_bits(path: Path, image: Image.Image) -> np.ndarray:
+    """Scale a grey image of more than 8 bits to [H, W] uint8 by its file's own white.
+
+    Pillow's `convert("RGB")` clips these at 255, which makes an ordinary 16-bit photo all white.
+    """
+    if image.mode == "F":
+        raise DataError(f"{path}: floating-point picture without a stated white; save it as 8-bit PNG or JPEG")
+    values = np.asarray(image).astype(np.int64)
+    bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE_TAG, (16,))
+    white = (1 << int(bits[0] if isinstance(bits, tuple) else bits)) - 1
+    if values.min() < 0 or values.max() > white:
+        raise DataError(f"{path}: values outside 0..{white}; save it as 8-bit PNG or JPEG")
+    return np.round(values * (255.0 / white)).astype(np.uint8)
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not a picture in a known format, or damaged at its start"
+    return _one_line(error)
+
+
+def _remedy(path: Path) -> str:
+    if path.suffix.lower() in (".heic", ".heif"):
+        return "HEIC photos must be exported as JPEG or PNG first"
+    return "export it again as JPEG or PNG, or leave it out"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

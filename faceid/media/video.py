@@ -1,0 +1,272 @@
+"""Video files to frames and back, through PyAV: the only place that opens a container.
+
+A header is never believed: frames are counted as they decode, rotation and pixel aspect are applied, cover art is
+not a video. Time is a frame index, never a timestamp (pose files carry wrong rates). Written files are H.264 in
+mp4, the same bytes for the same frames.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+from faceid.errors import DataError
+from faceid.media.fit import resize_frames as resize_frames  # offered here too: most callers read, then resize
+from faceid.provenance import staged_file
+
+# Exact rounding and full chroma: the same pixels on every processor, for a few per cent of the decoding time.
+_EXACT = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+# One thread, or the bytes depend on the number of cores; cpu-independent, or on the processor's instructions and,
+# below 64 px, on chance (1 encode in 10 of a 32x48 clip differed without it).
+_DETERMINISTIC = {"threads": "1", "flags": "+bitexact", "x264-params": "cpu-independent=1"}
+# A container that knows no rate may name its clock instead, such as 90000.
+_HIGHEST_FPS = 1000
+# BT.709 in ISO/IEC 23091-2, for primaries, transfer and matrix alike.
+_BT709 = 1
+# Bits of a stream's disposition in FFmpeg's avformat.h.
+_DEFAULT_STREAM, _ATTACHED_PICTURE = 0x1, 0x400
+
+
+@dataclass(frozen=True)
+class Video:
+    """Decoded frames. frames: uint8 RGB [T, H, W, 3], upright, square pixels. fps: frames per second."""
+
+    frames: np.ndarray
+    fps: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a full decode found. frames: decoded, not promised. fps: as tagged (wrong in many pose files)."""
+
+    frames: int
+    fps: Fraction
+    size_hw: tuple[int, int]
+    """Height and width in pixels of an upright frame with square pixels."""
+    thumbnails: np.ndarray | None = None
+    """Every frame small and grey, as stored (not turned): uint8 [T, h, w]."""
+
+
+def read_video(path: Path, fps: float | None = None, max_frames: int | None = None, start: int = 0) -> Video:
+    """Decode a video, at its own rate or at `fps` by frame index: output k is frame round(k * source_fps / fps).
+
+    start, max_frames: the window, counted in output frames; the file is decoded no further than the window's end.
+    Raises: DataError when the file holds no video or no frame in the window, or is damaged within what was read.
+    """
+    with _opened(path, path) as (container, stream):
+        indices = _indices(_fps(stream, path) if fps else Fraction(1), fps, start, max_frames)
+        frames = list(_pick(_decode(container, stream, path), indices, _converter(stream)))
+        if not frames:
+            raise DataError(f"{path}: has no frame {start}{f' at {fps:g} fps' if fps else ''}; use a lower start")
+        return Video(np.stack(frames), fps or float(_fps(stream, path)))
+
+
+def read_frames(
+    path: Path, indices: Sequence[int], fit: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
+    """Decode the frames of these source indices (ascending, repeats allowed): uint8 RGB [len(indices), H, W, 3].
+
+    fit: applied to every frame as it comes, so that a large source is never held whole.
+    Raises: DataError when the file cannot be read that far.
+    """
+    with _opened(path, path) as (container, stream):
+        frames = [
+            fit(picture) if fit else picture
+            for picture in _pick(_decode(container, stream, path), indices, _converter(stream))
+        ]
+    if len(frames) < len(indices):
+        raise DataError(f"{path}: ends before frame {indices[len(frames)]}, which was asked for")
+    return np.stack(frames)
+
+
+def measure_video(path: Path, thumbnail_width: int | None = None) -> Measured:
+    """Decode a whole file and count; with a width in pixels, keep a thumbnail of every frame.
+
+    Raises: DataError as `read_video`, for damage anywhere in the file.
+    """
+    with _opened(path, path) as (container, stream):
+        count, size_hw = 0, (0, 0)
+        thumbnails: list[np.ndarray] = []
+        for frame in _decode(container, stream, path):
+            size_hw = size_hw if count else _upright_hw(frame, stream)
+            count += 1
+            if thumbnail_width:
+                if not thumbnails:
+                    height, width = _square_hw(frame, stream)
+                    small = {"width": thumbnail_width, "height": max(round(height * thumbnail_width / width), 1)}
+                thumbnails.append(frame.to_ndarray(format="gray", interpolation=Interpolation.AREA, **small))
+        return Measured(count, _fps(stream, path), size_hw, np.stack(thumbnails) if thumbnails else None)
+
+
+def frame_indices(source_fps: float | Fraction, fps: float, count: int) -> list[int]:
+    """Source indices of the first `count` output frames at `fps`: k -> round(k * source_fps / fps)."""
+    return list(_indices(Fraction(source_fps), fps, 0, count))
+
+
+def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None:
+    """Write uint8 RGB frames [T, H, W, 3] as H.264 mp4 that a browser plays: the whole file or none.
+
+    crf: 1 (best) to 51 (smallest). Raises: DataError for odd sizes, no frames, or another layout.
+    """
+    with staged_file(path) as temporary:
+        # The index goes first, so that a browser starts before the whole file has come.
+        _encode(f"file:{temporary}", frames, fps, crf, {"movflags": "+faststart"})
+
+
+def encode_video_bytes(frames: np.ndarray, fps: float, crf: int = 12) -> bytes:
+    """Encode as `write_video` does, in memory."""
+    buffer = io.BytesIO()
+    _encode(buffer, frames, fps, crf, {})
+    return buffer.getvalue()
+
+
+def decode_video_bytes(data: bytes) -> Video:
+    """Decode a whole video file held in memory. Raises: DataError as `read_video`."""
+    name = Path("<video in memory>")
+    with _opened(io.BytesIO(data), name) as (container, stream):
+        frames = list(_pick(_decode(container, stream, name), itertools.count(), _converter(stream)))
+        return Video(np.stack(frames), float(_fps(stream, name)))
+
+
+@contextmanager
+def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a container and choose its video stream. path: the name to use in messages."""
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"{path}: no such video file")
+    try:
+        # The prefix keeps names such as `-x.mp4` or `pipe:0` file names; the list keeps playlists off the network.
+        opened = f"file:{source}" if isinstance(source, Path) else source
+        container = av.open(opened, metadata_errors="ignore", options={"protocol_whitelist": "file"})
+    except av.error.FFmpegError as error:
+        raise DataError(f"{path}: not a readable video ({error.strerror}); re-encode or remove it") from error
+    with container:
+        streams = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
+        if not streams:
+            kinds = sorted({"cover art" if s.type == "video" else s.type for s in container.streams})
+            found = ", ".join(kinds) or "nothing"
+            raise DataError(f"{path}: no video stream (only {found}); give a file with a picture track")
+        # The default track first, then the largest picture.
+        yield container, max(streams, key=lambda s: (int(s.disposition) & _DEFAULT_STREAM, s.width * s.height))
+
+
+def _decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
+    """Yield every frame; at the end, judge whether it was all."""
+    count, end = 0, None
+    promised = f" of {stream.frames} promised" if stream.frames else ""
+    try:
+        for frame in container.decode(stream):
+            if frame.is_corrupt:
+                raise DataError(f"{path}: frame {count} is damaged; re-encode it from its source or remove it")
+            count += 1
+            if frame.pts is not None:
+                end = frame.pts + (frame.duration or 0)
+            yield frame
+    except av.error.FFmpegError as error:
+        raise DataError(
+            f"{path}: damaged, {count}{promised} frames decode ({error.strerror}); copy or encode it again"
+        ) from error
+    if not count:
+        raise DataError(f"{path}: 0{promised} frames decode; a header without pictures: remove it or encode it again")
+    if stream.frames and stream.duration and end is not None:
+        # A cut file often ends without an error: compare with the track's own length, which knows edit lists.
+        missing = 1 - (end - (stream.start_time or 0)) / stream.duration
+        # Up to two frames short is usual (priming, rounding of durations).
+        if missing > max(0.02, 2.5 / stream.frames):
+            raise DataError(f"{path}: cut short, {count}{promised} frames decode; copy or encode it again")
+
+
+def _converter(stream: Any) -> Callable[[av.VideoFrame], np.ndarray]:
+    """Make the function from a decoded frame to upright square-pixel RGB [H, W, 3]."""
+    size_hw: list[int] = []
+
+    def convert(frame: av.VideoFrame) -> np.ndarray:
+        if not size_hw:
+            # A file whose size changes midway is brought back to its first frame's.
+            size_hw.extend(_square_hw(frame, stream))
+        picture = frame.to_ndarray(format="rgb24", height=size_hw[0], width=size_hw[1], interpolation=_EXACT)
+        return np.ascontiguousarray(np.rot90(picture, _quarter_turns(frame)))
+
+    return convert
+
+
+def _square_hw(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:
+    """Height and width with square pixels, as stored (not yet turned upright)."""
+    return frame.height, max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1)
+
+
+def _upright_hw(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:
+    height, width = _square_hw(frame, stream)
+    return (width, height) if _quarter_turns(frame) % 2 else (height, width)
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    # The display matrix counts counter-clockwise, as rot90 does.
+    return round(frame.rotation / 90) % 4
+
+
+def _pick(
+    frames: Iterable[av.VideoFrame], indices: Iterable[int], convert: Callable[[av.VideoFrame], np.ndarray]
+) -> Iterator[np.ndarray]:
+    """Convert the frames at these ascending indices; the others cost no conversion, and none after the last."""
+    source = enumerate(frames)
+    at, picture = -1, None
+    for index in indices:
+        if picture is None or index > at:
+            found = next((pair for pair in source if pair[0] >= index), None)
+            if found is None:
+                return
+            at, picture = found[0], convert(found[1])
+        yield picture
+
+
+def _indices(source_fps: Fraction, fps: float | None, start: int, count: int | None) -> Iterator[int]:
+    ratio = source_fps / _rate(fps) if fps else Fraction(1)
+    outputs = itertools.count(start) if count is None else range(start, start + count)
+    return (round(k * ratio) for k in outputs)
+
+
+def _fps(stream: Any, path: Path) -> Fraction:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= _HIGHEST_FPS:
+            return Fraction(rate)
+    raise DataError(f"{path}: names no frame rate; encode it again with a constant one")
+
+
+def _rate(fps: float) -> Fraction:
+    # 1001 keeps 24000/1001 and its kin exact.
+    return Fraction(fps).limit_denominator(1001)
+
+
+def _encode(target: Any, frames: np.ndarray, fps: float, crf: int, options: dict[str, str]) -> None:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise DataError(
+            f"frames {list(frames.shape)} {frames.dtype}: a video needs uint8 [T, H, W, 3] with T of at least 1"
+        )
+    height, width = frames.shape[1:3]
+    if height % 2 or width % 2:
+        raise DataError(f"{width}x{height}: H.264 in 4:2:0 needs even sizes; use {width // 2 * 2}x{height // 2 * 2}")
+    with av.open(target, "w", format="mp4", options={**options, "fflags": "+bitexact"}) as container:
+        stream = container.add_stream("libx264", rate=_rate(fps), options={"crf": str(crf), **_DETERMINISTIC})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        codec = stream.codec_context
+        codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
+        codec.color_range = ColorRange.MPEG
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                interpolation=_EXACT,
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))

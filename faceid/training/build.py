@@ -1,0 +1,249 @@
+"""Put a run together: data, base, adapter, optimizer, world, and where it goes on from.
+
+Refuses, before the first step, to resume onto another base, other data or a changed recipe.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from faceid.data.face_bank import read_face_bank
+from faceid.data.latents import LatentSet
+from faceid.data.pairing import Pairing, PairingSettings
+from faceid.data.photo_latents import read_photo_latents
+from faceid.data.training_set import TrainingSet
+from faceid.errors import ConfigError
+from faceid.faces.identity import Identity, load_identity
+from faceid.models.adapter import FaceAdapter, install_adapter
+from faceid.models.adapter_file import AdapterMetadata, load_tensors
+from faceid.models.settings import AdapterSettings
+from faceid.models.wan import WanModel, load_wan
+from faceid.provenance import sha256_json
+from faceid.training import checkpoint
+from faceid.training.prepare import PreparedInputs
+from faceid.training.schedule import total_steps
+from faceid.training.settings import TrainingSettings
+from faceid.training.sharded_state import ShardedState
+from faceid.training.world import World
+
+log = logging.getLogger(__name__)
+
+# What may differ between the run that saved a checkpoint and the one that goes on: nothing here changes what is learnt,
+# but for num_epochs, which stretches the learning rate and is warned about.
+MAY_CHANGE = {
+    "num_epochs",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "validate_every",
+    "validation_steps",
+    "save_every",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "resume",
+    "log_every_steps",
+    "num_workers",
+    "tensorboard",
+}
+
+
+@dataclass
+class Run:
+    """Everything the loop needs."""
+
+    world: World
+    settings: TrainingSettings
+    folder: Path
+    wan: WanModel
+    adapter: FaceAdapter
+    transformer: Any
+    """The prepared transformer: what is called in training."""
+    optimizer: Any
+    sharded: ShardedState
+    training_set: TrainingSet
+    identity: Identity
+    metadata: AdapterMetadata
+    origin: dict[str, Any]
+    """What a checkpoint must match to be resumed."""
+    mapper_gate: MapperGate
+    start_step: int
+    num_steps: int
+
+
+class MapperGate:
+    """Lets gradients of the mapper through, or zeroes them in stage 2.
+
+    requires_grad cannot change under DDP and ZeRO once they are built, so the gradient is stopped at the tensor and the
+    mapper's learning rate is 0: its parameters then stay equal to the bit.
+    """
+
+    def __init__(self, adapter: FaceAdapter) -> None:
+        self.is_frozen = False
+        for parameter in adapter.mapper_parameters().values():
+            parameter.register_hook(lambda gradient: torch.zeros_like(gradient) if self.is_frozen else gradient)
+
+
+def build_run(
+    world: World,
+    settings: TrainingSettings,
+    adapter_settings: AdapterSettings,
+    pairing_settings: PairingSettings,
+    prepared: PreparedInputs,
+    folder: Path,
+    base: tuple[Path, str],
+    encoder_path: str | None,
+) -> Run:
+    """Load, install, prepare and, when there is a checkpoint, restore.
+
+    base: its folder, and its name for users.
+    encoder_path: as the user named it.
+    """
+    identity = load_identity(prepared.identity)
+    device = world.accelerator.device
+    dtype = torch.bfloat16 if world.accelerator.mixed_precision == "bf16" else torch.float32
+    wan = load_wan(base[0], parts=("transformer",), device=device, dtype=dtype, name=base[1])
+    training_set = build_training_set(prepared, identity, pairing_settings, wan, settings.seed)
+    adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
+    origin = _origin(training_set, identity, settings, adapter_settings, pairing_settings, wan)
+    found = _checkpoint_to_resume(folder / "checkpoints", settings.resume)
+    start_step, tensors = 0, None
+    if found is not None:
+        state = checkpoint.verify(found)
+        _refuse_other_origin(found, state["origin"], origin)
+        start_step, tensors = state["step"], checkpoint.read_tensors(found)
+        load_tensors(adapter, tensors["trainables"], str(found))
+        log.info("resuming from %s: %d steps done", found, start_step)
+    if settings.gradient_checkpointing:
+        wan.transformer.enable_gradient_checkpointing()
+    mapper_gate = MapperGate(adapter)
+    optimizer = build_optimizer(adapter, settings)
+    transformer, optimizer = world.accelerator.prepare(wan.transformer, optimizer)
+    transformer.train()
+    sharded = ShardedState(adapter.parameters(), optimizer, world.kind)
+    if tensors is not None:
+        sharded.scatter(tensors, start_step)
+    return Run(
+        world=world,
+        settings=settings,
+        folder=folder,
+        wan=wan,
+        adapter=adapter,
+        transformer=transformer,
+        optimizer=optimizer,
+        sharded=sharded,
+        training_set=training_set,
+        identity=identity,
+        metadata=_metadata(training_set, identity, adapter_settings, wan, encoder_path),
+        origin=origin,
+        mapper_gate=mapper_gate,
+        start_step=start_step,
+        num_steps=total_steps(settings, len(training_set)),
+    )
+
+
+def build_training_set(
+    prepared: PreparedInputs, identity: Identity, pairing_settings: PairingSettings, wan: WanModel, seed: int
+) -> TrainingSet:
+    """Latents, photos and faces as one stream."""
+    latents = LatentSet.open(prepared.latents)
+    faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else {}
+    if not faces and pairing_settings.pairing == "own":
+        log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
+    photos = read_photo_latents(prepared.photos, wan.fingerprint) if prepared.photos else {}
+    if not photos:
+        log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
+    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
+    return TrainingSet(latents, photos, pairing, wan.statistics, seed)
+
+
+def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW over the adapter alone, the mapper in a group of its own (the first), so that stage 2 can hold it still."""
+    mapper = adapter.mapper_parameters()
+    others = [p for name, p in adapter.parameters().items() if name not in mapper]
+    groups = [{"params": list(mapper.values())}, {"params": others}]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999))
+
+
+def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
+    if resume == "auto":
+        return checkpoint.find_newest(folder)
+    if resume == "none":
+        if any(folder.glob("step_*")):
+            raise ConfigError(
+                f"resume=none: {folder} already holds checkpoints; choose another output_dir, or --resume auto to go on"
+            )
+        return None
+    checkpoint.verify(Path(resume))
+    return Path(resume)
+
+
+def _origin(
+    training_set: TrainingSet,
+    identity: Identity,
+    settings: TrainingSettings,
+    adapter_settings: AdapterSettings,
+    pairing_settings: PairingSettings,
+    wan: WanModel,
+) -> dict[str, Any]:
+    """What a resumed run must share with the one that saved; hashes, never faces."""
+    return {
+        "base": wan.fingerprint,
+        "latents": training_set.latents.sha256,
+        "photos": sha256_json(training_set.photo_names),
+        "identity": sha256_json(identity.embedding.tolist()),
+        "recipe": {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)},
+    }
+
+
+def _refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, Any]) -> None:
+    for name, what in (
+        ("base", "another base model"),
+        ("latents", "other clips"),
+        ("photos", "other photos"),
+        ("identity", "another identity"),
+    ):
+        if saved[name] != origin[name]:
+            raise checkpoint.CheckpointError(
+                f"{found}: was trained with {what}; choose another output_dir, or give the same inputs"
+            )
+    for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
+        before, now = saved["recipe"].get(key), origin["recipe"].get(key)
+        if before != now and key not in MAY_CHANGE:
+            raise checkpoint.CheckpointError(
+                f"{found}: {key} was {before}, now {now}; resume with --{key} {before}, or choose another output_dir"
+            )
+        if before != now and key == "num_epochs":
+            log.warning("num_epochs was %s, now %s: the learning rate follows the new length from here on", before, now)
+
+
+def _metadata(
+    training_set: TrainingSet,
+    identity: Identity,
+    adapter_settings: AdapterSettings,
+    wan: WanModel,
+    encoder_path: str | None,
+) -> AdapterMetadata:
+    clips = training_set.latents.index.header["settings"]
+    return AdapterMetadata(
+        base_name=wan.name,
+        base_fingerprint=wan.fingerprint,
+        face_embedding_dim=identity.embedding.shape[0],
+        encoder=identity.encoder,
+        encoder_fingerprint=identity.encoder_fingerprint,
+        settings=adapter_settings,
+        encoder_path=encoder_path,
+        height=clips["height"],
+        width=clips["width"],
+        num_frames=clips["num_frames"],
+        fps=clips["fps"],
+    )
+
+
+def at_step(metadata: AdapterMetadata, step: int) -> AdapterMetadata:
+    """The metadata of an adapter saved after `step` optimizer steps."""
+    return replace(metadata, step=step)

@@ -1,0 +1,200 @@
+"""Raw folders to what training reads: identity, clip shards, latents, faces of the clips, photo latents.
+
+Everything goes into the run folder's cache and is found there by a second run. The main process works; the others wait
+before any process group exists, so that hours of encoding meet no collective's timeout. A folder of latents made
+beforehand is used as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from faceid.data.clip_shards import write_clip_shards
+from faceid.data.face_bank import face_bank_is_current, write_face_bank
+from faceid.data.identities import encoder_of, make_identity
+from faceid.data.latent_shards import latents_are_current, write_latent_shards
+from faceid.data.latents import LatentSet
+from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
+from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.errors import DataError
+from faceid.faces.detect import load_detector
+from faceid.faces.encoders import FaceEncoder
+from faceid.faces.identity import Identity, check_photos, identity_is_current, load_identity
+from faceid.faces.settings import FaceSettings
+from faceid.media import images
+from faceid.models.wan import base_fingerprint, check_base_folder, load_wan, read_geometry
+from faceid.provenance import sha256_json, write_json
+from faceid.training.settings import InputSettings
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+
+
+@dataclass(frozen=True)
+class PreparedInputs:
+    """Folders that training reads. clips and faces are None when only latents were given."""
+
+    identity: Path
+    latents: Path
+    faces: Path | None
+    photos: Path | None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is prepared, from the command line's sections. base: the model folder; base_name: as the user named it."""
+
+    inputs: InputSettings
+    clips: ClipSettings
+    captions: CaptionSettings
+    faces: FaceSettings
+    base: Path
+    base_name: str
+
+    def cache(self) -> Path:
+        """Where prepared inputs are kept."""
+        return Path(self.inputs.output_dir) / "cache"
+
+
+def check_before_work(plan: Preparation) -> None:
+    """Everything that can be refused without loading a weight. Raises: FaceidError."""
+    check_base_folder(plan.base)
+    geometry = read_geometry(plan.base)
+    if plan.inputs.latents is None:
+        geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
+    else:
+        _check_latents(Path(plan.inputs.latents), plan)
+    for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "shards"):
+        given = getattr(plan.inputs, name)
+        if given is not None and not Path(given).is_dir():
+            raise DataError(f"{name}={given}: no such folder")
+    if plan.inputs.face_images_dir is not None:
+        check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
+
+
+def prepare(plan: Preparation, device: str) -> PreparedInputs:
+    """Make or find every input. Idempotent; raises FaceidError for inputs that cannot be used."""
+    prepared = _folders(plan)
+    identity, encoder = _prepare_identity(plan, prepared.identity)
+    if plan.inputs.latents is None:
+        clips = plan.cache() / "clips"
+        videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
+        assert videos is not None and poses is not None
+        write_clip_shards(Path(videos), Path(poses), clips, plan.clips, read_geometry(plan.base))
+        _encode_latents(plan, clips, prepared.latents, device)
+    clips_dir = _clips_dir(plan)
+    if prepared.faces is not None and clips_dir is not None:
+        encoder = encoder or encoder_of(plan.faces)
+        _check_same_encoder(identity, encoder)
+        if not face_bank_is_current(clips_dir, prepared.faces, encoder, plan.faces.face_margin):
+            detector = load_detector(plan.faces.detector, plan.faces.detector_path)
+            write_face_bank(clips_dir, prepared.faces, encoder, detector, plan.faces.face_margin)
+    if prepared.photos is not None:
+        _encode_photos(plan, identity, prepared.photos, device)
+    return prepared
+
+
+def prepare_on_main(plan: Preparation, rank: int, device: str) -> PreparedInputs:
+    """`prepare` on rank 0 while the other ranks wait for its marker file."""
+    marker = plan.cache() / f"ready-{_attempt(plan)}.json"
+    if rank == 0:
+        prepared = prepare(plan, device)
+        write_json(marker, {"ready": True})
+        return prepared
+    _wait_for(marker.exists)
+    return _folders(plan)
+
+
+def _folders(plan: Preparation) -> PreparedInputs:
+    cache, inputs = plan.cache(), plan.inputs
+    return PreparedInputs(
+        identity=Path(inputs.face_embedding) if inputs.face_embedding else cache / "identity",
+        latents=Path(inputs.latents) if inputs.latents else cache / "latents",
+        faces=cache / "faces" if _clips_dir(plan) is not None else None,
+        photos=cache / "photos" if inputs.face_images_dir else None,
+    )
+
+
+def _clips_dir(plan: Preparation) -> Path | None:
+    if plan.inputs.latents is None:
+        return plan.cache() / "clips"
+    return Path(plan.inputs.shards) if plan.inputs.shards else None
+
+
+def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEncoder | None]:
+    """The identity, and the encoder when it had to be loaded."""
+    if plan.inputs.face_embedding is not None:
+        return load_identity(folder), None
+    photos = Path(plan.inputs.face_images_dir or "")
+    encoder = encoder_of(plan.faces)
+    if identity_is_current(folder, photos, encoder, plan.faces, images):
+        return load_identity(folder), encoder
+    return make_identity(photos, folder, plan.faces, encoder), encoder
+
+
+def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
+    if latents_are_current(clips, folder, base_fingerprint(plan.base), plan.captions.caption):
+        return
+    wan = load_wan(plan.base, parts=("vae", "text"), device=device, name=plan.base_name)
+    write_latent_shards(clips, folder, wan, plan.captions.caption)
+
+
+def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: str) -> None:
+    """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
+    photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), base_fingerprint(plan.base)
+    height, width = _clip_size(plan)
+    missing = [name for name in identity.photo_sha256 if not (photos_dir / name).is_file()]
+    if missing or not identity.photo_sha256:
+        raise DataError(
+            f"face_images_dir={photos_dir}: lacks {missing[0] if missing else 'every photo'} of the identity; give the "
+            "folder the identity was made from, or leave out --face_embedding"
+        )
+    if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width):
+        return
+    photos = [
+        FacePhoto(name, images.read_photo(photos_dir / name), identity.photo_boxes[name], sha256)
+        for name, sha256 in sorted(identity.photo_sha256.items())
+    ]
+    wan = load_wan(plan.base, parts=("vae",), device=device, name=plan.base_name)
+    encode_photos(photos, folder, wan, height, width)
+
+
+def _clip_size(plan: Preparation) -> tuple[int, int]:
+    if plan.inputs.latents is None:
+        return plan.clips.height, plan.clips.width
+    settings = LatentSet.open(Path(plan.inputs.latents)).index.header["settings"]
+    return settings["height"], settings["width"]
+
+
+def _check_latents(folder: Path, plan: Preparation) -> None:
+    latents = LatentSet.open(folder)
+    if latents.base_fingerprint != base_fingerprint(plan.base):
+        raise DataError(
+            f"latents={folder}: encoded with base {latents.base_name} ({latents.base_fingerprint[:12]}), model_path is "
+            f"{plan.base_name} ({base_fingerprint(plan.base)[:12]}); encode the shards with this base"
+        )
+
+
+def _check_same_encoder(identity: Identity, encoder: FaceEncoder) -> None:
+    if identity.encoder_fingerprint != encoder.fingerprint:
+        raise DataError(
+            f"face_embedding: made by encoder {identity.encoder} ({identity.encoder_fingerprint[:12] or 'unknown'}), "
+            f"but --encoder is {encoder.name} ({encoder.fingerprint[:12]}); use the same one for the clips' faces"
+        )
+
+
+def _attempt(plan: Preparation) -> str:
+    """Names this launch's inputs, so that a marker of other inputs is never believed."""
+    described: dict[str, Any] = {name: asdict(getattr(plan, name)) for name in ("inputs", "clips", "captions", "faces")}
+    return sha256_json(described)[:12]
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(POLL_S)

@@ -1,0 +1,109 @@
+"""One training run from parsed sections to exit code: claim the folder, prepare inputs, join the world, train."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from faceid.data.pairing import PairingSettings
+from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.faces.settings import FaceSettings
+from faceid.logs import set_up_logging
+from faceid.models.settings import AdapterSettings
+from faceid.provenance import claimed_folder, write_atomic, write_provenance
+from faceid.toy.base import resolve_encoder_path, resolve_model_path
+from faceid.training.build import Run, build_run
+from faceid.training.loop import train
+from faceid.training.metrics import Metrics
+from faceid.training.prepare import Preparation, check_before_work, prepare_on_main
+from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.training.world import check_batch, join_world, launched_processes, launched_rank
+
+log = logging.getLogger(__name__)
+
+
+def run_training(
+    inputs: InputSettings,
+    training: TrainingSettings,
+    adapter: AdapterSettings,
+    pairing: PairingSettings,
+    clips: ClipSettings,
+    captions: CaptionSettings,
+    faces: FaceSettings,
+    config_yaml: str,
+) -> int:
+    """Train and return the exit code: 0 when finished, 75 when asked to stop and checkpointed."""
+    rank, folder = launched_rank(), Path(inputs.output_dir)
+    check_batch(training.batch_size, training.micro_batch_size, launched_processes())
+    base = resolve_model_path(inputs.model_path)
+    encoder_path = faces.encoder_path
+    faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
+    plan = Preparation(inputs, clips, captions, faces, base, inputs.model_path)
+    check_before_work(plan)
+    with ExitStack() as stack:
+        if rank == 0:
+            stack.enter_context(claimed_folder(folder))
+        set_up_logging(rank, folder / "logs")
+        _quiet_libraries()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        prepared = prepare_on_main(plan, rank, device)
+        world = join_world(training)
+        run = build_run(world, training, adapter, pairing, prepared, folder, (base, inputs.model_path), encoder_path)
+        if world.is_main:
+            write_atomic(folder / "config.yaml", config_yaml)
+            write_provenance(folder, run.origin)
+        metrics = Metrics(folder, world.is_main, run.start_step, training.tensorboard)
+        metrics.log_text("config", config_yaml)
+        _say_what_starts(run)
+        try:
+            return train(run, metrics)
+        finally:
+            metrics.close()
+            world.accelerator.end_training()
+
+
+def _quiet_libraries() -> None:
+    """Silence what a user can do nothing about: DeepSpeed's chatter, and torch's renamed collectives it calls."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+
+
+def _say_what_starts(run: Run) -> None:
+    world, parameters = run.world, run.adapter.parameters().values()
+    # ds_numel: under ZeRO-3 a parameter holds no elements between uses.
+    trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters)
+    log.info(
+        "world: %s, %d processes on %s, precision %s; global batch %d = %d processes x %d samples x %d passes",
+        world.kind,
+        world.accelerator.num_processes,
+        world.accelerator.device,
+        world.accelerator.mixed_precision,
+        world.batch_size,
+        world.accelerator.num_processes,
+        world.micro_batch_size,
+        world.accumulation,
+    )
+    size = run.metadata
+    log.info(
+        "data: %d clips of %d frames at %dx%d (%d tokens) and %d photos; %d steps in %d epochs",
+        len(run.training_set.latents),
+        size.num_frames,
+        size.width,
+        size.height,
+        run.wan.geometry.tokens(size.num_frames, size.height, size.width),
+        len(run.training_set.photo_names),
+        run.num_steps,
+        run.settings.num_epochs,
+    )
+    log.info(
+        "training %.2f M parameters (%.1f MB per adapter, %.1f MB per checkpoint); run folder %s",
+        trainable / 1e6,
+        trainable * 4 / 1e6,
+        trainable * 12 / 1e6,
+        run.folder,
+    )

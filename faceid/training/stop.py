@@ -1,0 +1,39 @@
+"""Stopping well: a signal sets a flag; all ranks agree on it at a step's end, save, and leave with exit code 75.
+
+Nothing is saved inside the signal handler. A file STOP in the run folder does the same for people without signals.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+
+import torch
+from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
+
+STOPPED_EXIT_CODE = 75
+"""Checkpointed, please run the same command again (EX_TEMPFAIL)."""
+SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
+
+
+class StopFlag:
+    """Whether this run was asked to stop."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self.file = run_folder / "STOP"
+        self.is_set = False
+        for number in SIGNALS:
+            signal.signal(number, self._set)
+
+    def agreed(self, accelerator: Accelerator) -> bool:
+        """Whether any rank was asked; all ranks call and get the same answer."""
+        asked = self.is_set or (accelerator.is_main_process and self.file.exists())
+        flag = torch.tensor([float(asked)], device=accelerator.device)
+        return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True

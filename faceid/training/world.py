@@ -1,0 +1,118 @@
+"""The world a run lives in: processes, devices, precision, and how a global batch is shared out.
+
+Accelerate and DeepSpeed are configured by the launcher's YAML; what a user states (the global batch, clipping) is
+written into them here, so that no two files can disagree.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
+
+from faceid.errors import ConfigError
+from faceid.training.settings import TrainingSettings
+
+# Long enough for a rank that renders a validation video while the others wait, short enough to end a dead job.
+PROCESS_GROUP_TIMEOUT = timedelta(minutes=60)
+
+
+@dataclass(frozen=True)
+class World:
+    """Processes of one run and each one's part of a global batch."""
+
+    accelerator: Accelerator
+    batch_size: int
+    micro_batch_size: int
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return self.accelerator.process_index
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes."""
+        return self.accelerator.is_main_process
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes per optimizer step and process."""
+        return self.batch_size // (self.accelerator.num_processes * self.micro_batch_size)
+
+    @property
+    def kind(self) -> str:
+        """single, ddp, zero2 or zero3."""
+        if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+            return f"zero{self.accelerator.state.deepspeed_plugin.zero_stage}"
+        return "ddp" if self.accelerator.num_processes > 1 else "single"
+
+    def positions(self, step: int) -> list[list[int]]:
+        """Global sample indices of each of this process's micro-batches in optimizer step `step`."""
+        start = step * self.batch_size + self.rank * self.accumulation * self.micro_batch_size
+        size = self.micro_batch_size
+        return [list(range(start + m * size, start + (m + 1) * size)) for m in range(self.accumulation)]
+
+
+def launched_rank() -> int:
+    """The rank the launcher gave this process, before any process group exists."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def launched_processes() -> int:
+    """How many processes the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join_world(settings: TrainingSettings) -> World:
+    """Make the Accelerator for the launched world. Raises: ConfigError when the batch cannot be shared out evenly."""
+    processes = launched_processes()
+    check_batch(settings.batch_size, settings.micro_batch_size, processes)
+    accumulation = settings.batch_size // (processes * settings.micro_batch_size)
+    handlers = []
+    if "RANK" in os.environ:  # launched, be it with one process: there will be a process group
+        # Without a named backend DeepSpeed on CPU asks for one that does not exist there.
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        handlers.append(InitProcessGroupKwargs(backend=backend, timeout=PROCESS_GROUP_TIMEOUT))
+    accelerator = Accelerator(
+        gradient_accumulation_steps=accumulation,
+        kwargs_handlers=handlers,
+        mixed_precision=_precision(settings.mixed_precision),
+        step_scheduler_with_optimizer=False,
+    )
+    plugin = accelerator.state.deepspeed_plugin
+    if plugin is not None:
+        _check_deepspeed(plugin)
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = settings.micro_batch_size
+        plugin.deepspeed_config["gradient_accumulation_steps"] = accumulation
+        plugin.deepspeed_config["gradient_clipping"] = settings.max_grad_norm
+    return World(accelerator, settings.batch_size, settings.micro_batch_size)
+
+
+def check_batch(batch_size: int, micro_batch_size: int, processes: int) -> None:
+    """Raises: ConfigError listing legal values unless the global batch divides evenly."""
+    unit = processes * micro_batch_size
+    if batch_size % unit:
+        below = batch_size // unit * unit
+        legal = f"{below} or {below + unit}" if below else str(unit)
+        per = f" x micro_batch_size {micro_batch_size}" if micro_batch_size > 1 else ""
+        raise ConfigError(f"batch_size={batch_size}: not divisible by {processes} processes{per}; use {legal}")
+
+
+def _precision(chosen: str) -> str | None:
+    if chosen != "auto":
+        return chosen
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        return None  # the launcher's YAML decides
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def _check_deepspeed(plugin: Any) -> None:
+    config = plugin.deepspeed_config
+    if config.get("fp16", {}).get("enabled") is True:
+        raise ConfigError("mixed_precision=fp16: Wan overflows in float16; use bf16")

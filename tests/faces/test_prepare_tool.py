@@ -1,0 +1,72 @@
+"""The command: one line and exit code 2 for a user's error, an identity folder otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from faceid.errors import ConfigError, DataError, ModelError
+from faceid.faces.identity import load_identity
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    spec = importlib.util.spec_from_file_location("prepare_face_embeddings", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their own module up by name.
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def arguments(photos, output, *more):
+    return ["--face_images_dir", str(photos), "--output_dir", str(output), *more]
+
+
+def test_it_makes_an_identity_named_after_the_folder(tool, photos, tmp_path, tiny_clip_folder):
+    more = ("--encoder_path", str(tiny_clip_folder), "--detector", "none", "--aggregation", "median")
+    assert tool.main(arguments(photos, tmp_path / "out", *more)) == 0
+    assert load_identity(tmp_path / "out").name == "photos"
+
+
+def test_the_toy_encoder_is_known_by_name(tool, photos, tmp_path):
+    more = ("--encoder_path", "toy", "--detector", "none", "--identity_name", "ann")
+    assert tool.main(arguments(photos, tmp_path / "out", *more)) == 0
+    assert load_identity(tmp_path / "out").name == "ann"
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "words"),
+    [
+        (("--agregation", "mean"), ConfigError, "did you mean --aggregation"),
+        (("--face_margin", "-1"), ConfigError, "face_margin"),
+        (("--identity_name", " "), ConfigError, "identity_name"),
+        (("--encoder", "onnx"), ModelError, "encoder_path"),
+        (("--encoder_path", "/absent"), ModelError, "/absent"),
+    ],
+)
+def test_a_wrong_flag_is_refused_by_name(tool, photos, tmp_path, more, error, words):
+    with pytest.raises(error, match=words):
+        tool.main(arguments(photos, tmp_path / "out", *more))
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(tmp_path):
+    (tmp_path / "empty").mkdir()
+    command = [sys.executable, str(TOOL), *arguments(tmp_path / "empty", tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RANK": "0"})
+    assert run.returncode == 2
+    assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1 and "no photos" in run.stderr
+
+
+def test_photos_are_counted_before_the_encoder_is_looked_for(tool, photos, tmp_path):
+    for index in range(6):
+        (photos / f"p{index}.png").unlink()
+    with pytest.raises(DataError, match="2 photos"):
+        tool.main(arguments(photos, tmp_path / "out", "--encoder_path", "/absent"))

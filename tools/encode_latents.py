@@ -1,0 +1,84 @@
+"""Clip shards to latent shards: VAE latents, head masks and text embeddings, one shard at a time."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.data.index import ShardIndex
+from faceid.data.settings import CaptionSettings
+from faceid.errors import ConfigError, run_entry_point
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.encode_latents")
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """What to encode, with which base, and where."""
+
+    shards: Path
+    """Folder of clip shards, from tools/make_shards.py."""
+    model_path: str
+    """Wan2.1-VACE folder in the diffusers layout. `toy`: the embedded one."""
+    output_dir: Path
+    """Folder for the latent shards. Run again to continue at the first missing shard."""
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Clips per VAE call."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Precision of the text encoder; the VAE always runs in float32."""
+    device: str = "auto"
+    """auto: the first GPU, or the CPU when there is none; or cpu, cuda, cuda:1."""
+    dry_run: bool = False
+    """Say what would be encoded and stop."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, check, load, encode."""
+    words = sys.argv[1:] if argv is None else argv
+    tool, captions = parse_sections("tools/encode_latents.py", __doc__ or "", [EncodeSettings, CaptionSettings], words)
+    set_up_logging()
+    index = ShardIndex.load(tool.shards, "clips")
+
+    # Loading these takes seconds: only after the cheap checks.
+    import torch
+
+    from faceid.data.latent_shards import latents_are_current, write_latent_shards
+    from faceid.models.wan import base_fingerprint, check_base_folder, load_wan, read_geometry
+    from faceid.toy.base import resolve_model_path
+
+    path = resolve_model_path(tool.model_path)
+    check_base_folder(path)
+    clip = index.header["settings"]
+    shape = read_geometry(path).latent_shape(clip["num_frames"], clip["height"], clip["width"])
+    if latents_are_current(tool.shards, tool.output_dir, base_fingerprint(path), captions.caption):
+        log.info("%s: complete for these clips and this base; nothing to do", tool.output_dir)
+        return 0
+    log.info("%d clips in %d shards to latents %s", len(index), len(index.shards), list(shape))
+    if tool.dry_run:
+        return 0
+    wan = load_wan(path, ("vae", "text"), _device(tool.device), getattr(torch, tool.dtype), name=tool.model_path)
+    write_latent_shards(tool.shards, tool.output_dir, wan, captions.caption, tool.batch_size)
+    return 0
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError as error:
+        raise ConfigError(f"device={name!r}: not a device; use auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} GPUs; use cpu or auto")
+    return device
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

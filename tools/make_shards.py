@@ -1,0 +1,70 @@
+"""Dance clips and their pose videos to clip shards: WebDataset tars with an index."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.data.clip_shards import write_clip_shards
+from faceid.data.pairs import find_pairs
+from faceid.data.settings import ClipSettings
+from faceid.errors import run_entry_point
+from faceid.geometry import Geometry
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.make_shards")
+
+
+@dataclass(frozen=True)
+class MakeShardsSettings:
+    """Where the clips are and where the shards go."""
+
+    dance_videos_dir: Path
+    """Folder with the dance clips (dance_001.mp4); dancers.csv (clip,dancer) in it may name the dancers."""
+    pose_videos_dir: Path
+    """Folder with their pose videos (dance_001_pose.mp4); may be the same folder."""
+    output_dir: Path
+    """Folder for the shards. Run again to continue."""
+    model_path: str | None = None
+    """Base model the clips are for; when given, size and length are checked against it. `toy`: the embedded one."""
+    dry_run: bool = False
+    """List the pairs and stop."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, check, shard."""
+    words = sys.argv[1:] if argv is None else argv
+    tool, clips = parse_sections("tools/make_shards.py", __doc__ or "", [MakeShardsSettings, ClipSettings], words)
+    set_up_logging()
+    geometry = _geometry(tool.model_path)
+    if geometry:
+        geometry.latent_shape(clips.num_frames, clips.height, clips.width)
+    if tool.dry_run:
+        pairs, missing = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir)
+        for pair in pairs:
+            log.info("%s: %s with %s, dancer %s", pair.key, pair.video.name, pair.pose.name, pair.dancer)
+        for video in missing:
+            log.warning("%s: no pose video", video.name)
+        return 0
+    write_clip_shards(tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir, clips, geometry)
+    return 0
+
+
+def _geometry(model_path: str | None) -> Geometry | None:
+    if model_path is None:
+        return None
+    # Loading these takes seconds, and only a named model needs them.
+    from faceid.models.wan import check_base_folder, read_geometry
+    from faceid.toy.base import resolve_model_path
+
+    path = resolve_model_path(model_path)
+    check_base_folder(path)
+    return read_geometry(path)
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

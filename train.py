@@ -1,0 +1,36 @@
+"""Train a face adapter on Wan2.1-VACE: `accelerate launch train.py ...`, or `python train.py ...` for one process."""
+
+from __future__ import annotations
+
+import sys
+
+from faceid.config import parse_sections, sections_as_yaml
+from faceid.data.pairing import PairingSettings
+from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.errors import run_entry_point
+from faceid.faces.settings import FaceSettings
+from faceid.models.settings import AdapterSettings
+from faceid.training.settings import InputSettings, TrainingSettings
+
+SECTIONS = (
+    InputSettings,
+    TrainingSettings,
+    AdapterSettings,
+    PairingSettings,
+    ClipSettings,
+    CaptionSettings,
+    FaceSettings,
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse and run."""
+    sections = parse_sections("train.py", __doc__ or "", SECTIONS, sys.argv[1:] if argv is None else argv)
+    # Heavy imports only once the command line is known to be good.
+    from faceid.training.run import run_training
+
+    return run_training(*sections, config_yaml=sections_as_yaml(sections))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
