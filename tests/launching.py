@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from faceid.training.metrics import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -67,5 +68,5 @@ def train(*flags: str, world: str = "single", expect: int | None = 0, port: int 
 
 def losses(folder: Path) -> list[float]:
     """The loss of every step, from metrics.jsonl."""
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = read_metrics(folder / "metrics.jsonl")
     return [record["train/loss"] for record in records if "train/loss" in record]

@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from faceid.config import changed_fields
 from faceid.data.clip_shards import write_clip_shards
 from faceid.data.face_bank import face_bank_is_current, write_face_bank
 from faceid.data.identities import encoder_of, make_identity
-from faceid.data.latent_shards import latents_are_current, write_latent_shards
+from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
 from faceid.data.latents import LatentSet
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
 from faceid.data.settings import CaptionSettings, ClipSettings
@@ -76,6 +77,26 @@ def check_before_work(plan: Preparation) -> None:
             raise DataError(f"{name}={given}: no such folder")
     if plan.inputs.face_images_dir is not None:
         check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
+
+
+def warn_without_effect(plan: Preparation) -> None:
+    """Say which of the options that were given change nothing."""
+    inputs = plan.inputs
+    if inputs.latents is not None:
+        stored = LatentSet.open(Path(inputs.latents)).index.header["settings"]
+        for name in changed_fields(plan.clips):
+            if getattr(plan.clips, name) != stored.get(name):
+                log.warning("%s: has no effect with --latents, which were made with %s", name, stored.get(name))
+        for name in ("dance_videos_dir", "pose_videos_dir"):
+            if getattr(inputs, name) is not None:
+                log.warning("%s: has no effect with --latents", name)
+        for name in changed_fields(plan.captions):
+            log.warning("%s: has no effect with --latents, which hold the clips' captions", name)
+    elif inputs.shards is not None:
+        log.warning("shards: has no effect without --latents")
+    if inputs.face_embedding is not None:
+        for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(plan.faces))):
+            log.warning("%s: has no effect with --face_embedding, which is made already", name)
 
 
 def prepare(plan: Preparation, device: str) -> PreparedInputs:
@@ -141,6 +162,7 @@ def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEn
 def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
     if latents_are_current(clips, folder, base_fingerprint(plan.base), plan.captions.caption):
         return
+    check_latents_folder(clips, folder, base_fingerprint(plan.base), plan.captions.caption)
     wan = load_wan(plan.base, parts=("vae", "text"), device=device, name=plan.base_name)
     write_latent_shards(clips, folder, wan, plan.captions.caption)
 

@@ -20,7 +20,7 @@ from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.training.build import Run, build_run
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
-from faceid.training.prepare import Preparation, check_before_work, prepare_on_main
+from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, warn_without_effect
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.world import check_batch, join_world, launched_processes, launched_rank
 
@@ -50,6 +50,7 @@ def run_training(
             stack.enter_context(claimed_folder(folder))
         set_up_logging(rank, folder / "logs")
         _quiet_libraries()
+        warn_without_effect(plan)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         prepared = prepare_on_main(plan, rank, device)
         world = join_world(training)

@@ -30,8 +30,11 @@ class StopFlag:
             signal.signal(number, self._set)
 
     def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any rank was asked; all ranks call and get the same answer."""
-        asked = self.is_set or (accelerator.is_main_process and self.file.exists())
+        """Whether any rank was asked; all ranks call and get the same answer. A STOP file is used up by this."""
+        asked = self.is_set
+        if accelerator.is_main_process and self.file.exists():
+            self.file.unlink()
+            asked = True
         flag = torch.tensor([float(asked)], device=accelerator.device)
         return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
 
