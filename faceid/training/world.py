@@ -79,12 +79,21 @@ def join_world(settings: TrainingSettings) -> World:
         # Without a named backend DeepSpeed on CPU asks for one that does not exist there.
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         handlers.append(InitProcessGroupKwargs(backend=backend, timeout=PROCESS_GROUP_TIMEOUT))
+    is_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     accelerator = Accelerator(
+        # Without `cpu` Accelerate takes two CPU ranks for no distribution at all: each would train alone, and its
+        # reductions would return their input. With it, it would leave DeepSpeed.
+        cpu=not torch.cuda.is_available() and not is_deepspeed,
         gradient_accumulation_steps=accumulation,
         kwargs_handlers=handlers,
         mixed_precision=_precision(settings.mixed_precision),
         step_scheduler_with_optimizer=False,
     )
+    if processes > 1 and accelerator.distributed_type == DistributedType.NO:
+        raise ConfigError(
+            f"{processes} processes were launched, but Accelerate joins none of them: they would train apart; use a "
+            "config of launch/accelerate/"
+        )
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
         _check_deepspeed(plugin)
