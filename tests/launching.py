@@ -12,6 +12,8 @@ from faceid.training.metrics import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+# `make prove-main` without FULL=1: the same checks at smaller sizes.
+IS_SMALL = os.environ.get("FACEID_SIZES") == "small"
 SMALL_ADAPTER = (
     "--conditioning_dim 40 --mapper_hidden_dim 48 --num_tokens 3 --lora_rank 4 --encoder_path toy --model_path toy"
 ).split()

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
+from launching import IS_SMALL, QUIET, SMALL_ADAPTER, losses, run_command, train
 from safetensors.torch import load_file
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 # The base's weights are random and frozen: attention LoRA and the face branch can lower the loss so far, not to 0.
-OVERFIT_FACTOR = 1.5
-OVERFIT_STEPS = 200
+OVERFIT_FACTOR = 1.25 if IS_SMALL else 1.5
+OVERFIT_STEPS = 60 if IS_SMALL else 200
 
 
 @pytest.mark.slow
-def test_the_loss_of_one_clip_falls_in_200_steps(toy_inputs, tmp_path):
+def test_the_loss_of_one_clip_falls_in_200_steps(toy_inputs, tmp_path, record_property):
     import sys
 
     for name, flags in {
@@ -46,11 +46,12 @@ def test_the_loss_of_one_clip_falls_in_200_steps(toy_inputs, tmp_path):
     curve = losses(tmp_path / "run")
     assert len(curve) == OVERFIT_STEPS
     before, after = sum(curve[:10]) / 10, sum(curve[-20:]) / 20
+    record_property("measured", f"{before:.3f} -> {after:.3f}, factor {before / after:.2f} in {OVERFIT_STEPS} steps")
     assert before / after >= OVERFIT_FACTOR, f"{before:.3f} -> {after:.3f}"
 
 
 @pytest.mark.slow
-def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path):
+def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path, record_property):
     """Data, order, noise, recipe, model and optimizer in one: a change of any of them shows here.
 
     When such a change is meant, run with FACEID_STORE_GOLDEN=1 and say why in the commit.
@@ -62,8 +63,11 @@ def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path):
     first = losses(tmp_path / "run")[:5]
     if os.environ.get("FACEID_STORE_GOLDEN"):
         GOLDEN.write_text(json.dumps({"losses": first}, indent=1) + "\n")
+    stored = json.loads(GOLDEN.read_text())["losses"]
+    difference = max(abs(a / b - 1) for a, b in zip(first, stored, strict=True))
+    record_property("measured", f"largest relative difference {difference:.1e}")
     # CPUs of other widths round differently; a changed recipe moves them by percents.
-    assert first == pytest.approx(json.loads(GOLDEN.read_text())["losses"], rel=1e-4)
+    assert first == pytest.approx(stored, rel=1e-4)
 
 
 @pytest.mark.slow

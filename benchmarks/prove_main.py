@@ -1,0 +1,195 @@
+"""Show, row by row, what the main job promises: run its checks, print figures, write a record.
+
+`make prove-main` runs smaller sizes, `make prove-main FULL=1` the stated ones. Each promise is a few tests; the figures
+are what the tests measured. Ends non-zero when a promise falls short.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from faceid.provenance import describe_provenance, write_json
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RECORDS = REPOSITORY / "benchmarks" / "records"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """One row. tests: pytest node ids; a file or a test, without parameters."""
+
+    promise: str
+    bar: str
+    tests: tuple[str, ...]
+    longest_s: float | None = None
+
+
+@dataclass
+class Row:
+    """One promise as it was seen."""
+
+    promise: str
+    bar: str
+    measured: str
+    verdict: str
+    seconds: float
+
+
+PROMISES = (
+    Promise("end to end on the toy base, 2 ZeRO-2 processes", "under 180 s", ("tests/test_end_to_end.py",), 180),
+    Promise("end to end on real clips and photos", "all checks pass", ("tests/test_end_to_end_real.py",)),
+    Promise(
+        "DDP, ZeRO-2, ZeRO-3 and one process: the same losses",
+        "relative 1e-5",
+        ("tests/training/test_worlds.py",),
+    ),
+    Promise(
+        "face_scale 0 with a trained adapter is WanVACEPipeline",
+        "torch.equal",
+        (
+            "tests/models/test_pipeline.py::test_face_scale_zero_with_a_trained_adapter_is_the_base_pipeline",
+            "tests/models/test_adapter.py::test_a_trained_adapter_switched_off_is_the_base_bit_for_bit",
+        ),
+    ),
+    Promise(
+        "a new adapter changes nothing",
+        "torch.equal",
+        ("tests/models/test_adapter.py::test_a_new_adapter_changes_nothing",),
+    ),
+    Promise(
+        "every trained tensor gets a gradient within two steps",
+        "all tensors",
+        ("tests/models/test_adapter.py::test_every_adapter_tensor_learns_within_two_steps_and_nothing_else_does",),
+    ),
+    Promise(
+        "only the adapter is in the optimizer",
+        "no base tensor",
+        ("tests/training/test_build.py::test_only_adapter_parameters_are_in_the_optimizer",),
+    ),
+    Promise("golden forward", "1e-6", ("tests/models/test_golden_forward.py",)),
+    Promise("control tensor equals WanVACEPipeline's", "torch.equal", ("tests/test_vace.py",)),
+    Promise(
+        "the loss of one clip falls",
+        "factor 1.5 in 200 steps (small: 1.25 in 60)",
+        ("tests/training/test_learning.py::test_the_loss_of_one_clip_falls_in_200_steps",),
+    ),
+    Promise(
+        "five golden losses",
+        "relative 1e-4",
+        ("tests/training/test_learning.py::test_the_first_five_losses_are_the_stored_ones",),
+    ),
+    Promise(
+        "stage 2 holds the mapper still, bit for bit",
+        "torch.equal",
+        ("tests/training/test_learning.py::test_stage_two_holds_the_mapper_still_and_trains_the_rest",),
+    ),
+    Promise(
+        "killed and run again: the same losses and adapter",
+        "bit-identical",
+        ("tests/training/test_resume.py::test_killed_with_sigkill_and_run_again",),
+    ),
+    Promise("floors and doors hold; planted violations are seen", "all seen", ("tests/test_house.py",)),
+    Promise("bad input: one line, exit code 2, nothing lost", "every case", ("tests/test_bad_input.py",)),
+)
+ONLY_FULL = (
+    Promise(
+        "stopped and resumed under ZeRO-2 and ZeRO-3, and in another world",
+        "bit-identical (other world: 1e-5)",
+        (
+            "tests/training/test_resume.py::test_stopped_by_a_file_under_deepspeed_and_resumed",
+            "tests/training/test_resume.py::test_a_checkpoint_of_two_zero2_processes_goes_on_in_a_single_one",
+            "tests/training/test_resume.py::test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75",
+        ),
+    ),
+)
+
+
+def main(argv: list[str]) -> int:
+    """Run, print and record; 1 when a promise falls short."""
+    is_full = "--full" in argv
+    promises = (*PROMISES, *ONLY_FULL) if is_full else PROMISES
+    began = time.perf_counter()
+    cases = _run_tests([test for promise in promises for test in promise.tests], is_full)
+    rows = [_judge(promise, cases) for promise in promises]
+    if is_full:
+        rows.append(_prove_fresh_clone())
+    _print(rows)
+    seconds = time.perf_counter() - began
+    record = {**describe_provenance(), "sizes": "full" if is_full else "small", "seconds": round(seconds, 1)}
+    name = "prove_main_full.json" if is_full else "prove_main.json"
+    write_json(RECORDS / name, {**record, "rows": [asdict(row) for row in rows]})
+    print(f"{seconds:.0f} s in all; record in {(RECORDS / name).relative_to(REPOSITORY)}")
+    return int(any(row.verdict == "falls short" for row in rows))
+
+
+def _run_tests(tests: list[str], is_full: bool) -> list[ElementTree.Element]:
+    """All tests in one pytest run; their junit cases."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FACEID_SIZES": "full" if is_full else "small"}
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-v", "-o", "junit_family=xunit1", f"--junitxml={report}", *tests]
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
+        return list(ElementTree.parse(report).getroot().iter("testcase"))
+
+
+def _judge(promise: Promise, cases: list[ElementTree.Element]) -> Row:
+    mine = [case for case in cases if any(_belongs(case, test) for test in promise.tests)]
+    seconds = sum(float(case.get("time", 0)) for case in mine)
+    failed = [case for case in mine if case.find("failure") is not None or case.find("error") is not None]
+    skipped = [case for case in mine if case.find("skipped") is not None]
+    figures = [p.get("value", "") for case in mine for p in case.iter("property") if p.get("name") == "measured"]
+    measured = (
+        "; ".join(dict.fromkeys(figures)) or f"{len(mine) - len(failed) - len(skipped)} of {len(mine)} checks pass"
+    )
+    too_slow = promise.longest_s is not None and seconds > promise.longest_s
+    if not mine or failed or too_slow:
+        verdict = "falls short"
+        measured += f"; failed: {', '.join(case.get('name', '') for case in failed)}" if failed else ""
+    elif len(skipped) == len(mine):
+        reason = next(iter(skipped[0])).get("message", "")
+        verdict, measured = "not shown", f"skipped: {reason}"
+    else:
+        verdict = "holds"
+    return Row(promise.promise, promise.bar, measured, verdict, round(seconds, 1))
+
+
+def _belongs(case: ElementTree.Element, test: str) -> bool:
+    file, _, name = test.partition("::")
+    is_file = (case.get("file") or "").replace(os.sep, "/") == file
+    return is_file and (not name or (case.get("name") or "").split("[")[0] == name)
+
+
+def _prove_fresh_clone() -> Row:
+    """`make demo` in a fresh clone without a .venv: set-up and the main job."""
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "faceid"
+        environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "FACEID_CACHE", "MAKEFLAGS")}
+        environment["FACEID_CACHE"] = str(Path(folder) / "cache")
+        subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
+        done = subprocess.run(["make", "demo"], cwd=clone, env=environment, capture_output=True, text=True, check=False)
+        videos = list((clone / "demo_out").rglob("*.mp4"))
+    seconds = time.perf_counter() - began
+    verdict = "holds" if done.returncode == 0 and videos else "falls short"
+    measured = f"exit {done.returncode}, {len(videos)} mp4 files" + ("" if done.returncode == 0 else done.stderr[-300:])
+    return Row(
+        "make demo in a fresh clone, nothing set up", "exit 0, rendered mp4", measured, verdict, round(seconds, 1)
+    )
+
+
+def _print(rows: list[Row]) -> None:
+    print()
+    for row in rows:
+        print(f"{row.verdict.upper():<12} {row.seconds:>7.1f} s  {row.promise} [bar: {row.bar}]: {row.measured}")
+    print()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
