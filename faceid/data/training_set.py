@@ -61,6 +61,7 @@ class TrainingSet(torch.utils.data.Dataset):
         self.latents, self.photos, self.pairing = latents, photos, pairing
         self.statistics, self.seed = statistics, seed
         self.photo_names = sorted(photos)
+        self._epoch_order: tuple[int, list[int]] = (-1, [])
         if len(self) == 0:
             raise DataError("no clips and no photos: nothing to train on")
 
@@ -71,7 +72,10 @@ class TrainingSet(torch.utils.data.Dataset):
     def entry(self, g: int) -> int:
         """Which entry stands at position g; clips come before photos in numbering."""
         epoch, place = divmod(g, len(self))
-        return epoch_order(self.seed, epoch, len(self))[place]
+        if self._epoch_order[0] != epoch:
+            # Remembered, not stored: a permutation of 100,000 clips takes longer than reading one of them.
+            self._epoch_order = (epoch, epoch_order(self.seed, epoch, len(self)))
+        return self._epoch_order[1][place]
 
     def __getitem__(self, g: int) -> TrainingSample:
         """The sample at position g, a batch of one. Raises: DataError when a shard is damaged."""

@@ -1,6 +1,7 @@
 """Blends and ways between people stay on the sphere and move steadily."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def test_the_way_between_two_people_is_even_and_ends_at_them():
     points = [faceid.interpolate_face_embeddings(a, b, step / 4) for step in range(5)]
     torch.testing.assert_close(points[0], a)
     torch.testing.assert_close(points[-1], b)
-    angles = [math.acos(min(1.0, float(p @ q))) for p, q in zip(points, points[1:], strict=False)]
+    angles = [math.acos(min(1.0, float(p @ q))) for p, q in pairwise(points)]
     assert angles == pytest.approx([math.acos(float(a @ b)) / 4] * 4, abs=1e-4)
 
 
