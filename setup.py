@@ -20,13 +20,13 @@ setup(
         "accelerate>=1.15",
         # Older DeepSpeed crashes with ZeRO-3 + LoRA + gradient checkpointing (DeepSpeed PR #8148).
         "deepspeed>=0.19.3",
-        "diffusers>=0.42.1",
+        "diffusers>=0.41",
         "transformers>=5.0",
         "peft>=0.21",
         "webdataset>=1.0.2",
         "tensorboard>=2.20",
         "safetensors>=0.8",
-        "av>=18.0",
+        "av>=17.1",
         # OpenCV 5 moved CascadeClassifier and its files out of the main wheel.
         "opencv-python-headless>=4.10,<5",
         "pillow>=11",

@@ -6,7 +6,10 @@ import pytest
 import torch
 from diffusers import WanVACEPipeline
 
+from faceid.models.initialise import initialise_base
 from faceid.models.latents import encode_pixels, to_pixels
+from faceid.models.wan import load_wan
+from faceid.toy.base import BASE_CONFIGS
 from faceid.vace import assemble_control, fold_mask, pose_control, split_by_mask
 
 SIZE, FRAMES = 32, 9
@@ -16,10 +19,20 @@ def picture(seed, height=SIZE, width=SIZE):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-@pytest.fixture
-def pipeline(toy_wan):
-    pipe = WanVACEPipeline(toy_wan.tokenizer, toy_wan.text_encoder, toy_wan.vae, toy_wan.scheduler, toy_wan.transformer)
-    return toy_wan, pipe
+@pytest.fixture(scope="module")
+def wan_8x(tmp_path_factory):
+    """A tiny base with Wan2.1's own factors: 8x in space, 96 control channels."""
+    vae = {**BASE_CONFIGS["vae"], "dim_mult": [1, 1, 1, 1], "temperal_downsample": [False, True, True]}
+    transformer = {**BASE_CONFIGS["transformer"], "vace_in_channels": 96, "num_layers": 1, "vace_layers": [0]}
+    folder = tmp_path_factory.mktemp("wan_8x") / "base"
+    initialise_base(folder, {**BASE_CONFIGS, "vae": {**vae, "scale_factor_spatial": 8}, "transformer": transformer}, 1)
+    return load_wan(folder)
+
+
+@pytest.fixture(params=["toy_4x", "wan_8x"])
+def pipeline(request, toy_wan, wan_8x):
+    wan = toy_wan if request.param == "toy_4x" else wan_8x
+    return wan, WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
 
 
 def pipeline_control(pipe, frames, mask, references):
