@@ -24,8 +24,9 @@ from faceid.errors import DataError
 from faceid.media.fit import resize_frames as resize_frames  # offered here too: most callers read, then resize
 from faceid.provenance import staged_file
 
-# Exact rounding and full chroma: the same pixels on every processor, for a few per cent of the decoding time.
-_EXACT = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+# libswscale's BILINEAR, FULL_CHR_H_INT, ACCURATE_RND and BITEXACT: exact rounding and full chroma give the same pixels
+# on every processor, for a few per cent of the decoding time. As numbers: PyAV names the last three only since 18.
+_EXACT = 0x2 | 0x2000 | 0x40000 | 0x80000
 # One thread, or the bytes depend on the number of cores; cpu-independent, or on the processor's instructions and,
 # below 64 px, on chance (1 encode in 10 of a 32x48 clip differed without it).
 _DETERMINISTIC = {"threads": "1", "flags": "+bitexact", "x264-params": "cpu-independent=1"}
