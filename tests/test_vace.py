@@ -55,6 +55,7 @@ def test_control_equals_the_pipelines(pipeline, num_references, with_mask):
         mask = np.zeros((FRAMES, SIZE, SIZE, 3), dtype=np.uint8)
         for index in range(FRAMES):  # another region in every frame
             mask[index, 3 + index : 20 + index, 5:17] = 255
+            mask[index, 22:30, 20:30] = 160  # a soft mask: active, being over one half, but folded as it is
     references = [picture(100 + i, 48, 24) for i in range(num_references)]
     expected, mask_pixels, ready_references = pipeline_control(pipe, frames, mask, references)
 

@@ -40,3 +40,12 @@ class StopFlag:
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True
+
+
+def ignore_stop_signals(worker: int) -> None:
+    """For a reader process: launchers signal the whole group, and a reader that ends takes the run with it.
+
+    The readers end when the run closes them. worker: its number.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -97,6 +97,14 @@ def test_the_change_grows_with_face_scale(toy_wan, small_adapter_settings):
     assert 0 < changes[0] < changes[1] < changes[2]
 
 
+@pytest.mark.parametrize("face_scale, strength", [(0.5, 0.5), (1.0, 1.0), (1.5, 1.0)])
+def test_the_lora_follows_face_scale_up_to_its_full_strength(toy_wan, small_adapter_settings, face_scale, strength):
+    pipeline = with_trained_adapter(toy_wan, small_adapter_settings)
+    our_latents(pipeline, pose_video(), face_embedding=face(), face_scale=face_scale)
+    layer = toy_wan.transformer.blocks[0].attn1.to_q
+    assert layer.scaling["face"] == pytest.approx(strength * small_adapter_settings.alpha / 4)
+
+
 def test_the_same_seed_gives_the_same_frames_and_another_seed_others(toy_wan):
     pipeline = FaceIdentityPipeline(toy_wan)
     first, again, other = (pipeline(pose_video(), num_inference_steps=2, seed=seed) for seed in (1, 1, 2))

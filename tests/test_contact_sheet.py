@@ -1,0 +1,49 @@
+"""The contact sheet shows the same frames of pose, clip and render, row by row."""
+
+import numpy as np
+import pytest
+from launching import REPOSITORY, run_command
+from PIL import Image
+
+from faceid.media.video import read_video, write_video
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """One clip whose pose, clip and render are plain red, green and blue, brighter from frame to frame."""
+    for channel, name in enumerate(("poses/a_pose.mp4", "videos/a.mp4", "rendered/a_pose.mp4")):
+        frames = np.zeros((9, 32, 48, 3), np.uint8)
+        frames[..., channel] = np.linspace(40, 240, 9).astype(np.uint8)[:, None, None]
+        (tmp_path / name).parent.mkdir()
+        write_video(tmp_path / name, frames, 16)
+    return tmp_path
+
+
+def sheet(folders, *flags, expect=0):
+    import sys
+
+    return run_command(
+        [
+            *(sys.executable, str(REPOSITORY / "tools/make_contact_sheet.py")),
+            *("--dance_videos_dir", str(folders / "videos"), "--pose_videos_dir", str(folders / "poses")),
+            *("--rendered_dir", str(folders / "rendered"), "--output", str(folders / "sheet.png"), *flags),
+        ],
+        expect,
+    )
+
+
+def test_rows_are_pose_clip_render_and_columns_are_frames(folders):
+    sheet(folders, "--num_columns", "3", "--frame_height", "32")
+    picture = np.asarray(Image.open(folders / "sheet.png")).astype(int)
+    label = picture.shape[1] - 3 * 48
+    for row, name in enumerate(("poses/a_pose.mp4", "videos/a.mp4", "rendered/a_pose.mp4")):
+        frames = read_video(folders / name).frames.astype(int)
+        for column, frame in enumerate((0, 4, 8)):
+            shown = picture[row * 32 + 16, label + column * 48 + 24]
+            assert np.abs(shown - frames[frame, 16, 24]).max() <= 2
+
+
+def test_nothing_rendered_is_one_line(folders):
+    (folders / "rendered" / "a_pose.mp4").unlink()
+    done = sheet(folders, expect=2)
+    assert done.stderr.strip().splitlines()[-1].startswith("error: rendered_dir=")

@@ -1,0 +1,228 @@
+"""What README, docs, configs and launch scripts say is what the code does: commands parse, paths and messages exist."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import BIN, REPOSITORY, run_command
+
+from faceid.config import parse_sections
+
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+README = (REPOSITORY / "README.md").read_text()
+SCRIPTS = sorted(REPOSITORY.glob("launch/*.sh"))
+CONFIGS = sorted(REPOSITORY.glob("configs/*.yaml"))
+# Flags of other programs that the pages speak of.
+FOREIGN_FLAGS = {"config_file", "local-dir", "logdir", "bind_all", "help", "config"}
+
+
+class _Parsed(Exception):
+    """The command line was good; the command itself is not to run."""
+
+
+def bash_blocks(text: str) -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+
+
+def variables(kind: str) -> dict[str, str]:
+    """What the README tells to set, from its block that begins with `# kind`."""
+    (block,) = [block for block in bash_blocks(README) if block.startswith(f"# {kind}\n")]
+    words = shlex.split(block, comments=True)
+    return dict(word.split("=", 1) for word in words)
+
+
+def our_commands(text: str) -> list[list[str]]:
+    """[program, flags...] of every command in bash blocks that is one of ours, `$VARIABLES` still in it."""
+    commands = []
+    for block in bash_blocks(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            ours = [i for i, word in enumerate(words) if re.fullmatch(r"(tools/\w+|train|sample)\.py", word)]
+            if ours:
+                commands.append(words[ours[0] :])
+    return commands
+
+
+def expand(words: list[str], values: dict[str, str]) -> list[str]:
+    return [re.sub(r"\$(\w+)", lambda match: values[match[1]], word) for word in words]
+
+
+def parse(program: str, flags: list[str], monkeypatch) -> list:
+    """The sections that the real program reads from these flags. Raises: what it raises for bad ones."""
+    specification = importlib.util.spec_from_file_location(f"documented_{Path(program).stem}", REPOSITORY / program)
+    module = importlib.util.module_from_spec(specification)
+    # Dataclasses look their module up by name.
+    monkeypatch.setitem(sys.modules, specification.name, module)
+    specification.loader.exec_module(module)
+    found = []
+
+    def parse_and_stop(*arguments):
+        found.extend(parse_sections(*arguments))
+        raise _Parsed
+
+    monkeypatch.setattr(module, "parse_sections", parse_and_stop)
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(_Parsed):
+        module.main(flags)
+    return found
+
+
+COMMANDS = [(page.name, words) for page in PAGES for words in our_commands(page.read_text())]
+
+
+def test_the_readme_shows_every_stage():
+    assert {words[0] for name, words in COMMANDS if name == "README.md"} == {
+        "tools/prepare_face_embeddings.py",
+        "tools/make_shards.py",
+        "tools/encode_latents.py",
+        "train.py",
+        "sample.py",
+    }
+
+
+@pytest.mark.parametrize("kind", ["real", "toy"])
+@pytest.mark.parametrize("command", COMMANDS, ids=[f"{name} {words[0]}" for name, words in COMMANDS])
+def test_a_documented_command_parses(command, kind, monkeypatch):
+    program, *flags = expand(command[1], variables(kind))
+    parse(program, flags, monkeypatch)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_parses_and_says_no_more_than_it_must(config, monkeypatch):
+    required = "--output_dir o --face_images_dir f --dance_videos_dir v --pose_videos_dir p".split()
+    sections = parse("train.py", ["--config", str(config), "--model_path", "toy", *required], monkeypatch)
+    text = config.read_text()
+    # configs/ chooses the experiment, launch/ the world, flags the inputs.
+    world = {"num_processes", "zero_stage", "mixed_precision", "distributed_type"}
+    assert not {line.split(":")[0] for line in text.splitlines()} & (world | {"output_dir", "face_images_dir"})
+    values = {name: value for section in sections for name, value in vars(section).items()}
+    assert isinstance(values["learning_rate"], float) and values["batch_size"] % 4 == 0
+
+
+@pytest.mark.parametrize("name, height, shift", [("wan_vace_1_3b", 480, 3.0), ("wan_vace_14b", 720, 5.0)])
+def test_the_shift_fits_the_size(name, height, shift, monkeypatch):
+    required = "--model_path m --output_dir o --face_images_dir f --latents l".split()
+    sections = parse("train.py", ["--config", str(REPOSITORY / f"configs/{name}.yaml"), *required], monkeypatch)
+    values = {key: value for section in sections for key, value in vars(section).items()}
+    assert (values["height"], values["shift"]) == (height, shift)
+
+
+def test_every_flag_the_pages_name_exists(monkeypatch):
+    required = {
+        "train.py": "--model_path m --output_dir o --face_images_dir f --latents l",
+        "sample.py": "--model_path m --pose_video p --output o.mp4",
+        "tools/prepare_face_embeddings.py": "--face_images_dir f --output_dir o",
+        "tools/make_shards.py": "--dance_videos_dir v --pose_videos_dir p --output_dir o",
+        "tools/encode_latents.py": "--shards s --model_path m --output_dir o",
+        "tools/make_toy_dataset.py": "--output_dir o",
+        "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",
+    }
+    known = set(FOREIGN_FLAGS)
+    for program, flags in required.items():
+        for section in parse(program, flags.split(), monkeypatch):
+            known |= set(vars(section))
+    for page in PAGES:
+        spoken = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+        flags = {flag for words in spoken for flag in re.findall(r"(?<!\S)--([a-z][\w-]*)", words)}
+        assert flags <= known, f"{page.name} names flags that do not exist"
+
+
+def test_every_path_the_pages_name_exists():
+    for page in PAGES:
+        text = page.read_text()
+        for link in re.findall(r"\]\(([^)#]+)\)", text):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name} links to {link}"
+        for path in re.findall(r"`((?:faceid|tools|tests|launch|configs|docs)/[\w./]+\.\w+)`", text):
+            assert (REPOSITORY / path).exists(), f"{page.name} names {path}"
+
+
+def test_the_walk_names_files_that_exist():
+    text = (REPOSITORY / "docs/architecture.md").read_text()
+    for room, name in re.findall(r"`(models|faces|media|data|toy|sampling|training)/(\w+\.py)`", text):
+        assert (REPOSITORY / "faceid" / room / name).exists(), f"{room}/{name}"
+
+
+def test_every_message_that_troubleshooting_quotes_is_one_of_ours():
+    sources = [*REPOSITORY.glob("faceid/**/*.py"), *REPOSITORY.glob("tools/*.py")]
+    texts = [
+        node.value
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ] + [path.read_text() for path in SCRIPTS]
+    said = "\n".join(texts)
+    foreign = ("Setting accelerator to CPU", "torch.distributed.elastic", "No dashboards are active")
+    for line in (REPOSITORY / "docs/troubleshooting.md").read_text().splitlines():
+        quoted = re.match(r"\| `([^`]+)`", line)
+        if quoted and not quoted[1].startswith(foreign):
+            # Where a value stands in the message; the index's name is one.
+            for piece in re.split(r"\.\.\.|index\.json", quoted[1]):
+                assert piece.strip() in said, f"nothing says {piece!r} any more"
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_launch_scripts_pass_shellcheck():
+    run_command(["shellcheck", *map(str, SCRIPTS)])
+
+
+@pytest.mark.parametrize("script", ["one_gpu.sh", "one_node.sh"])
+def test_launchers_pass_flags_on_unchanged(script, tmp_path):
+    # What they start is replaced by a program that prints its arguments: a real training is in test_end_to_end.
+    for name in ("python", "accelerate"):
+        (tmp_path / name).write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    house = tmp_path / "house"
+    shutil.copytree(REPOSITORY / "launch", house / "launch")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GPUS": "3"}
+    flags = ["--prompt", "two words", "--caption", "a 'quoted' *", ""]
+    done = subprocess.run(
+        [house / "launch" / script, *flags], env=environment, capture_output=True, text=True, check=True, cwd="/"
+    )
+    printed = done.stdout.split("\n")[:-1]
+    assert printed[printed.index(str(house / "train.py")) + 1 :] == flags
+    assert script == "one_gpu.sh" or printed[printed.index("--num_processes") + 1] == "3"
+
+
+def test_one_node_names_its_worlds():
+    environment = {**os.environ, "WORLD": "zero9", "GPUS": "1"}
+    done = subprocess.run(
+        [REPOSITORY / "launch/one_node.sh"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and "zero9" in done.stderr and "zero2.yaml" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run_as_typed_on_the_toy(toy_inputs, tmp_path):
+    """Its own toy settings, but for a smaller config, and its own blocks, by bash."""
+    config = tmp_path / "small.yaml"
+    config.write_text((REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 6", "num_epochs: 1"))
+    pose = next((toy_inputs.dataset / "poses").glob("*.mp4"))
+    given = variables("toy") | {
+        "CONFIG": str(config),
+        "WORLD": "launch/accelerate/cpu.yaml",
+        "PHOTOS": str(toy_inputs.dataset / "photos" / "target"),
+        "CLIPS": str(toy_inputs.dataset / "videos"),
+        "POSES": str(toy_inputs.dataset / "poses"),
+        "POSE": str(pose),
+        "OUT": str(tmp_path / "out"),
+    }
+    assert set(given) == set(variables("real"))
+    blocks = [block for block in bash_blocks(README) if "$OUT" in block and "tensorboard" not in block]
+    lines = ["set -euo pipefail", f"export PATH={shlex.quote(str(BIN))}:$PATH"]
+    lines += [f"{name}={shlex.quote(value)}" for name, value in given.items()]
+    # A free port: other tests launch as well.
+    ported = [block.replace('"$WORLD" train.py', '"$WORLD" --main_process_port 0 train.py') for block in blocks]
+    run_command(["bash", "-c", "\n".join([*lines, *ported])], timeout_s=600)
+    out = tmp_path / "out"
+    for made in ("identity/report.html", "run/face_lora_final.pth", "run_raw/face_lora_final.safetensors", "anna.mp4"):
+        assert (out / made).is_file()
+    assert (out / "rendered" / f"{pose.stem}.mp4").is_file()
