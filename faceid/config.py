@@ -57,6 +57,11 @@ def build_section(section: type[Section], values: dict[str, Any]) -> Section:
         raise ConfigError(f"{key}={first['input']!r}: {reason}" if key else reason) from error
 
 
+def changed_fields(section: Any) -> list[str]:
+    """Names of the fields whose value is not the default: what a user chose, as far as it makes a difference."""
+    return [field.name for field in dataclasses.fields(section) if getattr(section, field.name) != field.default]
+
+
 def sections_as_yaml(sections: Sequence[Any]) -> str:
     """The resolved config, as a YAML file that `--config` reads back to equal sections."""
     merged: dict[str, Any] = {}

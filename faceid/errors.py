@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 
 USER_ERROR_EXIT_CODE = 2
+# Longer than launchers take to end the other processes once one has left.
+GRACE_S = 5.0
 
 
 class FaceidError(Exception):
@@ -32,12 +35,23 @@ class ModelError(FaceidError):
 def run_entry_point(main: Callable[[], int | None]) -> None:
     """Run `main` and leave the process: exit 2 with one line for a user's error.
 
-    Under a launcher every process meets the same error; only the main one prints it.
+    Under a launcher every process usually meets the same error, and the main one prints it. Another one waits a little:
+    if the main one left too, the launcher ends it meanwhile; if not, the error is its own, and it prints it.
     """
     try:
         code = main()
     except FaceidError as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        if int(os.environ.get("RANK", "0")) > 0:
+            time.sleep(GRACE_S)
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(USER_ERROR_EXIT_CODE)
     sys.exit(code or 0)
+
+
+def one_line(error: FaceidError) -> str:
+    """The message as it is shown."""
+    text = str(error)
+    if "Original Traceback" in text:
+        # torch's loader puts the whole traceback of a reader process into the message; ours comes last.
+        text = text.rpartition(f"{type(error).__qualname__}: ")[2]
+    return " ".join(text.split())

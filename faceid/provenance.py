@@ -110,10 +110,16 @@ def staged_folder(path: Path) -> Iterator[Path]:
 def claimed_folder(folder: Path) -> Iterator[None]:
     """Hold a folder for this process; released when the process ends, however it ends.
 
-    Raises: DataError when another process on this machine holds it.
+    Raises: DataError when another process on this machine holds it, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".in_use").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / ".in_use").open("a+")
+    except OSError as error:
+        raise DataError(
+            f"{folder}: not a folder that can be written ({error.strerror}); choose another output folder"
+        ) from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from faceid import errors
 from faceid.errors import ConfigError, DataError, FaceidError, ModelError, run_entry_point
 
 
@@ -22,12 +23,23 @@ def test_a_users_error_is_one_line_and_exit_code_2(kind, capsys):
     assert capsys.readouterr().err == "error: clip.mp4: no frame can be decoded\n"
 
 
-def test_only_the_main_process_prints(monkeypatch, capsys):
+def test_another_process_prints_only_what_the_launcher_gives_it_time_for(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "1")
+    waited = []
+    monkeypatch.setattr(errors.time, "sleep", waited.append)
     with pytest.raises(SystemExit) as end:
-        run_entry_point(raising(DataError("no")))
-    assert end.value.code == 2
-    assert capsys.readouterr().err == ""
+        run_entry_point(raising(DataError("damaged")))
+    assert end.value.code == 2 and waited == [errors.GRACE_S]
+    assert capsys.readouterr().err == "error: damaged\n"
+
+
+def test_a_reader_processs_traceback_is_left_out(capsys):
+    message = (
+        "Caught DataError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\n"
+    )
+    with pytest.raises(SystemExit):
+        run_entry_point(raising(DataError(message + "faceid.errors.DataError: a.tar: damaged\n")))
+    assert capsys.readouterr().err == "error: a.tar: damaged\n"
 
 
 def test_a_defect_keeps_its_traceback():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.data.index import ShardIndex
 from faceid.data.settings import CaptionSettings
-from faceid.errors import ConfigError, run_entry_point
+from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.logs import set_up_logging
 
 log = logging.getLogger("faceid.tools.encode_latents")
@@ -49,35 +49,29 @@ def main(argv: list[str] | None = None) -> int:
     # Loading these takes seconds: only after the cheap checks.
     import torch
 
-    from faceid.data.latent_shards import latents_are_current, write_latent_shards
+    from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
+    from faceid.device import pick_device
     from faceid.models.wan import base_fingerprint, check_base_folder, load_wan, read_geometry
     from faceid.toy.base import resolve_model_path
 
+    device = pick_device(tool.device)
     path = resolve_model_path(tool.model_path)
     check_base_folder(path)
     clip = index.header["settings"]
-    shape = read_geometry(path).latent_shape(clip["num_frames"], clip["height"], clip["width"])
+    try:
+        shape = read_geometry(path).latent_shape(clip["num_frames"], clip["height"], clip["width"])
+    except ConfigError as error:
+        raise DataError(f"shards={tool.shards}: {error}: make the shards again with it") from error
     if latents_are_current(tool.shards, tool.output_dir, base_fingerprint(path), captions.caption):
         log.info("%s: complete for these clips and this base; nothing to do", tool.output_dir)
         return 0
+    check_latents_folder(tool.shards, tool.output_dir, base_fingerprint(path), captions.caption)
     log.info("%d clips in %d shards to latents %s", len(index), len(index.shards), list(shape))
     if tool.dry_run:
         return 0
-    wan = load_wan(path, ("vae", "text"), _device(tool.device), getattr(torch, tool.dtype), name=tool.model_path)
+    wan = load_wan(path, ("vae", "text"), device, getattr(torch, tool.dtype), name=tool.model_path)
     write_latent_shards(tool.shards, tool.output_dir, wan, captions.caption, tool.batch_size)
     return 0
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError as error:
-        raise ConfigError(f"device={name!r}: not a device; use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} GPUs; use cpu or auto")
-    return device
 
 
 if __name__ == "__main__":

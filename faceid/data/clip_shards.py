@@ -19,8 +19,16 @@ from typing import Any
 from faceid.data.index import INDEX_NAME
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.settings import ClipSettings
-from faceid.data.shards import Entry, ShardRecord, reusable_record, shard_name, write_index, write_shard
-from faceid.errors import DataError
+from faceid.data.shards import (
+    Entry,
+    ShardRecord,
+    refuse_other_content,
+    reusable_record,
+    shard_name,
+    write_index,
+    write_shard,
+)
+from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.logs import progress
 from faceid.media.fit import Fit, fit_sizes
@@ -50,11 +58,15 @@ def write_clip_shards(
     if geometry:
         geometry.check_num_frames(settings.num_frames)
         geometry.check_size(settings.height, settings.width)
-    if settings.height % 2 or settings.width % 2:
-        raise DataError(f"{settings.width}x{settings.height}: clips are H.264 and need even sizes")
+    for name, value in (("height", settings.height), ("width", settings.width)):
+        if value % 2:
+            raise ConfigError(
+                f"{name}={value}: clips are H.264, which needs even sizes; use {value - 1} or {value + 1}"
+            )
     pairs, missing = find_pairs(videos_dir, poses_dir)
     for video in missing:
         log.warning("%s: no pose video (expected %s_pose.mp4 in %s); left out", video.name, video.stem, poses_dir)
+    refuse_other_content(output_dir, "clips")
     with claimed_folder(output_dir):
         records = list(_write_groups(pairs, output_dir, settings))
         if not any(record.shard for record in records):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from faceid.faces.encoders import FaceEncoder, load_encoder
-from faceid.faces.identity import Identity, prepare_identity
+from faceid.faces.identity import Identity, check_photos, prepare_identity
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
 
@@ -27,4 +27,5 @@ def make_identity(
 ) -> Identity:
     """An identity folder from photos, named after their folder."""
     name = photos_dir.resolve().name
+    check_photos(photos_dir, settings, images)  # before the encoder is loaded
     return prepare_identity(photos_dir, output_dir, name, encoder or encoder_of(settings), settings, images)

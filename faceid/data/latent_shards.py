@@ -20,12 +20,21 @@ from torch import Tensor
 
 from faceid.data.head_mask import head_mask
 from faceid.data.index import INDEX_NAME, Sample, ShardIndex
-from faceid.data.shards import Entry, ShardRecord, reusable_record, shard_name, write_index, write_shard
+from faceid.data.shards import (
+    Entry,
+    ShardRecord,
+    refuse_other_content,
+    reusable_record,
+    shard_name,
+    write_index,
+    write_shard,
+)
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.video import decode_video_bytes
 from faceid.models.latents import encode_pixels, to_pixels
-from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT, encode_prompts
+from faceid.models.prompts import encode_prompts
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
 from faceid.provenance import claimed_folder, sha256_file, sha256_json, write_atomic, write_json
 
@@ -54,7 +63,9 @@ def write_latent_shards(
     wan.geometry.latent_shape(*size)
     prompts = _prompt_of_each(index, captions)
     with claimed_folder(output_dir):
-        _refuse_other_origin(output_dir, _made_from(index, wan.fingerprint, captions))
+        check_latents_folder(clips, output_dir, wan.fingerprint, captions)
+        if _read_made_from(output_dir) is None:
+            write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.fingerprint, captions))
         if finished := _finished_index(output_dir):
             return finished
         write_atomic(output_dir / PROMPTS_NAME, save(_encode_texts(wan, prompts)))
@@ -78,6 +89,24 @@ def latents_are_current(clips: Path, output_dir: Path, fingerprint: str, caption
     """Whether `output_dir` is complete and was made from these clips, this base and these captions."""
     made_from = _made_from(ShardIndex.load(clips, "clips"), fingerprint, captions)
     return (output_dir / INDEX_NAME).is_file() and _read_made_from(output_dir) == made_from
+
+
+def check_latents_folder(clips: Path, output_dir: Path, fingerprint: str, captions: Captions) -> None:
+    """To be called before a weight is loaded.
+
+    Raises: DataError when `output_dir` holds something else, or latents of another base, clips or captions.
+    """
+    refuse_other_content(output_dir, "latents")
+    before = _read_made_from(output_dir)
+    if before is None:
+        return
+    what = {"base": "another base", "clips": "other clips", "captions": "other captions", "recipe": "an older version"}
+    for name, value in _made_from(ShardIndex.load(clips, "clips"), fingerprint, captions).items():
+        if before.get(name) != value:
+            raise DataError(
+                f"{output_dir}: holds latents of {what[name]} ({str(before.get(name))[:16]}, now {str(value)[:16]}); "
+                "choose another output folder or remove this one"
+            )
 
 
 def prompt_name(text: str) -> str:
@@ -179,6 +208,8 @@ def _read_made_from(output_dir: Path) -> dict[str, Any] | None:
         return json.loads((output_dir / MADE_FROM_NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise DataError(f"{output_dir / MADE_FROM_NAME}: damaged ({error}); remove the folder") from error
 
 
 def _finished_index(output_dir: Path) -> dict[str, Any] | None:
@@ -197,16 +228,3 @@ def _finished_index(output_dir: Path) -> dict[str, Any] | None:
         path.unlink()
         return None
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _refuse_other_origin(output_dir: Path, made_from: dict[str, Any]) -> None:
-    before = _read_made_from(output_dir)
-    if before is None:
-        write_json(output_dir / MADE_FROM_NAME, made_from)
-        return
-    for name, value in made_from.items():
-        if before.get(name) != value:
-            raise DataError(
-                f"{output_dir}: holds latents of other {name} ({str(before.get(name))[:16]}, now {str(value)[:16]}); "
-                "choose another output folder or remove this one"
-            )

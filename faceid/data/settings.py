@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from faceid.models.settings import DEFAULT_PROMPT
+
 
 @dataclass(frozen=True)
 class ClipSettings:
@@ -30,6 +32,5 @@ class ClipSettings:
 class CaptionSettings:
     """What the clips are said to show."""
 
-    # Neutral on purpose: in AIST every dancer has one genre, so a genre word would name the dancer.
-    caption: str = "a person dancing in a studio"
+    caption: str = DEFAULT_PROMPT
     """Text prompt that every clip is trained with."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from faceid.data.index import INDEX_NAME, INDEX_VERSION, index_sha256
+from faceid.errors import DataError
 from faceid.provenance import sha256_file, staged_file, write_json, write_provenance
 
 
@@ -90,6 +91,19 @@ def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[S
         write_json(folder / INDEX_NAME, content)
     _remove_strangers(folder, kind, {shard["path"] for shard in shards})
     return content
+
+
+def refuse_other_content(folder: Path, kind: str) -> None:
+    """Raises: DataError when `folder` is a file, or an index of something else in it would be replaced."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: is a file, not a folder; choose another output folder")
+    try:
+        content = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # None there, or a torn one of ours, which is made again.
+    found = content.get("kind") if isinstance(content, dict) else None
+    if found != kind:
+        raise DataError(f"{folder}: holds {found or 'other files'}, not {kind}; choose another output folder")
 
 
 def _add_members(tar: tarfile.TarFile, entry: Entry) -> dict[str, list[int]]:

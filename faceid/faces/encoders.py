@@ -21,6 +21,7 @@ from huggingface_hub.errors import HFValidationError
 from PIL import Image
 from safetensors import SafetensorError
 
+from faceid.device import pick_device
 from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.settings import EncoderKind
@@ -104,7 +105,7 @@ class _VisionEncoder:
 
     def __init__(self, kind: str, path: str, device: str) -> None:
         self.name = kind
-        self.device = torch.device(device)
+        self.device = pick_device(device, "encoder_device")
         folder = _find_folder(kind, path)
         self.model = _load_model(kind, folder)
         self.preprocessing = _Preprocessing.of(kind, folder, self.model.config)

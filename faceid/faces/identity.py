@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,6 +253,9 @@ def _choices(settings: FaceSettings) -> dict[str, Any]:
 
 
 def _load_plain(file: Path) -> Any:
+    # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
+    if not zipfile.is_zipfile(file):
+        raise DataError(f"{file}: cannot be read as tensors and plain types (not a file of torch.save); make it again")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:

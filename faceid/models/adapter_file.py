@@ -7,6 +7,8 @@ tensors and plain types and loads under `weights_only=True`. Loading fails on an
 from __future__ import annotations
 
 import json
+import pickle
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,7 @@ def read_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterMetadata]:
         raise ModelError(f"face_lora_path={path}: no such file")
     try:
         if path.suffix == ".pth":
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = _load_pth(path)
             if not isinstance(content, dict) or set(content) != {"tensors", "metadata"}:
                 raise ModelError(f"face_lora_path={path}: not a faceid adapter (no tensors and metadata in it)")
             tensors, described = content["tensors"], content["metadata"]
@@ -95,7 +97,7 @@ def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadat
     when any key is missing or left unused.
     """
     tensors, metadata = read_adapter(path)
-    check_base(path, metadata, wan)
+    check_base(path, metadata, wan.name, wan.fingerprint)
     adapter = install_adapter(wan.transformer, metadata.settings, metadata.face_embedding_dim)
     load_tensors(adapter, tensors, str(path))
     for parameter in adapter.parameters().values():
@@ -104,12 +106,12 @@ def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadat
     return adapter, metadata
 
 
-def check_base(path: Path, metadata: AdapterMetadata, wan: WanModel) -> None:
-    """Raises: ModelError naming both bases when the adapter was trained on another one."""
-    if metadata.base_fingerprint != wan.fingerprint:
+def check_base(path: Path, metadata: AdapterMetadata, name: str, fingerprint: str) -> None:
+    """Raises: ModelError naming both bases when the adapter was trained on another one than the named."""
+    if metadata.base_fingerprint != fingerprint:
         raise ModelError(
             f"face_lora_path={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
-            f"but {wan.name} is {wan.fingerprint[:12]}; give --model_path of the base it was trained on"
+            f"but {name} is {fingerprint[:12]}; give --model_path of the base it was trained on"
         )
 
 
@@ -132,6 +134,19 @@ def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) 
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name].to(parameter.device, parameter.dtype))
+
+
+def _load_pth(path: Path) -> Any:
+    # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"face_lora_path={path}: cannot be read, damaged or another format: not a file of torch.save")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, KeyError, IndexError) as error:
+        raise ModelError(
+            f"face_lora_path={path}: cannot be read: damaged, or holds more than tensors and plain types, which is "
+            "never loaded"
+        ) from error
 
 
 def _parse_metadata(path: Path, described: Any) -> AdapterMetadata:

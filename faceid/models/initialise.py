@@ -5,10 +5,12 @@ The toy base starts from it, and tests and benchmarks use it for true-size model
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACEPipeline, WanVACETransformer3DModel
 from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
 
@@ -19,6 +21,8 @@ def initialise_base(folder: Path, configs: dict[str, dict[str, Any]], seed: int)
     configs: keyword arguments for each part; `tokenizer` takes ByT5Tokenizer's (a byte tokenizer needs no vocabulary
     file). The weights are a pure function of configs and seed.
     """
+    if not sys.stderr.isatty():
+        transformers.utils.logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         transformer = WanVACETransformer3DModel(**configs["transformer"])

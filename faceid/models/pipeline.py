@@ -22,7 +22,8 @@ from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, load_adapter
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
-from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, encode_prompts
+from faceid.models.prompts import encode_prompts
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.wan import WanModel, load_wan
 from faceid.vace import assemble_control
 

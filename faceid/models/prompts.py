@@ -12,12 +12,6 @@ from torch import Tensor
 # Wan2.1 was trained with 512 text tokens; a tokenizer that says it holds fewer is believed.
 MAX_TEXT_TOKENS = 512
 
-DEFAULT_PROMPT = "a person dancing in a studio"
-DEFAULT_NEGATIVE_PROMPT = (
-    "overexposed, static, blurred details, subtitles, worst quality, low quality, deformed face, "
-    "extra fingers, fused fingers, disfigured, still picture, cluttered background"
-)
-
 
 def text_length(tokenizer: Any) -> int:
     """L, the padded number of text tokens the transformer is given."""

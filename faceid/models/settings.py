@@ -1,4 +1,4 @@
-"""What can be chosen about the adapter: its sizes, its LoRA, and which blocks it touches."""
+"""What can be chosen about the adapter (its sizes, its LoRA, which blocks it touches), and the default prompts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+# Neutral on purpose, in training and rendering alike: in AIST every dancer has one genre, so a genre word would name
+# the dancer.
+DEFAULT_PROMPT = "a person dancing in a studio"
+DEFAULT_NEGATIVE_PROMPT = (
+    "overexposed, static, blurred details, subtitles, worst quality, low quality, deformed face, "
+    "extra fingers, fused fingers, disfigured, still picture, cluttered background"
+)
 
 
 @dataclass(frozen=True)

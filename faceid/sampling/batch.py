@@ -11,7 +11,7 @@ from pathlib import Path
 from faceid.data.pairs import VIDEO_SUFFIXES
 from faceid.errors import DataError, FaceidError
 from faceid.logs import progress
-from faceid.provenance import claimed_folder, sha256_file, write_atomic, write_provenance
+from faceid.provenance import sha256_file, write_atomic, write_provenance
 from faceid.sampling.renderer import Renderer
 
 log = logging.getLogger(__name__)
@@ -38,20 +38,30 @@ def find_pose_videos(folder: Path) -> list[Path]:
     return found
 
 
-def render_folder(renderer: Renderer, poses: list[Path], output_dir: Path) -> list[RenderedJob]:
-    """Render each pose video to `output_dir/<stem>.mp4`; writes jobs.jsonl and provenance.json beside them.
+def plan_jobs(poses_dir: Path, output_dir: Path) -> dict[Path, Path]:
+    """Pose video to `output_dir/<stem>.mp4`, for all of a folder.
 
-    Raises: DataError when another process renders into the folder, or two pose videos would have one name.
+    Raises: DataError when there are none, when two would have one name, or when one would overwrite a pose video.
     """
+    poses = find_pose_videos(poses_dir)
+    if output_dir.resolve() == poses_dir.resolve():
+        raise DataError(f"output_dir={output_dir}: holds the pose videos, which would be overwritten; choose another")
     stems = [pose.stem for pose in poses]
     doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
     if doubled:
-        raise DataError(f"pose_videos_dir: several videos named {doubled[0]}.*; they would overwrite each other")
-    with claimed_folder(output_dir):
-        jobs = [_render_one(renderer, pose, output_dir / f"{pose.stem}.mp4") for pose in progress(poses, "videos")]
-        write_atomic(output_dir / "jobs.jsonl", "".join(json.dumps(vars(job)) + "\n" for job in jobs))
-        write_provenance(output_dir, {"videos": len(jobs), "failed": sum(bool(job.error) for job in jobs)})
-    return jobs
+        raise DataError(
+            f"pose_videos_dir={poses_dir}: several videos named {doubled[0]}.*; they would overwrite each other: "
+            "rename all but one"
+        )
+    return {pose: output_dir / f"{pose.stem}.mp4" for pose in poses}
+
+
+def render_folder(renderer: Renderer, jobs: dict[Path, Path], output_dir: Path) -> list[RenderedJob]:
+    """Render each pose video to its output; writes jobs.jsonl and provenance.json into a folder the caller holds."""
+    rendered = [_render_one(renderer, pose, jobs[pose]) for pose in progress(jobs, "videos")]
+    write_atomic(output_dir / "jobs.jsonl", "".join(json.dumps(vars(job)) + "\n" for job in rendered))
+    write_provenance(output_dir, {"videos": len(rendered), "failed": sum(bool(job.error) for job in rendered)})
+    return rendered
 
 
 def _render_one(renderer: Renderer, pose: Path, output: Path) -> RenderedJob:

@@ -63,11 +63,22 @@ class Renderer:
             on_step=on_step,
         )
         assert isinstance(rendered, np.ndarray)
-        output.parent.mkdir(parents=True, exist_ok=True)
         write_video(output, rendered, self.shape.fps)
         written = measure_video(output)
         if written.frames != len(frames):
             raise DataError(f"{output}: {written.frames} frames on disk, {len(frames)} rendered; is the disk full?")
+
+
+def check_output(pose_video: Path, output: Path) -> None:
+    """Make the folder of an output. Raises: DataError when it cannot be made, or the pose would be overwritten."""
+    if output.resolve() == pose_video.resolve():
+        raise DataError(f"output={output}: is the pose video, which would be overwritten; choose another")
+    if output.is_dir():
+        raise DataError(f"output={output}: is a folder; name a file in it")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"output={output}: its folder cannot be made ({error.strerror}); choose another") from error
 
 
 def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: SampleSettings) -> np.ndarray:

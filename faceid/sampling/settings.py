@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
-from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,10 @@ class SampleSettings:
                 raise ConfigError(f"{name}: has no meaning {mode}; give --{' and --'.join(wanted)}")
         if self.face_lora_path is None and self.model_path is None:
             raise ConfigError("face_lora_path: missing; give an adapter, or --model_path to render the base alone")
+        if self.face_lora_path is None:
+            for name in ("face_images_dir", "face_embedding"):
+                if getattr(self, name) is not None:
+                    raise ConfigError(f"{name}: a face is given, but no adapter to render it; give --face_lora_path")
         if self.face_images_dir is not None and self.face_embedding is not None:
             raise ConfigError("face_images_dir, face_embedding: give one of them, not both")
         if self.output is not None and not self.output.endswith(".mp4"):

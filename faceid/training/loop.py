@@ -24,7 +24,7 @@ from faceid.training.build import Run, at_step
 from faceid.training.metrics import Metrics
 from faceid.training.preview import Preview
 from faceid.training.schedule import end_of_epoch, epoch_of, is_mapper_frozen, learning_rate
-from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag
+from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +148,7 @@ def _loader(run: Run) -> torch.utils.data.DataLoader:
         batch_sampler=positions,
         collate_fn=collate,
         num_workers=workers,
+        worker_init_fn=ignore_stop_signals,
         pin_memory=run.world.accelerator.device.type == "cuda",
         prefetch_factor=4 if workers else None,
     )
@@ -203,7 +204,7 @@ def _validate(run: Run, metrics: Metrics, epoch: int, done: int) -> None:
     """Render the target on a fixed pose. Under ZeRO-3 all ranks take part, else the main one while others wait."""
     if run.world.is_main or run.world.kind == "zero3":
         if run.wan.vae is None:
-            run.wan.vae = load_wan(run.wan.path, parts=("vae",), device=run.world.accelerator.device).vae
+            run.wan.vae = load_wan(run.wan.path, ("vae",), run.world.accelerator.device, name=run.wan.name).vae
         sampling = Sampling(num_inference_steps=run.settings.validation_steps, seed=run.settings.seed)
         face, fps = run.identity.embedding, run.metadata.fps
         preview = Preview(run.wan, run.adapter, run.training_set.latents, face, fps, sampling)

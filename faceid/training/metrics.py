@@ -28,7 +28,8 @@ class Metrics:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=start_step)
+            # Purges from this step on, itself included: what was logged at start_step stays.
+            self._writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=start_step + 1)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Record values named group/name_unit after `step` optimizer steps."""

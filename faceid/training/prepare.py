@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from faceid.config import changed_fields
 from faceid.data.clip_shards import write_clip_shards
 from faceid.data.face_bank import face_bank_is_current, write_face_bank
 from faceid.data.identities import encoder_of, make_identity
+from faceid.data.index import ShardIndex
 from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
 from faceid.data.latents import LatentSet
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
@@ -29,7 +32,7 @@ from faceid.faces.identity import Identity, check_photos, identity_is_current, l
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
 from faceid.models.wan import base_fingerprint, check_base_folder, load_wan, read_geometry
-from faceid.provenance import sha256_json, write_json
+from faceid.provenance import sha256_file, sha256_json, write_json
 from faceid.training.settings import InputSettings
 
 log = logging.getLogger(__name__)
@@ -67,14 +70,16 @@ def check_before_work(plan: Preparation) -> None:
     """Everything that can be refused without loading a weight. Raises: FaceidError."""
     check_base_folder(plan.base)
     geometry = read_geometry(plan.base)
+    for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "latents", "shards"):
+        given = getattr(plan.inputs, name)
+        if given is not None and not Path(given).is_dir():
+            raise DataError(f"{name}={given}: no such folder")
     if plan.inputs.latents is None:
         geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
     else:
         _check_latents(Path(plan.inputs.latents), plan)
-    for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "shards"):
-        given = getattr(plan.inputs, name)
-        if given is not None and not Path(given).is_dir():
-            raise DataError(f"{name}={given}: no such folder")
+    if plan.inputs.face_embedding is not None:
+        load_identity(plan.inputs.face_embedding)
     if plan.inputs.face_images_dir is not None:
         check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
 
@@ -122,14 +127,24 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
 
 
 def prepare_on_main(plan: Preparation, rank: int, device: str) -> PreparedInputs:
-    """`prepare` on rank 0 while the other ranks wait for its marker file."""
-    marker = plan.cache() / f"ready-{_attempt(plan)}.json"
+    """`prepare` on rank 0 while the other ranks wait for its marker file; see `remove_marker`."""
+    marker = _marker(plan)
     if rank == 0:
+        remove_marker(plan)  # a killed launch may have left one
         prepared = prepare(plan, device)
         write_json(marker, {"ready": True})
         return prepared
     _wait_for(marker.exists)
     return _folders(plan)
+
+
+def remove_marker(plan: Preparation) -> None:
+    """To be called by rank 0 once all ranks are past it: the next launch must wait for its own preparation."""
+    _marker(plan).unlink(missing_ok=True)
+
+
+def _marker(plan: Preparation) -> Path:
+    return plan.cache() / f"ready-{_attempt(plan)}.json"
 
 
 def _folders(plan: Preparation) -> PreparedInputs:
@@ -163,7 +178,8 @@ def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -
     if latents_are_current(clips, folder, base_fingerprint(plan.base), plan.captions.caption):
         return
     check_latents_folder(clips, folder, base_fingerprint(plan.base), plan.captions.caption)
-    wan = load_wan(plan.base, parts=("vae", "text"), device=device, name=plan.base_name)
+    # Only the text encoder follows the dtype; the real one takes 23 GB in float32. As tools/encode_latents.py does it.
+    wan = load_wan(plan.base, ("vae", "text"), device, torch.bfloat16, name=plan.base_name)
     write_latent_shards(clips, folder, wan, plan.captions.caption)
 
 
@@ -171,11 +187,12 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), base_fingerprint(plan.base)
     height, width = _clip_size(plan)
-    missing = [name for name in identity.photo_sha256 if not (photos_dir / name).is_file()]
-    if missing or not identity.photo_sha256:
+    # By content: another person's photos have the same names often enough.
+    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
+    if other or not identity.photo_sha256:
         raise DataError(
-            f"face_images_dir={photos_dir}: lacks {missing[0] if missing else 'every photo'} of the identity; give the "
-            "folder the identity was made from, or leave out --face_embedding"
+            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
+            "another picture; give the folder the identity was made from, or leave out --face_embedding"
         )
     if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width):
         return
@@ -185,6 +202,10 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     ]
     wan = load_wan(plan.base, parts=("vae",), device=device, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width)
+
+
+def _sha256_or_none(file: Path) -> str | None:
+    return sha256_file(file) if file.is_file() else None
 
 
 def _clip_size(plan: Preparation) -> tuple[int, int]:
@@ -200,6 +221,11 @@ def _check_latents(folder: Path, plan: Preparation) -> None:
         raise DataError(
             f"latents={folder}: encoded with base {latents.base_name} ({latents.base_fingerprint[:12]}), model_path is "
             f"{plan.base_name} ({base_fingerprint(plan.base)[:12]}); encode the shards with this base"
+        )
+    shards = plan.inputs.shards
+    if shards is not None and ShardIndex.load(Path(shards), "clips").sha256 != latents.index.header["clips_sha256"]:
+        raise DataError(
+            f"shards={shards}: latents={folder} were not made from these clips; give the shards they were made from"
         )
 
 

@@ -14,7 +14,7 @@ from faceid.media.video import write_video
 from faceid.models.adapter import FaceAdapter
 from faceid.models.latents import decode_latents, to_frames
 from faceid.models.pipeline import FaceIdentityPipeline, Sampling
-from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
 from faceid.vace import pose_control
 

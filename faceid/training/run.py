@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,6 +13,7 @@ import torch
 
 from faceid.data.pairing import PairingSettings
 from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.errors import ConfigError, FaceidError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.models.settings import AdapterSettings
@@ -20,7 +22,7 @@ from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.training.build import Run, build_run
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
-from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, warn_without_effect
+from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker, warn_without_effect
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.world import check_batch, join_world, launched_processes, launched_rank
 
@@ -45,6 +47,7 @@ def run_training(
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
     plan = Preparation(inputs, clips, captions, faces, base, inputs.model_path)
     check_before_work(plan)
+    _check_resume(training.resume, folder / "checkpoints")
     with ExitStack() as stack:
         if rank == 0:
             stack.enter_context(claimed_folder(folder))
@@ -54,7 +57,10 @@ def run_training(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         prepared = prepare_on_main(plan, rank, device)
         world = join_world(training)
+        if world.is_main:
+            remove_marker(plan)  # joining is a barrier: everyone has seen it
         run = build_run(world, training, adapter, pairing, prepared, folder, (base, inputs.model_path), encoder_path)
+        _refuse_shorter(run)
         if world.is_main:
             write_atomic(folder / "config.yaml", config_yaml)
             write_provenance(folder, run.origin)
@@ -63,9 +69,35 @@ def run_training(
         _say_what_starts(run)
         try:
             return train(run, metrics)
+        except BaseException as error:
+            if isinstance(error, FaceidError) and not world.is_main:
+                # Now: the main process is about to fail for want of this one.
+                log.error("%s", one_line(error))
+            # Its traceback keeps the reader processes alive, deaf to SIGTERM (stop.py): leaving would wait forever.
+            traceback.clear_frames(error.__traceback__)
+            raise
         finally:
             metrics.close()
             world.accelerator.end_training()
+
+
+def _check_resume(resume: str, checkpoints: Path) -> None:
+    """What can be said of --resume before hours of preparation. Raises: ConfigError."""
+    if resume == "none" and any(checkpoints.glob("step_*")):
+        raise ConfigError(
+            f"resume=none: {checkpoints} already holds checkpoints; choose another output_dir, or --resume auto"
+        )
+    if resume not in ("auto", "none") and not Path(resume).is_dir():
+        raise ConfigError(f"resume={resume}: no such checkpoint folder; use auto, none, or a folder checkpoints/step_N")
+
+
+def _refuse_shorter(run: Run) -> None:
+    """The final adapter would be replaced by one that says less than was done. Raises: ConfigError."""
+    if run.start_step > run.num_steps:
+        raise ConfigError(
+            f"num_epochs={run.settings.num_epochs}: ends after {run.num_steps} steps, but {run.folder} has "
+            f"{run.start_step} steps done already; give more epochs, or choose another output_dir"
+        )
 
 
 def _quiet_libraries() -> None:

@@ -15,7 +15,8 @@ from faceid.data.latents import LatentSet
 from faceid.errors import ConfigError, DataError
 from faceid.media.video import decode_video_bytes
 from faceid.models.latents import encode_pixels, to_pixels
-from faceid.models.prompts import DEFAULT_NEGATIVE_PROMPT, encode_prompts
+from faceid.models.prompts import encode_prompts
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import load_wan
 
 CAPTION = "a person dancing"
@@ -151,7 +152,7 @@ def test_a_folder_of_another_base_clips_or_captions_is_refused(clip_shards, copy
         write_latent_shards(clip_shards, copy, wan, "another text")
     other = load_wan(wan.path, ("vae", "text"))
     other.fingerprint = "0" * 64
-    with pytest.raises(DataError, match="latents of other base"):
+    with pytest.raises(DataError, match="latents of another base"):
         write_latent_shards(clip_shards, copy, other, CAPTION)
     assert latents_are_current(clip_shards, copy, wan.fingerprint, CAPTION)
     assert not latents_are_current(clip_shards, copy, other.fingerprint, CAPTION)

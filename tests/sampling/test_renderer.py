@@ -1,0 +1,148 @@
+"""One video from file to file: its size and length, its face, its pose, and what is refused on the way."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from faceid.errors import ConfigError, DataError, ModelError
+from faceid.faces.identity import Identity
+from faceid.geometry import Geometry
+from faceid.media.video import read_video, write_video
+from faceid.models.adapter_file import AdapterMetadata
+from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.sampling.renderer import Renderer, VideoShape, check_face, check_output, choose_shape, read_pose
+from faceid.sampling.settings import SampleSettings
+
+WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
+SETTINGS = SampleSettings(face_lora_path="a.safetensors", pose_video="p.mp4", output="o.mp4")
+SHAPE = VideoShape(num_frames=9, height=32, width=48, fps=16.0)
+
+
+@pytest.fixture
+def metadata(small_adapter_settings):
+    return AdapterMetadata(
+        base_name="toy",
+        base_fingerprint="b" * 64,
+        face_embedding_dim=4,
+        encoder="clip",
+        encoder_fingerprint="e" * 64,
+        settings=small_adapter_settings,
+        height=480,
+        width=832,
+        num_frames=65,
+        fps=16.0,
+    )
+
+
+@pytest.fixture
+def identity():
+    return Identity("someone", torch.tensor([1.0, 0, 0, 0]), "clip", "e" * 64)
+
+
+def numbered_frames(count, height=32, width=48):
+    """Frame k is grey of level 20 k: a frame tells its own number."""
+    return np.stack([np.full((height, width, 3), 20 * number, np.uint8) for number in range(count)])
+
+
+def test_size_and_length_are_those_the_adapter_was_trained_at(metadata):
+    assert choose_shape(SETTINGS, metadata, WAN) == VideoShape(65, 480, 832, 16.0)
+
+
+def test_flags_win_over_the_adapter_and_another_size_is_warned_of(metadata, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    shape = choose_shape(replace(SETTINGS, height=720, width=1280, fps=24.0), metadata, WAN)
+    assert shape == VideoShape(65, 720, 1280, 24.0)
+    assert "height=720: the adapter was trained at 480" in caplog.text and "fps" not in caplog.text
+
+
+def test_the_base_alone_needs_every_size_from_flags():
+    with pytest.raises(ConfigError, match=r"width: missing; .* give --width"):
+        choose_shape(replace(SETTINGS, height=480, num_frames=81, fps=16.0), None, WAN)
+
+
+@pytest.mark.parametrize("name, value, near", [("num_frames", 66, "65 or 69"), ("height", 470, "464 or 480")])
+def test_a_size_the_model_cannot_take_names_the_nearest(metadata, name, value, near):
+    with pytest.raises(ConfigError, match=f"{name}={value}.* use {near}"):
+        choose_shape(replace(SETTINGS, **{name: value}), metadata, WAN)
+
+
+def test_the_face_must_come_from_the_adapters_encoder(metadata, identity):
+    assert torch.equal(check_face(identity, metadata, SETTINGS), identity.embedding)
+    other = replace(identity, encoder="dinov3", encoder_fingerprint="f" * 64)
+    with pytest.raises(ModelError, match=r"made by encoder dinov3 .* trained with clip"):
+        check_face(other, metadata, SETTINGS)
+
+
+def test_a_bare_embedding_is_taken_with_a_warning(metadata, identity, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    bare = replace(identity, encoder="unknown", encoder_fingerprint="")
+    assert torch.equal(check_face(bare, metadata, SETTINGS), identity.embedding)
+    assert "the adapter wants clip" in caplog.text
+
+
+def test_a_face_without_an_adapter_is_refused(identity):
+    with pytest.raises(ModelError, match="give --face_lora_path"):
+        check_face(identity, None, SETTINGS)
+    assert check_face(None, None, SETTINGS) is None
+
+
+@pytest.mark.parametrize(
+    "scale, warning",
+    [(0.0, "the base model alone"), (0.1, "outside 0.3 to 2.0"), (2.5, "outside 0.3 to 2.0"), (1.0, "")],
+)
+def test_a_face_scale_that_does_little_good_is_warned_of(metadata, identity, caplog, scale, warning):
+    caplog.set_level(logging.WARNING, "faceid")
+    check_face(identity, metadata, replace(SETTINGS, face_scale=scale))
+    assert warning in caplog.text and bool(caplog.text) == bool(warning)
+
+
+def test_an_adapter_without_a_face_is_warned_of(metadata, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    assert check_face(None, metadata, SETTINGS) is None
+    assert "no particular person" in caplog.text
+
+
+def test_pose_frames_are_taken_one_by_one_whatever_the_rate_says(tmp_path):
+    write_video(tmp_path / "pose.mp4", numbered_frames(12), fps=60)
+    frames = read_pose(tmp_path / "pose.mp4", SHAPE, WAN, SETTINGS)
+    assert frames.shape == (9, 32, 48, 3)
+    assert np.abs(frames.mean(axis=(1, 2, 3)) - 20 * np.arange(9)).max() < 3
+
+
+def test_a_pose_of_another_aspect_is_fitted_as_asked(tmp_path):
+    write_video(tmp_path / "pose.mp4", np.full((9, 64, 32, 3), 200, np.uint8), fps=16)
+    cropped = read_pose(tmp_path / "pose.mp4", SHAPE, WAN, SETTINGS)
+    padded = read_pose(tmp_path / "pose.mp4", SHAPE, WAN, replace(SETTINGS, fit="pad"))
+    assert cropped.shape == padded.shape == (9, 32, 48, 3)
+    assert cropped[:, :, 0].mean() > 190 and padded[:, :, 0].max() == 0
+
+
+@pytest.mark.parametrize("count, longest", [(8, 5), (5, 5), (4, 1), (1, 1)])
+def test_a_short_pose_video_names_the_longest_it_has_frames_for(tmp_path, count, longest):
+    write_video(tmp_path / "pose.mp4", numbered_frames(count), fps=16)
+    with pytest.raises(DataError, match=f"{count} frames, 9 wanted; use --num_frames {longest}$"):
+        read_pose(tmp_path / "pose.mp4", SHAPE, WAN, SETTINGS)
+
+
+def test_an_outputs_folder_is_made_and_the_pose_never_overwritten(tmp_path):
+    check_output(tmp_path / "pose.mp4", tmp_path / "new" / "folder" / "out.mp4")
+    assert (tmp_path / "new" / "folder").is_dir()
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    with pytest.raises(DataError, match="overwritten"):
+        check_output(tmp_path / "new" / "pose.mp4", tmp_path / "link" / "pose.mp4")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be made"):
+        check_output(tmp_path / "pose.mp4", tmp_path / "file" / "out.mp4")
+
+
+def test_the_base_alone_renders_with_the_size_length_and_rate_asked_for(toy_wan, tmp_path):
+    write_video(tmp_path / "pose.mp4", numbered_frames(5, 64, 64), fps=30)
+    settings = replace(SETTINGS, num_inference_steps=1, cfg_scale=1.0)
+    steps = []
+    renderer = Renderer(FaceIdentityPipeline(toy_wan), None, VideoShape(5, 32, 48, 12.0), settings)
+    renderer.render(tmp_path / "pose.mp4", tmp_path / "out.mp4", lambda done, of: steps.append((done, of)))
+    video = read_video(tmp_path / "out.mp4")
+    assert video.frames.shape == (5, 32, 48, 3) and video.fps == 12 and steps == [(1, 1)]

@@ -1,0 +1,40 @@
+"""What sample.py can be asked for, checked before anything is read."""
+
+import pytest
+
+from faceid.config import build_section
+from faceid.errors import ConfigError
+from faceid.sampling.settings import SampleSettings
+
+ONE = {"face_lora_path": "a.pth", "pose_video": "p.mp4", "output": "o.mp4"}
+BATCH = {"face_lora_path": "a.pth", "batch": True, "pose_videos_dir": "p", "output_dir": "o"}
+
+
+def test_one_video_and_a_batch_are_accepted():
+    for values in (ONE, BATCH, {**ONE, "face_images_dir": "f"}, {**ONE, "face_lora_path": None, "model_path": "toy"}):
+        assert build_section(SampleSettings, values).cfg_scale == 5.0
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({**ONE, "output": None}, "output: missing; without --batch give --pose_video and --output"),
+        ({**BATCH, "output_dir": None}, "output_dir: missing; with --batch give --pose_videos_dir and --output_dir"),
+        ({**ONE, "output_dir": "o"}, "output_dir: has no meaning without --batch"),
+        ({**BATCH, "pose_video": "p.mp4"}, "pose_video: has no meaning with --batch"),
+        ({**ONE, "face_lora_path": None}, "face_lora_path: missing; give an adapter, or --model_path"),
+        ({**ONE, "face_images_dir": "f", "face_embedding": "e"}, "give one of them, not both"),
+        (
+            {**ONE, "face_lora_path": None, "model_path": "toy", "face_embedding": "e"},
+            "face_embedding: a face is given, but no adapter to render it; give --face_lora_path",
+        ),
+        ({**ONE, "output": "o.gif"}, "output=o.gif: must end with .mp4"),
+        ({**ONE, "num_inference_steps": 0}, "num_inference_steps=0: Input should be greater than 0"),
+        ({**ONE, "face_scale": -0.5}, "face_scale=-0.5"),
+        ({**ONE, "fit": "squeeze"}, "fit='squeeze'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(values, message):
+    with pytest.raises(ConfigError) as refusal:
+        build_section(SampleSettings, values)
+    assert message in str(refusal.value)
