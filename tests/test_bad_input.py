@@ -729,5 +729,5 @@ def test_what_one_process_alone_meets_is_shown_and_ends_all(toy_inputs, tmp_path
     seed = next(seed for seed in range(100) if (order := epoch_order(seed, 0, 8))[0] >= 4 and order[1] < 4)
     words = ("--latents", str(latents), "--seed", str(seed), "--num_workers", "1")
     done = train(*train_flags(toy_inputs, tmp_path / "run"), *words, world="cpu_zero2", expect=None)
-    assert done.returncode != 0 and "rank1 ERROR" in done.stderr
+    assert done.returncode != 0 and "rank1 ERROR" in done.stderr, done.stderr
     assert f"{latents / 'latents-000000.tar'}: sha256" in done.stderr and "Original Traceback" not in done.stderr

@@ -26,7 +26,8 @@ class TrainingSample:
     """One or more samples, ready for the model. Latents are normalised, float32.
 
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
-    head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. g: global sample index of each. keys: their names.
+    head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
+    g: global sample index of each. keys: their names.
     """
 
     x0: Tensor
@@ -35,6 +36,7 @@ class TrainingSample:
     face: Tensor
     head_mask: Tensor
     noise: Tensor
+    head_cells: list[int]
     g: list[int]
     keys: list[str]
 
@@ -104,6 +106,7 @@ class TrainingSet(torch.utils.data.Dataset):
             face=(torch.zeros_like(face) if drop_face else face).unsqueeze(0).float(),
             head_mask=mask.unsqueeze(0).float(),
             noise=torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed_for(self.seed, g, "noise"))),
+            head_cells=[int(mask.sum())],
             g=[g],
             keys=[key],
         )
@@ -119,6 +122,7 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
     names = ("x0", "control", "text", "face", "head_mask", "noise")
     return TrainingSample(
         **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names},
+        head_cells=[cells for sample in samples for cells in sample.head_cells],
         g=[g for sample in samples for g in sample.g],
         keys=[key for sample in samples for key in sample.keys],
     )

@@ -24,6 +24,7 @@ from faceid.training.build import Run, at_step
 from faceid.training.metrics import Metrics
 from faceid.training.preview import Preview
 from faceid.training.schedule import end_of_epoch, epoch_of, is_mapper_frozen, learning_rate
+from faceid.training.settings import TrainingSettings
 from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
 
 log = logging.getLogger(__name__)
@@ -92,15 +93,15 @@ def sample_loss(run: Run, batch: TrainingSample, sigma: Tensor) -> Tensor:
         return_dict=False,
     )[0]
     error = flow.flow_loss(prediction, flow.velocity_target(batch.x0, batch.noise))
-    return torch.stack([_reduce(run, error[i], batch.head_mask[i], g) for i, g in enumerate(batch.g)]).mean()
+    return torch.stack([reduce_error(run.settings, error[i], batch, i) for i in range(len(batch.g))]).mean()
 
 
-def _reduce(run: Run, error: Tensor, head_mask: Tensor, g: int) -> Tensor:
-    """Mean over all cells, or with some probability over the head's alone. error, head_mask: [f, h, w]."""
-    generator = torch.Generator().manual_seed(seed_for(run.settings.seed, g, "masked loss"))
-    is_drawn = torch.rand(1, generator=generator).item() < run.settings.masked_loss_probability
-    # One comparison on the device per drawn sample; the mask is small.
-    if is_drawn and head_mask.sum().item() >= run.settings.masked_loss_min_cells:
+def reduce_error(settings: TrainingSettings, error: Tensor, batch: TrainingSample, i: int) -> Tensor:
+    """Mean over all cells, or with some probability over the head's alone. error: of entry i, [f, h, w]."""
+    head_mask, g = batch.head_mask[i], batch.g[i]
+    generator = torch.Generator().manual_seed(seed_for(settings.seed, g, "masked loss"))
+    is_drawn = torch.rand(1, generator=generator).item() < settings.masked_loss_probability
+    if is_drawn and batch.head_cells[i] >= settings.masked_loss_min_cells:
         return (error * head_mask).sum() / head_mask.sum()
     return error.mean()
 

@@ -1,0 +1,33 @@
+"""The loss: over the whole picture, or with the asked-for probability over the head alone."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from faceid.training.loop import reduce_error
+from faceid.training.settings import TrainingSettings
+
+ERROR = torch.zeros(1, 4, 4)
+ERROR[0, :2, :2] = 1.0  # the head's four cells are wrong, the rest is right
+MASK = ERROR.clone()
+
+
+def loss(g, **settings):
+    batch = SimpleNamespace(head_mask=MASK.unsqueeze(0), head_cells=[4], g=[g])
+    return reduce_error(TrainingSettings(**settings), ERROR, batch, 0).item()
+
+
+def test_the_masked_loss_is_the_mean_inside_the_head():
+    assert loss(0, masked_loss_probability=1.0, masked_loss_min_cells=4) == 1.0
+    assert loss(0, masked_loss_probability=0.0, masked_loss_min_cells=4) == 0.25
+
+
+def test_a_head_of_too_few_cells_is_not_masked():
+    assert loss(0, masked_loss_probability=1.0, masked_loss_min_cells=5) == 0.25
+
+
+def test_masking_has_its_probability_and_depends_on_the_position_alone():
+    drawn = [loss(g, masked_loss_probability=0.3, masked_loss_min_cells=1) for g in range(2000)]
+    assert drawn.count(1.0) / len(drawn) == pytest.approx(0.3, abs=0.03)
+    assert [loss(g, masked_loss_probability=0.3, masked_loss_min_cells=1) for g in range(2000)] == drawn
