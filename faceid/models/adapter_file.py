@@ -62,7 +62,8 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetada
         if path.suffix == ".pth":
             torch.save({"tensors": tensors, "metadata": described}, temporary)
         else:
-            header = {"format": "pt", "faceid": json.dumps(described, sort_keys=True)}
+            # One key only: safetensors writes several in any order, and equal adapters are to be equal files.
+            header = {"faceid": json.dumps(described, sort_keys=True)}
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
