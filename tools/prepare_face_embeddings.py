@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic.dataclasses import dataclass
@@ -44,13 +45,10 @@ def main(argv: list[str] | None = None) -> int:
     check_output_folder(output_dir.resolve(), photos_dir)
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.faces.encoders import load_encoder
+    from faceid.data.identities import encoder_of
     from faceid.toy.base import resolve_encoder_path
 
-    onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
-    encoder = load_encoder(
-        settings.encoder, resolve_encoder_path(settings.encoder_path), settings.encoder_device, **onnx_input
-    )
+    encoder = encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))
     prepare_identity(photos_dir, output_dir, name, encoder, settings, images)
     return 0
 

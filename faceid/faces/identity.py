@@ -111,7 +111,7 @@ def prepare_identity(
         photo_embeddings={photo.name: photo.embedding.clone() for photo in kept},
         photo_weights={photo.name: photo.weight for photo in kept},
         photo_boxes={photo.name: photo.chosen.face.box_xyxy for photo in kept if photo.chosen},
-        photo_sha256={photo.name: sha256_file(photo.path) for photo in kept},
+        photo_sha256={photo.name: photo.sha256 for photo in kept},
     )
     summary = {
         **_choices(settings),
@@ -224,7 +224,7 @@ def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: d
             torch.save(embedding, staged / "embeddings" / f"{photo_name}.pt")
         torch.save({**about, "photos": [_describe(photo) for photo in photos]}, staged / "metadata.pt")
         write_atomic(staged / "report.html", render_report(about, photos))
-        inputs = {photo.name: sha256_file(photo.path) for photo in photos}
+        inputs = {photo.name: photo.sha256 for photo in photos}
         write_provenance(staged, {"photos_sha256": inputs, "encoder_fingerprint": identity.encoder_fingerprint})
         write_manifest(staged, {**about, "num_photos": len(photos), "num_kept": len(identity.photo_weights)})
 
@@ -233,7 +233,7 @@ def _describe(photo: Photo) -> dict[str, Any]:
     """Plain types only: what metadata.pt says of a photo."""
     return {
         "file": photo.name,
-        "sha256": sha256_file(photo.path),
+        "sha256": photo.sha256,
         "kept": photo.dropped is None,
         "reason": photo.dropped or "",
         "notes": list(photo.notes),

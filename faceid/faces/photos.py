@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import torch
 
 from faceid.errors import DataError
 from faceid.faces.detect import Face, FaceDetector, crop_face
+from faceid.provenance import sha256_file
 
 # Under this a detection is doubtful (identity.md 2d: det < .3); see the Haar scores in detect.py.
 DOUBTFUL_SCORE = 0.65
@@ -81,6 +83,11 @@ class Photo:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file, read once however often it is asked for."""
+        return sha256_file(self.path)
 
     @property
     def face(self) -> Candidate:

@@ -17,7 +17,6 @@ from faceid.data.latents import LatentSet
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.data.photo_latents import read_photo_latents
 from faceid.data.training_set import TrainingSet
-from faceid.errors import ConfigError
 from faceid.faces.identity import Identity, load_identity
 from faceid.models.adapter import FaceAdapter, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, load_tensors
@@ -173,11 +172,7 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     if resume == "auto":
         return checkpoint.find_newest(folder)
     if resume == "none":
-        if any(folder.glob("step_*")):
-            raise ConfigError(
-                f"resume=none: {folder} already holds checkpoints; choose another output_dir, or --resume auto to go on"
-            )
-        return None
+        return None  # that there are none was checked before any work (run.py)
     checkpoint.verify(Path(resume))
     return Path(resume)
 

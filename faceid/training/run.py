@@ -9,10 +9,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from faceid.data.pairing import PairingSettings
 from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.device import pick_device
 from faceid.errors import ConfigError, FaceidError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
@@ -54,7 +53,7 @@ def run_training(
         set_up_logging(rank, folder / "logs")
         _quiet_libraries()
         warn_without_effect(plan)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = str(pick_device(None))
         prepared = prepare_on_main(plan, rank, device)
         world = join_world(training)
         if world.is_main:
