@@ -40,6 +40,9 @@ setup(
         "ftfy>=6.3",
         "sentencepiece>=0.2",
         "psutil>=6",
+        # Rank statistics and plots of the evaluation.
+        "scipy>=1.13",
+        "matplotlib>=3.9",
     ],
     extras_require={
         "onnx": ["onnxruntime>=1.20"],

@@ -1,1 +1,1 @@
-"""Scores of identity and pose. Nothing is here yet; the README lists it among the limits."""
+"""Whether rendered videos show the right person in the right pose: scores with intervals, and a report to look at."""

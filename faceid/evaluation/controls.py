@@ -1,0 +1,78 @@
+"""The joints that each render was asked to follow: from a file, or read from the clip that the pose was drawn from.
+
+They are brought to the renders' size as sample.py brings pose videos: cropped to its aspect, unless they have it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.data.pairs import VIDEO_SUFFIXES
+from faceid.errors import DataError
+from faceid.evaluation.pose_error import LEAST_CONFIDENCE
+from faceid.evaluation.pose_reader import PoseReader
+from faceid.media.fit import fit_sizes, resize_frames
+from faceid.media.video import read_video
+
+JOINTS_ENDING = ".joints.json"
+NUM_JOINTS = 17
+
+
+def read_control(
+    clip: str,
+    num_frames: int,
+    size_hw: tuple[int, int],
+    joints_dir: Path | None,
+    driver_videos_dir: Path | None,
+    reader: PoseReader,
+) -> np.ndarray:
+    """Control joints of a clip's first frames in pixels of a render of this size, [T, 17, 2]; nan where unknown.
+
+    Raises: DataError when the file is missing, not as said, or shorter than the render.
+    """
+    if joints_dir is not None:
+        return joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", num_frames, size_hw)
+    assert driver_videos_dir is not None, "settings want a control with every pose reader"
+    path = driver_video(driver_videos_dir, clip)
+    frames = read_video(path, max_frames=num_frames).frames
+    if len(frames) < num_frames:
+        raise DataError(f"{path}: {len(frames)} frames, the render has {num_frames}; give the clip of its pose video")
+    joints = reader.read(resize_frames(frames, *size_hw))
+    return np.where(joints[:, :, 2:] >= LEAST_CONFIDENCE, joints[:, :, :2], np.nan)
+
+
+def driver_video(folder: Path, clip: str) -> Path:
+    """The video of a clip, whatever its suffix. Raises: DataError when there is none."""
+    for suffix in sorted(VIDEO_SUFFIXES):
+        if (path := folder / f"{clip}{suffix}").is_file():
+            return path
+    raise DataError(f"{folder / clip}.mp4: no such file; the clip behind a pose video is needed to score its pose")
+
+
+def joints_of_file(path: Path, num_frames: int, size_hw: tuple[int, int]) -> np.ndarray:
+    """Joints of a .joints.json for a picture of this size, [T, 17, 2] px. Raises: DataError as `read_control`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        joints = np.array([_frame(frame) for frame in content["joints"]], np.float64)
+        height, width = (int(value) for value in content["size_hw"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f'{path}: cannot be read as {{"joints": [[[x, y] or null, ...17], ...], "size_hw": [h, w]}}: {error}'
+        ) from error
+    if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 2):
+        raise DataError(f"{path}: joints of shape {list(joints.shape)}; needs 17 points (x, y) a frame")
+    if len(joints) < num_frames:
+        raise DataError(f"{path}: {len(joints)} frames, the render has {num_frames}; write joints for every frame")
+    if (height, width) == size_hw:
+        return joints[:num_frames]
+    fit = fit_sizes((height, width), *size_hw)
+    scale = (fit.target[2] / fit.source[2], fit.target[3] / fit.source[3])
+    return (joints[:num_frames] - fit.source[:2]) * scale + fit.target[:2]
+
+
+def _frame(frame: Any) -> list[list[float]]:
+    return [[np.nan, np.nan] if point is None else [float(value) for value in point] for point in frame]

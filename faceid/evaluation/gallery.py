@@ -1,0 +1,92 @@
+"""The people a render may show: photos by person, none of them used for conditioning.
+
+Reference photos go through the face detector; a photo without a face is left out with a warning. That no conditioning
+photo is also a reference is checked by content, because a model that copies its input would win.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from faceid.errors import DataError
+from faceid.faces.detect import FaceDetector
+from faceid.faces.photos import Photo, examine_photo
+from faceid.logs import progress
+from faceid.media import images
+from faceid.provenance import sha256_file
+
+log = logging.getLogger(__name__)
+
+FEWEST_PEOPLE = 2
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One person of the gallery."""
+
+    name: str
+    photos: list[Path]
+    """The photos that count."""
+    crops: list[np.ndarray]
+    """The face of each, square, RGB uint8 [S, S, 3]."""
+
+
+def find_people(references_dir: Path) -> dict[str, list[Path]]:
+    """Photo files by person, people in order of name; nothing is decoded.
+
+    Raises: DataError when the folder is missing, holds fewer than 2 people, or a person has no photo.
+    """
+    if not references_dir.is_dir():
+        raise DataError(f"references_dir={references_dir}: no such folder; give one with a subfolder per person")
+    people = {
+        folder.name: images.list_photos(folder)
+        for folder in sorted(references_dir.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
+    for name, photos in people.items():
+        if not photos:
+            raise DataError(f"{references_dir / name}: holds no photos; add some, or remove the folder")
+    if len(people) < FEWEST_PEOPLE:
+        raise DataError(
+            f"references_dir={references_dir}: {len(people)} people, at least {FEWEST_PEOPLE} are needed to tell one "
+            "from another; add a subfolder of photos per person"
+        )
+    return people
+
+
+def refuse_shared_photos(people: dict[str, list[Path]], conditioning_dir: Path) -> None:
+    """Refuse references that were conditioned on. Raises: DataError naming the first photo found on both sides."""
+    if not conditioning_dir.is_dir():
+        raise DataError(f"conditioning_dir={conditioning_dir}: no such folder")
+    conditioned = {sha256_file(path): path for path in sorted(conditioning_dir.rglob("*")) if path.is_file()}
+    for photos in people.values():
+        for photo in photos:
+            if (other := conditioned.get(sha256_file(photo))) is not None:
+                raise DataError(
+                    f"{photo}: is the conditioning photo {other}, so a copy of it would win; "
+                    "take it out of references_dir"
+                )
+
+
+def cut_references(people: dict[str, list[Path]], detector: FaceDetector, face_margin: float) -> list[Reference]:
+    """Cut the face out of every photo: its largest sure face.
+
+    Raises: DataError when a person has no photo with a face.
+    """
+    return [_cut(name, people[name], detector, face_margin) for name in progress(people, "references", unit="person")]
+
+
+def _cut(name: str, paths: list[Path], detector: FaceDetector, face_margin: float) -> Reference:
+    examined = [examine_photo(path, images, detector, face_margin) for path in paths]
+    for photo in examined:
+        if photo.dropped is not None:
+            log.warning("%s: not a reference, %s", photo.path, photo.dropped)
+    kept: list[Photo] = [photo for photo in examined if photo.dropped is None]
+    if not kept:
+        raise DataError(f"{paths[0].parent}: no face in any of its {len(paths)} photos; add photos of {name}'s face")
+    # Detectors answer with the largest face first.
+    return Reference(name, [photo.path for photo in kept], [photo.candidates[0].crop for photo in kept])

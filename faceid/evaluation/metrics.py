@@ -1,0 +1,118 @@
+"""Every number of a video, by name: what it means in plain words, and which way is better.
+
+The report's columns, its explanations and the keys of scores.json and videos.csv all come from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Better = Literal["higher", "lower", "neither"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a video."""
+
+    name: str
+    title: str
+    better: Better
+    meaning: str
+    is_shown: bool = True
+    """Whether it is a column of the report."""
+
+
+IDENTITY_METRICS = (
+    Metric(
+        "rank1",
+        "Rank-1",
+        "higher",
+        "Share of videos whose most similar person of the gallery is the one that was given. A tie with somebody else "
+        "is a miss. By chance it is one over the number of people.",
+    ),
+    Metric(
+        "similarity_times_rate",
+        "Similarity × rate",
+        "higher",
+        "Mean over all frames of the cosine between the face and the person's reference photos; this is what is "
+        "ranked. A frame without a face counts as 0, so hiding the face costs. Cosines are never cut off at 0.",
+    ),
+    Metric(
+        "similarity",
+        "Similarity",
+        "higher",
+        "The same over the frames with a face only. Cosines of two recognisers cannot be compared with each other.",
+    ),
+    Metric(
+        "detection_rate",
+        "Frames with a face",
+        "higher",
+        "Share of frames in which a face was found; where head boxes were given, in which the head is in the picture.",
+    ),
+    Metric("best_impostor", "Best impostor", "lower", "Score of the most similar other person.", is_shown=False),
+    Metric(
+        "margin",
+        "Margin",
+        "higher",
+        "Own score minus that of the most similar other person. Above 0 the video is recognised.",
+    ),
+    Metric(
+        "rank1_standardised",
+        "Rank-1, standardised",
+        "higher",
+        "Rank-1 after each person's cosine is measured in standard deviations of other people's photos to that "
+        "person: a face that resembles everybody gains nothing by it.",
+        is_shown=False,
+    ),
+    Metric(
+        "similarity_standardised",
+        "Similarity, standardised",
+        "higher",
+        "Own score in standard deviations of other people's photos: 0 is a stranger.",
+        is_shown=False,
+    ),
+    Metric(
+        "similarity_std",
+        "Similarity, spread",
+        "lower",
+        "Standard deviation over the frames of the cosine to the own person; a frame without a face is 0.",
+    ),
+    Metric(
+        "similarity_min",
+        "Similarity, worst frame",
+        "higher",
+        "The worst frame's cosine to the own person; a frame without a face is 0.",
+    ),
+    Metric(
+        "consecutive_similarity",
+        "Frame to frame",
+        "higher",
+        "Mean cosine between the faces of neighbouring frames; a pair without two faces is 0.",
+    ),
+)
+PICTURE_METRICS = (
+    Metric(
+        "flicker",
+        "Face flicker",
+        "lower",
+        "Mean absolute difference inside the head box, which moves along, between neighbouring frames, in levels of "
+        "0 to 255. To be read beside that of real clips: turning heads change too.",
+    ),
+    Metric(
+        "dynamic_degree",
+        "Movement",
+        "neither",
+        "Mean absolute difference of whole neighbouring frames, in levels. It must not fall: a still video is steady.",
+    ),
+    Metric(
+        "pose_error",
+        "Pose error",
+        "lower",
+        "Mean distance between the joints read from the video and the control's, in torsos (shoulders to hips). A "
+        "joint that cannot be read counts as one whole torso, so hiding a limb is not rewarded.",
+    ),
+    Metric("pck", "PCK@0.1", "higher", "Share of joints that are read within a tenth of a torso of the control."),
+    Metric("missing_rate", "Joints missing", "lower", "Share of joints that could not be read (confidence under 0.3)."),
+)
+ALL_METRICS = IDENTITY_METRICS + PICTURE_METRICS

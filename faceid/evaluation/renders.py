@@ -1,0 +1,141 @@
+"""What `sample.py --batch` wrote: the rendered videos of one arm, as its `jobs.jsonl` records them.
+
+An arm is one folder of renders made in one way (one adapter, one face_scale). Nothing is decoded here; that a file is
+still the one that was rendered is checked by its sha256.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceid.data.pairs import POSE_ENDING
+from faceid.errors import DataError
+from faceid.provenance import sha256_file
+
+log = logging.getLogger(__name__)
+
+JOBS_NAME = "jobs.jsonl"
+_FIELDS: dict[str, type | tuple[type, ...]] = {
+    "pose": str,
+    "output": str,
+    "identity": str,
+    "face_scale": (int, float),
+    "seed": int,
+    "sha256": str,
+}
+
+
+@dataclass(frozen=True)
+class Render:
+    """One rendered video."""
+
+    path: Path
+    clip: str
+    """Stem of the driving clip: the pose video's without its ending _pose."""
+    identity: str
+    """The person given; empty when none was, or at face_scale 0."""
+    face_scale: float
+    seed: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Arm:
+    """All renders of one arm, by identity, clip and seed."""
+
+    name: str
+    renders: list[Render]
+    num_failed: int
+
+    @property
+    def face_scales(self) -> list[float]:
+        """The strengths it was rendered at, ascending; usually one."""
+        return sorted({render.face_scale for render in self.renders})
+
+
+def read_arm(name: str, folders: Sequence[Path]) -> Arm:
+    """Read the jobs.jsonl of an arm's folders (one per seed, usually) and check its videos.
+
+    Raises: DataError when one is missing, written by an older sample.py, empty, or a video was changed since.
+    """
+    renders: dict[tuple[str, str, int], Render] = {}
+    num_failed = 0
+    for folder in folders:
+        found, failed = _read_folder(name, folder)
+        num_failed += failed
+        for key, render in found.items():
+            if key in renders:
+                _refuse_second(folder / JOBS_NAME, renders[key], render)
+            renders.setdefault(key, render)
+    return Arm(name, [renders[key] for key in sorted(renders)], num_failed)
+
+
+def clip_stem(pose: str) -> str:
+    """`X_pose.mp4` to `X`: the clip that a pose video was drawn from."""
+    return Path(pose).stem.removesuffix(POSE_ENDING)
+
+
+def _read_folder(name: str, folder: Path) -> tuple[dict[tuple[str, str, int], Render], int]:
+    """Renders of one folder by identity, clip and seed, and how many failed."""
+    path = folder / JOBS_NAME
+    if not path.is_file():
+        raise DataError(f"renders: {name}={folder}: no {JOBS_NAME} in it; render with sample.py --batch")
+    rows = [row for row in path.read_text(encoding="utf-8").splitlines() if row.strip()]
+    renders: dict[tuple[str, str, int], Render] = {}
+    num_failed = 0
+    for number, text in enumerate(rows, start=1):
+        row = _parse(path, number, text)
+        if row.get("error"):
+            num_failed += 1
+            continue
+        render = _render(folder, path, number, row)
+        key = (render.identity, render.clip, render.seed)
+        if key in renders:
+            _refuse_second(path, renders[key], render)
+        renders.setdefault(key, render)
+    if num_failed:
+        log.warning("%s: %d of %d renders failed and are not scored", path, num_failed, len(rows))
+    if not renders:
+        raise DataError(f"{path}: holds no rendered video; render with sample.py --batch")
+    return renders, num_failed
+
+
+def _refuse_second(path: Path, first: Render, second: Render) -> None:
+    # Without an identity, the same video is rendered once per folder of people.
+    if second.identity or first.sha256 != second.sha256:
+        raise DataError(
+            f"{path}: {second.path.name} is another render of {second.clip}, identity {second.identity or 'none'}, "
+            f"seed {second.seed}, than {first.path}; make each face_scale an arm of its own"
+        )
+
+
+def _parse(path: Path, number: int, text: str) -> dict[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{path}: line {number} is not JSON ({error}); render again with sample.py --batch") from error
+    if not isinstance(row, dict):
+        raise DataError(f"{path}: line {number} is no JSON object; render again with sample.py --batch")
+    return row
+
+
+def _render(folder: Path, path: Path, number: int, row: dict[str, Any]) -> Render:
+    for field, kind in _FIELDS.items():
+        if not isinstance(row.get(field), kind) or isinstance(row.get(field), bool):
+            raise DataError(
+                f"{path}: line {number} has no {field}, as rows of an older sample.py; render again with "
+                "sample.py --batch into an empty folder"
+            )
+    video = folder / row["output"]
+    if not video.is_file():
+        raise DataError(f"{video}: missing, {path} names it; render it again")
+    if sha256_file(video) != row["sha256"]:
+        raise DataError(f"{video}: is not the file that was rendered (its sha256 is not that of {path}); render again")
+    return Render(
+        video, clip_stem(row["pose"]), row["identity"], float(row["face_scale"]), row["seed"], str(row["sha256"])
+    )

@@ -1,0 +1,130 @@
+"""One evaluation from settings to files: check what is cheap to check, load once, measure, compare, publish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import ConfigError, DataError
+from faceid.evaluation.arms import plain, summarise_arm
+from faceid.evaluation.comparisons import Videos
+from faceid.evaluation.controls import JOINTS_ENDING, driver_video
+from faceid.evaluation.drivers import find_drivers
+from faceid.evaluation.gallery import cut_references, find_people, refuse_shared_photos
+from faceid.evaluation.heads import HEADS_ENDING
+from faceid.evaluation.measure import Instruments, Measurer
+from faceid.evaluation.pose_reader import NONE, load_pose_reader
+from faceid.evaluation.publish import SCORES_NAME, publish
+from faceid.evaluation.recognisers import know_gallery, load_recognisers
+from faceid.evaluation.renders import Arm, read_arm
+from faceid.evaluation.results import Results
+from faceid.evaluation.scoring import check_identities, identities_by_clip, score_arm
+from faceid.evaluation.settings import EvaluationSettings
+from faceid.evaluation.summary import Facts, compare_arms, summarise
+from faceid.faces.detect import load_detector
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was found on disk, checked, nothing decoded yet."""
+
+    arms: dict[str, Arm]
+    people: dict[str, list[Path]]
+    notes: list[str]
+
+
+def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
+    """Score all arms and write the report into `settings.output_dir`; returns what summary.json holds.
+
+    With `dry_run` only the inputs are checked, and the result is empty.
+    Raises: FaceidError subclasses for anything in the inputs that cannot be.
+    """
+    began = time.perf_counter()
+    inputs = check_inputs(settings)
+    if settings.dry_run:
+        return {}
+    encoders = load_recognisers(settings)
+    reader = load_pose_reader(settings)
+    detector = load_detector(settings.detector, settings.detector_path)
+    # `none`: the picture is the face, so there is nothing around it.
+    margin = 0.0 if settings.detector == NONE else settings.face_margin
+    gallery = cut_references(inputs.people, detector, margin)
+    instruments = Instruments(
+        recognisers=[know_gallery(name, encoder, gallery) for name, encoder in encoders],
+        detector=detector,
+        face_margin=settings.face_margin if settings.heads_dir is not None else margin,
+        heads_dir=settings.heads_dir,
+        pose_reader=reader,
+        joints_dir=settings.joints_dir,
+        driver_videos_dir=settings.driver_videos_dir,
+    )
+    measurements = Measurer(instruments).measure_all(list(inputs.arms.values()))
+    people = list(inputs.people)
+    given = identities_by_clip(list(inputs.arms.values()), settings.real)
+    videos: dict[str, dict[str, Videos]] = {
+        recogniser.name: {
+            name: score_arm(arm, recogniser, measurements, people, given) for name, arm in inputs.arms.items()
+        }
+        for recogniser in instruments.recognisers
+    }
+    clips = [render.clip for arm in inputs.arms.values() for render in arm.renders]
+    facts = Facts(settings, inputs.arms, people, find_drivers(clips, settings.drivers_csv))
+    comparisons = {name: compare_arms(facts, by_arm) for name, by_arm in videos.items()}
+    numbers = {name: _numbers(by_arm, settings) for name, by_arm in videos.items()}
+    summary = summarise(facts, videos, comparisons, time.perf_counter() - began)
+    publish(Results(facts, inputs.notes, gallery, instruments, videos, numbers, comparisons, summary))
+    log.info("%s", settings.output_dir / "report.html")
+    return plain(summary)
+
+
+def check_inputs(settings: EvaluationSettings) -> Inputs:
+    """Find and check everything that needs no model. Raises: ConfigError or DataError naming what cannot be."""
+    _check_output(settings.output_dir)
+    people = find_people(settings.references_dir)
+    if settings.target is not None and settings.target not in people:
+        raise ConfigError(f"target={settings.target}: not in references_dir ({', '.join(people)})")
+    if settings.conditioning_dir is not None:
+        refuse_shared_photos(people, settings.conditioning_dir)
+    arms = {name: read_arm(name, folders) for name, folders in settings.arm_folders().items()}
+    check_identities(list(arms.values()), list(people))
+    _check_clip_files(settings, {render.clip for arm in arms.values() for render in arm.renders})
+    notes: list[str] = []
+    if settings.notes is not None:
+        if not settings.notes.is_file():
+            raise ConfigError(f"notes={settings.notes}: no such file")
+        notes = settings.notes.read_text(encoding="utf-8").splitlines()
+    for name, arm in arms.items():
+        log.info("%s: %d videos, face_scale %s", name, len(arm.renders), arm.face_scales)
+    log.info("%d people to tell apart: %s", len(people), ", ".join(people))
+    if settings.pose_reader == NONE:
+        log.info("pose_reader=none: pose is not scored")
+    return Inputs(arms, people, notes)
+
+
+def _check_output(folder: Path) -> None:
+    if folder.is_file():
+        raise DataError(f"output_dir={folder}: is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SCORES_NAME).is_file():
+        raise DataError(f"output_dir={folder}: holds files and is no evaluation; name another folder")
+
+
+def _check_clip_files(settings: EvaluationSettings, clips: set[str]) -> None:
+    """Every clip's head boxes and control are there before anything is loaded."""
+    for clip in sorted(clips):
+        for key, folder, ending in (
+            ("heads_dir", settings.heads_dir, HEADS_ENDING),
+            ("joints_dir", settings.joints_dir, JOINTS_ENDING),
+        ):
+            if folder is not None and not (folder / f"{clip}{ending}").is_file():
+                raise DataError(f"{key}={folder}: no {clip}{ending} in it, and {clip} was rendered; add it")
+        if settings.driver_videos_dir is not None and settings.pose_reader != NONE:
+            driver_video(settings.driver_videos_dir, clip)
+
+
+def _numbers(by_arm: dict[str, Videos], settings: EvaluationSettings) -> dict[str, dict[str, Any]]:
+    return {name: summarise_arm(videos, settings.bootstrap_samples, settings.seed) for name, videos in by_arm.items()}

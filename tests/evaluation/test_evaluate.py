@@ -1,0 +1,262 @@
+"""The whole evaluation on drawn people, by the function and by the command."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import json
+import re
+import shutil
+import sys
+
+import pytest
+from drawn_renders import PEOPLE, settings_of, write_arm, write_pose_model
+from launching import run_command
+
+from faceid.errors import ConfigError, DataError
+from faceid.evaluation.run import evaluate
+
+ROLES = {
+    "base": "base",
+    "ours": "ours",
+    "heldout_people": "ours",
+    "naive": "naive",
+    "wrong": "wrong",
+    "real": "real",
+    "unadapted_base": "plain",
+    "target": "bob",
+}
+
+
+@pytest.fixture(scope="module")
+def scored(world, tmp_path_factory):
+    """All arms in their parts, evaluated once: the settings and the summary."""
+    made = settings_of(world, tmp_path_factory.mktemp("scored") / "out", **ROLES)
+    return made, evaluate(made)
+
+
+def test_who_shows_everybody_is_told_from_who_shows_one_person(scored):
+    _, summary = scored
+    assert summary["identity_rank1_heldout_people"] == summary["target_rank1"] == 1.0
+    assert summary["identity_auc_heldout_people"] > 0.9
+    # One of four is right by always showing the same person.
+    assert summary["base_rank1"] == summary["naive_recipe_rank1"] == summary["chance_rank1"] == 0.25
+    assert summary["wrong_identity_follows_embedding"] == 1.0 and summary["wrong_identity_nearest_is_target"] == 0.0
+    assert summary["face_scale_spearman"] == pytest.approx(1.0) and summary["face_scale_zero_equals_base"] is True
+    assert summary["real_rank1"] == 1.0 and summary["num_identities"] == 4
+
+
+def test_who_always_shows_the_driver_leaks_more(settings, scored, tmp_path):
+    leaky = evaluate(settings("base naive", base="base", ours="naive", output_dir=tmp_path / "leaky"))
+    assert leaky["driver_leak"] > scored[1]["driver_leak"] + 0.3
+
+
+def test_the_same_pixels_have_the_base_pose_error(settings, world, tmp_path):
+    made = settings("base", base="base")
+    same = write_arm(tmp_path / "same", ["bob"])
+    reader = write_pose_model(tmp_path / "pose.onnx", "heatmaps")
+    made = settings(
+        renders=[*made.renders, f"same={same}"],
+        base="base",
+        ours="same",
+        joints_dir=world / "controls",
+        pose_reader=str(reader),
+    )
+    assert evaluate(made)["pose_error_ratio_to_base"] == pytest.approx(1)
+    arms = json.loads((made.output_dir / "scores.json").read_text())["arms"]
+    assert arms["same"]["by_recogniser"][made.recognisers[0]]["pose_error"]["count"] == 2
+    assert "scored with" in (made.output_dir / "report.html").read_text()
+
+
+def test_what_was_not_given_is_null(settings):
+    summary = evaluate(settings("ours"))
+    for key in (
+        *("identity_rank1_heldout_poses", "identity_rank1_heldout_people", "identity_auc_heldout_people"),
+        *("face_scale_spearman", "face_scale_zero_equals_base", "pose_error_ratio_to_base", "driver_leak"),
+        *("wrong_identity_follows_embedding", "naive_recipe_rank1", "target_rank1", "base_rank1", "real_rank1"),
+    ):
+        assert summary[key] is None, key
+
+
+def test_the_files_say_the_same_as_the_function(scored):
+    settings, summary = scored
+    out = settings.output_dir
+    assert json.loads((out / "summary.json").read_text()) == summary
+    ours = json.loads((out / "scores.json").read_text())["arms"]["ours"]["by_recogniser"][settings.recognisers[0]]
+    assert ours["rank1"]["value"] == 1.0 and ours["rank1"]["low"] <= 1.0 <= ours["rank1"]["high"]
+    assert ours["pose_error"] == {"value": None, "low": None, "high": None, "count": 0}
+    rows = list(csv.DictReader((out / "videos.csv").read_text().splitlines()))
+    # Two clips of four people in base (as each), half, ours, naive and plain; of two in wrong, of one in real.
+    assert len(rows) == 2 * (5 * 4 + 2 + 1)
+    assert {row["scored_as"] for row in rows if row["arm"] == "base"} == set(PEOPLE)
+    assert (out / "provenance.json").is_file()
+
+
+def test_a_face_that_is_hidden_costs(settings, world, tmp_path):
+    heads = tmp_path / "hidden"
+    shutil.copytree(world / "controls", heads)
+    for path in heads.glob("*.heads.json"):
+        boxes = json.loads(path.read_text())["boxes"]
+        path.write_text(json.dumps({"boxes": [None, None, *boxes[2:]]}))
+    similarity = []
+    for folder in (world / "controls", heads):
+        made = settings("ours", heads_dir=folder, output_dir=tmp_path / f"out_{folder.name}")
+        evaluate(made)
+        found = json.loads((made.output_dir / "scores.json").read_text())["arms"]["ours"]["by_recogniser"]
+        similarity.append(found[made.recognisers[0]])
+    assert similarity[1]["detection_rate"]["value"] == pytest.approx(0.6)
+    ratio = similarity[1]["similarity_times_rate"]["value"] / similarity[1]["similarity"]["value"]
+    assert ratio == pytest.approx(0.6)
+    assert similarity[1]["similarity_times_rate"]["value"] < 0.75 * similarity[0]["similarity_times_rate"]["value"]
+
+
+def test_a_strength_of_zero_that_is_not_the_base_is_seen(settings, tmp_path):
+    other = write_arm(tmp_path / "other", [""], lambda given: "eve", face_scale=0.0)
+    made = settings("ours base", base="base", ours="ours")
+    summary = evaluate(
+        settings(renders=[*made.renders, f"other={other}"], base="base", ours="ours", unadapted_base="other")
+    )
+    assert summary["face_scale_zero_equals_base"] is False
+
+
+def test_the_control_recipe_is_not_a_point_of_the_curve(settings, tmp_path):
+    naive = write_arm(tmp_path / "naive", list(PEOPLE), lambda given: "d01", face_scale=2.0)
+    made = settings("base half ours")
+    made = settings("", renders=[*made.renders, f"naive={naive}"], base="base", ours="ours", naive="naive")
+    evaluate(made)
+    found = json.loads((made.output_dir / "scores.json").read_text())["comparisons"][made.recognisers[0]]
+    assert [point["arm"] for point in found["curve"]] == ["base", "half", "ours"]
+
+
+def test_one_person_alone_is_scored_without_intervals(settings, world, tmp_path):
+    arm = write_arm(tmp_path / "one", ["bob"])
+    made = settings(renders=[f"one={arm}"], ours="one", target="bob")
+    assert evaluate(made)["target_rank1"] == 1.0
+    numbers = json.loads((made.output_dir / "scores.json").read_text())["arms"]["one"]["by_recogniser"]
+    assert numbers[made.recognisers[0]]["rank1"] == {"value": 1.0, "low": None, "high": None, "count": 2}
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects what a page loads and how its tags nest."""
+
+    def __init__(self):
+        super().__init__()
+        self.loaded, self.open, self.images = [], [], 0
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.loaded += [given[key] for key in ("src", "srcset", "href") if key in given]
+        self.images += tag == "img"
+        if tag not in ("meta", "img", "source", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_file_with_pictures_of_every_arm(scored):
+    settings, _ = scored
+    page = _Page()
+    page.feed((settings.output_dir / "report.html").read_text())
+    assert page.open == [] and all(loaded.startswith("data:image/") for loaded in page.loaded)
+    # Four people with four references each; two frames and two heads in the arms that show them; two plots.
+    cells = 5 * 4 + 2 + 1
+    assert page.images == 4 * 4 + 4 * cells + 2
+
+
+def test_the_target_comes_first_in_the_report(scored):
+    text = (scored[0].output_dir / "report.html").read_text()
+    assert text.index("bob (target)") < text.index("<h3>ann") < text.index("<h3>d01")
+
+
+def test_the_best_of_a_column_is_marked_whichever_way_is_better(scored):
+    settings, _ = scored
+    text = (settings.output_dir / "report.html").read_text()
+    arms = json.loads((settings.output_dir / "scores.json").read_text())["arms"]
+    for title, key, best in (("Rank-1", "rank1", max), ("Similarity, spread", "similarity_std", min)):
+        values = {
+            name: arm["by_recogniser"][settings.recognisers[0]][key]["value"]
+            for name, arm in arms.items()
+            if name != "real"
+        }
+        table = next(table for table in text.split("<table>")[1:] if f">{title} " in table)
+        rows = table.split("<tr><th>")[2:]
+        marked = {row.split("<")[0] for row in rows if re.search(r'<td class="number( best)?"', row)[1]}
+        assert marked == {name for name, value in values.items() if value == best(values.values())}
+
+
+def test_texts_of_the_user_are_not_html(settings, tmp_path):
+    (tmp_path / "notes.txt").write_text("shipped: <script>alert(1)</script>\n")
+    made = settings("ours", title="<b>bold</b>", notes=tmp_path / "notes.txt")
+    evaluate(made)
+    text = (made.output_dir / "report.html").read_text()
+    assert "<script>" not in text and "<b>bold</b>" not in text and "shipped: &lt;script&gt;" in text
+
+
+def test_an_older_evaluation_is_replaced_and_another_folder_refused(settings, tmp_path):
+    made = settings("ours")
+    evaluate(made)
+    (made.output_dir / "leftover.txt").write_text("old")
+    evaluate(made)
+    assert not (made.output_dir / "leftover.txt").exists()
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("x")
+    with pytest.raises(DataError, match="holds files and is no evaluation"):
+        evaluate(settings("ours", output_dir=tmp_path / "precious"))
+
+
+def test_a_failing_evaluation_leaves_the_older_one(settings, monkeypatch):
+    made = settings("ours")
+    evaluate(made)
+    before = (made.output_dir / "scores.json").read_bytes()
+    monkeypatch.setattr("faceid.evaluation.publish.render_report", lambda results: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(made)
+    assert (made.output_dir / "scores.json").read_bytes() == before
+    assert [path.name for path in made.output_dir.parent.iterdir()] == ["out"]
+
+
+def test_conditioning_photos_among_the_references_are_refused_before_any_work(settings, world):
+    with pytest.raises(DataError, match="is the conditioning photo"):
+        evaluate(settings("ours", conditioning_dir=world / "references", recognisers=["onnx:absent.onnx"]))
+
+
+@pytest.mark.parametrize("key", ["heads_dir", "joints_dir"])
+def test_a_missing_file_of_a_clip_is_named_before_any_work(settings, tmp_path, key):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=f"{key}=.*: no gBR_sBM_c01_d01_mBR0_ch01"):
+        evaluate(settings("ours", **{key: tmp_path / "empty"}, recognisers=["onnx:absent.onnx"]))
+
+
+def test_a_target_without_references_is_refused(settings):
+    with pytest.raises(ConfigError, match="target=zoe: not in references_dir"):
+        evaluate(settings("ours", target="zoe"))
+
+
+def test_a_dry_run_writes_nothing(settings, caplog):
+    made = settings("ours", dry_run=True, recognisers=["onnx:absent.onnx"])
+    assert evaluate(made) == {} and not made.output_dir.exists()
+
+
+def test_without_head_boxes_the_detector_looks(settings, world):
+    summary = evaluate(settings("real", heads_dir=None, detector="none", real="real"))
+    # Whole frames against whole photos: only that it runs through and ranks.
+    assert summary["real_rank1"] in (0.0, 0.5, 1.0)
+
+
+def command(world, output, *more):
+    return [
+        *(sys.executable, "tools/evaluate.py", "--renders", f"[ours={world / 'ours'}, base={world / 'base'}]"),
+        *("--references_dir", str(world / "references"), "--recognisers", f"[onnx:{world / 'grid.onnx'}]"),
+        *("--heads_dir", str(world / "controls"), "--face_margin", "0", "--output_dir", str(output), *more),
+    ]
+
+
+def test_the_command_writes_an_evaluation(world, tmp_path):
+    run_command(command(world, tmp_path / "out", "--ours", "ours", "--base", "base"))
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["base_rank1"] == 0.25
+
+
+def test_a_users_error_is_one_line_and_exit_code_2(world, tmp_path):
+    done = run_command(command(world, tmp_path / "out", "--naive", "absent"), expect=2)
+    assert done.stderr.startswith("error: naive=absent: not an arm") and done.stderr.count("\n") == 1

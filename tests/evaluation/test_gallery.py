@@ -1,0 +1,71 @@
+"""The people a render is told apart from, and that no photo is on both sides."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from drawn_renders import PEOPLE, write_references
+from PIL import Image
+
+from faceid.errors import DataError
+from faceid.evaluation.gallery import cut_references, find_people, refuse_shared_photos
+from faceid.faces.detect import load_detector
+
+
+@pytest.fixture
+def references(tmp_path):
+    return write_references(tmp_path / "references")
+
+
+def blank(path):
+    Image.fromarray(np.full((96, 96, 3), 120, np.uint8)).save(path)
+
+
+def test_people_are_the_subfolders_in_order_of_name(references):
+    (references / "note.txt").write_text("no person")
+    assert list(find_people(references)) == sorted(PEOPLE)
+
+
+def test_one_person_is_too_few_to_tell_apart(references):
+    for name in list(PEOPLE)[1:]:
+        shutil.rmtree(references / name)
+    with pytest.raises(DataError, match="1 people, at least 2 are needed"):
+        find_people(references)
+
+
+def test_a_person_without_photos_is_refused(references):
+    (references / "zoe").mkdir()
+    with pytest.raises(DataError, match="zoe: holds no photos"):
+        find_people(references)
+
+
+def test_a_conditioning_photo_among_the_references_is_refused_whatever_its_name(references, tmp_path):
+    (tmp_path / "conditioning" / "somebody").mkdir(parents=True)
+    shutil.copy(references / "bob" / "1.png", tmp_path / "conditioning" / "somebody" / "renamed.jpg")
+    with pytest.raises(DataError, match=r"bob/1\.png: is the conditioning photo .*renamed\.jpg"):
+        refuse_shared_photos(find_people(references), tmp_path / "conditioning")
+
+
+def test_other_photos_of_the_same_people_are_fine(references, tmp_path):
+    refuse_shared_photos(find_people(references), write_references(tmp_path / "conditioning", first_seed=500))
+
+
+def test_a_photo_without_a_face_is_left_out_and_said(references, caplog):
+    blank(references / "ann" / "z.png")
+    people = cut_references(find_people(references), load_detector("haar"), 0.3)
+    assert [len(person.crops) for person in people] == [2, 2, 2, 2]
+    assert "z.png: not a reference, no face found" in caplog.text
+
+
+def test_a_person_without_any_face_is_refused(references):
+    for path in (references / "ann").iterdir():
+        blank(path)
+    with pytest.raises(DataError, match="ann: no face in any of its 2 photos"):
+        cut_references(find_people(references), load_detector("haar"), 0.3)
+
+
+def test_without_a_detector_the_whole_photo_is_the_face(references):
+    people = cut_references(find_people(references), load_detector("none"), 0.0)
+    assert {crop.shape for person in people for crop in person.crops} == {(96, 96, 3)}

@@ -1,0 +1,27 @@
+"""Score rendered videos: identity against reference photos, pose against the control, steadiness; with a report."""
+
+from __future__ import annotations
+
+import sys
+
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.evaluation.settings import EvaluationSettings
+from faceid.logs import set_up_logging
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, evaluate."""
+    words = sys.argv[1:] if argv is None else argv
+    (settings,) = parse_sections("tools/evaluate.py", __doc__ or "", [EvaluationSettings], words)
+    set_up_logging()
+
+    # Loading these takes seconds: only after the flags are known to be good.
+    from faceid.evaluation.run import evaluate
+
+    evaluate(settings)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
