@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EMBEDDING_FILE = "identity_embedding.pt"
+# What some file system or archive cannot hold.
+UNSAFE_IN_NAMES = frozenset('/\\<>:"|?*')
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,16 @@ def prepare_identity(
     _write(output_dir, identity, photos, summary)
     logger.info("identity %r from %d of %d photos in %s", name, len(kept), len(photos), output_dir)
     return identity
+
+
+def check_folder_name(name: str, source: str) -> None:
+    """Raises: DataError unless a person's name can name a folder anywhere. source: the key and folder it is from."""
+    is_safe = name.isprintable() and not UNSAFE_IN_NAMES & set(name) and name == name.strip(" .")
+    if not is_safe or not name or name.startswith("-"):
+        raise DataError(
+            f"{source}: {name!r} cannot name a folder everywhere; rename it (no control characters, none of "
+            f"{' '.join(sorted(UNSAFE_IN_NAMES))}, no dash first, no dot or space first or last)"
+        )
 
 
 def load_identity(path: str | Path) -> Identity:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from faceid.errors import ModelError
+from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, install_adapter
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
@@ -67,28 +67,31 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetada
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
-def read_adapter(path: Path) -> tuple[dict[str, Tensor], AdapterMetadata]:
-    """Read an adapter file. Raises: ModelError when it is missing, damaged, or not one of ours."""
+def read_adapter(path: Path, key: str = "face_lora_path") -> tuple[dict[str, Tensor], AdapterMetadata]:
+    """Read an adapter file. key: the flag it was given by.
+
+    Raises: ModelError when it is missing, damaged, or not one of ours.
+    """
     if not path.is_file():
-        raise ModelError(f"face_lora_path={path}: no such file")
+        raise ModelError(f"{key}={path}: no such file")
     try:
         if path.suffix == ".pth":
-            content = _load_pth(path)
+            content = _load_pth(path, key)
             if not isinstance(content, dict) or set(content) != {"tensors", "metadata"}:
-                raise ModelError(f"face_lora_path={path}: not a faceid adapter (no tensors and metadata in it)")
+                raise ModelError(f"{key}={path}: not a faceid adapter (no tensors and metadata in it)")
             tensors, described = content["tensors"], content["metadata"]
         else:
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}
                 if "faceid" not in header:
-                    raise ModelError(f"face_lora_path={path}: not a faceid adapter (no faceid metadata in its header)")
+                    raise ModelError(f"{key}={path}: not a faceid adapter (no faceid metadata in its header)")
                 tensors, described = (
                     {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 (a safe_open is no dict)
                     json.loads(header["faceid"]),
                 )
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
-        raise ModelError(f"face_lora_path={path}: cannot be read, damaged or another format: {error}") from error
-    return tensors, _parse_metadata(path, described)
+        raise ModelError(f"{key}={path}: cannot be read, damaged or another format: {error}") from error
+    return tensors, _parse_metadata(path, described, key)
 
 
 def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadata]:
@@ -107,13 +110,31 @@ def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadat
     return adapter, metadata
 
 
-def check_base(path: Path, metadata: AdapterMetadata, name: str, fingerprint: str) -> None:
+def check_base(path: Path, metadata: AdapterMetadata, name: str, fingerprint: str, key: str = "face_lora_path") -> None:
     """Raises: ModelError naming both bases when the adapter was trained on another one than the named."""
     if metadata.base_fingerprint != fingerprint:
         raise ModelError(
-            f"face_lora_path={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
+            f"{key}={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
             f"but {name} is {fingerprint[:12]}; give --model_path of the base it was trained on"
         )
+
+
+def check_settings(path: Path, metadata: AdapterMetadata, settings: AdapterSettings, key: str) -> None:
+    """Raises: ConfigError naming every setting in which the adapter of a file is not the one that `settings` make.
+
+    The dropout may differ: no weight depends on it.
+    """
+    trained = metadata.settings
+    both = {field.name: (getattr(trained, field.name), getattr(settings, field.name)) for field in fields(trained)}
+    # What counts of alpha is the LoRA's weight, which is 1 by default whatever the rank.
+    same_weight = trained.alpha / trained.lora_rank == settings.alpha / settings.lora_rank
+    both["lora_alpha"] = (None, None) if same_weight else (trained.alpha, settings.alpha)
+    both.pop("mapper_dropout")
+    other = {name: values for name, values in both.items() if values[0] != values[1]}
+    if other:
+        ours = ", ".join(f"{name}={value}" for name, (_, value) in other.items())
+        theirs = " ".join(f"--{name} {value}" for name, (value, _) in other.items())
+        raise ConfigError(f"{ours}: {key}={path} was trained otherwise; give {theirs}, or leave out --{key}")
 
 
 def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) -> None:
@@ -137,26 +158,25 @@ def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) 
             parameter.copy_(tensors[name].to(parameter.device, parameter.dtype))
 
 
-def _load_pth(path: Path) -> Any:
+def _load_pth(path: Path, key: str) -> Any:
     # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
     if not zipfile.is_zipfile(path):
-        raise ModelError(f"face_lora_path={path}: cannot be read, damaged or another format: not a file of torch.save")
+        raise ModelError(f"{key}={path}: cannot be read, damaged or another format: not a file of torch.save")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, KeyError, IndexError) as error:
         raise ModelError(
-            f"face_lora_path={path}: cannot be read: damaged, or holds more than tensors and plain types, which is "
-            "never loaded"
+            f"{key}={path}: cannot be read: damaged, or holds more than tensors and plain types, which is never loaded"
         ) from error
 
 
-def _parse_metadata(path: Path, described: Any) -> AdapterMetadata:
+def _parse_metadata(path: Path, described: Any, key: str) -> AdapterMetadata:
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         found = described.get("format") if isinstance(described, dict) else type(described).__name__
-        raise ModelError(f"face_lora_path={path}: format {found!r}, this version reads {FORMAT!r}")
+        raise ModelError(f"{key}={path}: format {found!r}, this version reads {FORMAT!r}")
     values = {key: value for key, value in described.items() if key != "format"}
     try:
         return TypeAdapter(AdapterMetadata).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ModelError(f"face_lora_path={path}: metadata {first['loc']}: {first['msg']}") from error
+        raise ModelError(f"{key}={path}: metadata {first['loc']}: {first['msg']}") from error

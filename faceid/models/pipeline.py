@@ -2,6 +2,9 @@
 
 The denoising loop is ours because the pipeline's has no way to pass a face; everything around it is the pipeline's own
 (schedule, noise, reference preparation, guidance order), so that face_scale 0 gives the pipeline's result bit for bit.
+
+A call is `encode_prompts`, `control`, `sample_latents` and `decode`, one after the other; who renders many videos calls
+them himself and keeps what several have in common.
 """
 
 from __future__ import annotations
@@ -56,6 +59,7 @@ class FaceIdentityPipeline:
 
     def __init__(self, wan: WanModel, adapter: FaceAdapter | None = None, metadata: AdapterMetadata | None = None):
         self.wan, self.adapter, self.metadata = wan, adapter, metadata
+        self._grey: tuple[torch.Size, Tensor] | None = None
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -106,20 +110,22 @@ class FaceIdentityPipeline:
         output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
         Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
         """
-        num_frames, height, width = pose_video.shape[:3]
-        self.wan.geometry.check_num_frames(num_frames)
-        self.wan.geometry.check_size(height, width)
         self.check_face(face_embedding, face_scale)
+        control = self.control(pose_video, reference_images)
+        text, negative_text = self.encode_prompts(prompt, negative_prompt)
+        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale)
+        latents = self.sample_latents(control, text, negative_text, face_embedding, sampling, on_step)
+        latents = latents[:, :, len(reference_images) :]
+        return latents if output_type == "latent" else self.decode(latents)
+
+    def encode_prompts(self, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
+        """The text embeddings of both, [L, D] each."""
         texts = encode_prompts(self.wan.tokenizer, self.wan.text_encoder, [prompt, negative_prompt])
-        latents = self.sample_latents(
-            self.control(pose_video, reference_images),
-            texts[prompt],
-            texts[negative_prompt],
-            face_embedding,
-            Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale),
-            on_step,
-        )[:, :, len(reference_images) :]
-        return latents if output_type == "latent" else to_frames(decode_latents(self.wan.vae, latents))
+        return texts[prompt], texts[negative_prompt]
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""
+        return to_frames(decode_latents(self.wan.vae, latents))
 
     @torch.no_grad()
     def sample_latents(
@@ -204,15 +210,16 @@ class FaceIdentityPipeline:
         )
 
     @torch.no_grad()
-    def control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
-        """The control tensor of a pose video and reference images, from pixels."""
+    def control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image] = ()) -> Tensor:
+        """The control tensor of a pose video and reference images, from pixels: [1, control channels, R + f, h, w].
+
+        The same whoever is rendered. Raises: ConfigError for an illegal size.
+        """
         wan = self.wan
-        pixels = to_pixels(pose_video).to(wan.vae.device)
         num_frames, height, width = pose_video.shape[:3]
         _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)
-        pose, inactive = (
-            wan.statistics.normalise(encode_pixels(wan.vae, video)) for video in (pixels, torch.zeros_like(pixels))
-        )
+        pixels = to_pixels(pose_video).to(wan.vae.device)
+        pose, inactive = wan.statistics.normalise(encode_pixels(wan.vae, pixels)), self._inactive_half(pixels)
         references = []
         if reference_images:
             # The pipeline's own fitting: aspect kept, centred on white.
@@ -222,6 +229,13 @@ class FaceIdentityPipeline:
             references = [wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in prepared[0]]
         mask = pose.new_ones(1, wan.geometry.mask_channels, f, h, w)
         return assemble_control(inactive, pose, mask, references)
+
+    def _inactive_half(self, pixels: Tensor) -> Tensor:
+        """Normalised latents of a grey video of that size. A constant, so the newest is kept."""
+        if self._grey is None or self._grey[0] != pixels.shape:
+            grey = encode_pixels(self.wan.vae, torch.zeros_like(pixels))
+            self._grey = (pixels.shape, self.wan.statistics.normalise(grey))
+        return self._grey[1]
 
     def check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
         """[1, D] float32 for the adapter, zeros when no face is given, None when the adapter is not used."""

@@ -1,28 +1,49 @@
-"""Every pose video of a folder, one after the other, on one process: a bad one is reported and the rest goes on."""
+"""Every pose video of a folder as every person given, on one process: a bad one is reported and the rest goes on."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+
+from torch import Tensor
 
 from faceid.data.pairs import VIDEO_SUFFIXES
 from faceid.errors import DataError, FaceidError
 from faceid.logs import progress
 from faceid.provenance import sha256_file, write_atomic, write_provenance
+from faceid.sampling.identities import Face
 from faceid.sampling.renderer import Renderer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Job:
+    """One video to render. person: whose folder it goes to, empty without --identities_dir."""
+
+    pose: Path
+    person: str
+
+    @property
+    def output(self) -> str:
+        """The video's path in the output folder."""
+        return f"{self.person}/{self.pose.stem}.mp4" if self.person else f"{self.pose.stem}.mp4"
+
+
+@dataclass(frozen=True)
 class RenderedJob:
-    """One pose video's outcome. error is empty when it was rendered."""
+    """One job's outcome, a line of jobs.jsonl. error is empty when it was rendered."""
 
     pose: str
+    identity: str
     output: str
+    face_scale: float
+    seed: int
     seconds: float
     sha256: str = ""
     error: str = ""
@@ -38,14 +59,15 @@ def find_pose_videos(folder: Path) -> list[Path]:
     return found
 
 
-def plan_jobs(poses_dir: Path, output_dir: Path) -> dict[Path, Path]:
-    """Pose video to `output_dir/<stem>.mp4`, for all of a folder.
+def plan_jobs(poses_dir: Path, output_dir: Path, people: Sequence[str] = ("",)) -> list[Job]:
+    """Every pose video of a folder as every person, pose by pose: what does not depend on the face is then shared.
 
     Raises: DataError when there are none, when two would have one name, or when one would overwrite a pose video.
     """
     poses = find_pose_videos(poses_dir)
-    if output_dir.resolve() == poses_dir.resolve():
-        raise DataError(f"output_dir={output_dir}: holds the pose videos, which would be overwritten; choose another")
+    for folder in {output_dir / person for person in people}:
+        if folder.resolve() == poses_dir.resolve():
+            raise DataError(f"output_dir={folder}: holds the pose videos, which would be overwritten; choose another")
     stems = [pose.stem for pose in poses]
     doubled = sorted({stem for stem in stems if stems.count(stem) > 1})
     if doubled:
@@ -53,24 +75,62 @@ def plan_jobs(poses_dir: Path, output_dir: Path) -> dict[Path, Path]:
             f"pose_videos_dir={poses_dir}: several videos named {doubled[0]}.*; they would overwrite each other: "
             "rename all but one"
         )
-    return {pose: output_dir / f"{pose.stem}.mp4" for pose in poses}
+    return [Job(pose, person) for pose in poses for person in people]
 
 
-def render_folder(renderer: Renderer, jobs: dict[Path, Path], output_dir: Path) -> list[RenderedJob]:
-    """Render each pose video to its output; writes jobs.jsonl and provenance.json into a folder the caller holds."""
-    rendered = [_render_one(renderer, pose, jobs[pose]) for pose in progress(jobs, "videos")]
+def render_folder(
+    renderer: Renderer, jobs: Sequence[Job], faces: Mapping[str, Face], output_dir: Path
+) -> list[RenderedJob]:
+    """Render each job; writes jobs.jsonl and provenance.json into a folder the caller holds.
+
+    jobs: those of one pose together, as planned. faces: by the jobs' person.
+    """
+    outcomes = (
+        outcome
+        for pose, of_pose in groupby(jobs, key=lambda job: job.pose)
+        for outcome in _render_pose(renderer, pose, of_pose, faces, output_dir)
+    )
+    rendered = list(progress(outcomes, "videos", total=len(jobs), unit="video"))
     write_atomic(output_dir / "jobs.jsonl", "".join(json.dumps(vars(job)) + "\n" for job in rendered))
     write_provenance(output_dir, {"videos": len(rendered), "failed": sum(bool(job.error) for job in rendered)})
     return rendered
 
 
-def _render_one(renderer: Renderer, pose: Path, output: Path) -> RenderedJob:
+def _render_pose(
+    renderer: Renderer, pose: Path, jobs: Iterable[Job], faces: Mapping[str, Face], output_dir: Path
+) -> Iterator[RenderedJob]:
+    """One pose video as everyone. Its preparation is done once, and counted in the first job's seconds."""
     began = time.perf_counter()
+    control, unusable = None, ""
     try:
-        renderer.render(pose, output)
+        control = renderer.prepare(pose)
     except FaceidError as error:
         log.error("%s: %s", pose.name, error)
-        return RenderedJob(pose.name, output.name, time.perf_counter() - began, error=str(error))
-    seconds = time.perf_counter() - began
-    log.info("%s in %.1f s", output, seconds)
-    return RenderedJob(pose.name, output.name, seconds, sha256=sha256_file(output))
+        unusable = str(error)
+    for job in jobs:
+        face, output = faces[job.person], output_dir / job.output
+        failure = unusable if control is None else _render(renderer, control, face, output)
+        ended = time.perf_counter()
+        if not failure:
+            log.info("%s in %.1f s", output, ended - began)
+        yield RenderedJob(
+            pose=pose.name,
+            identity=face.name,
+            output=job.output,
+            face_scale=renderer.face_scale,
+            seed=renderer.settings.seed,
+            seconds=ended - began,
+            sha256="" if failure else sha256_file(output),
+            error=failure,
+        )
+        began = ended
+
+
+def _render(renderer: Renderer, control: Tensor, face: Face, output: Path) -> str:
+    """Render one video; returns why it could not be, or nothing."""
+    try:
+        renderer.render(control, face.embedding, output)
+    except FaceidError as error:
+        log.error("%s: %s", output, error)
+        return str(error)
+    return ""

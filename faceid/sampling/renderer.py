@@ -5,24 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from faceid.errors import ConfigError, DataError, ModelError
-from faceid.faces.identity import Identity
+from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.media.fit import resize_frames
 from faceid.media.video import measure_video, read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
-from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.models.pipeline import FaceIdentityPipeline, Sampling
 from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
-
-# Outside it likeness or picture suffer (facts: users of strengths near 2 report "crunchy" pictures).
-FACE_SCALE_RANGE = (0.3, 2.0)
 
 
 @dataclass(frozen=True)
@@ -37,36 +34,44 @@ class VideoShape:
 
 @dataclass
 class Renderer:
-    """A loaded pipeline and a face, ready for any number of pose videos."""
+    """A loaded pipeline, ready for any pose and any face; the prompts are encoded once."""
 
     pipeline: FaceIdentityPipeline
-    face: Tensor | None
     shape: VideoShape
     settings: SampleSettings
 
-    def render(self, pose_video: Path, output: Path, on_step: Callable[[int, int], None] | None = None) -> None:
-        """Render one pose video to an mp4, verified before this returns.
+    @property
+    def face_scale(self) -> float:
+        """As rendered: 0, the base model, without an adapter."""
+        return self.settings.face_scale if self.pipeline.adapter is not None else 0.0
+
+    def prepare(self, pose_video: Path) -> Tensor:
+        """The control tensor of a pose video: what rendering needs of it, the same for every face.
 
         Raises: DataError when the pose video cannot be read or is too short.
         """
-        frames = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
-        rendered = self.pipeline(
-            frames,
-            face_embedding=self.face,
-            face_scale=self.settings.face_scale,
-            prompt=self.settings.prompt,
-            negative_prompt=self.settings.negative_prompt,
-            cfg_scale=self.settings.cfg_scale,
-            num_inference_steps=self.settings.num_inference_steps,
-            seed=self.settings.seed,
-            control_scale=self.settings.control_scale,
-            on_step=on_step,
+        return self.pipeline.control(read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings))
+
+    def render(
+        self, control: Tensor, face: Tensor | None, output: Path, on_step: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Render one face on one pose to an mp4, verified before this returns.
+
+        control: from `prepare`. face: [D], unit length; None for no particular person.
+        """
+        settings = self.settings
+        sampling = Sampling(
+            settings.face_scale, settings.cfg_scale, settings.num_inference_steps, settings.seed, settings.control_scale
         )
-        assert isinstance(rendered, np.ndarray)
-        write_video(output, rendered, self.shape.fps)
-        written = measure_video(output)
-        if written.frames != len(frames):
-            raise DataError(f"{output}: {written.frames} frames on disk, {len(frames)} rendered; is the disk full?")
+        latents = self.pipeline.sample_latents(control, *self._texts, face, sampling, on_step)
+        write_video(output, self.pipeline.decode(latents), self.shape.fps)
+        written = measure_video(output).frames
+        if written != self.shape.num_frames:
+            raise DataError(f"{output}: {written} frames on disk, {self.shape.num_frames} rendered; is the disk full?")
+
+    @cached_property
+    def _texts(self) -> tuple[Tensor, Tensor]:
+        return self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
 
 
 def check_output(pose_video: Path, output: Path) -> None:
@@ -109,29 +114,3 @@ def choose_shape(settings: SampleSettings, metadata: AdapterMetadata | None, geo
     shape = VideoShape(int(values["num_frames"]), int(values["height"]), int(values["width"]), float(values["fps"]))
     geometry.latent_shape(shape.num_frames, shape.height, shape.width)
     return shape
-
-
-def check_face(identity: Identity | None, metadata: AdapterMetadata | None, settings: SampleSettings) -> Tensor | None:
-    """The embedding to render with; warns of what has no effect. Raises: ModelError for another encoder's."""
-    low, high = FACE_SCALE_RANGE
-    if metadata is None:
-        if identity is not None:
-            raise ModelError("face_images_dir: a face is given, but no adapter; give --face_lora_path")
-        return None
-    if settings.face_scale == 0:
-        log.warning("face_scale=0: the base model alone renders, without the face")
-    elif not low <= settings.face_scale <= high:
-        log.warning("face_scale=%s: outside %s to %s likeness or picture suffer", settings.face_scale, low, high)
-    if identity is None:
-        log.warning("no face given: the adapter renders no particular person; give --face_images_dir")
-        return None
-    if not identity.encoder_fingerprint:
-        log.warning(
-            "face_embedding: a bare tensor says not which encoder made it; the adapter wants %s", metadata.encoder
-        )
-    elif identity.encoder_fingerprint != metadata.encoder_fingerprint:
-        raise ModelError(
-            f"face_embedding: made by encoder {identity.encoder} ({identity.encoder_fingerprint[:12]}), the adapter "
-            f"was trained with {metadata.encoder} ({metadata.encoder_fingerprint[:12]}); use that encoder"
-        )
-    return identity.embedding

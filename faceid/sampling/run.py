@@ -20,10 +20,11 @@ from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import base_fingerprint, check_base_folder, read_geometry
 from faceid.provenance import claimed_folder
-from faceid.sampling.batch import plan_jobs, render_folder
-from faceid.sampling.renderer import Renderer, check_face, check_output, choose_shape, read_pose
+from faceid.sampling.batch import Job, plan_jobs, render_folder
+from faceid.sampling.identities import Face, check_identity, read_people, warn_of_face
+from faceid.sampling.renderer import Renderer, check_output, choose_shape, read_pose
 from faceid.sampling.settings import SampleSettings
-from faceid.toy.base import resolve_encoder_path, resolve_model_path
+from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
 
@@ -32,56 +33,81 @@ SOME_FAILED_EXIT_CODE = 1
 
 def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     """Render what was asked for. Exit code 0, or 1 when some videos of a batch failed."""
-    metadata = read_adapter(Path(settings.face_lora_path))[1] if settings.face_lora_path else None
+    adapter = resolve_adapter_path(settings.face_lora_path)
+    metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
     name = settings.model_path or (metadata.base_name if metadata is not None else "")
     base = resolve_model_path(name)
     check_base_folder(base)
-    if metadata is not None:
-        check_base(Path(settings.face_lora_path or ""), metadata, name, base_fingerprint(base))
+    if adapter is not None and metadata is not None:
+        check_base(Path(adapter), metadata, name, base_fingerprint(base))
     device = pick_device(settings.device)
     geometry = read_geometry(base)
     shape = choose_shape(settings, metadata, geometry)
     _warn_without_effect(settings, faces)
     with ExitStack() as stack:
         # Everything about poses and outputs is refused before photos are embedded or weights loaded.
+        people = _people(settings, metadata)
         if settings.batch:
-            poses, output_dir = Path(settings.pose_videos_dir or ""), Path(settings.output_dir or "")
-            jobs = plan_jobs(poses, output_dir)
+            output_dir = Path(settings.output_dir or "")
+            jobs = plan_jobs(Path(settings.pose_videos_dir or ""), output_dir, list(people) or [""])
             stack.enter_context(claimed_folder(output_dir))
+            for job in jobs:
+                check_output(job.pose, output_dir / job.output)
         else:
             pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
             check_output(pose, output)
             read_pose(pose, shape, geometry, settings)
-        face = check_face(_identity(settings, faces, metadata), metadata, settings)
-        pipeline = FaceIdentityPipeline.from_pretrained(
-            base, settings.face_lora_path, str(device), _dtype(settings, device), name
-        )
-        renderer = Renderer(pipeline, face, shape, settings)
-        return _render_batch(renderer, jobs, output_dir) if settings.batch else _render_one(renderer, pose, output)
+        if not people:
+            people = {"": _face(settings, faces, metadata)}
+        pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), _dtype(settings, device), name)
+        renderer = Renderer(pipeline, shape, settings)
+        if settings.batch:
+            return _render_batch(renderer, jobs, people, output_dir)
+        return _render_one(renderer, pose, people[""], output)
 
 
-def _render_batch(renderer: Renderer, jobs: dict[Path, Path], output_dir: Path) -> int:
-    rendered = render_folder(renderer, jobs, output_dir)
+def _render_batch(renderer: Renderer, jobs: list[Job], people: dict[str, Face], output_dir: Path) -> int:
+    rendered = render_folder(renderer, jobs, people, output_dir)
     failed = [job for job in rendered if job.error]
     log.info("%d of %d videos rendered into %s", len(rendered) - len(failed), len(rendered), output_dir)
     return SOME_FAILED_EXIT_CODE if failed else 0
 
 
-def _render_one(renderer: Renderer, pose: Path, output: Path) -> int:
+def _render_one(renderer: Renderer, pose: Path, face: Face, output: Path) -> int:
     bar = Progress("denoising", total=renderer.settings.num_inference_steps)
-    renderer.render(pose, output, lambda done, of: bar.advance())
+    renderer.render(renderer.prepare(pose), face.embedding, output, lambda done, of: bar.advance())
     bar.close()
     log.info("%s", output)
     return 0
 
 
 def _warn_without_effect(settings: SampleSettings, faces: FaceSettings) -> None:
-    if settings.face_lora_path is None and settings.face_scale != SampleSettings.face_scale:
-        log.warning("face_scale=%s: has no effect without --face_lora_path", settings.face_scale)
+    warn_of_face(settings)
     if settings.cfg_scale <= 1 and settings.negative_prompt != SampleSettings.negative_prompt:
         log.warning("negative_prompt: has no effect with cfg_scale=%s; it is used over 1", settings.cfg_scale)
     if settings.face_images_dir is None and (chosen := changed_fields(faces)):
         log.warning("%s: has no effect without --face_images_dir", ", ".join(chosen))
+
+
+def _people(settings: SampleSettings, metadata: AdapterMetadata | None) -> dict[str, Face]:
+    """Everyone of --identities_dir, checked, by name; nobody without it."""
+    if settings.identities_dir is None or metadata is None:
+        return {}
+    people = read_people(Path(settings.identities_dir))
+    for name, identity in people.items():
+        check_identity(identity, metadata, f"identities_dir: {name}")
+    if settings.face_scale == 0:
+        return {"": Face()}  # the base model renders everyone alike
+    return {name: Face(name, identity.embedding) for name, identity in people.items()}
+
+
+def _face(settings: SampleSettings, faces: FaceSettings, metadata: AdapterMetadata | None) -> Face:
+    """The one person of the photos or the embedding, checked; nobody when none is given or shown."""
+    identity = _identity(settings, faces, metadata)
+    if identity is None or metadata is None:
+        return Face()
+    check_identity(identity, metadata, "face_embedding" if settings.face_embedding else "face_images_dir")
+    return Face(identity.name, identity.embedding) if settings.face_scale > 0 else Face()
 
 
 def _identity(settings: SampleSettings, faces: FaceSettings, metadata: AdapterMetadata | None) -> Identity | None:

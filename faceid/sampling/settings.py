@@ -16,13 +16,15 @@ class SampleSettings:
     """One video, or with --batch a folder of them."""
 
     face_lora_path: str | None = None
-    """The adapter: face_lora_*.safetensors or .pth. Without it the base renders, with no particular face."""
+    """The adapter: face_lora_*.safetensors or .pth, or toy. Without it the base renders, with no particular face."""
     model_path: str | None = None
     """Wan2.1-VACE folder, or toy. Default: the base named in the adapter."""
     face_images_dir: str | None = None
     """3 to 20 photos of the face."""
     face_embedding: str | None = None
     """An identity folder or its identity_embedding.pt, instead of photos."""
+    identities_dir: str | None = None
+    """With --batch: a folder of people, an identity folder or NAME.pt each; every pose is rendered as every one."""
     pose_video: str | None = None
     """The skeleton video to render."""
     output: str | None = None
@@ -32,7 +34,7 @@ class SampleSettings:
     pose_videos_dir: str | None = None
     """With --batch: the folder of skeleton videos."""
     output_dir: str | None = None
-    """With --batch: the folder to write to."""
+    """With --batch: the folder to write to: POSE.mp4 each, or NAME/POSE.mp4 with --identities_dir."""
     prompt: str = DEFAULT_PROMPT
     """What the video shows."""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
@@ -63,9 +65,9 @@ class SampleSettings:
     """auto: bfloat16 on a GPU, float32 on a CPU."""
 
     def __post_init__(self) -> None:
-        wanted, unused = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
-        if not self.batch:
-            wanted, unused = unused, wanted
+        of_batch, of_one = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
+        wanted = of_batch if self.batch else of_one
+        unused = of_one if self.batch else (*of_batch, "identities_dir")
         mode = "with --batch" if self.batch else "without --batch"
         for name in wanted:
             if getattr(self, name) is None:
@@ -75,11 +77,11 @@ class SampleSettings:
                 raise ConfigError(f"{name}: has no meaning {mode}; give --{' and --'.join(wanted)}")
         if self.face_lora_path is None and self.model_path is None:
             raise ConfigError("face_lora_path: missing; give an adapter, or --model_path to render the base alone")
-        if self.face_lora_path is None:
-            for name in ("face_images_dir", "face_embedding"):
-                if getattr(self, name) is not None:
-                    raise ConfigError(f"{name}: a face is given, but no adapter to render it; give --face_lora_path")
-        if self.face_images_dir is not None and self.face_embedding is not None:
-            raise ConfigError("face_images_dir, face_embedding: give one of them, not both")
+        faces = ("face_images_dir", "face_embedding", "identities_dir")
+        given = [name for name in faces if getattr(self, name) is not None]
+        if given and self.face_lora_path is None:
+            raise ConfigError(f"{given[0]}: a face is given, but no adapter to render it; give --face_lora_path")
+        if len(given) > 1:
+            raise ConfigError(f"{', '.join(given)}: give one of them, not {'both' if len(given) == 2 else 'all'}")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,23 @@ from faceid.data.latent_shards import check_latents_folder, latents_are_current,
 from faceid.data.latents import LatentSet
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
 from faceid.data.settings import CaptionSettings, ClipSettings
-from faceid.errors import DataError
+from faceid.errors import DataError, ModelError
 from faceid.faces.detect import load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.identity import Identity, check_photos, identity_is_current, load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
-from faceid.models.wan import base_fingerprint, check_base_folder, load_wan, read_geometry
+from faceid.models.adapter_file import AdapterMetadata, check_base, check_settings, read_adapter
+from faceid.models.settings import AdapterSettings
+from faceid.models.wan import base_fingerprint, check_base_folder, latents_fingerprint, load_wan, read_geometry
 from faceid.provenance import sha256_file, sha256_json, write_json
 from faceid.training.settings import InputSettings
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
+# The flag's name, for messages.
+INIT_ADAPTER = "init_adapter"
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,24 @@ class PreparedInputs:
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is prepared, from the command line's sections. base: the model folder; base_name: as the user named it."""
+    """What is prepared and checked, from the command line's sections.
+
+    base: the model folder; base_name: as the user named it. init_adapter: the file the run begins with, if any.
+    """
 
     inputs: InputSettings
+    adapter: AdapterSettings
     clips: ClipSettings
     captions: CaptionSettings
     faces: FaceSettings
     base: Path
     base_name: str
+    init_adapter: Path | None
+
+    @cached_property
+    def init_metadata(self) -> AdapterMetadata | None:
+        """What the initial adapter was made for. Raises: ModelError when it cannot be read."""
+        return read_adapter(self.init_adapter, INIT_ADAPTER)[1] if self.init_adapter is not None else None
 
     def cache(self) -> Path:
         """Where prepared inputs are kept."""
@@ -70,6 +85,7 @@ def check_before_work(plan: Preparation) -> None:
     """Everything that can be refused without loading a weight. Raises: FaceidError."""
     check_base_folder(plan.base)
     geometry = read_geometry(plan.base)
+    _check_init_adapter(plan)
     for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "latents", "shards"):
         given = getattr(plan.inputs, name)
         if given is not None and not Path(given).is_dir():
@@ -79,7 +95,8 @@ def check_before_work(plan: Preparation) -> None:
     else:
         _check_latents(Path(plan.inputs.latents), plan)
     if plan.inputs.face_embedding is not None:
-        load_identity(plan.inputs.face_embedding)
+        identity = load_identity(plan.inputs.face_embedding)
+        _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
     if plan.inputs.face_images_dir is not None:
         check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
 
@@ -169,15 +186,16 @@ def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEn
         return load_identity(folder), None
     photos = Path(plan.inputs.face_images_dir or "")
     encoder = encoder_of(plan.faces)
+    _check_init_encoder(plan, encoder.name, encoder.fingerprint, encoder.dim)
     if identity_is_current(folder, photos, encoder, plan.faces, images):
         return load_identity(folder), encoder
     return make_identity(photos, folder, plan.faces, encoder), encoder
 
 
 def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
-    if latents_are_current(clips, folder, base_fingerprint(plan.base), plan.captions.caption):
+    if latents_are_current(clips, folder, latents_fingerprint(plan.base), plan.captions.caption):
         return
-    check_latents_folder(clips, folder, base_fingerprint(plan.base), plan.captions.caption)
+    check_latents_folder(clips, folder, latents_fingerprint(plan.base), plan.captions.caption)
     # Only the text encoder follows the dtype; the real one takes 23 GB in float32. As tools/encode_latents.py does it.
     wan = load_wan(plan.base, ("vae", "text"), device, torch.bfloat16, name=plan.base_name)
     write_latent_shards(clips, folder, wan, plan.captions.caption)
@@ -185,7 +203,7 @@ def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -
 
 def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: str) -> None:
     """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
-    photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), base_fingerprint(plan.base)
+    photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), latents_fingerprint(plan.base)
     height, width = _clip_size(plan)
     # By content: another person's photos have the same names often enough.
     other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
@@ -217,15 +235,41 @@ def _clip_size(plan: Preparation) -> tuple[int, int]:
 
 def _check_latents(folder: Path, plan: Preparation) -> None:
     latents = LatentSet.open(folder)
-    if latents.base_fingerprint != base_fingerprint(plan.base):
+    if latents.base_fingerprint != latents_fingerprint(plan.base):
         raise DataError(
             f"latents={folder}: encoded with base {latents.base_name} ({latents.base_fingerprint[:12]}), model_path is "
-            f"{plan.base_name} ({base_fingerprint(plan.base)[:12]}); encode the shards with this base"
+            f"{plan.base_name} ({latents_fingerprint(plan.base)[:12]}); encode the shards with this base"
         )
     shards = plan.inputs.shards
     if shards is not None and ShardIndex.load(Path(shards), "clips").sha256 != latents.index.header["clips_sha256"]:
         raise DataError(
             f"shards={shards}: latents={folder} were not made from these clips; give the shards they were made from"
+        )
+
+
+def _check_init_adapter(plan: Preparation) -> None:
+    """Raises: ModelError for another base, ConfigError for other sizes than the run's."""
+    path, metadata = plan.init_adapter, plan.init_metadata
+    if path is not None and metadata is not None:
+        check_base(path, metadata, plan.base_name, base_fingerprint(plan.base), INIT_ADAPTER)
+        check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
+
+
+def _check_init_encoder(plan: Preparation, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
+    """Raises: ModelError when the initial adapter knows faces by another encoder than the run's identity."""
+    metadata = plan.init_metadata
+    if metadata is None:
+        return
+    if metadata.encoder_fingerprint != fingerprint:
+        raise ModelError(
+            f"init_adapter={plan.init_adapter}: trained with encoder {metadata.encoder} "
+            f"({metadata.encoder_fingerprint[:12]}), the identity is by {encoder} ({fingerprint[:12] or 'unknown'}); "
+            "make the identity with the adapter's encoder"
+        )
+    if metadata.face_embedding_dim != face_embedding_dim:
+        raise ModelError(
+            f"init_adapter={plan.init_adapter}: trained with face embeddings of {metadata.face_embedding_dim} numbers, "
+            f"the identity has {face_embedding_dim}; make the identity with the adapter's encoder"
         )
 
 

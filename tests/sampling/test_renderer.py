@@ -1,19 +1,17 @@
-"""One video from file to file: its size and length, its face, its pose, and what is refused on the way."""
+"""One video from file to file: its size and length, its pose, and what is refused on the way."""
 
 import logging
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from faceid.errors import ConfigError, DataError, ModelError
-from faceid.faces.identity import Identity
+from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.media.video import read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.sampling.renderer import Renderer, VideoShape, check_face, check_output, choose_shape, read_pose
+from faceid.sampling.renderer import Renderer, VideoShape, check_output, choose_shape, read_pose
 from faceid.sampling.settings import SampleSettings
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
@@ -35,11 +33,6 @@ def metadata(small_adapter_settings):
         num_frames=65,
         fps=16.0,
     )
-
-
-@pytest.fixture
-def identity():
-    return Identity("someone", torch.tensor([1.0, 0, 0, 0]), "clip", "e" * 64)
 
 
 def numbered_frames(count, height=32, width=48):
@@ -67,42 +60,6 @@ def test_the_base_alone_needs_every_size_from_flags():
 def test_a_size_the_model_cannot_take_names_the_nearest(metadata, name, value, near):
     with pytest.raises(ConfigError, match=f"{name}={value}.* use {near}"):
         choose_shape(replace(SETTINGS, **{name: value}), metadata, WAN)
-
-
-def test_the_face_must_come_from_the_adapters_encoder(metadata, identity):
-    assert torch.equal(check_face(identity, metadata, SETTINGS), identity.embedding)
-    other = replace(identity, encoder="dinov3", encoder_fingerprint="f" * 64)
-    with pytest.raises(ModelError, match=r"made by encoder dinov3 .* trained with clip"):
-        check_face(other, metadata, SETTINGS)
-
-
-def test_a_bare_embedding_is_taken_with_a_warning(metadata, identity, caplog):
-    caplog.set_level(logging.WARNING, "faceid")
-    bare = replace(identity, encoder="unknown", encoder_fingerprint="")
-    assert torch.equal(check_face(bare, metadata, SETTINGS), identity.embedding)
-    assert "the adapter wants clip" in caplog.text
-
-
-def test_a_face_without_an_adapter_is_refused(identity):
-    with pytest.raises(ModelError, match="give --face_lora_path"):
-        check_face(identity, None, SETTINGS)
-    assert check_face(None, None, SETTINGS) is None
-
-
-@pytest.mark.parametrize(
-    "scale, warning",
-    [(0.0, "the base model alone"), (0.1, "outside 0.3 to 2.0"), (2.5, "outside 0.3 to 2.0"), (1.0, "")],
-)
-def test_a_face_scale_that_does_little_good_is_warned_of(metadata, identity, caplog, scale, warning):
-    caplog.set_level(logging.WARNING, "faceid")
-    check_face(identity, metadata, replace(SETTINGS, face_scale=scale))
-    assert warning in caplog.text and bool(caplog.text) == bool(warning)
-
-
-def test_an_adapter_without_a_face_is_warned_of(metadata, caplog):
-    caplog.set_level(logging.WARNING, "faceid")
-    assert check_face(None, metadata, SETTINGS) is None
-    assert "no particular person" in caplog.text
 
 
 def test_pose_frames_are_taken_one_by_one_whatever_the_rate_says(tmp_path):
@@ -142,7 +99,8 @@ def test_the_base_alone_renders_with_the_size_length_and_rate_asked_for(toy_wan,
     write_video(tmp_path / "pose.mp4", numbered_frames(5, 64, 64), fps=30)
     settings = replace(SETTINGS, num_inference_steps=1, cfg_scale=1.0)
     steps = []
-    renderer = Renderer(FaceIdentityPipeline(toy_wan), None, VideoShape(5, 32, 48, 12.0), settings)
-    renderer.render(tmp_path / "pose.mp4", tmp_path / "out.mp4", lambda done, of: steps.append((done, of)))
+    renderer = Renderer(FaceIdentityPipeline(toy_wan), VideoShape(5, 32, 48, 12.0), settings)
+    control = renderer.prepare(tmp_path / "pose.mp4")
+    renderer.render(control, None, tmp_path / "out.mp4", lambda done, of: steps.append((done, of)))
     video = read_video(tmp_path / "out.mp4")
     assert video.frames.shape == (5, 32, 48, 3) and video.fps == 12 and steps == [(1, 1)]

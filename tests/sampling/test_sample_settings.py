@@ -11,7 +11,13 @@ BATCH = {"face_lora_path": "a.pth", "batch": True, "pose_videos_dir": "p", "outp
 
 
 def test_one_video_and_a_batch_are_accepted():
-    for values in (ONE, BATCH, {**ONE, "face_images_dir": "f"}, {**ONE, "face_lora_path": None, "model_path": "toy"}):
+    for values in (
+        ONE,
+        BATCH,
+        {**BATCH, "identities_dir": "i"},
+        {**ONE, "face_images_dir": "f"},
+        {**ONE, "face_lora_path": None, "model_path": "toy"},
+    ):
         assert build_section(SampleSettings, values).cfg_scale == 5.0
 
 
@@ -27,6 +33,13 @@ def test_one_video_and_a_batch_are_accepted():
         (
             {**ONE, "face_lora_path": None, "model_path": "toy", "face_embedding": "e"},
             "face_embedding: a face is given, but no adapter to render it; give --face_lora_path",
+        ),
+        ({**ONE, "identities_dir": "i"}, "identities_dir: has no meaning without --batch"),
+        ({**BATCH, "identities_dir": "i", "face_embedding": "e"}, "face_embedding, identities_dir: give one of them"),
+        ({**BATCH, "identities_dir": "i", "face_images_dir": "f"}, "face_images_dir, identities_dir: give one of them"),
+        (
+            {**BATCH, "face_lora_path": None, "model_path": "toy", "identities_dir": "i"},
+            "identities_dir: a face is given, but no adapter to render it; give --face_lora_path",
         ),
         ({**ONE, "output": "o.gif"}, "output=o.gif: must end with .mp4"),
         ({**ONE, "num_inference_steps": 0}, "num_inference_steps=0: Input should be greater than 0"),

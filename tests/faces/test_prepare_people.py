@@ -1,0 +1,173 @@
+"""Many people in one call: an identity folder each, one encoder, and nobody held up by somebody else's photos."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from drawn_faces import draw_photo
+
+from faceid.data.people import prepare_people
+from faceid.errors import ConfigError, DataError
+from faceid.faces.identity import load_identity
+from faceid.faces.settings import FaceSettings
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
+WHOLE = FaceSettings(detector="none")
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    spec = importlib.util.spec_from_file_location("prepare_face_embeddings", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their own module up by name.
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def people_dir(tmp_path):
+    """Three people of four photos each."""
+    for seed, name in enumerate(("carl", "anna", "bob")):
+        (tmp_path / "people" / name).mkdir(parents=True)
+        for index in range(4):
+            photo = tmp_path / "people" / name / f"p{index}.png"
+            draw_photo(photo, (200 - 60 * seed, 70 + 2 * index, 60), seed=10 * seed + index)
+    return tmp_path / "people"
+
+
+@pytest.fixture
+def loads():
+    """How often an encoder was loaded, as the length of a list."""
+    return []
+
+
+@pytest.fixture
+def load_encoder(tiny_clip, loads):
+    def load():
+        loads.append(tiny_clip)
+        return tiny_clip
+
+    return load
+
+
+def state(folder: Path) -> dict[str, int]:
+    """Every file and when it was written."""
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_subfolder_becomes_an_identity_of_its_name_with_one_encoder(people_dir, tmp_path, load_encoder, loads):
+    people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert people.made == ["anna", "bob", "carl"] and not people.current and not people.failed
+    assert [load_identity(tmp_path / "out" / name).name for name in people.made] == people.made
+    assert len(loads) == 1
+
+
+def test_what_is_current_is_left_alone_and_what_changed_is_made_again(people_dir, tmp_path, load_encoder):
+    prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    before = state(tmp_path / "out")
+    (people_dir / "bob" / "p3.png").unlink()
+    people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert (people.current, people.made) == (["anna", "carl"], ["bob"])
+    after = state(tmp_path / "out")
+    assert {name for name in before if before[name] != after.get(name) and not name.startswith("bob/")} == set()
+    assert len(load_identity(tmp_path / "out" / "bob").photo_weights) == 3
+
+
+def test_an_identity_under_another_name_is_made_again(people_dir, tmp_path, load_encoder):
+    prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    (people_dir / "anna").rename(people_dir / "zoe")
+    (tmp_path / "out" / "anna").rename(tmp_path / "out" / "zoe")
+    assert prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder).made == ["zoe"]
+    assert load_identity(tmp_path / "out" / "zoe").name == "zoe"
+
+
+@pytest.mark.parametrize("file", ["identity_embedding.pt", "metadata.pt"])
+def test_a_damaged_identity_is_made_again(people_dir, tmp_path, load_encoder, file):
+    prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    (tmp_path / "out" / "bob" / file).write_bytes(b"damaged")
+    assert prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder).made == ["bob"]
+    assert load_identity(tmp_path / "out" / "bob").name == "bob"
+
+
+def test_a_person_without_usable_photos_is_one_line_and_the_rest_goes_on(
+    tool, people_dir, tmp_path, tiny_clip_folder, capsys
+):
+    for photo in (people_dir / "anna").iterdir():
+        photo.write_bytes(b"damaged")
+    shutil.rmtree(people_dir / "bob")
+    (people_dir / "bob").mkdir()
+    arguments = ["--people_dir", str(people_dir), "--output_dir", str(tmp_path / "out"), "--detector", "none"]
+    assert tool.main([*arguments, "--encoder_path", str(tiny_clip_folder)]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not made" in line]
+    assert len(lines) == 2
+    assert "bob: not made" in lines[0] and "holds no photos" in lines[0]
+    assert "anna: not made" in lines[1] and "0 of 4 photos are usable" in lines[1]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["carl"]
+
+
+def test_all_well_is_exit_code_0(tool, people_dir, tmp_path, tiny_clip_folder):
+    arguments = ["--people_dir", str(people_dir), "--output_dir", str(tmp_path / "out"), "--detector", "none"]
+    assert tool.main([*arguments, "--encoder_path", str(tiny_clip_folder)]) == 0
+
+
+def test_where_nothing_can_be_done_the_encoder_is_not_looked_for(people_dir, tmp_path, load_encoder, loads):
+    for photo in people_dir.rglob("p[1-3].png"):
+        photo.unlink()
+    with pytest.raises(DataError, match=r"no identity could be made of 3; anna: .* 1 photos, at least 3"):
+        prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert loads == [] and not (tmp_path / "out").exists()
+
+
+def test_nothing_done_is_exit_code_2(people_dir, tmp_path):
+    for photo in people_dir.rglob("*.png"):
+        photo.unlink()
+    command = [sys.executable, str(TOOL), "--people_dir", str(people_dir), "--output_dir", str(tmp_path / "out")]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RANK": "0"})
+    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("error: people_dir=")
+
+
+def test_a_foreign_folder_in_the_place_of_an_identity_stays(people_dir, tmp_path, load_encoder):
+    (tmp_path / "out" / "anna").mkdir(parents=True)
+    (tmp_path / "out" / "anna" / "thesis.txt").write_text("years of work")
+    people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert people.made == ["bob", "carl"] and "not written by this tool" in people.failed["anna"]
+    assert (tmp_path / "out" / "anna" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_name_that_rendering_would_refuse_is_refused_here(people_dir, tmp_path, load_encoder):
+    (people_dir / "bob").rename(people_dir / "b:ob")
+    people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert people.made == ["anna", "carl"] and "cannot name a folder everywhere" in people.failed["b:ob"]
+
+
+def test_identities_do_not_go_among_the_photos(people_dir, load_encoder):
+    for output in (people_dir, people_dir / "identities"):
+        with pytest.raises(DataError, match="lies in people_dir"):
+            prepare_people(people_dir, output, WHOLE, load_encoder)
+
+
+def test_a_folder_of_photos_is_not_a_folder_of_people(people_dir, tmp_path, load_encoder):
+    with pytest.raises(DataError, match="holds no folders, one for each person"):
+        prepare_people(people_dir / "bob", tmp_path / "out", WHOLE, load_encoder)
+    with pytest.raises(DataError, match="no such folder"):
+        prepare_people(people_dir / "dan", tmp_path / "out", WHOLE, load_encoder)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--people_dir", "p", "--face_images_dir", "f"), "face_images_dir: has no meaning with --people_dir"),
+        (("--people_dir", "p", "--identity_name", "n"), "identity_name: has no meaning with --people_dir"),
+        ((), "face_images_dir: missing; give one person's photos, or --people_dir"),
+    ],
+)
+def test_one_person_or_many_but_not_both(tool, flags, words):
+    with pytest.raises(ConfigError, match=words):
+        tool.main([*flags, "--output_dir", "o"])

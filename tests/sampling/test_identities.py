@@ -1,0 +1,127 @@
+"""Whose face is rendered: how a folder of people is read, and which faces an adapter takes."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from written_identities import write_embedding, write_identity
+
+from faceid.errors import DataError, ModelError
+from faceid.faces.identity import Identity
+from faceid.models.adapter_file import AdapterMetadata
+from faceid.sampling.identities import check_identity, read_people, warn_of_face
+from faceid.sampling.settings import SampleSettings
+
+SETTINGS = SampleSettings(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
+
+
+@pytest.fixture
+def metadata(small_adapter_settings):
+    return AdapterMetadata(
+        base_name="toy",
+        base_fingerprint="b" * 64,
+        face_embedding_dim=4,
+        encoder="clip",
+        encoder_fingerprint="e" * 64,
+        settings=small_adapter_settings,
+    )
+
+
+@pytest.fixture
+def identity():
+    return Identity("someone", torch.tensor([1.0, 0, 0, 0]), "clip", "e" * 64)
+
+
+def test_people_are_identity_folders_and_pt_files_by_name_in_order(tmp_path):
+    write_identity(tmp_path / "carl", seed=3, name="called otherwise inside")
+    write_embedding(tmp_path / "bob.pt", seed=2)
+    write_identity(tmp_path / "anna", seed=1)
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "notes.txt").write_text("mine")
+    people = read_people(tmp_path)
+    assert list(people) == ["anna", "bob", "carl"]
+    assert people["anna"].encoder == "clip" and people["bob"].encoder == "unknown"
+    assert not torch.equal(people["anna"].embedding, people["bob"].embedding)
+
+
+def test_a_folder_and_a_file_of_one_name_are_refused(tmp_path):
+    write_identity(tmp_path / "anna")
+    write_embedding(tmp_path / "anna.pt")
+    with pytest.raises(DataError, match=r"both anna/ and anna\.pt"):
+        read_people(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["-rf", "a:b", "line\nbreak", "dot.", "what?", "back\\slash"])
+def test_a_name_that_is_no_safe_file_name_is_refused(tmp_path, name):
+    write_embedding(tmp_path / f"{name}.pt")
+    with pytest.raises(DataError, match="cannot name a folder everywhere") as refusal:
+        read_people(tmp_path)
+    assert repr(name) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["Zoë", "anna (2)", "o'neil", "a.b-c_d", "小明"])
+def test_names_of_people_are_safe(tmp_path, name):
+    write_embedding(tmp_path / f"{name}.pt")
+    assert list(read_people(tmp_path)) == [name]
+
+
+def test_one_persons_folder_is_not_a_folder_of_people(tmp_path):
+    write_identity(tmp_path / "anna")
+    with pytest.raises(DataError, match="use --face_embedding"):
+        read_people(tmp_path / "anna")
+
+
+def test_nobody_to_render_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        read_people(tmp_path / "absent")
+    with pytest.raises(DataError, match="nobody to render"):
+        read_people(tmp_path)
+
+
+def test_a_folder_that_is_no_identity_is_refused_by_name(tmp_path):
+    write_identity(tmp_path / "anna")
+    (tmp_path / "bob").mkdir()
+    with pytest.raises(DataError, match=r"bob/identity_embedding\.pt: no such file"):
+        read_people(tmp_path)
+
+
+def test_the_face_must_come_from_the_adapters_encoder(metadata, identity):
+    check_identity(identity, metadata, "face_embedding")
+    other = replace(identity, encoder="dinov3", encoder_fingerprint="f" * 64)
+    with pytest.raises(ModelError, match=r"identities_dir: bob: made by encoder dinov3 .* trained with clip"):
+        check_identity(other, metadata, "identities_dir: bob")
+
+
+def test_a_bare_embedding_is_taken_with_a_warning(metadata, identity, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    check_identity(replace(identity, encoder="unknown", encoder_fingerprint=""), metadata, "face_embedding")
+    assert "the adapter wants clip" in caplog.text
+
+
+def test_an_embedding_of_another_size_is_refused(metadata, identity):
+    bare = replace(identity, embedding=torch.ones(5) / 5**0.5, encoder="unknown", encoder_fingerprint="")
+    with pytest.raises(ModelError, match="5 numbers, the adapter was trained with 4"):
+        check_identity(bare, metadata, "face_embedding")
+
+
+@pytest.mark.parametrize(
+    "scale, warning",
+    [(0.0, "the base model alone"), (0.1, "outside 0.3 to 2.0"), (2.5, "outside 0.3 to 2.0"), (1.0, "")],
+)
+def test_a_face_scale_that_does_little_good_is_warned_of(caplog, scale, warning):
+    caplog.set_level(logging.WARNING, "faceid")
+    warn_of_face(replace(SETTINGS, face_scale=scale))
+    assert warning in caplog.text and bool(caplog.text) == bool(warning)
+
+
+def test_an_adapter_without_a_face_is_warned_of(caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    warn_of_face(replace(SETTINGS, face_embedding=None))
+    assert "no particular person" in caplog.text
+
+
+def test_a_face_scale_without_an_adapter_is_warned_of(caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    warn_of_face(replace(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None, face_scale=0.5))
+    assert "face_scale=0.5: has no effect without --face_lora_path" in caplog.text

@@ -1,0 +1,131 @@
+"""sample.py from settings to files on the toy base: who is rendered, where, and what is refused before weights load."""
+
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from written_identities import write_embedding, write_identity
+
+from faceid.errors import DataError, ModelError
+from faceid.faces.settings import FaceSettings
+from faceid.media.video import write_video
+from faceid.models.adapter import adapter_tensors, install_adapter
+from faceid.models.adapter_file import AdapterMetadata, save_adapter
+from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.sampling import run
+from faceid.sampling.settings import SampleSettings
+
+DIM = 24
+
+
+@pytest.fixture
+def adapter_file(toy_wan, small_adapter_settings, tmp_path):
+    adapter = install_adapter(toy_wan.transformer, small_adapter_settings, DIM)
+    metadata = AdapterMetadata(
+        base_name="toy",
+        base_fingerprint=toy_wan.fingerprint,
+        face_embedding_dim=DIM,
+        encoder="clip",
+        encoder_fingerprint="e" * 64,
+        settings=small_adapter_settings,
+        height=32,
+        width=48,
+        num_frames=5,
+        fps=16.0,
+    )
+    save_adapter(tmp_path / "adapter.safetensors", adapter_tensors(adapter), metadata)
+    return tmp_path / "adapter.safetensors"
+
+
+@pytest.fixture
+def settings(adapter_file, tmp_path):
+    """Two poses as two people, one of them a bare embedding."""
+    for name in ("x", "y"):
+        write_video(tmp_path / "poses" / f"{name}_pose.mp4", np.full((5, 32, 48, 3), 90, np.uint8), fps=16)
+    write_identity(tmp_path / "people" / "bob", seed=2, size=DIM)
+    write_embedding(tmp_path / "people" / "anna.pt", seed=1, size=DIM)
+    return SampleSettings(
+        face_lora_path=str(adapter_file),
+        identities_dir=str(tmp_path / "people"),
+        batch=True,
+        pose_videos_dir=str(tmp_path / "poses"),
+        output_dir=str(tmp_path / "out"),
+        num_inference_steps=1,
+        cfg_scale=1.0,
+        seed=5,
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    def load(*arguments):
+        raise AssertionError("weights were loaded")
+
+    monkeypatch.setattr(FaceIdentityPipeline, "from_pretrained", load)
+
+
+def rows(folder):
+    return [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
+
+
+def test_every_pose_is_rendered_as_every_person_with_models_loaded_once(settings, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "faceid")
+    assert run.run_sampling(settings, FaceSettings()) == 0
+    found = [(row["identity"], row["output"], row["seed"], row["face_scale"]) for row in rows(tmp_path / "out")]
+    assert found == [
+        ("anna", "anna/x_pose.mp4", 5, 1.0),
+        ("bob", "bob/x_pose.mp4", 5, 1.0),
+        ("anna", "anna/y_pose.mp4", 5, 1.0),
+        ("bob", "bob/y_pose.mp4", 5, 1.0),
+    ]
+    assert all((tmp_path / "out" / output).is_file() for _, output, *_ in found)
+    assert caplog.text.count("loaded transformer") == 1
+
+
+def test_at_face_scale_0_each_pose_is_rendered_once_and_that_is_said(settings, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    assert run.run_sampling(replace(settings, face_scale=0.0), FaceSettings()) == 0
+    found = [(row["identity"], row["output"], row["face_scale"]) for row in rows(tmp_path / "out")]
+    assert found == [("", "x_pose.mp4", 0.0), ("", "y_pose.mp4", 0.0)]
+    assert not (tmp_path / "out" / "anna").exists()
+    assert "each pose is rendered once, not as every person" in caplog.text
+
+
+def test_one_persons_batch_names_the_identity_and_has_no_subfolder(settings, tmp_path):
+    alone = replace(settings, identities_dir=None, face_embedding=str(tmp_path / "people" / "bob"))
+    assert run.run_sampling(alone, FaceSettings()) == 0
+    found = [(row["identity"], row["output"]) for row in rows(tmp_path / "out")]
+    assert found == [("bob", "x_pose.mp4"), ("bob", "y_pose.mp4")]
+
+
+def test_nobody_is_named_where_no_face_shows(settings, tmp_path):
+    nobody = replace(settings, identities_dir=None)
+    base_alone = replace(nobody, face_lora_path=None, model_path="toy", height=32, width=48, num_frames=5, fps=16.0)
+    unseen = replace(nobody, face_embedding=str(tmp_path / "people" / "bob"), face_scale=0.0)
+    for given, scale in ((nobody, 1.0), (base_alone, 0.0), (unseen, 0.0)):
+        assert run.run_sampling(given, FaceSettings()) == 0
+        assert [(row["identity"], row["face_scale"]) for row in rows(tmp_path / "out")] == [("", scale)] * 2
+
+
+def test_one_person_by_another_encoder_is_refused_before_weights_are_loaded(settings, tmp_path, no_weights):
+    write_identity(tmp_path / "people" / "carl", size=DIM, fingerprint="f" * 64)
+    with pytest.raises(ModelError, match=r"identities_dir: carl: made by encoder clip \(f{12}\)"):
+        run.run_sampling(settings, FaceSettings())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_a_persons_folder_is_refused_before_weights_are_loaded(settings, tmp_path, no_weights):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "bob").write_text("mine")
+    with pytest.raises(DataError, match=r"out/bob/x_pose\.mp4: its folder cannot be made"):
+        run.run_sampling(settings, FaceSettings())
+    assert (tmp_path / "out" / "bob").read_text() == "mine"
+
+
+def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
+    assert run.run_sampling(replace(settings, face_lora_path="toy"), FaceSettings()) == 0
+    assert len(rows(tmp_path / "out")) == 4
