@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup demo test check prove-main clean
+.PHONY: setup demo test check prove-main prove-identity clean
 
 setup: $(VENV)/.done
 
@@ -26,6 +26,9 @@ check: setup
 
 prove-main: setup
 	$(BIN)/python benchmarks/prove_main.py $(if $(FULL),--full)
+
+prove-identity: setup
+	$(BIN)/python benchmarks/prove_identity.py $(if $(FULL),--full)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache

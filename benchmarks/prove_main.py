@@ -12,13 +12,10 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from faceid.provenance import describe_provenance, write_json
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-RECORDS = REPOSITORY / "benchmarks" / "records"
+from proof import REPOSITORY, Row, conclude
 
 
 @dataclass(frozen=True)
@@ -29,17 +26,6 @@ class Promise:
     bar: str
     tests: tuple[str, ...]
     longest_s: float | None = None
-
-
-@dataclass
-class Row:
-    """One promise as it was seen."""
-
-    promise: str
-    bar: str
-    measured: str
-    verdict: str
-    seconds: float
 
 
 PROMISES = (
@@ -120,13 +106,7 @@ def main(argv: list[str]) -> int:
     rows = [_judge(promise, cases) for promise in promises]
     if is_full:
         rows.append(_prove_fresh_clone())
-    _print(rows)
-    seconds = time.perf_counter() - began
-    record = {**describe_provenance(), "sizes": "full" if is_full else "small", "seconds": round(seconds, 1)}
-    name = "prove_main_full.json" if is_full else "prove_main.json"
-    write_json(RECORDS / name, {**record, "rows": [asdict(row) for row in rows]})
-    print(f"{seconds:.0f} s in all; record in {(RECORDS / name).relative_to(REPOSITORY)}")
-    return int(any(row.verdict == "falls short" for row in rows))
+    return conclude("main", rows, is_full, time.perf_counter() - began)
 
 
 def _run_tests(tests: list[str], is_full: bool) -> list[ElementTree.Element]:
@@ -171,8 +151,7 @@ def _prove_fresh_clone() -> Row:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "faceid"
-        environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "FACEID_CACHE", "MAKEFLAGS")}
-        environment["FACEID_CACHE"] = str(Path(folder) / "cache")
+        environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MAKEFLAGS")}
         subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(clone)], check=True)
         done = subprocess.run(["make", "demo"], cwd=clone, env=environment, capture_output=True, text=True, check=False)
         videos = list((clone / "demo_out").rglob("*.mp4"))
@@ -182,13 +161,6 @@ def _prove_fresh_clone() -> Row:
     return Row(
         "make demo in a fresh clone, nothing set up", "exit 0, rendered mp4", measured, verdict, round(seconds, 1)
     )
-
-
-def _print(rows: list[Row]) -> None:
-    print()
-    for row in rows:
-        print(f"{row.verdict.upper():<12} {row.seconds:>7.1f} s  {row.promise} [bar: {row.bar}]: {row.measured}")
-    print()
 
 
 if __name__ == "__main__":

@@ -33,9 +33,11 @@ def set_up_logging(rank: int = 0, log_dir: Path | None = None, level: int = logg
         root.addHandler(handler)
 
 
-def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterable[T]:
-    """Wrap `items` in a progress bar; none when stderr is not a terminal."""
-    return tqdm(items, desc=description, total=total, unit=unit, disable=not sys.stderr.isatty())
+def progress(
+    items: Iterable[T], description: str, total: int | None = None, unit: str = "it", leave: bool = True
+) -> Iterable[T]:
+    """Wrap `items` in a progress bar; none when stderr is not a terminal. leave: whether it stays when it is full."""
+    return tqdm(items, desc=description, total=total, unit=unit, leave=leave, disable=not sys.stderr.isatty())
 
 
 class Progress:

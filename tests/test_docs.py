@@ -84,6 +84,7 @@ def test_the_readme_shows_every_stage():
         "tools/prepare_face_embeddings.py",
         "tools/make_shards.py",
         "tools/encode_latents.py",
+        "tools/evaluate.py",
         "train.py",
         "sample.py",
     }
@@ -125,6 +126,9 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/encode_latents.py": "--shards s --model_path m --output_dir o",
         "tools/make_toy_dataset.py": "--output_dir o",
         "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",
+        "tools/evaluate.py": "--renders [a=b] --references_dir r --recognisers [toy_readout] --output_dir o",
+        "tools/merge_summaries.py": "--summaries [a] --output o",
+        "tools/train_toy_base.py": "--work_dir w",
     }
     known = set(FOREIGN_FLAGS)
     for program, flags in required.items():
@@ -147,7 +151,7 @@ def test_every_path_the_pages_name_exists():
 
 def test_the_walk_names_files_that_exist():
     text = (REPOSITORY / "docs/architecture.md").read_text()
-    for room, name in re.findall(r"`(models|faces|media|data|toy|sampling|training)/(\w+\.py)`", text):
+    for room, name in re.findall(r"`(models|faces|media|data|toy|sampling|evaluation|training)/(\w+\.py)`", text):
         assert (REPOSITORY / "faceid" / room / name).exists(), f"{room}/{name}"
 
 
@@ -204,7 +208,7 @@ def test_one_node_names_its_worlds():
 def test_the_readmes_commands_run_as_typed_on_the_toy(toy_inputs, tmp_path):
     """Its own toy settings, but for a smaller config, and its own blocks, by bash."""
     config = tmp_path / "small.yaml"
-    config.write_text((REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 6", "num_epochs: 1"))
+    config.write_text((REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 16", "num_epochs: 1"))
     pose = next((toy_inputs.dataset / "poses").glob("*.mp4"))
     given = variables("toy") | {
         "CONFIG": str(config),
@@ -214,6 +218,7 @@ def test_the_readmes_commands_run_as_typed_on_the_toy(toy_inputs, tmp_path):
         "POSES": str(toy_inputs.dataset / "poses"),
         "POSE": str(pose),
         "OUT": str(tmp_path / "out"),
+        "PEOPLE": str(toy_inputs.dataset / "references"),
     }
     assert set(given) == set(variables("real"))
     blocks = [block for block in bash_blocks(README) if "$OUT" in block and "tensorboard" not in block]
@@ -225,4 +230,5 @@ def test_the_readmes_commands_run_as_typed_on_the_toy(toy_inputs, tmp_path):
     out = tmp_path / "out"
     for made in ("identity/report.html", "run/face_lora_final.pth", "run_raw/face_lora_final.safetensors", "anna.mp4"):
         assert (out / made).is_file()
+    assert (out / "evaluation" / "report.html").is_file()
     assert (out / "rendered" / f"{pose.stem}.mp4").is_file()

@@ -169,7 +169,7 @@ def sample(*flags: object) -> CompletedProcess:
 
 
 def test_both_adapter_files_render_the_same_videos_without_naming_the_base(toy_inputs, trained, tmp_path):
-    poses = sorted((toy_inputs.dataset / "poses").iterdir())
+    poses = sorted((toy_inputs.dataset / "poses").glob("*.mp4"))
     pth, safe = (("--face_lora_path", trained.folder / f"face_lora_final{end}") for end in (".pth", ".safetensors"))
     photos = ("--face_images_dir", toy_inputs.dataset / "photos" / "target")
     sample(*pth, *photos, "--pose_video", poses[0], "--output", tmp_path / "one.mp4")

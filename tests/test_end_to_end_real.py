@@ -52,7 +52,7 @@ class RealRun:
 
 
 @pytest.fixture(scope="module")
-def inputs(real_data, tmp_path_factory, own_cache) -> RealInputs:
+def inputs(real_data, tmp_path_factory) -> RealInputs:
     """Both real pairs and ten photos of one person, through the three tools."""
     folder = tmp_path_factory.mktemp("real")
     videos, poses = folder / "videos", folder / "poses"

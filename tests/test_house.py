@@ -35,6 +35,8 @@ DOORS = {
     "accelerate": {"training"},
     "deepspeed": {"training"},
     "tensorboard": {"training"},
+    "matplotlib": {"evaluation"},
+    "scipy": {"evaluation", "entry"},
     "jinja2": {"faces", "sampling", "evaluation", "data"},
 }
 FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helper", "helpers", "misc", "registry", "callback", "callbacks"}

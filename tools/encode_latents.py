@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
     from faceid.device import pick_device
-    from faceid.models.wan import base_fingerprint, check_base_folder, load_wan, read_geometry
+    from faceid.models.wan import check_base_folder, latents_fingerprint, load_wan, read_geometry
     from faceid.toy.base import resolve_model_path
 
     device = pick_device(tool.device)
@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> int:
         shape = read_geometry(path).latent_shape(clip["num_frames"], clip["height"], clip["width"])
     except ConfigError as error:
         raise DataError(f"shards={tool.shards}: {error}: make the shards again with it") from error
-    if latents_are_current(tool.shards, tool.output_dir, base_fingerprint(path), captions.caption):
+    if latents_are_current(tool.shards, tool.output_dir, latents_fingerprint(path), captions.caption):
         log.info("%s: complete for these clips and this base; nothing to do", tool.output_dir)
         return 0
-    check_latents_folder(tool.shards, tool.output_dir, base_fingerprint(path), captions.caption)
+    check_latents_folder(tool.shards, tool.output_dir, latents_fingerprint(path), captions.caption)
     log.info("%d clips in %d shards to latents %s", len(index), len(index.shards), list(shape))
     if tool.dry_run:
         return 0

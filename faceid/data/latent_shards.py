@@ -63,16 +63,16 @@ def write_latent_shards(
     wan.geometry.latent_shape(*size)
     prompts = _prompt_of_each(index, captions)
     with claimed_folder(output_dir):
-        check_latents_folder(clips, output_dir, wan.fingerprint, captions)
+        check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions)
         if _read_made_from(output_dir) is None:
-            write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.fingerprint, captions))
+            write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions))
         if finished := _finished_index(output_dir):
             return finished
         write_atomic(output_dir / PROMPTS_NAME, save(_encode_texts(wan, prompts)))
         write_atomic(output_dir / CONSTANTS_NAME, save(_encode_constants(wan, size)))
         records = list(_encode_shards(index, output_dir, wan, prompts, batch_size))
         header = {
-            "base": {"name": wan.name, "fingerprint": wan.fingerprint},
+            "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
             "geometry": asdict(wan.geometry),
             "settings": settings,
             "clips_sha256": index.sha256,
@@ -129,7 +129,7 @@ def _encode_shards(
 ) -> Iterator[ShardRecord]:
     for number, shard in enumerate(index.shards):
         path = output_dir / shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
-        inputs = sha256_json([RECIPE, wan.fingerprint, shard.sha256])
+        inputs = sha256_json([RECIPE, wan.latents_fingerprint, shard.sha256])
         record = reusable_record(path, inputs)
         if record is None:
             (output_dir / INDEX_NAME).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ workers or restarts cannot change them.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import torch
 
@@ -15,6 +16,11 @@ def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
     """A permutation of range(count) for this epoch, the same on every machine."""
     generator = torch.Generator().manual_seed(seed_for(seed, epoch, "epoch order"))
     return torch.randperm(count, generator=generator).tolist()
+
+
+def hold_out(dancers: Iterable[str], count: int, seed: int) -> list[str]:
+    """`count` of the dancers to keep for validation: drawn by hash, so that more clips of others change nothing."""
+    return sorted(set(dancers), key=lambda dancer: (seed_for(seed, 0, f"hold out {dancer}"), dancer))[:count]
 
 
 def seed_for(seed: int, global_index: int, purpose: str) -> int:

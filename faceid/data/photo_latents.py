@@ -67,7 +67,7 @@ def encode_photos(
     with staged_folder(output_dir) as folder:
         (folder / PHOTOS_NAME).write_bytes(save(tensors))
         index = {
-            **_made_from({photo.key: photo.sha256 for photo in photos}, wan.fingerprint, height, width),
+            **_made_from({photo.key: photo.sha256 for photo in photos}, wan.latents_fingerprint, height, width),
             "keys": keys,
             "sha256": sha256_file(folder / PHOTOS_NAME),
         }

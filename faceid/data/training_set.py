@@ -7,6 +7,7 @@ integer and the number of processes cannot change what is seen.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,7 +51,7 @@ class TrainingSample:
 
 
 class TrainingSet(torch.utils.data.Dataset):
-    """All clips and the target's photos, by position in the endless stream."""
+    """The clips of all dancers but the held-out ones, and the target's photos, by position in the endless stream."""
 
     def __init__(
         self,
@@ -59,9 +60,13 @@ class TrainingSet(torch.utils.data.Dataset):
         pairing: Pairing,
         statistics: LatentStatistics,
         seed: int,
+        heldout_dancers: Collection[str] = (),
     ) -> None:
+        """heldout_dancers: whose clips are kept for validation."""
         self.latents, self.photos, self.pairing = latents, photos, pairing
         self.statistics, self.seed = statistics, seed
+        self.heldout_dancers = frozenset(heldout_dancers)
+        self.clip_numbers = [n for n, dancer in enumerate(latents.dancers) if dancer not in self.heldout_dancers]
         self.photo_names = sorted(photos)
         self._epoch_order: tuple[int, list[int]] = (-1, [])
         if len(self) == 0:
@@ -69,7 +74,7 @@ class TrainingSet(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         """Samples in one epoch."""
-        return len(self.latents) + len(self.photo_names)
+        return len(self.clip_numbers) + len(self.photo_names)
 
     def entry(self, g: int) -> int:
         """Which entry stands at position g; clips come before photos in numbering."""
@@ -82,12 +87,12 @@ class TrainingSet(torch.utils.data.Dataset):
     def __getitem__(self, g: int) -> TrainingSample:
         """The sample at position g, a batch of one. Raises: DataError when a shard is damaged."""
         number = self.entry(g)
-        if number < len(self.latents):
-            sample = self.latents[number]
+        if number < len(self.clip_numbers):
+            sample = self.latents[self.clip_numbers[number]]
             key, video, pose, inactive = sample.key, sample.video, sample.pose, sample.inactive
             text, mask, face = sample.prompt_embeds, sample.head_mask, self.pairing.clip_face(sample.key, g)
         else:
-            key = self.photo_names[number - len(self.latents)]
+            key = self.photo_names[number - len(self.clip_numbers)]
             video, mask = self.photos[key].latent, self.photos[key].head_mask
             inactive = self.latents.inactive(*video.shape[1:])
             # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.

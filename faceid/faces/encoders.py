@@ -30,7 +30,7 @@ from faceid.provenance import sha256_json, staged_folder, write_json
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["FaceEncoder", "initialise_clip", "load_encoder", "save_embedding_mean"]
+__all__ = ["FaceEncoder", "initialise_clip", "load_encoder", "open_clip", "save_embedding_mean"]
 
 DEFAULT_PATHS = {"clip": "openai/clip-vit-large-patch14", "dinov3": "facebook/dinov3-vitl16-pretrain-lvd1689m"}
 # ViT-L takes about 3 s a face on one CPU core: a batch is also one step of the progress bar.
@@ -100,6 +100,11 @@ def initialise_clip(folder: Path, config: dict, seed: int) -> None:
         write_json(staged / "preprocessor_config.json", preprocessing)
 
 
+def open_clip(folder: Path) -> Any:
+    """The image tower of a CLIP folder as a module: to be trained. Raises: ModelError when it is not one."""
+    return _load_model("clip", folder)
+
+
 class _VisionEncoder:
     """CLIP with its projection, or a DINO backbone with its class token."""
 
@@ -117,7 +122,7 @@ class _VisionEncoder:
     @torch.inference_mode()
     def embed(self, faces: list[np.ndarray]) -> torch.Tensor:
         rows = [torch.zeros(0, self.dim)]
-        for start in progress(range(0, len(faces), BATCH_FACES), "embedding faces", unit="batch"):
+        for start in progress(range(0, len(faces), BATCH_FACES), "embedding faces", unit="batch", leave=False):
             pixels = torch.stack([self.preprocessing(face) for face in faces[start : start + BATCH_FACES]])
             output = self.model(pixel_values=pixels.to(self.device))
             rows.append((output.image_embeds if self.name == "clip" else _class_token(output)).float().cpu())

@@ -60,7 +60,8 @@ class FaceConditioningBlock(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         """[B, D], unit length or zero, to tokens [B, K, C]."""
-        hidden = self.layers(embedding)
+        # A unit vector has numbers near 1/sqrt(D): brought to the size that layers are initialised for.
+        hidden = self.layers(embedding * math.sqrt(self.face_embedding_dim))
         tokens = self.to_tokens(hidden)
         if self.lora_down is not None and self.lora_up is not None:
             tokens = tokens + self.lora_up(self.lora_down(hidden))

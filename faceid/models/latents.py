@@ -43,6 +43,22 @@ def decode_latents(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     return vae.decode(statistics_of(vae.config).denormalise(latents), return_dict=False)[0]
 
 
+def decode_unclamped(vae: AutoencoderKLWan, raw: Tensor) -> Tensor:
+    """Decode raw latents [B, C, f, h, w] to pixels [B, 3, T, H, W], with gradient and without diffusers' clamp.
+
+    For training a VAE: where the clamp holds a pixel at -1 or 1 it has no gradient, and black stays black for ever.
+    """
+    vae.clear_cache()
+    latents, frames = vae.post_quant_conv(raw), []
+    for index in range(raw.shape[2]):
+        vae._conv_idx = [0]
+        first = {"first_chunk": True} if index == 0 else {}
+        one = latents[:, :, index : index + 1]
+        frames.append(vae.decoder(one, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, **first))
+    vae.clear_cache()
+    return torch.cat(frames, dim=2)
+
+
 @dataclass(frozen=True)
 class LatentStatistics:
     """Mean and spread of a VAE's raw latents, per channel, from its config."""

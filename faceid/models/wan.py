@@ -42,6 +42,9 @@ class WanModel:
     geometry: Geometry
     statistics: LatentStatistics
     fingerprint: str
+    """Names the transformer and the VAE: what an adapter fits."""
+    latents_fingerprint: str
+    """Names what encodes, VAE and text encoder: bases that share them share latents (the 1.3B and the 14B do)."""
     transformer: Any = None
     vae: Any = None
     tokenizer: Any = None
@@ -72,6 +75,7 @@ def load_wan(
         geometry=read_geometry(path),
         statistics=read_statistics(path),
         fingerprint=base_fingerprint(path),
+        latents_fingerprint=latents_fingerprint(path),
     )
     if "transformer" in parts:
         transformer = WanVACETransformer3DModel.from_pretrained(
@@ -145,8 +149,17 @@ def read_statistics(path: Path) -> LatentStatistics:
 
 def base_fingerprint(path: Path) -> str:
     """Hex sha256 naming the transformer and VAE: configs, and size, head and spread pieces of each weights file."""
+    return _fingerprint(path, ("transformer", "vae"))
+
+
+def latents_fingerprint(path: Path) -> str:
+    """Hex sha256 naming what makes latents and prompt embeddings: the VAE and the text encoder."""
+    return _fingerprint(path, ("vae", "text_encoder"))
+
+
+def _fingerprint(path: Path, parts: tuple[str, ...]) -> str:
     described: dict[str, Any] = {}
-    for part in ("transformer", "vae"):
+    for part in parts:
         config = {key: value for key, value in read_config(path, part).items() if not key.startswith("_")}
         files = sorted((path / part).glob("*.safetensors"))
         if not files:

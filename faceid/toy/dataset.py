@@ -2,9 +2,12 @@
 
     photos/target/photo_01.jpg ...                  the person to learn, who dances in no clip
     photos/d01/photo_01.jpg ...                     the dancers
+    references/d01/reference_01.jpg ...             other photos of everyone, to judge renders by
     videos/gBR_sBM_c01_d01_mBR0_ch01.mp4            AIST's names: genre, camera, dancer, music, choreography
     videos/gBR_sBM_c01_d01_mBR0_ch01.heads.json     {"boxes": [[x0, y0, x1, y1] or null per frame]}, pixels
+    videos/dancers.csv                              who dances in which clip, when there are over 99 dancers
     poses/gBR_sBM_c01_d01_mBR0_ch01_pose.mp4        the skeleton, frame by frame
+    poses/gBR_sBM_c01_d01_mBR0_ch01.joints.json     {"joints": [[[x, y] x 17] per frame], "size_hw": [h, w]}, pixels
     world.json                                      the truth: who is who, which photos are bad, every seed
 
 The same settings give the same bytes.
@@ -24,14 +27,17 @@ from pydantic.dataclasses import dataclass
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.video import write_video
-from faceid.provenance import staged_folder, write_json
+from faceid.provenance import staged_folder, write_atomic, write_json
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import BadPhoto, head_boxes, render_bad_photo, render_clip, render_photo, render_pose
+from faceid.toy.worlds import person_seed
 
 TARGET = "target"
 WORLD_FILE = "world.json"
 JPEG_QUALITY = 92
+# AIST's names have two digits for the dancer; more dancers are told apart by dancers.csv.
+MOST_AIST_DANCERS = 99
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,11 @@ class ToySettings:
 
     output_dir: Path
     """Folder to write; an older toy dataset there is replaced, anything else is refused."""
-    num_people: Annotated[int, Field(ge=1, le=99)] = 8
-    """Dancers, d01 to d99; the target is one person more."""
+    num_people: Annotated[int, Field(ge=1, le=9999)] = 8
+    """Dancers, d01 and so on; the target is one person more."""
     clips_per_person: Annotated[int, Field(ge=1, le=99)] = 4
     """Clips of each dancer."""
-    photos_per_person: Annotated[int, Field(ge=1, le=99)] = 12
+    photos_per_person: Annotated[int, Field(ge=0, le=99)] = 12
     """Photos of each dancer and of the target."""
     num_frames: Annotated[int, Field(ge=1)] = 9
     """Frames per clip; the model wants 4n+1."""
@@ -58,6 +64,8 @@ class ToySettings:
     """Side of the square photos, pixels."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Another seed, another world."""
+    reference_photos: Annotated[int, Field(ge=0, le=99)] = 0
+    """Photos of everyone kept apart from these, in references/: to judge renders by."""
     bad_photos: Annotated[int, Field(ge=0)] = 0
     """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
     one_genre_per_dancer: bool = False
@@ -102,8 +110,12 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
     with staged_folder(folder) as staged:
         for name in progress(people, "photos", total=len(people), unit="person"):
             bad_photos.update(_write_photos(staged / "photos" / name, name, settings))
+            _write_references(staged / "references" / name, name, settings)
         for clip in progress(clips, "clips", total=len(clips), unit="clip"):
             _write_clip(staged, clip, settings)
+        if settings.num_people > MOST_AIST_DANCERS:
+            rows = "".join(f"{clip.stem},{clip.dancer}\n" for clip in clips)
+            write_atomic(staged / "videos" / "dancers.csv", f"clip,dancer\n{rows}")
         write_json(staged / WORLD_FILE, world)
     return world
 
@@ -111,11 +123,6 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
 def people_names(settings: ToySettings) -> list[str]:
     """The target, then the dancers d01, d02, ..."""
     return [TARGET, *(f"d{number:02d}" for number in range(1, settings.num_people + 1))]
-
-
-def person_seed(seed: int, name: str) -> int:
-    """The seed of a person in a world: another name or world is another person."""
-    return zlib.crc32(f"{seed} person {name}".encode())
 
 
 def plan_clips(settings: ToySettings) -> list[ToyClip]:
@@ -153,6 +160,15 @@ def _write_photos(folder: Path, name: str, settings: ToySettings) -> dict[str, s
     return bad
 
 
+def _write_references(folder: Path, name: str, settings: ToySettings) -> None:
+    person = draw_person(person_seed(settings.seed, name))
+    for index in range(settings.reference_photos):
+        folder.mkdir(parents=True, exist_ok=True)
+        seed = zlib.crc32(f"{settings.seed} reference {name} {index}".encode())
+        photo = render_photo(person, seed, settings.photo_size)
+        Image.fromarray(photo).save(folder / f"reference_{index + 1:02d}.jpg", quality=JPEG_QUALITY)
+
+
 def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
     size_hw = (settings.height, settings.width)
     person = draw_person(person_seed(settings.seed, clip.dancer))
@@ -161,3 +177,6 @@ def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
     write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
     write_json(folder / "videos" / f"{clip.stem}.heads.json", {"boxes": head_boxes(joints, size_hw)})
     write_video(folder / "poses" / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
+    # Two decimals of a pixel: finer than anything reads them back.
+    truth = {"joints": joints.astype(float).round(2).tolist(), "size_hw": list(size_hw)}
+    write_json(folder / "poses" / f"{clip.stem}.joints.json", truth)

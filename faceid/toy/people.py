@@ -162,6 +162,38 @@ def identity_vector(person: Person) -> np.ndarray:
     return np.array(numbers + headwear + glasses, np.float32)
 
 
+APPEARANCE = (
+    *(f"skin_{c}" for c in "rgb"),
+    *(f"hair_{c}" for c in "rgb"),
+    *(f"hat_{c}" for c in "rgb"),
+    *(f"iris_{c}" for c in "rgb"),
+    *(f"glasses_{c}" for c in "rgb"),
+    *("eye_spacing", "eye_size", "face_width", "mouth_width", "brow"),
+    *(f"headwear_{choice}" for choice in get_args(Headwear)),
+    *(f"glasses_{choice}" for choice in get_args(Glasses)),
+)
+
+
+def appearance_vector(person: Person) -> np.ndarray:
+    """What of a person can be seen, as numbers in [0, 1], float32 [31], named by APPEARANCE.
+
+    Colours as RGB, zero where the thing is not there: unlike `identity_vector` it says nothing that no picture shows.
+    """
+    hidden = (0.0, 0.0, 0.0)
+    has_hair, has_hat = person.headwear != "bald", person.headwear in ("cap", "beanie")
+    colours = [
+        palette(SKIN, person.skin),
+        palette(HAIR, person.hair_colour) if has_hair else hidden,
+        palette(CLOTH, person.hat_colour) if has_hat else hidden,
+        palette(IRIS, person.eye_colour),
+        palette(CLOTH, person.glasses_colour) if person.glasses != "none" else hidden,
+    ]
+    sizes = [person.eye_spacing, person.eye_size, person.face_width, person.mouth_width, person.brow]
+    headwear = [float(person.headwear == choice) for choice in get_args(Headwear)]
+    glasses = [float(person.glasses == choice) for choice in get_args(Glasses)]
+    return np.array([c / 255 for colour in colours for c in colour] + sizes + headwear + glasses, np.float32)
+
+
 def palette(colours: tuple[Colour, ...], position: float) -> Colour:
     """The colour at `position` in [0, 1], interpolated between the palette's colours."""
     place = np.linspace(0, 1, len(colours))

@@ -11,23 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from faceid.data.face_bank import read_face_bank
 from faceid.data.latents import LatentSet
+from faceid.data.order import hold_out
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.data.photo_latents import read_photo_latents
 from faceid.data.training_set import TrainingSet
+from faceid.errors import ConfigError
 from faceid.faces.identity import Identity, load_identity
 from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, load_tensors
+from faceid.models.adapter_file import AdapterMetadata, load_tensors, read_adapter
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel, load_wan
-from faceid.provenance import sha256_json
+from faceid.provenance import sha256_file, sha256_json
 from faceid.training import checkpoint
-from faceid.training.prepare import PreparedInputs
+from faceid.training.prepare import INIT_ADAPTER, PreparedInputs
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
-from faceid.training.sharded_state import ShardedState
+from faceid.training.sharded_state import MOMENTS, ShardedState
 from faceid.training.world import World
 
 log = logging.getLogger(__name__)
@@ -48,6 +51,19 @@ MAY_CHANGE = {
     "num_workers",
     "tensorboard",
 }
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """The models a new run starts from."""
+
+    base: Path
+    base_name: str
+    """As the user named it."""
+    encoder_path: str | None
+    """As the user named it."""
+    init_adapter: Path | None
+    """The adapter whose weights it begins with; None for fresh ones."""
 
 
 @dataclass
@@ -93,21 +109,19 @@ def build_run(
     pairing_settings: PairingSettings,
     prepared: PreparedInputs,
     folder: Path,
-    base: tuple[Path, str],
-    encoder_path: str | None,
+    start: StartingPoint,
 ) -> Run:
-    """Load, install, prepare and, when there is a checkpoint, restore.
-
-    base: its folder, and its name for users.
-    encoder_path: as the user named it.
-    """
+    """Load, install, prepare and, when there is a checkpoint, restore it; else begin with the initial adapter."""
     identity = load_identity(prepared.identity)
     device = world.accelerator.device
     dtype = torch.bfloat16 if world.accelerator.mixed_precision == "bf16" else torch.float32
-    wan = load_wan(base[0], parts=("transformer",), device=device, dtype=dtype, name=base[1])
-    training_set = build_training_set(prepared, identity, pairing_settings, wan, settings.seed)
+    wan = load_wan(start.base, parts=("transformer",), device=device, dtype=dtype, name=start.base_name)
+    training_set = build_training_set(
+        prepared, identity, pairing_settings, wan, settings.seed, settings.heldout_dancers
+    )
     adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
-    origin = _origin(training_set, identity, settings, adapter_settings, pairing_settings, wan)
+    recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
+    origin = _origin(training_set, identity, recipe, wan, start.init_adapter)
     found = _checkpoint_to_resume(folder / "checkpoints", settings.resume)
     start_step, tensors = 0, None
     if found is not None:
@@ -116,6 +130,10 @@ def build_run(
         start_step, tensors = state["step"], checkpoint.read_tensors(found)
         load_tensors(adapter, tensors["trainables"], str(found))
         log.info("resuming from %s: %d steps done", found, start_step)
+    elif start.init_adapter is not None:
+        tensors = _before_first_step(read_adapter(start.init_adapter, INIT_ADAPTER)[0])
+        load_tensors(adapter, tensors["trainables"], f"{INIT_ADAPTER}={start.init_adapter}")
+        log.info("starting with the weights of %s", start.init_adapter)
     if settings.gradient_checkpointing:
         wan.transformer.enable_gradient_checkpointing()
     mapper_gate = MapperGate(adapter)
@@ -136,7 +154,7 @@ def build_run(
         sharded=sharded,
         training_set=training_set,
         identity=identity,
-        metadata=_metadata(training_set, identity, adapter_settings, wan, encoder_path),
+        metadata=_metadata(training_set, identity, adapter_settings, wan, start.encoder_path),
         origin=origin,
         mapper_gate=mapper_gate,
         start_step=start_step,
@@ -145,19 +163,32 @@ def build_run(
 
 
 def build_training_set(
-    prepared: PreparedInputs, identity: Identity, pairing_settings: PairingSettings, wan: WanModel, seed: int
+    prepared: PreparedInputs,
+    identity: Identity,
+    pairing_settings: PairingSettings,
+    wan: WanModel,
+    seed: int,
+    num_heldout_dancers: int = 0,
 ) -> TrainingSet:
-    """Latents, photos and faces as one stream."""
+    """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
     latents = LatentSet.open(prepared.latents)
     faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else {}
     if not faces and pairing_settings.pairing == "own":
         log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
-    photos = read_photo_latents(prepared.photos, wan.fingerprint) if prepared.photos else {}
+    photos = read_photo_latents(prepared.photos, wan.latents_fingerprint) if prepared.photos else {}
     if not photos:
         log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
     dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
     pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
-    return TrainingSet(latents, photos, pairing, wan.statistics, seed)
+    num_dancers = len(set(latents.dancers))
+    if num_heldout_dancers and not 2 <= num_heldout_dancers < num_dancers:
+        legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
+        raise ConfigError(
+            f"heldout_dancers={num_heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
+            f"training one; use {legal}"
+        )
+    heldout = hold_out(latents.dancers, num_heldout_dancers, seed)
+    return TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout)
 
 
 def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -177,13 +208,18 @@ def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
     return Path(resume)
 
 
+def _before_first_step(trainables: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """As a checkpoint of step 0 would hold them, with moments of zero.
+
+    Restored like one: in bf16 ZeRO makes its float32 masters of rounded weights, and only a restore makes them exact.
+    """
+    exact = {name: tensor.float() for name, tensor in trainables.items()}
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in exact.items()}
+    return {"trainables": exact, **dict.fromkeys(MOMENTS, zeros)}
+
+
 def _origin(
-    training_set: TrainingSet,
-    identity: Identity,
-    settings: TrainingSettings,
-    adapter_settings: AdapterSettings,
-    pairing_settings: PairingSettings,
-    wan: WanModel,
+    training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, init_adapter: Path | None
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that saved; hashes, never faces."""
     return {
@@ -191,7 +227,9 @@ def _origin(
         "latents": training_set.latents.sha256,
         "photos": sha256_json(training_set.photo_names),
         "identity": sha256_json(identity.embedding.tolist()),
-        "recipe": {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)},
+        # Checkpoints from before this key had fresh weights, as None says.
+        "init_adapter": {"path": str(init_adapter), "sha256": sha256_file(init_adapter)} if init_adapter else None,
+        "recipe": recipe,
     }
 
 
@@ -206,6 +244,12 @@ def _refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, A
             raise checkpoint.CheckpointError(
                 f"{found}: was trained with {what}; choose another output_dir, or give the same inputs"
             )
+    before, now = saved.get(INIT_ADAPTER) or {}, origin[INIT_ADAPTER] or {}
+    if before.get("sha256") != now.get("sha256"):
+        was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
+        raise checkpoint.CheckpointError(
+            f"{found}: init_adapter was {was}, now {given}; give the same one, or choose another output_dir"
+        )
     for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
         before, now = saved["recipe"].get(key), origin["recipe"].get(key)
         if before != now and key not in MAY_CHANGE:

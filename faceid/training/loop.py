@@ -26,8 +26,12 @@ from faceid.training.preview import Preview
 from faceid.training.schedule import end_of_epoch, epoch_of, is_mapper_frozen, learning_rate
 from faceid.training.settings import TrainingSettings
 from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
+from faceid.training.swap_gap import pair_faces, swap_gap
 
 log = logging.getLogger(__name__)
+
+# Clips per group: 16 clips are 64 forward passes of two samples.
+SWAP_GAP_CLIPS = 16
 
 
 @dataclass
@@ -210,11 +214,33 @@ def _validate(run: Run, metrics: Metrics, epoch: int, done: int) -> None:
         face, fps = run.identity.embedding, run.metadata.fps
         preview = Preview(run.wan, run.adapter, run.training_set.latents, face, fps, sampling)
         key, frames, strip = preview.render()
+        gaps = _swap_gaps(run)
         if run.world.is_main:
             path = preview.write(run.folder / f"validation_epoch_{epoch + 1}", key, frames)
             metrics.log_picture("validation/pose_clip_render", strip, done)
             log.info("validation video %s", path)
+            if gaps:
+                metrics.log(done, gaps)
     run.world.accelerator.wait_for_everyone()
+
+
+def _swap_gaps(run: Run) -> dict[str, float]:
+    """The embedding-swap gap on clips of training dancers and of held-out ones, and the losses it is made of."""
+    data = run.training_set
+    heldout = sorted(data.heldout_dancers)
+    groups = {"training_dancers": sorted(set(data.latents.dancers) - data.heldout_dancers), "heldout_dancers": heldout}
+    values = {}
+    transformer = run.wan.transformer
+    was_training = transformer.training
+    transformer.eval()
+    for name, dancers in groups.items():
+        pairs = pair_faces(data.latents, data.pairing.faces, dancers, SWAP_GAP_CLIPS)
+        if pairs:
+            gap = swap_gap(transformer, data.latents, data.statistics, pairs, run.settings.seed)
+            values[f"validation/swap_gap_{name}"] = gap.gap
+            values[f"validation/head_loss_{name}"] = gap.right
+    transformer.train(was_training)
+    return values
 
 
 def _save_adapter(run: Run, done: int, name: str, suffixes: tuple[str, ...]) -> None:

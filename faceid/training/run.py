@@ -17,8 +17,8 @@ from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.models.settings import AdapterSettings
 from faceid.provenance import claimed_folder, write_atomic, write_provenance
-from faceid.toy.base import resolve_encoder_path, resolve_model_path
-from faceid.training.build import Run, build_run
+from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.training.build import Run, StartingPoint, build_run
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
 from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker, warn_without_effect
@@ -44,7 +44,8 @@ def run_training(
     base = resolve_model_path(inputs.model_path)
     encoder_path = faces.encoder_path
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
-    plan = Preparation(inputs, clips, captions, faces, base, inputs.model_path)
+    init_adapter = Path(init) if (init := resolve_adapter_path(inputs.init_adapter)) is not None else None
+    plan = Preparation(inputs, adapter, clips, captions, faces, base, inputs.model_path, init_adapter)
     check_before_work(plan)
     _check_resume(training.resume, folder / "checkpoints")
     with ExitStack() as stack:
@@ -58,7 +59,8 @@ def run_training(
         world = join_world(training)
         if world.is_main:
             remove_marker(plan)  # joining is a barrier: everyone has seen it
-        run = build_run(world, training, adapter, pairing, prepared, folder, (base, inputs.model_path), encoder_path)
+        start = StartingPoint(base, inputs.model_path, encoder_path, init_adapter)
+        run = build_run(world, training, adapter, pairing, prepared, folder, start)
         _refuse_shorter(run)
         if world.is_main:
             write_atomic(folder / "config.yaml", config_yaml)
@@ -123,7 +125,7 @@ def _say_what_starts(run: Run) -> None:
     size = run.metadata
     log.info(
         "data: %d clips of %d frames at %dx%d (%d tokens) and %d photos; %d steps in %d epochs",
-        len(run.training_set.latents),
+        len(run.training_set.clip_numbers),
         size.num_frames,
         size.width,
         size.height,

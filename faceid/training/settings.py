@@ -32,6 +32,8 @@ class InputSettings:
     """Latent shards made by tools/encode_latents.py, instead of the two folders of videos."""
     shards: str | None = None
     """The clip shards the latents were made from: needed with --latents, for the dancers' faces."""
+    init_adapter: str | None = None
+    """Begin with the weights of this adapter (a face_lora_* file, or toy), of the same base, encoder and sizes."""
 
     def __post_init__(self) -> None:
         if self.face_images_dir is None and self.face_embedding is None:
@@ -76,8 +78,10 @@ class TrainingSettings:
     """Latent cells a head must cover for the masked loss."""
     seed: int = 42
     """Every random draw follows from it."""
+    heldout_dancers: Annotated[int, Field(ge=0)] = 0
+    """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen; two or more."""
     validate_every: Annotated[int, Field(ge=0)] = 10
-    """Epochs between validation videos; 0 for none."""
+    """Epochs between validations: a video, and the embedding-swap gap; 0 for none."""
     validation_steps: Annotated[int, Field(gt=0)] = 30
     """Denoising steps of a validation video."""
     save_every: Annotated[int, Field(gt=0)] = 10

@@ -41,7 +41,9 @@ def copy(latents, tmp_path):
 
 def test_a_sample_holds_the_raw_latents_of_its_clip(clip_shards, latents, wan):
     samples = LatentSet.open(latents)
-    assert len(samples) == 3 and samples.geometry == wan.geometry and samples.base_fingerprint == wan.fingerprint
+    assert (
+        len(samples) == 3 and samples.geometry == wan.geometry and samples.base_fingerprint == wan.latents_fingerprint
+    )
     clips = ShardIndex.load(clip_shards)
     for number in range(3):
         sample = samples[number]
@@ -151,12 +153,12 @@ def test_a_folder_of_another_base_clips_or_captions_is_refused(clip_shards, copy
     with pytest.raises(DataError, match="latents of other captions"):
         write_latent_shards(clip_shards, copy, wan, "another text")
     other = load_wan(wan.path, ("vae", "text"))
-    other.fingerprint = "0" * 64
+    other.latents_fingerprint = "0" * 64
     with pytest.raises(DataError, match="latents of another base"):
         write_latent_shards(clip_shards, copy, other, CAPTION)
-    assert latents_are_current(clip_shards, copy, wan.fingerprint, CAPTION)
-    assert not latents_are_current(clip_shards, copy, other.fingerprint, CAPTION)
-    assert not latents_are_current(clip_shards, tmp_path / "none", wan.fingerprint, CAPTION)
+    assert latents_are_current(clip_shards, copy, wan.latents_fingerprint, CAPTION)
+    assert not latents_are_current(clip_shards, copy, other.latents_fingerprint, CAPTION)
+    assert not latents_are_current(clip_shards, tmp_path / "none", wan.latents_fingerprint, CAPTION)
 
 
 def test_clips_that_do_not_fit_the_base_are_refused_first(clip_shards, wan, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Order and seeds are pure functions."""
 
-from faceid.data.order import epoch_order, seed_for
+from faceid.data.order import epoch_order, hold_out, seed_for
 
 
 def test_an_epoch_is_a_permutation_and_repeats_exactly():
@@ -26,6 +26,16 @@ def test_seeds_are_63_bits_and_differ_by_every_part():
 
 def test_index_and_seed_do_not_run_into_each_other():
     assert seed_for(1, 23, "x") != seed_for(12, 3, "x")
+
+
+def test_held_out_dancers_stay_held_out_when_clips_of_others_are_added():
+    few = [f"d{number:02d}" for number in range(20)]
+    held = hold_out(few * 3, 4, seed=1)
+    assert len(set(held)) == 4 and set(held) <= set(few)
+    assert hold_out(reversed(few), 4, seed=1) == held != hold_out(few, 4, seed=2)
+    # A newcomer may take a place, but never moves the others about.
+    assert len(set(hold_out([*few, "new"], 4, seed=1)) & set(held)) >= 3
+    assert hold_out(few, 0, seed=1) == []
 
 
 EXPECTED_ORDER = [7, 1, 5, 2, 3, 0, 6, 4]

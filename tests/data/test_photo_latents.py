@@ -37,7 +37,7 @@ def folder(wan, tmp_path):
 
 
 def test_photos_are_cropped_around_the_face_and_encoded_as_one_frame(folder, wan):
-    photos = read_photo_latents(folder, wan.fingerprint)
+    photos = read_photo_latents(folder, wan.latents_fingerprint)
     assert list(photos) == ["front.jpg", "side.jpg"]
     # 60 wide in 3:2 leaves 40 of 80 rows, the topmost ones; 40 high leaves 60 of 90 columns, the middle ones.
     windows = [face_photos()[0].pixels[:40], face_photos()[1].pixels[:, 15:75]]
@@ -47,7 +47,7 @@ def test_photos_are_cropped_around_the_face_and_encoded_as_one_frame(folder, wan
 
 
 def test_the_head_mask_lies_on_the_face(folder, wan):
-    mask = read_photo_latents(folder, wan.fingerprint)["front.jpg"].head_mask
+    mask = read_photo_latents(folder, wan.latents_fingerprint)["front.jpg"].head_mask
     # The box 20..40 x 0..30 of the window 60 x 40 is 16..32 x 0..24 px, cells 4..7 x 0..5.
     assert mask.shape == (1, 8, 12)
     _, rows, columns = mask.nonzero(as_tuple=True)
@@ -62,16 +62,16 @@ def test_another_base_and_damage_are_refused(folder, wan):
     data[-5] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match="damaged"):
-        read_photo_latents(folder, wan.fingerprint)
+        read_photo_latents(folder, wan.latents_fingerprint)
 
 
 def test_a_folder_knows_what_it_was_made_from(folder, wan, tmp_path):
     photos = {photo.key: photo.sha256 for photo in face_photos()}
-    assert photo_latents_are_current(folder, photos, wan.fingerprint, 32, 48)
-    assert not photo_latents_are_current(folder, photos, wan.fingerprint, 48, 32)
+    assert photo_latents_are_current(folder, photos, wan.latents_fingerprint, 32, 48)
+    assert not photo_latents_are_current(folder, photos, wan.latents_fingerprint, 48, 32)
     assert not photo_latents_are_current(folder, photos, "0" * 64, 32, 48)
-    assert not photo_latents_are_current(folder, {**photos, "side.jpg": "0"}, wan.fingerprint, 32, 48)
-    assert not photo_latents_are_current(tmp_path / "none", photos, wan.fingerprint, 32, 48)
+    assert not photo_latents_are_current(folder, {**photos, "side.jpg": "0"}, wan.latents_fingerprint, 32, 48)
+    assert not photo_latents_are_current(tmp_path / "none", photos, wan.latents_fingerprint, 32, 48)
 
 
 @pytest.mark.parametrize("photos", [[], face_photos()[:1] * 2])

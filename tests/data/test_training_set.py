@@ -21,7 +21,7 @@ SEED = 5
 
 
 @pytest.fixture(scope="module")
-def encoder(own_cache):
+def encoder():
     return encoder_of(FaceSettings(encoder_path=resolve_encoder_path("toy")))
 
 
@@ -41,6 +41,16 @@ def test_every_epoch_takes_everything_once_in_another_order(training_set):
     epochs = [[training_set.entry(epoch * count + place) for place in range(count)] for epoch in range(3)]
     assert count == 4 + 3 and all(sorted(epoch) == list(range(count)) for epoch in epochs)
     assert epochs[0] != epochs[1]
+
+
+def test_held_out_dancers_are_in_no_sample(training_set):
+    latents, photos = training_set.latents, training_set.photos
+    heldout = sorted(set(latents.dancers))[:1]
+    rest = TrainingSet(latents, photos, training_set.pairing, training_set.statistics, SEED, heldout)
+    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    seen = {key for g in range(2 * len(rest)) for key in rest[g].keys}
+    assert len(rest) == 2 + 3 and seen >= set(photos)
+    assert {dancer_of[key] for key in seen - set(photos)} == set(latents.dancers) - set(heldout)
 
 
 def test_a_sample_is_a_function_of_its_position(training_set):

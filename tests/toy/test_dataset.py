@@ -9,9 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from faceid.data.pairs import find_pairs
 from faceid.errors import DataError
 from faceid.media.video import read_video
 from faceid.toy.dataset import TARGET, ToySettings, plan_clips, write_toy_dataset
@@ -52,6 +54,36 @@ def test_everyone_has_photos_and_the_target_is_in_no_clip(world):
         assert {Image.open(photo).size for photo in photos} == {(96, 96)}
     truth = json.loads((world / "world.json").read_text())
     assert TARGET not in {clip["dancer"] for clip in truth["clips"]}
+
+
+def test_a_pose_video_has_its_joints_beside_it(world):
+    for file in sorted((world / "poses").glob("*.joints.json")):
+        truth = json.loads(file.read_text())
+        joints = np.array(truth["joints"])
+        assert joints.shape == (9, 17, 2) and truth["size_hw"] == [64, 64]
+        pose = read_video(file.with_name(file.name.replace(".joints.json", "_pose.mp4"))).frames
+        for frame, places in zip(pose, joints, strict=True):
+            x, y = np.round(places[9] - 0.5).astype(int)
+            assert frame[y, x].max() > 60, "a wrist is drawn where the file says"
+    assert len(list((world / "poses").glob("*.joints.json"))) == 4
+
+
+def test_references_are_other_photos_of_the_same_people(tmp_path):
+    write_toy_dataset(ToySettings(output_dir=tmp_path / "toy", **SMALL, reference_photos=2))
+    folder = tmp_path / "toy"
+    assert sorted(p.name for p in (folder / "references").iterdir()) == ["d01", "d02", TARGET]
+    photos, references = (
+        {file.read_bytes() for file in (folder / kind).rglob("*.jpg")} for kind in ("photos", "references")
+    )
+    assert len(references) == 6 and not photos & references
+
+
+def test_over_99_dancers_are_told_apart_by_a_csv(tmp_path):
+    tiny = {"clips_per_person": 1, "photos_per_person": 0, "num_frames": 1, "height": 32, "width": 32}
+    write_toy_dataset(ToySettings(output_dir=tmp_path / "toy", num_people=101, **tiny))
+    pairs, missing = find_pairs(tmp_path / "toy/videos", tmp_path / "toy/poses")
+    assert not missing and len({pair.dancer for pair in pairs}) == 101
+    assert {pair.dancer for pair in pairs} >= {"d01", "d101"}
 
 
 def test_world_json_tells_who_is_who_and_which_photos_are_bad(world):

@@ -6,7 +6,17 @@ import dataclasses
 
 import numpy as np
 
-from faceid.toy.people import HAIR, Person, draw_nuisance, draw_person, generator, identity_vector, palette
+from faceid.toy.people import (
+    APPEARANCE,
+    HAIR,
+    Person,
+    appearance_vector,
+    draw_nuisance,
+    draw_person,
+    generator,
+    identity_vector,
+    palette,
+)
 
 PEOPLE = [draw_person(seed) for seed in range(400)]
 
@@ -41,6 +51,17 @@ def test_identity_vector_lies_in_the_unit_box():
     vectors = np.stack([identity_vector(person) for person in PEOPLE])
     assert vectors.shape == (400, 21) and vectors.dtype == np.float32
     assert vectors.min() >= 0 and vectors.max() <= 1
+
+
+def test_appearance_says_nothing_that_no_picture_shows():
+    names = list(APPEARANCE)
+    bald = dataclasses.replace(PEOPLE[0], headwear="bald", glasses="none")
+    other = dataclasses.replace(bald, hair_colour=0.9, hat_colour=0.1, glasses_colour=0.5)
+    assert np.array_equal(appearance_vector(bald), appearance_vector(other))
+    capped = appearance_vector(dataclasses.replace(bald, headwear="cap"))
+    assert capped[names.index("headwear_cap")] == 1 and capped[names.index("hat_r")] > 0
+    vectors = np.stack([appearance_vector(person) for person in PEOPLE])
+    assert vectors.shape == (400, len(APPEARANCE)) and vectors.min() >= 0 and vectors.max() <= 1
 
 
 def test_a_palette_runs_from_its_first_to_its_last_colour():

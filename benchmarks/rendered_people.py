@@ -1,0 +1,122 @@
+"""Sixteen drawn people rendered in one batch: the short way from an adapter to rank-1, for benchmarks of many adapters.
+
+The loop is the pipeline's (UniPC, guidance towards the negative half with the null face); a batch of people shares the
+pose and the noise, so that only the face differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceid.faces.detect import FaceDetector, crop_face, load_detector
+from faceid.faces.encoders import FaceEncoder, load_encoder
+from faceid.faces.settings import FaceSettings
+from faceid.models.face_tokens import face_input
+from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
+from faceid.models.prompts import encode_prompts
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.wan import WanModel
+from faceid.toy.base import resolve_encoder_path
+from faceid.toy.dance import GENRES, dance_joints
+from faceid.toy.people import Person, draw_person
+from faceid.toy.readers import load_toy_recogniser
+from faceid.toy.render import head_boxes, render_photo, render_pose
+from faceid.toy.worlds import person_seed
+from faceid.vace import pose_control
+
+# Nobody in it is in a training world, nor in a demo's.
+WORLD = 71
+SIZE_HW = (64, 64)
+CFG_SCALE, NUM_STEPS = 3.0, 12
+FEWEST_FACES = 3
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """People, and what they are to be known by.
+
+    faces: conditioning embeddings [P, D]. references: the recogniser's, of other photos, [P, E]. joints: of each dance.
+    """
+
+    faces: Tensor
+    references: Tensor
+    joints: list[np.ndarray]
+    recogniser: FaceEncoder
+
+
+def make_gallery(num_people: int, num_poses: int) -> Gallery:
+    """The first people of the world whom the detector finds in photos often enough."""
+    encoder, detector = load_encoder("clip", resolve_encoder_path("toy")), load_detector("haar")
+    recogniser, faces, references, number = load_toy_recogniser("toy_recogniser"), [], [], 0
+    while len(faces) < num_people:
+        number += 1
+        person = draw_person(person_seed(WORLD, f"d{number:02d}"))
+        given, other = (cut_photos(person, 1000 * number + first, 8, detector) for first in (0, 500))
+        if min(len(given), len(other)) >= FEWEST_FACES:
+            faces.append(_mean(encoder, given))
+            references.append(_mean(recogniser, other))
+    genres = list(GENRES)
+    joints = [dance_joints(genres[k % len(genres)], 700 + k, 9, SIZE_HW) for k in range(num_poses)]
+    return Gallery(torch.stack(faces), torch.stack(references), joints, recogniser)
+
+
+def rank1_of_renders(wan: WanModel, gallery: Gallery) -> float:
+    """Share of renders whose nearest person is the one given. wan: whole, with an adapter on."""
+    hits = []
+    for number, joints in enumerate(gallery.joints):
+        boxes = head_boxes(joints, SIZE_HW)
+        for person, frames in enumerate(_render(wan, joints, gallery.faces, seed=number)):
+            crops = [_cut(frame, box) for frame, box in zip(frames, boxes, strict=True) if box is not None]
+            scores = (gallery.recogniser.embed(crops) @ gallery.references.T).mean(0)
+            hits.append(int(scores.argmax()) == person)
+    return float(np.mean(hits))
+
+
+def cut_photos(person: Person, first_seed: int, count: int, detector: FaceDetector) -> list[np.ndarray]:
+    """The faces found in `count` photos."""
+    photos = [render_photo(person, first_seed + view) for view in range(count)]
+    found = [(photo, detector.detect(photo)) for photo in photos]
+    return [crop_face(photo, faces[0].box_xyxy, FaceSettings.face_margin) for photo, faces in found if faces]
+
+
+@torch.no_grad()
+def _render(wan: WanModel, joints: np.ndarray, faces: Tensor, seed: int) -> list[np.ndarray]:
+    """uint8 frames [T, H, W, 3] of each face [P, D]."""
+    count, statistics = len(faces), wan.statistics
+    pixels = to_pixels(render_pose(joints, SIZE_HW))
+    pose, grey = (statistics.normalise(encode_pixels(wan.vae, video)) for video in (pixels, torch.zeros_like(pixels)))
+    control = pose_control(pose, grey, wan.geometry).expand(count, -1, -1, -1, -1)
+    prompts = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT])
+    text, negative = (prompts[p].expand(count, -1, -1) for p in (DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT))
+    noise = torch.randn(pose.shape, generator=torch.Generator().manual_seed(seed))
+    latents = noise.expand(count, -1, -1, -1, -1)
+    wan.scheduler.set_timesteps(NUM_STEPS)
+
+    def velocity(at: Tensor, words: Tensor, face: Tensor) -> Tensor:
+        return wan.transformer(
+            hidden_states=latents,
+            timestep=at.expand(count),
+            encoder_hidden_states=words,
+            encoder_hidden_states_image=face_input(face),
+            control_hidden_states=control,
+            return_dict=False,
+        )[0]
+
+    for timestep in wan.scheduler.timesteps:
+        without = velocity(timestep, negative, torch.zeros_like(faces))
+        guided = without + CFG_SCALE * (velocity(timestep, text, faces) - without)
+        latents = wan.scheduler.step(guided, timestep, latents, return_dict=False)[0]
+    return [to_frames(decode_latents(wan.vae, one.unsqueeze(0))) for one in latents]
+
+
+def _cut(frame: np.ndarray, box: list[float]) -> np.ndarray:
+    x0, y0, x1, y1 = (round(edge) for edge in box)
+    return crop_face(frame, (x0, y0, x1, y1), FaceSettings.face_margin)
+
+
+def _mean(encoder: FaceEncoder, crops: list[np.ndarray]) -> Tensor:
+    return torch.nn.functional.normalize(encoder.embed(crops).mean(0), dim=0)

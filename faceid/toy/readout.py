@@ -1,0 +1,104 @@
+"""Attribute read-out: what a drawn person looks like, measured from a crop of the head.
+
+Closed form: random Fourier features of the shrunk crop (Rahimi and Recht 2007) and ridge regression to what can be seen
+of a person (`appearance_vector`), calibrated on real renders of people who are in no other set. As a recogniser, an
+embedding is the measured attributes, each in units of its spread between people, times how well it is measured (R^2).
+It shares nothing with the face encoder: no weights, no training set, no way of learning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from faceid.errors import ModelError
+from faceid.provenance import sha256_json, staged_file
+from faceid.toy.people import APPEARANCE
+
+CROP_PX = 16
+NUM_FEATURES = 2048
+# Width of the kernel, in units of a crop's root-sum-square distance; searched once on calibration people.
+KERNEL_WIDTH = 16.0
+RIDGE = 1e-3
+
+
+@dataclass
+class AttributeReadout:
+    """weights [F + 1, A]; mean, spread, r2: [A], of the attributes named by APPEARANCE. A FaceEncoder."""
+
+    weights: Tensor
+    mean: Tensor
+    spread: Tensor
+    r2: Tensor
+    name: str = "toy_readout"
+    fingerprint: str = ""
+    dim: int = len(APPEARANCE)
+
+    def __post_init__(self) -> None:
+        samples = [tensor.half().flatten()[:64].tolist() for tensor in (self.weights, self.mean, self.spread, self.r2)]
+        self.fingerprint = sha256_json(["toy_readout", *samples])
+
+    def read(self, faces: list[np.ndarray]) -> Tensor:
+        """Head crops (RGB uint8 [S, S, 3], any S) to attributes [N, A], about in [0, 1]."""
+        return _features(_shrink(faces)) @ self.weights
+
+    def embed(self, faces: list[np.ndarray]) -> Tensor:
+        """Head crops to embeddings [N, A], float32, unit length."""
+        if not faces:
+            return torch.zeros(0, self.dim)
+        standard = (self.read(faces) - self.mean) / self.spread
+        return torch.nn.functional.normalize(standard * self.r2.clamp_min(0), dim=1)
+
+
+def calibrate_readout(crops: np.ndarray, truth: np.ndarray) -> AttributeReadout:
+    """Fit on head crops, uint8 [N, S, S, 3], and true attributes [N, A]; R^2 is of the last quarter, held out."""
+    targets = torch.from_numpy(truth).float()
+    features = _features(_shrink(list(crops)))
+    fitted = len(crops) * 3 // 4
+    weights = _ridge(features[:fitted], targets[:fitted])
+    rest = targets[fitted:]
+    residual = (features[fitted:] @ weights - rest).pow(2).mean(0)
+    r2 = 1 - residual / rest.var(0, unbiased=False).clamp_min(1e-6)
+    return AttributeReadout(_ridge(features, targets), targets.mean(0), targets.std(0).clamp_min(1e-3), r2)
+
+
+def save_readout(path: Path, readout: AttributeReadout) -> None:
+    """Write the calibration, half precision for the weights."""
+    with staged_file(path) as temporary:
+        small = {"mean": readout.mean, "spread": readout.spread, "r2": readout.r2}
+        save_file({"weights": readout.weights.half().contiguous(), **small}, temporary)
+
+
+def load_readout(path: Path) -> AttributeReadout:
+    """Raises: ModelError when the file is missing."""
+    if not path.is_file():
+        raise ModelError(f"{path}: missing, so the installation is not whole; install faceid again")
+    stored = load_file(path)
+    weights, mean, spread, r2 = (stored[name].float() for name in ("weights", "mean", "spread", "r2"))
+    return AttributeReadout(weights, mean, spread, r2)
+
+
+def _shrink(faces: list[np.ndarray]) -> Tensor:
+    """Crops to [N, CROP_PX * CROP_PX * 3] in [0, 1]."""
+    small = [Image.fromarray(face).resize((CROP_PX, CROP_PX), Image.Resampling.BOX) for face in faces]
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in small]).reshape(len(faces), -1)) / 255.0
+
+
+def _features(pixels: Tensor) -> Tensor:
+    """Random Fourier features and a constant, [N, F + 1]; the same directions always."""
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(pixels.shape[1], NUM_FEATURES, generator=generator) / KERNEL_WIDTH
+    phases = torch.rand(NUM_FEATURES, generator=generator) * 2 * torch.pi
+    waves = torch.cos(pixels @ directions + phases) * (2 / NUM_FEATURES) ** 0.5
+    return torch.cat([waves, torch.ones(len(pixels), 1)], dim=1)
+
+
+def _ridge(features: Tensor, targets: Tensor) -> Tensor:
+    f, t = features.double(), targets.double()
+    return torch.linalg.solve(f.T @ f + RIDGE * torch.eye(f.shape[1], dtype=f.dtype), f.T @ t).float()

@@ -1,0 +1,121 @@
+"""What is shipped inside the package: small enough, what its record says, and good at what it is for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faceid.errors import ConfigError
+from faceid.faces.encoders import load_encoder
+from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.provenance import sha256_file
+from faceid.toy.base import WEIGHTS, resolve_encoder_path
+from faceid.toy.dance import dance_joints
+from faceid.toy.face_views import draw_views
+from faceid.toy.people import APPEARANCE
+from faceid.toy.pose_reader import draw_frames
+from faceid.toy.readers import load_toy_pose_reader, load_toy_recogniser
+from faceid.toy.render import render_pose
+from faceid.toy.train_encoder import rank1
+from faceid.toy.train_vae import draw_clips, reconstruction_psnr
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Nobody in it is in a training world.
+UNSEEN_WORLD = 61
+GALLERY = 16
+
+
+@pytest.fixture(scope="module")
+def views():
+    return draw_views(UNSEEN_WORLD, 3 * GALLERY, num_photos=3, num_clips=4)
+
+
+def shipped_files() -> list[Path]:
+    return sorted(file for file in WEIGHTS.rglob("*") if file.is_file())
+
+
+def test_the_weights_are_at_most_25_mb():
+    assert sum(file.stat().st_size for file in shipped_files()) <= 25e6
+
+
+def test_the_record_is_of_the_weights_that_are_shipped():
+    record = json.loads((REPOSITORY / "benchmarks/records/toy_base.json").read_text())
+    assert {str(file.relative_to(WEIGHTS)): sha256_file(file) for file in shipped_files()} == record["sha256"]
+
+
+def test_the_vae_gives_unseen_clips_back_at_26_db(toy_wan, record_property):
+    unseen = draw_clips(8, world=UNSEEN_WORLD)
+    clips, poses = (reconstruction_psnr(toy_wan.vae, videos) for videos in (unseen.clips, unseen.poses))
+    record_property("measured", f"clips {np.mean(clips):.1f} dB, poses {np.mean(poses):.1f} dB")
+    assert np.mean(clips) >= 26 and np.mean(poses) >= 24
+
+
+def rank1_of_16(encoder, views, given: list[int], asked: int) -> float:
+    """Rank-1 among 16, over all galleries; `given` views are averaged."""
+
+    def embed(view: int) -> torch.Tensor:
+        return encoder.embed(list(views.pictures[:, view]))
+
+    given_faces = torch.nn.functional.normalize(torch.stack([embed(view) for view in given]).mean(0), dim=1)
+    asked_faces = embed(asked)
+    starts = range(0, len(views.people) - GALLERY + 1, GALLERY)
+    return float(np.mean([rank1(asked_faces[s : s + GALLERY], given_faces[s : s + GALLERY]) for s in starts]))
+
+
+def test_the_face_encoder_knows_unseen_people_in_clips_by_their_photos(views):
+    assert rank1_of_16(load_encoder("clip", resolve_encoder_path("toy")), views, given=[0, 1, 2], asked=3) >= 0.9
+
+
+def test_the_recogniser_knows_unseen_people_in_clips_by_their_photos(views):
+    assert rank1_of_16(load_toy_recogniser("toy_recogniser"), views, given=[0, 1, 2], asked=3) >= 0.9
+
+
+def test_the_readout_knows_unseen_people_from_clip_to_clip(views):
+    assert rank1_of_16(load_toy_recogniser("toy_readout"), views, given=[3, 4, 5], asked=6) >= 0.9
+
+
+def test_the_readout_measures_what_is_large_well():
+    readout = load_toy_recogniser("toy_readout")
+    r2 = dict(zip(APPEARANCE, readout.r2.tolist(), strict=True))
+    assert min(r2["skin_r"], r2["skin_g"], r2["skin_b"]) > 0.85 and r2["headwear_long"] > 0.6
+
+
+def test_the_judges_are_not_the_conditioning_encoder():
+    prints = [load_toy_recogniser(name).fingerprint for name in ("toy_recogniser", "toy_readout")]
+    assert len({load_encoder("clip", resolve_encoder_path("toy")).fingerprint, *prints}) == 3
+
+
+def test_an_unknown_judge_is_refused_by_name():
+    with pytest.raises(ConfigError, match="recognisers=toy: the toy world has toy_recogniser and toy_readout"):
+        load_toy_recogniser("toy")
+
+
+def test_the_pose_reader_finds_joints_of_unseen_people():
+    frames, joints = draw_frames(UNSEEN_WORLD, 40, 2)
+    read = load_toy_pose_reader().read(frames)
+    assert np.linalg.norm(read[..., :2] - joints, axis=-1).mean() < 1.5
+    assert read[..., 2].mean() > 0.8
+
+
+def test_the_pose_reader_takes_frames_of_another_size():
+    frames, joints = draw_frames(UNSEEN_WORLD, 4, 1)
+    large = frames.repeat(2, axis=1).repeat(3, axis=2)
+    read = load_toy_pose_reader().read(large)
+    assert np.abs(read[..., :2] / (3, 2) - joints).mean() < 1.5
+
+
+def test_the_base_dances_as_the_pose_says(toy_wan, record_property):
+    reader, errors, swapped = load_toy_pose_reader(), [], []
+    dances = [dance_joints(genre, 900 + seed, 9, (64, 64)) for seed, genre in enumerate(("BR", "WA", "JB"))]
+    pipeline = FaceIdentityPipeline(toy_wan)
+    for number, joints in enumerate(dances):
+        frames = pipeline(render_pose(joints, (64, 64)), cfg_scale=1.0, num_inference_steps=12, seed=number)
+        read = reader.read(frames)[..., :2]
+        errors.append(np.linalg.norm(read - joints, axis=-1).mean())
+        swapped.append(np.linalg.norm(read - dances[number - 1], axis=-1).mean())
+    record_property("measured", f"{np.mean(errors):.1f} px, against another pose {np.mean(swapped):.1f} px")
+    assert np.mean(errors) < 3 and np.mean(errors) < 0.5 * np.mean(swapped)

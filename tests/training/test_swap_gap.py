@@ -1,0 +1,88 @@
+"""The embedding-swap gap: zero where the face is ignored, positive where it helps, the same whenever it is asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from launching import QUIET, SMALL_ADAPTER, train
+
+from faceid.data.face_bank import write_face_bank
+from faceid.data.latents import LatentSet
+from faceid.errors import ConfigError
+from faceid.faces.detect import load_detector
+from faceid.faces.encoders import load_encoder
+from faceid.models.adapter import install_adapter
+from faceid.models.adapter_file import load_adapter
+from faceid.toy.base import resolve_adapter_path, resolve_encoder_path
+from faceid.training.build import build_training_set
+from faceid.training.prepare import PreparedInputs
+from faceid.training.swap_gap import pair_faces, swap_gap
+
+
+@pytest.fixture(scope="module")
+def faces(toy_inputs, tmp_path_factory):
+    encoder = load_encoder("clip", resolve_encoder_path("toy"))
+    return write_face_bank(
+        toy_inputs.shards, tmp_path_factory.mktemp("bank") / "faces", encoder, load_detector("haar"), 0.3
+    )
+
+
+@pytest.fixture(scope="module")
+def latents(toy_inputs):
+    return LatentSet.open(toy_inputs.latents)
+
+
+def test_the_right_face_is_of_the_dancers_other_clips_and_the_wrong_one_of_another_dancer(latents, faces):
+    pairs = pair_faces(latents, faces, ["d01", "d02"], limit=16)
+    assert len(pairs) == 4
+    for pair in pairs:
+        dancer = latents.dancers[pair.number]
+        others = [k for k, d in zip(latents.keys, latents.dancers, strict=True) if d == dancer]
+        others.remove(latents.keys[pair.number])
+        near = torch.nn.functional.normalize(torch.cat([faces[key] for key in others]).mean(0), dim=0)
+        assert pair.right @ near > 0.99 and pair.wrong @ near < pair.right @ near
+
+
+def test_one_dancer_alone_cannot_be_swapped(latents, faces):
+    assert pair_faces(latents, faces, ["d01"], limit=16) == []
+
+
+def test_an_adapter_that_ignores_the_face_has_no_gap(latents, faces, toy_wan, small_adapter_settings):
+    # A new adapter's values are zero: whatever the face, nothing changes.
+    install_adapter(toy_wan.transformer, small_adapter_settings, 64)
+    toy_wan.transformer.eval()
+    gap = swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pair_faces(latents, faces, ["d01", "d02"], 2), 1)
+    assert gap.gap == 0 and gap.right > 0
+
+
+def test_the_shipped_adapter_has_a_gap_on_people_it_never_saw_and_it_repeats(latents, faces, toy_wan):
+    from pathlib import Path
+
+    load_adapter(Path(resolve_adapter_path("toy") or ""), toy_wan)
+    toy_wan.transformer.eval()
+    pairs = pair_faces(latents, faces, ["d01", "d02"], 4)
+    first, again = (swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs, seed=1) for _ in range(2))
+    assert first.gap > 0.02 and first == again
+    assert set(first.gap_at) == {0.35, 0.55, 0.75, 0.9}
+
+
+def test_training_logs_the_gap_of_training_and_held_out_dancers(toy_inputs, tmp_path):
+    flags = [*QUIET, *SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run")]
+    train(*flags, *"--num_epochs 1 --batch_size 4 --validate_every 1 --validation_steps 2 --save_every 9".split())
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = {key for row in rows for key in row}
+    assert "validation/swap_gap_training_dancers" in logged
+    # None is held out unless asked.
+    assert "validation/swap_gap_heldout_dancers" not in logged
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_number_of_held_out_dancers_that_cannot_be_is_refused(toy_inputs, count, toy_wan):
+    from faceid.data.pairing import PairingSettings
+    from faceid.faces.identity import load_identity
+
+    prepared = PreparedInputs(toy_inputs.identity, toy_inputs.latents, None, None)
+    with pytest.raises(ConfigError, match=f"heldout_dancers={count}: the clips show 2 dancers"):
+        build_training_set(prepared, load_identity(toy_inputs.identity), PairingSettings(), toy_wan, 1, count)
