@@ -111,9 +111,9 @@ def swap_gap_predicts(folder: Path) -> Result:
     """Adapters of a small stage-1 training from nothing: their embedding-swap gap against rank-1 of their renders."""
     command = [sys.executable, "benchmarks/swap_gap_checkpoints.py", "--output_dir", str(folder)]
     subprocess.run(command, cwd=REPOSITORY, check=True)
-    rows = json.loads((folder / "checkpoints.json").read_text())
-    gaps, ranks = [row["swap_gap"] for row in rows], [row["rank1"] for row in rows]
-    rho = float(spearmanr(gaps, ranks).statistic)
+    record = json.loads((folder / "checkpoints.json").read_text())
+    rho, rows = record["spearman"], record["rows"]
+    ranks = [row["rank1"] for row in rows]
     measured = f"{rho:.2f} over {len(rows)} checkpoints, rank-1 from {min(ranks):.2f} to {max(ranks):.2f}"
     return (
         "the embedding-swap gap predicts rank-1: Spearman",

@@ -20,13 +20,14 @@ import torch
 from proof import REPOSITORY
 from pydantic.dataclasses import dataclass
 from rendered_people import Gallery, make_gallery, rank1_of_renders
+from scipy.stats import spearmanr
 
 from faceid.config import parse_sections
 from faceid.errors import DataError, run_entry_point
 from faceid.logs import progress
 from faceid.models.adapter_file import load_adapter
 from faceid.models.wan import load_wan
-from faceid.provenance import write_json
+from faceid.provenance import describe_provenance, write_json
 from faceid.toy.base import resolve_model_path
 
 GAP = "validation/swap_gap_heldout_dancers"
@@ -54,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     runs = settings.run_dirs or [_small_run(settings.output_dir)]
     gallery = make_gallery(settings.num_people, settings.num_poses)
     rows = [row for run in runs for row in _measure(run, gallery)]
-    write_json(settings.output_dir / "checkpoints.json", rows)
+    record = {**describe_provenance(), "spearman": spearman(rows), "people": settings.num_people}
+    write_json(settings.output_dir / "checkpoints.json", {**record, "poses": settings.num_poses, "rows": rows})
     for row in rows:
         print(f"{row['adapter']}: gap {row['swap_gap']:.4f}, rank-1 {row['rank1']:.3f}")
     return 0
@@ -99,8 +101,6 @@ def _small_run(folder: Path) -> Path:
 
 def spearman(rows: list[dict]) -> float:
     """Rank correlation of gap and rank-1 over checkpoints."""
-    from scipy.stats import spearmanr
-
     return float(spearmanr([row["swap_gap"] for row in rows], [row["rank1"] for row in rows]).statistic)
 
 
