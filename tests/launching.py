@@ -47,7 +47,7 @@ class ToyInputs:
         ]
 
 
-def run_command(command: list[str], expect: int | None = 0, timeout_s: int = 300) -> subprocess.CompletedProcess:
+def run_command(command: list[str], expect: int | None = 0, timeout_s: int = 600) -> subprocess.CompletedProcess:
     """Run a command in the repository; its output is shown when the exit code is not the expected one."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
