@@ -7,7 +7,6 @@ of the heatmap lies around there.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,13 @@ from faceid.provenance import staged_file
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
 from faceid.toy.render import render_clip
+from faceid.toy.schedule import rate_factor
 from faceid.toy.worlds import EVALUATION_WORLD, person_seed
 
 FRAME_PX, HEATMAP_PX, NUM_JOINTS = 64, 16, 17
 # Cells around the centre whose share of the heatmap is the confidence.
 NEAR_CELLS = 2.0
+WARMUP_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ def train_pose_reader(
     network.train()
     for step in progress(range(settings.num_steps), "pose reader", unit="step"):
         for group in optimizer.param_groups:
-            late = 0.5 + 0.5 * math.cos(math.pi * step / settings.num_steps)
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / 50) * late
+            group["lr"] = settings.learning_rate * rate_factor(step, settings.num_steps, WARMUP_STEPS)
         chosen = rng.integers(len(frames), size=settings.batch_size)
         pixels = torch.from_numpy(frames[chosen].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
         target = torch.from_numpy(joints[chosen])

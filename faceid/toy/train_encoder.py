@@ -22,6 +22,7 @@ from faceid.faces.encoders import CLIP_MEAN, CLIP_STD
 from faceid.logs import progress
 from faceid.toy.face_views import FaceViews
 from faceid.toy.people import APPEARANCE, appearance_vector
+from faceid.toy.schedule import rate_factor
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def train_encoder(
     tower.requires_grad_(True).train()
     optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=settings.weight_decay)
     for step in progress(range(settings.num_steps), "encoder", unit="step"):
-        late = 0.5 + 0.5 * math.cos(math.pi * step / settings.num_steps)
+        factor = rate_factor(step, settings.num_steps, settings.warmup_steps)
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps) * late
+            group["lr"] = settings.learning_rate * factor
         chosen = rng.choice(len(views.people), min(settings.people_per_step, len(views.people)), replace=False)
         photos = rng.integers(views.num_photos, size=len(chosen))
         heads = rng.integers(views.num_photos, views.pictures.shape[1], size=len(chosen))

@@ -7,7 +7,6 @@ part of it, as images are of Wan's training; and so are prompts, which say nothi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from faceid.data.photo_latents import PhotoLatent
 from faceid.logs import progress
 from faceid.models.latents import LatentStatistics
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
+from faceid.toy.schedule import rate_factor
 from faceid.vace import pose_control
 
 
@@ -100,7 +100,9 @@ def train_transformer(
     )
     for step in progress(range(settings.num_steps), "base", unit="step"):
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * _rate(step, settings)
+            group["lr"] = settings.learning_rate * rate_factor(
+                step, settings.num_steps, settings.warmup_steps, least=0.01
+            )
         loss = base_loss(transformer, data, geometry, settings, generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -140,9 +142,3 @@ def base_loss(
     )[0]
     error = flow.flow_loss(prediction, flow.velocity_target(x0, noise))
     return error.mean() + settings.head_weight * (error * masks).sum() / masks.sum().clamp_min(1)
-
-
-def _rate(step: int, settings: TransformerTraining) -> float:
-    """Warm-up, then cosine to a hundredth."""
-    share = step / settings.num_steps
-    return min(1.0, (step + 1) / settings.warmup_steps) * max(0.01, 0.5 + 0.5 * math.cos(math.pi * share))

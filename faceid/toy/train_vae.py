@@ -21,6 +21,7 @@ from faceid.models.latents import decode_unclamped
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
 from faceid.toy.render import head_boxes, render_clip, render_photo, render_pose
+from faceid.toy.schedule import rate_factor
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 
 FRAME_PX, CLIP_FRAMES, PORTRAIT_PX = 64, 9, 96
@@ -65,11 +66,11 @@ class DrawnClips:
     heads: np.ndarray
 
 
-def draw_clips(num_clips: int, world: int = TRAINING_WORLD, first: int = 0) -> DrawnClips:
-    """Draw clips `first` to `first + num_clips` of a world, each of another person."""
+def draw_clips(num_clips: int, world: int = TRAINING_WORLD) -> DrawnClips:
+    """Draw the first clips of a world, each of another person."""
     clips, poses, portraits, heads = [], [], [], []
     size_hw, genres = (FRAME_PX, FRAME_PX), list(GENRES)
-    for number in progress(range(first, first + num_clips), "clips", unit="clip"):
+    for number in progress(range(num_clips), "clips", unit="clip"):
         person = draw_person(person_seed(world, f"d{number:02d}"))
         joints = dance_joints(genres[number % len(genres)], number, CLIP_FRAMES, size_hw)
         clips.append(render_clip(person, joints, draw_nuisance(person_seed(world, f"place {number}")), size_hw))
@@ -92,7 +93,8 @@ def train_vae(
         is_single = share < settings.single_frame_until or rng.random() < 1 / 6
         pixels = _crops(drawn, settings, rng, 1 if is_single else 5)
         amount = settings.latent_noise if share >= settings.noise_from else 0.0
-        loss = _train_step(vae, pixels, optimizer, settings.learning_rate * _rate(step, settings), amount, noise)
+        factor = rate_factor(step, settings.num_steps, settings.warmup_steps, level_until=0.5)
+        loss = _train_step(vae, pixels, optimizer, settings.learning_rate * factor, amount, noise)
         if on_step is not None:
             on_step(step + 1, loss)
     finish_on_whole_clips(vae, drawn, settings, on_step)
@@ -161,12 +163,6 @@ def latent_statistics(vae: Any, drawn: DrawnClips, count: int = 200) -> tuple[li
     latents = torch.cat([vae.encode(_to_pixels(clip[None])).latent_dist.mode() for clip in drawn.clips[:count]])
     flat = latents.transpose(0, 1).flatten(1)
     return [round(v, 5) for v in flat.mean(1).tolist()], [round(v, 5) for v in flat.std(1).tolist()]
-
-
-def _rate(step: int, settings: VaeTraining) -> float:
-    """Warm-up, level until half of the training, then cosine to zero."""
-    late = max(0.0, step / settings.num_steps - 0.5) / 0.5
-    return min(1.0, (step + 1) / settings.warmup_steps) * (0.5 + 0.5 * math.cos(math.pi * late))
 
 
 def _crops(drawn: DrawnClips, settings: VaeTraining, rng: np.random.Generator, frames: int) -> Tensor:
