@@ -150,10 +150,13 @@ def _weight(photo: Photo) -> float:
 
 
 def _score_agreement(counted: list[Photo]) -> None:
-    """Cosine to the weighted geometric median, set against the spread of the set (median - 2.5 robust sigmas)."""
+    """Cosine to the geometric median, set against the spread of the set (median - 2.5 robust sigmas).
+
+    Every photo counts alike here: half of them would have to be wrong to move the centre. Counted by merit, two sharp
+    photos of somebody else outweighed eight dull ones of the person.
+    """
     embeddings = torch.stack([photo.embedding for photo in counted])
-    merits = torch.tensor([_merit(photo) for photo in counted])
-    centre = aggregate(embeddings, merits, "median")
+    centre = aggregate(embeddings, None, "median")
     cosines = (embeddings.double() @ centre.double()).numpy()
     spread = max(float(np.median(np.abs(cosines - np.median(cosines)))), 0.02)
     lowest = float(np.median(cosines)) - 2.5 * 1.4826 * spread

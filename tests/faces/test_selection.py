@@ -67,6 +67,13 @@ def test_a_stranger_is_dropped_with_the_reason():
     assert "does not look like" in stranger.dropped and stranger.weight == 0
 
 
+def test_two_sharp_strangers_do_not_outweigh_eight_dull_photos():
+    # Of a soft face the detector is less sure as well: weighed by both, two strangers counted more than all eight.
+    strangers = person(2, around=(0.0, 1.0, 0.0, 0.0), first=20, sharpness=800.0)
+    photos = select([*person(8, sharpness=60.0, score=0.75), *strangers])
+    assert sorted(dropped(photos)) == [p.name for p in strangers]
+
+
 def test_never_more_than_forty_percent_are_rejected_and_the_rest_says_so():
     photos = select([*person(5), *person(5, first=5, sharpness=2.0)])
     assert len(dropped(photos)) == 4
