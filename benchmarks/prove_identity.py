@@ -6,6 +6,7 @@ Ends non-zero when a promise falls short; writes benchmarks/records/prove_identi
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from identity_checks import blending, embedded_models, swap_gap_predicts, wrong_photos
+from identity_checks import WORLDS, blending, embedded_models, swap_gap_predicts, wrong_photos
 from proof import REPOSITORY, Row, conclude
 
 OUT = REPOSITORY / "outputs" / "prove_identity"
@@ -41,6 +42,7 @@ FROM_DEMO: tuple[Check, ...] = (
     ("wrong_identity_nearest_is_target", "... and not its target: share", "<= 0.1", lambda v: v <= 0.1),
     ("pose_error_ratio_to_base", "pose error, in units of the base's", "<= 1.05", lambda v: v <= 1.05),
     ("driver_leak_within_person", "likeness to who danced the pose, within a person", "<= 0.02", lambda v: v <= 0.02),
+    ("real_rank1", "the judge's own ceiling: rank-1 of real clips of the strangers", ">= 0.9", lambda v: v >= 0.9),
     (
         "naive_recipe_rank1",
         "the naive recipe (pairing: constant) fails: rank-1",
@@ -50,36 +52,61 @@ FROM_DEMO: tuple[Check, ...] = (
 )
 
 
+# The same by the second judge, the attribute read-out: how it answers, beside its own ceiling.
+BY_READOUT: tuple[Check, ...] = (
+    ("identity_auc_heldout_people", "the attribute read-out: held-out people, AUC", ">= 0.9", lambda v: v >= 0.9),
+    (
+        "wrong_identity_nearest_is_target",
+        "the attribute read-out: a stranger's face shows the target: share",
+        "<= 0.1",
+        lambda v: v <= 0.1,
+    ),
+)
+LONGEST_DEFAULT_S = 600
+
+
 def main(argv: list[str]) -> int:
     """Run, print and record; 1 when a promise falls short."""
     is_full = "--full" in argv
     torch.set_num_threads(1)
     began = time.perf_counter()
     seeds = SEEDS if is_full else SEEDS[:1]
+    worlds = WORLDS if is_full else WORLDS[:1]
     summaries = {seed: _demo(seed) for seed in seeds}
-    rows = [_judge(check, summaries) for check in FROM_DEMO]
-    slowest = max(summary["wall_s"] for summary in summaries.values())
-    rows.append(_row("make demo, after set-up", "<= 600 s", f"{slowest:.0f} s", slowest <= 600, slowest))
-    rows += [_timed(check) for check in (embedded_models, wrong_photos, blending)]
-    rows.append(_timed(lambda: swap_gap_predicts(OUT / "checkpoints")))
-    return conclude("identity", rows, is_full, time.perf_counter() - began, {"summaries": summaries})
+    walls = [summary["wall_s"] for summary in summaries.values()]
+    shown = ", ".join(f"{wall:.0f} s" for wall in walls)
+    rows = [_row("make demo, after set-up", "<= 600 s", shown, max(walls) <= 600, sum(walls))]
+    rows += [_judge(check, list(summaries.values())) for check in FROM_DEMO]
+    by_readout = [summary["by_recogniser"]["toy_readout"] for summary in summaries.values()]
+    rows += [_judge(check, by_readout) for check in BY_READOUT]
+    rows.append(_timed(lambda: embedded_models(24 if is_full else 8)))
+    for world in worlds:
+        rows += [_timed(functools.partial(check, world)) for check in (wrong_photos, blending)]
+    demo = None if is_full else OUT / f"world_{seeds[0]}"
+    rows.append(_timed(lambda: swap_gap_predicts(OUT / "checkpoints", demo)))
+    seconds = time.perf_counter() - began
+    if not is_full:
+        in_time = seconds <= LONGEST_DEFAULT_S
+        rows.append(_row("this proof at its default size", f"<= {LONGEST_DEFAULT_S} s", f"{seconds:.0f} s", in_time))
+    return conclude("identity", rows, is_full, seconds, {"summaries": summaries})
 
 
 def _demo(seed: int) -> dict[str, Any]:
     """One world from nothing to its summary. A crash is an error of the proof, not a row."""
     out = OUT / f"world_{seed}"
     shutil.rmtree(out, ignore_errors=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # The demo's own size in both: what the default leaves out are two of the three worlds.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SIZE": "full"}
     subprocess.run(["bash", "launch/demo.sh", str(out), str(seed)], cwd=REPOSITORY, env=environment, check=True)
     return json.loads((out / "summary.json").read_text())
 
 
-def _judge(check: Check, summaries: dict[int, dict[str, Any]]) -> Row:
+def _judge(check: Check, summaries: list[dict[str, Any]]) -> Row:
+    """A figure of every demo; measured with them, so it has no seconds of its own."""
     key, promise, bar, holds = check
-    values = [summary[key] for summary in summaries.values()]
+    values = [summary[key] for summary in summaries]
     shown = ", ".join("none" if v is None else str(v) if isinstance(v, bool) else f"{v:.3f}" for v in values)
-    seconds = sum(summary["wall_s"] for summary in summaries.values()) / len(FROM_DEMO)
-    return _row(promise, bar, shown, all(v is not None and holds(v) for v in values), seconds)
+    return _row(promise, bar, shown, all(v is not None and holds(v) for v in values))
 
 
 def _timed(check: Callable[[], tuple[str, str, str, bool]]) -> Row:
@@ -88,7 +115,7 @@ def _timed(check: Callable[[], tuple[str, str, str, bool]]) -> Row:
     return _row(promise, bar, measured, holds, time.perf_counter() - began)
 
 
-def _row(promise: str, bar: str, measured: str, holds: bool, seconds: float) -> Row:
+def _row(promise: str, bar: str, measured: str, holds: bool, seconds: float = 0.0) -> Row:
     return Row(promise, bar, measured, "holds" if holds else "falls short", round(seconds, 1))
 
 

@@ -39,9 +39,12 @@ FEWEST_FACES = 3
 class Gallery:
     """People, and what they are to be known by.
 
-    faces: conditioning embeddings [P, D]. references: the recogniser's, of other photos, [P, E]. joints: of each dance.
+    names: of drawn people in `world`. faces: conditioning embeddings [P, D]. references: the recogniser's, of other
+    photos, [P, E]. joints: of each dance.
     """
 
+    world: int
+    names: list[str]
     faces: Tensor
     references: Tensor
     joints: list[np.ndarray]
@@ -52,27 +55,36 @@ def make_gallery(num_people: int, num_poses: int) -> Gallery:
     """The first people of the world whom the detector finds in photos often enough."""
     encoder, detector = load_encoder("clip", resolve_encoder_path("toy")), load_detector("haar")
     recogniser, faces, references, number = load_toy_recogniser("toy_recogniser"), [], [], 0
+    names: list[str] = []
     while len(faces) < num_people:
         number += 1
-        person = draw_person(person_seed(WORLD, f"d{number:02d}"))
+        name = f"d{number:02d}"
+        person = draw_person(person_seed(WORLD, name))
         given, other = (cut_photos(person, 1000 * number + first, 8, detector) for first in (0, 500))
         if min(len(given), len(other)) >= FEWEST_FACES:
+            names.append(name)
             faces.append(_mean(encoder, given))
             references.append(_mean(recogniser, other))
     genres = list(GENRES)
     joints = [dance_joints(genres[k % len(genres)], 700 + k, 9, SIZE_HW) for k in range(num_poses)]
-    return Gallery(torch.stack(faces), torch.stack(references), joints, recogniser)
+    return Gallery(WORLD, names, torch.stack(faces), torch.stack(references), joints, recogniser)
 
 
-def rank1_of_renders(wan: WanModel, gallery: Gallery) -> float:
+def rank1_of_renders(wan: WanModel, gallery: Gallery, cfg_scale: float = CFG_SCALE) -> float:
     """Share of renders whose nearest person is the one given. wan: whole, with an adapter on."""
-    hits = []
+    shares = []
     for number, joints in enumerate(gallery.joints):
-        boxes = head_boxes(joints, SIZE_HW)
-        for person, frames in enumerate(_render(wan, joints, gallery.faces, seed=number)):
-            crops = [_cut(frame, box) for frame, box in zip(frames, boxes, strict=True) if box is not None]
-            scores = (gallery.recogniser.embed(crops) @ gallery.references.T).mean(0)
-            hits.append(int(scores.argmax()) == person)
+        shares.append(rank1(gallery, joints, render_people(wan, joints, gallery.faces, number, cfg_scale)))
+    return float(np.mean(shares))
+
+
+def rank1(gallery: Gallery, joints: np.ndarray, renders: list[np.ndarray]) -> float:
+    """Share of the renders of one dance, everybody's in order, whose nearest person is their own."""
+    boxes, hits = head_boxes(joints, SIZE_HW), []
+    for person, frames in enumerate(renders):
+        crops = [_cut(frame, box) for frame, box in zip(frames, boxes, strict=True) if box is not None]
+        scores = (gallery.recogniser.embed(crops) @ gallery.references.T).mean(0)
+        hits.append(int(scores.argmax()) == person)
     return float(np.mean(hits))
 
 
@@ -84,9 +96,11 @@ def cut_photos(person: Person, first_seed: int, count: int, detector: FaceDetect
 
 
 @torch.no_grad()
-def _render(wan: WanModel, joints: np.ndarray, faces: Tensor, seed: int) -> list[np.ndarray]:
-    """uint8 frames [T, H, W, 3] of each face [P, D]."""
-    count, statistics = len(faces), wan.statistics
+def render_people(
+    wan: WanModel, joints: np.ndarray, faces: Tensor | None, seed: int, cfg_scale: float, cfg_start: float = 0.0
+) -> list[np.ndarray]:
+    """uint8 frames [T, H, W, 3] of each face [P, D]; without faces one video, of nobody in particular."""
+    count, statistics = len(faces) if faces is not None else 1, wan.statistics
     pixels = to_pixels(render_pose(joints, SIZE_HW))
     pose, grey = (statistics.normalise(encode_pixels(wan.vae, video)) for video in (pixels, torch.zeros_like(pixels)))
     control = pose_control(pose, grey, wan.geometry).expand(count, -1, -1, -1, -1)
@@ -96,20 +110,22 @@ def _render(wan: WanModel, joints: np.ndarray, faces: Tensor, seed: int) -> list
     latents = noise.expand(count, -1, -1, -1, -1)
     wan.scheduler.set_timesteps(NUM_STEPS)
 
-    def velocity(at: Tensor, words: Tensor, face: Tensor) -> Tensor:
+    def velocity(at: Tensor, words: Tensor, face: Tensor | None) -> Tensor:
         return wan.transformer(
             hidden_states=latents,
             timestep=at.expand(count),
             encoder_hidden_states=words,
-            encoder_hidden_states_image=face_input(face),
+            encoder_hidden_states_image=face_input(face) if face is not None else None,
             control_hidden_states=control,
             return_dict=False,
         )[0]
 
-    for timestep in wan.scheduler.timesteps:
-        without = velocity(timestep, negative, torch.zeros_like(faces))
-        guided = without + CFG_SCALE * (velocity(timestep, text, faces) - without)
-        latents = wan.scheduler.step(guided, timestep, latents, return_dict=False)[0]
+    for index, timestep in enumerate(wan.scheduler.timesteps):
+        towards = velocity(timestep, text, faces)
+        if cfg_scale != 1 and faces is not None and index >= cfg_start * NUM_STEPS:
+            without = velocity(timestep, negative, torch.zeros_like(faces))
+            towards = without + cfg_scale * (towards - without)
+        latents = wan.scheduler.step(towards, timestep, latents, return_dict=False)[0]
     return [to_frames(decode_latents(wan.vae, one.unsqueeze(0))) for one in latents]
 
 

@@ -28,5 +28,9 @@ fi
 # torch first and alone: nothing else may choose its version.
 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt torch
 DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+# The one op that DeepSpeed compiles for CPU worlds, now and here: at first use two processes would wait for it.
+home=$(cd "$venv" && pwd)
+PATH="$home/bin:$PATH" TORCH_EXTENSIONS_DIR="$home/torch_extensions" DS_ACCELERATOR=cpu \
+  "$venv/bin/python" -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' >/dev/null
 touch "$venv/.done"
 echo "setup: $venv is ready"

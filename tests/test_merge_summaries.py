@@ -31,6 +31,24 @@ def test_the_first_stands_and_the_next_fill_its_gaps(tmp_path):
     assert merge(tmp_path, [{"a": 1}], "--wall_s", "7.5")["wall_s"] == 7.5
 
 
+def test_what_a_judge_leaves_empty_is_filled_too(tmp_path):
+    first = {"by_recogniser": {"a": {"known": None, "target": 0.5}}}
+    second = {"by_recogniser": {"a": {"known": 0.0, "target": 0.9}, "b": {"known": 0.25}}}
+    joined = merge(tmp_path, [first, second])
+    assert joined["by_recogniser"] == {"a": {"known": 0.0, "target": 0.5}, "b": {"known": 0.25}}
+
+
+def test_an_interval_is_that_of_its_figure(tmp_path):
+    first = {"known": None, "target": 0.5, "intervals": {"known": None, "target": {"low": None, "count": 2}}}
+    second = {"known": 0.2, "target": 0.9, "intervals": {"known": {"low": 0.1, "count": 9}, "target": {"low": 0.8}}}
+    joined = merge(tmp_path, [first, {"by_recogniser": {"a": first}}, second, {"by_recogniser": {"a": second}}])
+    # A single person's figure has no interval, and another evaluation's would not be its own.
+    expected = {"known": {"low": 0.1, "count": 9}, "target": {"low": None, "count": 2}}
+    assert joined["intervals"] == joined["by_recogniser"]["a"]["intervals"] == expected
+    later = merge(tmp_path, [{"target": 0.5}, {**second, "intervals": {"target": [0.8, 1.0]}}])
+    assert later["intervals"] == {}
+
+
 def test_a_missing_summary_is_one_line(tmp_path):
     command = [sys.executable, "tools/merge_summaries.py", "--output", str(tmp_path / "o.json")]
     done = run_command([*command, "--summaries", f"[{tmp_path}/none.json]"], expect=2)

@@ -13,6 +13,9 @@ from faceid.config import parse_sections
 from faceid.errors import DataError, run_entry_point
 from faceid.provenance import write_json
 
+# Intervals by the name of the figure beside them.
+INTERVALS = "intervals"
+
 
 @dataclass(frozen=True)
 class MergeSettings:
@@ -33,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     read = [_read(path) for path in settings.summaries]
     joined: dict[str, Any] = {}
     for summary in read:
-        joined.update({key: value for key, value in summary.items() if joined.get(key) is None})
+        joined = fill_gaps(joined, summary)
     seconds = [summary.get("wall_s") or 0.0 for summary in read]
     joined["wall_s"] = round(settings.wall_s if settings.wall_s is not None else sum(seconds), 1)
     write_json(settings.output, joined)
@@ -41,6 +44,23 @@ def main(argv: list[str] | None = None) -> int:
         if not isinstance(value, dict):
             print(f"  {key:<36} {value:.3f}" if isinstance(value, float) else f"  {key:<36} {value}")
     return 0
+
+
+def fill_gaps(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """The first, and of the second what the first leaves empty, dictionary by dictionary.
+
+    Of `intervals` only those whose figures are taken too: another evaluation's interval is not that of the figure.
+    """
+    joined = dict(first)
+    for key, value in second.items():
+        held = first.get(key)
+        if key == INTERVALS:
+            joined[key] = {**(held or {}), **{name: of for name, of in value.items() if first.get(name) is None}}
+        elif held is None:
+            joined[key] = value
+        elif isinstance(value, dict) and isinstance(held, dict):
+            joined[key] = fill_gaps(held, value)
+    return joined
 
 
 def _read(path: Path) -> dict[str, Any]:

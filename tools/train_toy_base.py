@@ -24,8 +24,6 @@ from faceid.provenance import write_json
 RECORD = Path(__file__).resolve().parents[1] / "benchmarks" / "records" / "toy_base.json"
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
 FINAL = "face_lora_final.safetensors"
-# The first run's gap was still growing when its learning rate ended: a second one, hotter, on the head almost alone.
-SECOND_RUN = "--num_epochs 12 --learning_rate 2e-3 --masked_loss_probability 0.9 --mapper_dropout 0.0 --seed 43".split()
 REPOSITORY = RECORD.parents[2]
 STAGE_NAMES = ["vae", "latents", "transformer", "encoder", "recogniser", "readout", "pose_reader", "adapter"]
 
@@ -43,7 +41,7 @@ class ToyBaseSettings:
 
 
 def build_adapter(work: Path) -> dict[str, Any]:
-    """The first adapter, by the product's own commands: stage 1 on the training world's dancers, in two runs."""
+    """The first adapter, by the product's own commands: stage 1 on the training world's dancers."""
     identity = work / "adapter_identity"
     # Training wants somebody to learn; without photos among the samples nobody in particular is.
     _run(
@@ -60,25 +58,28 @@ def build_adapter(work: Path) -> dict[str, Any]:
             "--allow_few",
         ]
     )
-    launch = ["-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml"]
-    data = ["--face_embedding", str(identity), "--latents", str(work / "latents"), "--shards", str(work / "shards")]
-    first, second = work / "adapter_run", work / "adapter_run_2"
-    runs = [[*data, "--output_dir", str(first)], [*data, "--output_dir", str(second), *SECOND_RUN]]
-    runs[1] += ["--init_adapter", str(first / FINAL)]
-    for flags in runs:
-        _run([*launch, "--main_process_port", "0", "train.py", "--config", "configs/toy_stage1.yaml", *flags])
+    launch = "-m accelerate.commands.launch --config_file launch/accelerate/cpu.yaml --main_process_port 0".split()
+    run = work / "adapter_run"
+    flags = ["--face_embedding", str(identity), "--latents", str(work / "latents"), "--shards", str(work / "shards")]
+    _run([*launch, "train.py", "--config", "configs/toy_stage1.yaml", *flags, "--output_dir", str(run)])
     (work / "adapter").mkdir(exist_ok=True)
-    shutil.copyfile(second / FINAL, work / "adapter/face_lora_toy.safetensors")
-    return {"flags": runs, **{name: _curve([first, second], key) for name, key in CURVES.items()}}
+    shutil.copyfile(run / FINAL, work / "adapter/face_lora_toy.safetensors")
+    return describe_adapter(run)
+
+
+def describe_adapter(run: Path) -> dict[str, Any]:
+    """What the record says of a stage-1 run: its command, and its curves."""
+    command = json.loads((run / "provenance.json").read_text())["command"]
+    return {"flags": command, **{name: _curve(run, key) for name, key in CURVES.items()}}
 
 
 def _run(command: list[str]) -> None:
     subprocess.run([sys.executable, *command], cwd=REPOSITORY, check=True)
 
 
-def _curve(runs: list[Path], key: str) -> list[list[float]]:
-    rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in runs]
-    return [[round(row[key], 4) for row in of_run if key in row] for of_run in rows]
+def _curve(run: Path, key: str) -> list[float]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [round(row[key], 4) for row in rows if key in row]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -146,7 +146,7 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
         "size_hw": [settings.height, settings.width],
         "source": {"video": pair.video.name, "pose": pair.pose.name, "fps": float(video.fps), "frames": common},
         "pairing_correlation": _check_pairing(pair, video, pose),
-        "head_boxes": _head_boxes(pair, indices, fits[0]),
+        "head_boxes": _head_boxes(pair, indices, fits[0], video.size_hw),
     }
     members = {
         "video.mp4": encode_video_bytes(video_frames, settings.fps),
@@ -212,19 +212,31 @@ def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | N
     return round(correlation, 4)
 
 
-def _head_boxes(pair: ClipPair, indices: list[int], fit: Fit) -> list[list[float] | None] | None:
-    """The sidecar's boxes of the frames taken, in pixels of the fitted clip; None without a sidecar."""
+def _head_boxes(
+    pair: ClipPair, indices: list[int], fit: Fit, size_hw: tuple[int, int]
+) -> list[list[float] | None] | None:
+    """The sidecar's boxes of the frames taken, in pixels of the fitted clip; None without a sidecar.
+
+    size_hw: of the source clip, which the boxes must be in where the sidecar says what they are in.
+    """
     if pair.head_boxes is None:
         return None
     name = pair.head_boxes.name
     try:
-        boxes = json.loads(pair.head_boxes.read_text(encoding="utf-8"))["boxes"]
+        content = json.loads(pair.head_boxes.read_text(encoding="utf-8"))
+        boxes, said = content["boxes"], content.get("size_hw")
         taken = [boxes[index] for index in indices]
         moved = [fit.box(tuple(float(edge) for edge in box)) if box else None for box in taken]  # type: ignore[arg-type]
     except IndexError as error:
         raise DataError(
             f"{name}: {len(boxes)} boxes, frame {indices[-1]} is needed; one box or null per frame"
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{name}: not {{"boxes": [[x0, y0, x1, y1] or null per frame]}}: {error}') from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f'{name}: not {{"boxes": [[x0, y0, x1, y1] or null per frame], "size_hw": [h, w]}}: {error}'
+        ) from error
+    if said is not None and said != list(size_hw):
+        raise DataError(
+            f"{name}: size_hw {said}, its clip is {list(size_hw)}; boxes are in pixels of the clip: make them from it"
+        )
     return [[round(edge, 2) for edge in box] if box else None for box in moved]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,28 @@ from faceid.evaluation.metrics import ALL_METRICS
 from faceid.evaluation.scoring import ScoredVideo
 from faceid.evaluation.similarity import d_prime, equal_error_rate, true_accept_rate
 
+# Numbers of genuine and impostor scores that are no sum over videos.
+SEPARATIONS = {
+    "equal_error_rate": equal_error_rate,
+    "d_prime": d_prime,
+    "true_accept_rate_at_1_percent": true_accept_rate,
+}
 
-def summarise_arm(videos: Sequence[ScoredVideo], num_samples: int, seed: int) -> dict[str, Any]:
-    """Numbers of one arm by one recogniser.
+
+def summarise_arm(videos: Sequence[ScoredVideo], num_samples: int, seed: int) -> dict[str, Estimate]:
+    """Numbers of one arm by one recogniser, each with its interval by resampling people.
 
     Estimates by metric name, and `auc`, `equal_error_rate`, `d_prime`, `true_accept_rate_at_1_percent`. An impostor
     score is a video's score to anybody but the person it is scored as.
     """
     bootstrap = PeopleBootstrap([video.identity for video in videos], num_samples, seed)
-    found: dict[str, Any] = {
+    found = {
         metric.name: bootstrap.mean(np.array([video.values[metric.name] for video in videos])) for metric in ALL_METRICS
     }
     genuine, impostor = genuine_and_impostor(videos)
     found["auc"] = bootstrap.auc(genuine, impostor)
-    found["equal_error_rate"] = equal_error_rate(genuine, impostor.ravel())
-    found["d_prime"] = d_prime(genuine, impostor.ravel())
-    found["true_accept_rate_at_1_percent"] = true_accept_rate(genuine, impostor.ravel())
+    for name, measure in SEPARATIONS.items():
+        found[name] = bootstrap.statistic(partial(_separation, measure, genuine, impostor))
     return found
 
 
@@ -36,11 +43,6 @@ def genuine_and_impostor(videos: Sequence[ScoredVideo]) -> tuple[np.ndarray, np.
     genuine = np.array([video.scores[video.own] for video in videos])
     impostor = np.stack([np.delete(video.scores, video.own) for video in videos])
     return genuine, impostor
-
-
-def rank1(videos: Sequence[ScoredVideo]) -> float | None:
-    """Share of videos recognised as the person they are scored as; None without videos."""
-    return float(np.mean([video.rank == 1 for video in videos])) if videos else None
 
 
 def plain(value: Any) -> Any:
@@ -54,3 +56,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _separation(
+    measure: Callable[[np.ndarray, np.ndarray], float], genuine: np.ndarray, impostor: np.ndarray, rows: np.ndarray
+) -> float:
+    return measure(genuine[rows], impostor[rows].ravel())

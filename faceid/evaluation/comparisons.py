@@ -1,4 +1,4 @@
-"""What only two arms together can say: paired differences, pose against the base, driver leak, the face_scale curve.
+"""What only two arms together can say: paired differences, pose against the base, driver leak, base and real clips.
 
 Pairs share identity, clip and seed (or clip and seed, where the base has no identity), so that noise they have in
 common cancels. What has no partner is not compared, and how many pairs there were is in every count.
@@ -6,12 +6,10 @@ common cancels. What has no partner is not compared, and how many pairs there we
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from faceid.errors import DataError
 from faceid.evaluation.bootstrap import Estimate, PeopleBootstrap
@@ -19,11 +17,7 @@ from faceid.evaluation.metrics import ALL_METRICS
 from faceid.evaluation.renders import Arm
 from faceid.evaluation.scoring import ScoredVideo
 
-log = logging.getLogger(__name__)
-
 Videos = Sequence[ScoredVideo]
-# Two points are always in order.
-FEWEST_FOR_SPEARMAN = 3
 
 
 @dataclass(frozen=True)
@@ -36,15 +30,6 @@ class Resampling:
     def of(self, videos: Videos) -> PeopleBootstrap:
         """The bootstrap over the people of these videos."""
         return PeopleBootstrap([video.identity for video in videos], self.num_samples, self.seed)
-
-
-@dataclass(frozen=True)
-class ScalePoint:
-    """Mean similarity (times rate) at one strength of the face."""
-
-    arm: str
-    face_scale: float
-    similarity: Estimate
 
 
 def paired_differences(videos: Videos, others: Videos, resampling: Resampling) -> dict[str, Estimate]:
@@ -96,8 +81,8 @@ def driver_leak_within_person(
 ) -> Estimate | None:
     """Similarity to the clip's dancer minus that of the same person in clips of other dancers, frames with a face.
 
-    Unlike `driver_leak` it does not take for a leak that a person resembles the dancer more than the base does. None
-    where nobody was rendered with clips of two dancers.
+    Unlike `driver_leak` it does not take for a leak that a person resembles the dancer more than the base does. videos
+    may be of several arms; each is compared within its own. None where nobody was rendered with clips of two dancers.
     """
     leaks, counted = [], []
     for video in videos:
@@ -108,7 +93,8 @@ def driver_leak_within_person(
         elsewhere = [
             other.similarities[index]
             for other in videos
-            if other.identity == video.identity and drivers.get(other.render.clip, driver) != driver
+            if (other.arm, other.identity) == (video.arm, video.identity)
+            and drivers.get(other.render.clip, driver) != driver
         ]
         if elsewhere:
             leaks.append(video.similarities[index] - np.mean(elsewhere))
@@ -116,41 +102,24 @@ def driver_leak_within_person(
     return resampling.of(counted).mean(np.array(leaks)) if counted else None
 
 
-def scale_curve(
-    videos_by_arm: dict[str, Videos], face_scales: dict[str, list[float]], resampling: Resampling, judged: str
-) -> list[ScalePoint]:
-    """Own similarity at every face_scale, over arms that hold all of the judged arm's identities, clips and seeds.
+def between_base_and_real(videos: Videos, base: Videos, real: Videos, resampling: Resampling) -> Estimate | None:
+    """Where the similarity (times rate) of videos lies between the base's (0) and real clips' (1).
 
-    face_scales: by arm, those of its renders (the base's as [0]); the judged arm goes first where two are equal.
-    Returns: points by rising face_scale; empty when the judged arm has several strengths.
+    Only of the people whom all three show, each counting once by the mean of their videos: a cosine differs more from
+    person to person than from arm to arm. The base is scored as those people, in renders of the same clip and seed.
+    None without such people, or where the base is as similar as real clips.
     """
-    wanted = {video.key for video in videos_by_arm[judged]}
-    points: dict[float, ScalePoint] = {}
-    for arm in [judged, *(name for name in face_scales if name != judged)]:
-        held = [video for video in videos_by_arm[arm] if video.key in wanted]
-        if not held or len(face_scales[arm]) != 1:
-            continue
-        scale = face_scales[arm][0]
-        if len(held) < len(wanted):
-            log.warning("%s: left out of the face_scale curve, lacks %d renders", arm, len(wanted) - len(held))
-        elif scale in points:
-            log.warning("%s: left out of the face_scale curve, %s has its face_scale", arm, points[scale].arm)
-        else:
-            values = np.array([video.values["similarity_times_rate"] for video in held])
-            points[scale] = ScalePoint(arm, scale, resampling.of(held).mean(values))
-    is_judged_in = any(point.arm == judged for point in points.values())
-    return [points[scale] for scale in sorted(points)] if is_judged_in else []
-
-
-def spearman(points: Sequence[ScalePoint]) -> float | None:
-    """Rank correlation of face_scale and mean similarity; None with fewer than three strengths."""
-    if len(points) < FEWEST_FOR_SPEARMAN:
+    keys, base_keys = {video.key for video in videos}, {video.key for video in base}
+    values = _similarity_by_person([video for video in videos if video.key in base_keys])
+    floors = _similarity_by_person([video for video in base if video.key in keys])
+    ceilings = _similarity_by_person(real)
+    people = sorted(values.keys() & ceilings.keys())
+    if not people:
         return None
-    values = [point.similarity.value for point in points]
-    if min(values) == max(values):
-        # A strength that does nothing has no order to speak of.
-        return 0.0
-    return float(spearmanr([point.face_scale for point in points], values).statistic)
+    value, floor, ceiling = (np.array([of[name] for name in people]) for of in (values, floors, ceilings))
+    # A ratio of sums over people is the ratio of their means.
+    found = PeopleBootstrap(people, resampling.num_samples, resampling.seed).ratio(value - floor, ceiling - floor)
+    return found if found.count else None
 
 
 def equals_unadapted(base: Arm, unadapted: Arm) -> bool:
@@ -172,3 +141,10 @@ def equals_unadapted(base: Arm, unadapted: Arm) -> bool:
 
 def _by_clip_and_seed(base: Videos) -> dict[tuple[str, int], ScoredVideo]:
     return {(video.render.clip, video.render.seed): video for video in base}
+
+
+def _similarity_by_person(videos: Videos) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for video in videos:
+        found.setdefault(video.identity, []).append(video.values["similarity_times_rate"])
+    return {name: float(np.mean(values)) for name, values in found.items()}

@@ -1,6 +1,7 @@
 """The joints that each render was asked to follow: from a file, or read from the clip that the pose was drawn from.
 
-They are brought to the renders' size as sample.py brings pose videos: cropped to its aspect, unless they have it.
+What is known of a clip is brought to the renders' size as sample.py brings pose videos: cropped to its aspect, unless
+it has it.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def joints_of_file(path: Path, num_frames: int, size_hw: tuple[int, int]) -> np.
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         joints = np.array([_frame(frame) for frame in content["joints"]], np.float64)
-        height, width = (int(value) for value in content["size_hw"])
+        source_hw = content["size_hw"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f'{path}: cannot be read as {{"joints": [[[x, y] or null, ...17], ...], "size_hw": [h, w]}}: {error}'
@@ -67,11 +68,26 @@ def joints_of_file(path: Path, num_frames: int, size_hw: tuple[int, int]) -> np.
         raise DataError(f"{path}: joints of shape {list(joints.shape)}; needs 17 points (x, y) a frame")
     if len(joints) < num_frames:
         raise DataError(f"{path}: {len(joints)} frames, the render has {num_frames}; write joints for every frame")
-    if (height, width) == size_hw:
-        return joints[:num_frames]
-    fit = fit_sizes((height, width), *size_hw)
+    return fit_points(joints[:num_frames], read_size_hw(path, source_hw), size_hw)
+
+
+def read_size_hw(path: Path, value: Any) -> tuple[int, int]:
+    """The `size_hw` of a clip's file. Raises: DataError when it is not two numbers above 0."""
+    match value:
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return height, width
+    raise DataError(
+        f'{path}: size_hw {value!r} is no size; write "size_hw": [h, w], the clip\'s height and width in px'
+    )
+
+
+def fit_points(points: np.ndarray, source_hw: tuple[int, int], size_hw: tuple[int, int]) -> np.ndarray:
+    """Points (x, y) of a clip, [..., 2] px, as they lie in a render of this size; they may lie outside."""
+    if source_hw == size_hw:
+        return points
+    fit = fit_sizes(source_hw, *size_hw)
     scale = (fit.target[2] / fit.source[2], fit.target[3] / fit.source[3])
-    return (joints[:num_frames] - fit.source[:2]) * scale + fit.target[:2]
+    return (points - fit.source[:2]) * scale + fit.target[:2]
 
 
 def _frame(frame: Any) -> list[list[float]]:

@@ -1,6 +1,7 @@
 """Where the head is in every frame of a render: known from the keypoints, or found by the detector.
 
-A head that is partly outside the picture is cut at the edge; one that is outside altogether is a frame without a face.
+A known head is brought to the renders' size as the joints are. A head that is partly outside the picture is cut at the
+edge; one that is outside altogether is a frame without a face.
 """
 
 from __future__ import annotations
@@ -10,31 +11,48 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from faceid.errors import DataError
+from faceid.evaluation.controls import fit_points, read_size_hw
 from faceid.evaluation.temporal import Box
 from faceid.faces.detect import FaceDetector, crop_face
 from faceid.faces.photos import DOUBTFUL_SCORE
 
 HEADS_ENDING = ".heads.json"
+# How a known head is shown to the detector: with as much around it as in a portrait, and enlarged, because Haar finds
+# no face under 24 px. It then finds every head in drawn clips of 64 px and in 50 news portraits, and none when blanked.
+LOOK_MARGIN, LOOK_SIDE_PX = 0.5, 128
 
 
 def known_heads(heads_dir: Path, clip: str, num_frames: int, size_hw: tuple[int, int]) -> list[Box | None]:
-    """Head boxes of a clip's first frames inside a picture of this size, (x0, y0, x1, y1) px.
+    """Head boxes of a clip's first frames inside a render of this size, (x0, y0, x1, y1) px.
 
-    Raises: DataError when the file is missing, not as said, or shorter than the video.
+    A file that does not say which picture its boxes are in (`size_hw`) is taken to mean the render.
+    Raises: DataError when the file is missing, not as said, shorter than the video, or cannot mean the render.
     """
     path = heads_dir / f"{clip}{HEADS_ENDING}"
     try:
-        boxes = json.loads(path.read_text(encoding="utf-8"))["boxes"]
-        listed = [None if box is None else [float(value) for value in box] for box in boxes]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f'{path}: cannot be read as {{"boxes": [[x0, y0, x1, y1] or null, ...]}}: {error}') from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+        listed = [None if box is None else [float(value) for value in box] for box in content["boxes"]]
+        source_hw = content.get("size_hw")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f'{path}: cannot be read as {{"boxes": [[x0, y0, x1, y1] or null, ...], "size_hw": [h, w]}}: {error}'
+        ) from error
     if len(listed) < num_frames:
         raise DataError(f"{path}: {len(listed)} boxes, the render has {num_frames} frames; one box a frame is needed")
     if any(box is not None and len(box) != 4 for box in listed):
         raise DataError(f"{path}: a box has not four numbers; write [x0, y0, x1, y1] or null")
-    return [_inside(box, size_hw) if box is not None else None for box in listed[:num_frames]]
+    if source_hw is None:
+        _refuse_another_picture(path, listed, size_hw)
+        source_hw = size_hw
+    else:
+        source_hw = read_size_hw(path, source_hw)
+    return [
+        None if box is None else _inside(fit_points(np.reshape(box, (2, 2)), source_hw, size_hw).ravel(), size_hw)
+        for box in listed[:num_frames]
+    ]
 
 
 def found_heads(frames: np.ndarray, detector: FaceDetector) -> list[Box | None]:
@@ -47,6 +65,16 @@ def found_heads(frames: np.ndarray, detector: FaceDetector) -> list[Box | None]:
     return boxes
 
 
+def shows_face(frame: np.ndarray, box: Box, detector: FaceDetector) -> bool:
+    """Whether the detector finds a face, sure or doubtful, that lies in a known head or overlaps it."""
+    side, margin = LOOK_SIDE_PX, LOOK_MARGIN
+    looked_at = Image.fromarray(cut_head(frame, box, margin)).resize((side, side), Image.Resampling.BICUBIC)
+    # The square that the head's longer side spans in what is looked at.
+    low, high = side * margin / (1 + 2 * margin), side * (1 + margin) / (1 + 2 * margin)
+    found = (face.box_xyxy for face in detector.detect(np.asarray(looked_at)))
+    return any(max(x0, y0) < high and min(x1, y1) > low for x0, y0, x1, y1 in found)
+
+
 def cut_head(frame: np.ndarray, box: Box, face_margin: float) -> np.ndarray:
     """Cut a square around a head, as for photos: uint8 [S, S, 3]; where it leaves the picture the edge is repeated."""
     left, top = round(box[0]), round(box[1])
@@ -55,7 +83,18 @@ def cut_head(frame: np.ndarray, box: Box, face_margin: float) -> np.ndarray:
     return crop_face(frame, (left, top, right, bottom), face_margin)
 
 
-def _inside(box: Sequence[float], size_hw: tuple[int, int]) -> Box | None:
+def _refuse_another_picture(path: Path, boxes: list[list[float] | None], size_hw: tuple[int, int]) -> None:
     height, width = size_hw
-    x0, y0, x1, y1 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
+    for index, box in enumerate(boxes):
+        if box is not None and (box[2] > width or box[3] > height):
+            raise DataError(
+                f"{path}: box {box} of frame {index} is not inside the render, {width}x{height}, and no size_hw says "
+                'which picture it is in; write "size_hw": [h, w], the clip\'s height and width in px'
+            )
+
+
+def _inside(box: Sequence[float] | np.ndarray, size_hw: tuple[int, int]) -> Box | None:
+    height, width = size_hw
+    x0, y0 = max(float(box[0]), 0.0), max(float(box[1]), 0.0)
+    x1, y1 = min(float(box[2]), float(width)), min(float(box[3]), float(height))
     return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None

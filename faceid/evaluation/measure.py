@@ -5,13 +5,14 @@ What depends on who the video should show comes later (scoring.py): a render wit
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from faceid.evaluation.controls import read_control
-from faceid.evaluation.heads import cut_head, found_heads, known_heads
+from faceid.evaluation.heads import cut_head, found_heads, known_heads, shows_face
 from faceid.evaluation.pose_error import PoseScore, score_pose
 from faceid.evaluation.pose_reader import PoseReader
 from faceid.evaluation.recognisers import Recogniser
@@ -31,6 +32,8 @@ class Instruments:
     detector: FaceDetector
     face_margin: float
     heads_dir: Path | None = None
+    second_opinion: FaceDetector | None = None
+    """Looks for a face at known heads; None where heads are not known, or it would take anything for a face."""
     pose_reader: PoseReader | None = None
     joints_dir: Path | None = None
     driver_videos_dir: Path | None = None
@@ -50,6 +53,8 @@ class Measurement:
     dynamic_degree: float
     pose: PoseScore | None = None
     """None when pose is not scored."""
+    detector_rate: float = math.nan
+    """Share of frames in which the second opinion finds a face at the known head; nan without one."""
 
 
 @dataclass
@@ -113,4 +118,12 @@ def _measure(frames: np.ndarray, clip: str, instruments: Instruments, pose: Pose
         flicker=face_flicker(frames, boxes),
         dynamic_degree=dynamic_degree(frames),
         pose=pose,
+        detector_rate=_detector_rate(frames, boxes, instruments.second_opinion),
     )
+
+
+def _detector_rate(frames: np.ndarray, boxes: list[Box | None], detector: FaceDetector | None) -> float:
+    if detector is None:
+        return math.nan
+    looked = [box is not None and shows_face(frame, box, detector) for frame, box in zip(frames, boxes, strict=True)]
+    return float(np.mean(looked))

@@ -93,6 +93,13 @@ IDENTITY_METRICS = (
 )
 PICTURE_METRICS = (
     Metric(
+        "detector_rate",
+        "Face by detector",
+        "higher",
+        "Share of frames in which the face detector finds a face at the head. A second opinion where head boxes were "
+        "given, for those say only that the head is in the picture. To be read beside that of real clips.",
+    ),
+    Metric(
         "flicker",
         "Face flicker",
         "lower",

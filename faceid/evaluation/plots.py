@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from faceid.evaluation.bootstrap import Estimate
-from faceid.evaluation.comparisons import ScalePoint
+from faceid.evaluation.curve import ScalePoint
 
 DPI = 130
 HISTOGRAM_BINS = 24

@@ -21,9 +21,16 @@ class PoseReader(Protocol):
         ...
 
 
+def check_pose_reader_name(name: str) -> None:
+    """Check what needs no file. Raises: ConfigError for a name that is none."""
+    if name not in (NONE, TOY) and not name.endswith(".onnx"):
+        raise ConfigError(f"pose_reader={name}: must be none, toy, or the .onnx file of a COCO-17 pose model")
+
+
 def load_pose_reader(settings: EvaluationSettings) -> PoseReader | None:
     """The reader that the settings name; None for `none`. Raises: ConfigError for a name that is neither."""
     name = settings.pose_reader
+    check_pose_reader_name(name)
     if name == NONE:
         return None
     if name == TOY:
@@ -31,8 +38,6 @@ def load_pose_reader(settings: EvaluationSettings) -> PoseReader | None:
         from faceid.toy.readers import load_toy_pose_reader
 
         return load_toy_pose_reader()
-    if not name.endswith(".onnx"):
-        raise ConfigError(f"pose_reader={name}: must be none, toy, or the .onnx file of a COCO-17 pose model")
     # onnxruntime is an optional extra, so its file is entered only on request.
     from faceid.evaluation.onnx_pose import OnnxPoseReader
 

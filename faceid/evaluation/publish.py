@@ -7,6 +7,7 @@ import io
 from typing import Any
 
 from faceid.evaluation.arms import plain
+from faceid.evaluation.curve import ScalePoint
 from faceid.evaluation.metrics import ALL_METRICS
 from faceid.evaluation.report import render_report
 from faceid.evaluation.results import Results
@@ -50,10 +51,14 @@ def _scores(results: Results) -> dict[str, Any]:
         for name, arm in results.facts.arms.items()
     }
     comparisons = {
-        recogniser: {**found, "curve": [vars(point) for point in found["curve"]]}
+        recogniser: {**found, "curve": [_curve_point(point) for point in found["curve"]]}
         for recogniser, found in results.comparisons.items()
     }
     return plain({"arms": arms, "comparisons": comparisons, "people": list(results.facts.people)})
+
+
+def _curve_point(point: ScalePoint) -> dict[str, Any]:
+    return {"arm": point.arm, "face_scale": point.face_scale, "similarity": point.similarity}
 
 
 def _videos_table(results: Results) -> str:

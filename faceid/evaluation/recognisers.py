@@ -37,11 +37,21 @@ class Recogniser:
     """Its standard deviation over those photos, [P]; nan when there are fewer than two."""
 
 
+def check_recogniser_names(names: list[str]) -> None:
+    """Check what needs no file. Raises: ConfigError for a name that is none."""
+    for name in names:
+        kind, _, path = name.partition(":")
+        if name not in TOY_RECOGNISERS and (kind not in get_args(EncoderKind) or not path):
+            known = ", ".join([*(f"{kind}:PATH" for kind in get_args(EncoderKind)), *TOY_RECOGNISERS])
+            raise ConfigError(f"recognisers: {name!r} is none; use {known}")
+
+
 def load_recognisers(settings: EvaluationSettings) -> list[tuple[str, FaceEncoder]]:
     """Load every recogniser, in order.
 
     Raises: ConfigError for a name that is none; ModelError when one is the conditioning encoder, or cannot be loaded.
     """
+    check_recogniser_names(settings.recognisers)
     forbidden, source = _conditioning_fingerprint(settings)
     loaded = []
     for name in settings.recognisers:
@@ -76,9 +86,6 @@ def _load(name: str, settings: EvaluationSettings) -> FaceEncoder:
 
         return load_toy_recogniser(name)
     kind, _, path = name.partition(":")
-    if kind not in get_args(EncoderKind) or not path:
-        known = ", ".join([*(f"{kind}:PATH" for kind in get_args(EncoderKind)), *TOY_RECOGNISERS])
-        raise ConfigError(f"recognisers: {name!r} is none; use {known}")
     if kind == "onnx":
         onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
         return load_encoder("onnx", Path(path), settings.device, **onnx_input)

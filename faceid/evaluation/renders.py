@@ -1,7 +1,7 @@
 """What `sample.py --batch` wrote: the rendered videos of one arm, as its `jobs.jsonl` records them.
 
 An arm is one folder of renders made in one way (one adapter, one face_scale). Nothing is decoded here; that a file is
-still the one that was rendered is checked by its sha256.
+still the one that was rendered is checked by its sha256. The arm of real clips is a folder of clips.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceid.data.pairs import POSE_ENDING
+from faceid.data.pairs import POSE_ENDING, VIDEO_SUFFIXES
 from faceid.errors import DataError
+from faceid.evaluation.drivers import find_drivers
 from faceid.provenance import sha256_file
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,31 @@ def read_arm(name: str, folders: Sequence[Path]) -> Arm:
     return Arm(name, [renders[key] for key in sorted(renders)], num_failed)
 
 
+def read_real_clips(name: str, folders: Sequence[Path], drivers_csv: Path | None) -> Arm:
+    """The clips of folders as an arm: what a render would be if it were perfect. Who dances is who is shown.
+
+    Raises: DataError when a folder is missing or has no clip, or when it is not known who dances in one.
+    """
+    clips = [path for folder in folders for path in _clips_of(name, folder)]
+    dancers = find_drivers([path.stem for path in clips], drivers_csv)
+    for path in clips:
+        if path.stem not in dancers:
+            raise DataError(f"{path}: nobody knows who dances in it; name it as AIST does, or give --drivers_csv")
+    renders = [Render(path, path.stem, dancers[path.stem], 1.0, 0, sha256_file(path)) for path in clips]
+    return Arm(name, sorted(renders, key=lambda render: (render.identity, render.clip)), 0)
+
+
 def clip_stem(pose: str) -> str:
     """`X_pose.mp4` to `X`: the clip that a pose video was drawn from."""
     return Path(pose).stem.removesuffix(POSE_ENDING)
+
+
+def _clips_of(name: str, folder: Path) -> list[Path]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    clips = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES and not f.stem.endswith(POSE_ENDING)]
+    if not clips:
+        raise DataError(f"renders: {name}={folder}: no clips in it; give the folder of the real clips")
+    return clips
 
 
 def _read_folder(name: str, folder: Path) -> tuple[dict[tuple[str, str, int], Render], int]:

@@ -10,16 +10,17 @@ from typing import Any
 
 from faceid.errors import ConfigError, DataError
 from faceid.evaluation.arms import plain, summarise_arm
-from faceid.evaluation.comparisons import Videos
+from faceid.evaluation.comparisons import Videos, equals_unadapted
 from faceid.evaluation.controls import JOINTS_ENDING, driver_video
 from faceid.evaluation.drivers import find_drivers
+from faceid.evaluation.effects import warn_without_effect
 from faceid.evaluation.gallery import cut_references, find_people, refuse_shared_photos
 from faceid.evaluation.heads import HEADS_ENDING
 from faceid.evaluation.measure import Instruments, Measurer
-from faceid.evaluation.pose_reader import NONE, load_pose_reader
+from faceid.evaluation.pose_reader import NONE, check_pose_reader_name, load_pose_reader
 from faceid.evaluation.publish import SCORES_NAME, publish
-from faceid.evaluation.recognisers import know_gallery, load_recognisers
-from faceid.evaluation.renders import Arm, read_arm
+from faceid.evaluation.recognisers import check_recogniser_names, know_gallery, load_recognisers
+from faceid.evaluation.renders import JOBS_NAME, Arm, read_arm, read_real_clips
 from faceid.evaluation.results import Results
 from faceid.evaluation.scoring import check_identities, identities_by_clip, score_arm
 from faceid.evaluation.settings import EvaluationSettings
@@ -35,6 +36,8 @@ class Inputs:
 
     arms: dict[str, Arm]
     people: dict[str, list[Path]]
+    drivers: dict[str, str]
+    """Dancer by clip."""
     notes: list[str]
 
 
@@ -59,6 +62,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         detector=detector,
         face_margin=settings.face_margin if settings.heads_dir is not None else margin,
         heads_dir=settings.heads_dir,
+        second_opinion=detector if settings.heads_dir is not None and settings.detector != NONE else None,
         pose_reader=reader,
         joints_dir=settings.joints_dir,
         driver_videos_dir=settings.driver_videos_dir,
@@ -72,8 +76,7 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         }
         for recogniser in instruments.recognisers
     }
-    clips = [render.clip for arm in inputs.arms.values() for render in arm.renders]
-    facts = Facts(settings, inputs.arms, people, find_drivers(clips, settings.drivers_csv))
+    facts = Facts(settings, inputs.arms, people, inputs.drivers)
     comparisons = {name: compare_arms(facts, by_arm) for name, by_arm in videos.items()}
     numbers = {name: _numbers(by_arm, settings) for name, by_arm in videos.items()}
     summary = summarise(facts, videos, comparisons, time.perf_counter() - began)
@@ -85,25 +88,38 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
 def check_inputs(settings: EvaluationSettings) -> Inputs:
     """Find and check everything that needs no model. Raises: ConfigError or DataError naming what cannot be."""
     _check_output(settings.output_dir)
+    check_recogniser_names(settings.recognisers)
+    check_pose_reader_name(settings.pose_reader)
     people = find_people(settings.references_dir)
     if settings.target is not None and settings.target not in people:
         raise ConfigError(f"target={settings.target}: not in references_dir ({', '.join(people)})")
     if settings.conditioning_dir is not None:
         refuse_shared_photos(people, settings.conditioning_dir)
-    arms = {name: read_arm(name, folders) for name, folders in settings.arm_folders().items()}
+    arms = {
+        name: read_real_clips(name, folders, settings.drivers_csv)
+        if name == settings.real and not all((folder / JOBS_NAME).is_file() for folder in folders)
+        else read_arm(name, folders)
+        for name, folders in settings.arm_folders().items()
+    }
     check_identities(list(arms.values()), list(people))
-    _check_clip_files(settings, {render.clip for arm in arms.values() for render in arm.renders})
+    if settings.base is not None and settings.unadapted_base is not None:
+        # For its refusals: the summary, which wants the answer, is made when everything has been measured.
+        equals_unadapted(arms[settings.base], arms[settings.unadapted_base])
+    clips = {render.clip for arm in arms.values() for render in arm.renders}
+    _check_clip_files(settings, clips)
+    drivers = find_drivers(clips, settings.drivers_csv)
     notes: list[str] = []
     if settings.notes is not None:
         if not settings.notes.is_file():
             raise ConfigError(f"notes={settings.notes}: no such file")
         notes = settings.notes.read_text(encoding="utf-8").splitlines()
+    warn_without_effect(settings, clips)
     for name, arm in arms.items():
         log.info("%s: %d videos, face_scale %s", name, len(arm.renders), arm.face_scales)
     log.info("%d people to tell apart: %s", len(people), ", ".join(people))
     if settings.pose_reader == NONE:
         log.info("pose_reader=none: pose is not scored")
-    return Inputs(arms, people, notes)
+    return Inputs(arms, people, drivers, notes)
 
 
 def _check_output(folder: Path) -> None:

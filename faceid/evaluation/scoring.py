@@ -113,6 +113,7 @@ def _score(
         "consecutive_similarity": measured.consecutive[recogniser.name],
         "flicker": measured.flicker,
         "dynamic_degree": measured.dynamic_degree,
+        "detector_rate": measured.detector_rate,
         "pose_error": pose.error if pose else math.nan,
         "pck": pose.pck if pose else math.nan,
         "missing_rate": pose.missing_rate if pose else math.nan,

@@ -15,6 +15,7 @@ from faceid.faces.settings import DetectorKind
 ROLES = (
     "base",
     "ours",
+    "start",
     "heldout_people",
     "training_people",
     "wrong",
@@ -43,7 +44,7 @@ class EvaluationSettings:
     conditioning_fingerprint: str | None = None
     """The conditioning encoder's fingerprint, instead of --adapter."""
     heads_dir: Path | None = None
-    """Folder of <clip>.heads.json, boxes per frame in pixels of the renders. Default: the detector looks."""
+    """Folder of <clip>.heads.json, boxes per frame in pixels of the clip (size_hw). Default: the detector looks."""
     joints_dir: Path | None = None
     """Folder of <clip>.joints.json, the control joints (COCO-17) per frame."""
     driver_videos_dir: Path | None = None
@@ -56,6 +57,8 @@ class EvaluationSettings:
     """Arm of the base model: the adapter at face_scale 0."""
     ours: str | None = None
     """Arm of the recipe that is judged."""
+    start: str | None = None
+    """Arm rendered with the adapter that training began with (--init_adapter), same people and poses as --ours."""
     heldout_people: str | None = None
     """Arm of people who were not trained on."""
     training_people: str | None = None
@@ -65,7 +68,7 @@ class EvaluationSettings:
     naive: str | None = None
     """Arm of the control recipe (pairing: constant)."""
     real: str | None = None
-    """Arm of real clips of the same people: what a perfect render would score."""
+    """Arm of real clips of the same people, a folder of clips: what a perfect render would score."""
     unadapted_base: str | None = None
     """Arm rendered without any adapter loaded, compared byte by byte with --base."""
     target: str | None = None

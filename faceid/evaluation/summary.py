@@ -1,35 +1,40 @@
 """The few numbers that say whether it worked: summary.json, by the names that issues and benchmarks use.
 
-A number whose arms were not given is null. The primary recogniser's are at the top, everybody's under by_recogniser.
+A number whose arms were not given is null; `intervals` holds the 95 % interval of each that was resampled by person.
+The primary recogniser's are at the top, everybody's under by_recogniser.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from faceid.evaluation.arms import genuine_and_impostor, rank1
+from faceid.evaluation.arms import genuine_and_impostor
+from faceid.evaluation.bootstrap import Estimate
 from faceid.evaluation.comparisons import (
     Resampling,
-    ScalePoint,
     Videos,
+    between_base_and_real,
     driver_leak,
     driver_leak_within_person,
     equals_unadapted,
     paired_differences,
     pose_ratio,
-    scale_curve,
-    spearman,
 )
+from faceid.evaluation.curve import ScalePoint, scale_curve, spearman
 from faceid.evaluation.renders import Arm
+from faceid.evaluation.scoring import ScoredVideo
 from faceid.evaluation.settings import EvaluationSettings
-from faceid.evaluation.similarity import roc_auc
+
+log = logging.getLogger(__name__)
 
 # Arms that are not our adapter at some strength.
-_OFF_THE_CURVE = ("naive", "wrong", "real", "unadapted_base")
+_OFF_THE_CURVE = ("start", "naive", "wrong", "real", "unadapted_base")
 
 
 @dataclass(frozen=True)
@@ -54,24 +59,34 @@ class Facts:
 
 
 def compare_arms(facts: Facts, videos: dict[str, Videos]) -> dict[str, Any]:
-    """All comparisons by one recogniser: differences, pose ratio, driver leak and curve; None where not given.
+    """All comparisons by one recogniser: differences, pose ratios, driver leaks and curve; None where not given.
 
+    The pose ratio to the base and the leak within a person are of the judged arm and that of held-out people together:
+    of one target alone they would be of a few videos and have no interval.
     videos: by arm, scored by that recogniser.
     """
     settings, judged, resampling = facts.settings, facts.judged, facts.resampling
-    found: dict[str, Any] = {"differences": {}, "pose_error_ratio_to_base": None, "driver_leak": None, "curve": []}
-    found["driver_leak_within_person"] = None
+    found: dict[str, Any] = {"differences": {}, "pose_error_ratio_to_base": None, "pose_error_ratio_ours": None}
+    found |= {"driver_leak": None, "driver_leak_within_person": None, "training_gain": None, "curve": []}
     if judged is None:
         return found
     drivers, people = facts.drivers, facts.people
-    found["driver_leak_within_person"] = driver_leak_within_person(videos[judged], drivers, people, resampling)
-    for other in (settings.base, settings.naive):
+    ours = videos[judged]
+    together = [*ours, *(_of(videos, settings.heldout_people) if settings.heldout_people != judged else [])]
+    for other in (settings.base, settings.start, settings.naive):
         if other is not None and other != judged:
-            found["differences"][f"{judged} - {other}"] = paired_differences(videos[judged], videos[other], resampling)
+            differences = paired_differences(ours, videos[other], resampling)
+            if not differences:
+                log.warning("%s, %s: not compared, they share no person, clip and seed", judged, other)
+            found["differences"][f"{judged} - {other}"] = differences
+            if other == settings.start:
+                found["training_gain"] = differences.get("similarity_times_rate")
     if settings.base is not None:
         base = videos[settings.base]
-        found["pose_error_ratio_to_base"] = pose_ratio(videos[judged], base, resampling)
-        found["driver_leak"] = driver_leak(videos[judged], base, drivers, people, resampling)
+        found["pose_error_ratio_to_base"] = pose_ratio(together, base, resampling)
+        found["pose_error_ratio_ours"] = pose_ratio(ours, base, resampling)
+        found["driver_leak"] = driver_leak(ours, base, drivers, people, resampling)
+    found["driver_leak_within_person"] = driver_leak_within_person(together, drivers, people, resampling)
     found["curve"] = _curve(facts, videos, judged)
     return found
 
@@ -82,7 +97,7 @@ def summarise(
     """The content of summary.json. videos, comparisons: by recogniser, then by arm or by name."""
     settings, arms = facts.settings, facts.arms
     by_recogniser = {
-        name: _summarise_recogniser(facts, videos[name], comparisons[name]) for name in settings.recognisers
+        name: _values_and_intervals(_headlines(facts, videos[name], comparisons[name])) for name in settings.recognisers
     }
     equal = None
     if settings.base is not None and settings.unadapted_base is not None:
@@ -100,26 +115,55 @@ def summarise(
     }
 
 
-def _summarise_recogniser(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, Any]) -> dict[str, Any]:
-    settings, target = facts.settings, facts.settings.target
+def _headlines(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, Any]) -> dict[str, Estimate | None]:
+    settings, target, resampling = facts.settings, facts.settings.target, facts.resampling
+    judged, heldout = _of(videos, facts.judged), _of(videos, settings.heldout_people)
+    base, real = _of(videos, settings.base), _of(videos, settings.real)
     wrong = [video for video in _of(videos, settings.wrong) if video.identity != target]
-    targets = [video for video in _of(videos, facts.judged) if video.identity == target]
+    nearest = list(facts.people).index(target) if target is not None else None
+
+    def share(videos: Videos, holds: Callable[[ScoredVideo], bool]) -> Estimate | None:
+        return resampling.of(videos).mean(np.array([float(holds(video)) for video in videos])) if videos else None
+
+    def rank1(videos: Videos) -> Estimate | None:
+        return share(videos, lambda video: video.rank == 1)
+
     return {
         "identity_rank1_heldout_poses": rank1(_of(videos, settings.training_people)),
-        "identity_rank1_heldout_people": rank1(_of(videos, settings.heldout_people)),
-        "identity_auc_heldout_people": _auc(_of(videos, settings.heldout_people)),
+        "identity_rank1_heldout_people": rank1(heldout),
+        "identity_auc_heldout_people": resampling.of(heldout).auc(*genuine_and_impostor(heldout)) if heldout else None,
         "face_scale_spearman": spearman(comparisons["curve"]),
-        "pose_error_ratio_to_base": _value(comparisons["pose_error_ratio_to_base"]),
-        "driver_leak": _value(comparisons["driver_leak"]),
-        "driver_leak_within_person": _value(comparisons["driver_leak_within_person"]),
+        **{key: comparisons[key] for key in ("pose_error_ratio_to_base", "pose_error_ratio_ours")},
+        **{key: comparisons[key] for key in ("driver_leak", "driver_leak_within_person")},
         "wrong_identity_follows_embedding": rank1(wrong),
-        "wrong_identity_nearest_is_target": _nearest_share(wrong, facts.people, target),
+        "wrong_identity_nearest_is_target": share(wrong, lambda v: v.nearest == nearest)
+        if target is not None
+        else None,
         "naive_recipe_rank1": rank1(_of(videos, settings.naive)),
-        "target_rank1": rank1(targets),
-        "base_rank1": rank1(_of(videos, settings.base)),
-        "real_rank1": rank1(_of(videos, settings.real)),
-        "similarity_between_base_and_real": _between(facts, videos),
+        "target_rank1": rank1([video for video in judged if video.identity == target]),
+        "start_rank1": rank1(_of(videos, settings.start)),
+        "training_gain_similarity": comparisons["training_gain"],
+        "base_rank1": rank1(_as_people_of(judged, base)),
+        "real_rank1": rank1(real),
+        "similarity_between_base_and_real": between_base_and_real(judged, base, real, resampling),
     }
+
+
+def _as_people_of(judged: Videos, base: Videos) -> Videos:
+    """The base's videos, scored as the people whom the judged arm shows; all of them where no arm is judged.
+
+    The base's renders show nobody in particular, so they are scored as everybody whom any arm was given for the clip:
+    as strangers of other arms too, who are in no other number beside the base's.
+    """
+    people = {video.identity for video in judged}
+    return [video for video in base if video.identity in people] if people else base
+
+
+def _values_and_intervals(found: dict[str, Estimate | None]) -> dict[str, Any]:
+    """Headlines as plain numbers, None where there is none, and `intervals` of those that have one: [low, high]."""
+    values = {key: None if of is None or math.isnan(of.value) else of.value for key, of in found.items()}
+    intervals = {key: [of.low, of.high] for key, of in found.items() if of is not None and of.has_interval}
+    return {**values, "intervals": intervals}
 
 
 def _curve(facts: Facts, videos: dict[str, Videos], judged: str) -> list[ScalePoint]:
@@ -131,33 +175,5 @@ def _curve(facts: Facts, videos: dict[str, Videos], judged: str) -> list[ScalePo
     return scale_curve(videos, scales, facts.resampling, judged)
 
 
-def _between(facts: Facts, videos: dict[str, Videos]) -> float | None:
-    """Where the judged arm's mean similarity lies between the base's (0) and real clips' (1)."""
-    base, judged, real = (_of(videos, arm) for arm in (facts.settings.base, facts.judged, facts.settings.real))
-    if not (base and judged and real):
-        return None
-    floor, value, ceiling = (
-        float(np.mean([v.values["similarity_times_rate"] for v in group])) for group in (base, judged, real)
-    )
-    return (value - floor) / (ceiling - floor) if ceiling != floor else None
-
-
-def _nearest_share(videos: Videos, people: Sequence[str], target: str | None) -> float | None:
-    if not videos or target is None:
-        return None
-    return float(np.mean([video.nearest == list(people).index(target) for video in videos]))
-
-
-def _auc(videos: Videos) -> float | None:
-    if not videos:
-        return None
-    genuine, impostor = genuine_and_impostor(videos)
-    return roc_auc(genuine, impostor.ravel())
-
-
 def _of(videos: dict[str, Videos], arm: str | None) -> Videos:
     return videos[arm] if arm is not None else []
-
-
-def _value(estimate: Any) -> float | None:
-    return estimate.value if estimate is not None and np.isfinite(estimate.value) else None

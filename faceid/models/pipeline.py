@@ -40,6 +40,8 @@ class Sampling:
     num_inference_steps: int = 50
     seed: int = 42
     control_scale: float = 1.0
+    cfg_start: float = 0.0
+    """Share of the steps that are done before guidance begins, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class FaceIdentityPipeline:
         reference_images: Sequence[PIL.Image.Image] = (),
         on_step: Callable[[int, int], None] | None = None,
         output_type: str = "frames",
+        cfg_start: float = 0.0,
     ) -> np.ndarray | Tensor:
         """Render one video.
 
@@ -108,12 +111,13 @@ class FaceIdentityPipeline:
         face_scale: 0 is the base model exactly, with the adapter loaded or not; 1 as trained.
         on_step: called with (steps done, steps in all).
         output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
+        cfg_start: share of the steps before guidance begins. Early steps lay out the body, late ones the face.
         Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
         """
         self.check_face(face_embedding, face_scale)
         control = self.control(pose_video, reference_images)
         text, negative_text = self.encode_prompts(prompt, negative_prompt)
-        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale)
+        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale, cfg_start)
         latents = self.sample_latents(control, text, negative_text, face_embedding, sampling, on_step)
         latents = latents[:, :, len(reference_images) :]
         return latents if output_type == "latent" else self.decode(latents)
@@ -166,7 +170,8 @@ class FaceIdentityPipeline:
         for index, timestep in enumerate(scheduler.timesteps):
             x_t, at = latents.to(transformer.dtype), timestep.expand(1)
             velocity = self._predict(x_t, at, conditions.text, conditions.face, conditions)
-            if conditions.negative_text is not None:
+            is_guided = index >= sampling.cfg_start * sampling.num_inference_steps
+            if conditions.negative_text is not None and is_guided:
                 unconditional = self._predict(x_t, at, conditions.negative_text, conditions.null_face, conditions)
                 velocity = unconditional + sampling.cfg_scale * (velocity - unconditional)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]

@@ -61,7 +61,12 @@ class Renderer:
         """
         settings = self.settings
         sampling = Sampling(
-            settings.face_scale, settings.cfg_scale, settings.num_inference_steps, settings.seed, settings.control_scale
+            settings.face_scale,
+            settings.cfg_scale,
+            settings.num_inference_steps,
+            settings.seed,
+            settings.control_scale,
+            settings.cfg_start,
         )
         latents = self.pipeline.sample_latents(control, *self._texts, face, sampling, on_step)
         write_video(output, self.pipeline.decode(latents), self.shape.fps)

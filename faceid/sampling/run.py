@@ -85,6 +85,8 @@ def _warn_without_effect(settings: SampleSettings, faces: FaceSettings) -> None:
     warn_of_face(settings)
     if settings.cfg_scale <= 1 and settings.negative_prompt != SampleSettings.negative_prompt:
         log.warning("negative_prompt: has no effect with cfg_scale=%s; it is used over 1", settings.cfg_scale)
+    if settings.cfg_scale <= 1 and settings.cfg_start:
+        log.warning("cfg_start: has no effect with cfg_scale=%s; there is guidance over 1", settings.cfg_scale)
     if settings.face_images_dir is None and (chosen := changed_fields(faces)):
         log.warning("%s: has no effect without --face_images_dir", ", ".join(chosen))
 

@@ -43,6 +43,8 @@ class SampleSettings:
     """Strength of the face: 0 is the base model, 1 as trained."""
     cfg_scale: Annotated[float, Field(ge=0)] = 5.0
     """Guidance; 1 and less renders without it, in half the time."""
+    cfg_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the steps before guidance begins. Early ones lay out the body, late ones the face."""
     control_scale: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the pose."""
     num_inference_steps: Annotated[int, Field(gt=0)] = 50

@@ -4,8 +4,8 @@
     photos/d01/photo_01.jpg ...                     the dancers
     references/d01/reference_01.jpg ...             other photos of everyone, to judge renders by
     videos/gBR_sBM_c01_d01_mBR0_ch01.mp4            AIST's names: genre, camera, dancer, music, choreography
-    videos/gBR_sBM_c01_d01_mBR0_ch01.heads.json     {"boxes": [[x0, y0, x1, y1] or null per frame]}, pixels
-    videos/dancers.csv                              who dances in which clip, when there are over 99 dancers
+    videos/gBR_sBM_c01_d01_mBR0_ch01.heads.json     {"boxes": [[x0, y0, x1, y1] or null per frame], "size_hw"}, pixels
+    videos/dancers.csv                              who dances in which clip, when a dancer's number is over 99
     poses/gBR_sBM_c01_d01_mBR0_ch01_pose.mp4        the skeleton, frame by frame
     poses/gBR_sBM_c01_d01_mBR0_ch01.joints.json     {"joints": [[[x, y] x 17] per frame], "size_hw": [h, w]}, pixels
     world.json                                      the truth: who is who, which photos are bad, every seed
@@ -48,6 +48,8 @@ class ToySettings:
     """Folder to write; an older toy dataset there is replaced, anything else is refused."""
     num_people: Annotated[int, Field(ge=1, le=9999)] = 8
     """Dancers, d01 and so on; the target is one person more."""
+    first_person: Annotated[int, Field(ge=1, le=9999)] = 1
+    """Number of the first dancer: 52 begins with d52, who is the same person as in a world of a hundred."""
     clips_per_person: Annotated[int, Field(ge=1, le=99)] = 4
     """Clips of each dancer."""
     photos_per_person: Annotated[int, Field(ge=0, le=99)] = 12
@@ -73,7 +75,8 @@ class ToySettings:
 
     def __post_init__(self) -> None:
         if self.bad_photos > self.photos_per_person:
-            raise ValueError(f"bad_photos={self.bad_photos}: more than photos_per_person={self.photos_per_person}")
+            most = self.photos_per_person
+            raise ValueError(f"bad_photos={self.bad_photos}: more than photos_per_person={most}; use {most} or fewer")
         for name, value in (("height", self.height), ("width", self.width)):
             if value % 2:
                 raise ValueError(f"{name}={value}: H.264 needs an even size; use {value - 1} or {value + 1}")
@@ -96,8 +99,12 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
     Raises: DataError when the folder exists and is not a toy dataset.
     """
     folder = settings.output_dir
+    if folder.is_file():
+        raise DataError(f"output_dir={folder}: is a file; name a folder")
     if folder.exists() and any(folder.iterdir()) and not (folder / WORLD_FILE).is_file():
-        raise DataError(f"{folder}: holds files and no {WORLD_FILE}, so it is not a toy dataset; name another folder")
+        raise DataError(
+            f"output_dir={folder}: holds files and no {WORLD_FILE}, so it is not a toy dataset; name another folder"
+        )
     people = {name: person_seed(settings.seed, name) for name in people_names(settings)}
     clips = plan_clips(settings)
     bad_photos: dict[str, str] = {}
@@ -113,7 +120,7 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
             _write_references(staged / "references" / name, name, settings)
         for clip in progress(clips, "clips", total=len(clips), unit="clip"):
             _write_clip(staged, clip, settings)
-        if settings.num_people > MOST_AIST_DANCERS:
+        if max(_numbers(settings)) > MOST_AIST_DANCERS:
             rows = "".join(f"{clip.stem},{clip.dancer}\n" for clip in clips)
             write_atomic(staged / "videos" / "dancers.csv", f"clip,dancer\n{rows}")
         write_json(staged / WORLD_FILE, world)
@@ -122,14 +129,14 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
 
 def people_names(settings: ToySettings) -> list[str]:
     """The target, then the dancers d01, d02, ..."""
-    return [TARGET, *(f"d{number:02d}" for number in range(1, settings.num_people + 1))]
+    return [TARGET, *(f"d{number:02d}" for number in _numbers(settings))]
 
 
 def plan_clips(settings: ToySettings) -> list[ToyClip]:
     """Every clip of the dataset, in the order it is written."""
     genres = list(GENRES)
     clips = []
-    for number in range(1, settings.num_people + 1):
+    for number in _numbers(settings):
         for turn in range(settings.clips_per_person):
             # Three steps on per dancer, so that every dancer dances another mixture.
             genre = genres[(number - 1 if settings.one_genre_per_dancer else 3 * (number - 1) + turn) % len(genres)]
@@ -138,6 +145,10 @@ def plan_clips(settings: ToySettings) -> list[ToyClip]:
             dance_seed, nuisance_seed = (zlib.crc32(f"{settings.seed} {p} {stem}".encode()) for p in ("dance", "place"))
             clips.append(ToyClip(stem, dancer, genre, dance_seed, nuisance_seed))
     return clips
+
+
+def _numbers(settings: ToySettings) -> range:
+    return range(settings.first_person, settings.first_person + settings.num_people)
 
 
 def _write_photos(folder: Path, name: str, settings: ToySettings) -> dict[str, str]:
@@ -175,7 +186,8 @@ def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
     joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw)
     frames = render_clip(person, joints, draw_nuisance(clip.nuisance_seed), size_hw)
     write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
-    write_json(folder / "videos" / f"{clip.stem}.heads.json", {"boxes": head_boxes(joints, size_hw)})
+    heads = {"boxes": head_boxes(joints, size_hw), "size_hw": list(size_hw)}
+    write_json(folder / "videos" / f"{clip.stem}.heads.json", heads)
     write_video(folder / "poses" / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
     # Two decimals of a pixel: finer than anything reads them back.
     truth = {"joints": joints.astype(float).round(2).tolist(), "size_hw": list(size_hw)}

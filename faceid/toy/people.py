@@ -140,28 +140,6 @@ def draw_nuisance(seed: int) -> Nuisance:
     )
 
 
-def identity_vector(person: Person) -> np.ndarray:
-    """The person as numbers, float32 [21]: the ten continuous parameters, then the choices as one-hot.
-
-    This is the oracle embedding: it separates "the encoder is too weak" from "the injection is broken".
-    """
-    numbers = [
-        person.skin,
-        person.hair_colour,
-        person.hat_colour,
-        person.eye_colour,
-        person.eye_spacing,
-        person.eye_size,
-        person.face_width,
-        person.mouth_width,
-        person.brow,
-        person.glasses_colour,
-    ]
-    headwear = [float(person.headwear == choice) for choice in get_args(Headwear)]
-    glasses = [float(person.glasses == choice) for choice in get_args(Glasses)]
-    return np.array(numbers + headwear + glasses, np.float32)
-
-
 APPEARANCE = (
     *(f"skin_{c}" for c in "rgb"),
     *(f"hair_{c}" for c in "rgb"),
@@ -177,7 +155,7 @@ APPEARANCE = (
 def appearance_vector(person: Person) -> np.ndarray:
     """What of a person can be seen, as numbers in [0, 1], float32 [31], named by APPEARANCE.
 
-    Colours as RGB, zero where the thing is not there: unlike `identity_vector` it says nothing that no picture shows.
+    Colours as RGB, zero where the thing is not there: it says nothing that no picture shows.
     """
     hidden = (0.0, 0.0, 0.0)
     has_hair, has_hat = person.headwear != "bald", person.headwear in ("cap", "beanie")

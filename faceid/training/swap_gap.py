@@ -65,7 +65,8 @@ def pair_faces(latents: LatentSet, faces: dict[str, Tensor], dancers: Sequence[s
             others = [n for n in of[name] if n != number] or [number]
             pairs.append(FacePair(number, _mean_face(latents, faces, others), _mean_face(latents, faces, stranger)))
     # Evenly over the dancers, the same for every checkpoint.
-    return pairs[:: max(1, len(pairs) // limit)][:limit]
+    count = min(limit, len(pairs))
+    return [pairs[place * len(pairs) // count] for place in range(count)]
 
 
 @torch.no_grad()

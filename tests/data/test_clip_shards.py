@@ -65,6 +65,24 @@ def test_head_boxes_move_with_the_clip(clip_shards):
     assert details(clip_shards, "dance_001")["head_boxes"] is None
 
 
+def test_head_boxes_may_say_which_picture_they_are_in(folders, tmp_path, caplog):
+    videos, poses, output = folders
+    add_clip(videos, poses, "a", seed=1)
+    add_clip(videos, poses, "b", seed=2)
+    boxes = [[40, 16, 56, 32]] * 24
+    add_heads(videos, "a", boxes)
+    without = write_clip_shards(videos, poses, tmp_path / "without", SETTINGS)
+    sidecar = videos / "a.heads.json"
+    sidecar.write_text(json.dumps({"boxes": boxes, "size_hw": [64, 96]}))
+    # What is stored does not depend on whether the file says it.
+    assert write_clip_shards(videos, poses, output, SETTINGS)["sha256"] == without["sha256"]
+    for size_hw in ([480, 832], [96, 64], 7):
+        sidecar.write_text(json.dumps({"boxes": boxes, "size_hw": size_hw}))
+        dropped = write_clip_shards(videos, poses, output, SETTINGS)["dropped"]
+        assert [drop["video"] for drop in dropped] == ["a.mp4"]
+        assert f"a.heads.json: size_hw {size_hw}, its clip is [64, 96]" in dropped[0]["reason"]
+
+
 def test_a_second_run_changes_nothing(source_clips, tmp_path):
     write_clip_shards(*source_clips, tmp_path / "s", SETTINGS)
     before = snapshot(tmp_path / "s")

@@ -112,12 +112,12 @@ def settings_of(
     return build_section(EvaluationSettings, {k: v for k, v in {**given, **changes}.items() if v is not None})
 
 
-def write_grid_model(path: Path) -> Path:
-    """A recogniser whose embedding is the mean colour in each cell of a 4x4 grid over a 32x32 face."""
+def write_grid_model(path: Path, cell_px: int = 8) -> Path:
+    """A recogniser whose embedding is the mean colour in each square cell of a grid over a 32x32 face."""
     picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, ["N", 3, 32, 32])
-    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 48])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3 * (32 // cell_px) ** 2])
     nodes = [
-        helper.make_node("AveragePool", ["picture"], ["cells"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("AveragePool", ["picture"], ["cells"], kernel_shape=[cell_px] * 2, strides=[cell_px] * 2),
         helper.make_node("Flatten", ["cells"], ["embedding"], axis=1),
     ]
     return save_model(path, nodes, [picture], [embedding])

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
-import numpy as np
 import pytest
+from scored_videos import scored_video as video
 
 from faceid.errors import DataError
 from faceid.evaluation import comparisons
 from faceid.evaluation.comparisons import Resampling
-from faceid.evaluation.metrics import ALL_METRICS
 from faceid.evaluation.renders import Arm, Render
-from faceid.evaluation.scoring import ScoredVideo
 
 RESAMPLING = Resampling(100, 0)
 PEOPLE = ["a", "b", "driver"]
-
-
-def video(identity, clip="x", seed=0, similarities=(0, 0, 0), **values):
-    measured = {metric.name: math.nan for metric in ALL_METRICS} | values
-    render = Render(Path("v.mp4"), clip, identity, 1.0, seed, "")
-    return ScoredVideo("arm", render, identity, np.array(similarities), np.array(similarities), 0, 1, 0, measured)
 
 
 def test_differences_are_between_videos_of_the_same_person_clip_and_seed():
@@ -77,38 +68,45 @@ def test_with_clips_of_one_dancer_the_leak_within_a_person_is_unknown():
     assert comparisons.driver_leak_within_person(videos, drivers, PEOPLE, RESAMPLING) is None
 
 
-def curve(values_by_arm, scales, judged="ours"):
-    videos = {
-        arm: [video(f"p{index}", similarity_times_rate=value) for index, value in enumerate(values)]
-        for arm, values in values_by_arm.items()
-    }
-    return comparisons.scale_curve(videos, scales, RESAMPLING, judged)
+def test_the_leak_within_a_person_is_between_videos_of_one_arm():
+    drivers = {"x": "driver", "y": "b"}
+    one = [video("a", "x", arm="one", similarities=(0, 0, 0.9)), video("a", "y", arm="one", similarities=(0, 0, 0.7))]
+    # Another adapter's render of the same person has no partner there, and none here.
+    other = [video("a", "x", arm="other", similarities=(0, 0, 0.1))]
+    found = comparisons.driver_leak_within_person([*one, *other], drivers, ["a", "c", "driver"], RESAMPLING)
+    assert found is not None and found.value == pytest.approx(0.2) and found.count == 1
 
 
-def test_the_curve_holds_the_arms_with_all_of_the_judged_ones_renders(caplog):
-    values = {"ours": [0.8, 0.6], "base": [0.1, 0.1, 5.0], "half": [0.4, 0.5], "few": [0.9]}
-    points = curve(values, {"base": [0.0], "ours": [1.0], "half": [0.5], "few": [0.75]})
-    assert [(point.arm, point.face_scale) for point in points] == [("base", 0.0), ("half", 0.5), ("ours", 1.0)]
-    assert [point.similarity.value for point in points] == pytest.approx([0.1, 0.45, 0.7])
-    assert "few: left out of the face_scale curve, lacks 1 renders" in caplog.text
+def similar(identity, value, clip="x", seed=0):
+    return video(identity, clip, seed, similarity_times_rate=value)
 
 
-def test_of_two_arms_at_one_strength_the_judged_one_is_on_the_curve(caplog):
-    points = curve({"other": [0.1], "ours": [0.9], "base": [0.0]}, {"other": [1.0], "ours": [1.0], "base": [0.0]})
-    assert [point.arm for point in points] == ["base", "ours"]
-    assert "other: left out of the face_scale curve, ours has its face_scale" in caplog.text
+def test_between_base_and_real_is_over_the_people_whom_all_three_show():
+    ours = [similar("a", 0.5), similar("b", 9.0)]
+    base, real = (
+        [similar("a", 0.1), similar("b", 9.0), similar("c", 9.0)],
+        [similar("a", 0.9, "own"), similar("c", 0.2)],
+    )
+    found = comparisons.between_base_and_real(ours, base, real, RESAMPLING)
+    assert found is not None and found.value == pytest.approx(0.5) and not found.has_interval
 
 
-def test_spearman_is_of_the_order_alone():
-    values = {"base": [0.0], "a": [0.1], "b": [0.9], "ours": [0.5]}
-    points = curve(values, {"base": [0.0], "a": [0.25], "b": [0.5], "ours": [1.0]})
-    assert comparisons.spearman(points) == pytest.approx(0.8)
-    assert comparisons.spearman(points[:2]) is None
+def test_between_base_and_real_every_person_counts_once_and_the_base_by_the_same_clip_and_seed():
+    ours = [similar("a", 0.4), similar("a", 0.6, seed=1), similar("b", 0.3), similar("b", 9.0, "not rendered by base")]
+    base = [similar("a", 0.1), similar("a", 0.1, seed=1), similar("b", 0.1), similar("b", 9.0, "of another arm")]
+    real = [similar("a", 0.8, "p"), similar("a", 1.0, "q"), similar("b", 0.7, "r")]
+    found = comparisons.between_base_and_real(ours, base, real, RESAMPLING)
+    assert found is not None and found.value == pytest.approx((0.4 + 0.2) / (0.8 + 0.6))
+    # Each of the two alone is the outermost resampling.
+    assert (found.low, found.high) == pytest.approx((0.2 / 0.6, 0.4 / 0.8))
 
 
-def test_a_strength_without_effect_does_not_correlate():
-    points = curve({"base": [0.3], "a": [0.3], "ours": [0.3]}, {"base": [0.0], "a": [0.5], "ours": [1.0]})
-    assert comparisons.spearman(points) == 0
+def test_between_base_and_real_of_nobody_is_unknown():
+    ours, base = [similar("a", 0.5)], [similar("a", 0.1)]
+    assert comparisons.between_base_and_real(ours, base, [similar("b", 0.9)], RESAMPLING) is None
+    assert comparisons.between_base_and_real(ours, base, [], RESAMPLING) is None
+    # The base as similar as real clips leaves no scale.
+    assert comparisons.between_base_and_real(ours, base, [similar("a", 0.1)], RESAMPLING) is None
 
 
 def base_arm(name, *renders, scale=0.0):

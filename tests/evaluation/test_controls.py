@@ -42,6 +42,12 @@ def test_joints_of_another_size_are_cropped_and_scaled_as_poses_are(tmp_path):
     assert from_file(folder, size_hw=(32, 32))[0, 0].tolist() == [16, 16]
 
 
+@pytest.mark.parametrize("size_hw", [[64], ["a", 64], [0, 64], 7])
+def test_what_is_no_size_is_refused(tmp_path, size_hw):
+    with pytest.raises(DataError, match=r"x\.joints\.json: size_hw .* is no size"):
+        from_file(write(tmp_path, [[[3, 4]] * 17], size_hw=size_hw))
+
+
 def test_a_control_shorter_than_the_render_is_refused(tmp_path):
     with pytest.raises(DataError, match="1 frames, the render has 2"):
         from_file(write(tmp_path, [[[3, 4]] * 17]), num_frames=2)

@@ -10,7 +10,7 @@ import shutil
 import sys
 
 import pytest
-from drawn_renders import PEOPLE, settings_of, write_arm, write_pose_model
+from drawn_renders import PEOPLE, settings_of, write_arm, write_grid_model, write_pose_model
 from launching import run_command
 
 from faceid.errors import ConfigError, DataError
@@ -74,8 +74,11 @@ def test_what_was_not_given_is_null(settings):
         *("identity_rank1_heldout_poses", "identity_rank1_heldout_people", "identity_auc_heldout_people"),
         *("face_scale_spearman", "face_scale_zero_equals_base", "pose_error_ratio_to_base", "driver_leak"),
         *("wrong_identity_follows_embedding", "naive_recipe_rank1", "target_rank1", "base_rank1", "real_rank1"),
+        *("pose_error_ratio_ours", "driver_leak_within_person", "start_rank1", "training_gain_similarity"),
+        *("similarity_between_base_and_real",),
     ):
         assert summary[key] is None, key
+    assert summary["intervals"] == {}
 
 
 def test_the_files_say_the_same_as_the_function(scored):
@@ -85,6 +88,8 @@ def test_the_files_say_the_same_as_the_function(scored):
     ours = json.loads((out / "scores.json").read_text())["arms"]["ours"]["by_recogniser"][settings.recognisers[0]]
     assert ours["rank1"]["value"] == 1.0 and ours["rank1"]["low"] <= 1.0 <= ours["rank1"]["high"]
     assert ours["pose_error"] == {"value": None, "low": None, "high": None, "count": 0}
+    assert ours["equal_error_rate"]["low"] <= ours["equal_error_rate"]["value"] <= ours["equal_error_rate"]["high"]
+    assert summary["intervals"]["identity_rank1_heldout_people"] == [ours["rank1"]["low"], ours["rank1"]["high"]]
     rows = list(csv.DictReader((out / "videos.csv").read_text().splitlines()))
     # Two clips of four people in base (as each), half, ours, naive and plain; of two in wrong, of one in real.
     assert len(rows) == 2 * (5 * 4 + 2 + 1)
@@ -117,6 +122,19 @@ def test_a_strength_of_zero_that_is_not_the_base_is_seen(settings, tmp_path):
         settings(renders=[*made.renders, f"other={other}"], base="base", ours="ours", unadapted_base="other")
     )
     assert summary["face_scale_zero_equals_base"] is False
+
+
+def test_the_gain_of_training_is_shown_beside_the_other_differences(settings, tmp_path):
+    start = write_arm(tmp_path / "start", list(PEOPLE), lambda given: "d01")
+    made = settings("base half ours")
+    made = settings("", renders=[*made.renders, f"start={start}"], base="base", ours="ours", start="start")
+    summary = evaluate(made)
+    found = json.loads((made.output_dir / "scores.json").read_text())["comparisons"][made.recognisers[0]]
+    gain = found["differences"]["ours - start"]["similarity_times_rate"]
+    assert gain["count"] == 8 and gain["value"] == summary["training_gain_similarity"] > 0.1
+    assert summary["intervals"]["training_gain_similarity"] == [gain["low"], gain["high"]]
+    assert summary["start_rank1"] == 0.25 and [p["arm"] for p in found["curve"]] == ["base", "half", "ours"]
+    assert "<th>ours - start<small>8 pairs" in (made.output_dir / "report.html").read_text()
 
 
 def test_the_control_recipe_is_not_a_point_of_the_curve(settings, tmp_path):
@@ -162,6 +180,45 @@ def test_the_report_is_one_file_with_pictures_of_every_arm(scored):
     # Four people with four references each; two frames and two heads in the arms that show them; two plots.
     cells = 5 * 4 + 2 + 1
     assert page.images == 4 * 4 + 4 * cells + 2
+
+
+def in_short(settings):
+    """The report's first table: what stands above each column, and the cells of each row."""
+    text = (settings.output_dir / "report.html").read_text()
+    head, body = text.split('<table class="verdict">')[1].split("</table>")[0].split("</thead>")
+    rows = {row.split("</th>")[0]: re.findall(r"<td.*?>(.*?)</td>", row) for row in body.split("<tr><th>")[1:]}
+    return re.findall(r"<th>(.*?)</th>", head)[1:], rows
+
+
+def test_in_short_shows_each_recogniser_with_its_ceiling_and_intervals(settings, world, tmp_path):
+    coarse = write_grid_model(tmp_path / "coarse.onnx", cell_px=32)
+    made = settings(
+        "base ours real", recognisers=[f"onnx:{world / 'grid.onnx'}", f"onnx:{coarse}"], num_shown=0,
+        heldout_people="ours", base="base", real="real", target="bob",
+    )  # fmt: skip
+    summary = evaluate(made)
+    columns, rows = in_short(made)
+    ceilings = [f"<small>ceiling {found['real_rank1']:.3f}</small>" for found in summary["by_recogniser"].values()]
+    assert columns == ["onnx grid.onnx (primary)" + ceilings[0], "onnx coarse.onnx" + ceilings[1]]
+    assert "by onnx grid.onnx, the primary recogniser" in (made.output_dir / "report.html").read_text()
+    expected = []
+    for found in summary["by_recogniser"].values():
+        low, high = found["intervals"]["identity_auc_heldout_people"]
+        expected.append(f"{found['identity_auc_heldout_people']:.3f}<small>{low:.3f} … {high:.3f}</small>")
+    assert rows["ROC-AUC, people not trained on"] == expected and expected[0] != expected[1]
+    # One person has no interval, and chance is no recogniser's.
+    assert rows["Rank-1 of the target, judged arm"] == [
+        "1.000",
+        f"{list(summary['by_recogniser'].values())[1]['target_rank1']:.3f}",
+    ]
+    assert rows["Rank-1 by chance"] == ["0.250"]
+    assert 'colspan="2">0.250<' in (made.output_dir / "report.html").read_text()
+
+
+def test_without_real_clips_the_ceiling_is_said_to_be_unknown(settings):
+    made = settings("ours", ours="ours", target="bob")
+    evaluate(made)
+    assert in_short(made)[0] == ["onnx grid.onnx (primary)<small>ceiling not known: no real clips</small>"]
 
 
 def test_the_target_comes_first_in_the_report(scored):

@@ -48,6 +48,29 @@ def test_a_conditioning_photo_among_the_references_is_refused_whatever_its_name(
         refuse_shared_photos(find_people(references), tmp_path / "conditioning")
 
 
+@pytest.mark.parametrize(("size", "quality"), [((96, 96), 60), ((64, 64), 92), ((150, 150), 92), ((96, 80), 92)])
+def test_a_resized_or_resaved_conditioning_photo_is_refused_with_the_correlation(references, tmp_path, size, quality):
+    (tmp_path / "conditioning").mkdir()
+    copy = Image.open(references / "bob" / "1.png").resize(size)
+    copy.save(tmp_path / "conditioning" / "copy.jpg", quality=quality)
+    with pytest.raises(
+        DataError, match=r"bob/1\.png: .*the conditioning photo .*copy\.jpg \(correlation [01]\.\d+, over"
+    ):
+        refuse_shared_photos(find_people(references), tmp_path / "conditioning")
+
+
+def test_what_is_no_picture_shares_nothing(references, tmp_path):
+    conditioning = tmp_path / "conditioning"
+    conditioning.mkdir()
+    (conditioning / "torn.jpg").write_bytes((references / "bob" / "1.png").read_bytes()[:200])
+    (conditioning / "notes.txt").write_text("no picture")
+    for name in ("flat", "flat too"):
+        blank(conditioning / f"{name}.png")
+    Image.fromarray(np.full((96, 96, 3), 90, np.uint8)).save(references / "ann" / "flat.png")
+    (references / "ann" / "torn.jpg").write_bytes(b"nothing")
+    refuse_shared_photos(find_people(references), conditioning)
+
+
 def test_other_photos_of_the_same_people_are_fine(references, tmp_path):
     refuse_shared_photos(find_people(references), write_references(tmp_path / "conditioning", first_seed=500))
 

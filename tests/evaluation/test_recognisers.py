@@ -8,7 +8,7 @@ import torch
 
 from faceid.errors import ConfigError, ModelError
 from faceid.evaluation.gallery import Reference
-from faceid.evaluation.recognisers import know_gallery, load_recognisers
+from faceid.evaluation.recognisers import check_recogniser_names, know_gallery, load_recognisers
 from faceid.models.adapter_file import AdapterMetadata, save_adapter
 from faceid.models.settings import AdapterSettings
 
@@ -56,4 +56,6 @@ def test_the_conditioning_encoder_is_refused_by_the_adapter(settings, tmp_path):
 @pytest.mark.parametrize("name", ["clip", "arcface:x", "toy_something", "onnx:"])
 def test_an_unknown_recogniser_is_refused_with_the_known_ones(settings, name):
     with pytest.raises(ConfigError, match=f"{name!r} is none; use clip:PATH, dinov3:PATH, onnx:PATH, toy_recogniser"):
+        check_recogniser_names([name])
+    with pytest.raises(ConfigError, match=f"{name!r} is none"):
         load_recognisers(settings(recognisers=[name]))

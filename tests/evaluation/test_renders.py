@@ -6,7 +6,7 @@ import pytest
 from drawn_renders import write_jobs
 
 from faceid.errors import DataError
-from faceid.evaluation.renders import clip_stem, read_arm
+from faceid.evaluation.renders import clip_stem, read_arm, read_real_clips
 from faceid.provenance import sha256_file
 
 
@@ -107,3 +107,19 @@ def test_folders_of_the_same_seed_are_not_one_arm(tmp_path):
         write_jobs(tmp_path / name, [row(tmp_path / name)])
     with pytest.raises(DataError, match="another render of x"):
         read_arm("ours", [tmp_path / "a", tmp_path / "b"])
+
+
+def test_real_clips_show_who_dances_in_them(tmp_path):
+    for name in ("gBR_sBM_c01_d04_mBR0_ch01.mp4", "mine.mp4", "mine_pose.mp4", "mine.heads.json"):
+        (tmp_path / name).write_bytes(name.encode())
+    with pytest.raises(DataError, match=r"mine.mp4: nobody knows who dances in it.*--drivers_csv"):
+        read_real_clips("real", [tmp_path], None)
+    table = tmp_path / "who.csv"
+    table.write_text("clip,dancer\nmine,anna\n")
+    arm = read_real_clips("real", [tmp_path], table)
+    assert [(r.identity, r.clip) for r in arm.renders] == [("anna", "mine"), ("d04", "gBR_sBM_c01_d04_mBR0_ch01")]
+
+
+def test_an_arm_of_real_clips_needs_some(tmp_path):
+    with pytest.raises(DataError, match=r"renders: real=.*: no clips in it"):
+        read_real_clips("real", [tmp_path / "nothing"], None)

@@ -39,6 +39,7 @@ def test_a_name_given_twice_is_one_arm_of_two_folders():
         ({"recognisers": []}, "recognisers: is empty"),
         ({"recognisers": ["toy_readout", "toy_readout"]}, "names one twice"),
         ({"naive": "c"}, "naive=c: not an arm; --renders names a, b"),
+        ({"start": "c"}, "start=c: not an arm; --renders names a, b"),
         ({"joints_dir": "j", "driver_videos_dir": "d"}, "give one of them, not both"),
         ({"pose_reader": "toy"}, "pose_reader=toy: has nothing to compare with"),
         ({"adapter": "x.pth", "conditioning_fingerprint": "0"}, "give one of them, not both"),

@@ -62,6 +62,16 @@ def face(seed=1):
     return torch.nn.functional.normalize(torch.randn(DIM, generator=torch.Generator().manual_seed(seed)), dim=0)
 
 
+@pytest.mark.parametrize(("cfg_start", "forwards"), [(0.0, 6), (0.3, 5), (0.5, 4), (1.0, 3)])
+def test_guidance_begins_after_its_share_of_the_steps(toy_wan, small_adapter_settings, cfg_start, forwards):
+    pipeline, calls = with_trained_adapter(toy_wan, small_adapter_settings), []
+    plain = our_latents(pipeline, pose_video(), face_embedding=face(), cfg_scale=1.0)
+    toy_wan.transformer.register_forward_hook(lambda *_: calls.append(1))
+    late = our_latents(pipeline, pose_video(), face_embedding=face(), cfg_start=cfg_start)
+    assert len(calls) == forwards
+    assert torch.equal(late, plain) == (cfg_start == 1.0)
+
+
 @pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
 def test_without_an_adapter_it_is_the_base_pipeline(toy_wan, cfg_scale):
     pipeline = FaceIdentityPipeline(toy_wan)

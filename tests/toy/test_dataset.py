@@ -42,8 +42,9 @@ def test_every_clip_has_an_aist_name_a_pose_and_head_boxes(world):
         video, pose = read_video(clip), read_video(world / "poses" / f"{clip.stem}_pose.mp4")
         assert video.frames.shape == pose.frames.shape == (9, 64, 64, 3)
         assert video.fps == pose.fps == 16
-        boxes = json.loads((world / "videos" / f"{clip.stem}.heads.json").read_text())["boxes"]
-        assert len(boxes) == 9 and all(len(box) == 4 for box in boxes)
+        heads = json.loads((world / "videos" / f"{clip.stem}.heads.json").read_text())
+        assert len(heads["boxes"]) == 9 and all(len(box) == 4 for box in heads["boxes"])
+        assert heads["size_hw"] == [64, 64]
 
 
 def test_everyone_has_photos_and_the_target_is_in_no_clip(world):
@@ -111,6 +112,12 @@ def test_a_larger_world_keeps_the_smaller_ones_people_and_clips():
     assert len({clip.stem for clip in large}) == len(large)
 
 
+def test_a_world_can_begin_with_a_later_dancer():
+    whole = plan_clips(ToySettings(output_dir=Path("x"), num_people=103))
+    later = plan_clips(ToySettings(output_dir=Path("x"), num_people=4, first_person=99))
+    assert later == [clip for clip in whole if clip.dancer in ("d99", "d100", "d101", "d102")]
+
+
 def test_genres_are_mixed_unless_asked_for_one_per_dancer():
     mixed, single = (
         [clip.genre for clip in plan_clips(ToySettings(output_dir=Path("x"), num_people=1, one_genre_per_dancer=one))]
@@ -126,9 +133,11 @@ def test_an_older_toy_dataset_is_replaced_and_a_foreign_folder_is_refused(tmp_pa
     assert json.loads((tmp_path / "toy" / "world.json").read_text())["settings"]["seed"] == 1
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years of work")
-    with pytest.raises(DataError, match=r"home: holds files and no world\.json"):
+    with pytest.raises(DataError, match=r"^output_dir=.*home: holds files and no world\.json"):
         write_toy_dataset(ToySettings(output_dir=tmp_path / "home", **tiny))
     assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+    with pytest.raises(DataError, match=r"^output_dir=.*thesis\.txt: is a file; name a folder"):
+        write_toy_dataset(ToySettings(output_dir=tmp_path / "home" / "thesis.txt", **tiny))
 
 
 def run_tool(*argv: str) -> subprocess.CompletedProcess:
@@ -154,7 +163,7 @@ def test_the_tool_writes_and_says_what(tmp_path):
     [
         (["--num_peple", "3"], "error: --num_peple: unknown key; did you mean --num_people?"),
         (["--height", "65"], "error: height=65: H.264 needs an even size; use 64 or 66"),
-        (["--bad_photos", "13"], "error: bad_photos=13: more than photos_per_person=12"),
+        (["--bad_photos", "13"], "error: bad_photos=13: more than photos_per_person=12; use 12 or fewer"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(tmp_path, argv, line):

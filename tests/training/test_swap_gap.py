@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,15 @@ def test_the_right_face_is_of_the_dancers_other_clips_and_the_wrong_one_of_anoth
         others.remove(latents.keys[pair.number])
         near = torch.nn.functional.normalize(torch.cat([faces[key] for key in others]).mean(0), dim=0)
         assert pair.right @ near > 0.99 and pair.wrong @ near < pair.right @ near
+
+
+def test_fewer_clips_than_there_are_still_show_every_dancer():
+    # Only names are asked for.
+    keys = [f"{dancer}_{turn}" for dancer in "abcdefgh" for turn in range(3)]
+    named = SimpleNamespace(keys=keys, dancers=[key[0] for key in keys])
+    faces = {key: torch.nn.functional.normalize(torch.randn(2, 8), dim=1) for key in keys}
+    pairs = pair_faces(named, faces, list("abcdefgh"), limit=16)
+    assert len(pairs) == 16 and {named.dancers[pair.number] for pair in pairs} == set("abcdefgh")
 
 
 def test_one_dancer_alone_cannot_be_swapped(latents, faces):

@@ -1,0 +1,83 @@
+"""What guidance towards the face gains in likeness, and what it costs in pose: the shipped adapter.
+
+    python benchmarks/face_guidance.py --output_dir O
+
+Sixteen people of a world that nobody trained on, and the same sixteen without the adapter's face (face_scale 0), in the
+same poses and noise. Pose error is the mean distance of the joints read from each frame to those asked for, pixels of a
+64-pixel picture, as a ratio to the base's. Writes guidance.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from rendered_people import Gallery, make_gallery, rank1, render_people
+
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.logs import progress
+from faceid.models.adapter_file import load_adapter
+from faceid.models.wan import WanModel, load_wan
+from faceid.provenance import describe_provenance, write_json
+from faceid.toy.base import resolve_adapter_path, resolve_model_path
+from faceid.toy.readers import load_toy_pose_reader
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to render, and where the figures go."""
+
+    output_dir: Path
+    """Folder for guidance.json."""
+    guidance: list[tuple[float, float]] = field(
+        default_factory=lambda: [(1.0, 0.0), (1.5, 0.0), (2.0, 0.0), (3.0, 0.0), (3.0, 0.4), (3.0, 0.55), (5.0, 0.55)]
+    )
+    """Pairs of --cfg_scale and --cfg_start; scale 1 is none."""
+    num_poses: Annotated[int, Field(gt=0)] = 4
+    """Poses each of the 16 people is rendered in."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Render the base and every strength, record."""
+    words = sys.argv[1:] if argv is None else argv
+    (settings,) = parse_sections("face_guidance.py", __doc__ or "", [Settings], words)
+    torch.set_num_threads(1)
+    gallery = make_gallery(16, settings.num_poses)
+    wan = load_wan(resolve_model_path("toy"))
+    adapter, _ = load_adapter(resolve_adapter_path("toy"), wan)
+    with adapter.off():
+        base_px = _pose_px(wan, gallery)[1]
+    rows = []
+    for scale, start in progress(settings.guidance, "guidance", unit="setting"):
+        share, pose_px = _pose_px(wan, gallery, scale, start)
+        row = {"cfg_scale": scale, "cfg_start": start, "rank1": round(share, 4)}
+        rows.append({**row, "pose_error_ratio": round(pose_px / base_px, 4)})
+        print(rows[-1], flush=True)
+    record = {**describe_provenance(), "people": 16, "poses": settings.num_poses, "base_pose_px": round(base_px, 3)}
+    write_json(settings.output_dir / "guidance.json", {**record, "rows": rows})
+    return 0
+
+
+def _pose_px(
+    wan: WanModel, gallery: Gallery, cfg_scale: float | None = None, cfg_start: float = 0.0
+) -> tuple[float, float]:
+    """(rank-1, pose error in pixels) of everybody in every pose. cfg_scale None: the base, in which all are alike."""
+    reader, hits, errors = load_toy_pose_reader(), [], []
+    for number, joints in enumerate(gallery.joints):
+        faces = gallery.faces if cfg_scale is not None else None
+        renders = render_people(wan, joints, faces, number, cfg_scale or 1.0, cfg_start)
+        errors += [np.linalg.norm(reader.read(frames)[..., :2] - joints, axis=-1).mean() for frames in renders]
+        if cfg_scale is not None:
+            hits.append(rank1(gallery, joints, renders))
+    return float(np.mean(hits)) if hits else 0.0, float(np.mean(errors))
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

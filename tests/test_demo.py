@@ -1,0 +1,44 @@
+"""`make demo` at its small size: the whole chain by its own script, and what its judges say."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def demo(out: Path, **environment: str) -> subprocess.CompletedProcess:
+    command = ["bash", "launch/demo.sh", str(out), "3"]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=900, check=False)
+
+
+@pytest.mark.slow
+def test_the_demo_shows_the_target_and_strangers_where_the_naive_recipe_does_not(tmp_path, record_property):
+    done = demo(tmp_path, SIZE="small")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    record_property("measured", json.dumps({k: v for k, v in summary.items() if k != "by_recogniser"}))
+    assert summary["num_identities"] == 16 and summary["wall_s"] > 0
+    assert summary["face_scale_zero_equals_base"] is True
+    assert summary["identity_rank1_heldout_people"] >= 0.75 and summary["identity_auc_heldout_people"] >= 0.9
+    # 16 renders: one more than four people wrong.
+    assert summary["identity_rank1_heldout_poses"] >= 0.75
+    assert summary["wrong_identity_follows_embedding"] >= 0.75 and summary["wrong_identity_nearest_is_target"] <= 0.1
+    assert summary["target_rank1"] == 1.0
+    assert summary["naive_recipe_rank1"] <= 0.5
+    assert summary["real_rank1"] >= 0.9
+    assert summary["pose_error_ratio_to_base"] <= 1.2
+    report = (tmp_path / "report.html").read_text()
+    assert "shipped with the package" in report.lower() and "naive" in report and "data:image" in report
+
+
+def test_an_unknown_size_is_refused(tmp_path):
+    done = demo(tmp_path / "out", SIZE="tiny")
+    assert done.returncode == 2 and done.stderr == "demo: SIZE=tiny: is neither full nor small\n"
+    assert not (tmp_path / "out").exists()
