@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     gallery = make_gallery(16, settings.num_poses)
     wan = load_wan(resolve_model_path("toy"))
-    adapter, _ = load_adapter(resolve_adapter_path("toy"), wan)
+    adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
     with adapter.off():
         base_px = _pose_px(wan, gallery)[1]
     rows = []

@@ -103,7 +103,7 @@ def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
     found = []
     for strength in progress(np.arange(1, 9) / 8, "strengths", unit="adapter"):
         wan = load_wan(resolve_model_path("toy"))
-        adapter, _ = load_adapter(resolve_adapter_path("toy"), wan)
+        adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
         for name, parameter in adapter.parameters().items():
             if BEGINS_AT_ZERO.search(name):
                 parameter.data.mul_(float(strength))
