@@ -19,12 +19,14 @@ import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rendered_people import Gallery, make_gallery, rank1, render_people
+from torch import Tensor
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
+from faceid.evaluation.pose_reader import PoseReader
 from faceid.logs import progress
 from faceid.models.adapter_file import load_adapter
-from faceid.models.wan import WanModel, load_wan
+from faceid.models.wan import load_wan
 from faceid.provenance import describe_provenance, write_json
 from faceid.toy.base import resolve_adapter_path, resolve_model_path
 from faceid.toy.readers import load_toy_pose_reader
@@ -52,31 +54,34 @@ def main(argv: list[str] | None = None) -> int:
     gallery = make_gallery(16, settings.num_poses)
     wan = load_wan(resolve_model_path("toy"))
     adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
+    reader = load_toy_pose_reader()
+
+    def renders_of(faces: Tensor | None, scale: float, start: float) -> list[list[np.ndarray]]:
+        return [render_people(wan, joints, faces, n, scale, start) for n, joints in enumerate(gallery.joints)]
+
     with adapter.off():
-        base_px = _pose_px(wan, gallery)[1]
+        base_px = _pose_px(renders_of(None, 1.0, 0.0), gallery, reader)
     rows = []
     for scale, start in progress(settings.guidance, "guidance", unit="setting"):
-        share, pose_px = _pose_px(wan, gallery, scale, start)
-        row = {"cfg_scale": scale, "cfg_start": start, "rank1": round(share, 4)}
-        rows.append({**row, "pose_error_ratio": round(pose_px / base_px, 4)})
+        renders = renders_of(gallery.faces, scale, start)
+        share = np.mean([rank1(gallery, j, of_dance) for j, of_dance in zip(gallery.joints, renders, strict=True)])
+        ratio = _pose_px(renders, gallery, reader) / base_px
+        row = {"cfg_scale": scale, "cfg_start": start, "rank1": round(float(share), 4)}
+        rows.append({**row, "pose_error_ratio": round(ratio, 4)})
         print(rows[-1], flush=True)
     record = {**describe_provenance(), "people": 16, "poses": settings.num_poses, "base_pose_px": round(base_px, 3)}
     write_json(settings.output_dir / "guidance.json", {**record, "rows": rows})
     return 0
 
 
-def _pose_px(
-    wan: WanModel, gallery: Gallery, cfg_scale: float | None = None, cfg_start: float = 0.0
-) -> tuple[float, float]:
-    """(rank-1, pose error in pixels) of everybody in every pose. cfg_scale None: the base, in which all are alike."""
-    reader, hits, errors = load_toy_pose_reader(), [], []
-    for number, joints in enumerate(gallery.joints):
-        faces = gallery.faces if cfg_scale is not None else None
-        renders = render_people(wan, joints, faces, number, cfg_scale or 1.0, cfg_start)
-        errors += [np.linalg.norm(reader.read(frames)[..., :2] - joints, axis=-1).mean() for frames in renders]
-        if cfg_scale is not None:
-            hits.append(rank1(gallery, joints, renders))
-    return float(np.mean(hits)) if hits else 0.0, float(np.mean(errors))
+def _pose_px(renders: list[list[np.ndarray]], gallery: Gallery, reader: PoseReader) -> float:
+    """Mean distance of the joints read to those asked for, over everybody in every dance, pixels."""
+    errors = [
+        np.linalg.norm(reader.read(frames)[..., :2] - joints, axis=-1).mean()
+        for joints, of_dance in zip(gallery.joints, renders, strict=True)
+        for frames in of_dance
+    ]
+    return float(np.mean(errors))
 
 
 if __name__ == "__main__":

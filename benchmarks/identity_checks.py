@@ -14,21 +14,21 @@ import numpy as np
 import torch
 from PIL import Image
 from proof import REPOSITORY
+from rendered_people import NUM_STEPS, SIZE_HW, cut_faces, cut_heads, mean_face, unseen_dance
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from faceid import FaceIdentityPipeline, interpolate_face_embeddings
-from faceid.faces.detect import FaceDetector, crop_face, load_detector
+from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.encoders import FaceEncoder, load_encoder
 from faceid.faces.identity import prepare_identity
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
 from faceid.models.wan import load_wan
 from faceid.toy.base import WEIGHTS, resolve_adapter_path, resolve_encoder_path, resolve_model_path
-from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_person
 from faceid.toy.readers import load_toy_recogniser
-from faceid.toy.render import head_boxes, render_photo, render_pose
+from faceid.toy.render import render_photo, render_pose
 from faceid.toy.train_vae import draw_clips, reconstruction_psnr
 from faceid.toy.worlds import person_seed
 
@@ -36,7 +36,6 @@ Result = tuple[str, str, str, bool]
 # Nobody in them is in a training world, nor in a demo's.
 WORLDS = (71, 72, 73)
 UNSEEN_WORLD = 61
-SIZE_HW = (64, 64)
 
 
 def embedded_models(num_clips: int = 8) -> Result:
@@ -158,22 +157,14 @@ def _people_seen(world: int, count: int, detector: FaceDetector) -> tuple[list[i
 
 def _mean(encoder: FaceEncoder, detector: FaceDetector, pictures: Sequence[np.ndarray]) -> Tensor:
     """The plain mean over every face found."""
-    faces = [(picture, detector.detect(picture)) for picture in pictures]
-    crops = [crop_face(picture, found[0].box_xyxy, FaceSettings.face_margin) for picture, found in faces if found]
-    return torch.nn.functional.normalize(encoder.embed(crops).mean(0), dim=0)
+    return mean_face(encoder, cut_faces(pictures, detector))
 
 
 def _read(pipeline: FaceIdentityPipeline, readout: FaceEncoder, face: Tensor, seeds: Sequence[int]) -> Tensor:
     """The mean read-out of renders of one face, [A]."""
     embeddings = []
     for seed in seeds:
-        joints = dance_joints(list(GENRES)[seed % len(GENRES)], 700 + seed, 9, SIZE_HW)
-        frames = pipeline(render_pose(joints, SIZE_HW), face, cfg_scale=1.0, num_inference_steps=12, seed=seed)
-        boxes = head_boxes(joints, SIZE_HW)
-        crops = [
-            crop_face(frame, tuple(round(edge) for edge in box), FaceSettings.face_margin)
-            for frame, box in zip(frames, boxes, strict=True)
-            if box is not None
-        ]
-        embeddings.append(readout.embed(crops).mean(0))
+        joints = unseen_dance(seed)
+        frames = pipeline(render_pose(joints, SIZE_HW), face, cfg_scale=1.0, num_inference_steps=NUM_STEPS, seed=seed)
+        embeddings.append(readout.embed(cut_heads(frames, joints)).mean(0))
     return torch.stack(embeddings).mean(0)

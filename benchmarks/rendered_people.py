@@ -6,12 +6,14 @@ pose and the noise, so that only the face differs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from faceid.evaluation.heads import cut_head
 from faceid.faces.detect import FaceDetector, crop_face, load_detector
 from faceid.faces.encoders import FaceEncoder, load_encoder
 from faceid.faces.settings import FaceSettings
@@ -31,7 +33,7 @@ from faceid.vace import pose_control
 # Nobody in it is in a training world, nor in a demo's.
 WORLD = 71
 SIZE_HW = (64, 64)
-CFG_SCALE, NUM_STEPS = 3.0, 12
+NUM_STEPS = 12
 FEWEST_FACES = 3
 
 
@@ -63,41 +65,63 @@ def make_gallery(num_people: int, num_poses: int) -> Gallery:
         given, other = (cut_photos(person, 1000 * number + first, 8, detector) for first in (0, 500))
         if min(len(given), len(other)) >= FEWEST_FACES:
             names.append(name)
-            faces.append(_mean(encoder, given))
-            references.append(_mean(recogniser, other))
-    genres = list(GENRES)
-    joints = [dance_joints(genres[k % len(genres)], 700 + k, 9, SIZE_HW) for k in range(num_poses)]
+            faces.append(mean_face(encoder, given))
+            references.append(mean_face(recogniser, other))
+    joints = [unseen_dance(number) for number in range(num_poses)]
     return Gallery(WORLD, names, torch.stack(faces), torch.stack(references), joints, recogniser)
 
 
-def rank1_of_renders(wan: WanModel, gallery: Gallery, cfg_scale: float = CFG_SCALE) -> float:
-    """Share of renders whose nearest person is the one given. wan: whole, with an adapter on."""
+def unseen_dance(number: int) -> np.ndarray:
+    """Joints of a dance that nobody trained on, [9, 17, 2]."""
+    return dance_joints(list(GENRES)[number % len(GENRES)], 700 + number, 9, SIZE_HW)
+
+
+def rank1_of_renders(wan: WanModel, gallery: Gallery) -> float:
+    """Share of renders, without guidance, whose nearest person is the one given. wan: whole, with an adapter on."""
     shares = []
     for number, joints in enumerate(gallery.joints):
-        shares.append(rank1(gallery, joints, render_people(wan, joints, gallery.faces, number, cfg_scale)))
+        shares.append(rank1(gallery, joints, render_people(wan, joints, gallery.faces, number)))
     return float(np.mean(shares))
 
 
 def rank1(gallery: Gallery, joints: np.ndarray, renders: list[np.ndarray]) -> float:
     """Share of the renders of one dance, everybody's in order, whose nearest person is their own."""
-    boxes, hits = head_boxes(joints, SIZE_HW), []
+    hits = []
     for person, frames in enumerate(renders):
-        crops = [_cut(frame, box) for frame, box in zip(frames, boxes, strict=True) if box is not None]
-        scores = (gallery.recogniser.embed(crops) @ gallery.references.T).mean(0)
+        scores = (gallery.recogniser.embed(cut_heads(frames, joints)) @ gallery.references.T).mean(0)
         hits.append(int(scores.argmax()) == person)
     return float(np.mean(hits))
 
 
 def cut_photos(person: Person, first_seed: int, count: int, detector: FaceDetector) -> list[np.ndarray]:
     """The faces found in `count` photos."""
-    photos = [render_photo(person, first_seed + view) for view in range(count)]
+    return cut_faces([render_photo(person, first_seed + view) for view in range(count)], detector)
+
+
+def cut_faces(photos: Sequence[np.ndarray], detector: FaceDetector) -> list[np.ndarray]:
+    """The largest face of every photo in which one is found."""
     found = [(photo, detector.detect(photo)) for photo in photos]
     return [crop_face(photo, faces[0].box_xyxy, FaceSettings.face_margin) for photo, faces in found if faces]
 
 
+def cut_heads(frames: np.ndarray, joints: np.ndarray) -> list[np.ndarray]:
+    """The head of every frame of a dance that shows one."""
+    boxes = head_boxes(joints, SIZE_HW)
+    return [
+        cut_head(frame, tuple(box), FaceSettings.face_margin)
+        for frame, box in zip(frames, boxes, strict=True)
+        if box is not None
+    ]
+
+
+def mean_face(encoder: FaceEncoder, crops: list[np.ndarray]) -> Tensor:
+    """The plain mean of their embeddings, [D], unit length."""
+    return torch.nn.functional.normalize(encoder.embed(crops).mean(0), dim=0)
+
+
 @torch.no_grad()
 def render_people(
-    wan: WanModel, joints: np.ndarray, faces: Tensor | None, seed: int, cfg_scale: float, cfg_start: float = 0.0
+    wan: WanModel, joints: np.ndarray, faces: Tensor | None, seed: int, cfg_scale: float = 1.0, cfg_start: float = 0.0
 ) -> list[np.ndarray]:
     """uint8 frames [T, H, W, 3] of each face [P, D]; without faces one video, of nobody in particular."""
     count, statistics = len(faces) if faces is not None else 1, wan.statistics
@@ -127,12 +151,3 @@ def render_people(
             towards = without + cfg_scale * (towards - without)
         latents = wan.scheduler.step(towards, timestep, latents, return_dict=False)[0]
     return [to_frames(decode_latents(wan.vae, one.unsqueeze(0))) for one in latents]
-
-
-def _cut(frame: np.ndarray, box: list[float]) -> np.ndarray:
-    x0, y0, x1, y1 = (round(edge) for edge in box)
-    return crop_face(frame, (x0, y0, x1, y1), FaceSettings.face_margin)
-
-
-def _mean(encoder: FaceEncoder, crops: list[np.ndarray]) -> Tensor:
-    return torch.nn.functional.normalize(encoder.embed(crops).mean(0), dim=0)

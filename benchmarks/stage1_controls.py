@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rendered_people import Gallery, make_gallery, rank1_of_renders
 from safetensors.torch import load_file, save_file
+from swap_gap_checkpoints import GAP
 from torch import Tensor
 
 from faceid.config import parse_sections
@@ -43,8 +45,8 @@ from faceid.provenance import describe_provenance, sha256_file, write_json
 from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
+from faceid.training.metrics import read_metrics
 
-GAP = "validation/swap_gap_heldout_dancers"
 ORACLE = "oracle embedding"
 VARIANTS: dict[str, list[str]] = {
     "the recipe": [],
@@ -159,13 +161,13 @@ def _run(settings: Settings, folder: Path, flags: list[str]) -> None:
 
 def _measure(settings: Settings, name: str, gallery: Gallery, oracle: Oracle) -> dict[str, Any]:
     folder = _folder(settings, name)
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(folder / "metrics.jsonl")
     if name == ORACLE:
         faces = torch.stack([oracle(gallery.world, person) for person in gallery.names])
-        gallery = Gallery(gallery.world, gallery.names, faces, gallery.references, gallery.joints, gallery.recogniser)
+        gallery = replace(gallery, faces=faces)
     wan = load_wan(resolve_model_path("toy"))
     load_adapter(folder / "face_lora_final.safetensors", wan)
-    rank1 = rank1_of_renders(wan, gallery, cfg_scale=1.0)
+    rank1 = rank1_of_renders(wan, gallery)
     gaps = [round(row[GAP], 5) for row in rows if GAP in row]
     return {"variant": name, "flags": " ".join(VARIANTS[name]), "swap_gaps": gaps, "rank1": round(rank1, 4)}
 

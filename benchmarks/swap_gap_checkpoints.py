@@ -12,7 +12,6 @@ trained on, known by the evaluation's recogniser. Writes checkpoints.json.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from faceid.models.wan import load_wan
 from faceid.provenance import describe_provenance, write_json
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.training.loop import SWAP_GAP_CLIPS
+from faceid.training.metrics import read_metrics
 from faceid.training.swap_gap import pair_faces, swap_gap
 
 GAP = "validation/swap_gap_heldout_dancers"
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _measure(run: Path, gallery: Gallery) -> list[dict]:
     adapters = {int(re.findall(r"\d+", file.stem)[-1]): file for file in run.glob("face_lora_epoch_*.safetensors")}
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(run / "metrics.jsonl")
     steps = {int(row["epoch/number"]): row["step"] for row in rows if "epoch/number" in row}
     gaps = {row["step"]: row[GAP] for row in rows if GAP in row}
     if not adapters or not gaps:
@@ -91,7 +91,7 @@ def _measure(run: Path, gallery: Gallery) -> list[dict]:
     for epoch, file in progress(sorted(adapters.items()), "adapters", unit="adapter"):
         wan = load_wan(resolve_model_path("toy"))
         load_adapter(file, wan)
-        rank1 = rank1_of_renders(wan, gallery, cfg_scale=1.0)
+        rank1 = rank1_of_renders(wan, gallery)
         found.append({"adapter": f"{run.name}/{file.name}", "swap_gap": gaps[steps[epoch]], "rank1": rank1})
     return found
 
@@ -100,15 +100,15 @@ def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
     latents = LatentSet.open(demo / "latents")
     faces = read_face_bank(demo / "run/cache/faces", load_encoder("clip", resolve_encoder_path("toy")).fingerprint)
     pairs = pair_faces(latents, faces, sorted(set(latents.dancers)), SWAP_GAP_CLIPS)
-    found = []
+    wan, found = load_wan(resolve_model_path("toy")), []
+    adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
+    last_layers = [parameter for name, parameter in adapter.parameters().items() if BEGINS_AT_ZERO.search(name)]
+    trained = [parameter.detach().clone() for parameter in last_layers]
     for strength in progress(np.arange(1, 9) / 8, "strengths", unit="adapter"):
-        wan = load_wan(resolve_model_path("toy"))
-        adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
-        for name, parameter in adapter.parameters().items():
-            if BEGINS_AT_ZERO.search(name):
-                parameter.data.mul_(float(strength))
+        for parameter, whole in zip(last_layers, trained, strict=True):
+            parameter.data.copy_(float(strength) * whole)
         gap = swap_gap(wan.transformer, latents, wan.statistics, pairs, seed=0).gap
-        rank1 = rank1_of_renders(wan, gallery, cfg_scale=1.0)
+        rank1 = rank1_of_renders(wan, gallery)
         found.append({"adapter": f"toy at {strength:.3f}", "swap_gap": gap, "rank1": rank1})
     return found
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from faceid import FaceIdentityPipeline
+from faceid.evaluation.heads import cut_head
 from faceid.evaluation.similarity import roc_auc
-from faceid.faces.detect import crop_face, load_detector
+from faceid.faces.detect import load_detector
 from faceid.faces.encoders import load_encoder
 from faceid.faces.settings import FaceSettings
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
@@ -44,8 +45,8 @@ class World:
         frames = self.pipeline(
             render_pose(joints, SIZE_HW), face, face_scale, cfg_scale=1.0, num_inference_steps=12, seed=dance
         )
-        boxes = [tuple(round(edge) for edge in box) for box in head_boxes(joints, SIZE_HW) if box is not None]
-        heads = [crop_face(frame, box, FaceSettings.face_margin) for frame, box in zip(frames, boxes, strict=True)]
+        boxes = [box for box in head_boxes(joints, SIZE_HW) if box is not None]
+        heads = [cut_head(frame, box, FaceSettings.face_margin) for frame, box in zip(frames, boxes, strict=True)]
         return (self.judge.embed(heads) @ self.references.T).mean(0).numpy()
 
     @staticmethod

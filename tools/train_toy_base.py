@@ -20,6 +20,7 @@ from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
 from faceid.provenance import write_json
+from faceid.training.metrics import read_metrics
 
 RECORD = Path(__file__).resolve().parents[1] / "benchmarks" / "records" / "toy_base.json"
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
@@ -78,8 +79,7 @@ def _run(command: list[str]) -> None:
 
 
 def _curve(run: Path, key: str) -> list[float]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [round(row[key], 4) for row in rows if key in row]
+    return [round(row[key], 4) for row in read_metrics(run / "metrics.jsonl") if key in row]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from faceid.errors import DataError
 from faceid.faces.detect import FaceDetector
-from faceid.faces.photos import Photo, examine_photo
+from faceid.faces.photos import Photo, examine_photo, miniature
 from faceid.faces.selection import DUPLICATE_CORRELATION
 from faceid.logs import progress
 from faceid.media import images
@@ -24,7 +23,6 @@ from faceid.provenance import sha256_file
 log = logging.getLogger(__name__)
 
 FEWEST_PEOPLE = 2
-MINIATURE_SIDE_PX = 32
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,9 @@ def _refuse_same_pictures(references: list[Path], conditioning: list[Path]) -> N
     conditioned = _miniatures(conditioning)
     if not conditioned:
         return
-    others, miniatures = list(conditioned), np.stack(list(conditioned.values()))
-    for photo, miniature in _miniatures(references).items():
-        correlations = miniatures @ miniature
+    others, pictures = list(conditioned), np.stack(list(conditioned.values()))
+    for photo, picture in _miniatures(references).items():
+        correlations = pictures @ picture
         nearest = int(correlations.argmax())
         # Other pictures reach 0.94 (691,000 pairs of drawn photos) and 0.86 (62 news photos), copies of a third the
         # size and of poor quality 0.988 and more.
@@ -110,18 +108,14 @@ def _refuse_same_pictures(references: list[Path], conditioning: list[Path]) -> N
 
 
 def _miniatures(paths: list[Path]) -> dict[Path, np.ndarray]:
-    """Every photo that can be read as 32x32 grey values without mean, of unit length [1024], to be correlated."""
+    """Every photo that can be read, as `miniature` [1024]."""
     found = {}
     for path in progress(paths, "photos compared", unit="photo"):
         try:
-            picture = images.read_photo(path)
+            found[path] = miniature(images.read_photo(path))
         except DataError:
             # It has conditioned nothing; a reference that cannot be read is left out with a warning when it is cut.
             continue
-        side = (MINIATURE_SIDE_PX, MINIATURE_SIDE_PX)
-        grey = np.asarray(Image.fromarray(picture).convert("L").resize(side, Image.Resampling.BOX), np.float64)
-        values = grey.ravel() - grey.mean()
-        found[path] = values / max(float(np.linalg.norm(values)), 1e-9)
     return found
 
 

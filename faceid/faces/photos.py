@@ -38,6 +38,13 @@ class PhotoFiles(Protocol):
     def read_photo(self, path: Path) -> np.ndarray: ...
 
 
+def miniature(picture: np.ndarray) -> np.ndarray:
+    """32x32 grey values without mean and of unit length, to compare pictures by correlation: uint8 RGB to [1024]."""
+    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    values = grey.astype(np.float64).ravel() - grey.mean()
+    return values / max(float(np.linalg.norm(values)), 1e-9)
+
+
 @dataclass
 class Candidate:
     """One face of a photo."""
@@ -54,10 +61,8 @@ class Candidate:
 
     @property
     def miniature(self) -> np.ndarray:
-        """32x32 grey values without mean and of unit length, to compare pictures by correlation: [1024]."""
-        grey = cv2.resize(cv2.cvtColor(self.crop, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
-        values = grey.astype(np.float64).ravel() - grey.mean()
-        return values / max(float(np.linalg.norm(values)), 1e-9)
+        """Of the crop, as `miniature`."""
+        return miniature(self.crop)
 
 
 @dataclass
