@@ -53,6 +53,14 @@ def embedded_models(num_clips: int = 8) -> Result:
     )
 
 
+def real_clips_rank1(clips: Path, references: Path, output_dir: Path) -> float:
+    """What the evaluation's recogniser makes of real clips, with their heads beside them: its own ceiling."""
+    words = ["tools/evaluate.py", "--renders", f"[real clips={clips}]", "--real", "real clips", "--heads_dir", clips]
+    words += ["--references_dir", references, "--recognisers", "[toy_recogniser]", "--output_dir", output_dir]
+    subprocess.run([sys.executable, *map(str, words)], cwd=REPOSITORY, check=True)
+    return json.loads((output_dir / "summary.json").read_text())["real_rank1"]
+
+
 def wrong_photos(world: int = WORLDS[0], num_people: int = 16, num_photos: int = 10, num_wrong: int = 2) -> Result:
     """Two of ten photos are of somebody else: which embedding is nearer to the clean one's?"""
     encoder, detector = load_encoder("clip", resolve_encoder_path("toy")), load_detector("haar")

@@ -22,10 +22,11 @@ case ${SIZE:-full} in
   small) shorter=(--num_epochs 8 --freeze_mapper_after_epochs 4 --validate_every 4 --save_every 4 --learning_rate 5e-4) weaker=(0.5) stronger=(1.5) dances=16 few=1 others=(3 7) ;;
   *) echo "demo: SIZE=$SIZE: is neither full nor small" >&2; exit 2 ;;
 esac
-# Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true.
+# Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true
+# and whose real clips the judge tells apart (benchmarks/whole_groups.py).
 case $seed in
   3) first_known=1 ;;
-  5) first_known=17 ;;
+  5) first_known=19 ;;
   8) first_known=46 ;;
   *) echo "demo: SEED=$seed: only the worlds 3, 5 and 8 are known to be whole; take one" >&2; exit 2 ;;
 esac

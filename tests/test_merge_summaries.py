@@ -53,3 +53,13 @@ def test_a_missing_summary_is_one_line(tmp_path):
     command = [sys.executable, "tools/merge_summaries.py", "--output", str(tmp_path / "o.json")]
     done = run_command([*command, "--summaries", f"[{tmp_path}/none.json]"], expect=2)
     assert done.stderr.strip().count("\n") == 0 and "none.json: cannot be read" in done.stderr
+
+
+def test_headlines_of_two_judges_are_not_joined(tmp_path):
+    for judge in ("one", "another"):
+        (tmp_path / f"{judge}.json").write_text(json.dumps({"primary_recogniser": judge}))
+    listed = f"[{tmp_path}/one.json, {tmp_path}/another.json]"
+    command = [sys.executable, "tools/merge_summaries.py", "--summaries", listed, "--output", str(tmp_path / "o.json")]
+    done = run_command(command, expect=2)
+    assert "another.json: its headlines are by another, those of" in done.stderr
+    assert not (tmp_path / "o.json").exists()

@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/merge_summaries.py", __doc__ or "", [MergeSettings], words)
     read = [_read(path) for path in settings.summaries]
+    _refuse_other_judges(settings.summaries, read)
     joined: dict[str, Any] = {}
     for summary in read:
         joined = fill_gaps(joined, summary)
@@ -61,6 +62,17 @@ def fill_gaps(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         elif isinstance(value, dict) and isinstance(held, dict):
             joined[key] = fill_gaps(held, value)
     return joined
+
+
+def _refuse_other_judges(paths: list[Path], read: list[dict[str, Any]]) -> None:
+    """Headlines are the first recogniser's: those of two would stand side by side as if one had judged."""
+    first, *others = [summary.get("primary_recogniser") for summary in read]
+    for path, judge in zip(paths[1:], others, strict=True):
+        if judge != first:
+            raise DataError(
+                f"summaries={path}: its headlines are by {judge}, those of {paths[0]} by {first}; evaluate both with "
+                "the same recognisers in the same order"
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

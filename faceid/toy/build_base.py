@@ -118,9 +118,13 @@ def build_encoder(work: Path) -> dict[str, Any]:
 
 
 def build_recogniser(work: Path) -> dict[str, Any]:
-    """The evaluation's recogniser: other people, another size and seed, no captions."""
-    settings = EncoderTraining(with_captions=False, seed=1)
-    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, EVALUATION_WORLD, settings, SEED + 1)
+    """The evaluation's recogniser: other people, another size and seed, no captions.
+
+    Twice the people and three times the steps of the encoder: a judge must know look-alikes apart in real clips, before
+    renders can be asked to differ.
+    """
+    settings = EncoderTraining(num_steps=1500, with_captions=False, seed=1)
+    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, EVALUATION_WORLD, settings, SEED + 1, num_people=3000)
 
 
 def build_readout(work: Path) -> dict[str, Any]:
@@ -195,11 +199,11 @@ def publish(work: Path, weights: Path) -> dict[str, tuple[int, str]]:
 
 
 def _build_tower(
-    folder: Path, config: dict[str, Any], world: int, settings: EncoderTraining, seed: int
+    folder: Path, config: dict[str, Any], world: int, settings: EncoderTraining, seed: int, num_people: int = 1500
 ) -> dict[str, Any]:
     initialise_clip(folder, config, seed)
     tower, losses = open_clip(folder), _Losses()
-    views = draw_views(world, num_people=1500, num_photos=3, num_clips=4)
+    views = draw_views(world, num_people, num_photos=3, num_clips=4)
     train_encoder(tower, views, settings, losses)
     _save_half(tower, folder)
     mean = load_encoder("clip", folder).embed(list(views.pictures[:, 0])).mean(0)

@@ -71,7 +71,8 @@ def test_the_face_encoder_knows_unseen_people_in_clips_by_their_photos(views):
 
 
 def test_the_recogniser_knows_unseen_people_in_clips_by_their_photos(views):
-    assert rank1_of_16(load_toy_recogniser("toy_recogniser"), views, given=[0, 1, 2], asked=3) >= 0.9
+    # The judge's own ceiling: renders are asked for 0.9.
+    assert rank1_of_16(load_toy_recogniser("toy_recogniser"), views, given=[0, 1, 2], asked=3) >= 0.95
 
 
 def test_the_readout_knows_unseen_people_from_clip_to_clip(views):
