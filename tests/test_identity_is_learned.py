@@ -1,6 +1,6 @@
 """The promise itself, at a small size: the shipped adapter shows people whom nothing was ever trained on.
 
-`make prove-identity FULL=1` is the whole of it; benchmarks/records/prove_identity_full.json what came out.
+`make prove-identity` is more of it, with FULL=1 all; benchmarks/records/prove_identity.json is what came out.
 """
 
 from __future__ import annotations

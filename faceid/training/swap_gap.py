@@ -2,7 +2,7 @@
 
 The loss inside the head with a wrong person's embedding, minus the loss with the right one, on the same clips, the same
 noise and the same noise levels. Zero or less: the face is ignored. Positive: the right face helps to predict the head.
-benchmarks/records/prove_identity_full.json says how well it predicts who is recognised in rendered videos.
+benchmarks/records/swap_gap_checkpoints*.json say how well it predicts who is recognised in rendered videos.
 """
 
 from __future__ import annotations
