@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,14 @@ from faceid.toy.pose_reader import (
 from faceid.toy.readout import calibrate_readout, save_readout
 from faceid.toy.train_encoder import EncoderTraining, rank1, train_encoder
 from faceid.toy.train_transformer import TransformerTraining, read_base_data, train_transformer
-from faceid.toy.train_vae import VaeTraining, draw_clips, latent_statistics, reconstruction_psnr, train_vae
+from faceid.toy.train_vae import (
+    VaeTraining,
+    draw_clips,
+    latent_statistics,
+    reconstruct,
+    reconstruction_psnr,
+    train_vae,
+)
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
 
 log = logging.getLogger(__name__)
@@ -114,17 +122,20 @@ def build_transformer(work: Path) -> dict[str, Any]:
 
 def build_encoder(work: Path) -> dict[str, Any]:
     """The conditioning encoder, with its embedding mean."""
-    return _build_tower(work / "encoder", ENCODER_CONFIG, ENCODER_WORLD, EncoderTraining(), SEED)
+    views = draw_views(ENCODER_WORLD, 1500, num_photos=3, num_clips=4)
+    return _build_tower(work / "encoder", ENCODER_CONFIG, views, EncoderTraining(), SEED)
 
 
 def build_recogniser(work: Path) -> dict[str, Any]:
     """The evaluation's recogniser: other people, another size and seed, no captions.
 
-    Twice the people and three times the steps of the encoder: a judge must know look-alikes apart in real clips, before
-    renders can be asked to differ.
+    Twice the people and three times the steps of the encoder, and a clip of each seen through the VAE: a judge must
+    know look-alikes apart in real clips as renders can show them, before renders can be asked to differ.
     """
+    vae = load_wan(work / "base", ("vae",)).vae
     settings = EncoderTraining(num_steps=1500, with_captions=False, seed=1)
-    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, EVALUATION_WORLD, settings, SEED + 1, num_people=3000)
+    views = draw_views(EVALUATION_WORLD, 3000, num_photos=3, num_clips=4, as_rendered=partial(reconstruct, vae))
+    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, views, settings, SEED + 1)
 
 
 def build_readout(work: Path) -> dict[str, Any]:
@@ -199,11 +210,10 @@ def publish(work: Path, weights: Path) -> dict[str, tuple[int, str]]:
 
 
 def _build_tower(
-    folder: Path, config: dict[str, Any], world: int, settings: EncoderTraining, seed: int, num_people: int = 1500
+    folder: Path, config: dict[str, Any], views: FaceViews, settings: EncoderTraining, seed: int
 ) -> dict[str, Any]:
     initialise_clip(folder, config, seed)
     tower, losses = open_clip(folder), _Losses()
-    views = draw_views(world, num_people, num_photos=3, num_clips=4)
     train_encoder(tower, views, settings, losses)
     _save_half(tower, folder)
     mean = load_encoder("clip", folder).embed(list(views.pictures[:, 0])).mean(0)

@@ -5,6 +5,7 @@ An encoder must give one person one embedding from both: identities come from ph
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,11 @@ from faceid.toy.worlds import person_seed
 VIEW_PX, CLIP_PX, PHOTO_PX = 64, 64, 192
 # Haar's boxes and head boxes move about as much from photo to photo.
 JITTER = 0.06
+# Two latent frames: the first is a picture of its own, and clearer than those that follow.
+RENDERED_FRAMES = 5
+
+# What a VAE makes of frames, uint8 [T, H, W, 3] to the same.
+Reconstruct = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,13 @@ class FaceViews:
     num_photos: int
 
 
-def draw_views(world: int, num_people: int, num_photos: int, num_clips: int) -> FaceViews:
-    """Draw every person's portraits and heads from as many clips; nobody without a portrait that the detector takes."""
+def draw_views(
+    world: int, num_people: int, num_photos: int, num_clips: int, as_rendered: Reconstruct | None = None
+) -> FaceViews:
+    """Draw every person's portraits and heads from as many clips; nobody without a portrait that the detector takes.
+
+    as_rendered: what a VAE makes of a clip; when given, each person's last clip is seen through it.
+    """
     detector = load_detector("haar")
     people, pictures = [], []
     for number in progress(range(num_people), "people", unit="person"):
@@ -45,7 +56,10 @@ def draw_views(world: int, num_people: int, num_photos: int, num_clips: int) -> 
             # A view that the detector missed is replaced by one it took.
             views = [photo if photo is not None else found[view % len(found)] for view, photo in enumerate(photos)]
             people.append(person)
-            pictures.append(views + [head_in_clip(person, number * 64 + view) for view in range(num_clips)])
+            heads = [head_in_clip(person, number * 64 + view) for view in range(num_clips)]
+            if as_rendered is not None:
+                heads[-1] = head_as_rendered(person, number * 64 + num_clips - 1, as_rendered)
+            pictures.append(views + heads)
     return FaceViews(people, np.array(pictures), num_photos)
 
 
@@ -60,6 +74,16 @@ def head_in_clip(person: Person, seed: int, softness_px: float = 1.0) -> np.ndar
         frame = blur(frame, softness)
     box = head_boxes(joints, size_hw)[0] or (0.0, 0.0, CLIP_PX, CLIP_PX)
     return _cut(frame, box, rng)
+
+
+def head_as_rendered(person: Person, seed: int, reconstruct: Reconstruct) -> np.ndarray:
+    """The head of the last frame of a clip as a VAE gives it back, uint8 [64, 64, 3]."""
+    rng = generator(seed, "head as rendered")
+    genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (CLIP_PX, CLIP_PX)
+    joints = dance_joints(genre, int(rng.integers(1 << 31)), RENDERED_FRAMES, size_hw)
+    frames = reconstruct(render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw))
+    box = head_boxes(joints, size_hw)[-1] or (0.0, 0.0, CLIP_PX, CLIP_PX)
+    return _cut(frames[-1], box, rng)
 
 
 def portrait_cut(person: Person, seed: int, detector: FaceDetector) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from faceid.toy.pose_reader import draw_frames
 from faceid.toy.readers import load_toy_pose_reader, load_toy_recogniser
 from faceid.toy.render import render_pose
 from faceid.toy.train_encoder import rank1
-from faceid.toy.train_vae import draw_clips, reconstruction_psnr
+from faceid.toy.train_vae import draw_clips, reconstruct, reconstruction_psnr
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Nobody in it is in a training world.
@@ -75,11 +76,12 @@ def test_the_recogniser_knows_unseen_people_in_clips_by_their_photos(views):
     assert rank1_of_16(load_toy_recogniser("toy_recogniser"), views, given=[0, 1, 2], asked=3) >= 0.95
 
 
-def test_the_recogniser_knows_look_alikes_by_one_photo_among_everybody(views):
-    # The one before it, with half of the people and a third of the steps, was at 0.980; this one is at 0.995.
+def test_the_recogniser_knows_people_among_everybody_as_renders_can_show_them(toy_wan):
+    # Two judges before it, which had seen nothing through the VAE, were at 0.79 and 0.85; this one is at 0.93.
+    seen = draw_views(UNSEEN_WORLD, 3 * GALLERY, 3, num_clips=1, as_rendered=partial(reconstruct, toy_wan.vae))
     judge = load_toy_recogniser("toy_recogniser")
-    seen = [judge.embed(list(views.pictures[:, view])) for view in range(views.pictures.shape[1])]
-    assert np.mean([rank1(clip, photo) for photo in seen[:3] for clip in seen[3:]]) >= 0.99
+    *photos, clip = [judge.embed(list(seen.pictures[:, view])) for view in range(seen.pictures.shape[1])]
+    assert np.mean([rank1(clip, photo) for photo in photos]) >= 0.88
 
 
 def test_the_readout_knows_unseen_people_from_clip_to_clip(views):
