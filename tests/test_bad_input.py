@@ -671,7 +671,7 @@ def test_a_bad_pose_video_in_a_batch_is_recorded_and_the_rest_goes_on(toy_inputs
 def test_an_empty_pose_folder_is_refused(toy_inputs, trained, tmp_path):
     (tmp_path / "poses").mkdir()
     refused(
-        call("sample.py", *batch_flags(toy_inputs, trained, tmp_path / "poses", tmp_path / "out")), "holds no videos"
+        call("sample.py", *batch_flags(toy_inputs, trained, tmp_path / "poses", tmp_path / "out")), "no video in it"
     )
     refused(call("sample.py", *batch_flags(toy_inputs, trained, tmp_path / "none", tmp_path / "out")), "no such folder")
     assert not (tmp_path / "out").exists()

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/make_contact_sheet.py", __doc__ or "", [SheetSettings], words)
     set_up_logging()
-    pairs, _ = find_pairs(settings.dance_videos_dir, settings.pose_videos_dir)
+    pairs = find_pairs(settings.dance_videos_dir, settings.pose_videos_dir).pairs
     rendered = [pair for pair in pairs if _render_of(pair, settings).is_file()]
     if not rendered:
         raise DataError(f"rendered_dir={settings.rendered_dir}: no {pairs[0].pose.stem}.mp4; run sample.py --batch")

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.data.clip_shards import write_clip_shards
 from faceid.data.pairs import find_pairs
+from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
 from faceid.errors import run_entry_point
 from faceid.geometry import Geometry
@@ -38,19 +39,19 @@ class MakeShardsSettings:
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, shard."""
     words = sys.argv[1:] if argv is None else argv
-    tool, clips = parse_sections("tools/make_shards.py", __doc__ or "", [MakeShardsSettings, ClipSettings], words)
+    sections = [MakeShardsSettings, ClipSettings, SelectionSettings]
+    tool, clips, selection = parse_sections("tools/make_shards.py", __doc__ or "", sections, words)
     set_up_logging()
     geometry = _geometry(tool.model_path)
     if geometry:
         geometry.latent_shape(clips.num_frames, clips.height, clips.width)
     if tool.dry_run:
-        pairs, missing = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir)
-        for pair in pairs:
+        found = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir, selection)
+        for pair in found.pairs:
             log.info("%s: %s with %s, dancer %s", pair.key, pair.video.name, pair.pose.name, pair.dancer)
-        for video in missing:
-            log.warning("%s: no pose video", video.name)
+        log_left_out(found.left_out + found.not_chosen, "clips")
         return 0
-    write_clip_shards(tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir, clips, geometry)
+    write_clip_shards(tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir, clips, geometry, selection)
     return 0
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -18,6 +19,7 @@ from typing import Any
 
 from faceid.data.index import INDEX_NAME
 from faceid.data.pairs import ClipPair, find_pairs
+from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
 from faceid.data.shards import (
     Entry,
@@ -48,11 +50,16 @@ ASPECT_TOLERANCE = 0.02
 
 
 def write_clip_shards(
-    videos_dir: Path, poses_dir: Path, output_dir: Path, settings: ClipSettings, geometry: Geometry | None = None
+    videos_dir: Path,
+    poses_dir: Path,
+    output_dir: Path,
+    settings: ClipSettings,
+    geometry: Geometry | None = None,
+    selection: SelectionSettings | None = None,
 ) -> dict[str, Any]:
     """Write clip shards and their index; returns the index. Unchanged inputs cost a hash of the files.
 
-    geometry: of the model the clips are for; checks size and length before any work.
+    geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
     Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons.
     """
     if geometry:
@@ -63,9 +70,10 @@ def write_clip_shards(
             raise ConfigError(
                 f"{name}={value}: clips are H.264, which needs even sizes; use {value - 1} or {value + 1}"
             )
-    pairs, missing = find_pairs(videos_dir, poses_dir)
-    for video in missing:
-        log.warning("%s: no pose video (expected %s_pose.mp4 in %s); left out", video.name, video.stem, poses_dir)
+    selection = selection or SelectionSettings()
+    found = find_pairs(videos_dir, poses_dir, selection)
+    pairs = found.pairs
+    log_left_out(found.left_out + found.not_chosen, "clips")
     refuse_other_content(output_dir, "clips")
     with claimed_folder(output_dir):
         records = list(_write_groups(pairs, output_dir, settings))
@@ -74,7 +82,8 @@ def write_clip_shards(
             raise DataError(f"{videos_dir}: none of {len(pairs)} clips can be used: {'; '.join(reasons[:5])}")
         header = {
             "settings": asdict(settings),
-            "dropped": [{"key": None, "video": video.name, "reason": "no pose video"} for video in missing],
+            "dropped": [{"key": None, "video": entry.name, "reason": entry.reason} for entry in found.left_out],
+            "not_chosen": dict(sorted(Counter(entry.kind for entry in found.not_chosen).items())),
         }
         index = write_index(output_dir, "clips", header, records)
     log.info(

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import re
@@ -13,13 +12,17 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from faceid.data.aist_names import parse_aist_name
+from faceid.data.aist import parse_aist_name
+from faceid.data.dancers import DANCERS_NAME, dancer_of, read_dancers, why_left_out
+from faceid.data.selection import LeftOut, SelectionSettings, select
+from faceid.data.video_files import list_videos
 from faceid.errors import DataError
 
 log = logging.getLogger(__name__)
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 POSE_ENDING = "_pose"
+# What such clips are counted under.
+NO_POSE = "without a pose video"
 # A tar member's name holds 100 bytes; the member's ending needs some of them.
 LONGEST_KEY = 80
 
@@ -36,59 +39,69 @@ class ClipPair:
     camera: str | None = None
     head_boxes: Path | None = None
 
+    @property
+    def stem(self) -> str:
+        """The clip's name without its ending."""
+        return self.video.stem
 
-def find_pairs(videos_dir: Path, poses_dir: Path) -> tuple[list[ClipPair], list[Path]]:
-    """Find every clip with its pose, ordered by key, and the videos that have no pose. The folders may be one.
+
+@dataclass(frozen=True)
+class FoundPairs:
+    """The clips that take part, ordered by key; those that cannot, and those that were not chosen, with why."""
+
+    pairs: list[ClipPair]
+    left_out: list[LeftOut]
+    not_chosen: list[LeftOut]
+
+
+def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings | None = None) -> FoundPairs:
+    """Find every clip with its pose. The folders may be one.
 
     The dancer is read from `dancers.csv` (columns clip,dancer) in the videos folder, else from an AIST name, else
     every clip is taken for a dancer of its own. `<stem>.heads.json` beside a video gives its head boxes.
     Raises: DataError when a folder is missing or empty, no video has a pose, or `dancers.csv` is not as said.
     """
-    for folder in (videos_dir, poses_dir):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder; give the folder with the videos")
     one_folder = videos_dir.resolve() == poses_dir.resolve()
-    videos = [v for v in _video_files(videos_dir) if not (one_folder and v.stem.endswith(POSE_ENDING))]
-    if not videos:
-        raise DataError(
-            f"{videos_dir}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)"
-        )
-    poses = {pose.stem: pose for pose in _video_files(poses_dir)}
-    dancers = _read_dancers(videos_dir / "dancers.csv", {video.stem for video in videos})
-    pairs, missing = [], []
+    videos = [v for v in list_videos(videos_dir) if not (one_folder and v.stem.endswith(POSE_ENDING))]
+    poses = {pose.stem: pose for pose in list_videos(poses_dir, may_be_none=True)}
+    table = _read_table(videos_dir, videos)
+    pairs, left_out = [], []
     for video in videos:
         pose = poses.get(video.stem + POSE_ENDING) or (None if one_folder else poses.get(video.stem))
-        if pose is None:
-            missing.append(video)
-        elif pair := _describe(video, pose, dancers):
-            pairs.append(pair)
+        reason = why_left_out(video.stem, table)
+        if reason:
+            left_out.append(LeftOut(video.name, reason, "with several people"))
+        elif pose is None:
+            expected = f"no pose video (expected {video.stem}{POSE_ENDING}.mp4 in {poses_dir.name})"
+            left_out.append(LeftOut(video.name, expected, NO_POSE))
+        else:
+            pairs.append(_describe(video, pose, table))
+    if not pairs and not any(entry.kind == NO_POSE for entry in left_out):
+        raise DataError(
+            f"{videos_dir}: none of {len(videos)} clips can be used; {left_out[0].name}: {left_out[0].reason}"
+        )
     if not pairs:
         raise DataError(
             f"{poses_dir}: no pose video for any of the {len(videos)} videos of {videos_dir}; "
             f"{videos[0].name} needs {videos[0].stem}{POSE_ENDING}.mp4"
         )
-    return sorted(_unique_keys(pairs), key=lambda pair: pair.key), missing
+    pairs = sorted(_unique_keys(pairs), key=lambda pair: pair.key)
+    chosen, not_chosen = select(pairs, selection or SelectionSettings())
+    if not chosen:
+        example = not_chosen[0]
+        raise DataError(f"{videos_dir}: none of {len(pairs)} clips takes part; {example.name}: {example.reason}")
+    return FoundPairs(chosen, left_out, not_chosen)
 
 
-def _video_files(folder: Path) -> list[Path]:
-    files = (f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith("."))
-    return sorted(f for f in files if f.is_file())
-
-
-def _describe(video: Path, pose: Path, dancers: dict[str, str]) -> ClipPair | None:
+def _describe(video: Path, pose: Path, table: dict[str, str]) -> ClipPair:
     name = parse_aist_name(video.stem)
-    dancer = dancers.get(video.stem)
-    if name and len(name.dancers) > 1 and not dancer:
-        # A face embedding stands for one person; with several in the picture it would teach the wrong one.
-        log.warning("%s: left out, %d dancers in one clip", video.name, len(name.dancers))
-        return None
     key = _key(video.stem)
     heads = video.with_name(f"{video.stem}.heads.json")
     return ClipPair(
         key=key,
         video=video,
         pose=pose,
-        dancer=dancer or (name.dancers[0] if name else key),
+        dancer=dancer_of(video.stem, table) or key,
         genre=name.genre if name else None,
         camera=name.camera if name else None,
         head_boxes=heads if heads.is_file() else None,
@@ -116,20 +129,12 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def _read_dancers(path: Path, stems: set[str]) -> dict[str, str]:
+def _read_table(videos_dir: Path, videos: list[Path]) -> dict[str, str]:
+    path = videos_dir / DANCERS_NAME
     if not path.is_file():
         return {}
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8: {error}") from error
-    dancers = {}
-    for number, row in enumerate(rows, start=2):
-        clip, dancer = ((row.get(name) or "").strip() for name in ("clip", "dancer"))
-        if not clip or not dancer:
-            raise DataError(f"{path}: line {number} has no clip or no dancer; the first line must be `clip,dancer`")
-        dancers[Path(clip).stem if Path(clip).suffix.lower() in VIDEO_SUFFIXES else clip] = dancer
-    unknown = sorted(set(dancers) - stems)
+    table = read_dancers(path)
+    unknown = sorted(set(table) - {video.stem for video in videos})
     if unknown:
         log.warning("%s: names %d clips that are not in the folder, such as %s", path, len(unknown), unknown[0])
-    return dancers
+    return table

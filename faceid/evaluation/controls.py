@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from faceid.data.pairs import VIDEO_SUFFIXES
+from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.errors import DataError
 from faceid.evaluation.pose_error import LEAST_CONFIDENCE
 from faceid.evaluation.pose_reader import PoseReader

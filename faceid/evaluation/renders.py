@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceid.data.pairs import POSE_ENDING, VIDEO_SUFFIXES
+from faceid.data.pairs import POSE_ENDING
+from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.errors import DataError
 from faceid.evaluation.drivers import find_drivers
 from faceid.provenance import sha256_file

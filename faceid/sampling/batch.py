@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from faceid.data.pairs import VIDEO_SUFFIXES
+from faceid.data.video_files import list_videos
 from faceid.errors import DataError, FaceidError
 from faceid.logs import progress
 from faceid.provenance import sha256_file, write_atomic, write_provenance
@@ -49,22 +49,12 @@ class RenderedJob:
     error: str = ""
 
 
-def find_pose_videos(folder: Path) -> list[Path]:
-    """All videos of a folder, sorted. Raises: DataError when there are none."""
-    if not folder.is_dir():
-        raise DataError(f"pose_videos_dir={folder}: no such folder")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in VIDEO_SUFFIXES and not p.name.startswith("."))
-    if not found:
-        raise DataError(f"pose_videos_dir={folder}: holds no videos ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    return found
-
-
 def plan_jobs(poses_dir: Path, output_dir: Path, people: Sequence[str] = ("",)) -> list[Job]:
     """Every pose video of a folder as every person, pose by pose: what does not depend on the face is then shared.
 
     Raises: DataError when there are none, when two would have one name, or when one would overwrite a pose video.
     """
-    poses = find_pose_videos(poses_dir)
+    poses = list_videos(poses_dir, "pose_videos_dir")
     for folder in {output_dir / person for person in people}:
         if folder.resolve() == poses_dir.resolve():
             raise DataError(f"output_dir={folder}: holds the pose videos, which would be overwritten; choose another")

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from faceid.data.aist_names import parse_aist_name
 from faceid.data.pairs import find_pairs
 from faceid.errors import DataError
 
@@ -18,7 +17,8 @@ def test_both_ways_to_name_a_pose(folders):
     videos, poses, _ = folders
     touch(videos, "dance_001.mp4", "dance_002.mov")
     touch(poses, "dance_001_pose.mp4", "dance_002.mp4")
-    pairs, missing = find_pairs(videos, poses)
+    found = find_pairs(videos, poses)
+    pairs, missing = found.pairs, found.left_out
     assert [(p.video.name, p.pose.name) for p in pairs] == [
         ("dance_001.mp4", "dance_001_pose.mp4"),
         ("dance_002.mov", "dance_002.mp4"),
@@ -29,7 +29,8 @@ def test_both_ways_to_name_a_pose(folders):
 def test_one_folder_may_hold_both(folders):
     videos, _, _ = folders
     touch(videos, "a.mp4", "a_pose.mp4", "b.mp4")
-    pairs, missing = find_pairs(videos, videos)
+    found = find_pairs(videos, videos)
+    pairs, missing = found.pairs, found.left_out
     assert [p.key for p in pairs] == ["a"] and [m.name for m in missing] == ["b.mp4"]
 
 
@@ -63,10 +64,10 @@ def test_keys_are_plain_and_unique_whatever_the_names(folders):
     ]
     touch(videos, *names)
     touch(poses, *(name.rpartition(".")[0] + "_pose.mp4" for name in names))
-    keys = [p.key for p in find_pairs(videos, poses)[0]]
+    keys = [p.key for p in find_pairs(videos, poses).pairs]
     assert len(keys) == len(set(keys)) == len(names)
     assert all(re.fullmatch(r"[a-z0-9_-]{1,80}", key) for key in keys)
-    assert keys == sorted(keys) == [p.key for p in find_pairs(videos, poses)[0]]
+    assert keys == sorted(keys) == [p.key for p in find_pairs(videos, poses).pairs]
 
 
 def test_aist_names_give_dancer_genre_and_camera(folders):
@@ -74,7 +75,7 @@ def test_aist_names_give_dancer_genre_and_camera(folders):
     stem = "gBR_sBM_c01_d04_mBR0_ch01"
     touch(videos, f"{stem}.mp4", f"{stem}_clip_002.mp4")
     touch(poses, f"{stem}_pose.mp4", f"{stem}_clip_002_pose.mp4")
-    for pair in find_pairs(videos, poses)[0]:
+    for pair in find_pairs(videos, poses).pairs:
         assert (pair.dancer, pair.genre, pair.camera) == ("d04", "gBR", "c01")
 
 
@@ -82,7 +83,7 @@ def test_clips_with_several_dancers_are_left_out(folders, caplog):
     videos, poses, _ = folders
     touch(videos, "gLO_sGR_c01_d13_d14_d15_mLO1_ch08.mp4", "solo.mp4")
     touch(poses, "gLO_sGR_c01_d13_d14_d15_mLO1_ch08_pose.mp4", "solo_pose.mp4")
-    assert [p.key for p in find_pairs(videos, poses)[0]] == ["solo"]
+    assert [p.key for p in find_pairs(videos, poses).pairs] == ["solo"]
 
 
 def test_the_csv_overrides_and_the_rest_are_dancers_of_their_own(folders):
@@ -91,7 +92,7 @@ def test_the_csv_overrides_and_the_rest_are_dancers_of_their_own(folders):
     touch(videos, "a.mp4", "b.mp4", "c.mp4", f"{stem}.mp4")
     touch(poses, *(f"{name}_pose.mp4" for name in ("a", "b", "c", stem)))
     (videos / "dancers.csv").write_text(f"clip,dancer\na,anna\nb.mp4,anna\n{stem},ben\n")
-    dancers = {p.video.stem: p.dancer for p in find_pairs(videos, poses)[0]}
+    dancers = {p.video.stem: p.dancer for p in find_pairs(videos, poses).pairs}
     assert dancers == {"a": "anna", "b": "anna", "c": "c", stem: "ben"}
 
 
@@ -102,13 +103,3 @@ def test_a_csv_without_the_columns_is_an_error(folders):
     (videos / "dancers.csv").write_text("a,anna\n b,anna\n")
     with pytest.raises(DataError, match="the first line must be `clip,dancer`"):
         find_pairs(videos, poses)
-
-
-@pytest.mark.real_data
-def test_every_real_aist_name_parses(real_data):
-    names = (real_data / "aist" / "edge_crossmodal_train.txt").read_text().split()
-    assert len(names) == 980
-    parsed = [parse_aist_name(name) for name in names]
-    assert all(parsed) and {p.camera for p in parsed} == {"cAll"} and len({p.genre for p in parsed}) == 10
-    # Every dancer has one genre, three dancers each.
-    assert len({(p.dancers, p.genre) for p in parsed}) == len({p.dancers for p in parsed}) == 30

@@ -82,9 +82,9 @@ def test_references_are_other_photos_of_the_same_people(tmp_path):
 def test_over_99_dancers_are_told_apart_by_a_csv(tmp_path):
     tiny = {"clips_per_person": 1, "photos_per_person": 0, "num_frames": 1, "height": 32, "width": 32}
     write_toy_dataset(ToySettings(output_dir=tmp_path / "toy", num_people=101, **tiny))
-    pairs, missing = find_pairs(tmp_path / "toy/videos", tmp_path / "toy/poses")
-    assert not missing and len({pair.dancer for pair in pairs}) == 101
-    assert {pair.dancer for pair in pairs} >= {"d01", "d101"}
+    found = find_pairs(tmp_path / "toy/videos", tmp_path / "toy/poses")
+    assert not found.left_out and len({pair.dancer for pair in found.pairs}) == 101
+    assert {pair.dancer for pair in found.pairs} >= {"d01", "d101"}
 
 
 def test_world_json_tells_who_is_who_and_which_photos_are_bad(world):

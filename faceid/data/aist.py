@@ -1,0 +1,102 @@
+"""What an AIST file name says, and lists of such names.
+
+`gBR_sBM_c01_d04_mBR0_ch01` is genre_situation_camera_dancer_music_choreography (AIST Dance DB, data formats page).
+Situations: BM basic and FM advanced are solos; GR is a group of several dancers; SH, CY and BT (showcase, cypher,
+battle) are named otherwise and show several people. AIST++ writes `cAll` for all nine cameras of a sequence. Lists of
+names are published with `.json` endings, with blank lines, and without a last newline.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from faceid.errors import DataError
+
+GENRES = ("BR", "PO", "LO", "MH", "LH", "HO", "WA", "KR", "JS", "JB")
+ALL_CAMERAS = "cAll"
+# AIST++'s annotations are at exactly this rate; the films deviate slightly.
+FILM_FPS = 60
+
+_NAME = re.compile(
+    rf"g({'|'.join(GENRES)})_s([A-Z]{{2}})_(c(?:\d{{2}}|All))((?:_d\d{{2}})+)_(m[A-Z]{{2}}\d)_(ch\d{{2}})(?![0-9])(.*)",
+    re.DOTALL,
+)
+# Showcase, cypher and battle: `gBR_sSH_...`, or short, `sSH_c01_v0`.
+_SHOW = re.compile(r"(?:g[A-Z]{2}_)?s(?:SH|CY|BT)_", re.DOTALL)
+_LISTED_ENDINGS = (".json", ".pkl", ".mp4")
+
+
+@dataclass(frozen=True)
+class AistName:
+    """One parsed name. dancers: more than one in group dances. rest: what follows it, such as `_clip_003`."""
+
+    genre: str
+    situation: str
+    camera: str
+    dancers: tuple[str, ...]
+    music: str
+    choreography: str
+    rest: str = ""
+
+    @property
+    def sequence(self) -> str:
+        """The AIST++ name of the dance, over all cameras: what its keypoints and its lists are named by."""
+        together = "_".join(self.dancers)
+        return f"{self.genre}_{self.situation}_{ALL_CAMERAS}_{together}_{self.music}_{self.choreography}"
+
+    @property
+    def camera_number(self) -> int | None:
+        """0 for c01: the camera's place in AIST++'s arrays; None for all cameras."""
+        return None if self.camera == ALL_CAMERAS else int(self.camera[1:]) - 1
+
+
+def parse_aist_name(stem: str) -> AistName | None:
+    """Parse a file name's stem, with or without something appended (`_clip_003`); None when it is not AIST's."""
+    match = _NAME.fullmatch(stem)
+    if not match:
+        return None
+    genre, situation, camera, dancers, music, choreography, rest = match.groups()
+    return AistName(
+        f"g{genre}", f"s{situation}", camera, tuple(dancers.strip("_").split("_")), music, choreography, rest
+    )
+
+
+def several_people(stem: str) -> Literal["group", "show"] | None:
+    """Why an AIST film shows several people: a group dance, or a showcase, cypher or battle. None: it does not say so.
+
+    A face embedding stands for one person; with several in the picture it would teach the wrong one.
+    """
+    name = parse_aist_name(stem)
+    if name is None:
+        return "show" if _SHOW.match(stem) else None
+    if name.situation in ("sSH", "sCY", "sBT"):
+        return "show"
+    return "group" if len(name.dancers) > 1 or name.situation == "sGR" else None
+
+
+def read_name_list(path: Path) -> list[AistName]:
+    """The sequences of a list (a split, an ignore list), in its order, without what follows a name; each once.
+
+    Raises: DataError when it cannot be read, is empty, or a line is not an AIST name.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a list of names in UTF-8: {error}") from error
+    names: dict[AistName, None] = {}
+    for number, line in enumerate(lines, start=1):
+        word = line.strip()
+        if not word:
+            continue
+        for ending in _LISTED_ENDINGS:
+            word = word.removesuffix(ending)
+        name = parse_aist_name(word)
+        if name is None:
+            raise DataError(f"{path}: line {number}: {line.strip()!r} is not an AIST name; one per line is expected")
+        names[replace(name, rest="")] = None
+    if not names:
+        raise DataError(f"{path}: holds no name; one AIST name per line is expected")
+    return list(names)

@@ -1,0 +1,52 @@
+"""Whose clip is it: a table first, else an AIST name, else nobody knows.
+
+`dancers.csv` beside the clips (UTF-8, first line `clip,dancer`) names them; clips of one dancer share a name there.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from faceid.data.aist import parse_aist_name, several_people
+from faceid.data.video_files import VIDEO_SUFFIXES
+from faceid.errors import DataError
+
+DANCERS_NAME = "dancers.csv"
+
+
+def read_dancers(path: Path, key: str | None = None) -> dict[str, str]:
+    """Dancer by clip, whose video ending may be given or not. key: the flag the table came by, for messages.
+
+    Raises: DataError when it cannot be read, lacks a column, or a line names no clip or no dancer.
+    """
+    named = f"{key}={path}" if key else str(path)
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{named}: cannot be read as a CSV file in UTF-8: {error}") from error
+    dancers = {}
+    for number, row in enumerate(rows, start=2):
+        clip, dancer = ((row.get(name) or "").strip() for name in ("clip", "dancer"))
+        if not clip or not dancer:
+            raise DataError(f"{named}: line {number} has no clip or no dancer; the first line must be `clip,dancer`")
+        dancers[Path(clip).stem if Path(clip).suffix.lower() in VIDEO_SUFFIXES else clip] = dancer
+    return dancers
+
+
+def dancer_of(stem: str, table: dict[str, str]) -> str | None:
+    """The one dancer of a clip; None when the table and the name say nothing."""
+    if stem in table:
+        return table[stem]
+    name = parse_aist_name(stem)
+    return name.dancers[0] if name is not None and several_people(stem) is None else None
+
+
+def why_left_out(stem: str, table: dict[str, str]) -> str | None:
+    """Why a clip can teach no single face, by its AIST name; a dancer in the table overrules it. None: it can."""
+    kind = None if stem in table else several_people(stem)
+    if kind == "group":
+        return "a group dance: several people in one picture"
+    if kind == "show":
+        return "a showcase, cypher or battle: several people in one picture"
+    return None

@@ -1,0 +1,157 @@
+"""Which clips take part: lists of sequences to take or to leave, and parts of a set that share no person.
+
+AIST++'s own `crossmodal_*` lists are apart by music and dance, not by people: all thirty dancers are in each, so what a
+model says of "test" there says nothing of new faces. `--split` parts people instead.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Literal, Protocol, TypeVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.data.aist import parse_aist_name, read_name_list
+from faceid.data.order import seed_for
+from faceid.errors import ConfigError, DataError
+
+log = logging.getLogger(__name__)
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class SelectionSettings:
+    """Which clips of a folder take part."""
+
+    only_list: Path | None = None
+    """File of AIST names, one a line: only these sequences are taken (a split of AIST++, such as pose_train.txt)."""
+    ignore_list: list[Path] = field(default_factory=list)
+    """Files of AIST names whose sequences are left out (AIST++'s ignore_list.txt); [a.txt, b.txt]."""
+    split: Literal["all", "train", "validation", "test"] = "all"
+    """Take one part of the people: no person is in two parts. Needs validation_people or test_people."""
+    validation_people: Annotated[int, Field(ge=0)] = 0
+    """People in the validation part, drawn by hash, spread over genres."""
+    test_people: Annotated[int, Field(ge=0)] = 0
+    """People in the test part, drawn first, spread over genres."""
+    split_seed: int = 0
+    """Another seed draws other people."""
+
+    def __post_init__(self) -> None:
+        if self.split != "all" and not (self.validation_people or self.test_people):
+            raise ConfigError(f"split={self.split}: nobody is held out; set validation_people or test_people too")
+        for part, count in (("validation", self.validation_people), ("test", self.test_people)):
+            if self.split == part and not count:
+                raise ConfigError(f"split={part}: {part}_people is 0; set how many people the part has")
+
+
+class Named(Protocol):
+    """A clip or film by name. dancer: whose it is."""
+
+    @property
+    def stem(self) -> str: ...
+    @property
+    def dancer(self) -> str: ...
+    @property
+    def genre(self) -> str | None: ...
+
+
+Candidate = TypeVar("Candidate", bound=Named)
+
+
+@plain_dataclass(frozen=True)
+class LeftOut:
+    """One clip or film that takes no part. kind: what it is counted under."""
+
+    name: str
+    reason: str
+    kind: str = "reason"
+
+
+def select(candidates: Sequence[Candidate], settings: SelectionSettings) -> tuple[list[Candidate], list[LeftOut]]:
+    """Those that take part, in their order, and the others with why.
+
+    Raises: DataError for a list that cannot be read, or when more people are held out than there are.
+    """
+    only = _sequences([settings.only_list]) if settings.only_list else None
+    ignored = _sequences(settings.ignore_list)
+    part_of = split_people({c.dancer: c.genre for c in candidates}, settings)
+    kept, left_out = [], []
+    for candidate in candidates:
+        name = parse_aist_name(candidate.stem)
+        sequence = name.sequence if name else candidate.stem
+        if sequence in ignored:
+            left_out.append(LeftOut(candidate.stem, "on the ignore list", "on the ignore list"))
+        elif only is not None and sequence not in only:
+            left_out.append(LeftOut(candidate.stem, f"not on {settings.only_list}", "not on the list"))
+        elif settings.split not in ("all", part_of[candidate.dancer]):
+            part = part_of[candidate.dancer]
+            left_out.append(LeftOut(candidate.stem, f"{candidate.dancer} is in the {part} part", f"of the {part} part"))
+        else:
+            kept.append(candidate)
+    if only is not None:
+        names = {entry.name for entry in left_out}
+        _say_who_is_on_both_sides(
+            {c.dancer for c in kept}, {c.dancer for c in candidates if c.stem in names}, settings.only_list
+        )
+    if settings.split != "all":
+        log.info("split=%s: %s", settings.split, ", ".join(sorted({c.dancer for c in kept})) or "nobody")
+    return kept, left_out
+
+
+def split_people(genre_of: Mapping[str, str | None], settings: SelectionSettings) -> dict[str, Part]:
+    """Each person's part. Test people are drawn first, one genre after the other, so that no genre is lost whole.
+
+    genre_of: person to genre. Raises: DataError when nobody would be left to train on.
+    """
+    held_out = settings.validation_people + settings.test_people
+    if held_out and held_out >= len(genre_of):
+        raise DataError(
+            f"validation_people={settings.validation_people}, test_people={settings.test_people}: there are "
+            f"{len(genre_of)} people, and one at least must be left to train on"
+        )
+
+    def drawn(word: str) -> int:
+        return seed_for(settings.split_seed, 0, f"split {word}")
+
+    places: Counter[str | None] = Counter()
+    turns = []
+    for person in sorted(genre_of, key=lambda p: (drawn(f"person {p}"), p)):
+        genre = genre_of[person]
+        turns.append((places[genre], drawn(f"genre {genre}"), person))
+        places[genre] += 1
+    order = [person for _, _, person in sorted(turns)]
+    parts: dict[str, Part] = dict.fromkeys(order, "train")
+    parts |= dict.fromkeys(order[: settings.test_people], "test")
+    parts |= dict.fromkeys(order[settings.test_people : held_out], "validation")
+    return parts
+
+
+def log_left_out(left_out: Sequence[LeftOut], noun: str) -> None:
+    """One line a kind, with its count and an example."""
+    for kind, count in sorted(Counter(entry.kind for entry in left_out).items()):
+        example = next(entry for entry in left_out if entry.kind == kind)
+        log.warning("%d %s left out, %s, such as %s: %s", count, noun, kind, example.name, example.reason)
+
+
+def _sequences(lists: Sequence[Path]) -> set[str]:
+    return {name.sequence for path in lists for name in read_name_list(path)}
+
+
+def _say_who_is_on_both_sides(taken: set[str], left: set[str], path: Path | None) -> None:
+    shared = sorted(taken & left)
+    if shared:
+        log.warning(
+            "only_list=%s: %d of its %d people are also in the clips it leaves out, such as %s: a split by it shares "
+            "people, and says nothing of new faces; --split with --test_people parts people",
+            path,
+            len(shared),
+            len(taken),
+            shared[0],
+        )

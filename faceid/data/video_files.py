@@ -1,0 +1,24 @@
+"""Which files of a folder are videos: by ending, hidden ones and subfolders aside. Nothing is opened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from faceid.errors import DataError
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
+
+
+def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False) -> list[Path]:
+    """The videos in a folder, sorted by name. key: the flag it came by, for messages.
+
+    Raises: DataError when the folder is missing, or holds none and that is not allowed.
+    """
+    named = f"{key}={folder}" if key else str(folder)
+    if not folder.is_dir():
+        raise DataError(f"{named}: no such folder; give the folder with the videos")
+    files = (f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith("."))
+    videos = sorted(f for f in files if f.is_file())
+    if not videos and not may_be_none:
+        raise DataError(f"{named}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)")
+    return videos
