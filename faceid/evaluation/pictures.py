@@ -18,7 +18,7 @@ from faceid.evaluation.heads import cut_head
 from faceid.evaluation.measure import find_heads
 from faceid.evaluation.results import Results
 from faceid.evaluation.scoring import ScoredVideo
-from faceid.media.draw import draw_skeleton
+from faceid.media.skeleton import draw_skeleton
 from faceid.media.video import read_video
 
 NUM_REFERENCES = 5

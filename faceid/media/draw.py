@@ -1,4 +1,4 @@
-"""Anti-aliased shapes on RGB canvases, and the skeleton drawing that VACE takes as pose control.
+"""Anti-aliased shapes on RGB canvases.
 
 Everything is drawn at four times the size and averaged down, so an edge at a fraction of a pixel is a fraction of a
 colour. Coordinates are pixels of the final picture, x right and y down; colours are RGB, 0 to 255.
@@ -18,45 +18,6 @@ Point = tuple[float, float]
 SUPERSAMPLING = 4
 # cv2 takes fixed-point coordinates with this many fractional bits.
 FRACTION_BITS = 8
-
-# Limbs of OpenPose's body-18 (controlnet_aux, DWPose; the drawing VACE was trained on) between COCO-17 joints;
-# 17 stands for the neck, the middle of the shoulders. Eyes and ears are left out: they carry the driver's face.
-NECK = 17
-LIMBS: tuple[tuple[int, int, Colour], ...] = (
-    (NECK, 6, (255, 0, 0)),
-    (NECK, 5, (255, 85, 0)),
-    (6, 8, (255, 170, 0)),
-    (8, 10, (255, 255, 0)),
-    (5, 7, (170, 255, 0)),
-    (7, 9, (85, 255, 0)),
-    (NECK, 12, (0, 255, 0)),
-    (12, 14, (0, 255, 85)),
-    (14, 16, (0, 255, 170)),
-    (NECK, 11, (0, 255, 255)),
-    (11, 13, (0, 170, 255)),
-    (13, 15, (0, 85, 255)),
-    (NECK, 0, (0, 0, 255)),
-)
-# Joint colours of the same drawing, in the order nose, neck, right arm, left arm, right leg, left leg.
-JOINTS: tuple[tuple[int, Colour], ...] = (
-    (0, (255, 0, 0)),
-    (NECK, (255, 85, 0)),
-    (6, (255, 170, 0)),
-    (8, (255, 255, 0)),
-    (10, (170, 255, 0)),
-    (5, (85, 255, 0)),
-    (7, (0, 255, 0)),
-    (9, (0, 255, 85)),
-    (12, (0, 255, 170)),
-    (14, (0, 255, 255)),
-    (16, (0, 170, 255)),
-    (11, (0, 85, 255)),
-    (13, (0, 0, 255)),
-    (15, (85, 0, 255)),
-)
-# OpenPose draws sticks at 60 % brightness under joints at full brightness, 4 px of radius on 512 px.
-STICK_BRIGHTNESS = 0.6
-STICK_RADIUS_PER_PX = 4 / 512
 
 
 class Canvas:
@@ -106,26 +67,6 @@ class Canvas:
 def blur(picture: np.ndarray, sigma_px: float) -> np.ndarray:
     """Blur a picture by a Gaussian. picture: uint8 [H, W, 3]."""
     return cv2.GaussianBlur(picture, (0, 0), sigma_px)
-
-
-def draw_skeleton(joints: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """Draw one body as OpenPose does, without face landmarks: coloured limbs on black, uint8 [H, W, 3].
-
-    joints: COCO-17, [17, 2], x and y in pixels; a joint that is not known is nan and its limbs are left out.
-    """
-    canvas = Canvas(np.zeros((*size_hw, 3), np.uint8))
-    # Below one pixel of radius a video codec turns limb colours to grey.
-    radius = max(1.0, STICK_RADIUS_PER_PX * min(size_hw))
-    points = np.concatenate([joints, joints[5:7].mean(axis=0, keepdims=True)])
-    known = np.isfinite(points).all(axis=1)
-    for start, end, (red, green, blue) in LIMBS:
-        if known[start] and known[end]:
-            dimmed = (red * STICK_BRIGHTNESS, green * STICK_BRIGHTNESS, blue * STICK_BRIGHTNESS)
-            canvas.stroke(points[[start, end]], radius, dimmed)
-    for joint, colour in JOINTS:
-        if known[joint]:
-            canvas.ellipse((points[joint, 0], points[joint, 1]), (radius, radius), colour)
-    return canvas.picture()
 
 
 def _fixed(points: np.ndarray | Sequence[Point]) -> np.ndarray:

@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from faceid.media.draw import Canvas, Colour, blur, draw_skeleton
+from faceid.media.draw import Canvas, Colour, blur
+from faceid.media.skeleton import draw_skeletons
 from faceid.toy.dance import HALF_SHOULDER, HEAD_UNIT
 from faceid.toy.head import HEAD_BOX, HeadPose, draw_head
 from faceid.toy.people import SKIN, Nuisance, Person, draw_nuisance, draw_person, generator, palette, shaded
@@ -37,7 +38,7 @@ def render_clip(person: Person, joints: np.ndarray, nuisance: Nuisance, size_hw:
 
 def render_pose(joints: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """The skeleton video of the same joints, uint8 [T, H, W, 3]."""
-    return np.stack([draw_skeleton(pose, size_hw) for pose in joints])
+    return draw_skeletons(joints, size_hw, "toy")
 
 
 def head_boxes(joints: np.ndarray, size_hw: tuple[int, int]) -> list[list[float] | None]:
