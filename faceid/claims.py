@@ -1,0 +1,205 @@
+"""Who does which unit of work, among processes on many machines that share nothing but a folder. No server, no locks.
+
+A claim is a hard link made to a file of the claimant's own: the link either comes to exist or does not, on NFS too,
+and the file's link count says which (open(2), NOTES). The claimant's heartbeat makes the file grow; another worker
+judges it dead when it has seen the same size for long enough on its own clock, so no two clocks are compared. Stealing
+renames the claim away; only one can. A worker that was slow and not dead may still finish what another does again: so
+a unit's result must be published whole, under one name, with the same bytes whoever makes it. Work at least once,
+result once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 10.0
+# Missed beats before a worker is taken for dead: longer than a file server blocks now and then.
+STALE_BEATS = 12
+# Doubles up to this while others hold all that is left.
+LONGEST_WAIT_S = 5.0
+
+
+@dataclass
+class Claims:
+    """One worker's view of a folder of claims. worker: a name of its own; others' claims are told apart by it."""
+
+    folder: Path
+    beat_s: float = BEAT_S
+    stale_s: float = BEAT_S * STALE_BEATS
+    worker: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._seen: dict[str, tuple[tuple[int, int], float]] = {}
+
+    def take(self, name: str) -> Claim | None:
+        """Claim a unit; None when another worker holds it."""
+        claim = Claim(self.folder / name, self.folder / f".{name}.{self.worker}.{uuid.uuid4().hex[:8]}", self.beat_s)
+        return claim if claim.acquire(self.worker) or (self._is_stale(name) and self._steal(name, claim)) else None
+
+    def _is_stale(self, name: str) -> bool:
+        """Whether the claim's file has stood still, as far as this worker has watched it, for `stale_s`."""
+        try:
+            status = (self.folder / name).stat()
+        except FileNotFoundError:
+            self._seen.pop(name, None)
+            return False
+        found = (status.st_ino, status.st_size)
+        before, since = self._seen.get(name, (None, 0.0))
+        if found != before:
+            self._seen[name] = (found, time.monotonic())
+        elif _is_dead_here(self.folder / name):
+            return True
+        return found == before and time.monotonic() - since >= self.stale_s
+
+    def _steal(self, name: str, claim: Claim) -> bool:
+        (inode, _), _ = self._seen.pop(name)
+        aside = self.folder / f".{name}.stale.{uuid.uuid4().hex[:8]}"
+        try:
+            (self.folder / name).rename(aside)
+        except FileNotFoundError:
+            return False  # Another thief was first, or its owner finished.
+        if aside.stat().st_ino != inode:
+            # Between looking and renaming it was stolen and claimed anew: give it back.
+            with suppress(FileExistsError):
+                os.link(aside, self.folder / name)
+            aside.unlink()
+            return False
+        log.warning("%s: its worker has not been heard of; taken over", name)
+        aside.unlink()
+        return claim.acquire(self.worker)
+
+
+class Claim:
+    """A unit held by this worker until `release`, or until the process ends and others notice."""
+
+    def __init__(self, path: Path, own: Path, beat_s: float) -> None:
+        self._path, self._own, self._beat_s = path, own, beat_s
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def acquire(self, worker: str) -> bool:
+        """Try once; starts the heartbeat when it succeeds."""
+        content = {"worker": worker, **_this_process()}
+        self._own.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        # Whatever link says (an answer may be lost on the way): the count of names is the truth.
+        with suppress(OSError):
+            os.link(self._own, self._path)
+        if self._own.stat().st_nlink != 2:
+            self._own.unlink()
+            return False
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread.start()
+        return True
+
+    def is_held(self) -> bool:
+        """Whether the claim is still this worker's: it may have been taken over."""
+        try:
+            return self._path.stat().st_ino == self._own.stat().st_ino
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Give the unit back, done or not."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        if self.is_held():
+            self._path.unlink(missing_ok=True)
+        self._own.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._beat_s):
+            # The folder may be gone with the whole run; the work will say so.
+            with suppress(OSError), self._own.open("a", encoding="utf-8") as file:
+                file.write(".")
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def share_work(names: Sequence[str], is_done: Callable[[str], bool], claims: Claims) -> Iterator[str]:
+    """Yield units for this worker to do, one at a time, until every unit is done by somebody.
+
+    The caller does the work before it asks for the next. Workers begin at different places (rendezvous hashing), so
+    they seldom want the same unit. While others hold all that is left, this one waits, and takes over from the dead.
+    """
+    left = sorted(names, key=lambda name: _rank(claims.worker, name))
+    wait_s = min(0.05, claims.beat_s)
+    while left:
+        begun = len(left)
+        for name in list(left):
+            if is_done(name):
+                left.remove(name)
+                continue
+            claim = claims.take(name)
+            if claim is None:
+                continue
+            try:
+                # Done by its holder between the two looks.
+                if not is_done(name):
+                    yield name
+            finally:
+                claim.release()
+            left.remove(name)
+        if left and len(left) == begun:
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S, claims.stale_s / 4)
+        else:
+            wait_s = min(0.05, claims.beat_s)
+
+
+def _rank(worker: str, name: str) -> bytes:
+    return hashlib.sha256(f"{worker}/{name}".encode()).digest()
+
+
+def _this_process() -> dict[str, str | int]:
+    """What tells this process from any other: machine since boot, process namespace, number and start."""
+    machine, pid = _read("/proc/sys/kernel/random/boot_id"), os.getpid()
+    return {"machine": machine, "space": _space(), "pid": pid, "start": _start(pid)}
+
+
+def _is_dead_here(path: Path) -> bool:
+    """Whether a claim's process ran on this machine, in this namespace, and is gone: no need to wait for beats."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+        mine = _this_process()
+        if (said["machine"], said["space"]) != (mine["machine"], mine["space"]) or not mine["machine"]:
+            return False
+        return _start(int(said["pid"])) != said["start"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return False
+
+
+def _start(pid: int) -> str:
+    """When a process began, in ticks since boot; empty when there is none."""
+    stat = _read(f"/proc/{pid}/stat")
+    # The name in parentheses may hold spaces; the state follows it. A zombie is gone.
+    fields = stat.rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
+
+
+def _space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
