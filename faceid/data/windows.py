@@ -1,0 +1,64 @@
+"""Which stretches of a film become clips: one length, one rate, a stride; and why a stretch cannot.
+
+Frame k of a clip is film frame start + round(k * film_fps / fps), exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from faceid.data.keypoints import Keypoints
+from faceid.media.video import frame_indices
+
+# Shoulders to ankles: eyes and ears are rightly unknown when a dancer turns around.
+LIMBS = slice(5, 17)
+UPPER_LIMBS = slice(5, 13)
+# A cut is a jump of the picture that its neighbours do not show: mean |difference| in grey levels, and how many times
+# the median of the frames around it. Real dancers stay below 10 and 4; fades are not looked for.
+CUT_LEVEL, CUT_RATIO, CUT_NEIGHBOURS = 12.0, 5.0, 12
+
+
+def window_starts(num_frames: int, fps: Fraction, clip_frames: int, clip_fps: float, stride_s: float) -> list[int]:
+    """First film frame of every clip that fits into a film of `num_frames`, every `stride_s` seconds."""
+    last = frame_indices(fps, clip_fps, clip_frames)[-1]
+    starts: list[int] = []
+    while (start := round(len(starts) * Fraction(stride_s) * fps)) + last < num_frames:
+        starts.append(start)
+    return starts
+
+
+def find_cuts(energy: np.ndarray) -> list[int]:
+    """Film frames that begin a new shot. energy: mean |difference| of each frame to the one before, [T-1]."""
+    cuts = []
+    for place, value in enumerate(energy):
+        around = energy[max(place - CUT_NEIGHBOURS, 0) : place + CUT_NEIGHBOURS + 1]
+        if value > CUT_LEVEL and value > CUT_RATIO * float(np.median(around)):
+            cuts.append(place + 1)
+    return cuts
+
+
+def why_unusable(
+    keypoints: Keypoints | None, indices: Sequence[int], cuts: Sequence[int], max_unknown_share: float, limbs: slice
+) -> str | None:
+    """Why a stretch is left out; None when it can be used.
+
+    keypoints: of the stretch's frames alone. indices: its film frames. limbs: the joints that must be known.
+    """
+    for cut in cuts:
+        if indices[0] < cut <= indices[-1]:
+            return f"a cut at film frame {cut}"
+    if keypoints is None:
+        return None
+    several = int((keypoints.num_people > 1).sum())
+    if several > max_unknown_share * len(keypoints):
+        return f"several people in {several} of {len(keypoints)} frames"
+    nobody = int((~np.isfinite(keypoints.body).all(-1).any(-1)).sum())
+    if nobody > max_unknown_share * len(keypoints):
+        return f"no person in {nobody} of {len(keypoints)} frames"
+    unknown = 1 - float(np.isfinite(keypoints.body[:, limbs]).all(-1).mean())
+    if unknown > max_unknown_share:
+        return f"{unknown:.0%} of the joints are not known"
+    return None
