@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faceid.logs import Progress
+
 log = logging.getLogger(__name__)
 
 BEAT_S = 10.0
@@ -130,35 +132,39 @@ class Claim:
                 os.fsync(file.fileno())
 
 
-def share_work(names: Sequence[str], is_done: Callable[[str], bool], claims: Claims) -> Iterator[str]:
+def share_work(
+    names: Sequence[str], is_done: Callable[[str], bool], claims: Claims, description: str = "work", unit: str = "unit"
+) -> Iterator[str]:
     """Yield units for this worker to do, one at a time, until every unit is done by somebody.
 
     The caller does the work before it asks for the next. Workers begin at different places (rendezvous hashing), so
     they seldom want the same unit. While others hold all that is left, this one waits, and takes over from the dead.
+    A bar counts units, whoever did them.
     """
     left = sorted(names, key=lambda name: _rank(claims.worker, name))
-    wait_s = min(0.05, claims.beat_s)
+    bar = Progress(description, len(left), unit=unit)
+    shortest_s = wait_s = min(0.05, claims.beat_s)
     while left:
         begun = len(left)
         for name in list(left):
-            if is_done(name):
-                left.remove(name)
-                continue
-            claim = claims.take(name)
-            if claim is None:
-                continue
-            try:
-                # Done by its holder between the two looks.
-                if not is_done(name):
-                    yield name
-            finally:
-                claim.release()
+            if not is_done(name):
+                claim = claims.take(name)
+                if claim is None:
+                    continue
+                try:
+                    # Done by its holder between the two looks.
+                    if not is_done(name):
+                        yield name
+                finally:
+                    claim.release()
             left.remove(name)
+            bar.advance()
         if left and len(left) == begun:
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S, claims.stale_s / 4)
         else:
-            wait_s = min(0.05, claims.beat_s)
+            wait_s = shortest_s
+    bar.close()
 
 
 def _rank(worker: str, name: str) -> bytes:

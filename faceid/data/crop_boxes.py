@@ -1,7 +1,7 @@
 """One box for a whole clip, around the dancer: a box that followed them would fake a moving camera.
 
-The box holds every known joint of the clip with a margin, in the output's aspect. It is never smaller than the output
-where the film allows it: enlarging pixels shows a face no better, and costs the room around it.
+The box holds every known joint of the clip, and the head, with a margin, in the output's aspect. It is never smaller
+than the output where the film allows it: enlarging pixels shows a face no better, and costs the room around it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from faceid.data.head_boxes import head_boxes
 from faceid.media.fit import Fit
 
 Crop = Literal["none", "portrait", "landscape", "upper_body"]
@@ -27,6 +28,10 @@ def crop_fit(body: np.ndarray, film_hw: tuple[int, int], size_hw: tuple[int, int
     """
     joints = (body[:, UPPER_BODY] if crop == "upper_body" else body).reshape(-1, 2)
     joints = joints[np.isfinite(joints).all(1)]
+    # The crown is no joint, and hair is above it.
+    heads = [corner for box in head_boxes(body, film_hw) if box for corner in (box[:2], box[2:])]
+    if len(joints) and heads:
+        joints = np.concatenate([joints, heads])
     # Wrong joints lie far outside now and then; the film ends at its edges.
     joints = np.clip(joints, 0, (film_hw[1], film_hw[0]))
     if not len(joints):

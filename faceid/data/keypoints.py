@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -62,6 +62,11 @@ class Keypoints:
 
         hands = pick(self.hands) if self.hands is not None else None
         return Keypoints(pick(self.body), hands, pick(self.num_people), None, self.size_hw)
+
+    def moved(self, move: Callable[[np.ndarray], np.ndarray], size_hw: tuple[int, int]) -> Keypoints:
+        """The same, every joint moved by `move` ([..., 2] to the same), in pixels of another picture."""
+        hands = move(self.hands) if self.hands is not None else None
+        return Keypoints(move(self.body), hands, self.num_people, self.fps, size_hw)
 
     def of_film(self, num_frames: int, fps: Fraction) -> Keypoints:
         """The same, one entry for each frame of the film.

@@ -80,14 +80,22 @@ def read_frames(
     fit: applied to every frame as it comes, so that a large source is never held whole.
     Raises: DataError when the file cannot be read that far.
     """
-    with _opened(path, path) as (container, stream):
-        frames = [
-            fit(picture) if fit else picture
-            for picture in _pick(_decode(container, stream, path), indices, _converter(stream))
-        ]
-    if len(frames) < len(indices):
-        raise DataError(f"{path}: ends before frame {indices[len(frames)]}, which was asked for")
+    frames = [fit(picture) if fit else picture for picture in stream_frames(path, indices)]
     return np.stack(frames)
+
+
+def stream_frames(path: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+    """Yield the frames of these source indices as they decode, one after the other: uint8 RGB [H, W, 3].
+
+    indices: ascending, repeats allowed. Raises: DataError when the file cannot be read that far.
+    """
+    count = 0
+    with _opened(path, path) as (container, stream):
+        for picture in _pick(_decode(container, stream, path), indices, _converter(stream)):
+            count += 1
+            yield picture
+    if count < len(indices):
+        raise DataError(f"{path}: ends before frame {indices[count]}, which was asked for")
 
 
 def measure_video(path: Path, thumbnail_width: int | None = None) -> Measured:
@@ -114,8 +122,8 @@ def frame_indices(source_fps: float | Fraction, fps: float, count: int) -> list[
     return list(_indices(Fraction(source_fps), fps, 0, count))
 
 
-def write_video(path: Path, frames: np.ndarray, fps: float, crf: int = 12) -> None:
-    """Write uint8 RGB frames [T, H, W, 3] as H.264 mp4 that a browser plays: the whole file or none.
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 12) -> None:
+    """Write uint8 RGB frames [T, H, W, 3], or [H, W, 3] one by one, as H.264 mp4 that a browser plays: all or nothing.
 
     crf: 1 (best) to 51 (smallest). Raises: DataError for odd sizes, no frames, or another layout.
     """
@@ -248,12 +256,13 @@ def _rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1001)
 
 
-def _encode(target: Any, frames: np.ndarray, fps: float, crf: int, options: dict[str, str]) -> None:
-    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not len(frames):
-        raise DataError(
-            f"frames {list(frames.shape)} {frames.dtype}: a video needs uint8 [T, H, W, 3] with T of at least 1"
-        )
-    height, width = frames.shape[1:3]
+def _encode(target: Any, frames: Iterable[np.ndarray], fps: float, crf: int, options: dict[str, str]) -> None:
+    pictures = iter(frames)
+    first = next(pictures, None)
+    if first is None or first.ndim != 3 or first.shape[2] != 3 or first.dtype != np.uint8:
+        found = "none" if first is None else f"of {list(first.shape)} {first.dtype}"
+        raise DataError(f"frames: {found}; a video needs uint8 [T, H, W, 3] with T of at least 1")
+    height, width = first.shape[:2]
     if height % 2 or width % 2:
         raise DataError(f"{width}x{height}: H.264 in 4:2:0 needs even sizes; use {width // 2 * 2}x{height // 2 * 2}")
     with av.open(target, "w", format="mp4", options={**options, "fflags": "+bitexact"}) as container:
@@ -262,7 +271,7 @@ def _encode(target: Any, frames: np.ndarray, fps: float, crf: int, options: dict
         codec = stream.codec_context
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         codec.color_range = ColorRange.MPEG
-        for picture in frames:
+        for picture in itertools.chain((first,), pictures):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24").reformat(
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU709,

@@ -1,0 +1,220 @@
+"""Keypoints to pose videos: one skeleton per frame of a clip, of its size and rate, body and hands and no face.
+
+Where a clip's joints come from: `NAME.joints.json` beside it (from `split_clips`, in its own crop), a folder of
+keypoints, or a pose model that looks at the clip. Keypoints without clips are drawn as they are, at their own rate.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.claims import Claims, share_work
+from faceid.data.aist import parse_aist_name
+from faceid.data.head_boxes import head_boxes
+from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, read_keypoints, write_joints
+from faceid.data.pairs import POSE_ENDING
+from faceid.data.video_files import list_videos
+from faceid.errors import DataError
+from faceid.media.motion import pairing_correlation
+from faceid.media.skeleton import draw_skeleton, draw_skeletons
+from faceid.media.video import Video, read_video, write_video
+from faceid.provenance import sha256_json, write_atomic, write_json, write_provenance
+
+log = logging.getLogger(__name__)
+
+# Raised when a pose video changes for the same joints.
+RECIPE = 1
+CLAIMS_NAME, RECORDS_NAME, SUMMARY_NAME = ".claims", ".rendered", "poses.json"
+COUNT_TOLERANCE = 0.02
+# As when clips and poses are paired: below it they move differently.
+LOWEST_CORRELATION = 0.5
+
+# uint8 RGB [T, H, W, 3] to [T, 17, 3]: x, y in pixels, confidence.
+PoseModel = Callable[[np.ndarray], np.ndarray]
+# A clip, and the file of its joints.
+Unit = tuple[Path | None, Path | None]
+
+
+@dataclass(frozen=True)
+class PoseSource:
+    """Where poses are drawn from.
+
+    videos_dir: clips to draw the poses of; None draws keypoints alone, at `fps`. keypoints_dir: None looks beside the
+    clips. model: estimates joints from the clips' pictures, and is named by model_name.
+    """
+
+    videos_dir: Path | None
+    keypoints_dir: Path | None
+    fps: float
+    camera: str
+    model: PoseModel | None = None
+    model_name: str = ""
+
+
+def render_poses(source: PoseSource, output_dir: Path, claims: Claims | None = None) -> dict[str, Any]:
+    """Write `NAME_pose.mp4` for every clip (or every keypoints file); returns the summary written last.
+
+    Estimated joints are kept beside the clip as NAME.joints.json and NAME.heads.json, unless they are there.
+    Raises: DataError when no pose video can be made.
+    """
+    units = _find_units(source)
+    (output_dir / RECORDS_NAME).mkdir(parents=True, exist_ok=True)
+    claims = claims or Claims(output_dir / CLAIMS_NAME)
+
+    def is_done(name: str) -> bool:
+        return _current_record(output_dir, name, units[name], source) is not None
+
+    for name in share_work(list(units), is_done, claims, "poses", "video"):
+        record = {"inputs": _inputs(units[name], source), **_render_one(name, units[name], source, output_dir)}
+        write_json(output_dir / RECORDS_NAME / f"{name}.json", record)
+    records = {name: _current_record(output_dir, name, units[name], source) or {} for name in units}
+    return _finish(output_dir, records, source)
+
+
+def estimate(model: PoseModel, frames: np.ndarray) -> Keypoints:
+    """One person's joints by a pose model."""
+    points = model(frames).astype(np.float32)
+    known = points[..., 2] >= LEAST_CONFIDENCE
+    body = np.where(known[..., None], points[..., :2], np.float32(np.nan))
+    return Keypoints(body, None, known.any(-1).astype(int), None, (frames.shape[1], frames.shape[2]))
+
+
+def _find_units(source: PoseSource) -> dict[str, Unit]:
+    """What is drawn, by name: the clip, and the file of its joints."""
+    if source.keypoints_dir is not None and not source.keypoints_dir.is_dir():
+        raise DataError(f"keypoints_dir={source.keypoints_dir}: no such folder")
+    if source.videos_dir is None:
+        assert source.keypoints_dir is not None
+        files = sorted(f for f in source.keypoints_dir.iterdir() if f.suffix in (".pkl", ".json") and f.is_file())
+        if not files:
+            raise DataError(f"keypoints_dir={source.keypoints_dir}: holds no .pkl or .json of keypoints")
+        return {_pose_stem(file, source.camera): (None, file) for file in files}
+    folder = source.keypoints_dir or source.videos_dir
+    videos = [v for v in list_videos(source.videos_dir, "videos_dir") if not v.stem.endswith(POSE_ENDING)]
+    return {video.stem: (video, None if source.model else find_keypoints(folder, video.stem)) for video in videos}
+
+
+def _pose_stem(file: Path, camera: str) -> str:
+    """`gBR_sBM_cAll_...` is drawn as one camera sees it, and named like that camera's film."""
+    stem = file.name.removesuffix(file.suffix).removesuffix(".joints")
+    name = parse_aist_name(stem)
+    return stem.replace(f"_{name.camera}_", f"_{camera}_") if name and name.camera_number is None else stem
+
+
+def _render_one(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[str, Any]:
+    try:
+        return _draw(name, unit, source, output_dir)
+    except DataError as error:
+        log.warning("%s: no pose video: %s", name, error)
+        return {"frames": 0, "reason": str(error)}
+
+
+def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[str, Any]:
+    clip, file = unit
+    target = output_dir / f"{name}{POSE_ENDING}.mp4"
+    if clip is None:
+        assert file is not None
+        parsed = parse_aist_name(name)
+        keypoints = read_keypoints(file, parsed.camera_number if parsed else None)
+        if keypoints.size_hw is None:
+            raise DataError(f"{file.name}: does not say how large its picture is; give the clips as --videos_dir")
+        # One by one: a minute of film at 1080p would take 20 GB.
+        size_hw, hands = _even(keypoints.size_hw), keypoints.hands
+        one_by_one = (
+            draw_skeleton(body, size_hw, "vace", hands[place] if hands is not None else None)
+            for place, body in enumerate(keypoints.body)
+        )
+        write_video(target, one_by_one, float(keypoints.fps or source.fps))
+        return {"frames": len(keypoints)}
+    video = read_video(clip)
+    frames = video.frames
+    keypoints = _joints_of(clip, file, video, source)
+    poses = draw_skeletons(keypoints.body, (frames.shape[1], frames.shape[2]), "vace", keypoints.hands)
+    known = np.isfinite(keypoints.body).all(-1)
+    if not known.any():
+        raise DataError(f"{clip.name}: no joint is known in any frame; its pose video would be black")
+    write_video(target, poses, video.fps)
+    correlation = pairing_correlation(frames, poses)
+    if correlation < LOWEST_CORRELATION:
+        log.warning(
+            "%s: its skeleton moves differently (correlation %.2f); look at it before training", name, correlation
+        )
+    said = None if math.isnan(correlation) else round(correlation, 4)
+    return {"frames": len(poses), "pairing_correlation": said, "frames_without_person": int((~known.any(-1)).sum())}
+
+
+def _joints_of(clip: Path, file: Path | None, video: Video, source: PoseSource) -> Keypoints:
+    frames = video.frames
+    size_hw = (frames.shape[1], frames.shape[2])
+    if source.model is not None:
+        keypoints = estimate(source.model, frames)
+        _keep_estimate(clip, keypoints)
+        return keypoints
+    if file is None:
+        place = source.keypoints_dir or clip.parent
+        raise DataError(f"no keypoints in {place} ({clip.stem}.joints.json); make them, or use --pose_model")
+    parsed = parse_aist_name(clip.stem)
+    keypoints = read_keypoints(file, parsed.camera_number if parsed else None)
+    if keypoints.fps is None and abs(len(keypoints) - len(frames)) > COUNT_TOLERANCE * len(frames):
+        raise DataError(f"{file.name}: {len(keypoints)} frames, the clip has {len(frames)}; one per frame is needed")
+    keypoints = keypoints.of_film(len(frames), Fraction(video.fps).limit_denominator(1001))
+    if keypoints.size_hw is not None and keypoints.size_hw != size_hw:
+        raise DataError(
+            f"{file.name}: in pixels of {keypoints.size_hw[1]}x{keypoints.size_hw[0]}, the clip is "
+            f"{size_hw[1]}x{size_hw[0]}; draw poses of cropped clips from the joints beside them"
+        )
+    return keypoints
+
+
+def _keep_estimate(clip: Path, keypoints: Keypoints) -> None:
+    """Beside the clip, for head masks and the audit; what is there already is the user's."""
+    assert keypoints.size_hw is not None
+    joints, heads = (clip.with_name(f"{clip.stem}.{what}.json") for what in ("joints", "heads"))
+    if not joints.exists():
+        write_atomic(joints, json.dumps(write_joints(keypoints, keypoints.size_hw)) + "\n")
+    if not heads.exists():
+        boxes = head_boxes(keypoints.body, keypoints.size_hw)
+        write_atomic(heads, json.dumps({"boxes": boxes, "size_hw": list(keypoints.size_hw)}) + "\n")
+
+
+def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
+    return size_hw[0] // 2 * 2, size_hw[1] // 2 * 2
+
+
+def _inputs(unit: Unit, source: PoseSource) -> str:
+    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in unit if file is not None]
+    return sha256_json([RECIPE, seen, source.fps, source.camera, source.model_name])
+
+
+def _current_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
+    try:
+        record = json.loads((output_dir / RECORDS_NAME / f"{name}.json").read_text(encoding="utf-8"))
+        is_there = not record["frames"] or (output_dir / f"{name}{POSE_ENDING}.mp4").is_file()
+        return record if is_there and record["inputs"] == _inputs(unit, source) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSource) -> dict[str, Any]:
+    made = {name: record for name, record in records.items() if record.get("frames")}
+    failed = {name: record.get("reason", "") for name, record in records.items() if not record.get("frames")}
+    if not made:
+        name, reason = next(iter(failed.items()))
+        raise DataError(f"{output_dir}: no pose video could be made of {len(records)}; {name}: {reason}")
+    correlations = {
+        name: r["pairing_correlation"] for name, r in made.items() if r.get("pairing_correlation") is not None
+    }
+    summary = {"made": len(made), "failed": failed, "pairing_correlation": correlations}
+    write_provenance(output_dir, {"model": source.model_name or None})
+    write_json(output_dir / SUMMARY_NAME, summary)
+    log.info("%s: %d pose videos, %d could not be made", output_dir, len(made), len(failed))
+    return summary

@@ -1,0 +1,215 @@
+"""Films to clips: one length and rate, one box around the dancer, joints and head boxes carried along.
+
+A film is one unit of work; many machines share a folder (`faceid.claims`). A film's clips are published first and its
+record last (`films/<name>.json`), which says what became clips and what was left out, and why; a second run keeps the
+films whose record fits. Frames are chosen by index: clip frame k is film frame start + round(k * film_fps / fps).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.claims import Claims, share_work
+from faceid.data.aist import parse_aist_name
+from faceid.data.crop_boxes import crop_fit, fit_points
+from faceid.data.film_records import RECORDS_NAME, current_record, finish_split, inputs_of, record_path
+from faceid.data.films import Film, SplitSettings, find_films
+from faceid.data.head_boxes import head_boxes
+from faceid.data.keypoints import Keypoints, read_keypoints, write_joints
+from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.windows import LIMBS, UPPER_LIMBS, find_cuts, why_unusable, window_starts
+from faceid.errors import DataError
+from faceid.media.fit import Fit, fit_sizes
+from faceid.media.motion import ENERGY_WIDTH_PX, motion_energy
+from faceid.media.video import Measured, frame_indices, measure_video, stream_frames, write_video
+from faceid.provenance import write_atomic, write_json
+
+log = logging.getLogger(__name__)
+
+CLAIMS_NAME = ".claims"
+
+
+@dataclass(frozen=True)
+class PlannedClip:
+    """One clip to be: film frames, where they land, and the joints in them (in pixels of the film)."""
+
+    name: str
+    indices: list[int]
+    fit: Fit
+    keypoints: Keypoints | None
+
+
+def split_films(
+    videos_dir: Path,
+    output_dir: Path,
+    settings: SplitSettings,
+    keypoints_dir: Path | None = None,
+    selection: SelectionSettings | None = None,
+    claims: Claims | None = None,
+) -> dict[str, Any]:
+    """Split every film of a folder; returns the summary that is written last.
+
+    claims: of another worker's view than this process's own, for tests.
+    Raises: DataError when no film can be used.
+    """
+    films, left_out = find_films(videos_dir, keypoints_dir, settings, selection)
+    log_left_out(left_out, "films")
+    (output_dir / RECORDS_NAME).mkdir(parents=True, exist_ok=True)
+    by_name = {film.stem: film for film in films}
+    records: dict[str, dict[str, Any]] = {}
+
+    def is_done(name: str) -> bool:
+        record = current_record(output_dir, by_name[name], settings)
+        if record is not None:
+            records[name] = record
+        return record is not None
+
+    claims = claims or Claims(output_dir / CLAIMS_NAME)
+    for name in share_work(list(by_name), is_done, claims, "films", "film"):
+        records[name] = _split_film(by_name[name], output_dir, settings)
+    return finish_split(output_dir, [records[film.stem] for film in films], left_out, settings)
+
+
+def _split_film(film: Film, output_dir: Path, settings: SplitSettings) -> dict[str, Any]:
+    """Write a film's clips and then its record; a film that cannot be read has a record too."""
+    try:
+        clips, skipped, about = _clips_of(film, output_dir, settings)
+    except DataError as error:
+        reason = str(error).replace(f"{film.path}: ", "")
+        log.warning("%s: left out: %s", film.path.name, reason)
+        clips, skipped, about = [], [{"start_s": None, "reason": reason, "kind": "films that cannot be read"}], {}
+    record = {
+        "film": film.path.name,
+        "dancer": film.dancer,
+        "inputs": inputs_of(film, settings),
+        **about,
+        "clips": clips,
+        "skipped": skipped,
+    }
+    write_json(record_path(output_dir, film), record)
+    return record
+
+
+def _clips_of(film: Film, output_dir: Path, settings: SplitSettings) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    """Clips written, stretches skipped, and what was found out about the film."""
+    measured = measure_video(film.path, ENERGY_WIDTH_PX)
+    planned, skipped = _plan(film, measured, settings)
+    written: list[dict[str, Any]] = []
+    for clip, frames in _frames_of_each(film.path, planned):
+        write_video(output_dir / f"{clip.name}.mp4", frames, settings.fps)
+        if clip.keypoints is not None:
+            _write_sidecars(output_dir, clip.name, clip.keypoints, clip.fit)
+        start_s = _start_s(clip.indices[0], measured)
+        written.append({"name": clip.name, "start_s": start_s, "box": list(clip.fit.source)})
+    about = {"frames": measured.frames, "fps": float(measured.fps), "size_hw": list(measured.size_hw)}
+    return written, skipped, about
+
+
+def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list[PlannedClip], list[dict[str, Any]]]:
+    assert measured.thumbnails is not None
+    keypoints = _keypoints_of(film, measured)
+    cuts = find_cuts(motion_energy(measured.thumbnails))
+    offsets = frame_indices(measured.fps, settings.fps, settings.num_frames)
+    limbs = UPPER_LIMBS if settings.crop == "upper_body" else LIMBS
+    planned: list[PlannedClip] = []
+    skipped: list[dict[str, Any]] = []
+    starts = window_starts(measured.frames, measured.fps, settings.num_frames, settings.fps, settings.stride_s)
+    for number, start in enumerate(starts):
+        indices = [start + offset for offset in offsets]
+        of_clip = keypoints.at(np.array(indices)) if keypoints is not None else None
+        reason = why_unusable(of_clip, indices, cuts, settings.max_unknown_share, limbs)
+        fit = _fit_of(of_clip, measured.size_hw, settings) if reason is None else None
+        if reason is None and fit is None:
+            reason = "no joint that the crop follows is known"
+        if fit is not None:
+            planned.append(PlannedClip(f"{film.stem}_clip_{number:03d}", indices, fit, of_clip))
+        elif reason is not None:
+            skipped.append({"start_s": _start_s(start, measured), "reason": reason, "kind": _kind(reason)})
+    if not starts:
+        needed = offsets[-1] + 1
+        reason = f"{measured.frames} frames at {float(measured.fps):g} fps; a clip needs {needed}"
+        skipped.append({"start_s": 0.0, "reason": reason, "kind": "films too short"})
+    return planned, skipped
+
+
+def _frames_of_each(film: Path, planned: list[PlannedClip]) -> Iterator[tuple[PlannedClip, np.ndarray]]:
+    """Each clip's frames [T, H, W, 3], in one pass over the film however much the clips overlap."""
+    wanted: dict[int, list[int]] = {}
+    for number, clip in enumerate(planned):
+        for index in clip.indices:
+            wanted.setdefault(index, []).append(number)
+    frames: dict[int, list[np.ndarray]] = {}
+    indices = sorted(wanted)
+    for index, picture in zip(indices, stream_frames(film, indices), strict=True):
+        for number in wanted[index]:
+            held = frames.setdefault(number, [])
+            held.append(planned[number].fit.frame(picture))
+            if len(held) == len(planned[number].indices):
+                yield planned[number], np.stack(frames.pop(number))
+
+
+def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
+    """One entry per film frame, in pixels of the film as it is."""
+    if film.keypoints is None:
+        return None
+    name = parse_aist_name(film.stem)
+    keypoints = read_keypoints(film.keypoints, name.camera_number if name else None)
+    if abs(len(keypoints) - measured.frames) > 0.02 * measured.frames and keypoints.fps is None:
+        raise DataError(
+            f"{film.keypoints.name}: {len(keypoints)} frames, the film has {measured.frames}; "
+            "keypoints are one per frame: make them from this film"
+        )
+    keypoints = keypoints.of_film(measured.frames, measured.fps)
+    if keypoints.size_hw is not None and keypoints.size_hw != measured.size_hw:
+        # Annotated at 1080p; films are also published smaller.
+        (height, width), (film_height, film_width) = keypoints.size_hw, measured.size_hw
+        if abs(film_height / height - film_width / width) > 0.02 * film_width / width:
+            raise DataError(
+                f"{film.keypoints.name}: in pixels of {width}x{height}, the film is {film_width}x{film_height}"
+            )
+        scale = np.array([film_width / width, film_height / height], np.float32)
+        keypoints = keypoints.moved(lambda points: points * scale, measured.size_hw)
+    return keypoints
+
+
+def _fit_of(of_clip: Keypoints | None, film_hw: tuple[int, int], settings: SplitSettings) -> Fit | None:
+    if settings.crop == "none" or of_clip is None:
+        return fit_sizes(film_hw, *settings.size_hw, "crop")
+    return crop_fit(of_clip.body, film_hw, settings.size_hw, settings.crop)
+
+
+def _write_sidecars(output_dir: Path, name: str, of_clip: Keypoints, fit: Fit) -> None:
+    moved = of_clip.moved(lambda points: fit_points(points, fit), fit.size_hw)
+    _write_joined(output_dir / f"{name}.joints.json", write_joints(moved, fit.size_hw))
+    # The head's box from the film's joints: a joint beyond the clip's edge still says how large the head is.
+    boxes = head_boxes(of_clip.body, (1 << 30, 1 << 30))
+    in_clip = [fit.box((box[0], box[1], box[2], box[3])) if box else None for box in boxes]
+    rounded = [[round(edge, 2) for edge in box] if box else None for box in in_clip]
+    _write_joined(output_dir / f"{name}.heads.json", {"boxes": rounded, "size_hw": list(fit.size_hw)})
+
+
+def _write_joined(path: Path, value: Any) -> None:
+    """JSON without indentation: a clip's joints are thousands of numbers."""
+    write_atomic(path, json.dumps(value) + "\n")
+
+
+def _start_s(frame: int, measured: Measured) -> float:
+    return round(frame / float(measured.fps), 3)
+
+
+def _kind(reason: str) -> str:
+    """What a reason is counted under: its words without the numbers."""
+    words = {
+        "a cut": "stretches with a cut",
+        "several people": "stretches with several people",
+        "no person": "stretches without a person",
+        "no joint": "stretches without a person",
+    }
+    return next((kind for start, kind in words.items() if reason.startswith(start)), "stretches with unknown joints")

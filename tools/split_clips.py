@@ -1,0 +1,55 @@
+"""Films to clips: five seconds at the training rate, cropped around the dancer, joints and head boxes beside them.
+
+Any number of processes on any number of machines may run this command with one output folder: they share the films.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.data.films import SplitSettings, find_films
+from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.split_clips import split_films
+from faceid.errors import run_entry_point
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.split_clips")
+
+
+@dataclass(frozen=True)
+class SplitClipsSettings:
+    """Where the films are and where the clips go."""
+
+    videos_dir: Path
+    """Folder with the films; dancers.csv (clip,dancer) in it may name the dancers of films without AIST names."""
+    output_dir: Path
+    """Folder for the clips. Run again to continue."""
+    keypoints_dir: Path | None = None
+    """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON (FILM.json); needed for every --crop but none."""
+    dry_run: bool = False
+    """List the films and stop."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, find, split."""
+    words = sys.argv[1:] if argv is None else argv
+    sections = [SplitClipsSettings, SplitSettings, SelectionSettings]
+    tool, settings, selection = parse_sections("tools/split_clips.py", __doc__ or "", sections, words)
+    set_up_logging()
+    if tool.dry_run:
+        films, left_out = find_films(tool.videos_dir, tool.keypoints_dir, settings, selection)
+        for film in films:
+            log.info("%s: dancer %s, keypoints %s", film.path.name, film.dancer, film.keypoints)
+        log_left_out(left_out, "films")
+        return 0
+    split_films(tool.videos_dir, tool.output_dir, settings, tool.keypoints_dir, selection)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
