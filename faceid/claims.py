@@ -52,6 +52,11 @@ class Claims:
         claim = Claim(self.folder / name, self.folder / f".{name}.{self.worker}.{uuid.uuid4().hex[:8]}", self.beat_s)
         return claim if claim.acquire(self.worker) or (self._is_stale(name) and self._steal(name, claim)) else None
 
+    def holders(self) -> list[str]:
+        """The workers that hold a unit, but for those that ran here and are gone."""
+        held = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
+        return sorted({worker for path in held if not _is_dead_here(path) and (worker := _worker_of(path))})
+
     def _is_stale(self, name: str) -> bool:
         """Whether the claim's file has stood still, as far as this worker has watched it, for `stale_s`."""
         try:
@@ -175,6 +180,13 @@ def _this_process() -> dict[str, str | int]:
     """What tells this process from any other: machine since boot, process namespace, number and start."""
     machine, pid = _read("/proc/sys/kernel/random/boot_id"), os.getpid()
     return {"machine": machine, "space": _space(), "pid": pid, "start": _start(pid)}
+
+
+def _worker_of(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["worker"])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return ""
 
 
 def _is_dead_here(path: Path) -> bool:

@@ -95,13 +95,19 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
+CLAIMS_FOLDER = """
+import sys; from pathlib import Path; from faceid.provenance import claimed_folder
+with claimed_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()
+"""
+CLAIMS_UNIT = """
+import sys; from pathlib import Path; from faceid.claims import Claims
+claim = Claims(Path(sys.argv[1])).take("clips-000000.tar"); print('held', flush=True); sys.stdin.read(); claim.release()
+"""
+
+
 @contextlib.contextmanager
-def held_by_another_process(folder: Path):
+def held_by_another_process(folder: Path, script: str = CLAIMS_FOLDER):
     """A live process that works in the folder, as any command does."""
-    script = (
-        "import sys; from pathlib import Path; from faceid.provenance import claimed_folder\n"
-        "with claimed_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
     holder = subprocess.Popen(
         [sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -504,13 +510,15 @@ def test_train_refuses_a_run_folder_that_another_process_uses(toy_inputs, run_fo
         assert content(run_folder) == before
 
 
-def test_make_shards_refuses_a_folder_that_another_process_uses(toy_inputs, tmp_path):
+def test_make_shards_refuses_a_folder_in_which_another_process_works_by_other_settings(toy_inputs, tmp_path):
     shards = Path(shutil.copytree(toy_inputs.shards, tmp_path / "shards"))
-    with held_by_another_process(shards):
+    (shards / ".claims").mkdir(exist_ok=True)
+    (shards / ".claims/.plan").write_text("of the other process")
+    with held_by_another_process(shards / ".claims", CLAIMS_UNIT) as holder:
         before = content(shards)
         command = [sys.executable, "tools/make_shards.py", *shard_flags(toy_inputs.dataset, shards)]
         done = run_command([*command, "--num_frames", "5"], expect=2)
-        refused(outcome(2, done.stderr), str(shards), "in use by process")
+        refused(outcome(2, done.stderr), str(shards), f"-{holder.pid}-", "with other settings or inputs")
         assert content(shards) == before
 
 

@@ -11,7 +11,6 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +20,7 @@ from faceid.data.index import INDEX_NAME
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
+from faceid.data.shard_work import ShardUnit, make_shards_together, sizes_and_times
 from faceid.data.shards import (
     Entry,
     ShardRecord,
@@ -36,7 +36,7 @@ from faceid.logs import progress
 from faceid.media.fit import Fit, fit_sizes
 from faceid.media.motion import ENERGY_WIDTH_PX, pairing_correlation
 from faceid.media.video import Measured, encode_video_bytes, frame_indices, measure_video, read_frames
-from faceid.provenance import claimed_folder, sha256_file, sha256_json
+from faceid.provenance import sha256_file, sha256_json
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +75,26 @@ def write_clip_shards(
     pairs = found.pairs
     log_left_out(found.left_out + found.not_chosen, "clips")
     refuse_other_content(output_dir, "clips")
-    with claimed_folder(output_dir):
-        records = list(_write_groups(pairs, output_dir, settings))
-        if not any(record.shard for record in records):
-            reasons = [f"{drop['video']}: {drop['reason']}" for record in records for drop in record.dropped]
-            raise DataError(f"{videos_dir}: none of {len(pairs)} clips can be used: {'; '.join(reasons[:5])}")
-        header = {
-            "settings": asdict(settings),
-            "dropped": [{"key": None, "video": entry.name, "reason": entry.reason} for entry in found.left_out],
-            "not_chosen": dict(sorted(Counter(entry.kind for entry in found.not_chosen).items())),
-        }
-        index = write_index(output_dir, "clips", header, records)
+    units = _plan_units(pairs, output_dir, settings)
+    groups = {unit.name: group for unit, group in units}
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+
+        def make(unit: ShardUnit) -> ShardRecord:
+            return _make_shard(unit, groups[unit.name], settings, pool)
+
+        records = make_shards_together(output_dir, [unit for unit, _ in units], make)
+    for record in records:
+        for drop in record.dropped:
+            log.warning("%s: left out: %s", drop["video"], drop["reason"])
+    if not any(record.shard for record in records):
+        reasons = [f"{drop['video']}: {drop['reason']}" for record in records for drop in record.dropped]
+        raise DataError(f"{videos_dir}: none of {len(pairs)} clips can be used: {'; '.join(reasons[:5])}")
+    header = {
+        "settings": asdict(settings),
+        "dropped": [{"key": None, "video": entry.name, "reason": entry.reason} for entry in found.left_out],
+        "not_chosen": dict(sorted(Counter(entry.kind for entry in found.not_chosen).items())),
+    }
+    index = write_index(output_dir, "clips", header, records)
     log.info(
         "%s: %d clips in %d shards, %d left out",
         output_dir,
@@ -96,28 +105,41 @@ def write_clip_shards(
     return index
 
 
-def _write_groups(pairs: list[ClipPair], output_dir: Path, settings: ClipSettings) -> Iterator[ShardRecord]:
+def _plan_units(
+    pairs: list[ClipPair], output_dir: Path, settings: ClipSettings
+) -> list[tuple[ShardUnit, list[ClipPair]]]:
     size = settings.clips_per_shard
-    groups = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        for number, group in enumerate(groups):
-            path = output_dir / shard_name("clips", number)
-            inputs = sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
-            record = reusable_record(path, inputs)
-            if record is None:
-                # From here on the folder is not what an older index says.
-                (output_dir / INDEX_NAME).unlink(missing_ok=True)
-                tries = pool.map(lambda pair: _try_clip(pair, settings), group)
-                results = list(progress(tries, f"clips {number + 1}/{len(groups)}", len(group), "clip"))
-                entries = [result for result in results if isinstance(result, Entry)]
-                record = write_shard(path, inputs, entries, [r for r in results if not isinstance(r, Entry)])
-            for drop in record.dropped:
-                log.warning("%s: left out: %s", drop["video"], drop["reason"])
-            yield record
+    units = []
+    for number, start in enumerate(range(0, len(pairs), size)):
+        group = pairs[start : start + size]
+        files = [[pair.key, pair.dancer, pair.genre, pair.camera, sizes_and_times(_files_of(pair))] for pair in group]
+        unit = ShardUnit(output_dir / shard_name("clips", number), [RECIPE, asdict(settings), files])
+        units.append((unit, group))
+    return units
+
+
+def _make_shard(
+    unit: ShardUnit, group: list[ClipPair], settings: ClipSettings, pool: ThreadPoolExecutor
+) -> ShardRecord:
+    """Publish a shard, unless the one there was made from the same bytes and is whole."""
+    inputs = sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
+    record = reusable_record(unit.path, inputs)
+    if record is not None:
+        return record
+    # From here on the folder is not what an older index says.
+    (unit.path.parent / INDEX_NAME).unlink(missing_ok=True)
+    tries = pool.map(lambda pair: _try_clip(pair, settings), group)
+    results = list(progress(tries, unit.path.stem, len(group), "clip", leave=False))
+    entries = [result for result in results if isinstance(result, Entry)]
+    return write_shard(unit.path, inputs, entries, [r for r in results if not isinstance(r, Entry)])
+
+
+def _files_of(pair: ClipPair) -> list[Path]:
+    return [file for file in (pair.video, pair.pose, pair.head_boxes) if file]
 
 
 def _describe_inputs(pair: ClipPair) -> list[Any]:
-    files = [file for file in (pair.video, pair.pose, pair.head_boxes) if file]
+    files = _files_of(pair)
     return [pair.key, pair.dancer, pair.genre, pair.camera, [[file.name, sha256_file(file)] for file in files]]
 
 

@@ -128,11 +128,15 @@ class ShardIndex:
             raise DataError(f"{path}: missing; copy it again or make the folder again")
         found = path.stat().st_size
         if found != entry.size:
-            raise DataError(f"{path}: {found} bytes, the index says {entry.size}; copy or make it again")
+            raise DataError(
+                f"{path}: {found} bytes, the index says {entry.size}; damaged: copy it again, or remove it and run its "
+                "command again"
+            )
         digest = sha256_file(path)
         if digest != entry.sha256:
             raise DataError(
-                f"{path}: sha256 {digest[:16]}…, the index says {entry.sha256[:16]}…; damaged: copy or make it again"
+                f"{path}: sha256 {digest[:16]}…, the index says {entry.sha256[:16]}…; damaged: copy it again, or "
+                "remove it and run its command again"
             )
         self._verified.add(shard)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from faceid.claims import Claims, share_work
 from faceid.data.head_mask import head_mask
-from faceid.data.index import INDEX_NAME, Sample, ShardIndex
+from faceid.data.index import INDEX_NAME, Sample, Shard, ShardIndex
+from faceid.data.shard_work import CLAIMS_NAME, ShardUnit, make_shards_together, sizes_and_times
 from faceid.data.shards import (
     Entry,
     ShardRecord,
@@ -36,13 +38,14 @@ from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
-from faceid.provenance import claimed_folder, sha256_file, sha256_json, write_atomic, write_json
+from faceid.provenance import sha256_file, sha256_json, write_atomic, write_json
 
 log = logging.getLogger(__name__)
 
 # Raised when the latents of a clip change for the same clip and base.
 RECIPE = 1
 PROMPTS_NAME, CONSTANTS_NAME, MADE_FROM_NAME = "prompts.safetensors", "constants.safetensors", "made_from.json"
+SHARED_NAME = ".done/texts.json"
 
 Captions = str | Mapping[str, str]
 
@@ -62,25 +65,28 @@ def write_latent_shards(
     size = (settings["num_frames"], settings["height"], settings["width"])
     wan.geometry.latent_shape(*size)
     prompts = _prompt_of_each(index, captions)
-    with claimed_folder(output_dir):
+    check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions)
+    if _read_made_from(output_dir) is None:
+        write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions))
+        # Another run may have begun here with another base at the same moment.
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions)
-        if _read_made_from(output_dir) is None:
-            write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions))
-        if finished := _finished_index(output_dir):
-            return finished
-        write_atomic(output_dir / PROMPTS_NAME, save(_encode_texts(wan, prompts)))
-        write_atomic(output_dir / CONSTANTS_NAME, save(_encode_constants(wan, size)))
-        records = list(_encode_shards(index, output_dir, wan, prompts, batch_size))
-        header = {
-            "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
-            "geometry": asdict(wan.geometry),
-            "settings": settings,
-            "clips_sha256": index.sha256,
-            "prompts": {text: prompt_name(text) for text in _all_texts(prompts)},
-            "prompt_of": prompts,
-            "files": {name: sha256_file(output_dir / name) for name in (PROMPTS_NAME, CONSTANTS_NAME)},
-        }
-        content = write_index(output_dir, "latents", header, records)
+    _write_shared(output_dir, wan, prompts, size)
+    shards = {_unit(output_dir, shard, wan).name: number for number, shard in enumerate(index.shards)}
+
+    def make(unit: ShardUnit) -> ShardRecord:
+        return _encode_shard(unit, index, shards[unit.name], wan, prompts, batch_size)
+
+    records = make_shards_together(output_dir, [_unit(output_dir, shard, wan) for shard in index.shards], make)
+    header = {
+        "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
+        "geometry": asdict(wan.geometry),
+        "settings": settings,
+        "clips_sha256": index.sha256,
+        "prompts": {text: prompt_name(text) for text in _all_texts(prompts)},
+        "prompt_of": prompts,
+        "files": {name: sha256_file(output_dir / name) for name in (PROMPTS_NAME, CONSTANTS_NAME)},
+    }
+    content = write_index(output_dir, "latents", header, records)
     log.info("%s: latents of %d clips in %d shards", output_dir, len(content["samples"]), len(content["shards"]))
     return content
 
@@ -124,22 +130,56 @@ def encode_inactive(wan: WanModel, num_frames: int, height: int, width: int) -> 
     return encode_pixels(wan.vae, torch.zeros(1, 3, num_frames, height, width))[0].cpu()
 
 
-def _encode_shards(
-    index: ShardIndex, output_dir: Path, wan: WanModel, prompts: dict[str, str], batch_size: int
-) -> Iterator[ShardRecord]:
-    for number, shard in enumerate(index.shards):
-        path = output_dir / shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
-        inputs = sha256_json([RECIPE, wan.latents_fingerprint, shard.sha256])
-        record = reusable_record(path, inputs)
-        if record is None:
+def _unit(output_dir: Path, shard: Shard, wan: WanModel) -> ShardUnit:
+    path = output_dir / shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
+    return ShardUnit(path, [RECIPE, wan.latents_fingerprint, shard.sha256])
+
+
+def _encode_shard(
+    unit: ShardUnit, index: ShardIndex, number: int, wan: WanModel, prompts: dict[str, str], batch_size: int
+) -> ShardRecord:
+    """Publish a shard's latents, unless those there are of the same clips and base and are whole."""
+    inputs = sha256_json(unit.seen)
+    record = reusable_record(unit.path, inputs)
+    if record is not None:
+        return record
+    (unit.path.parent / INDEX_NAME).unlink(missing_ok=True)
+    samples = [sample for sample in index.samples if sample.shard == number]
+    batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
+    bar = progress(batches, unit.path.stem, unit="batch", leave=False)
+    entries = [entry for batch in bar for entry in _encode_batch(index, batch, wan, prompts)]
+    log.info("%s: %d clips", unit.name, len(entries))
+    return write_shard(unit.path, inputs, entries, [])
+
+
+def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size: tuple[int, int, int]) -> None:
+    """Texts and constants, by one process for all: two kinds of GPU need not give the same bits."""
+    mark = output_dir / SHARED_NAME
+    files = [output_dir / name for name in (PROMPTS_NAME, CONSTANTS_NAME)]
+    made_of = {"texts": _all_texts(prompts), "size": list(size), "base": wan.latents_fingerprint}
+
+    def read_mark() -> dict[str, Any]:
+        try:
+            return json.loads(mark.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def are_there(said: dict[str, Any]) -> bool:
+        return said.get("made_of") == made_of and all(file.is_file() for file in files)
+
+    def is_done(_: str) -> bool:
+        said = read_mark()
+        return are_there(said) and said.get("seen") == [list(entry) for entry in sizes_and_times(files)]
+
+    for _ in share_work(["texts"], is_done, Claims(output_dir / CLAIMS_NAME), "texts"):
+        said = read_mark()
+        # A folder that was copied has other times and the same bytes.
+        if not are_there(said) or said.get("sha256") != [sha256_file(file) for file in files]:
             (output_dir / INDEX_NAME).unlink(missing_ok=True)
-            samples = [sample for sample in index.samples if sample.shard == number]
-            batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
-            bar = progress(batches, f"latents {number + 1}/{len(index.shards)}", unit="batch")
-            entries = [entry for batch in bar for entry in _encode_batch(index, batch, wan, prompts)]
-            record = write_shard(path, inputs, entries, [])
-            log.info("%s: %d clips", path.name, len(entries))
-        yield record
+            write_atomic(files[0], save(_encode_texts(wan, prompts)))
+            write_atomic(files[1], save(_encode_constants(wan, size)))
+        digests = [sha256_file(file) for file in files]
+        write_json(mark, {"made_of": made_of, "sha256": digests, "seen": sizes_and_times(files)})
 
 
 def _encode_batch(index: ShardIndex, batch: list[Sample], wan: WanModel, prompts: dict[str, str]) -> list[Entry]:
@@ -210,21 +250,3 @@ def _read_made_from(output_dir: Path) -> dict[str, Any] | None:
         return None
     except ValueError as error:
         raise DataError(f"{output_dir / MADE_FROM_NAME}: damaged ({error}); remove the folder") from error
-
-
-def _finished_index(output_dir: Path) -> dict[str, Any] | None:
-    """The index of a folder in which everything is there and whole."""
-    path = output_dir / INDEX_NAME
-    if not path.is_file():
-        return None
-    try:
-        index = ShardIndex.load(output_dir, "latents")
-        index.verify_all()
-        for name, sha256 in index.header["files"].items():
-            if not (output_dir / name).is_file() or sha256_file(output_dir / name) != sha256:
-                raise DataError(f"{output_dir / name}: missing or damaged")
-    except DataError as error:
-        log.warning("%s; what is damaged is encoded again", error)
-        path.unlink()
-        return None
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -62,15 +62,20 @@ def write_shard(path: Path, inputs: str, entries: Iterable[Entry], dropped: list
 
 def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
     """The record beside a shard when it was made from the same inputs and the tar is still what it says."""
-    try:
-        record = ShardRecord(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None  # Not there, torn or of another version: the shard is made again.
-    if record.inputs != inputs:
+    record = read_record(path)
+    if record is None or record.inputs != inputs:
         return None
     if record.shard and not (path.is_file() and sha256_file(path) == record.shard["sha256"]):
         return None
     return record
+
+
+def read_record(path: Path) -> ShardRecord | None:
+    """The record beside a shard; None when there is none, or it is torn or of another version."""
+    try:
+        return ShardRecord(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[ShardRecord]) -> dict[str, Any]:
@@ -128,5 +133,6 @@ def _remove_strangers(folder: Path, kind: str, kept: set[str]) -> None:
     """Shards of an earlier, longer run would be read by anyone who globs for tars."""
     for file in folder.glob(f"{kind}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"):
         if file.name not in kept:
-            file.unlink()
+            # Another process that shares the work may be at the same.
+            file.unlink(missing_ok=True)
             file.with_suffix(".json").unlink(missing_ok=True)

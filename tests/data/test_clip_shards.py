@@ -21,7 +21,7 @@ from faceid.media.video import decode_video_bytes, encode_video_bytes, resize_fr
 
 
 def snapshot(folder):
-    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir() if f.name != ".in_use"}
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file()}
 
 
 def details(folder, key):

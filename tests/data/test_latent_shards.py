@@ -116,9 +116,9 @@ def test_damage_in_what_is_shared_is_noticed(copy, name):
 
 
 def test_a_second_run_changes_nothing(clip_shards, copy, wan):
-    before = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in copy.iterdir() if f.name != ".in_use"}
+    before = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in copy.iterdir() if f.is_file()}
     write_latent_shards(clip_shards, copy, wan, CAPTION)
-    after = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in copy.iterdir() if f.name != ".in_use"}
+    after = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in copy.iterdir() if f.is_file()}
     assert after == before
 
 

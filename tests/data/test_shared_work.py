@@ -1,0 +1,132 @@
+"""Shards and latents by several processes that are killed at random: the bytes of a single, quiet run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_clips import add_clip
+
+from faceid.data import shard_work
+from faceid.data.clip_shards import write_clip_shards
+from faceid.data.index import ShardIndex
+from faceid.data.settings import ClipSettings
+from faceid.data.shard_work import ShardUnit, make_shards_together
+from faceid.data.shards import Entry, reusable_record, write_shard
+from faceid.errors import DataError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ClipSettings(num_frames=5, height=32, width=48, fps=8, clips_per_shard=2)
+FLAGS = "--num_frames 5 --height 32 --width 48 --fps 8 --clips_per_shard 2"
+
+
+@pytest.fixture(scope="module")
+def many_clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp("many")
+    videos, poses = root / "videos", root / "poses"
+    videos.mkdir()
+    poses.mkdir()
+    for number in range(16):
+        add_clip(videos, poses, f"dance_{number:03d}", seed=number)
+    return videos, poses
+
+
+@pytest.fixture(scope="module")
+def alone(many_clips, tmp_path_factory):
+    """Clip shards and latent shards by one process."""
+    root = tmp_path_factory.mktemp("alone")
+    write_clip_shards(*many_clips, root / "shards", SMALL)
+    assert start_encode(root / "shards", root / "latents").wait(300) == 0
+    return root
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file a reader sees; provenance has times in it."""
+    return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.name != "provenance.json"}
+
+
+def start(words: str) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, *words.split()], cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def start_encode(shards: Path, latents: Path) -> subprocess.Popen:
+    return start(f"tools/encode_latents.py --shards {shards} --model_path toy --output_dir {latents} --device cpu")
+
+
+def kill_and_restart(begin, num_workers: int, num_kills: int, between_s: tuple[float, float]) -> None:
+    """Run workers, kill one now and then, until all end by themselves."""
+    rng = np.random.default_rng(0)
+    workers = [begin() for _ in range(num_workers)]
+    for _ in range(num_kills):
+        time.sleep(rng.uniform(*between_s))
+        victim = rng.integers(num_workers)
+        workers[victim].kill()
+        workers[victim].wait()
+        workers[victim] = begin()
+    assert [worker.wait(300) for worker in workers] == [0] * num_workers
+
+
+def test_clip_shards_of_killed_processes_are_those_of_a_quiet_one(many_clips, alone, tmp_path):
+    videos, poses = many_clips
+    words = (
+        f"tools/make_shards.py --dance_videos_dir {videos} --pose_videos_dir {poses} --output_dir {tmp_path}/s {FLAGS}"
+    )
+    kill_and_restart(lambda: start(words), num_workers=3, num_kills=5, between_s=(0.6, 2.0))
+    assert content(tmp_path / "s") == content(alone / "shards")
+
+
+@pytest.mark.slow
+def test_latent_shards_of_killed_processes_are_those_of_a_quiet_one(alone, tmp_path):
+    kill_and_restart(
+        lambda: start_encode(alone / "shards", tmp_path / "l"), num_workers=2, num_kills=3, between_s=(6.0, 12.0)
+    )
+    assert content(tmp_path / "l") == content(alone / "latents")
+
+
+def test_a_finished_folder_is_recognised_without_reading_it(many_clips, alone, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a finished folder was read")
+
+    for name in ("clip_shards", "shards"):
+        monkeypatch.setattr(f"faceid.data.{name}.sha256_file", refuse)
+    before = {f.name: f.stat().st_mtime_ns for f in (alone / "shards").iterdir()}
+    write_clip_shards(*many_clips, alone / "shards", SMALL)
+    assert {f.name: f.stat().st_mtime_ns for f in (alone / "shards").iterdir()} == before
+
+
+def test_a_damaged_shard_is_made_again_once_it_is_removed(many_clips, alone, tmp_path):
+    write_clip_shards(*many_clips, tmp_path / "s", SMALL)
+    (tmp_path / "s/clips-000003.tar").unlink()
+    with pytest.raises(DataError, match=r"clips-000003\.tar: missing"):
+        ShardIndex.load(tmp_path / "s").verify_all()
+    write_clip_shards(*many_clips, tmp_path / "s", SMALL)
+    assert content(tmp_path / "s") == content(alone / "shards")
+
+
+def test_another_run_with_other_settings_in_one_folder_is_noticed(tmp_path, monkeypatch):
+    def unit(settings: str) -> ShardUnit:
+        return ShardUnit(tmp_path / "clips-000000.tar", settings)
+
+    def make(one: ShardUnit):
+        entry = Entry("a", {"json": one.seen.encode()}, {})
+        return reusable_record(one.path, one.seen) or write_shard(one.path, one.seen, [entry], [])
+
+    real = shard_work.share_work
+
+    def then_another(*arguments, **keywords):
+        """The work, and then, before the records are read, a run that replaces one."""
+        yield from real(*arguments, **keywords)
+        monkeypatch.setattr(shard_work, "share_work", real)
+        make_shards_together(tmp_path, [unit("second")], make)
+
+    monkeypatch.setattr(shard_work, "share_work", then_another)
+    with pytest.raises(DataError, match="another run with other settings"):
+        make_shards_together(tmp_path, [unit("first")], make)
