@@ -148,6 +148,7 @@ second_half() {
   for scale in "${stronger[@]}"; do sample "scale_$scale" "$ours" target poses "$scale"; done
   sample start toy target poses 1
   sample naive "$naive" target poses 1
+  sample strangers_by_start toy strangers poses_few 1
   for group in 0 1 2 3 4; do sample "heldout_$group" toy "group_$group" "poses_of_group_$group" 1; done
 }
 both first_half second_half
@@ -167,10 +168,10 @@ target() {
   for scale in "${weaker[@]}"; do arms+="scale_$scale=$out/rendered/scale_$scale, "; done
   arms+="ours=$out/rendered/ours, "
   for scale in "${stronger[@]}"; do arms+="scale_$scale=$out/rendered/scale_$scale, "; done
-  arms+="strangers by ours=$out/rendered/strangers_by_ours, naive=$out/rendered/naive, "
+  arms+="strangers by ours=$out/rendered/strangers_by_ours, strangers by start=$out/rendered/strangers_by_start, naive=$out/rendered/naive, "
   for group in 0 1 2 3 4; do arms+="strangers=$out/rendered/heldout_$group, "; done
   arms+="start=$out/rendered/start, base alone=$out/rendered/base_alone, real clips=$out/strangers/videos"
-  judge --renders "[$arms]" --real "real clips" --base base --ours ours --start start --naive naive --wrong "strangers by ours" --heldout_people strangers --unadapted_base "base alone" \
+  judge --renders "[$arms]" --real "real clips" --base base --ours ours --start start --naive naive --wrong "strangers by ours" --wrong_start "strangers by start" --heldout_people strangers --unadapted_base "base alone" \
     --target target --references_dir "$out/people/references" --conditioning_dir "$out/people/photos" --joints_dir "$out/strangers/poses" --pose_reader toy \
     --output_dir "$out/evaluation" --title "faceid: one person, learnt from photos" --notes "$out/notes.txt"
 }

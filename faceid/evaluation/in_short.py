@@ -21,6 +21,7 @@ SUMMARY_TITLES = {
     "chance_rank1": "Rank-1 by chance",
     "wrong_identity_follows_embedding": "Other people's embeddings: rank-1 of the given one",
     "wrong_identity_nearest_is_target": "Other people's embeddings: looks like the target",
+    "wrong_identity_nearest_is_target_before": "The same, by the adapter that training began with",
     "face_scale_spearman": "face_scale up to 1.25 against similarity, Spearman",
     "face_scale_zero_equals_base": "face_scale 0 is the base, byte for byte",
     "pose_error_ratio_to_base": "Pose error over the base's, judged arm and people not trained on",

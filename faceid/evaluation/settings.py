@@ -19,6 +19,7 @@ ROLES = (
     "heldout_people",
     "training_people",
     "wrong",
+    "wrong_start",
     "naive",
     "real",
     "unadapted_base",
@@ -65,6 +66,8 @@ class EvaluationSettings:
     """Arm of people who were trained on, in new poses."""
     wrong: str | None = None
     """Arm rendered with embeddings of other people than the one the adapter was fine-tuned on."""
+    wrong_start: str | None = None
+    """Arm of the same people and poses as --wrong, rendered with the adapter that training began with."""
     naive: str | None = None
     """Arm of the control recipe (pairing: constant)."""
     real: str | None = None

@@ -34,7 +34,7 @@ from faceid.evaluation.settings import EvaluationSettings
 log = logging.getLogger(__name__)
 
 # Arms that are not our adapter at some strength.
-_OFF_THE_CURVE = ("start", "naive", "wrong", "real", "unadapted_base")
+_OFF_THE_CURVE = ("start", "naive", "wrong", "wrong_start", "real", "unadapted_base")
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,17 @@ def _headlines(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, A
     settings, target, resampling = facts.settings, facts.settings.target, facts.resampling
     judged, heldout = _of(videos, facts.judged), _of(videos, settings.heldout_people)
     base, real = _of(videos, settings.base), _of(videos, settings.real)
-    wrong = [video for video in _of(videos, settings.wrong) if video.identity != target]
+    wrong, wrong_start = (
+        [video for video in _of(videos, arm) if video.identity != target]
+        for arm in (settings.wrong, settings.wrong_start)
+    )
     nearest = list(facts.people).index(target) if target is not None else None
 
     def share(videos: Videos, holds: Callable[[ScoredVideo], bool]) -> Estimate | None:
         return resampling.of(videos).mean(np.array([float(holds(video)) for video in videos])) if videos else None
+
+    def like_target(videos: Videos) -> Estimate | None:
+        return share(videos, lambda video: video.nearest == nearest) if target is not None else None
 
     def rank1(videos: Videos) -> Estimate | None:
         return share(videos, lambda video: video.rank == 1)
@@ -136,9 +142,8 @@ def _headlines(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, A
         **{key: comparisons[key] for key in ("pose_error_ratio_to_base", "pose_error_ratio_ours")},
         **{key: comparisons[key] for key in ("driver_leak", "driver_leak_within_person")},
         "wrong_identity_follows_embedding": rank1(wrong),
-        "wrong_identity_nearest_is_target": share(wrong, lambda v: v.nearest == nearest)
-        if target is not None
-        else None,
+        "wrong_identity_nearest_is_target": like_target(wrong),
+        "wrong_identity_nearest_is_target_before": like_target(wrong_start),
         "naive_recipe_rank1": rank1(_of(videos, settings.naive)),
         "target_rank1": rank1([video for video in judged if video.identity == target]),
         "start_rank1": rank1(_of(videos, settings.start)),

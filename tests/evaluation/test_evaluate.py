@@ -22,6 +22,7 @@ ROLES = {
     "heldout_people": "ours",
     "naive": "naive",
     "wrong": "wrong",
+    "wrong_start": "wrong",
     "real": "real",
     "unadapted_base": "plain",
     "target": "bob",
@@ -42,6 +43,7 @@ def test_who_shows_everybody_is_told_from_who_shows_one_person(scored):
     # One of four is right by always showing the same person.
     assert summary["base_rank1"] == summary["naive_recipe_rank1"] == summary["chance_rank1"] == 0.25
     assert summary["wrong_identity_follows_embedding"] == 1.0 and summary["wrong_identity_nearest_is_target"] == 0.0
+    assert summary["wrong_identity_nearest_is_target_before"] == 0.0
     assert summary["face_scale_spearman"] == pytest.approx(1.0) and summary["face_scale_zero_equals_base"] is True
     assert summary["real_rank1"] == 1.0 and summary["num_identities"] == 4
 

@@ -128,7 +128,7 @@ def test_without_pairs_the_gain_of_training_is_unknown(caplog):
     assert "ours, start: not compared, they share no person, clip and seed" in caplog.text
 
 
-@pytest.mark.parametrize("role", ["start", "naive", "wrong"])
+@pytest.mark.parametrize("role", ["start", "naive", "wrong", "wrong_start"])
 def test_other_adapters_are_no_points_of_the_curve(role, caplog):
     _, found = compared({"ours": OURS, "other": START}, ours="ours", **{role: "other"})
     assert [point.arm for point in found["curve"]] == ["ours"] and "left out of the face_scale curve" not in caplog.text
