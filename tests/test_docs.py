@@ -82,6 +82,8 @@ COMMANDS = [(page.name, words) for page in PAGES for words in our_commands(page.
 def test_the_readme_shows_every_stage():
     assert {words[0] for name, words in COMMANDS if name == "README.md"} == {
         "tools/prepare_face_embeddings.py",
+        "tools/split_clips.py",
+        "tools/render_poses.py",
         "tools/make_shards.py",
         "tools/encode_latents.py",
         "tools/evaluate.py",
@@ -123,6 +125,8 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "sample.py": "--model_path m --pose_video p --output o.mp4",
         "tools/prepare_face_embeddings.py": "--face_images_dir f --output_dir o",
         "tools/make_shards.py": "--dance_videos_dir v --pose_videos_dir p --output_dir o",
+        "tools/split_clips.py": "--videos_dir v --output_dir o",
+        "tools/render_poses.py": "--videos_dir v --output_dir o",
         "tools/encode_latents.py": "--shards s --model_path m --output_dir o",
         "tools/make_toy_dataset.py": "--output_dir o",
         "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",
