@@ -127,6 +127,7 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/make_shards.py": "--dance_videos_dir v --pose_videos_dir p --output_dir o",
         "tools/split_clips.py": "--videos_dir v --output_dir o",
         "tools/render_poses.py": "--videos_dir v --output_dir o",
+        "tools/inspect_shards.py": "--shards s",
         "tools/encode_latents.py": "--shards s --model_path m --output_dir o",
         "tools/make_toy_dataset.py": "--output_dir o",
         "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",

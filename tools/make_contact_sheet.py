@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
+from faceid.data.contact_sheet import GAP_PX, labelled_row, spread, stack_rows
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.errors import DataError, run_entry_point
 from faceid.logs import set_up_logging
@@ -21,8 +22,6 @@ from faceid.media.video import read_video
 from faceid.provenance import staged_file
 
 log = logging.getLogger("faceid.tools.make_contact_sheet")
-
-LABEL_PX, GAP_PX = 56, 8
 
 
 @dataclass(frozen=True)
@@ -55,13 +54,11 @@ def main(argv: list[str] | None = None) -> int:
     if not rendered:
         raise DataError(f"rendered_dir={settings.rendered_dir}: no {pairs[0].pose.stem}.mp4; run sample.py --batch")
     rows: list[np.ndarray] = []
-    for number in _spread(len(rendered), settings.num_clips):
-        rows += [_row(name, frames) for name, frames in _frames_of(rendered[number], settings).items()]
+    for number in spread(len(rendered), settings.num_clips):
+        rows += [labelled_row(name, frames) for name, frames in _frames_of(rendered[number], settings).items()]
         rows.append(np.full((GAP_PX, rows[-1].shape[1], 3), 255, np.uint8))
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
     with staged_file(settings.output.with_suffix(".png")) as temporary:
-        Image.fromarray(np.concatenate(padded)).save(temporary)
+        Image.fromarray(stack_rows(rows)).save(temporary)
     log.info("%s", settings.output.with_suffix(".png"))
     return 0
 
@@ -74,21 +71,11 @@ def _frames_of(pair: ClipPair, settings: SheetSettings) -> dict[str, np.ndarray]
     """The same frames, by index, of pose, clip and render, all of one size: uint8 [N, H, W, 3] each."""
     render = read_video(_render_of(pair, settings)).frames
     count, height, width = render.shape[:3]
-    picks = _spread(count, settings.num_columns)
+    picks = spread(count, settings.num_columns)
     size = (settings.frame_height, max(round(width * settings.frame_height / height), 1))
     videos = {"pose": read_video(pair.pose, max_frames=count).frames}
     videos |= {"clip": read_video(pair.video, max_frames=count).frames, "render": render}
     return {name: resize_frames(frames[picks], *size) for name, frames in videos.items()}
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
-
-
-def _row(name: str, frames: np.ndarray) -> np.ndarray:
-    label = Image.new("RGB", (LABEL_PX, frames.shape[1]), "white")
-    ImageDraw.Draw(label).text((6, frames.shape[1] // 2 - 6), name, fill="black")
-    return np.concatenate([np.asarray(label), *frames], axis=1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""Shards can be looked into: listed, verified, seen."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faceid.data.latent_shards import write_latent_shards
+from faceid.errors import ConfigError, DataError
+from faceid.models.wan import load_wan
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def inspect():
+    """The tool, called in this process."""
+    specification = importlib.util.spec_from_file_location("inspect_shards", REPOSITORY / "tools/inspect_shards.py")
+    module = importlib.util.module_from_spec(specification)
+    # Dataclasses look their module up by name.
+    sys.modules["inspect_shards"] = module
+    specification.loader.exec_module(module)
+    return lambda *words: module.main([str(word) for word in words])
+
+
+def test_every_entry_is_listed(inspect, clip_shards, capsys):
+    assert inspect("--shards", clip_shards, "--list_entries") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["key"] for row in rows] == ["dance_000", "dance_001", "dance_002"]
+    assert rows[2]["shard"] == "clips-000001.tar" and rows[0]["frames"] == "5" and int(rows[0]["bytes"]) > 1000
+
+
+def test_every_damaged_shard_is_named(inspect, clip_shards, tmp_path):
+    assert inspect("--shards", clip_shards, "--verify") == 0
+    copy = shutil.copytree(clip_shards, tmp_path / "copy")
+    for name in ("clips-000000.tar", "clips-000001.tar"):
+        data = bytearray((copy / name).read_bytes())
+        data[700] ^= 1
+        (copy / name).write_bytes(data)
+    with pytest.raises(DataError, match=r"2 of 2 shards damaged: clips-000000\.tar, clips-000001\.tar"):
+        inspect("--shards", copy, "--verify")
+
+
+def test_clips_and_their_heads_are_drawn(inspect, clip_shards, tmp_path):
+    inspect("--shards", clip_shards, "--sheet", tmp_path / "sheet.png", "--keys", "[dance_000]", "--num_columns", 3)
+    picture = np.asarray(Image.open(tmp_path / "sheet.png")).astype(int)
+    # A row of video and one of pose: a label and three frames of 48x32 at four times the size.
+    assert picture.shape == (2 * 128 + 8, 140 + 3 * 192, 3)
+    # The clip's frames have red floors and a grey blob; a head's box is tinted red.
+    red = [
+        picture[:128, 140 + 192 * n : 332 + 192 * n, 0] - picture[:128, 140 + 192 * n : 332 + 192 * n, 1]
+        for n in range(3)
+    ]
+    assert max(part.max() for part in red) > 40
+
+
+def test_latents_are_decoded_by_their_own_base_and_no_other(inspect, clip_shards, toy_path, tmp_path):
+    wan = load_wan(toy_path, ("vae", "text"), name="toy")
+    write_latent_shards(clip_shards, tmp_path / "latents", wan, "a person")
+    words = ("--shards", tmp_path / "latents", "--num_entries", 2, "--num_columns", 2, "--model_path")
+    inspect(*words, toy_path, "--sheet", tmp_path / "sheet.png")
+    assert np.asarray(Image.open(tmp_path / "sheet.png")).shape[0] == 2 * (3 * 128 + 8)
+    other = shutil.copytree(toy_path, tmp_path / "other")
+    config = other / "vae/config.json"
+    config.write_text(config.read_text().replace("0.1", "0.2"))
+    with pytest.raises(ConfigError, match="these latents are of toy"):
+        inspect(*words, other, "--sheet", tmp_path / "other.png")
+
+
+@pytest.mark.parametrize("words", [("--sheet", "a.jpg"), ("--keys", "[a]"), ("--model_path", "toy")])
+def test_options_that_cannot_be_are_refused(inspect, clip_shards, words):
+    with pytest.raises(ConfigError):
+        inspect("--shards", clip_shards, *words)
+
+
+def test_an_unknown_key_is_named(inspect, clip_shards, tmp_path):
+    with pytest.raises(DataError, match="no sample 'nobody'"):
+        inspect("--shards", clip_shards, "--sheet", tmp_path / "x.png", "--keys", "[nobody]")

@@ -1,0 +1,136 @@
+"""Look into shards: list their entries, verify every byte, draw a contact sheet of some."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import sys
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from faceid.config import parse_sections
+from faceid.data.contact_sheet import Decode, draw_sheet, spread
+from faceid.data.index import ShardIndex
+from faceid.errors import ConfigError, DataError, run_entry_point
+from faceid.logs import progress, set_up_logging
+from faceid.provenance import staged_file
+
+log = logging.getLogger("faceid.tools.inspect_shards")
+
+
+@dataclass(frozen=True)
+class InspectSettings:
+    """Which shards, and what is wanted of them."""
+
+    shards: Path
+    """Folder of clip shards or latent shards."""
+    list_entries: bool = False
+    """Print a line per entry as CSV: key, shard, dancer, genre, camera, frames, bytes."""
+    verify: bool = False
+    """Compare every shard with the index: size and sha256; exit 2 when one differs, after naming all that do."""
+    sheet: Path | None = None
+    """A .png to write: rows of video, pose and head; of latents, the head mask and what the VAE makes of them."""
+    keys: list[str] = field(default_factory=list)
+    """Entries for the sheet, [a, b]; by default some from all over the folder."""
+    num_entries: Annotated[int, Field(ge=1)] = 4
+    """Entries on the sheet when no keys are given."""
+    num_columns: Annotated[int, Field(ge=1)] = 5
+    """Frames of each, evenly spaced."""
+    model_path: str | None = None
+    """Base whose VAE decodes latents for the sheet. `toy`: the embedded one."""
+    device: str = "auto"
+    """Where latents are decoded: auto, cpu, cuda."""
+
+    def __post_init__(self) -> None:
+        if self.sheet is not None and self.sheet.suffix.lower() != ".png":
+            raise ConfigError(f"sheet={self.sheet}: a picture is written; name a .png file")
+        if self.sheet is None and (self.keys or self.model_path):
+            raise ConfigError("keys, model_path: have no effect without --sheet")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, open the index, do what was asked."""
+    words = sys.argv[1:] if argv is None else argv
+    (settings,) = parse_sections("tools/inspect_shards.py", __doc__ or "", [InspectSettings], words)
+    set_up_logging()
+    index = ShardIndex.load(settings.shards)
+    dropped, people = len(index.header.get("dropped", [])), {sample.dancer for sample in index.samples}
+    log.info(
+        "%s: %s, %d entries of %d dancers in %d shards, %.1f MB, %d dropped",
+        settings.shards,
+        index.kind,
+        len(index),
+        len(people),
+        len(index.shards),
+        sum(shard.size for shard in index.shards) / 1e6,
+        dropped,
+    )
+    if settings.list_entries:
+        _list(index)
+    if settings.verify:
+        _verify(index)
+    if settings.sheet is not None:
+        numbers = [index.number(key) for key in settings.keys] or spread(len(index), settings.num_entries)
+        picture = draw_sheet(index, numbers, settings.num_columns, _decoder(index, settings))
+        with staged_file(settings.sheet) as temporary:
+            Image.fromarray(picture).save(temporary)
+        log.info("%s: %d entries", settings.sheet, len(numbers))
+    return 0
+
+
+def _list(index: ShardIndex) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(("key", "shard", "dancer", "genre", "camera", "frames", "bytes"))
+    for sample in index.samples:
+        size = sum(size for _, size in sample.members.values())
+        shard = index.shards[sample.shard].path
+        table.writerow((sample.key, shard, sample.dancer, sample.genre, sample.camera, sample.frames, size))
+
+
+def _verify(index: ShardIndex) -> None:
+    damaged = []
+    for number in progress(range(len(index.shards)), "verify", unit="shard"):
+        try:
+            index.verify(number)
+        except DataError as error:
+            log.error("%s", error)
+            damaged.append(index.shards[number].path)
+    if damaged:
+        raise DataError(f"{index.folder}: {len(damaged)} of {len(index.shards)} shards damaged: {', '.join(damaged)}")
+    log.info("%s: all %d shards are what the index says", index.folder, len(index.shards))
+
+
+def _decoder(index: ShardIndex, settings: InspectSettings) -> Decode | None:
+    if settings.model_path is None or index.kind != "latents":
+        if settings.model_path is not None:
+            log.warning("model_path: has no effect on clips, which are not decoded by a VAE")
+        return None
+    # Loading these takes seconds, and only a named model needs them.
+    from faceid.device import pick_device
+    from faceid.models.latents import decode_latents, to_frames
+    from faceid.models.wan import check_base_folder, latents_fingerprint, load_wan
+    from faceid.toy.base import resolve_model_path
+
+    path = resolve_model_path(settings.model_path)
+    check_base_folder(path)
+    if index.header["base"]["fingerprint"] != latents_fingerprint(path):
+        raise ConfigError(
+            f"model_path={settings.model_path}: these latents are of {index.header['base']['name']}; name that base"
+        )
+    wan = load_wan(path, ("vae",), pick_device(settings.device))
+
+    def decode(latents: Tensor) -> np.ndarray:
+        return to_frames(decode_latents(wan.vae, wan.statistics.normalise(latents.float().unsqueeze(0))))
+
+    return decode
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
