@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from faceid.errors import ConfigError
 
+# Where no model is at hand: pixels per latent cell of every Wan2.1.
+WAN_SPATIAL_FACTOR = 8
+
 
 @dataclass(frozen=True)
 class Geometry:

@@ -128,6 +128,7 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/split_clips.py": "--videos_dir v --output_dir o",
         "tools/render_poses.py": "--videos_dir v --output_dir o",
         "tools/inspect_shards.py": "--shards s",
+        "tools/audit_dataset.py": "--dance_videos_dir v --pose_videos_dir p --output_dir o",
         "tools/encode_latents.py": "--shards s --model_path m --output_dir o",
         "tools/make_toy_dataset.py": "--output_dir o",
         "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",

@@ -1,0 +1,68 @@
+"""Before any training: what would these clips teach? Head sizes, dancers, genres and odd clips, in plain words."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.data.audit import audit_pairs
+from faceid.data.audit_report import write_audit
+from faceid.data.pairs import find_pairs
+from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.settings import ClipSettings
+from faceid.errors import run_entry_point
+from faceid.geometry import WAN_SPATIAL_FACTOR
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.audit_dataset")
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Which clips, and where the report goes."""
+
+    dance_videos_dir: Path
+    """Folder with the dance clips."""
+    pose_videos_dir: Path
+    """Folder with their pose videos; may be the same folder."""
+    output_dir: Path
+    """Folder for audit.html and audit.json."""
+    model_path: str | None = None
+    """Base model the clips are for, whose latent cells are counted; by default Wan's, of 8 pixels."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, measure, report."""
+    words = sys.argv[1:] if argv is None else argv
+    sections = [AuditSettings, ClipSettings, SelectionSettings]
+    tool, clips, selection = parse_sections("tools/audit_dataset.py", __doc__ or "", sections, words)
+    set_up_logging()
+    found = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir, selection)
+    left_out = found.left_out + found.not_chosen
+    log_left_out(left_out, "clips")
+    factor = _spatial_factor(tool.model_path)
+    audit = audit_pairs(found.pairs, clips, factor, len(left_out))
+    for warning in audit.warnings:
+        log.warning("%s", warning)
+    log.info("%s", write_audit(audit, tool.output_dir, factor))
+    return 0
+
+
+def _spatial_factor(model_path: str | None) -> int:
+    if model_path is None:
+        return WAN_SPATIAL_FACTOR
+    # Loading these takes seconds, and only a named model needs them.
+    from faceid.models.wan import check_base_folder, read_geometry
+    from faceid.toy.base import resolve_model_path
+
+    path = resolve_model_path(model_path)
+    check_base_folder(path)
+    return read_geometry(path).spatial_factor
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
