@@ -33,6 +33,9 @@ STALE_BEATS = 12
 # Doubles up to this while others hold all that is left.
 LONGEST_WAIT_S = 5.0
 
+# What tells that a claim's file is the same and has not grown: number, size, time.
+Look = tuple[int, int, int]
+
 
 @dataclass
 class Claims:
@@ -45,11 +48,11 @@ class Claims:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._seen: dict[str, tuple[tuple[int, int], float]] = {}
+        self._seen: dict[str, tuple[Look, float]] = {}
 
     def take(self, name: str) -> Claim | None:
         """Claim a unit; None when another worker holds it."""
-        claim = Claim(self.folder / name, self.folder / f".{name}.{self.worker}.{uuid.uuid4().hex[:8]}", self.beat_s)
+        claim = Claim(self.folder / name, self.folder / f".{self.worker}.{uuid.uuid4().hex[:8]}", self.beat_s)
         return claim if claim.acquire(self.worker) or (self._is_stale(name) and self._steal(name, claim)) else None
 
     def holders(self) -> list[str]:
@@ -60,11 +63,10 @@ class Claims:
     def _is_stale(self, name: str) -> bool:
         """Whether the claim's file has stood still, as far as this worker has watched it, for `stale_s`."""
         try:
-            status = (self.folder / name).stat()
+            found = _look(self.folder / name)
         except FileNotFoundError:
             self._seen.pop(name, None)
             return False
-        found = (status.st_ino, status.st_size)
         before, since = self._seen.get(name, (None, 0.0))
         if found != before:
             self._seen[name] = (found, time.monotonic())
@@ -73,14 +75,14 @@ class Claims:
         return found == before and time.monotonic() - since >= self.stale_s
 
     def _steal(self, name: str, claim: Claim) -> bool:
-        (inode, _), _ = self._seen.pop(name)
-        aside = self.folder / f".{name}.stale.{uuid.uuid4().hex[:8]}"
+        before, _ = self._seen.pop(name)
+        aside = self.folder / f".stale.{uuid.uuid4().hex[:8]}"
         try:
             (self.folder / name).rename(aside)
         except FileNotFoundError:
             return False  # Another thief was first, or its owner finished.
-        if aside.stat().st_ino != inode:
-            # Between looking and renaming it was stolen and claimed anew: give it back.
+        if _look(aside) != before:
+            # Between looking and renaming its worker was heard of, or it was stolen and claimed anew: give it back.
             with suppress(FileExistsError):
                 os.link(aside, self.folder / name)
             aside.unlink()
@@ -170,6 +172,12 @@ def share_work(
         else:
             wait_s = shortest_s
     bar.close()
+
+
+def _look(path: Path) -> Look:
+    # With the time: a number of a file that is gone is soon given to a new one, of the same size.
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _rank(worker: str, name: str) -> bytes:

@@ -137,3 +137,17 @@ def test_work_given_back_by_an_error_is_free_again(tmp_path):
     with pytest.raises(RuntimeError):
         units.throw(RuntimeError("the work failed"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_made_anew_is_not_taken_for_the_old_one(tmp_path):
+    # The new file may well have the old one's number and size.
+    watcher = Claims(tmp_path / "claims", stale_s=0.3)
+    start_and_kill_in_a_unit(tmp_path)
+    claim = tmp_path / "claims/unit-000"
+    said = json.loads(claim.read_text().splitlines()[0])
+    line = json.dumps({**said, "machine": "another"}) + "\n"
+    claim.write_text(line)
+    assert watcher.take("unit-000") is None
+    time.sleep(0.35)
+    claim.write_text(line)
+    assert watcher.take("unit-000") is None
