@@ -459,7 +459,11 @@ def test_a_damaged_shard_ends_training_with_its_name_whoever_reads_it(toy_inputs
     flip_a_byte(latents / "latents-000000.tar")
     words = ("--latents", latents, "--num_workers", workers)
     ended = call("train.py", *train_flags(toy_inputs, tmp_path / "run"), *words)
-    refused(ended, f"{latents / 'latents-000000.tar'}: sha256", "damaged: copy it again, or remove it and run its command again")
+    refused(
+        ended,
+        f"{latents / 'latents-000000.tar'}: sha256",
+        "damaged: copy it again, or remove it and run its command again",
+    )
     assert ended.error.startswith(str(latents))
 
 
