@@ -27,6 +27,8 @@ from faceid.logs import Progress
 
 log = logging.getLogger(__name__)
 
+# Where a folder that several processes fill keeps them.
+CLAIMS_NAME = ".claims"
 BEAT_S = 10.0
 # Missed beats before a worker is taken for dead: longer than a file server blocks now and then.
 STALE_BEATS = 12

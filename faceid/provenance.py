@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's bytes, read in 1 MiB pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
+
+
+def sizes_and_times(files: Iterable[Path]) -> list[list[str | int]]:
+    """What stands for the content of large files, as JSON reads it back: name, size and time of each."""
+    return [[file.name, (status := file.stat()).st_size, status.st_mtime_ns] for file in files]
 
 
 def sha256_json(value: Any) -> str:

@@ -17,8 +17,6 @@ from faceid.errors import DataError
 
 GENRES = ("BR", "PO", "LO", "MH", "LH", "HO", "WA", "KR", "JS", "JB")
 ALL_CAMERAS = "cAll"
-# AIST++'s annotations are at exactly this rate; the films deviate slightly.
-FILM_FPS = 60
 
 _NAME = re.compile(
     rf"g({'|'.join(GENRES)})_s([A-Z]{{2}})_(c(?:\d{{2}}|All))((?:_d\d{{2}})+)_(m[A-Z]{{2}}\d)_(ch\d{{2}})(?![0-9])(.*)",
@@ -62,6 +60,12 @@ def parse_aist_name(stem: str) -> AistName | None:
     return AistName(
         f"g{genre}", f"s{situation}", camera, tuple(dancers.strip("_").split("_")), music, choreography, rest
     )
+
+
+def camera_of(stem: str) -> int | None:
+    """The camera's place in AIST++'s arrays, 0 for c01; None when the name does not say one."""
+    name = parse_aist_name(stem)
+    return name.camera_number if name is not None else None
 
 
 def several_people(stem: str) -> Literal["group", "show"] | None:

@@ -38,8 +38,8 @@ def read_array_pickle(path: Path) -> Any:
             raise DataError(f"{path}: {size} bytes; a file of keypoints has at most {LARGEST_BYTES}")
         with path.open("rb") as file:
             content = _ArraysOnly(file).load()
-    except DataError as error:
-        raise DataError(f"{path}: {error}" if str(path) not in str(error) else str(error)) from error
+    except _Refused as error:
+        raise DataError(f"{path}: {error}") from error
     except (
         OSError,
         pickle.UnpicklingError,
@@ -59,17 +59,21 @@ def read_array_pickle(path: Path) -> Any:
     return content
 
 
+class _Refused(Exception):
+    """What the pickle asks for is not done."""
+
+
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("_codecs", "encode"):
             # How Python 3 writes bytes in the old protocols.
             return _latin1
         if (module, name) not in _ALLOWED:
-            raise DataError(f"names {module}.{name}; only numpy arrays are read, nothing in a pickle is run")
+            raise _Refused(f"names {module}.{name}; only numpy arrays are read, nothing in a pickle is run")
         return super().find_class(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
-        raise DataError("refers to objects outside the file; only numpy arrays are read")
+        raise _Refused("refers to objects outside the file; only numpy arrays are read")
 
 
 def _latin1(text: str, encoding: str) -> bytes:

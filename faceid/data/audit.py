@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceid.data.clip_shards import COUNT_TOLERANCE, LOWEST_CORRELATION
+from faceid.data.keypoints import COUNT_TOLERANCE
 from faceid.data.pairs import ClipPair
 from faceid.data.settings import ClipSettings
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
-from faceid.media.motion import ENERGY_WIDTH_PX, motion_energy, pairing_correlation
+from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, motion_energy, pairing_correlation
 from faceid.media.video import frame_indices, measure_video
 
 # A face needs about this many latent cells a side; below FEW_CELLS there is hardly anything to learn from

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from faceid.data.audit import ENOUGH_CELLS, FEW_CELLS, LEAST_VISIBLE_SHARE, STANDS_STILL, Audit, ClipAudit
-from faceid.data.clip_shards import LOWEST_CORRELATION
+from faceid.media.motion import LOWEST_CORRELATION
 from faceid.provenance import write_atomic, write_json, write_provenance
 
 # Cells a side, upper bounds of the bars.

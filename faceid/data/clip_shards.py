@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from faceid.data.index import INDEX_NAME
+from faceid.data.keypoints import COUNT_TOLERANCE
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
-from faceid.data.shard_work import ShardUnit, make_shards_together, sizes_and_times
+from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
     Entry,
     ShardRecord,
@@ -34,18 +35,14 @@ from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.logs import progress
 from faceid.media.fit import Fit, fit_sizes
-from faceid.media.motion import ENERGY_WIDTH_PX, pairing_correlation
+from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, pairing_correlation
 from faceid.media.video import Measured, encode_video_bytes, frame_indices, measure_video, read_frames
-from faceid.provenance import sha256_file, sha256_json
+from faceid.provenance import sha256_file, sha256_json, sizes_and_times
 
 log = logging.getLogger(__name__)
 
 # Raised when the bytes of a clip change for the same inputs and settings.
 RECIPE = 1
-# True pairs correlate at 0.79 and more, swapped ones at 0.33 at most (motion.py).
-LOWEST_CORRELATION = 0.5
-# Tools drop a frame at an end now and then; beyond this share the two files show different things.
-COUNT_TOLERANCE = 0.02
 ASPECT_TOLERANCE = 0.02
 
 
@@ -57,7 +54,7 @@ def write_clip_shards(
     geometry: Geometry | None = None,
     selection: SelectionSettings | None = None,
 ) -> dict[str, Any]:
-    """Write clip shards and their index; returns the index. Unchanged inputs cost a hash of the files.
+    """Write clip shards and their index; returns the index. A finished folder costs a look at sizes and times.
 
     geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
     Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons.

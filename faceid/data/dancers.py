@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 
 from faceid.data.aist import parse_aist_name, several_people
 from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.errors import DataError
+
+log = logging.getLogger(__name__)
 
 DANCERS_NAME = "dancers.csv"
 
@@ -32,6 +35,16 @@ def read_dancers(path: Path, key: str | None = None) -> dict[str, str]:
             raise DataError(f"{named}: line {number} has no clip or no dancer; the first line must be `clip,dancer`")
         dancers[Path(clip).stem if Path(clip).suffix.lower() in VIDEO_SUFFIXES else clip] = dancer
     return dancers
+
+
+def dancers_beside(videos_dir: Path, stems: set[str]) -> dict[str, str]:
+    """The table beside the videos, empty when there is none; says which of its clips are not there."""
+    path = videos_dir / DANCERS_NAME
+    table = read_dancers(path) if path.is_file() else {}
+    unknown = sorted(set(table) - stems)
+    if unknown:
+        log.warning("%s: names %d clips that are not in the folder, such as %s", path, len(unknown), unknown[0])
+    return table
 
 
 def dancer_of(stem: str, table: dict[str, str]) -> str | None:

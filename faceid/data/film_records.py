@@ -21,7 +21,7 @@ from faceid.data.dancers import DANCERS_NAME, dancer_of
 from faceid.data.films import Film, SplitSettings
 from faceid.data.selection import LeftOut
 from faceid.errors import DataError
-from faceid.provenance import sha256_json, write_atomic, write_json, write_provenance
+from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json, write_provenance
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +41,8 @@ def current_record(output_dir: Path, film: Film, settings: SplitSettings) -> dic
     try:
         record = json.loads(record_path(output_dir, film).read_text(encoding="utf-8"))
         is_current = record["inputs"] == inputs_of(film, settings)
-        return (
-            record if is_current and all((output_dir / f"{c['name']}.mp4").is_file() for c in record["clips"]) else None
-        )
+        are_there = all((output_dir / f"{clip['name']}.mp4").is_file() for clip in record["clips"])
+        return record if is_current and are_there else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -51,13 +50,13 @@ def current_record(output_dir: Path, film: Film, settings: SplitSettings) -> dic
 def inputs_of(film: Film, settings: SplitSettings) -> str:
     """Names what decides a film's clips. Size and time of a film stand for its content: films are large."""
     files = [file for file in (film.path, film.keypoints) if file is not None]
-    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return sha256_json([RECIPE, asdict(settings), film.dancer, seen])
+    return sha256_json([RECIPE, asdict(settings), film.dancer, sizes_and_times(files)])
 
 
 def finish_split(
     output_dir: Path, records: list[dict[str, Any]], left_out: list[LeftOut], settings: SplitSettings
 ) -> dict[str, Any]:
+    """Remove clips that no record names; write what was left out, who dances, and the summary, which is returned."""
     skipped = [(record["film"], entry) for record in records for entry in record["skipped"]]
     clips = [(clip["name"], record) for record in records for clip in record["clips"]]
     _remove_strangers(output_dir, {name for name, _ in clips}, {Path(record["film"]).stem for record in records})

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.data.aist import parse_aist_name
 from faceid.data.crop_boxes import Crop
-from faceid.data.dancers import DANCERS_NAME, dancer_of, read_dancers, why_left_out
+from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
 from faceid.data.keypoints import find_keypoints
 from faceid.data.selection import LeftOut, SelectionSettings, select
 from faceid.data.video_files import list_videos
@@ -78,11 +78,11 @@ def find_films(
         raise ConfigError(
             f"crop={settings.crop}: needs --keypoints_dir to know where the dancer is; or use --crop none"
         )
-    table_path = videos_dir / DANCERS_NAME
-    table = read_dancers(table_path) if table_path.is_file() else {}
+    videos = list_videos(videos_dir, "videos_dir")
+    table = dancers_beside(videos_dir, {video.stem for video in videos})
     films, left_out = [], []
     seen: set[str] = set()
-    for path in list_videos(videos_dir, "videos_dir"):
+    for path in videos:
         reason, kind = why_left_out(path.stem, table), "with several people"
         found = find_keypoints(keypoints_dir, path.stem) if keypoints_dir else None
         if reason is None and keypoints_dir and found is None:

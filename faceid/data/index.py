@@ -64,6 +64,7 @@ class ShardIndex:
         self.header = {k: v for k, v in content.items() if k not in ("shards", "samples", "sha256")}
         self.shards = [Shard(**shard) for shard in content["shards"]]
         self.samples = [_sample(sample) for sample in content["samples"]]
+        self._numbers = {sample.key: number for number, sample in enumerate(self.samples)}
         self._verified: set[int] = set()
         self._check()
 
@@ -115,10 +116,9 @@ class ShardIndex:
 
     def number(self, key: str) -> int:
         """The number of a key. Raises: DataError when there is none."""
-        for number, sample in enumerate(self.samples):
-            if sample.key == key:
-                return number
-        raise DataError(f"{self.folder}: no sample {key!r} among its {len(self.samples)}")
+        if key not in self._numbers:
+            raise DataError(f"{self.folder}: no sample {key!r} among its {len(self.samples)}")
+        return self._numbers[key]
 
     def verify(self, shard: int) -> None:
         """Compare a shard with the index: size, then sha256. Raises: DataError naming it, expected and found."""
@@ -161,7 +161,7 @@ class ShardIndex:
                     raise ValueError(f"member {name!r} of {sample.key} at {offset}+{size}")
         if counts != [shard.count for shard in self.shards]:
             raise ValueError("counts per shard and samples listed differ")
-        if len({sample.key for sample in self.samples}) != len(self.samples):
+        if len(self._numbers) != len(self.samples):
             raise ValueError("a key occurs twice")
 
 

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 AIST_FPS, AIST_SIZE_HW = 60, (1080, 1920)
 # As VACE's annotator: what is less certain is not drawn.
 LEAST_CONFIDENCE = 0.3
+# Tools drop a frame at an end now and then; beyond this share they are of other frames.
+COUNT_TOLERANCE = 0.02
 NUM_BODY, NUM_WHOLE_BODY = 17, 133
 # COCO-WholeBody: 17 of the body, 6 of the feet, 68 of the face, 21 of each hand.
 HANDS = slice(91, 133)
@@ -69,11 +71,15 @@ class Keypoints:
         return Keypoints(move(self.body), hands, self.num_people, self.fps, size_hw)
 
     def of_film(self, num_frames: int, fps: Fraction) -> Keypoints:
-        """The same, one entry for each frame of the film.
+        """The same, one entry for each frame of the film. Raises: DataError when they are of another film's frames.
 
         AIST++ annotated films that had been brought to exactly 60 fps first: film frame k is then keypoint
         round(k * 60 / fps). Whether that is so, or they go frame by frame, the counts say.
         """
+        if self.fps is None and abs(len(self) - num_frames) > COUNT_TOLERANCE * num_frames:
+            raise DataError(
+                f"keypoints of {len(self)} frames, the film has {num_frames}; they are one per frame: make them from it"
+            )
         ratio = Fraction(self.fps) / fps if self.fps else Fraction(1)
         if abs(len(self) - num_frames) <= abs(len(self) - num_frames * ratio):
             ratio = Fraction(1)
@@ -101,21 +107,6 @@ def read_keypoints(path: Path, camera: int | None = None) -> Keypoints:
         return _read_json(json.loads(path.read_text(encoding="utf-8")), path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from error
-
-
-def write_joints(keypoints: Keypoints, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """What a clip's `NAME.joints.json` holds; `read_keypoints` reads it back."""
-
-    def plain(points: np.ndarray) -> list[list[list[float] | None]]:
-        known = np.isfinite(points).all(-1)
-        rounded = points.astype(float).round(2).tolist()
-        return [
-            [xy if is_known else None for xy, is_known in zip(row, known_row, strict=True)]
-            for row, known_row in zip(rounded, known.tolist(), strict=True)
-        ]
-
-    hands = {"hands": plain(keypoints.hands)} if keypoints.hands is not None else {}
-    return {"joints": plain(keypoints.body), **hands, "size_hw": list(size_hw)}
 
 
 def _read_aist(path: Path, camera: int | None) -> Keypoints:

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from faceid.claims import Claims, share_work
+from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.head_mask import head_mask
 from faceid.data.index import INDEX_NAME, Sample, Shard, ShardIndex
-from faceid.data.shard_work import CLAIMS_NAME, ShardUnit, make_shards_together, sizes_and_times
+from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
     Entry,
     ShardRecord,
@@ -38,7 +38,7 @@ from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
-from faceid.provenance import sha256_file, sha256_json, write_atomic, write_json
+from faceid.provenance import sha256_file, sha256_json, sizes_and_times, write_atomic, write_json
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +71,13 @@ def write_latent_shards(
         # Another run may have begun here with another base at the same moment.
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions)
     _write_shared(output_dir, wan, prompts, size)
-    shards = {_unit(output_dir, shard, wan).name: number for number, shard in enumerate(index.shards)}
+    units = [_unit(output_dir, shard, wan) for shard in index.shards]
+    numbers = {unit.name: number for number, unit in enumerate(units)}
 
     def make(unit: ShardUnit) -> ShardRecord:
-        return _encode_shard(unit, index, shards[unit.name], wan, prompts, batch_size)
+        return _encode_shard(unit, index, numbers[unit.name], wan, prompts, batch_size)
 
-    records = make_shards_together(output_dir, [_unit(output_dir, shard, wan) for shard in index.shards], make)
+    records = make_shards_together(output_dir, units, make)
     header = {
         "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
         "geometry": asdict(wan.geometry),
@@ -169,7 +170,7 @@ def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size
 
     def is_done(_: str) -> bool:
         said = read_mark()
-        return are_there(said) and said.get("seen") == [list(entry) for entry in sizes_and_times(files)]
+        return are_there(said) and said.get("seen") == sizes_and_times(files)
 
     for _ in share_work(["texts"], is_done, Claims(output_dir / CLAIMS_NAME), "texts"):
         said = read_mark()

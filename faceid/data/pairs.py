@@ -6,19 +6,16 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faceid.data.aist import parse_aist_name
-from faceid.data.dancers import DANCERS_NAME, dancer_of, read_dancers, why_left_out
+from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
 from faceid.data.selection import LeftOut, SelectionSettings, select
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError
-
-log = logging.getLogger(__name__)
 
 POSE_ENDING = "_pose"
 # What such clips are counted under.
@@ -64,7 +61,7 @@ def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings |
     one_folder = videos_dir.resolve() == poses_dir.resolve()
     videos = [v for v in list_videos(videos_dir) if not (one_folder and v.stem.endswith(POSE_ENDING))]
     poses = {pose.stem: pose for pose in list_videos(poses_dir, may_be_none=True)}
-    table = _read_table(videos_dir, videos)
+    table = dancers_beside(videos_dir, {video.stem for video in videos})
     pairs, left_out = [], []
     for video in videos:
         pose = poses.get(video.stem + POSE_ENDING) or (None if one_folder else poses.get(video.stem))
@@ -127,14 +124,3 @@ def _unique_keys(pairs: list[ClipPair]) -> list[ClipPair]:
 
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
-
-def _read_table(videos_dir: Path, videos: list[Path]) -> dict[str, str]:
-    path = videos_dir / DANCERS_NAME
-    if not path.is_file():
-        return {}
-    table = read_dancers(path)
-    unknown = sorted(set(table) - {video.stem for video in videos})
-    if unknown:
-        log.warning("%s: names %d clips that are not in the folder, such as %s", path, len(unknown), unknown[0])
-    return table

@@ -17,26 +17,24 @@ from typing import Any
 
 import numpy as np
 
-from faceid.claims import Claims, share_work
-from faceid.data.aist import parse_aist_name
+from faceid.claims import CLAIMS_NAME, Claims, share_work
+from faceid.data.aist import camera_of, parse_aist_name
 from faceid.data.head_boxes import head_boxes
-from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, read_keypoints, write_joints
+from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, read_keypoints
 from faceid.data.pairs import POSE_ENDING
+from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError
-from faceid.media.motion import pairing_correlation
-from faceid.media.skeleton import draw_skeleton, draw_skeletons
+from faceid.media.motion import LOWEST_CORRELATION, pairing_correlation
+from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Video, read_video, write_video
-from faceid.provenance import sha256_json, write_atomic, write_json, write_provenance
+from faceid.provenance import sha256_json, sizes_and_times, write_json, write_provenance
 
 log = logging.getLogger(__name__)
 
 # Raised when a pose video changes for the same joints.
 RECIPE = 1
-CLAIMS_NAME, RECORDS_NAME, SUMMARY_NAME = ".claims", ".rendered", "poses.json"
-COUNT_TOLERANCE = 0.02
-# As when clips and poses are paired: below it they move differently.
-LOWEST_CORRELATION = 0.5
+RECORDS_NAME, SUMMARY_NAME = ".rendered", "poses.json"
 
 # uint8 RGB [T, H, W, 3] to [T, 17, 3]: x, y in pixels, confidence.
 PoseModel = Callable[[np.ndarray], np.ndarray]
@@ -123,22 +121,18 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
     target = output_dir / f"{name}{POSE_ENDING}.mp4"
     if clip is None:
         assert file is not None
-        parsed = parse_aist_name(name)
-        keypoints = read_keypoints(file, parsed.camera_number if parsed else None)
+        keypoints = read_keypoints(file, camera_of(name))
         if keypoints.size_hw is None:
             raise DataError(f"{file.name}: does not say how large its picture is; give the clips as --videos_dir")
         # One by one: a minute of film at 1080p would take 20 GB.
-        size_hw, hands = _even(keypoints.size_hw), keypoints.hands
-        one_by_one = (
-            draw_skeleton(body, size_hw, "vace", hands[place] if hands is not None else None)
-            for place, body in enumerate(keypoints.body)
-        )
+        one_by_one = draw_skeletons(keypoints.body, _even(keypoints.size_hw), "vace", keypoints.hands)
         write_video(target, one_by_one, float(keypoints.fps or source.fps))
         return {"frames": len(keypoints)}
     video = read_video(clip)
     frames = video.frames
     keypoints = _joints_of(clip, file, video, source)
-    poses = draw_skeletons(keypoints.body, (frames.shape[1], frames.shape[2]), "vace", keypoints.hands)
+    size_hw = (frames.shape[1], frames.shape[2])
+    poses = np.stack(list(draw_skeletons(keypoints.body, size_hw, "vace", keypoints.hands)))
     known = np.isfinite(keypoints.body).all(-1)
     if not known.any():
         raise DataError(f"{clip.name}: no joint is known in any frame; its pose video would be black")
@@ -162,10 +156,7 @@ def _joints_of(clip: Path, file: Path | None, video: Video, source: PoseSource) 
     if file is None:
         place = source.keypoints_dir or clip.parent
         raise DataError(f"no keypoints in {place} ({clip.stem}.joints.json); make them, or use --pose_model")
-    parsed = parse_aist_name(clip.stem)
-    keypoints = read_keypoints(file, parsed.camera_number if parsed else None)
-    if keypoints.fps is None and abs(len(keypoints) - len(frames)) > COUNT_TOLERANCE * len(frames):
-        raise DataError(f"{file.name}: {len(keypoints)} frames, the clip has {len(frames)}; one per frame is needed")
+    keypoints = read_keypoints(file, camera_of(clip.stem))
     keypoints = keypoints.of_film(len(frames), Fraction(video.fps).limit_denominator(1001))
     if keypoints.size_hw is not None and keypoints.size_hw != size_hw:
         raise DataError(
@@ -178,12 +169,10 @@ def _joints_of(clip: Path, file: Path | None, video: Video, source: PoseSource) 
 def _keep_estimate(clip: Path, keypoints: Keypoints) -> None:
     """Beside the clip, for head masks and the audit; what is there already is the user's."""
     assert keypoints.size_hw is not None
-    joints, heads = (clip.with_name(f"{clip.stem}.{what}.json") for what in ("joints", "heads"))
-    if not joints.exists():
-        write_atomic(joints, json.dumps(write_joints(keypoints, keypoints.size_hw)) + "\n")
-    if not heads.exists():
-        boxes = head_boxes(keypoints.body, keypoints.size_hw)
-        write_atomic(heads, json.dumps({"boxes": boxes, "size_hw": list(keypoints.size_hw)}) + "\n")
+    if not joints_path(clip).exists():
+        write_joints(clip, keypoints)
+    if not heads_path(clip).exists():
+        write_heads(clip, head_boxes(keypoints.body, keypoints.size_hw), keypoints.size_hw)
 
 
 def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -191,7 +180,7 @@ def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
 
 
 def _inputs(unit: Unit, source: PoseSource) -> str:
-    seen = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in unit if file is not None]
+    seen = sizes_and_times(file for file in unit if file is not None)
     return sha256_json([RECIPE, seen, source.fps, source.camera, source.model_name])
 
 

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceid.claims import Claims, share_work
+from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.shards import ShardRecord, read_record
 from faceid.errors import DataError
-from faceid.provenance import sha256_json, write_atomic, write_json
+from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json
 
-CLAIMS_NAME, DONE_NAME, PLAN_NAME = ".claims", ".done", ".plan"
+DONE_NAME, PLAN_NAME = ".done", ".plan"
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,6 @@ def make_shards_together(
         make(by_name[name])
         write_json(_mark_path(folder, by_name[name]), _mark(by_name[name]))
     return [_finished_record(folder, unit) for unit in units]
-
-
-def sizes_and_times(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """What stands for the content of files: name, size and time of each."""
-    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _refuse_other_plans(folder: Path, claims: Claims, plan: str) -> None:
@@ -100,7 +95,7 @@ def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
 
 def _mark(unit: ShardUnit) -> dict[str, Any]:
     files = [file for file in (unit.path, unit.path.with_suffix(".json")) if file.is_file()]
-    return {"seen": sha256_json(unit.seen), "made": [list(entry) for entry in sizes_and_times(files)]}
+    return {"seen": sha256_json(unit.seen), "made": sizes_and_times(files)}
 
 
 def _mark_path(folder: Path, unit: ShardUnit) -> Path:

@@ -7,7 +7,6 @@ films whose record fits. Frames are chosen by index: clip frame k is film frame 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,24 +15,23 @@ from typing import Any
 
 import numpy as np
 
-from faceid.claims import Claims, share_work
-from faceid.data.aist import parse_aist_name
+from faceid.claims import CLAIMS_NAME, Claims, share_work
+from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import crop_fit, fit_points
 from faceid.data.film_records import RECORDS_NAME, current_record, finish_split, inputs_of, record_path
 from faceid.data.films import Film, SplitSettings, find_films
 from faceid.data.head_boxes import head_boxes
-from faceid.data.keypoints import Keypoints, read_keypoints, write_joints
+from faceid.data.keypoints import Keypoints, read_keypoints
 from faceid.data.selection import SelectionSettings, log_left_out
-from faceid.data.windows import LIMBS, UPPER_LIMBS, find_cuts, why_unusable, window_starts
+from faceid.data.sidecars import write_heads, write_joints
+from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, why_unusable, window_starts
 from faceid.errors import DataError
 from faceid.media.fit import Fit, fit_sizes
 from faceid.media.motion import ENERGY_WIDTH_PX, motion_energy
 from faceid.media.video import Measured, frame_indices, measure_video, stream_frames, write_video
-from faceid.provenance import write_atomic, write_json
+from faceid.provenance import write_json
 
 log = logging.getLogger(__name__)
-
-CLAIMS_NAME = ".claims"
 
 
 @dataclass(frozen=True)
@@ -124,14 +122,13 @@ def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list
     for number, start in enumerate(starts):
         indices = [start + offset for offset in offsets]
         of_clip = keypoints.at(np.array(indices)) if keypoints is not None else None
-        reason = why_unusable(of_clip, indices, cuts, settings.max_unknown_share, limbs)
-        fit = _fit_of(of_clip, measured.size_hw, settings) if reason is None else None
-        if reason is None and fit is None:
-            reason = "no joint that the crop follows is known"
+        why = why_unusable(of_clip, indices, cuts, settings.max_unknown_share, limbs)
+        fit = _fit_of(of_clip, measured.size_hw, settings) if why is None else None
         if fit is not None:
             planned.append(PlannedClip(f"{film.stem}_clip_{number:03d}", indices, fit, of_clip))
-        elif reason is not None:
-            skipped.append({"start_s": _start_s(start, measured), "reason": reason, "kind": _kind(reason)})
+            continue
+        kind, reason = why or (NOBODY, "no joint that the crop follows is known")
+        skipped.append({"start_s": _start_s(start, measured), "reason": reason, "kind": kind})
     if not starts:
         needed = offsets[-1] + 1
         reason = f"{measured.frames} frames at {float(measured.fps):g} fps; a clip needs {needed}"
@@ -159,14 +156,7 @@ def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
     """One entry per film frame, in pixels of the film as it is."""
     if film.keypoints is None:
         return None
-    name = parse_aist_name(film.stem)
-    keypoints = read_keypoints(film.keypoints, name.camera_number if name else None)
-    if abs(len(keypoints) - measured.frames) > 0.02 * measured.frames and keypoints.fps is None:
-        raise DataError(
-            f"{film.keypoints.name}: {len(keypoints)} frames, the film has {measured.frames}; "
-            "keypoints are one per frame: make them from this film"
-        )
-    keypoints = keypoints.of_film(measured.frames, measured.fps)
+    keypoints = read_keypoints(film.keypoints, camera_of(film.stem)).of_film(measured.frames, measured.fps)
     if keypoints.size_hw is not None and keypoints.size_hw != measured.size_hw:
         # Annotated at 1080p; films are also published smaller.
         (height, width), (film_height, film_width) = keypoints.size_hw, measured.size_hw
@@ -186,30 +176,12 @@ def _fit_of(of_clip: Keypoints | None, film_hw: tuple[int, int], settings: Split
 
 
 def _write_sidecars(output_dir: Path, name: str, of_clip: Keypoints, fit: Fit) -> None:
-    moved = of_clip.moved(lambda points: fit_points(points, fit), fit.size_hw)
-    _write_joined(output_dir / f"{name}.joints.json", write_joints(moved, fit.size_hw))
+    clip = output_dir / f"{name}.mp4"
+    write_joints(clip, of_clip.moved(lambda points: fit_points(points, fit), fit.size_hw))
     # The head's box from the film's joints: a joint beyond the clip's edge still says how large the head is.
     boxes = head_boxes(of_clip.body, (1 << 30, 1 << 30))
-    in_clip = [fit.box((box[0], box[1], box[2], box[3])) if box else None for box in boxes]
-    rounded = [[round(edge, 2) for edge in box] if box else None for box in in_clip]
-    _write_joined(output_dir / f"{name}.heads.json", {"boxes": rounded, "size_hw": list(fit.size_hw)})
-
-
-def _write_joined(path: Path, value: Any) -> None:
-    """JSON without indentation: a clip's joints are thousands of numbers."""
-    write_atomic(path, json.dumps(value) + "\n")
+    write_heads(clip, [fit.box((box[0], box[1], box[2], box[3])) if box else None for box in boxes], fit.size_hw)
 
 
 def _start_s(frame: int, measured: Measured) -> float:
     return round(frame / float(measured.fps), 3)
-
-
-def _kind(reason: str) -> str:
-    """What a reason is counted under: its words without the numbers."""
-    words = {
-        "a cut": "stretches with a cut",
-        "several people": "stretches with several people",
-        "no person": "stretches without a person",
-        "no joint": "stretches without a person",
-    }
-    return next((kind for start, kind in words.items() if reason.startswith(start)), "stretches with unknown joints")

@@ -16,6 +16,8 @@ from faceid.media.video import frame_indices
 # Shoulders to ankles: eyes and ears are rightly unknown when a dancer turns around.
 LIMBS = slice(5, 17)
 UPPER_LIMBS = slice(5, 13)
+# What stretches without a person are counted under.
+NOBODY = "stretches without a person"
 # A cut is a jump of the picture that its neighbours do not show: mean |difference| in grey levels, and how many times
 # the median of the frames around it. Real dancers stay below 10 and 4; fades are not looked for.
 CUT_LEVEL, CUT_RATIO, CUT_NEIGHBOURS = 12.0, 5.0, 12
@@ -42,23 +44,23 @@ def find_cuts(energy: np.ndarray) -> list[int]:
 
 def why_unusable(
     keypoints: Keypoints | None, indices: Sequence[int], cuts: Sequence[int], max_unknown_share: float, limbs: slice
-) -> str | None:
-    """Why a stretch is left out; None when it can be used.
+) -> tuple[str, str] | None:
+    """Why a stretch is left out: what it is counted under, and the reason. None: it can be used.
 
     keypoints: of the stretch's frames alone. indices: its film frames. limbs: the joints that must be known.
     """
     for cut in cuts:
         if indices[0] < cut <= indices[-1]:
-            return f"a cut at film frame {cut}"
+            return "stretches with a cut", f"a cut at film frame {cut}"
     if keypoints is None:
         return None
     several = int((keypoints.num_people > 1).sum())
     if several > max_unknown_share * len(keypoints):
-        return f"several people in {several} of {len(keypoints)} frames"
+        return "stretches with several people", f"several people in {several} of {len(keypoints)} frames"
     nobody = int((~np.isfinite(keypoints.body).all(-1).any(-1)).sum())
     if nobody > max_unknown_share * len(keypoints):
-        return f"no person in {nobody} of {len(keypoints)} frames"
+        return NOBODY, f"no person in {nobody} of {len(keypoints)} frames"
     unknown = 1 - float(np.isfinite(keypoints.body[:, limbs]).all(-1).mean())
     if unknown > max_unknown_share:
-        return f"{unknown:.0%} of the joints are not known"
+        return "stretches with unknown joints", f"{unknown:.0%} of the joints are not known"
     return None

@@ -13,6 +13,8 @@ import numpy as np
 
 # Small enough that noise and compression average out, large enough for a hand.
 ENERGY_WIDTH_PX = 96
+# Below it, between swapped pairs and true ones, a pose moves differently from its video.
+LOWEST_CORRELATION = 0.5
 # With fewer differences, chance alone reaches the correlations of true pairs.
 FEWEST_DIFFERENCES = 8
 

@@ -10,6 +10,7 @@ face landmarks: they carry the driver's identity.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -111,10 +112,13 @@ def draw_skeleton(
 
 def draw_skeletons(
     joints: np.ndarray, size_hw: tuple[int, int], style: Style, hands: np.ndarray | None = None
-) -> np.ndarray:
-    """A pose video, uint8 RGB [T, H, W, 3]. joints: [T, 17, 2]; hands: [T, 42, 2]."""
-    each_hands = hands if hands is not None else [None] * len(joints)
-    return np.stack([draw_skeleton(body, size_hw, style, hand) for body, hand in zip(joints, each_hands, strict=True)])
+) -> Iterator[np.ndarray]:
+    """Yield the frames of a pose video, uint8 RGB [H, W, 3]: a film's would not fit in memory.
+
+    joints: [T, 17, 2]. hands: [T, 42, 2].
+    """
+    for place, body in enumerate(joints):
+        yield draw_skeleton(body, size_hw, style, hands[place] if hands is not None else None)
 
 
 def _tapered(canvas: Canvas, start: np.ndarray, end: np.ndarray, radius: float, colour: Colour) -> None:

@@ -28,6 +28,8 @@ RENDERED_FRAMES = 5
 
 # What a VAE makes of frames, uint8 [T, H, W, 3] to the same.
 Reconstruct = Callable[[np.ndarray], np.ndarray]
+# x0, y0, x1, y1 in pixels.
+Box = tuple[float, ...] | list[float]
 
 
 @dataclass(frozen=True)
@@ -66,24 +68,18 @@ def draw_views(
 def head_in_clip(person: Person, seed: int, softness_px: float = 1.0) -> np.ndarray:
     """The head of one frame of one clip, uint8 [64, 64, 3]; blurred by up to `softness_px`, as a VAE may leave it."""
     rng = generator(seed, "head in clip")
-    genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (CLIP_PX, CLIP_PX)
-    joints = dance_joints(genre, int(rng.integers(1 << 31)), 1, size_hw)
-    frame = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)[0]
+    (frame,), box = _dance(person, rng, 1)
     softness = rng.uniform(0, softness_px)
     if softness > 0.3:
         frame = blur(frame, softness)
-    box = head_boxes(joints, size_hw)[0] or (0.0, 0.0, CLIP_PX, CLIP_PX)
     return _cut(frame, box, rng)
 
 
 def head_as_rendered(person: Person, seed: int, reconstruct: Reconstruct) -> np.ndarray:
     """The head of the last frame of a clip as a VAE gives it back, uint8 [64, 64, 3]."""
     rng = generator(seed, "head as rendered")
-    genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (CLIP_PX, CLIP_PX)
-    joints = dance_joints(genre, int(rng.integers(1 << 31)), RENDERED_FRAMES, size_hw)
-    frames = reconstruct(render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw))
-    box = head_boxes(joints, size_hw)[-1] or (0.0, 0.0, CLIP_PX, CLIP_PX)
-    return _cut(frames[-1], box, rng)
+    frames, box = _dance(person, rng, RENDERED_FRAMES)
+    return _cut(reconstruct(frames)[-1], box, rng)
 
 
 def portrait_cut(person: Person, seed: int, detector: FaceDetector) -> np.ndarray | None:
@@ -93,7 +89,15 @@ def portrait_cut(person: Person, seed: int, detector: FaceDetector) -> np.ndarra
     return _cut(photo, faces[0].box_xyxy, generator(seed, "portrait cut")) if faces else None
 
 
-def _cut(picture: np.ndarray, box: tuple[float, ...] | list[float], rng: np.random.Generator) -> np.ndarray:
+def _dance(person: Person, rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, Box]:
+    """Frames of some dance, uint8 [T, 64, 64, 3], and the head's box in the last."""
+    genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (CLIP_PX, CLIP_PX)
+    joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw)
+    frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
+    return frames, head_boxes(joints, size_hw)[-1] or (0.0, 0.0, CLIP_PX, CLIP_PX)
+
+
+def _cut(picture: np.ndarray, box: Box, rng: np.random.Generator) -> np.ndarray:
     x0, y0, x1, y1 = box
     shift = rng.uniform(-JITTER, JITTER, 4) * max(x1 - x0, y1 - y0)
     jittered = (round(x0 + shift[0]), round(y0 + shift[1]), round(x1 + shift[2]), round(y1 + shift[3]))

@@ -38,7 +38,7 @@ def render_clip(person: Person, joints: np.ndarray, nuisance: Nuisance, size_hw:
 
 def render_pose(joints: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """The skeleton video of the same joints, uint8 [T, H, W, 3]."""
-    return draw_skeletons(joints, size_hw, "toy")
+    return np.stack(list(draw_skeletons(joints, size_hw, "toy")))
 
 
 def head_boxes(joints: np.ndarray, size_hw: tuple[int, int]) -> list[list[float] | None]:

@@ -1,7 +1,7 @@
 """Folders of small clips with poses, and clip shards of them."""
 
 import pytest
-from drawn_clips import SETTINGS, add_clip, add_heads
+from drawn_clips import SETTINGS, add_clips, add_heads
 
 from faceid.data.clip_shards import write_clip_shards
 
@@ -18,12 +18,7 @@ def folders(tmp_path):
 @pytest.fixture(scope="session")
 def source_clips(tmp_path_factory):
     """Three pairs: two shards at two clips per shard. The first has head boxes in every other frame."""
-    root = tmp_path_factory.mktemp("source")
-    videos, poses = root / "videos", root / "poses"
-    videos.mkdir()
-    poses.mkdir()
-    for number in range(3):
-        add_clip(videos, poses, f"dance_{number:03d}", seed=number)
+    videos, poses = add_clips(tmp_path_factory.mktemp("source"), 3)
     add_heads(videos, "dance_000", [[40, 16, 56, 32] if k % 2 == 0 else None for k in range(24)])
     return videos, poses
 

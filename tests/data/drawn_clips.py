@@ -31,3 +31,13 @@ def add_clip(videos: Path, poses: Path, name: str, seed: int, video_fps: float =
 
 def add_heads(videos: Path, name: str, boxes: list) -> None:
     (videos / f"{name}.heads.json").write_text(json.dumps({"boxes": boxes}))
+
+
+def add_clips(root: Path, count: int) -> tuple[Path, Path]:
+    """Two folders with `count` pairs, dance_000 and so on."""
+    videos, poses = root / "videos", root / "poses"
+    videos.mkdir()
+    poses.mkdir()
+    for number in range(count):
+        add_clip(videos, poses, f"dance_{number:03d}", seed=number)
+    return videos, poses

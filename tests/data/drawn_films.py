@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from faceid.data.keypoints import Keypoints, write_joints
+from faceid.data.keypoints import Keypoints
+from faceid.data.sidecars import joints_content
 from faceid.media.video import write_video
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
@@ -66,5 +67,5 @@ def add_aist_keypoints(folder: Path, sequence: str, joints: np.ndarray, camera: 
 def add_keypoints(folder: Path, name: str, joints: np.ndarray) -> None:
     """As JSON of ours."""
     folder.mkdir(exist_ok=True)
-    keypoints = Keypoints(joints, None, np.ones(len(joints), int))
-    (folder / f"{name}.json").write_text(json.dumps(write_joints(keypoints, FILM_HW)))
+    keypoints = Keypoints(joints, None, np.ones(len(joints), int), None, FILM_HW)
+    (folder / f"{name}.json").write_text(json.dumps(joints_content(keypoints)))

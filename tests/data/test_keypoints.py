@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from faceid.data.keypoints import find_keypoints, read_keypoints, write_joints
+from faceid.data.keypoints import find_keypoints, read_keypoints
+from faceid.data.sidecars import write_joints
 from faceid.errors import DataError
 
 STEM = "gBR_sBM_c02_d04_mBR0_ch01"
@@ -135,7 +137,7 @@ def test_what_is_written_beside_a_clip_reads_back(tmp_path):
         json.dumps(coco("results", [[person(num_joints=133)], [], [person(5, num_joints=133)]]))
     )
     first = read_keypoints(tmp_path / "a.json")
-    (tmp_path / "clip.joints.json").write_text(json.dumps(write_joints(first, (480, 640))))
+    write_joints(tmp_path / "clip.mp4", replace(first, size_hw=(480, 640)))
     second = read_keypoints(find_keypoints(tmp_path, "clip"))
     np.testing.assert_allclose(second.body, first.body, atol=0.006)
     np.testing.assert_allclose(second.hands, first.hands, atol=0.006)

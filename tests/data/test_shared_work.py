@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_clips import add_clip
+from drawn_clips import add_clips
 
 from faceid.data import shard_work
 from faceid.data.clip_shards import write_clip_shards
@@ -27,13 +27,7 @@ FLAGS = "--num_frames 5 --height 32 --width 48 --fps 8 --clips_per_shard 2"
 
 @pytest.fixture(scope="module")
 def many_clips(tmp_path_factory):
-    root = tmp_path_factory.mktemp("many")
-    videos, poses = root / "videos", root / "poses"
-    videos.mkdir()
-    poses.mkdir()
-    for number in range(16):
-        add_clip(videos, poses, f"dance_{number:03d}", seed=number)
-    return videos, poses
+    return add_clips(tmp_path_factory.mktemp("many"), 16)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,57 @@
+"""What lies beside a clip and says where its dancer is: `NAME.joints.json` and `NAME.heads.json`, in its own pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.data.keypoints import Keypoints
+from faceid.provenance import write_atomic
+
+Boxes = Sequence[Sequence[float] | None]
+
+
+def joints_path(clip: Path) -> Path:
+    """Where a clip's joints are."""
+    return clip.with_name(f"{clip.stem}.joints.json")
+
+
+def heads_path(clip: Path) -> Path:
+    """Where a clip's head boxes are."""
+    return clip.with_name(f"{clip.stem}.heads.json")
+
+
+def write_joints(clip: Path, keypoints: Keypoints) -> None:
+    """Write joints beside a clip; `read_keypoints` reads them back. keypoints: in pixels of the clip, size known."""
+    _write(joints_path(clip), joints_content(keypoints))
+
+
+def write_heads(clip: Path, boxes: Boxes, size_hw: tuple[int, int]) -> None:
+    """Write head boxes beside a clip, (x0, y0, x1, y1) or None per frame, in pixels of a picture of size_hw."""
+    rounded = [[round(edge, 2) for edge in box] if box else None for box in boxes]
+    _write(heads_path(clip), {"boxes": rounded, "size_hw": list(size_hw)})
+
+
+def joints_content(keypoints: Keypoints) -> dict[str, Any]:
+    """What the file of joints holds."""
+    assert keypoints.size_hw is not None
+    hands = {"hands": _plain(keypoints.hands)} if keypoints.hands is not None else {}
+    return {"joints": _plain(keypoints.body), **hands, "size_hw": list(keypoints.size_hw)}
+
+
+def _plain(points: np.ndarray) -> list[list[list[float] | None]]:
+    known = np.isfinite(points).all(-1)
+    rounded = points.astype(float).round(2).tolist()
+    return [
+        [xy if is_known else None for xy, is_known in zip(row, known_row, strict=True)]
+        for row, known_row in zip(rounded, known.tolist(), strict=True)
+    ]
+
+
+def _write(path: Path, value: Any) -> None:
+    # Without indentation: a clip's joints are thousands of numbers.
+    write_atomic(path, json.dumps(value) + "\n")
