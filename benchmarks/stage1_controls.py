@@ -12,9 +12,7 @@ without guidance. Writes controls.json.
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -28,20 +26,21 @@ from proof import REPOSITORY
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from rendered_people import Gallery, make_gallery, rank1_of_renders
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from swap_gap_checkpoints import GAP
 from torch import Tensor
 
 from faceid.config import parse_sections
-from faceid.data.face_bank import face_bank_is_current, write_face_bank
-from faceid.data.latents import LatentSet
+from faceid.data.face_bank import write_face_bank
+from faceid.data.face_sources import of_shards
+from faceid.data.index import ShardIndex
+from faceid.data.shards import Entry, shard_name, write_index, write_shard
 from faceid.errors import run_entry_point
-from faceid.faces.detect import load_detector
 from faceid.faces.encoders import load_encoder
 from faceid.faces.settings import FaceSettings
 from faceid.models.adapter_file import load_adapter
 from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance, sha256_file, write_json
+from faceid.provenance import describe_provenance, write_json
 from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
@@ -119,40 +118,41 @@ def _folder(settings: Settings, name: str) -> Path:
 
 def _face_bank(settings: Settings) -> Path:
     """The faces of the training clips by the face encoder, made once."""
-    folder, clips = settings.output_dir / "bank", settings.work_dir / "shards"
-    encoder, margin = load_encoder("clip", resolve_encoder_path("toy")), FaceSettings.face_margin
-    if not face_bank_is_current(clips, folder, encoder, margin):
-        write_face_bank(clips, folder, encoder, load_detector("haar"), margin)
+    folder, clips = settings.output_dir / "bank", ShardIndex.load(settings.work_dir / "shards", "clips")
+    write_face_bank(of_shards(clips), folder, load_encoder("clip", resolve_encoder_path("toy")), FaceSettings())
     return folder
 
 
 def _train(settings: Settings, name: str, bank: Path, oracle: Oracle) -> float:
     folder = _folder(settings, name)
-    faces = folder / "cache/faces"
-    if not faces.is_dir():
-        shutil.copytree(bank, faces)
-        if name == ORACLE:
-            _replace_faces(faces, LatentSet.open(settings.work_dir / "latents"), oracle)
+    if name == ORACLE:
+        bank = _oracle_bank(bank, settings.output_dir / "bank_oracle", oracle)
     began = time.perf_counter()
     epochs = ["--num_epochs", str(settings.num_epochs), "--save_every", str(settings.num_epochs)]
-    _run(settings, folder, [*epochs, "--validate_every", "1", *VARIANTS[name]])
+    _run(settings, folder, [*epochs, "--validate_every", "1", "--face_bank", str(bank), *VARIANTS[name]])
     return round(time.perf_counter() - began, 1)
 
 
-def _replace_faces(folder: Path, latents: LatentSet, oracle: Oracle) -> None:
-    """Every clip's faces become its dancer's true appearance."""
-    index, file = json.loads((folder / "index.json").read_text()), folder / "faces.safetensors"
-    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
-    faces = {key: oracle(TRAINING_WORLD, dancer_of[key]).expand(len(f), -1) for key, f in load_file(file).items()}
-    save_file({key: face.contiguous() for key, face in faces.items()}, file)
-    write_json(folder / "index.json", {**index, "sha256": sha256_file(file)})
+def _oracle_bank(bank: Path, folder: Path, oracle: Oracle) -> Path:
+    """The bank with every face replaced by its dancer's true appearance."""
+    index = ShardIndex.load(bank, "faces")
+    entries = []
+    for number, sample in enumerate(index.samples):
+        tensors = load(index.read(number, "safetensors"))
+        true = oracle(TRAINING_WORLD, sample.dancer).expand(len(tensors["embeddings"]), -1).contiguous()
+        labels = {name: getattr(sample, name) for name in ("frames", "dancer", "genre", "camera")}
+        entries.append(Entry(sample.key, {"safetensors": save({**tensors, "embeddings": true})}, labels))
+    folder.mkdir(parents=True, exist_ok=True)
+    record = write_shard(folder / shard_name("faces", 0), "the true appearance", entries, [])
+    write_index(folder, "faces", {k: v for k, v in index.header.items() if k not in ("kind", "version")}, [record])
+    return folder
 
 
 def _run(settings: Settings, folder: Path, flags: list[str]) -> None:
     work = settings.work_dir
     command = [sys.executable, "train.py", "--config", "configs/toy_stage1.yaml", "--tensorboard", "false"]
     command += ["--face_embedding", work / "adapter_identity", "--latents", work / "latents"]
-    command += ["--shards", work / "shards", "--output_dir", folder, *flags]
+    command += ["--output_dir", folder, *flags]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("a") as output:

@@ -22,6 +22,9 @@ _NAME = re.compile(
     rf"g({'|'.join(GENRES)})_s([A-Z]{{2}})_(c(?:\d{{2}}|All))((?:_d\d{{2}})+)_(m[A-Z]{{2}}\d)_(ch\d{{2}})(?![0-9])(.*)",
     re.DOTALL,
 )
+_ANY_CASE = re.compile(_NAME.pattern, re.DOTALL | re.IGNORECASE)
+# What tools/split_clips.py appends.
+_PART = re.compile(r"_clip_\d{3,}$")
 # Showcase, cypher and battle: `gBR_sSH_...`, or short, `sSH_c01_v0`.
 _SHOW = re.compile(r"(?:g[A-Z]{2}_)?s(?:SH|CY|BT)_", re.DOTALL)
 _LISTED_ENDINGS = (".json", ".pkl", ".mp4")
@@ -60,6 +63,18 @@ def parse_aist_name(stem: str) -> AistName | None:
     return AistName(
         f"g{genre}", f"s{situation}", camera, tuple(dancers.strip("_").split("_")), music, choreography, rest
     )
+
+
+def performance_of(name: str) -> str:
+    """The performance a film or a clip is of, in lower case: AIST's sequence, else the name without `_clip_003`.
+
+    Whichever camera and whichever part: clothes, light and hair are the same. name: a stem, or the key made of one.
+    """
+    match = _ANY_CASE.fullmatch(name)
+    if match is None:
+        return _PART.sub("", name.lower())
+    genre, situation, _, dancers, music, choreography, _ = (part.lower() for part in match.groups())
+    return f"g{genre}_s{situation}{dancers}_{music}_{choreography}"
 
 
 def camera_of(stem: str) -> int | None:

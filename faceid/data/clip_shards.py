@@ -31,6 +31,7 @@ from faceid.data.shards import (
     write_index,
     write_shard,
 )
+from faceid.data.sidecars import read_heads
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.logs import progress
@@ -249,22 +250,10 @@ def _head_boxes(
     """
     if pair.head_boxes is None:
         return None
-    name = pair.head_boxes.name
-    try:
-        content = json.loads(pair.head_boxes.read_text(encoding="utf-8"))
-        boxes, said = content["boxes"], content.get("size_hw")
-        taken = [boxes[index] for index in indices]
-        moved = [fit.box(tuple(float(edge) for edge in box)) if box else None for box in taken]  # type: ignore[arg-type]
-    except IndexError as error:
+    boxes = read_heads(pair.head_boxes, size_hw)
+    if indices[-1] >= len(boxes):
         raise DataError(
-            f"{name}: {len(boxes)} boxes, frame {indices[-1]} is needed; one box or null per frame"
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f'{name}: not {{"boxes": [[x0, y0, x1, y1] or null per frame], "size_hw": [h, w]}}: {error}'
-        ) from error
-    if said is not None and said != list(size_hw):
-        raise DataError(
-            f"{name}: size_hw {said}, its clip is {list(size_hw)}; boxes are in pixels of the clip: make them from it"
+            f"{pair.head_boxes.name}: {len(boxes)} boxes, frame {indices[-1]} is needed; one box or null per frame"
         )
+    moved = [fit.box(box) if (box := boxes[index]) else None for index in indices]
     return [[round(edge, 2) for edge in box] if box else None for box in moved]

@@ -1,106 +1,210 @@
-"""The faces seen in the clips themselves: every clip's dancer, embedded by the same encoder as the target.
+"""The faces of the dancers themselves, embedded by the same encoder as the target, by dancer and by film.
 
 The embedding given in training must be of the person in the pixels, and dance clips show other people than the target.
-Faces are cut from clip shards: by the head boxes a clip brings, or by the detector. A clip without a usable face is
-trained with the null face.
+A bank is a folder of shards like any other: made by many processes, verified by sha256, the same bytes whoever made it.
+Each entry is a film or a clip: its faces' embeddings and scores, the faces as pictures to look at, and where they were.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings_dataclass
 from safetensors.torch import load, save
 from torch import Tensor
 
-from faceid.data.index import ShardIndex
+from faceid.data.aist import performance_of
+from faceid.data.face_cuts import FaceCut, FaceSource, cut_faces
+from faceid.data.index import INDEX_NAME, ShardIndex
+from faceid.data.shard_work import ShardUnit, make_shards_together
+from faceid.data.shards import (
+    Entry,
+    ShardRecord,
+    refuse_other_content,
+    reusable_record,
+    shard_name,
+    write_index,
+    write_shard,
+)
 from faceid.errors import DataError
-from faceid.faces.detect import FaceDetector, crop_face
+from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.encoders import FaceEncoder
+from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
-from faceid.media.video import decode_video_bytes
-from faceid.provenance import sha256_file, staged_folder, write_json, write_provenance
+from faceid.media.fit import resize_frames
+from faceid.provenance import sha256_file, sha256_json
 
 log = logging.getLogger(__name__)
 
-FACES_NAME = "faces.safetensors"
-# Evenly spaced over the clip; more frames of one clip look alike and add nothing.
-FRAMES_PER_CLIP = 8
-# Below this an encoder sees a smear (facts: recognisers are unreliable under about 32 px, useless under 12).
-SMALLEST_FACE_PX = 12
+# Raised when the faces of a film change for the same film and settings.
+RECIPE = 1
+FILMS_PER_SHARD = 32
+# Of the pictures that are kept to look at.
+PICTURE_SIDE_PX, JPEG_QUALITY = 112, 90
+
+
+@settings_dataclass(frozen=True)
+class FaceBankSettings:
+    """How many faces are kept."""
+
+    faces_per_film: Annotated[int, Field(ge=1)] = 8
+    """Faces cut out of each film or clip at most, one in each stretch of it."""
+
+
+@dataclass(frozen=True)
+class BankedFaces:
+    """The faces of one film or clip. embeddings: [M, D], unit length. scores: [M], 0 to 1."""
+
+    key: str
+    dancer: str
+    embeddings: Tensor
+    scores: Tensor
+
+    @property
+    def performance(self) -> str:
+        """What it shares with the clips cut out of it, and with other cameras' films of the same dance."""
+        return performance_of(self.key)
+
+
+class FaceBank:
+    """Faces by dancer and by performance."""
+
+    def __init__(self, entries: Iterable[BankedFaces] = ()) -> None:
+        self.entries = list(entries)
+        self.of_dancer: dict[str, list[BankedFaces]] = {}
+        self.of_performance: dict[str, list[BankedFaces]] = {}
+        for entry in self.entries:
+            self.of_dancer.setdefault(entry.dancer, []).append(entry)
+            self.of_performance.setdefault(entry.performance, []).append(entry)
+
+    @classmethod
+    def of_clips(cls, faces: Mapping[str, Tensor], dancer_of: Mapping[str, str]) -> FaceBank:
+        """A bank of clips' faces, all of one score. faces: clip key to [M, D]."""
+        return cls(BankedFaces(key, dancer_of[key], faces[key], torch.ones(len(faces[key]))) for key in sorted(faces))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def faces_for(self, clip: str, dancer: str) -> tuple[list[BankedFaces], list[BankedFaces]]:
+        """(of the clip's own performance, of the dancer's others), for a clip by its key."""
+        performance = performance_of(clip)
+        others = [entry for entry in self.of_dancer.get(dancer, []) if entry.performance != performance]
+        return self.of_performance.get(performance, []), others
 
 
 def write_face_bank(
-    clips: Path, output_dir: Path, encoder: FaceEncoder, detector: FaceDetector, face_margin: float
-) -> dict[str, Tensor]:
-    """Embed faces of every clip: {clip key: [M, D]}; keys without a face are absent. Returns what it wrote."""
-    index = ShardIndex.load(clips, "clips")
-    found: dict[str, Tensor] = {}
-    for number, sample in enumerate(progress(index.samples, "faces", unit="clip")):
-        frames = decode_video_bytes(index.read(number, "video.mp4")).frames
-        boxes = json.loads(index.read(number, "json")).get("head_boxes")
-        crops = _crops(frames, boxes, detector, face_margin)
-        if crops:
-            found[sample.key] = encoder.embed(crops)
-    log.info("faces found in %d of %d clips", len(found), len(index))
-    with staged_folder(output_dir) as folder:
-        (folder / FACES_NAME).write_bytes(save(found))
-        made_from = _made_from(index, encoder, face_margin)
-        write_json(folder / "index.json", {**made_from, "sha256": sha256_file(folder / FACES_NAME)})
-        write_provenance(folder, made_from)
-    return found
+    sources: Sequence[FaceSource],
+    output_dir: Path,
+    encoder: FaceEncoder,
+    faces: FaceSettings,
+    settings: FaceBankSettings | None = None,
+) -> dict[str, Any]:
+    """Cut, score and embed the faces of every source; returns the index. Any number of processes share the work.
 
+    faces: the detector, for sources that do not say where the face is, and the margin, as for the photos. A source
+    without a usable face is left out with its reason. Run again, a finished bank costs a look at sizes.
+    Raises: DataError when the folder holds something else.
+    """
+    settings = settings or FaceBankSettings()
+    refuse_other_content(output_dir, "faces")
+    sources = sorted(sources, key=lambda source: source.key)
+    detector = load_detector(faces.detector, faces.detector_path)
+    detected_by = [faces.detector, sha256_file(Path(faces.detector_path)) if faces.detector_path else None]
+    made_of = [RECIPE, asdict(settings), faces.face_margin, detected_by, encoder.name, encoder.fingerprint]
+    groups: dict[str, list[FaceSource]] = {}
+    units = []
+    for number, start in enumerate(range(0, len(sources), FILMS_PER_SHARD)):
+        group = sources[start : start + FILMS_PER_SHARD]
+        path = output_dir / shard_name("faces", number)
+        groups[path.name] = group
+        units.append(ShardUnit(path, [made_of, [source.seen() for source in group]]))
 
-def face_bank_is_current(clips: Path, output_dir: Path, encoder: FaceEncoder, face_margin: float) -> bool:
-    """Whether `output_dir` holds the faces of these clips by this encoder."""
-    try:
-        described = json.loads((output_dir / "index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    expected = _made_from(ShardIndex.load(clips, "clips"), encoder, face_margin)
-    return {key: described.get(key) for key in expected} == expected
+    def make(unit: ShardUnit) -> ShardRecord:
+        inputs = sha256_json(unit.seen)
+        record = reusable_record(unit.path, inputs)
+        if record is not None:
+            return record
+        (output_dir / INDEX_NAME).unlink(missing_ok=True)
+        bar = progress(groups[unit.name], unit.path.stem, unit="film", leave=False)
+        made = [_try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder) for source in bar]
+        entries = [entry for entry in made if isinstance(entry, Entry)]
+        return write_shard(unit.path, inputs, entries, [drop for drop in made if not isinstance(drop, Entry)])
 
-
-def read_face_bank(folder: Path, encoder_fingerprint: str) -> dict[str, Tensor]:
-    """Faces by clip key, [M, D]. Raises: DataError when missing, damaged, or made by another encoder."""
-    try:
-        described = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        path, sha256 = folder / FACES_NAME, described["sha256"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{folder}: not a face bank ({error}); make it again") from error
-    if described["encoder_fingerprint"] != encoder_fingerprint:
-        raise DataError(
-            f"{folder}: made by encoder {described['encoder_fingerprint'][:12]}, the identity by "
-            f"{encoder_fingerprint[:12]}; use one encoder for both"
-        )
-    if not path.is_file() or sha256_file(path) != sha256:
-        raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); make it again")
-    return load(path.read_bytes())
-
-
-def _crops(
-    frames: np.ndarray, boxes: list[list[float] | None] | None, detector: FaceDetector, face_margin: float
-) -> list[np.ndarray]:
-    crops = []
-    for frame in np.unique(np.linspace(0, len(frames) - 1, FRAMES_PER_CLIP).round().astype(int)):
-        if boxes is not None:
-            box = boxes[frame]
-        else:
-            faces = detector.detect(frames[frame])
-            box = list(faces[0].box_xyxy) if faces else None
-        if box is not None and min(box[2] - box[0], box[3] - box[1]) >= SMALLEST_FACE_PX:
-            x0, y0, x1, y1 = (round(edge) for edge in box)
-            crops.append(crop_face(frames[frame], (x0, y0, x1, y1), face_margin))
-    return crops
-
-
-def _made_from(index: ShardIndex, encoder: FaceEncoder, face_margin: float) -> dict[str, str | float]:
-    return {
-        "kind": "faces",
-        "clips_sha256": index.sha256,
+    records = make_shards_together(output_dir, units, make)
+    header = {
         "encoder": encoder.name,
         "encoder_fingerprint": encoder.fingerprint,
-        "face_margin": face_margin,
+        "face_margin": faces.face_margin,
+        "settings": asdict(settings),
     }
+    index = write_index(output_dir, "faces", header, records)
+    log.info("%s: faces of %d of %d films or clips", output_dir, len(index["samples"]), len(sources))
+    for drop in index["dropped"]:
+        log.warning("%s: no face of it: %s", drop["key"], drop["reason"])
+    return index
+
+
+def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
+    """Open a bank, verified. Raises: DataError when it is missing, damaged, or made by another encoder."""
+    index = ShardIndex.load(folder, "faces")
+    found = index.header["encoder_fingerprint"]
+    if found != encoder_fingerprint:
+        raise DataError(
+            f"{folder}: made by encoder {found[:12]}, the identity by {encoder_fingerprint[:12]}; use one encoder for "
+            "both"
+        )
+    entries = []
+    for number, sample in enumerate(index.samples):
+        tensors = load(index.read(number, "safetensors"))
+        entries.append(BankedFaces(sample.key, sample.dancer, tensors["embeddings"], tensors["scores"]))
+    return FaceBank(entries)
+
+
+def _try_source(
+    source: FaceSource, count: int, margin: float, detector: FaceDetector, encoder: FaceEncoder
+) -> Entry | dict[str, Any]:
+    try:
+        cuts = cut_faces(source, count, margin, detector)
+    except DataError as error:
+        return {"key": source.key, "reason": str(error)}
+    if not cuts:
+        return {"key": source.key, "reason": "no face that looks at the camera and is large enough"}
+    crops = [cut.candidate.crop for cut in cuts]
+    tensors = {"embeddings": encoder.embed(crops).cpu().contiguous(), "scores": torch.tensor([c.score for c in cuts])}
+    details = {"key": source.key, **source.labels, "faces": [_describe(cut) for cut in cuts]}
+    members = {
+        "safetensors": save(tensors),
+        "json": json.dumps(details, sort_keys=True).encode(),
+        "jpg": _picture(crops),
+    }
+    return Entry(source.key, members, {**source.labels, "frames": len(cuts)})
+
+
+def _describe(cut: FaceCut) -> dict[str, Any]:
+    return {
+        "frame": cut.frame,
+        "box": list(cut.candidate.face.box_xyxy),
+        "size_px": round(cut.candidate.size_px, 1),
+        "sharpness": round(cut.candidate.sharpness, 1),
+        "frontal": None if cut.frontal is None else round(cut.frontal, 3),
+        "score": round(cut.score, 4),
+    }
+
+
+def _picture(crops: Sequence[np.ndarray]) -> bytes:
+    """The faces beside each other, as a JPEG."""
+    side = PICTURE_SIDE_PX
+    strip = np.concatenate([resize_frames(crop[None], side, side)[0] for crop in crops], axis=1)
+    data = io.BytesIO()
+    Image.fromarray(strip).save(data, "JPEG", quality=JPEG_QUALITY)
+    return data.getvalue()

@@ -19,11 +19,16 @@ from faceid.provenance import sha256_file, sha256_json
 
 INDEX_NAME = "index.json"
 INDEX_VERSION = 1
-MEMBERS = ("json", "pose.mp4", "safetensors", "video.mp4")
+MEMBERS = ("jpg", "json", "pose.mp4", "safetensors", "video.mp4")
 # A latent of 81 frames at 720p is 45 MB; nothing honest comes near this, and a read allocates what the index says.
 LARGEST_MEMBER_BYTES = 1 << 30
 
-_SHARD_NAME = re.compile(r"(clips|latents)-\d{6}\.tar")
+# What damaged entries are counted under.
+MISSING, UNREADABLE = "shard_missing", "unreadable"
+WRONG_SIZE, WRONG_SHA256, NOT_FINITE = "shard_of_another_size", "shard_of_another_sha256", "not_finite"
+DAMAGES = (MISSING, UNREADABLE, WRONG_SIZE, WRONG_SHA256, NOT_FINITE)
+
+_SHARD_NAME = re.compile(r"(clips|faces|latents)-\d{6}\.tar")
 _KEY = re.compile(r"[a-z0-9_-]{1,80}")
 
 
@@ -50,11 +55,23 @@ class Sample:
     camera: str | None
 
 
+class DamagedError(DataError):
+    """An entry that is not what the index says. kind: what such entries are counted under."""
+
+    def __init__(self, message: str, kind: str = UNREADABLE) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickled by reader processes; the default would call it with the message alone.
+        return type(self), (str(self), self.kind)
+
+
 class ShardIndex:
     """A folder's shards and samples, read by sample and member.
 
-    kind: "clips" or "latents". header: everything else the index says (settings, geometry, prompts, dropped clips).
-    sha256: names the content; equal for equal shards wherever they lie.
+    kind: "clips", "latents" or "faces". header: everything else the index says (settings, geometry, prompts, what was
+    dropped). sha256: names the content; equal for equal shards wherever they lie.
     """
 
     def __init__(self, folder: Path, content: dict[str, Any]):
@@ -66,6 +83,7 @@ class ShardIndex:
         self.samples = [_sample(sample) for sample in content["samples"]]
         self._numbers = {sample.key: number for number, sample in enumerate(self.samples)}
         self._verified: set[int] = set()
+        self._damaged: dict[int, DamagedError] = {}
         self._check()
 
     @classmethod
@@ -95,7 +113,7 @@ class ShardIndex:
     def read(self, key_or_number: str | int, member: str) -> bytes:
         """Read one member, by the sample's key or number; its shard is verified on first touch.
 
-        Raises: DataError for an unknown key or member, or a shard that is not what the index says.
+        Raises: DataError for an unknown key or member; DamagedError for a shard that is not what the index says.
         """
         sample = self.samples[self.number(key_or_number) if isinstance(key_or_number, str) else key_or_number]
         if member not in sample.members:
@@ -104,14 +122,19 @@ class ShardIndex:
             self.verify(sample.shard)
         offset, size = sample.members[member]
         path = self.folder / self.shards[sample.shard].path
-        # Opened per read: no state to share between forked workers, and no limit on the number of shards.
-        descriptor = os.open(path, os.O_RDONLY)
         try:
-            data = os.pread(descriptor, size, offset)
-        finally:
-            os.close(descriptor)
+            # Opened per read: no state to share between forked workers, and no limit on the number of shards.
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                data = os.pread(descriptor, size, offset)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise DamagedError(f"{path}: {sample.key} cannot be read: {error}", UNREADABLE) from error
         if len(data) != size:
-            raise DataError(f"{path}: {len(data)} of {size} bytes at {offset}; the shard changed while in use")
+            raise DamagedError(
+                f"{path}: {len(data)} of {size} bytes at {offset}; the shard changed while in use", WRONG_SIZE
+            )
         return data
 
     def number(self, key: str) -> int:
@@ -121,24 +144,40 @@ class ShardIndex:
         return self._numbers[key]
 
     def verify(self, shard: int) -> None:
-        """Compare a shard with the index: size, then sha256. Raises: DataError naming it, expected and found."""
-        entry = self.shards[shard]
-        path = self.folder / entry.path
-        if not path.is_file():
-            raise DataError(f"{path}: missing; copy it again or make the folder again")
-        found = path.stat().st_size
-        if found != entry.size:
-            raise DataError(
-                f"{path}: {found} bytes, the index says {entry.size}; damaged: copy it again, or remove it and run its "
-                "command again"
-            )
-        digest = sha256_file(path)
-        if digest != entry.sha256:
-            raise DataError(
-                f"{path}: sha256 {digest[:16]}…, the index says {entry.sha256[:16]}…; damaged: copy it again, or "
-                "remove it and run its command again"
-            )
+        """Compare a shard with the index: size, then sha256. Raises: DamagedError naming it, expected and found.
+
+        What was found is remembered: a shard is read through once, good or bad.
+        """
+        if shard in self._damaged:
+            raise self._damaged[shard]
+        try:
+            self._compare(self.shards[shard])
+        except DamagedError as error:
+            self._damaged[shard] = error
+            raise
         self._verified.add(shard)
+
+    def _compare(self, entry: Shard) -> None:
+        path = self.folder / entry.path
+        try:
+            if not path.is_file():
+                raise DamagedError(f"{path}: missing; copy it again or make the folder again", MISSING)
+            found = path.stat().st_size
+            if found != entry.size:
+                raise DamagedError(
+                    f"{path}: {found} bytes, the index says {entry.size}; damaged: copy it again, or remove it and run "
+                    "its command again",
+                    WRONG_SIZE,
+                )
+            digest = sha256_file(path)
+        except OSError as error:
+            raise DamagedError(f"{path}: cannot be read: {error}", UNREADABLE) from error
+        if digest != entry.sha256:
+            raise DamagedError(
+                f"{path}: sha256 {digest[:16]}…, the index says {entry.sha256[:16]}…; damaged: copy it again, or "
+                "remove it and run its command again",
+                WRONG_SHA256,
+            )
 
     def verify_all(self) -> None:
         """Verify every shard."""

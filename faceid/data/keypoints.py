@@ -28,6 +28,7 @@ AIST_FPS, AIST_SIZE_HW = 60, (1080, 1920)
 LEAST_CONFIDENCE = 0.3
 # Tools drop a frame at an end now and then; beyond this share they are of other frames.
 COUNT_TOLERANCE = 0.02
+ASPECT_TOLERANCE = 0.02
 NUM_BODY, NUM_WHOLE_BODY = 17, 133
 # COCO-WholeBody: 17 of the body, 6 of the feet, 68 of the face, 21 of each hand.
 HANDS = slice(91, 133)
@@ -69,6 +70,19 @@ class Keypoints:
         """The same, every joint moved by `move` ([..., 2] to the same), in pixels of another picture."""
         hands = move(self.hands) if self.hands is not None else None
         return Keypoints(move(self.body), hands, self.num_people, self.fps, size_hw)
+
+    def in_pixels_of(self, size_hw: tuple[int, int]) -> Keypoints:
+        """The same in pixels of the film as it is: annotated at 1080p, films are also published smaller.
+
+        Raises: DataError when the film has another shape.
+        """
+        if self.size_hw is None or self.size_hw == size_hw:
+            return self
+        (height, width), (film_height, film_width) = self.size_hw, size_hw
+        if abs(film_height / height - film_width / width) > ASPECT_TOLERANCE * film_width / width:
+            raise DataError(f"keypoints in pixels of {width}x{height}, the film is {film_width}x{film_height}")
+        scale = np.array([film_width / width, film_height / height], np.float32)
+        return self.moved(lambda points: points * scale, size_hw)
 
     def of_film(self, num_frames: int, fps: Fraction) -> Keypoints:
         """The same, one entry for each frame of the film. Raises: DataError when they are of another film's frames.

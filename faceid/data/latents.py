@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from faceid.data.index import ShardIndex
+from faceid.data.index import NOT_FINITE, UNREADABLE, DamagedError, ShardIndex
 from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name
 from faceid.errors import DataError
 from faceid.geometry import Geometry
@@ -66,15 +66,19 @@ class LatentSet:
         return len(self.index)
 
     def __getitem__(self, number: int) -> LatentSample:
-        """Read one sample. Raises: DataError when its shard is not what the index says."""
+        """Read one sample. Raises: DamagedError when its shard is not what the index says, or it holds no latents."""
         sample = self.index.samples[number]
+        where = f"{self.index.folder}: {sample.key}"
         try:
             tensors = load(self.index.read(number, "safetensors"))
         except SafetensorError as error:
-            raise DataError(f"{self.index.folder}: {sample.key}: not safetensors ({error})") from error
+            raise DamagedError(f"{where}: not safetensors ({error}); encode it again", UNREADABLE) from error
         missing = {"video", "pose", "head_mask"} - set(tensors)
         if missing:
-            raise DataError(f"{self.index.folder}: {sample.key} has no {', '.join(sorted(missing))}; encode it again")
+            raise DamagedError(f"{where} has no {', '.join(sorted(missing))}; encode it again", UNREADABLE)
+        for name in ("video", "pose"):
+            if not torch.isfinite(tensors[name]).all():
+                raise DamagedError(f"{where}: {name} holds values that are not finite; encode it again", NOT_FINITE)
         _, f, h, w = tensors["video"].shape
         return LatentSample(
             key=sample.key,
@@ -85,6 +89,15 @@ class LatentSet:
             prompt_embeds=self.prompt(self._prompt_of[sample.key]),
             dancer=sample.dancer,
         )
+
+    def first(self) -> LatentSample:
+        """The first sample that is not damaged. Raises: DamagedError when all are."""
+        for number in range(len(self) - 1):
+            try:
+                return self[number]
+            except DamagedError:
+                continue
+        return self[len(self) - 1]
 
     @property
     def keys(self) -> list[str]:

@@ -13,8 +13,13 @@ import torch
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
-    """A permutation of range(count) for this epoch, the same on every machine."""
-    generator = torch.Generator().manual_seed(seed_for(seed, epoch, "epoch order"))
+    """The order of an epoch."""
+    return permutation(seed, epoch, "epoch order", count)
+
+
+def permutation(seed: int, number: int, purpose: str, count: int) -> list[int]:
+    """A permutation of range(count), of this purpose and number (an epoch's, say), the same on every machine."""
+    generator = torch.Generator().manual_seed(seed_for(seed, number, purpose))
     return torch.randperm(count, generator=generator).tolist()
 
 

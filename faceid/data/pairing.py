@@ -7,6 +7,7 @@ the naive recipe, kept as the control.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import torch
@@ -14,6 +15,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from faceid.data.face_bank import FaceBank
+from faceid.data.mixture import Kind
 from faceid.data.order import seed_for
 from faceid.errors import ConfigError
 from faceid.faces.aggregate import aggregate
@@ -38,8 +41,22 @@ class PairingSettings:
     """Share of samples with the empty prompt."""
     both_dropout: Share = 0.05
     """Share of samples with both."""
+    stage2_photos: Share = 0.5
+    """Share of stage 2 that are photos of the target. Stage 1 takes every clip and photo once an epoch."""
+    stage2_clips: Share = 0.3
+    """Share of stage 2 that are clips with their own dancer's face: they keep the face meaning something."""
+    stage2_null: Share = 0.2
+    """Share of stage 2 that are clips with the null face: they keep the base's own dancers."""
+
+    @property
+    def stage2_shares(self) -> dict[Kind, float]:
+        """The mixture of stage 2, by kind."""
+        return {"photo": self.stage2_photos, "clip": self.stage2_clips, "null": self.stage2_null}
 
     def __post_init__(self) -> None:
+        total = sum(self.stage2_shares.values())
+        if abs(total - 1) > 1e-6:
+            raise ConfigError(f"stage2_photos + stage2_clips + stage2_null: their sum is {total:g}; it must be 1")
         if self.face_dropout + self.text_dropout + self.both_dropout > 1:
             raise ConfigError("face_dropout + text_dropout + both_dropout: their sum is over 1; lower one of them")
 
@@ -52,31 +69,32 @@ class Pairing:
         settings: PairingSettings,
         seed: int,
         identity: Identity,
-        faces: dict[str, Tensor],
-        dancer_of: dict[str, str],
+        faces: FaceBank,
+        dancer_of: Mapping[str, str],
     ) -> None:
-        """identity: the target. faces: clip key to [M, D]. dancer_of: clip key to dancer, for every clip."""
+        """identity: the target. faces: of the dancers. dancer_of: clip key to dancer, for every clip."""
         self.settings, self.seed = settings, seed
         self.identity, self.target, self.faces = identity, identity.embedding, faces
         self.dancer_of = dancer_of
-        self.clips_of: dict[str, list[str]] = {}
-        for key in sorted(faces):
-            self.clips_of.setdefault(dancer_of[key], []).append(key)
 
     def clip_face(self, key: str, g: int) -> Tensor:
-        """The face [D] for a clip; zeros (the null face) when none of its dancer was found."""
+        """The face [D] for a clip; zeros (the null face) when none of its dancer was found.
+
+        From other performances of that dancer, mostly: those of the clip's own show the same expression, clothes and
+        light, and what can be copied is not learnt.
+        """
         if self.settings.pairing == "constant":
             return self.target
-        clips = self.clips_of.get(self.dancer_of[key], [])
-        if not clips:
+        own, others = self.faces.faces_for(key, self.dancer_of[key])
+        if not own and not others:
             return torch.zeros_like(self.target)
         generator = self._generator(g, "face")
-        others = [clip for clip in clips if clip != key]
         from_others = torch.rand(1, generator=generator).item() < self.settings.other_clip_share
-        chosen = others if others and (from_others or key not in self.faces) else [key]
-        pool = torch.cat([self.faces[clip] for clip in chosen])
+        chosen = others if others and (from_others or not own) else own
+        pool, scores = (torch.cat([getattr(entry, name) for entry in chosen]) for name in ("embeddings", "scores"))
         count = int(torch.randint(1, min(self.settings.max_faces, len(pool)) + 1, (1,), generator=generator))
-        return aggregate(pool[torch.randperm(len(pool), generator=generator)[:count]], None, "mean")
+        drawn = torch.randperm(len(pool), generator=generator)[:count]
+        return aggregate(pool[drawn], scores[drawn], "weighted_mean")
 
     def photo_face(self, name: str) -> Tensor:
         """The target's embedding [D] without photo `name`: otherwise the pixels could be copied from it."""

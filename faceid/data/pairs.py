@@ -92,7 +92,7 @@ def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings |
 
 def _describe(video: Path, pose: Path, table: dict[str, str]) -> ClipPair:
     name = parse_aist_name(video.stem)
-    key = _key(video.stem)
+    key = key_of(video.stem)
     heads = video.with_name(f"{video.stem}.heads.json")
     return ClipPair(
         key=key,
@@ -105,7 +105,8 @@ def _describe(video: Path, pose: Path, table: dict[str, str]) -> ClipPair:
     )
 
 
-def _key(stem: str) -> str:
+def key_of(stem: str) -> str:
+    """A name as the key of a sample: [a-z0-9_-]+, short enough for a tar."""
     key = re.sub(r"[^a-z0-9_-]+", "-", stem.lower()).strip("-")
     return key if key and len(key) <= LONGEST_KEY else f"{key[: LONGEST_KEY - 13]}-{_short_hash(stem)}".strip("-")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from faceid.data.keypoints import Keypoints
+from faceid.errors import DataError
 from faceid.provenance import write_atomic
 
 Boxes = Sequence[Sequence[float] | None]
@@ -36,11 +37,38 @@ def write_heads(clip: Path, boxes: Boxes, size_hw: tuple[int, int]) -> None:
     _write(heads_path(clip), {"boxes": rounded, "size_hw": list(size_hw)})
 
 
+def read_heads(path: Path, size_hw: tuple[int, int]) -> list[tuple[float, float, float, float] | None]:
+    """Head boxes beside a clip of size_hw, one or None per frame.
+
+    A file that does not say its picture's size is taken to mean the clip's.
+    Raises: DataError when it is not as said, or its boxes are in pixels of another picture.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        said = content.get("size_hw")
+        boxes = [_four(box) if box else None for box in content["boxes"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f'{path.name}: not {{"boxes": [[x0, y0, x1, y1] or null per frame], "size_hw": [h, w]}}: {error}'
+        ) from error
+    if said is not None and said != list(size_hw):
+        raise DataError(
+            f"{path.name}: size_hw {said}, its clip is {list(size_hw)}; boxes are in pixels of the clip: make them "
+            "from it"
+        )
+    return boxes
+
+
 def joints_content(keypoints: Keypoints) -> dict[str, Any]:
     """What the file of joints holds."""
     assert keypoints.size_hw is not None
     hands = {"hands": _plain(keypoints.hands)} if keypoints.hands is not None else {}
     return {"joints": _plain(keypoints.body), **hands, "size_hw": list(keypoints.size_hw)}
+
+
+def _four(box: Any) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (float(edge) for edge in box)
+    return x0, y0, x1, y1
 
 
 def _plain(points: np.ndarray) -> list[list[list[float] | None]]:

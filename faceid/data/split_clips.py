@@ -157,16 +157,7 @@ def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
     if film.keypoints is None:
         return None
     keypoints = read_keypoints(film.keypoints, camera_of(film.stem)).of_film(measured.frames, measured.fps)
-    if keypoints.size_hw is not None and keypoints.size_hw != measured.size_hw:
-        # Annotated at 1080p; films are also published smaller.
-        (height, width), (film_height, film_width) = keypoints.size_hw, measured.size_hw
-        if abs(film_height / height - film_width / width) > 0.02 * film_width / width:
-            raise DataError(
-                f"{film.keypoints.name}: in pixels of {width}x{height}, the film is {film_width}x{film_height}"
-            )
-        scale = np.array([film_width / width, film_height / height], np.float32)
-        keypoints = keypoints.moved(lambda points: points * scale, measured.size_hw)
-    return keypoints
+    return keypoints.in_pixels_of(measured.size_hw)
 
 
 def _fit_of(of_clip: Keypoints | None, film_hw: tuple[int, int], settings: SplitSettings) -> Fit | None:

@@ -1,25 +1,34 @@
 """What training is fed: position g to a sample, as a pure function.
 
-The stream of samples is endless: epoch after epoch, each a permutation of all clips and photos. Everything about the
-sample at g (which entry, which face, which noise, what is dropped) follows from (seed, g), so a run resumes from one
-integer and the number of processes cannot change what is seen.
+The stream of samples is endless, epoch after epoch (`faceid.data.mixture`). Everything about the sample at g (which
+entry, which face, which noise, what is dropped) follows from (seed, g), so a run resumes from one integer and the
+number of processes cannot change what is seen. That holds for damaged clips too: what stands in for one follows from g,
+and not from which reader met it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from faceid.data.latents import LatentSet
-from faceid.data.order import epoch_order, seed_for
+from faceid.data.index import DamagedError
+from faceid.data.latents import LatentSample, LatentSet
+from faceid.data.mixture import Kind, Mixture, Place
+from faceid.data.order import seed_for
 from faceid.data.pairing import Pairing
 from faceid.data.photo_latents import PhotoLatent
 from faceid.errors import DataError
 from faceid.models.latents import LatentStatistics
 from faceid.vace import pose_control
+
+log = logging.getLogger(__name__)
+
+# Clips tried for one position before the run is stopped: with one bad clip in a hundred this never happens.
+MOST_TRIES = 20
 
 
 @dataclass
@@ -28,7 +37,8 @@ class TrainingSample:
 
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
     head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
-    g: global sample index of each. keys: their names.
+    g: global sample index of each. keys: their names. kinds: clip, photo or null of each.
+    damages: what was wrong with each damaged clip that one of these stands in for (`index.DAMAGES`).
     """
 
     x0: Tensor
@@ -40,6 +50,8 @@ class TrainingSample:
     head_cells: list[int]
     g: list[int]
     keys: list[str]
+    kinds: list[str]
+    damages: list[str]
 
     def to(self, device: torch.device | str) -> TrainingSample:
         """The same on a device; copies from pinned memory do not block."""
@@ -61,59 +73,80 @@ class TrainingSet(torch.utils.data.Dataset):
         statistics: LatentStatistics,
         seed: int,
         heldout_dancers: Collection[str] = (),
+        stage2_from_epoch: int = 1 << 30,
     ) -> None:
-        """heldout_dancers: whose clips are kept for validation."""
+        """heldout_dancers: whose clips are kept for validation. stage2_from_epoch: its first; by default never."""
         self.latents, self.photos, self.pairing = latents, photos, pairing
         self.statistics, self.seed = statistics, seed
         self.heldout_dancers = frozenset(heldout_dancers)
         self.clip_numbers = [n for n, dancer in enumerate(latents.dancers) if dancer not in self.heldout_dancers]
         self.photo_names = sorted(photos)
-        self._epoch_order: tuple[int, list[int]] = (-1, [])
+        shares = pairing.settings.stage2_shares
+        self.mixture = Mixture(len(self.clip_numbers), len(self.photo_names), shares, stage2_from_epoch, seed)
+        self._said: set[str] = set()
         if len(self) == 0:
             raise DataError("no clips and no photos: nothing to train on")
 
     def __len__(self) -> int:
         """Samples in one epoch."""
-        return len(self.clip_numbers) + len(self.photo_names)
-
-    def entry(self, g: int) -> int:
-        """Which entry stands at position g; clips come before photos in numbering."""
-        epoch, place = divmod(g, len(self))
-        if self._epoch_order[0] != epoch:
-            # Remembered, not stored: a permutation of 100,000 clips takes longer than reading one of them.
-            self._epoch_order = (epoch, epoch_order(self.seed, epoch, len(self)))
-        return self._epoch_order[1][place]
+        return self.mixture.samples_per_epoch
 
     def __getitem__(self, g: int) -> TrainingSample:
-        """The sample at position g, a batch of one. Raises: DataError when a shard is damaged."""
-        number = self.entry(g)
-        if number < len(self.clip_numbers):
-            sample = self.latents[self.clip_numbers[number]]
-            key, video, pose, inactive = sample.key, sample.video, sample.pose, sample.inactive
-            text, mask, face = sample.prompt_embeds, sample.head_mask, self.pairing.clip_face(sample.key, g)
-        else:
-            key = self.photo_names[number - len(self.clip_numbers)]
-            video, mask = self.photos[key].latent, self.photos[key].head_mask
-            inactive = self.latents.inactive(*video.shape[1:])
-            # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
-            pose = inactive
-            text, face = self.latents.prompt(self.latents.caption), self.pairing.photo_face(key)
+        """The sample at position g, a batch of one; in place of a damaged clip another, chosen by g.
+
+        Raises: DamagedError when whatever is tried is damaged.
+        """
+        place = self.mixture[g]
+        damages: list[str] = []
+        if place.kind == "photo":
+            return self._photo(place, g)
+        while True:
+            try:
+                return self._clip(place, g, damages)
+            except DamagedError as error:
+                damages.append(error.kind)
+                self._say(self.latents.keys[self.clip_numbers[place.number]], error)
+                if len(damages) == MOST_TRIES:
+                    raise
+                other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(self.clip_numbers)
+                place = Place(place.kind, other)
+
+    def _clip(self, place: Place, g: int, damages: list[str]) -> TrainingSample:
+        clip = self.latents[self.clip_numbers[place.number]]
+        face = self.pairing.clip_face(clip.key, g)
+        return self._sample(clip, torch.zeros_like(face) if place.kind == "null" else face, place.kind, g, damages)
+
+    def _photo(self, place: Place, g: int) -> TrainingSample:
+        key = self.photo_names[place.number]
+        photo, prompt = self.photos[key], self.latents.prompt(self.latents.caption)
+        # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
+        inactive = self.latents.inactive(*photo.latent.shape[1:])
+        shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="")
+        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [])
+
+    def _say(self, key: str, error: DamagedError) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            log.warning("%s: not trained on, another clip stands in for it: %s", key, error)
+
+    def _sample(self, shown: LatentSample, face: Tensor, kind: Kind, g: int, damages: list[str]) -> TrainingSample:
         drop_face, drop_text = self.pairing.drops(g)
-        x0 = self.statistics.normalise(video.unsqueeze(0))
+        text = self.latents.prompt("") if drop_text else shown.prompt_embeds
+        x0, pose, inactive = (
+            self.statistics.normalise(raw.unsqueeze(0)) for raw in (shown.video, shown.pose, shown.inactive)
+        )
         return TrainingSample(
             x0=x0,
-            control=pose_control(
-                self.statistics.normalise(pose.unsqueeze(0)),
-                self.statistics.normalise(inactive.unsqueeze(0)),
-                self.latents.geometry,
-            ),
-            text=(self.latents.prompt("") if drop_text else text).unsqueeze(0).float(),
+            control=pose_control(pose, inactive, self.latents.geometry),
+            text=text.unsqueeze(0).float(),
             face=(torch.zeros_like(face) if drop_face else face).unsqueeze(0).float(),
-            head_mask=mask.unsqueeze(0).float(),
+            head_mask=shown.head_mask.unsqueeze(0).float(),
             noise=torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed_for(self.seed, g, "noise"))),
-            head_cells=[int(mask.sum())],
+            head_cells=[int(shown.head_mask.sum())],
             g=[g],
-            keys=[key],
+            keys=[shown.key],
+            kinds=[kind],
+            damages=damages,
         )
 
 
@@ -130,4 +163,6 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
         head_cells=[cells for sample in samples for cells in sample.head_cells],
         g=[g for sample in samples for g in sample.g],
         keys=[key for sample in samples for key in sample.keys],
+        kinds=[kind for sample in samples for kind in sample.kinds],
+        damages=[damage for sample in samples for damage in sample.damages],
     )

@@ -119,13 +119,14 @@ def examine_photo(path: Path, files: PhotoFiles, detector: FaceDetector, margin:
     faces = detector.detect(image)
     sure = [face for face in faces if face.score >= DOUBTFUL_SCORE]
     # A doubtful box beside a sure face is a tie or a hand far more often than a second face.
-    photo.candidates = [_measure(image, face, margin) for face in (sure or faces)]
+    photo.candidates = [measure_face(image, face, margin) for face in (sure or faces)]
     if not photo.candidates:
         photo.dropped = "no face found; use a photo that shows the face from the front, unobstructed"
     return photo
 
 
-def _measure(image: np.ndarray, face: Face, margin: float) -> Candidate:
+def measure_face(image: np.ndarray, face: Face, margin: float) -> Candidate:
+    """Cut one face out and measure it. margin: as `crop_face`."""
     tight = cv2.cvtColor(crop_face(image, face.box_xyxy, 0.0), cv2.COLOR_RGB2GRAY)
     shrinks = tight.shape[0] > SHARPNESS_SIDE_PX
     side = (SHARPNESS_SIDE_PX, SHARPNESS_SIDE_PX)

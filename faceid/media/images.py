@@ -1,7 +1,8 @@
 """Photos from files people really have: read safely into RGB, upright, or refused with the reason.
 
 Reads with Pillow (never OpenCV, which returns a grey half for a truncated JPEG without saying so). The size is
-checked from the header, before any pixel is decoded. Knows nothing of faces.
+checked from the header, before any pixel is decoded. What a photo costs is bounded by its bytes and its pixels; time
+is not measured, since a decoder is one call that cannot be ended. Knows nothing of faces.
 """
 
 from __future__ import annotations
@@ -32,11 +33,15 @@ DECODE_ERRORS = (
     IndexError,
     KeyError,
     OverflowError,
+    # AVIF's, and NotImplementedError of some others.
+    RuntimeError,
     struct.error,
     zlib.error,
 )
 
 BITS_PER_SAMPLE_TAG = 258
+# The largest picture that `read_photo` takes by default, stored raw: 64 million pixels of four times 16 bits.
+MAX_BYTES = 512_000_000
 
 
 def list_photos(folder: Path) -> list[Path]:
@@ -63,7 +68,12 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     Raises: DataError with the reason when the file is missing, undecodable, truncated or too large.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        # A pipe or device is never opened: it may block, or have no end.
+        kind = "a folder, pipe or device, not a photo" if path.exists() else "no such file"
+        raise DataError(f"{path}: {kind}; name a file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise DataError(f"{path}: {size / 1e6:.0f} MB, above the limit of {MAX_BYTES / 1e6:.0f}; export it as JPEG")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

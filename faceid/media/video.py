@@ -3,6 +3,10 @@
 A header is never believed: frames are counted as they decode, rotation and pixel aspect are applied, cover art is
 not a video. Time is a frame index, never a timestamp (pose files carry wrong rates). Written files are H.264 in
 mp4, the same bytes for the same frames.
+
+No file holds a run up: opening, each read, the whole decode, frames and pixels have limits. They are looked at between
+calls, so two things stay unbounded: a read that the system does not return from (a dead network disk), and one call
+into a decoder that never ends. Only ending the process ends those.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import av
@@ -34,8 +39,19 @@ _DETERMINISTIC = {"threads": "1", "flags": "+bitexact", "x264-params": "cpu-inde
 _HIGHEST_FPS = 1000
 # BT.709 in ISO/IEC 23091-2, for primaries, transfer and matrix alike.
 _BT709 = 1
+# What one file may cost, each far above a real film. Reading and decoding in all: an hour, at the speed it plays.
+DECODE_LIMIT_S = 3600.0
+# Opening, or reading one packet: a disk that stalls, or the zeros at the end of a download that broke off.
+IO_LIMIT_S = 300.0
+# An hour at 60 fps.
+MAX_FRAMES = 216_000
+# Twice 8K. With square pixels: a broken pixel aspect makes a wide picture of a small one.
+MAX_PIXELS = 64_000_000
+# A narrower strip is a broken pixel aspect too: it would make thumbnails larger than the film.
+MAX_SIDES_RATIO = 50
 # Bits of a stream's disposition in FFmpeg's avformat.h.
 _DEFAULT_STREAM, _ATTACHED_PICTURE = 0x1, 0x400
+_SLOW_REMEDY = "copy it again from its source, to a disk that answers, or remove it"
 
 
 @dataclass(frozen=True)
@@ -151,11 +167,20 @@ def decode_video_bytes(data: bytes) -> Video:
 def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a container and choose its video stream. path: the name to use in messages."""
     if isinstance(source, Path) and not source.is_file():
-        raise DataError(f"{path}: no such video file")
+        # A pipe or device is never opened: it may block, or have no end.
+        kind = "a folder, pipe or device, not a video file" if source.exists() else "no such video file"
+        raise DataError(f"{path}: {kind}; name a file")
     try:
         # The prefix keeps names such as `-x.mp4` or `pipe:0` file names; the list keeps playlists off the network.
         opened = f"file:{source}" if isinstance(source, Path) else source
-        container = av.open(opened, metadata_errors="ignore", options={"protocol_whitelist": "file"})
+        container = av.open(
+            opened,
+            metadata_errors="ignore",
+            options={"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)},
+            timeout=IO_LIMIT_S,
+        )
+    except av.error.ExitError as error:
+        raise DataError(f"{path}: not open after {IO_LIMIT_S:g} s; {_SLOW_REMEDY}") from error
     except av.error.FFmpegError as error:
         raise DataError(f"{path}: not a readable video ({error.strerror}); re-encode or remove it") from error
     with container:
@@ -164,8 +189,32 @@ def _opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
             kinds = sorted({"cover art" if s.type == "video" else s.type for s in container.streams})
             found = ", ".join(kinds) or "nothing"
             raise DataError(f"{path}: no video stream (only {found}); give a file with a picture track")
+        streams = [s for s in streams if s.codec_context]
+        if not streams:
+            raise DataError(f"{path}: its pictures are in a format that is not known here; encode it again as H.264")
         # The default track first, then the largest picture.
-        yield container, max(streams, key=lambda s: (int(s.disposition) & _DEFAULT_STREAM, s.width * s.height))
+        stream = max(streams, key=lambda s: (int(s.disposition) & _DEFAULT_STREAM, s.width * s.height))
+        _limit_size(stream, path)
+        yield container, stream
+
+
+def _limit_size(stream: Any, path: Path) -> None:
+    """Refuse a picture that is too large by its header, and have the decoder refuse what the header does not say."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    stream.codec_context.options = {"max_pixels": str(int(MAX_PIXELS / max(aspect, 1)))}
+    if not stream.height * stream.width:
+        return
+    height, width = stream.height, max(round(stream.width * aspect), 1)
+    if height * width > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {width}x{height} = {width * height / 1e6:.1f} megapixels, above the limit of "
+            f"{MAX_PIXELS / 1e6:.1f}; scale it down"
+        )
+    if max(height / width, width / height) > MAX_SIDES_RATIO:
+        raise DataError(
+            f"{path}: {width}x{height} by its pixel aspect of {aspect}, one side over {MAX_SIDES_RATIO} times the "
+            "other; encode it again, with square pixels"
+        )
 
 
 def _decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
@@ -173,14 +222,22 @@ def _decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
     count, end = 0, None
     promised = f" of {stream.frames} promised" if stream.frames else ""
     try:
-        for frame in container.decode(stream):
+        for frame in _within_time(container, stream, path):
             if frame.is_corrupt:
                 raise DataError(f"{path}: frame {count} is damaged; re-encode it from its source or remove it")
             count += 1
+            if count > MAX_FRAMES:
+                raise DataError(f"{path}: more frames than the limit of {MAX_FRAMES}; cut it into shorter videos")
             if frame.pts is not None:
                 end = frame.pts + (frame.duration or 0)
             yield frame
     except av.error.FFmpegError as error:
+        if not 0 < stream.height * stream.width <= MAX_PIXELS:
+            # A decoder that met the limit says "invalid", and some forget the size.
+            raise DataError(
+                f"{path}: a picture of unknown size, or above the limit of {MAX_PIXELS / 1e6:.1f} megapixels, "
+                f"after {count} frames; scale it down or encode it again"
+            ) from error
         raise DataError(
             f"{path}: damaged, {count}{promised} frames decode ({error.strerror}); copy or encode it again"
         ) from error
@@ -192,6 +249,31 @@ def _decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
         # Up to two frames short is usual (priming, rounding of durations).
         if missing > max(0.02, 2.5 / stream.frames):
             raise DataError(f"{path}: cut short, {count}{promised} frames decode; copy or encode it again")
+
+
+def _within_time(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
+    """Yield frames as `container.decode` does, with a clock that runs while reading and decoding, not for the caller.
+
+    Packets of all tracks are taken, so that the clock is looked at during a long stretch without pictures too.
+    """
+    packets, spent_s = container.demux(), 0.0
+    while True:
+        start = monotonic()
+        try:
+            packet = next(packets, None)
+            # Not every format reports a read that was given up: some go on with what had come.
+            is_late = monotonic() - start > IO_LIMIT_S
+        except av.error.ExitError:
+            is_late = True
+        if is_late:
+            raise DataError(f"{path}: one read took over {IO_LIMIT_S:g} s; {_SLOW_REMEDY}")
+        frames = packet.decode() if packet is not None and packet.stream_index == stream.index else []
+        spent_s += monotonic() - start
+        if spent_s > DECODE_LIMIT_S:
+            raise DataError(f"{path}: not decoded after {DECODE_LIMIT_S:g} s; cut it into shorter videos")
+        if packet is None:
+            return
+        yield from frames
 
 
 def _converter(stream: Any) -> Callable[[av.VideoFrame], np.ndarray]:

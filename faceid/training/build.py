@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceid.data.face_bank import read_face_bank
+from faceid.data.face_bank import FaceBank, read_face_bank
 from faceid.data.latents import LatentSet
 from faceid.data.order import hold_out
 from faceid.data.pairing import Pairing, PairingSettings
@@ -48,6 +48,7 @@ MAY_CHANGE = {
     "keep_checkpoints",
     "resume",
     "log_every_steps",
+    "max_damaged_share",
     "num_workers",
     "tensorboard",
 }
@@ -116,9 +117,7 @@ def build_run(
     device = world.accelerator.device
     dtype = torch.bfloat16 if world.accelerator.mixed_precision == "bf16" else torch.float32
     wan = load_wan(start.base, parts=("transformer",), device=device, dtype=dtype, name=start.base_name)
-    training_set = build_training_set(
-        prepared, identity, pairing_settings, wan, settings.seed, settings.heldout_dancers
-    )
+    training_set = build_training_set(prepared, identity, pairing_settings, wan, settings)
     adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
     recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
     origin = _origin(training_set, identity, recipe, wan, start.init_adapter)
@@ -167,20 +166,21 @@ def build_training_set(
     identity: Identity,
     pairing_settings: PairingSettings,
     wan: WanModel,
-    seed: int,
-    num_heldout_dancers: int = 0,
+    settings: TrainingSettings,
 ) -> TrainingSet:
     """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
     latents = LatentSet.open(prepared.latents)
-    faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else {}
+    faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else FaceBank()
     if not faces and pairing_settings.pairing == "own":
         log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
     photos = read_photo_latents(prepared.photos, wan.latents_fingerprint) if prepared.photos else {}
     if not photos:
         log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
     dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    _warn_of_faceless(faces, dancer_of, pairing_settings)
+    seed = settings.seed
     pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
-    num_dancers = len(set(latents.dancers))
+    num_dancers, num_heldout_dancers = len(set(latents.dancers)), settings.heldout_dancers
     if num_heldout_dancers and not 2 <= num_heldout_dancers < num_dancers:
         legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
         raise ConfigError(
@@ -188,7 +188,38 @@ def build_training_set(
             f"training one; use {legal}"
         )
     heldout = hold_out(latents.dancers, num_heldout_dancers, seed)
-    return TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout)
+    first = settings.freeze_mapper_after_epochs
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout, first)
+    if first < settings.num_epochs:
+        _say_mixture(training_set)
+    return training_set
+
+
+def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: PairingSettings) -> None:
+    """Clips of dancers without a known face are trained with the null face: say how many, and whose."""
+    faceless = [key for key, dancer in dancer_of.items() if not any(faces.faces_for(key, dancer))]
+    if faceless and len(faces) and pairing.pairing == "own":
+        dancers = sorted({dancer_of[key] for key in faceless})
+        log.warning(
+            "no face is known of %d of %d clips, of %d dancers such as %s: they are trained with the null face",
+            len(faceless),
+            len(dancer_of),
+            len(dancers),
+            dancers[0],
+        )
+
+
+def _say_mixture(training_set: TrainingSet) -> None:
+    mixture = training_set.mixture
+    quotas = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
+    log.info("stage 2 from epoch %d: of %d samples %s", mixture.stage2_from_epoch + 1, len(training_set), quotas)
+    missing = [kind for kind, share in training_set.pairing.settings.stage2_shares.items() if share]
+    missing = [kind for kind in missing if not mixture.quotas.get(kind)]
+    if missing:
+        log.warning(
+            "stage 2: no %s samples, although a share is set: there are none, or an epoch is too small for it",
+            ", ".join(missing),
+        )
 
 
 def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.optim.AdamW:

@@ -21,6 +21,7 @@ from faceid.models.pipeline import Sampling
 from faceid.models.wan import load_wan
 from faceid.training import checkpoint
 from faceid.training.build import Run, at_step
+from faceid.training.drawn import Drawn
 from faceid.training.metrics import Metrics
 from faceid.training.preview import Preview
 from faceid.training.schedule import end_of_epoch, epoch_of, is_mapper_frozen, learning_rate
@@ -53,16 +54,20 @@ def train(run: Run, metrics: Metrics) -> int:
     stop = StopFlag(run.folder)
     batches = iter(_loader(run))
     epoch_loss = _new_epoch_loss(run)
+    drawn = Drawn()
     progress = Progress("training", total=run.num_steps, done=run.start_step, is_shown=world.is_main)
     last_saved = run.start_step
     for step in range(run.start_step, run.num_steps):
         began = time.perf_counter()
-        loss, gradient_norm, data_wait_s = _train_step(run, step, batches)
+        loss, gradient_norm, data_wait_s = _train_step(run, step, batches, drawn)
         epoch_loss.add(loss)
         done = step + 1
         progress.advance()
+        is_asked, counts = stop.agreed(world.accelerator, drawn.take())
+        drawn.share(counts)
         if done % settings.log_every_steps == 0 or done == run.num_steps:
-            _log_step(run, metrics, done, loss, gradient_norm, time.perf_counter() - began, data_wait_s)
+            values = {"time/step_s": time.perf_counter() - began, "time/data_wait_s": data_wait_s, **drawn.metrics()}
+            _log_step(run, metrics, done, loss, gradient_norm, values)
         epoch = _epoch_ending_at(done, samples_per_epoch, settings.batch_size)
         if epoch is not None:
             _end_epoch(run, metrics, epoch, done, epoch_loss)
@@ -72,9 +77,12 @@ def train(run: Run, metrics: Metrics) -> int:
         if is_due or is_last or (epoch is not None and (epoch + 1) % settings.save_every == 0):
             _save_checkpoint(run, done)
             last_saved = done
-        if stop.agreed(world.accelerator) and not is_last:
-            if last_saved != done:
-                _save_checkpoint(run, done)
+        is_too_damaged = drawn.is_over(samples_per_epoch, settings.max_damaged_share)
+        if (is_asked or is_too_damaged) and not is_last and last_saved != done:
+            _save_checkpoint(run, done)
+        if is_too_damaged:
+            raise drawn.error(samples_per_epoch, settings.max_damaged_share)
+        if is_asked and not is_last:
             log.warning("stopped as asked after step %d, checkpoint saved; run the same command to go on", done)
             return STOPPED_EXIT_CODE
     progress.close()
@@ -110,7 +118,7 @@ def reduce_error(settings: TrainingSettings, error: Tensor, batch: TrainingSampl
     return error.mean()
 
 
-def _train_step(run: Run, step: int, batches: Iterator[TrainingSample]) -> tuple[Tensor, Any, float]:
+def _train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Drawn) -> tuple[Tensor, Any, float]:
     """One optimizer step; (mean loss of this rank, gradient norm, seconds waited for data)."""
     accelerator, settings = run.world.accelerator, run.settings
     frozen = is_mapper_frozen(step, settings, len(run.training_set))
@@ -125,6 +133,7 @@ def _train_step(run: Run, step: int, batches: Iterator[TrainingSample]) -> tuple
         began = time.perf_counter()
         batch = next(batches).to(accelerator.device)
         waited_s += time.perf_counter() - began
+        drawn.add(batch)
         slots = [g - step * settings.batch_size for g in batch.g]
         with accelerator.accumulate(run.transformer):
             loss = sample_loss(run, batch, sigmas[slots].to(accelerator.device))
@@ -160,7 +169,7 @@ def _loader(run: Run) -> torch.utils.data.DataLoader:
 
 
 def _log_step(
-    run: Run, metrics: Metrics, done: int, loss: Tensor, gradient_norm: Any, step_s: float, data_wait_s: float
+    run: Run, metrics: Metrics, done: int, loss: Tensor, gradient_norm: Any, others: dict[str, float]
 ) -> None:
     accelerator = run.world.accelerator
     values = {
@@ -169,9 +178,8 @@ def _log_step(
         "optimizer/learning_rate": learning_rate(done - 1, run.settings, run.num_steps),
         "optimizer/mapper_is_frozen": float(run.mapper_gate.is_frozen),
         "optimizer/gradient_norm": float(gradient_norm) if gradient_norm is not None else float("nan"),
-        "time/step_s": step_s,
-        "time/data_wait_s": data_wait_s,
         "memory/gib": _memory_gib(accelerator.device),
+        **others,
     }
     metrics.log(done, values)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,15 +19,17 @@ import torch
 
 from faceid.config import changed_fields
 from faceid.data.clip_shards import write_clip_shards
-from faceid.data.face_bank import face_bank_is_current, write_face_bank
+from faceid.data.face_bank import read_face_bank, write_face_bank
+from faceid.data.face_cuts import FaceSource
+from faceid.data.face_sources import of_pairs, of_shards
 from faceid.data.identities import encoder_of, make_identity
 from faceid.data.index import ShardIndex
 from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
 from faceid.data.latents import LatentSet
+from faceid.data.pairs import find_pairs
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
 from faceid.data.settings import CaptionSettings, ClipSettings
 from faceid.errors import DataError, ModelError
-from faceid.faces.detect import load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.identity import Identity, check_photos, identity_is_current, load_identity
 from faceid.faces.settings import FaceSettings
@@ -86,7 +88,7 @@ def check_before_work(plan: Preparation) -> None:
     check_base_folder(plan.base)
     geometry = read_geometry(plan.base)
     _check_init_adapter(plan)
-    for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "latents", "shards"):
+    for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "latents", "shards", "face_bank"):
         given = getattr(plan.inputs, name)
         if given is not None and not Path(given).is_dir():
             raise DataError(f"{name}={given}: no such folder")
@@ -114,8 +116,8 @@ def warn_without_effect(plan: Preparation) -> None:
                 log.warning("%s: has no effect with --latents", name)
         for name in changed_fields(plan.captions):
             log.warning("%s: has no effect with --latents, which hold the clips' captions", name)
-    elif inputs.shards is not None:
-        log.warning("shards: has no effect without --latents")
+    if inputs.shards is not None and inputs.face_bank is not None:
+        log.warning("shards: has no effect with --face_bank, which has the dancers' faces")
     if inputs.face_embedding is not None:
         for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(plan.faces))):
             log.warning("%s: has no effect with --face_embedding, which is made already", name)
@@ -125,19 +127,19 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
     """Make or find every input. Idempotent; raises FaceidError for inputs that cannot be used."""
     prepared = _folders(plan)
     identity, encoder = _prepare_identity(plan, prepared.identity)
+    if plan.inputs.face_bank is not None:
+        # Before hours of encoding: it may be of another encoder than the identity.
+        read_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
     if plan.inputs.latents is None:
         clips = plan.cache() / "clips"
         videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
         assert videos is not None and poses is not None
         write_clip_shards(Path(videos), Path(poses), clips, plan.clips, read_geometry(plan.base))
         _encode_latents(plan, clips, prepared.latents, device)
-    clips_dir = _clips_dir(plan)
-    if prepared.faces is not None and clips_dir is not None:
+    if prepared.faces is not None and plan.inputs.face_bank is None:
         encoder = encoder or encoder_of(plan.faces)
         _check_same_encoder(identity, encoder)
-        if not face_bank_is_current(clips_dir, prepared.faces, encoder, plan.faces.face_margin):
-            detector = load_detector(plan.faces.detector, plan.faces.detector_path)
-            write_face_bank(clips_dir, prepared.faces, encoder, detector, plan.faces.face_margin)
+        write_face_bank(_face_sources(plan), prepared.faces, encoder, plan.faces)
     if prepared.photos is not None:
         _encode_photos(plan, identity, prepared.photos, device)
     return prepared
@@ -169,15 +171,25 @@ def _folders(plan: Preparation) -> PreparedInputs:
     return PreparedInputs(
         identity=Path(inputs.face_embedding) if inputs.face_embedding else cache / "identity",
         latents=Path(inputs.latents) if inputs.latents else cache / "latents",
-        faces=cache / "faces" if _clips_dir(plan) is not None else None,
+        faces=_faces_dir(plan),
         photos=cache / "photos" if inputs.face_images_dir else None,
     )
 
 
-def _clips_dir(plan: Preparation) -> Path | None:
-    if plan.inputs.latents is None:
-        return plan.cache() / "clips"
-    return Path(plan.inputs.shards) if plan.inputs.shards else None
+def _faces_dir(plan: Preparation) -> Path | None:
+    """The bank given, else the one made of the clips; None when there is nothing to make it of."""
+    if plan.inputs.face_bank is not None:
+        return Path(plan.inputs.face_bank)
+    return plan.cache() / "faces" if plan.inputs.latents is None or plan.inputs.shards else None
+
+
+def _face_sources(plan: Preparation) -> Sequence[FaceSource]:
+    """The clips as they were given, which show most of a face; else the shards made of them."""
+    if plan.inputs.shards is not None:
+        return of_shards(ShardIndex.load(Path(plan.inputs.shards), "clips"))
+    videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
+    assert videos is not None and poses is not None
+    return of_pairs(find_pairs(Path(videos), Path(poses)).pairs)
 
 
 def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEncoder | None]:

@@ -34,11 +34,13 @@ class Preview:
     sampling: Sampling
 
     def render(self) -> tuple[str, np.ndarray, np.ndarray]:
-        """Render the first clip's pose: (clip key, uint8 frames [T, H, W, 3], strip of pose, clip and render).
+        """Render the pose of the first clip that is not damaged.
+
+        Returns its key, uint8 frames [T, H, W, 3], and a strip of pose, clip and render.
 
         Under ZeRO-3 every rank must call: each forward gathers parameters.
         """
-        sample, wan = self.latents[0], self.wan
+        sample, wan = self.latents.first(), self.wan
         was_training = wan.transformer.training
         wan.transformer.eval()
         statistics = wan.statistics

@@ -31,7 +31,9 @@ class InputSettings:
     latents: str | None = None
     """Latent shards made by tools/encode_latents.py, instead of the two folders of videos."""
     shards: str | None = None
-    """The clip shards the latents were made from: needed with --latents, for the dancers' faces."""
+    """The clip shards the latents were made from: with --latents, for the dancers' faces where there is no bank."""
+    face_bank: str | None = None
+    """The dancers' faces by tools/build_face_bank.py; by default they are cut out of the clips."""
     init_adapter: str | None = None
     """Begin with the weights of this adapter (a face_lora_* file, or toy), of the same base, encoder and sizes."""
 
@@ -74,6 +76,8 @@ class TrainingSettings:
     """Share of samples with logit-normal noise levels; small faces are decided at middle and low noise."""
     masked_loss_probability: Share = 0.5
     """How often the loss is taken inside the head mask alone, where the head is large enough."""
+    max_damaged_share: Share = 0.01
+    """Another clip stands in for a damaged one; past this share the run is stopped."""
     masked_loss_min_cells: Annotated[int, Field(gt=0)] = 9
     """Latent cells a head must cover for the masked loss."""
     seed: int = 42

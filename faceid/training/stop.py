@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -29,14 +30,18 @@ class StopFlag:
         for number in SIGNALS:
             signal.signal(number, self._set)
 
-    def agreed(self, accelerator: Accelerator) -> bool:
-        """Whether any rank was asked; all ranks call and get the same answer. A STOP file is used up by this."""
+    def agreed(self, accelerator: Accelerator, counts: Sequence[float] = ()) -> tuple[bool, list[float]]:
+        """Whether any rank was asked, and `counts` summed over the ranks: all call, and get the same answer.
+
+        One message for both, once a step. A STOP file is used up by this.
+        """
         asked = self.is_set
         if accelerator.is_main_process and self.file.exists():
             self.file.unlink()
             asked = True
-        flag = torch.tensor([float(asked)], device=accelerator.device)
-        return bool(accelerator.reduce(flag, reduction="sum").item() > 0)
+        values = torch.tensor([float(asked), *counts], device=accelerator.device)
+        flag, *sums = accelerator.reduce(values, reduction="sum").tolist()
+        return flag > 0, sums
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True

@@ -7,6 +7,7 @@ benchmarks/records/swap_gap_checkpoints*.json say how well it predicts who is re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +16,16 @@ import torch
 from torch import Tensor
 
 from faceid import flow
+from faceid.data.face_bank import BankedFaces, FaceBank
+from faceid.data.index import DamagedError
 from faceid.data.latents import LatentSet
 from faceid.data.order import seed_for
 from faceid.faces.aggregate import aggregate
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import LatentStatistics
 from faceid.vace import pose_control
+
+log = logging.getLogger(__name__)
 
 # Where a face is decided: nearly clean latents show it anyway, nearly pure noise hides it.
 NOISE_LEVELS = (0.35, 0.55, 0.75, 0.9)
@@ -49,21 +54,21 @@ class FacePair:
     wrong: Tensor
 
 
-def pair_faces(latents: LatentSet, faces: dict[str, Tensor], dancers: Sequence[str], limit: int) -> list[FacePair]:
+def pair_faces(latents: LatentSet, faces: FaceBank, dancers: Sequence[str], limit: int) -> list[FacePair]:
     """Clips of `dancers` with a known face; wrong is the next dancer's, in sorted order. Empty with fewer than two.
 
-    faces: clip key to [M, D]. The right face comes from the dancer's other clips where there are some.
+    The right face comes from the dancer's other performances where there are some.
     """
     of: dict[str, list[int]] = {}
-    for number, (key, dancer) in enumerate(zip(latents.keys, latents.dancers, strict=True)):
-        if dancer in dancers and key in faces:
+    for number, dancer in enumerate(latents.dancers):
+        if dancer in dancers and faces.of_dancer.get(dancer):
             of.setdefault(dancer, []).append(number)
     names, pairs = sorted(of), []
     for place, name in enumerate(names if len(names) > 1 else []):
-        stranger = of[names[(place + 1) % len(names)]]
+        wrong = _mean_face(faces.of_dancer[names[(place + 1) % len(names)]])
         for number in of[name]:
-            others = [n for n in of[name] if n != number] or [number]
-            pairs.append(FacePair(number, _mean_face(latents, faces, others), _mean_face(latents, faces, stranger)))
+            own, others = faces.faces_for(latents.keys[number], name)
+            pairs.append(FacePair(number, _mean_face(others or own), wrong))
     # Evenly over the dancers, the same for every checkpoint.
     count = min(limit, len(pairs))
     return [pairs[place * len(pairs) // count] for place in range(count)]
@@ -76,8 +81,14 @@ def swap_gap(
     """Measure on `pairs`; the transformer has its adapter on. Under ZeRO-3 every rank must call."""
     losses = {level: torch.zeros(2, dtype=torch.float64) for level in NOISE_LEVELS}
     device, dtype = transformer.device, transformer.dtype
+    counted = 0
     for pair in pairs:
-        sample = latents[pair.number]
+        try:
+            sample = latents[pair.number]
+        except DamagedError as damage:
+            log.warning("left out of the swap gap: %s", damage)
+            continue
+        counted += 1
         x0 = statistics.normalise(sample.video.unsqueeze(0))
         pose, inactive = (statistics.normalise(raw.unsqueeze(0)) for raw in (sample.pose, sample.inactive))
         control = pose_control(pose, inactive, latents.geometry).expand(2, -1, -1, -1, -1)
@@ -97,10 +108,11 @@ def swap_gap(
             )[0]
             error = flow.flow_loss(prediction.cpu(), flow.velocity_target(x0, noise).expand(2, -1, -1, -1, -1))
             losses[level] += ((error * mask).sum((1, 2, 3)) / mask.sum().clamp_min(1)).double()
-    means = {level: value / max(len(pairs), 1) for level, value in losses.items()}
+    means = {level: value / max(counted, 1) for level, value in losses.items()}
     right, wrong = (float(torch.stack(list(means.values())).mean(0)[side]) for side in (0, 1))
     return SwapGap(right, wrong, {level: float(value[1] - value[0]) for level, value in means.items()})
 
 
-def _mean_face(latents: LatentSet, faces: dict[str, Tensor], numbers: Sequence[int]) -> Tensor:
-    return aggregate(torch.cat([faces[latents.keys[number]] for number in numbers]), None, "mean")
+def _mean_face(entries: Sequence[BankedFaces]) -> Tensor:
+    embeddings, scores = (torch.cat([getattr(entry, name) for entry in entries]) for name in ("embeddings", "scores"))
+    return aggregate(embeddings, scores, "weighted_mean")

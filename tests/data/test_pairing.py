@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from faceid.data.face_bank import BankedFaces, FaceBank
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.errors import ConfigError
 from faceid.faces.aggregate import aggregate
@@ -36,7 +37,7 @@ def make():
     identity = Identity("target", target, "clip", "f", photo_embeddings=photos, photo_weights=weights)
 
     def pairing(**settings):
-        return Pairing(PairingSettings(**settings), 7, identity, FACES, DANCER_OF)
+        return Pairing(PairingSettings(**settings), 7, identity, FaceBank.of_clips(FACES, DANCER_OF), DANCER_OF)
 
     return pairing
 
@@ -67,6 +68,46 @@ def test_the_share_of_faces_from_other_clips_is_the_one_asked_for(make, monkeypa
             pairing.clip_face("ann_1", g)
         others = sum(any(torch.equal(pool[0], row) for row in FACES["ann_2"]) for pool in seen) / len(seen)
         assert others == pytest.approx(share, abs=0.06)
+
+
+def test_the_same_dance_by_another_camera_or_another_part_of_it_is_no_other_performance(make, monkeypatch):
+    """Clips were cut out of films; a bank holds the films' faces. Keys are names in lower case."""
+    import faceid.data.pairing as module
+
+    names = {
+        "gbr_sbm_c01_d04_mbr0_ch01": "own",
+        "gbr_sbm_c05_d04_mbr0_ch01": "own, seen by another camera",
+        "gbr_sbm_c01_d04_mbr0_ch02": "other",
+        "gbr_sbm_c01_d05_mbr0_ch01": "another dancer's",
+    }
+    films = [
+        BankedFaces(name, name.split("_")[3], around(seed), torch.ones(5)) for seed, name in enumerate(names, start=20)
+    ]
+    seen = []
+    monkeypatch.setattr(module, "aggregate", recording(seen))
+    clip = "gbr_sbm_c01_d04_mbr0_ch01_clip_003"
+    pairing = Pairing(PairingSettings(other_clip_share=1.0), 7, make().identity, FaceBank(films), {clip: "d04"})
+    for g in range(30):
+        pairing.clip_face(clip, g)
+    assert all(any(torch.equal(row, face) for face in films[2].embeddings) for pool in seen for row in pool)
+    seen.clear()
+    pairing = Pairing(PairingSettings(other_clip_share=0.0), 7, make().identity, FaceBank(films), {clip: "d04"})
+    for g in range(30):
+        pairing.clip_face(clip, g)
+    own = torch.cat([films[0].embeddings, films[1].embeddings])
+    assert all(any(torch.equal(row, face) for face in own) for pool in seen for row in pool)
+
+
+def test_a_better_face_counts_for_more():
+    good, poor = around(1, 1), around(2, 1)
+    films = [BankedFaces("a_1", "a", torch.cat([good, poor]), torch.tensor([0.9, 0.1]))]
+    identity = Identity("target", good[0], "clip", "f")
+    pairing = Pairing(PairingSettings(max_faces=2), 7, identity, FaceBank(films), {"a_1": "a"})
+    both = {tuple(pairing.clip_face("a_1", g).tolist()) for g in range(40)}
+    # One, the other, or both: and both together lie nearer to the better one.
+    assert len(both) == 3
+    mixed = [torch.tensor(face) for face in both]
+    assert any(float(face @ good[0]) > 0.95 and float(face @ good[0]) < 0.9999 for face in mixed)
 
 
 def test_a_photo_is_given_the_target_without_that_photo(make):

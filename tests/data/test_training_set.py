@@ -3,33 +3,27 @@
 import pytest
 import torch
 
-from faceid.data.face_bank import face_bank_is_current, read_face_bank, write_face_bank
-from faceid.data.identities import encoder_of
+from faceid.data.face_bank import FaceBank
 from faceid.data.latents import LatentSet
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.data.photo_latents import PhotoLatent
 from faceid.data.training_set import TrainingSet, collate
 from faceid.errors import DataError
-from faceid.faces.detect import load_detector
 from faceid.faces.identity import load_identity
-from faceid.faces.settings import FaceSettings
 from faceid.models.wan import read_geometry, read_statistics
-from faceid.toy.base import resolve_encoder_path, resolve_model_path
+from faceid.toy.base import resolve_model_path
 from faceid.vace import pose_control
 
 SEED = 5
 
 
 @pytest.fixture(scope="module")
-def encoder():
-    return encoder_of(FaceSettings(encoder_path=resolve_encoder_path("toy")))
-
-
-@pytest.fixture(scope="module")
 def training_set(toy_inputs):
     latents, identity = LatentSet.open(toy_inputs.latents), load_identity(toy_inputs.identity)
     dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
-    pairing = Pairing(PairingSettings(face_dropout=0, text_dropout=0.5, both_dropout=0), SEED, identity, {}, dancer_of)
+    pairing = Pairing(
+        PairingSettings(face_dropout=0, text_dropout=0.5, both_dropout=0), SEED, identity, FaceBank(), dancer_of
+    )
     photos = {
         name: PhotoLatent(torch.randn(16, 1, 16, 16).bfloat16(), torch.ones(1, 16, 16)) for name in ("p1", "p2", "p3")
     }
@@ -38,8 +32,9 @@ def training_set(toy_inputs):
 
 def test_every_epoch_takes_everything_once_in_another_order(training_set):
     count = len(training_set)
-    epochs = [[training_set.entry(epoch * count + place) for place in range(count)] for epoch in range(3)]
-    assert count == 4 + 3 and all(sorted(epoch) == list(range(count)) for epoch in epochs)
+    epochs = [[training_set[epoch * count + place].keys[0] for place in range(count)] for epoch in range(3)]
+    everything = sorted([*training_set.latents.keys, *training_set.photos])
+    assert count == 4 + 3 and all(sorted(epoch) == everything for epoch in epochs)
     assert epochs[0] != epochs[1]
 
 
@@ -63,10 +58,10 @@ def test_a_sample_is_a_function_of_its_position(training_set):
 def test_latents_are_normalised_once_and_the_control_is_the_pose(training_set):
     statistics, geometry = training_set.statistics, read_geometry(resolve_model_path("toy"))
     for g in range(len(training_set)):
-        number = training_set.entry(g)
-        if number >= len(training_set.latents):
+        place = training_set.mixture[g]
+        if place.kind == "photo":
             continue
-        raw, sample = training_set.latents[number], training_set[g]
+        raw, sample = training_set.latents[place.number], training_set[g]
         assert torch.equal(sample.x0, statistics.normalise(raw.video.unsqueeze(0)))
         pose, inactive = (statistics.normalise(x.unsqueeze(0)) for x in (raw.pose, raw.inactive))
         assert torch.equal(sample.control, pose_control(pose, inactive, geometry))
@@ -74,7 +69,7 @@ def test_latents_are_normalised_once_and_the_control_is_the_pose(training_set):
 
 
 def test_a_photo_is_one_frame_without_a_pose(training_set):
-    samples = [training_set[g] for g in range(len(training_set)) if training_set.entry(g) >= 4]
+    samples = [sample for g in range(len(training_set)) if (sample := training_set[g]).kinds == ["photo"]]
     assert len(samples) == 3
     for sample in samples:
         assert sample.x0.shape[2] == 1
@@ -91,28 +86,8 @@ def test_dropped_text_is_the_empty_prompts_embedding(training_set):
 
 
 def test_samples_of_other_sizes_do_not_share_a_batch(training_set):
-    clip = next(g for g in range(7) if training_set.entry(g) < 4)
-    photo = next(g for g in range(7) if training_set.entry(g) >= 4)
+    clip = next(g for g in range(7) if training_set.mixture[g].kind == "clip")
+    photo = next(g for g in range(7) if training_set.mixture[g].kind == "photo")
     assert collate([training_set[clip], training_set[clip]]).x0.shape[0] == 2
     with pytest.raises(DataError, match="cannot share a batch"):
         collate([training_set[clip], training_set[photo]])
-
-
-def test_the_face_bank_holds_each_clips_faces_and_knows_its_encoder(toy_inputs, encoder, tmp_path):
-    bank = tmp_path / "faces"
-    assert not face_bank_is_current(toy_inputs.shards, bank, encoder, 0.3)
-    written = write_face_bank(toy_inputs.shards, bank, encoder, load_detector("haar"), 0.3)
-    # The toy's clips bring head boxes, so no detector has to find a 22-pixel face.
-    assert set(written) == set(LatentSet.open(toy_inputs.latents).keys)
-    faces = read_face_bank(bank, encoder.fingerprint)
-    for key, embeddings in written.items():
-        assert embeddings.shape == (8, encoder.dim) and torch.equal(faces[key], embeddings)
-    assert face_bank_is_current(toy_inputs.shards, bank, encoder, 0.3)
-    assert not face_bank_is_current(toy_inputs.shards, bank, encoder, 0.5)
-    with pytest.raises(DataError, match="use one encoder"):
-        read_face_bank(bank, "0" * 64)
-    damaged = bytearray((bank / "faces.safetensors").read_bytes())
-    damaged[-3] ^= 1
-    (bank / "faces.safetensors").write_bytes(damaged)
-    with pytest.raises(DataError, match="damaged"):
-        read_face_bank(bank, encoder.fingerprint)

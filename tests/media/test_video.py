@@ -1,6 +1,7 @@
 """Writing and reading videos made here: what is written comes back, and what is damaged is said."""
 
 import hashlib
+from pathlib import Path
 
 import av
 import numpy as np
@@ -123,6 +124,14 @@ def test_a_missing_file_and_a_text_file_are_refused(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     with pytest.raises(DataError, match="not a readable video"):
         read_video(tmp_path / "text.mp4")
+
+
+@pytest.mark.parametrize("name", ["-x.mp4", "pipe:0.mp4", "a:b.mp4"])
+def test_a_name_is_a_file_whatever_it_looks_like(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_video(Path(name), numbered_frames(), 16)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert measure_video(Path(name)).frames == 17
 
 
 def write_with_cover_art(path, frames, with_video=True):

@@ -58,7 +58,7 @@ def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path, record_
     """
     import os
 
-    flags = "--batch_size 2 --num_epochs 2 --learning_rate 1e-2 --warmup_steps 0 --freeze_mapper_after_epochs 1".split()
+    flags = "--batch_size 2 --num_epochs 2 --learning_rate 3e-3 --warmup_steps 0 --freeze_mapper_after_epochs 1".split()
     train(*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *flags, "--output_dir", str(tmp_path / "run"))
     first = losses(tmp_path / "run")[:5]
     if os.environ.get("FACEID_STORE_GOLDEN"):

@@ -9,11 +9,13 @@ import pytest
 import torch
 from launching import QUIET, SMALL_ADAPTER, train
 
-from faceid.data.face_bank import write_face_bank
+from faceid.data.face_bank import FaceBank, read_face_bank, write_face_bank
+from faceid.data.face_sources import of_shards
+from faceid.data.index import ShardIndex
 from faceid.data.latents import LatentSet
 from faceid.errors import ConfigError
-from faceid.faces.detect import load_detector
 from faceid.faces.encoders import load_encoder
+from faceid.faces.settings import FaceSettings
 from faceid.models.adapter import install_adapter
 from faceid.models.adapter_file import load_adapter
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path
@@ -25,9 +27,9 @@ from faceid.training.swap_gap import pair_faces, swap_gap
 @pytest.fixture(scope="module")
 def faces(toy_inputs, tmp_path_factory):
     encoder = load_encoder("clip", resolve_encoder_path("toy"))
-    return write_face_bank(
-        toy_inputs.shards, tmp_path_factory.mktemp("bank") / "faces", encoder, load_detector("haar"), 0.3
-    )
+    folder = tmp_path_factory.mktemp("bank") / "faces"
+    write_face_bank(of_shards(ShardIndex.load(toy_inputs.shards)), folder, encoder, FaceSettings())
+    return read_face_bank(folder, encoder.fingerprint)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,8 @@ def test_the_right_face_is_of_the_dancers_other_clips_and_the_wrong_one_of_anoth
         dancer = latents.dancers[pair.number]
         others = [k for k, d in zip(latents.keys, latents.dancers, strict=True) if d == dancer]
         others.remove(latents.keys[pair.number])
-        near = torch.nn.functional.normalize(torch.cat([faces[key] for key in others]).mean(0), dim=0)
+        of_others = [entry.embeddings for entry in faces.of_dancer[dancer] if entry.key in others]
+        near = torch.nn.functional.normalize(torch.cat(of_others).mean(0), dim=0)
         assert pair.right @ near > 0.99 and pair.wrong @ near < pair.right @ near
 
 
@@ -51,7 +54,8 @@ def test_fewer_clips_than_there_are_still_show_every_dancer():
     keys = [f"{dancer}_{turn}" for dancer in "abcdefgh" for turn in range(3)]
     named = SimpleNamespace(keys=keys, dancers=[key[0] for key in keys])
     faces = {key: torch.nn.functional.normalize(torch.randn(2, 8), dim=1) for key in keys}
-    pairs = pair_faces(named, faces, list("abcdefgh"), limit=16)
+    bank = FaceBank.of_clips(faces, dict(zip(keys, named.dancers, strict=True)))
+    pairs = pair_faces(named, bank, list("abcdefgh"), limit=16)
     assert len(pairs) == 16 and {named.dancers[pair.number] for pair in pairs} == set("abcdefgh")
 
 
@@ -92,7 +96,9 @@ def test_training_logs_the_gap_of_training_and_held_out_dancers(toy_inputs, tmp_
 def test_a_number_of_held_out_dancers_that_cannot_be_is_refused(toy_inputs, count, toy_wan):
     from faceid.data.pairing import PairingSettings
     from faceid.faces.identity import load_identity
+    from faceid.training.settings import TrainingSettings
 
     prepared = PreparedInputs(toy_inputs.identity, toy_inputs.latents, None, None)
+    settings = TrainingSettings(seed=1, heldout_dancers=count)
     with pytest.raises(ConfigError, match=f"heldout_dancers={count}: the clips show 2 dancers"):
-        build_training_set(prepared, load_identity(toy_inputs.identity), PairingSettings(), toy_wan, 1, count)
+        build_training_set(prepared, load_identity(toy_inputs.identity), PairingSettings(), toy_wan, settings)

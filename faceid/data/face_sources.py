@@ -1,0 +1,127 @@
+"""Where a dancer's faces are cut from: films and clips as they were shot, or clip shards where those are at hand alone.
+
+A clip made for training has lost most of a face's pixels; so the source is taken wherever it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.data.aist import camera_of
+from faceid.data.face_cuts import Looked
+from faceid.data.films import Film
+from faceid.data.head_boxes import face_boxes, frontalness
+from faceid.data.index import Sample, ShardIndex
+from faceid.data.keypoints import Keypoints, read_keypoints
+from faceid.data.pairs import ClipPair, key_of
+from faceid.data.sidecars import joints_path, read_heads
+from faceid.errors import DataError
+from faceid.media.video import decode_video_bytes, measure_video, stream_frames
+from faceid.provenance import sizes_and_times
+
+
+@dataclass(frozen=True)
+class FilmSource:
+    """A video file. keypoints, heads: files that say where its dancer is; keypoints are taken where both are there."""
+
+    key: str
+    labels: dict[str, Any]
+    path: Path
+    keypoints: Path | None = None
+    heads: Path | None = None
+
+    def seen(self) -> Any:
+        files = [file for file in (self.path, self.keypoints, self.heads) if file is not None]
+        return [self.key, self.labels, sizes_and_times(files)]
+
+    def look(self) -> Looked:
+        measured = measure_video(self.path)
+        if self.keypoints is not None:
+            keypoints = read_keypoints(self.keypoints, camera_of(self.path.stem))
+            return looked_of(keypoints.of_film(measured.frames, measured.fps), measured.size_hw)
+        if self.heads is not None:
+            boxes = read_heads(self.heads, measured.size_hw)
+            if len(boxes) != measured.frames:
+                raise DataError(f"{self.heads.name}: {len(boxes)} boxes, the film has {measured.frames} frames")
+            return Looked(measured.frames, boxes)
+        return Looked(measured.frames)
+
+    def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
+        return stream_frames(self.path, indices) if indices else ()
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """A clip of a folder of clip shards."""
+
+    index: ShardIndex
+    sample: Sample
+
+    @property
+    def key(self) -> str:
+        return self.sample.key
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return {name: getattr(self.sample, name) for name in ("dancer", "genre", "camera")}
+
+    def seen(self) -> Any:
+        return [self.key, self.labels, self.index.shards[self.sample.shard].sha256]
+
+    def look(self) -> Looked:
+        return Looked(len(self._video), json.loads(self.index.read(self.key, "json")).get("head_boxes"))
+
+    def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
+        return (self._video[index] for index in indices)
+
+    @cached_property
+    def _video(self) -> np.ndarray:
+        return decode_video_bytes(self.index.read(self.key, "video.mp4")).frames
+
+
+def looked_of(keypoints: Keypoints, size_hw: tuple[int, int]) -> Looked:
+    """Faces by the joints, in pixels of the film as it is. keypoints: one entry per frame."""
+    body = keypoints.in_pixels_of(size_hw).body
+    # With several people in the picture, the one followed may be another than the one the film is named after.
+    alone = keypoints.num_people <= 1
+    boxes = [box if is_alone else None for box, is_alone in zip(face_boxes(body), alone, strict=True)]
+    return Looked(len(body), boxes, frontalness(body))
+
+
+def of_films(films: Sequence[Film]) -> list[FilmSource]:
+    """Sources of films; keys as their clips' would be."""
+    return [
+        FilmSource(key_of(film.stem), _labels(film.dancer, film.genre, film.stem), film.path, film.keypoints)
+        for film in films
+    ]
+
+
+def of_pairs(pairs: Sequence[ClipPair]) -> list[FilmSource]:
+    """Sources of clips with what lies beside them."""
+    return [
+        FilmSource(
+            pair.key,
+            {"dancer": pair.dancer, "genre": pair.genre, "camera": pair.camera},
+            pair.video,
+            joints if (joints := joints_path(pair.video)).is_file() else None,
+            pair.head_boxes,
+        )
+        for pair in pairs
+    ]
+
+
+def of_shards(index: ShardIndex) -> list[ShardSource]:
+    """Sources of clip shards."""
+    return [ShardSource(index, sample) for sample in index.samples]
+
+
+def _labels(dancer: str, genre: str | None, stem: str) -> dict[str, Any]:
+    camera = camera_of(stem)
+    return {"dancer": dancer, "genre": genre, "camera": None if camera is None else f"c{camera + 1:02d}"}

@@ -1,0 +1,61 @@
+"""What a run was really fed, over all processes: how many samples of each kind, and how many damaged clips it met.
+
+Another clip stands in for a damaged one (`faceid.data.training_set`); past a small share the run is stopped, because
+training on what happens to be left is not what was asked for. Counted since this attempt began.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from faceid.data.index import DAMAGES
+from faceid.data.training_set import TrainingSample
+from faceid.errors import DataError
+
+KINDS = ("clip", "photo", "null")
+NAMES = (*KINDS, *DAMAGES)
+
+
+class Drawn:
+    """Counts by name: `add` a rank's own batches, `take` what is new, and `share` the sum over ranks."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self._new: Counter[str] = Counter()
+
+    def add(self, batch: TrainingSample) -> None:
+        """Count one of this rank's micro-batches."""
+        self._new.update([*batch.kinds, *batch.damages])
+
+    def take(self) -> list[float]:
+        """This rank's counts since the last call, in the order of NAMES."""
+        counts = [float(self._new[name]) for name in NAMES]
+        self._new.clear()
+        return counts
+
+    def share(self, counts: list[float]) -> None:
+        """Add counts that were summed over all ranks."""
+        self.totals.update({name: round(count) for name, count in zip(NAMES, counts, strict=True)})
+
+    def metrics(self) -> dict[str, float]:
+        """Shares of each kind and counts of each damage, by the names they are logged under."""
+        drawn = max(self._samples(), 1)
+        shares = {f"data/{kind}_share": self.totals[kind] / drawn for kind in KINDS}
+        return shares | {f"data/damaged_{name}": float(self.totals[name]) for name in DAMAGES if self.totals[name]}
+
+    def is_over(self, samples_per_epoch: int, max_damaged_share: float) -> bool:
+        """Whether damaged clips are over the share of what was drawn, or of an epoch where that is more."""
+        damaged = sum(self.totals[name] for name in DAMAGES)
+        return damaged > max_damaged_share * max(self._samples(), samples_per_epoch)
+
+    def error(self, samples_per_epoch: int, max_damaged_share: float) -> DataError:
+        """What to say then."""
+        found = ", ".join(f"{name} {self.totals[name]}" for name in DAMAGES if self.totals[name])
+        return DataError(
+            f"latents: damaged clips in {self._samples()} samples: {found}; over max_damaged_share "
+            f"{max_damaged_share:g} of them, or of an epoch of {samples_per_epoch}; the log names them: make their "
+            "shards again, then run the same command"
+        )
+
+    def _samples(self) -> int:
+        return sum(self.totals[kind] for kind in KINDS)

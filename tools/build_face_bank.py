@@ -1,0 +1,63 @@
+"""The dancers' faces, cut out of their films at full size: scored, embedded, and stored by dancer and by film."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from faceid.config import changed_fields, parse_sections
+from faceid.data.face_bank import FaceBankSettings
+from faceid.data.films import SplitSettings, find_films
+from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.errors import run_entry_point
+from faceid.faces.settings import FaceSettings
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.build_face_bank")
+
+
+@dataclass(frozen=True)
+class BuildFaceBankSettings:
+    """Which films, and where the bank goes. The encoder must be the one of the target's identity."""
+
+    videos_dir: Path
+    """Films or clips, the larger the better: a clip made for training has lost most of a face's pixels."""
+    output_dir: Path
+    """Folder for the bank: shards and index.json. Run again, by any number of processes, to continue."""
+    keypoints_dir: Path | None = None
+    """Keypoints of the films (AIST++ pickles, COCO JSON); without them a detector looks for frontal faces."""
+    dry_run: bool = False
+    """Say what would be looked through and stop."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, find the films, cut and embed."""
+    words = sys.argv[1:] if argv is None else argv
+    sections = [BuildFaceBankSettings, FaceBankSettings, FaceSettings, SelectionSettings]
+    tool, bank, faces, selection = parse_sections("tools/build_face_bank.py", __doc__ or "", sections, words)
+    set_up_logging()
+    films, left_out = find_films(tool.videos_dir, tool.keypoints_dir, SplitSettings(crop="none"), selection)
+    log_left_out(left_out, "films")
+    log.info("%d films of %d dancers", len(films), len({film.dancer for film in films}))
+    for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(faces))):
+        log.warning("%s: has no effect here; it says how photos become an identity", name)
+    if tool.dry_run:
+        return 0
+
+    # Loading these takes seconds: only after the cheap checks.
+    from faceid.data.face_bank import write_face_bank
+    from faceid.data.face_sources import of_films
+    from faceid.data.identities import encoder_of
+    from faceid.toy.base import resolve_encoder_path
+
+    faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
+    write_face_bank(of_films(films), tool.output_dir, encoder_of(faces), faces, bank)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
