@@ -43,9 +43,17 @@ def progress(
 class Progress:
     """A bar that is advanced by hand; shows time left, and nothing when stderr is not a terminal."""
 
-    def __init__(self, description: str, total: int, done: int = 0, is_shown: bool = True, unit: str = "step") -> None:
+    def __init__(
+        self,
+        description: str,
+        total: int,
+        done: int = 0,
+        is_shown: bool = True,
+        unit: str = "step",
+        leave: bool = True,
+    ) -> None:
         hidden = not is_shown or not sys.stderr.isatty()
-        self._bar = tqdm(desc=description, total=total, initial=done, unit=unit, disable=hidden)
+        self._bar = tqdm(desc=description, total=total, initial=done, unit=unit, disable=hidden, leave=leave)
 
     def advance(self, count: int = 1) -> None:
         """Count `count` more as done."""

@@ -11,8 +11,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
+from faceid.data.disk_space import GIB, check_space
 from faceid.data.index import ShardIndex
 from faceid.data.settings import CaptionSettings
+from faceid.data.views import ViewSettings
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.logs import set_up_logging
 
@@ -30,7 +32,7 @@ class EncodeSettings:
     output_dir: Path
     """Folder for the latent shards. Run again to continue at the first missing shard."""
     batch_size: Annotated[int, Field(ge=1)] = 1
-    """Clips per VAE call."""
+    """Views of clips per VAE call."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision of the text encoder; the VAE always runs in float32."""
     device: str = "auto"
@@ -42,14 +44,21 @@ class EncodeSettings:
 def main(argv: list[str] | None = None) -> int:
     """Parse, check, load, encode."""
     words = sys.argv[1:] if argv is None else argv
-    tool, captions = parse_sections("tools/encode_latents.py", __doc__ or "", [EncodeSettings, CaptionSettings], words)
+    sections = [EncodeSettings, ViewSettings, CaptionSettings]
+    tool, views, captions = parse_sections("tools/encode_latents.py", __doc__ or "", sections, words)
     set_up_logging()
     index = ShardIndex.load(tool.shards, "clips")
 
     # Loading these takes seconds: only after the cheap checks.
     import torch
 
-    from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
+    from faceid.data.latent_shards import (
+        bytes_left,
+        check_latents_folder,
+        encoded_size,
+        latents_are_current,
+        write_latent_shards,
+    )
     from faceid.device import pick_device
     from faceid.models.wan import check_base_folder, latents_fingerprint, load_wan, read_geometry
     from faceid.toy.base import resolve_model_path
@@ -57,20 +66,31 @@ def main(argv: list[str] | None = None) -> int:
     device = pick_device(tool.device)
     path = resolve_model_path(tool.model_path)
     check_base_folder(path)
-    clip = index.header["settings"]
+    geometry = read_geometry(path)
+    size_hw = encoded_size(index, views)
     try:
-        shape = read_geometry(path).latent_shape(clip["num_frames"], clip["height"], clip["width"])
+        shape = geometry.latent_shape(index.header["settings"]["num_frames"], *size_hw)
     except ConfigError as error:
         raise DataError(f"shards={tool.shards}: {error}: make the shards again with it") from error
-    if latents_are_current(tool.shards, tool.output_dir, latents_fingerprint(path), captions.caption):
+    made_of = (tool.shards, tool.output_dir, latents_fingerprint(path), captions.caption, views)
+    if latents_are_current(*made_of):
         log.info("%s: complete for these clips and this base; nothing to do", tool.output_dir)
         return 0
-    check_latents_folder(tool.shards, tool.output_dir, latents_fingerprint(path), captions.caption)
-    log.info("%d clips in %d shards to latents %s", len(index), len(index.shards), list(shape))
+    check_latents_folder(*made_of)
+    needed = bytes_left(index, tool.output_dir, geometry, views)
+    log.info(
+        "%d clips in %d shards to latents %s, %d entries of each at most; about %.2f GiB to write",
+        len(index),
+        len(index.shards),
+        list(shape),
+        views.per_clip,
+        needed / GIB,
+    )
+    check_space(tool.output_dir, needed, "the latents")
     if tool.dry_run:
         return 0
     wan = load_wan(path, ("vae", "text"), device, getattr(torch, tool.dtype), name=tool.model_path)
-    write_latent_shards(tool.shards, tool.output_dir, wan, captions.caption, tool.batch_size)
+    write_latent_shards(tool.shards, tool.output_dir, wan, captions.caption, tool.batch_size, views)
     return 0
 
 

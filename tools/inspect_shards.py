@@ -30,13 +30,13 @@ class InspectSettings:
     """Which shards, and what is wanted of them."""
 
     shards: Path
-    """Folder of clip shards or latent shards."""
+    """Folder of clip shards, of latent shards, or a face bank."""
     list_entries: bool = False
     """Print a line per entry as CSV: key, shard, dancer, genre, camera, frames, bytes."""
     verify: bool = False
     """Compare every shard with the index: size and sha256; exit 2 when one differs, after naming all that do."""
     sheet: Path | None = None
-    """A .png to write: rows of video, pose and head; of latents, the head mask and what the VAE makes of them."""
+    """A .png to write: rows of video, pose and head; of latents, head masks and what the VAE makes of them; faces."""
     keys: list[str] = field(default_factory=list)
     """Entries for the sheet, [a, b]; by default some from all over the folder."""
     num_entries: Annotated[int, Field(ge=1)] = 4

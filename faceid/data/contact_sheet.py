@@ -1,10 +1,11 @@
-"""Sheets of frames to look at: rows of video, pose, head mask and decoded latents.
+"""Sheets of frames to look at: rows of video, pose, head mask and decoded latents, or of a bank's faces.
 
 They show people; keep them as private as what they were made of.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 
@@ -69,6 +70,11 @@ def _frames_of(index: ShardIndex, number: int, decode: Decode | None) -> dict[st
         video, pose = (decode_video_bytes(index.read(number, f"{name}.mp4")).frames for name in ("video", "pose"))
         boxes = json.loads(index.read(number, "json")).get("head_boxes")
         return {"video with head": _with_boxes(video, boxes), "pose": pose}
+    if index.kind == "faces":
+        strip = np.asarray(Image.open(io.BytesIO(index.read(number, "jpg"))).convert("RGB"))
+        return {
+            f"of {index.samples[number].dancer}": np.stack(np.split(strip, strip.shape[1] // strip.shape[0], axis=1))
+        }
     tensors = load(index.read(number, "safetensors"))
     mask = tensors["head_mask"].numpy()
     shown = {"head mask": np.repeat((mask * 255).astype(np.uint8)[..., None], 3, axis=-1)}

@@ -76,7 +76,10 @@ class ShardSource:
         return [self.key, self.labels, self.index.shards[self.sample.shard].sha256]
 
     def look(self) -> Looked:
-        return Looked(len(self._video), json.loads(self.index.read(self.key, "json")).get("head_boxes"))
+        details = json.loads(self.index.read(self.key, "json"))
+        if "face_boxes" in details:
+            return Looked(len(self._video), details["face_boxes"], np.array(details["frontal"]))
+        return Looked(len(self._video), details.get("head_boxes"))
 
     def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
         return (self._video[index] for index in indices)

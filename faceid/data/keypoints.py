@@ -144,12 +144,7 @@ def _read_aist(path: Path, camera: int | None) -> Keypoints:
 def _read_json(content: Any, path: Path) -> Keypoints:
     """Four layouts: ours, MMPose's, COCO's annotations, COCO's results."""
     if isinstance(content, dict) and "joints" in content:
-        body, hands = (_from_ours(content.get(name)) for name in ("joints", "hands"))
-        if body is None or body.shape[1:] != (NUM_BODY, 2) or (hands is not None and hands.shape[1:] != (42, 2)):
-            raise DataError(f"{path}: joints are [frames][17][x, y] or null, hands [frames][42]")
-        size = content.get("size_hw")
-        size_hw = (int(size[0]), int(size[1])) if size else None
-        return Keypoints(body, hands, np.isfinite(body).all(-1).any(-1).astype(int), None, size_hw)
+        return keypoints_of(content, str(path))
     if isinstance(content, dict) and "instance_info" in content:
         frames = [entry["instances"] for entry in sorted(content["instance_info"], key=lambda e: e["frame_id"])]
         first = min((entry["frame_id"] for entry in content["instance_info"]), default=1)
@@ -165,6 +160,16 @@ def _read_json(content: Any, path: Path) -> Keypoints:
         first = 0 if 0 in numbers.values() else 1
         return _followed(_by_frame(content, {name: number - first for name, number in numbers.items()}), path)
     raise DataError(f"{path}: none of COCO's annotations or results, MMPose's instance_info, or joints")
+
+
+def keypoints_of(content: Mapping[str, Any], where: str) -> Keypoints:
+    """Keypoints from what `faceid.data.sidecars.joints_content` made of them. Raises: DataError naming `where`."""
+    body, hands = (_from_ours(content.get(name)) for name in ("joints", "hands"))
+    if body is None or body.shape[1:] != (NUM_BODY, 2) or (hands is not None and hands.shape[1:] != (42, 2)):
+        raise DataError(f"{where}: joints are [frames][17][x, y] or null, hands [frames][42]")
+    size = content.get("size_hw")
+    size_hw = (int(size[0]), int(size[1])) if size else None
+    return Keypoints(body, hands, np.isfinite(body).all(-1).any(-1).astype(int), None, size_hw)
 
 
 def _frame_number(image_id: Any) -> int:

@@ -7,8 +7,10 @@ belongs to one base, one set of clips and one set of captions; it refuses others
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from faceid.claims import CLAIMS_NAME, Claims, share_work
+from faceid.data.disk_space import check_space
 from faceid.data.head_mask import head_mask
 from faceid.data.index import INDEX_NAME, Sample, Shard, ShardIndex
 from faceid.data.shard_work import ShardUnit, make_shards_together
@@ -31,9 +34,11 @@ from faceid.data.shards import (
     write_index,
     write_shard,
 )
+from faceid.data.shown_clips import ShownView, clips_ahead
+from faceid.data.views import ViewSettings, view_key
 from faceid.errors import DataError
-from faceid.logs import progress
-from faceid.media.video import decode_video_bytes
+from faceid.geometry import Geometry
+from faceid.logs import Progress
 from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
@@ -46,73 +51,117 @@ log = logging.getLogger(__name__)
 RECIPE = 1
 PROMPTS_NAME, CONSTANTS_NAME, MADE_FROM_NAME = "prompts.safetensors", "constants.safetensors", "made_from.json"
 SHARED_NAME = ".done/texts.json"
+# An entry's json, its headers and the tar's padding: upper bound of what was seen.
+ENTRY_OVERHEAD_BYTES = 16_384
 
 Captions = str | Mapping[str, str]
 
 
 def write_latent_shards(
-    clips: Path, output_dir: Path, wan: WanModel, captions: Captions, batch_size: int = 1
+    clips: Path,
+    output_dir: Path,
+    wan: WanModel,
+    captions: Captions,
+    batch_size: int = 1,
+    views: ViewSettings | None = None,
 ) -> dict[str, Any]:
     """Encode a folder of clip shards into latent shards and their index; returns the index.
 
-    wan: with its VAE and text parts. captions: one prompt for every clip, or {key: prompt}. batch_size: clips per
-    VAE call. Killed at any time, a second run continues at the first shard that is missing.
+    wan: with its VAE and text parts. captions: one prompt for every clip, or {key: prompt}. batch_size: views per
+    VAE call. views: what is encoded of each clip. Killed at any time, a second run continues at the first shard that
+    is missing.
     Raises: DataError when the clips are damaged or do not fit the base, a caption is missing, or the output folder
-    was made from another base, other clips or captions.
+    was made from another base, other clips, captions or views, or the disk is too full.
     """
+    views = views or ViewSettings()
     index = ShardIndex.load(clips, "clips")
-    settings = index.header["settings"]
-    size = (settings["num_frames"], settings["height"], settings["width"])
+    height, width = encoded_size(index, views)
+    settings = {**index.header["settings"], "height": height, "width": width}
+    size = (settings["num_frames"], height, width)
     wan.geometry.latent_shape(*size)
     prompts = _prompt_of_each(index, captions)
-    check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions)
+    check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
+    check_space(output_dir, bytes_left(index, output_dir, wan.geometry, views), "the latents")
     if _read_made_from(output_dir) is None:
-        write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions))
+        write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions, views))
         # Another run may have begun here with another base at the same moment.
-        check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions)
+        check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     _write_shared(output_dir, wan, prompts, size)
-    units = [_unit(output_dir, shard, wan) for shard in index.shards]
-    numbers = {unit.name: number for number, unit in enumerate(units)}
+    units = [_unit(output_dir, shard, wan, views) for shard in index.shards]
+    of_shard: list[list[Sample]] = [[] for _ in index.shards]
+    for sample in index.samples:
+        of_shard[sample.shard].append(sample)
+    samples_of = dict(zip((unit.name for unit in units), of_shard, strict=True))
 
     def make(unit: ShardUnit) -> ShardRecord:
-        return _encode_shard(unit, index, numbers[unit.name], wan, prompts, batch_size)
+        return _encode_shard(unit, index, samples_of[unit.name], wan, prompts, batch_size, views)
 
     records = make_shards_together(output_dir, units, make)
+    shown = _clip_of_each(index, views, records)
     header = {
         "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
         "geometry": asdict(wan.geometry),
         "settings": settings,
         "clips_sha256": index.sha256,
         "prompts": {text: prompt_name(text) for text in _all_texts(prompts)},
-        "prompt_of": prompts,
+        "prompt_of": {key: prompts[clip] for key, clip in shown.items()},
+        "clip_of": {key: clip for key, clip in shown.items() if key != clip},
         "files": {name: sha256_file(output_dir / name) for name in (PROMPTS_NAME, CONSTANTS_NAME)},
     }
     content = write_index(output_dir, "latents", header, records)
-    log.info("%s: latents of %d clips in %d shards", output_dir, len(content["samples"]), len(content["shards"]))
+    log.info("%s: %d entries of %d clips in %d shards", output_dir, len(shown), len(index), len(content["shards"]))
+    for reason, count in sorted(Counter(drop["reason"] for drop in content["dropped"]).items()):
+        log.warning("%d views left out: %s", count, reason)
     return content
 
 
-def latents_are_current(clips: Path, output_dir: Path, fingerprint: str, captions: Captions) -> bool:
-    """Whether `output_dir` is complete and was made from these clips, this base and these captions."""
-    made_from = _made_from(ShardIndex.load(clips, "clips"), fingerprint, captions)
+def encoded_size(index: ShardIndex, views: ViewSettings) -> tuple[int, int]:
+    """(height, width) that is encoded of these clips. Raises: ConfigError when it cannot be."""
+    settings = index.header["settings"]
+    return views.size_hw((settings["height"], settings["width"]))
+
+
+def bytes_left(index: ShardIndex, output_dir: Path, geometry: Geometry, views: ViewSettings) -> int:
+    """About how many bytes the shards that are not there yet will take."""
+    shape = geometry.latent_shape(index.header["settings"]["num_frames"], *encoded_size(index, views))
+    cells = shape[1] * shape[2] * shape[3]
+    per_entry = 2 * 2 * shape[0] * cells + cells + ENTRY_OVERHEAD_BYTES
+    missing = sum(shard.count for shard in index.shards if not (output_dir / _latent_shard(shard)).is_file())
+    return missing * views.per_clip * per_entry
+
+
+def latents_are_current(
+    clips: Path, output_dir: Path, fingerprint: str, captions: Captions, views: ViewSettings | None = None
+) -> bool:
+    """Whether `output_dir` is complete and was made from these clips, this base, these captions and these views."""
+    made_from = _made_from(ShardIndex.load(clips, "clips"), fingerprint, captions, views or ViewSettings())
     return (output_dir / INDEX_NAME).is_file() and _read_made_from(output_dir) == made_from
 
 
-def check_latents_folder(clips: Path, output_dir: Path, fingerprint: str, captions: Captions) -> None:
+def check_latents_folder(
+    clips: Path, output_dir: Path, fingerprint: str, captions: Captions, views: ViewSettings | None = None
+) -> None:
     """To be called before a weight is loaded.
 
-    Raises: DataError when `output_dir` holds something else, or latents of another base, clips or captions.
+    Raises: DataError when `output_dir` holds something else, or latents of another base, clips, captions or views.
     """
     refuse_other_content(output_dir, "latents")
     before = _read_made_from(output_dir)
     if before is None:
         return
-    what = {"base": "another base", "clips": "other clips", "captions": "other captions", "recipe": "an older version"}
-    for name, value in _made_from(ShardIndex.load(clips, "clips"), fingerprint, captions).items():
-        if before.get(name) != value:
+    what = {
+        "base": "another base",
+        "clips": "other clips",
+        "captions": "other captions",
+        "recipe": "an older version",
+        "views": "other views or of another size",
+    }
+    now = _made_from(ShardIndex.load(clips, "clips"), fingerprint, captions, views or ViewSettings())
+    for name in what:
+        if before.get(name) != now.get(name):
             raise DataError(
-                f"{output_dir}: holds latents of {what[name]} ({str(before.get(name))[:16]}, now {str(value)[:16]}); "
-                "choose another output folder or remove this one"
+                f"{output_dir}: holds latents of {what[name]} ({str(before.get(name))[:40]}, now "
+                f"{str(now.get(name))[:40]}); choose another output folder or remove this one"
             )
 
 
@@ -131,13 +180,25 @@ def encode_inactive(wan: WanModel, num_frames: int, height: int, width: int) -> 
     return encode_pixels(wan.vae, torch.zeros(1, 3, num_frames, height, width))[0].cpu()
 
 
-def _unit(output_dir: Path, shard: Shard, wan: WanModel) -> ShardUnit:
-    path = output_dir / shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
-    return ShardUnit(path, [RECIPE, wan.latents_fingerprint, shard.sha256])
+def _latent_shard(shard: Shard) -> str:
+    """The name of the latents of a shard of clips."""
+    return shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
+
+
+def _unit(output_dir: Path, shard: Shard, wan: WanModel, views: ViewSettings) -> ShardUnit:
+    return ShardUnit(
+        output_dir / _latent_shard(shard), [RECIPE, wan.latents_fingerprint, shard.sha256, *_chosen(views)]
+    )
 
 
 def _encode_shard(
-    unit: ShardUnit, index: ShardIndex, number: int, wan: WanModel, prompts: dict[str, str], batch_size: int
+    unit: ShardUnit,
+    index: ShardIndex,
+    samples: list[Sample],
+    wan: WanModel,
+    prompts: dict[str, str],
+    batch_size: int,
+    views: ViewSettings,
 ) -> ShardRecord:
     """Publish a shard's latents, unless those there are of the same clips and base and are whole."""
     inputs = sha256_json(unit.seen)
@@ -145,12 +206,22 @@ def _encode_shard(
     if record is not None:
         return record
     (unit.path.parent / INDEX_NAME).unlink(missing_ok=True)
-    samples = [sample for sample in index.samples if sample.shard == number]
-    batches = [samples[start : start + batch_size] for start in range(0, len(samples), batch_size)]
-    bar = progress(batches, unit.path.stem, unit="batch", leave=False)
-    entries = [entry for batch in bar for entry in _encode_batch(index, batch, wan, prompts)]
-    log.info("%s: %d clips", unit.name, len(entries))
-    return write_shard(unit.path, inputs, entries, [])
+    dropped: list[dict[str, Any]] = []
+    shown = clips_ahead(index, samples, views, dropped)
+    entries = []
+    bar = Progress(unit.path.stem, len(samples) * views.per_clip, unit="view", leave=False)
+    while batch := list(itertools.islice(shown, batch_size)):
+        entries += _encode_batch(batch, wan, prompts)
+        bar.advance(len(batch))
+    bar.close()
+    log.info("%s: %d entries of %d clips", unit.name, len(entries), len(samples))
+    return write_shard(unit.path, inputs, entries, dropped)
+
+
+def _clip_of_each(index: ShardIndex, views: ViewSettings, records: list[ShardRecord]) -> dict[str, str]:
+    """The clip of every entry, by key, in the shards' order."""
+    clip_of = {view_key(sample.key, ending): sample.key for sample in index.samples for ending in views.endings}
+    return {sample["key"]: clip_of[sample["key"]] for record in records for sample in record.samples}
 
 
 def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size: tuple[int, int, int]) -> None:
@@ -183,28 +254,26 @@ def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size
         write_json(mark, {"made_of": made_of, "sha256": digests, "seen": sizes_and_times(files)})
 
 
-def _encode_batch(index: ShardIndex, batch: list[Sample], wan: WanModel, prompts: dict[str, str]) -> list[Entry]:
-    video, pose = (_encode_member(index, batch, member, wan) for member in ("video.mp4", "pose.mp4"))
+def _encode_batch(batch: list[ShownView], wan: WanModel, prompts: dict[str, str]) -> list[Entry]:
+    video, pose = (_encode_member(batch, member, wan) for member in ("video", "pose"))
     entries = []
-    for at, sample in enumerate(batch):
-        details = json.loads(index.read(sample.key, "json"))
-        height, width = details["size_hw"]
+    for at, shown in enumerate(batch):
+        height, width = shown.details["size_hw"]
         tensors = {
             "video": video[at],
             "pose": pose[at],
-            "head_mask": head_mask(details["head_boxes"], sample.frames, height, width, wan.geometry),
+            "head_mask": head_mask(shown.details["head_boxes"], shown.clip.frames, height, width, wan.geometry),
         }
-        details["prompt"] = prompts[sample.key]
+        details = {**shown.details, "prompt": prompts[shown.clip.key]}
         members = {"safetensors": save(tensors), "json": json.dumps(details, sort_keys=True).encode()}
-        labels = {name: getattr(sample, name) for name in ("frames", "dancer", "genre", "camera")}
-        entries.append(Entry(sample.key, members, labels))
+        labels = {name: getattr(shown.clip, name) for name in ("frames", "dancer", "genre", "camera")}
+        entries.append(Entry(shown.key, members, labels))
     return entries
 
 
-def _encode_member(index: ShardIndex, batch: list[Sample], member: str, wan: WanModel) -> Tensor:
-    """Raw latents of one member of each clip, bf16 [B, C, f, h, w]."""
-    pixels = torch.cat([to_pixels(decode_video_bytes(index.read(sample.key, member)).frames) for sample in batch])
-    latents = encode_pixels(wan.vae, pixels)
+def _encode_member(batch: list[ShownView], member: str, wan: WanModel) -> Tensor:
+    """Raw latents of one member of each view, bf16 [B, C, f, h, w]."""
+    latents = encode_pixels(wan.vae, torch.cat([to_pixels(getattr(shown, member)) for shown in batch]))
     if not torch.isfinite(latents).all():
         raise DataError(f"{member} of {', '.join(s.key for s in batch)}: the VAE made values that are not finite")
     return latents.to(torch.bfloat16).cpu().contiguous()
@@ -239,9 +308,16 @@ def _all_texts(prompts: dict[str, str]) -> list[str]:
     return sorted({*prompts.values(), "", DEFAULT_NEGATIVE_PROMPT})
 
 
-def _made_from(index: ShardIndex, fingerprint: str, captions: Captions) -> dict[str, Any]:
+def _made_from(index: ShardIndex, fingerprint: str, captions: Captions, views: ViewSettings) -> dict[str, Any]:
     captions = captions if isinstance(captions, str) else sha256_json(dict(captions))
-    return {"recipe": RECIPE, "base": fingerprint, "clips": index.sha256, "captions": captions}
+    made_from = {"recipe": RECIPE, "base": fingerprint, "clips": index.sha256, "captions": captions}
+    chosen = _chosen(views)
+    return made_from | ({"views": chosen[0]} if chosen else {})
+
+
+def _chosen(views: ViewSettings) -> list[dict[str, Any]]:
+    """What differs from the whole clip at its own size: folders of before there were views hold that."""
+    return [] if views == ViewSettings() else [asdict(views)]
 
 
 def _read_made_from(output_dir: Path) -> dict[str, Any] | None:

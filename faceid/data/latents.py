@@ -26,7 +26,7 @@ class LatentSample:
     """One clip, encoded.
 
     video, pose: raw VAE means [C, f, h, w] bf16. inactive: raw [C, f, h, w] float32, constant for the size.
-    head_mask: uint8 [f, h, w]. prompt_embeds: [L, D].
+    head_mask: uint8 [f, h, w]. prompt_embeds: [L, D]. clip: what it is a view of; its own key for the whole clip.
     """
 
     key: str
@@ -36,6 +36,7 @@ class LatentSample:
     head_mask: Tensor
     prompt_embeds: Tensor
     dancer: str
+    clip: str
 
 
 class LatentSet:
@@ -51,6 +52,7 @@ class LatentSet:
             self.geometry = Geometry(**{**geometry, "patch_thw": tuple(geometry["patch_thw"])})
             self._prompt_names: dict[str, str] = index.header["prompts"]
             self._prompt_of: dict[str, str] = index.header["prompt_of"]
+            self._clip_of: dict[str, str] = index.header.get("clip_of", {})
             files: dict[str, str] = index.header["files"]
             self._prompts = _load_verified(index.folder / PROMPTS_NAME, files[PROMPTS_NAME])
             self._constants = _load_verified(index.folder / CONSTANTS_NAME, files[CONSTANTS_NAME])
@@ -88,6 +90,7 @@ class LatentSet:
             head_mask=tensors["head_mask"],
             prompt_embeds=self.prompt(self._prompt_of[sample.key]),
             dancer=sample.dancer,
+            clip=self._clip_of.get(sample.key, sample.key),
         )
 
     def first(self) -> LatentSample:
@@ -103,6 +106,11 @@ class LatentSet:
     def keys(self) -> list[str]:
         """The key of each sample, by number."""
         return [sample.key for sample in self.index.samples]
+
+    @property
+    def clips(self) -> list[str]:
+        """The key of the clip that each sample is a view of, by number."""
+        return [self._clip_of.get(sample.key, sample.key) for sample in self.index.samples]
 
     @property
     def caption(self) -> str:

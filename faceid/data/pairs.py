@@ -14,6 +14,7 @@ from pathlib import Path
 from faceid.data.aist import parse_aist_name
 from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
 from faceid.data.selection import LeftOut, SelectionSettings, select
+from faceid.data.sidecars import heads_path, joints_path
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError
 
@@ -35,6 +36,7 @@ class ClipPair:
     genre: str | None = None
     camera: str | None = None
     head_boxes: Path | None = None
+    joints: Path | None = None
 
     @property
     def stem(self) -> str:
@@ -55,7 +57,8 @@ def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings |
     """Find every clip with its pose. The folders may be one.
 
     The dancer is read from `dancers.csv` (columns clip,dancer) in the videos folder, else from an AIST name, else
-    every clip is taken for a dancer of its own. `<stem>.heads.json` beside a video gives its head boxes.
+    every clip is taken for a dancer of its own. `<stem>.heads.json` beside a video gives its head boxes,
+    `<stem>.joints.json` beside it, or beside its pose, the joints.
     Raises: DataError when a folder is missing or empty, no video has a pose, or `dancers.csv` is not as said.
     """
     one_folder = videos_dir.resolve() == poses_dir.resolve()
@@ -93,7 +96,8 @@ def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings |
 def _describe(video: Path, pose: Path, table: dict[str, str]) -> ClipPair:
     name = parse_aist_name(video.stem)
     key = key_of(video.stem)
-    heads = video.with_name(f"{video.stem}.heads.json")
+    heads = heads_path(video)
+    joints = [joints_path(video), joints_path(pose.with_name(video.name))]
     return ClipPair(
         key=key,
         video=video,
@@ -102,6 +106,7 @@ def _describe(video: Path, pose: Path, table: dict[str, str]) -> ClipPair:
         genre=name.genre if name else None,
         camera=name.camera if name else None,
         head_boxes=heads if heads.is_file() else None,
+        joints=next((file for file in joints if file.is_file()), None),
     )
 
 

@@ -113,7 +113,7 @@ class TrainingSet(torch.utils.data.Dataset):
 
     def _clip(self, place: Place, g: int, damages: list[str]) -> TrainingSample:
         clip = self.latents[self.clip_numbers[place.number]]
-        face = self.pairing.clip_face(clip.key, g)
+        face = self.pairing.clip_face(clip.clip, g)
         return self._sample(clip, torch.zeros_like(face) if place.kind == "null" else face, place.kind, g, damages)
 
     def _photo(self, place: Place, g: int) -> TrainingSample:
@@ -121,7 +121,7 @@ class TrainingSet(torch.utils.data.Dataset):
         photo, prompt = self.photos[key], self.latents.prompt(self.latents.caption)
         # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
         inactive = self.latents.inactive(*photo.latent.shape[1:])
-        shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="")
+        shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
         return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [])
 
     def _say(self, key: str, error: DamagedError) -> None:

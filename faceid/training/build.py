@@ -176,7 +176,7 @@ def build_training_set(
     photos = read_photo_latents(prepared.photos, wan.latents_fingerprint) if prepared.photos else {}
     if not photos:
         log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
-    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    dancer_of = dict(zip(latents.clips, latents.dancers, strict=True))
     _warn_of_faceless(faces, dancer_of, pairing_settings)
     seed = settings.seed
     pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)

@@ -60,6 +60,7 @@ def pair_faces(latents: LatentSet, faces: FaceBank, dancers: Sequence[str], limi
     The right face comes from the dancer's other performances where there are some.
     """
     of: dict[str, list[int]] = {}
+    clips = latents.clips
     for number, dancer in enumerate(latents.dancers):
         if dancer in dancers and faces.of_dancer.get(dancer):
             of.setdefault(dancer, []).append(number)
@@ -67,7 +68,7 @@ def pair_faces(latents: LatentSet, faces: FaceBank, dancers: Sequence[str], limi
     for place, name in enumerate(names if len(names) > 1 else []):
         wrong = _mean_face(faces.of_dancer[names[(place + 1) % len(names)]])
         for number in of[name]:
-            own, others = faces.faces_for(latents.keys[number], name)
+            own, others = faces.faces_for(clips[number], name)
             pairs.append(FacePair(number, _mean_face(others or own), wrong))
     # Evenly over the dancers, the same for every checkpoint.
     count = min(limit, len(pairs))

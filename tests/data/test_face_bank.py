@@ -13,6 +13,7 @@ from drawn_films import add_aist_keypoints, add_keypoints, draw_film
 from PIL import Image
 
 from faceid.data.aist import performance_of
+from faceid.data.contact_sheet import draw_sheet
 from faceid.data.face_bank import FaceBankSettings, read_face_bank, write_face_bank
 from faceid.data.face_cuts import Looked, cut_faces
 from faceid.data.face_sources import of_films, of_pairs, of_shards
@@ -78,6 +79,16 @@ def test_faces_have_the_films_pixels_and_lie_by_dancer_and_film(bank_dir, films_
         assert np.allclose(face["box"], expected, atol=1.1)
     strip = Image.open(io.BytesIO(index.read(NAMES[0].lower(), "jpg")))
     assert strip.size == (4 * 112, 112)
+
+
+def test_a_sheet_shows_the_faces(bank_dir):
+    index = ShardIndex.load(bank_dir, "faces")
+    sheet = draw_sheet(index, [0, 2], num_columns=4, decode=None)
+    # Rows of 128 px with a label of 140 before them, and 8 px after each entry.
+    assert sheet.shape == (2 * (128 + 8), 140 + 4 * 128, 3)
+    faces = np.asarray(Image.open(io.BytesIO(index.read(NAMES[0].lower(), "jpg"))).convert("RGB"))
+    shown = resize_frames(faces[None, :, :112], 128, 128)[0]
+    assert np.abs(sheet[:128, 140:268].astype(int) - shown).mean() < 1
 
 
 def test_one_face_is_taken_from_each_stretch_the_one_that_looks_at_the_camera(encoder):

@@ -52,7 +52,7 @@ def test_the_right_face_is_of_the_dancers_other_clips_and_the_wrong_one_of_anoth
 def test_fewer_clips_than_there_are_still_show_every_dancer():
     # Only names are asked for.
     keys = [f"{dancer}_{turn}" for dancer in "abcdefgh" for turn in range(3)]
-    named = SimpleNamespace(keys=keys, dancers=[key[0] for key in keys])
+    named = SimpleNamespace(clips=keys, dancers=[key[0] for key in keys])
     faces = {key: torch.nn.functional.normalize(torch.randn(2, 8), dim=1) for key in keys}
     bank = FaceBank.of_clips(faces, dict(zip(keys, named.dancers, strict=True)))
     pairs = pair_faces(named, bank, list("abcdefgh"), limit=16)
