@@ -86,6 +86,7 @@ def test_the_readme_shows_every_stage():
         "tools/render_poses.py",
         "tools/make_shards.py",
         "tools/encode_latents.py",
+        "tools/build_face_bank.py",
         "tools/evaluate.py",
         "train.py",
         "sample.py",
