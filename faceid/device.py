@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from faceid.errors import ConfigError
 
 
 def pick_device(name: str | None, key: str = "device") -> torch.device:
-    """The device of a name: cpu, cuda or cuda:N; for None and auto the first GPU, or the CPU when there is none.
+    """The device of a name: cpu, cuda or cuda:N; for None and auto a GPU, or the CPU when there is none.
 
-    key: the flag that carried the name. Raises: ConfigError when there is no such device on this machine.
+    Of several GPUs auto takes the one of this process's place on the machine, as launchers and Slurm count them, so
+    that processes that share their work do not all take the first. key: the flag that carried the name.
+    Raises: ConfigError when there is no such device on this machine.
     """
     if name is None or name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        place = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+        # Slurm may show each process one GPU of its own.
+        name = f"cuda:{place % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:

@@ -36,7 +36,7 @@ class EncodeSettings:
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision of the text encoder; the VAE always runs in float32."""
     device: str = "auto"
-    """auto: the first GPU, or the CPU when there is none; or cpu, cuda, cuda:1."""
+    """auto: a GPU (of several the one of this process), or the CPU; or cpu, cuda, cuda:1."""
     dry_run: bool = False
     """Say what would be encoded and stop."""
 

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +71,7 @@ class BankedFaces:
     embeddings: Tensor
     scores: Tensor
 
-    @property
+    @cached_property
     def performance(self) -> str:
         """What it shares with the clips cut out of it, and with other cameras' films of the same dance."""
         return performance_of(self.key)
@@ -94,6 +95,10 @@ class FaceBank:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def knows(self, clip: str, dancer: str) -> bool:
+        """Whether there is a face for a clip."""
+        return dancer in self.of_dancer or performance_of(clip) in self.of_performance
 
     def faces_for(self, clip: str, dancer: str) -> tuple[list[BankedFaces], list[BankedFaces]]:
         """(of the clip's own performance, of the dancer's others), for a clip by its key."""

@@ -197,7 +197,7 @@ def build_training_set(
 
 def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: PairingSettings) -> None:
     """Clips of dancers without a known face are trained with the null face: say how many, and whose."""
-    faceless = [key for key, dancer in dancer_of.items() if not any(faces.faces_for(key, dancer))]
+    faceless = [key for key, dancer in dancer_of.items() if not faces.knows(key, dancer)]
     if faceless and len(faces) and pairing.pairing == "own":
         dancers = sorted({dancer_of[key] for key in faceless})
         log.warning(
