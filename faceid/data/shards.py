@@ -17,7 +17,7 @@ from typing import Any
 
 from faceid.data.index import INDEX_NAME, INDEX_VERSION, index_sha256
 from faceid.errors import DataError
-from faceid.provenance import sha256_file, staged_file, write_json, write_provenance
+from faceid.provenance import sha256_file, staged_file, write_atomic, write_json, write_provenance
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[S
     content["sha256"] = index_sha256(content)
     if not _has_index(folder, content["sha256"]):
         write_provenance(folder, {"index_sha256": content["sha256"]})
-        write_json(folder / INDEX_NAME, content)
+        # Without indentation: of 100,000 clips that is a third of the bytes, and much of the time.
+        write_atomic(folder / INDEX_NAME, json.dumps(content) + "\n")
     _remove_strangers(folder, kind, {shard["path"] for shard in shards})
     return content
 
