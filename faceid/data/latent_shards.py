@@ -80,6 +80,7 @@ def write_latent_shards(
     size = (settings["num_frames"], height, width)
     wan.geometry.latent_shape(*size)
     prompts = _prompt_of_each(index, captions)
+    clip_of = _clip_of_each(index, views)
     check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     check_space(output_dir, bytes_left(index, output_dir, wan.geometry, views), "the latents")
     if _read_made_from(output_dir) is None:
@@ -97,7 +98,9 @@ def write_latent_shards(
         return _encode_shard(unit, index, samples_of[unit.name], wan, prompts, batch_size, views)
 
     records = make_shards_together(output_dir, units, make)
-    shown = _clip_of_each(index, views, records)
+    shown = {sample["key"]: clip_of[sample["key"]] for record in records for sample in record.samples}
+    if not shown:
+        raise DataError(f"{output_dir}: no view of {len(index)} clips could be made, {records[0].dropped[0]['reason']}")
     header = {
         "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
         "geometry": asdict(wan.geometry),
@@ -218,10 +221,15 @@ def _encode_shard(
     return write_shard(unit.path, inputs, entries, dropped)
 
 
-def _clip_of_each(index: ShardIndex, views: ViewSettings, records: list[ShardRecord]) -> dict[str, str]:
-    """The clip of every entry, by key, in the shards' order."""
-    clip_of = {view_key(sample.key, ending): sample.key for sample in index.samples for ending in views.endings}
-    return {sample["key"]: clip_of[sample["key"]] for record in records for sample in record.samples}
+def _clip_of_each(index: ShardIndex, views: ViewSettings) -> dict[str, str]:
+    """The clip of every entry that may come to be, by key. Raises: DataError when two would have one key."""
+    clip_of: dict[str, str] = {}
+    for sample in index.samples:
+        for key in (view_key(sample.key, ending) for ending in views.endings):
+            if key in clip_of:
+                raise DataError(f"{key}: a view of {sample.key}, and one of {clip_of[key]}; rename one of the clips")
+            clip_of[key] = sample.key
+    return clip_of
 
 
 def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size: tuple[int, int, int]) -> None:

@@ -241,6 +241,22 @@ def test_the_whole_clip_is_as_it_is_without_views(toy_inputs, tmp_path, toy_wan)
         write_latent_shards(toy_inputs.shards, tmp_path / "latents", toy_wan, caption, views=flips)
 
 
+def test_a_clip_named_as_anothers_view_is_refused(toy_inputs, tmp_path, toy_wan):
+    videos, poses = tmp_path / "videos", tmp_path / "poses"
+    videos.mkdir()
+    poses.mkdir()
+    clip = sorted((toy_inputs.dataset / "videos").glob("*.mp4"))[0]
+    for name in ("dance", "dance-flip"):
+        shutil.copy(clip, videos / f"{name}.mp4")
+        shutil.copy(toy_inputs.dataset / "poses" / f"{clip.stem}_pose.mp4", poses / f"{name}_pose.mp4")
+    write_clip_shards(videos, poses, tmp_path / "shards", ClipSettings(num_frames=9, height=64, width=64))
+    with pytest.raises(DataError, match="dance-flip: a view of dance-flip, and one of dance"):
+        write_latent_shards(tmp_path / "shards", tmp_path / "l", toy_wan, "x", views=ViewSettings(flips=True))
+    # Heads are not known here, so there is no nearer view of any.
+    with pytest.raises(DataError, match="no view of 2 clips could be made, head not known"):
+        write_latent_shards(tmp_path / "shards", tmp_path / "l", toy_wan, "x", views=ViewSettings(views=["head"]))
+
+
 def test_too_full_a_disk_is_refused_before_any_work(toy_inputs, tmp_path, toy_wan, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("faceid.data.disk_space.shutil.disk_usage", lambda path: usage(10, 9, 1000))
