@@ -48,6 +48,7 @@ setup(
         "onnx": ["onnxruntime>=1.20"],
         "dev": [
             "pytest>=9",
+            "pytest-xdist>=3.8",
             "ruff>=0.17",
             "mypy>=2.4",
             "types-PyYAML",
