@@ -49,7 +49,7 @@ from faceid.provenance import sha256_file, sha256_json, sizes_and_times
 log = logging.getLogger(__name__)
 
 # Raised when the bytes of a clip change for the same inputs and settings.
-RECIPE = 1
+RECIPE = 2
 ASPECT_TOLERANCE = 0.02
 # Of a clip and its pose together, as they are encoded: 0.45 and 0.47 in two real pairs of 480x832.
 BITS_PER_PIXEL = 0.6
@@ -177,9 +177,10 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
             f"need {indices[-1] + 1}: use a lower --num_frames or a longer clip"
         )
     _warn_of_poor_fit(pair, video, pose, settings)
-    fits = [fit_sizes(m.size_hw, settings.height, settings.width, settings.fit) for m in (video, pose)]
-    video_frames = read_frames(pair.video, indices, fits[0].frame)
-    pose_frames = read_frames(pair.pose, indices, fits[1].frame)
+    fits = [fit_sizes(m.size_hw, settings.height, settings.width, settings.fit).on_even_pixels() for m in (video, pose)]
+    video_frames, pose_frames = (
+        read_frames(path, indices, fit) for path, fit in zip((pair.video, pair.pose), fits, strict=True)
+    )
     details = {
         "key": pair.key,
         "dancer": pair.dancer,

@@ -27,18 +27,35 @@ class Fit:
     def frame(self, frame: np.ndarray) -> np.ndarray:
         """Fit one picture, uint8 [H, W, C] -> [height, width, C]; what the source does not cover is black."""
         left, top, width, height = self.source
-        to_left, to_top, to_width, to_height = self.target
+        _, _, to_width, to_height = self.target
         part = frame[top : top + height, left : left + width]
         if part.shape[:2] != (to_height, to_width):
             shrinks = to_height * to_width < height * width
             # Area averaging does not alias when shrinking; it is nearest-neighbour when growing.
             how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
             part = cv2.resize(np.ascontiguousarray(part), (to_width, to_height), interpolation=how)
+        return self.place(part)
+
+    def place(self, part: np.ndarray) -> np.ndarray:
+        """Put the source's part, at its target's size already, where it belongs."""
         if part.shape[:2] == self.size_hw:
             return part
-        fitted = np.zeros((*self.size_hw, frame.shape[2]), frame.dtype)
+        to_left, to_top, to_width, to_height = self.target
+        fitted = np.zeros((*self.size_hw, part.shape[2]), part.dtype)
         fitted[to_top : to_top + to_height, to_left : to_left + to_width] = part
         return fitted
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether the source is made smaller both ways."""
+        return self.target[2] < self.source[2] and self.target[3] < self.source[3]
+
+    def on_even_pixels(self) -> Fit:
+        """The same but for a pixel at most, where it shrinks: on a video's colour grid, which has half its pixels."""
+        if not self.shrinks:
+            return self
+        left, top, width, height = (edge - edge % 2 for edge in self.source)
+        return Fit((left, top, width, height), self.target, self.size_hw)
 
     def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
         """Move a box (x0, y0, x1, y1) along, cut at the target's edges; None when nothing of it is left."""

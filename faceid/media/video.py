@@ -26,12 +26,15 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from faceid.errors import DataError
+from faceid.media.fit import Fit
 from faceid.media.fit import resize_frames as resize_frames  # offered here too: most callers read, then resize
 from faceid.provenance import staged_file
 
 # libswscale's BILINEAR, FULL_CHR_H_INT, ACCURATE_RND and BITEXACT: exact rounding and full chroma give the same pixels
 # on every processor, for a few per cent of the decoding time. As numbers: PyAV names the last three only since 18.
 _EXACT = 0x2 | 0x2000 | 0x40000 | 0x80000
+# Averages what falls on a pixel, so that shrinking does not alias.
+_EXACT_AREA = _EXACT & ~0x2 | 0x20
 # One thread, or the bytes depend on the number of cores; cpu-independent, or on the processor's instructions and,
 # below 64 px, on chance (1 encode in 10 of a 32x48 clip differed without it).
 _DETERMINISTIC = {"threads": "1", "flags": "+bitexact", "x264-params": "cpu-independent=1"}
@@ -88,26 +91,25 @@ def read_video(path: Path, fps: float | None = None, max_frames: int | None = No
         return Video(np.stack(frames), fps or float(_fps(stream, path)))
 
 
-def read_frames(
-    path: Path, indices: Sequence[int], fit: Callable[[np.ndarray], np.ndarray] | None = None
-) -> np.ndarray:
+def read_frames(path: Path, indices: Sequence[int], fit: Fit | None = None) -> np.ndarray:
     """Decode the frames of these source indices (ascending, repeats allowed): uint8 RGB [len(indices), H, W, 3].
 
-    fit: applied to every frame as it comes, so that a large source is never held whole.
+    fit: what every frame is brought to as it comes, so that a large source is never held whole. On even pixels and
+    smaller than the source it costs a third of the conversion.
     Raises: DataError when the file cannot be read that far.
     """
-    frames = [fit(picture) if fit else picture for picture in stream_frames(path, indices)]
-    return np.stack(frames)
+    return np.stack(list(stream_frames(path, indices, fit)))
 
 
-def stream_frames(path: Path, indices: Sequence[int]) -> Iterator[np.ndarray]:
+def stream_frames(path: Path, indices: Sequence[int], fit: Fit | None = None) -> Iterator[np.ndarray]:
     """Yield the frames of these source indices as they decode, one after the other: uint8 RGB [H, W, 3].
 
-    indices: ascending, repeats allowed. Raises: DataError when the file cannot be read that far.
+    indices: ascending, repeats allowed. fit: as in `read_frames`.
+    Raises: DataError when the file cannot be read that far.
     """
     count = 0
     with _opened(path, path) as (container, stream):
-        for picture in _pick(_decode(container, stream, path), indices, _converter(stream)):
+        for picture in _pick(_decode(container, stream, path), indices, _converter(stream, fit)):
             count += 1
             yield picture
     if count < len(indices):
@@ -276,18 +278,41 @@ def _within_time(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFr
         yield from frames
 
 
-def _converter(stream: Any) -> Callable[[av.VideoFrame], np.ndarray]:
-    """Make the function from a decoded frame to upright square-pixel RGB [H, W, 3]."""
+def _converter(stream: Any, fit: Fit | None = None) -> Callable[[av.VideoFrame], np.ndarray]:
+    """Make the function from a decoded frame to upright square-pixel RGB [H, W, 3], fitted."""
     size_hw: list[int] = []
 
     def convert(frame: av.VideoFrame) -> np.ndarray:
         if not size_hw:
             # A file whose size changes midway is brought back to its first frame's.
             size_hw.extend(_square_hw(frame, stream))
+        if fit is not None and _can_be_cut(frame, fit, size_hw):
+            return fit.place(_cut_and_shrink(frame, fit))
         picture = frame.to_ndarray(format="rgb24", height=size_hw[0], width=size_hw[1], interpolation=_EXACT)
-        return np.ascontiguousarray(np.rot90(picture, _quarter_turns(frame)))
+        upright = np.ascontiguousarray(np.rot90(picture, _quarter_turns(frame)))
+        return fit.frame(upright) if fit is not None else upright
 
     return convert
+
+
+def _can_be_cut(frame: av.VideoFrame, fit: Fit, size_hw: list[int]) -> bool:
+    """Whether a fit can be done on the frame as it is stored, before its colours are converted."""
+    is_plain = frame.format.name == "yuv420p" and not _quarter_turns(frame) and [frame.height, frame.width] == size_hw
+    return is_plain and fit.shrinks and not any(edge % 2 for edge in fit.source)
+
+
+def _cut_and_shrink(frame: av.VideoFrame, fit: Fit) -> np.ndarray:
+    """The part of a fit, converted and shrunk in one go: of a 1080p film that is 4 ms a frame in place of 22."""
+    left, top, width, height = fit.source
+    part = av.VideoFrame(width, height, frame.format.name)
+    # Colour planes have half the pixels each way.
+    for plane, to_plane, scale in zip(frame.planes, part.planes, (1, 2, 2), strict=True):
+        pixels, to_pixels = (np.frombuffer(p, np.uint8).reshape(p.height, p.line_size) for p in (plane, to_plane))
+        rows, columns = (slice(a // scale, (a + b) // scale) for a, b in ((top, height), (left, width)))
+        to_pixels[:, : width // scale] = pixels[rows, columns]
+    part.colorspace, part.color_range = frame.colorspace, frame.color_range
+    size = {"width": fit.target[2], "height": fit.target[3]}
+    return part.to_ndarray(format="rgb24", interpolation=_EXACT_AREA, **size)
 
 
 def _square_hw(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:

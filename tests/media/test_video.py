@@ -9,6 +9,7 @@ import pytest
 from av.stream import Disposition
 
 from faceid.errors import DataError
+from faceid.media.fit import Fit, fit_sizes, resize_frames
 from faceid.media.video import (
     decode_video_bytes,
     encode_video_bytes,
@@ -164,3 +165,50 @@ def test_a_file_with_nothing_but_cover_art_is_refused(tmp_path):
 def test_a_start_beyond_the_end_is_refused(numbered):
     with pytest.raises(DataError, match="has no frame 17"):
         read_video(numbered, start=17)
+
+
+@pytest.fixture(scope="module")
+def textured(tmp_path_factory):
+    """Six frames of 320x240 with detail and colour everywhere."""
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 255, (6, 30, 40, 3)).astype(np.uint8)
+    path = tmp_path_factory.mktemp("textured") / "clip.mp4"
+    write_video(path, resize_frames(coarse, 240, 320, "stretch"), 30, crf=4)
+    return path
+
+
+def fitted_slowly(path, fit):
+    """Through whole frames in RGB."""
+    return np.stack([fit.frame(frame) for frame in read_video(path).frames])
+
+
+@pytest.mark.parametrize("how", ["crop", "stretch", "pad"])
+def test_frames_are_cut_and_shrunk_as_they_are_stored_to_the_same_pictures(textured, how):
+    fit = fit_sizes((240, 320), 96, 160, how).on_even_pixels()
+    fast, slow = read_frames(textured, range(6), fit), fitted_slowly(textured, fit)
+    assert fast.shape == slow.shape == (6, 96, 160, 3)
+    error = fast.astype(float) - slow
+    # As near as two ways of averaging are, and no colour or place is shifted: a pixel aside is twice as far.
+    assert np.sqrt((error**2).mean()) < 8 and np.abs(error.mean((0, 1, 2))).max() < 0.3
+    aside = fast[:, :, 1:].astype(float) - slow[:, :, :-1]
+    assert np.sqrt((aside**2).mean()) > 2 * np.sqrt((error**2).mean())
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        # On odd pixels colours cannot be cut; made larger, nothing is gained.
+        Fit((3, 0, 201, 240), (0, 0, 80, 96), (96, 80)),
+        Fit((0, 0, 80, 60), (0, 0, 160, 120), (120, 160)),
+        Fit((0, 0, 320, 240), (0, 0, 320, 240), (240, 320)),
+    ],
+)
+def test_what_cannot_be_cut_as_stored_goes_through_whole_frames(textured, fit):
+    assert np.array_equal(read_frames(textured, range(6), fit), fitted_slowly(textured, fit))
+
+
+def test_even_pixels_are_a_pixel_away_at_most_and_only_where_it_shrinks():
+    odd = Fit((3, 5, 201, 121), (0, 0, 80, 48), (48, 80))
+    assert odd.on_even_pixels() == Fit((2, 4, 200, 120), (0, 0, 80, 48), (48, 80))
+    same = Fit((3, 5, 80, 48), (0, 0, 80, 48), (48, 80))
+    assert same.on_even_pixels() is same

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from faceid.media.fit import fit_sizes
 from faceid.media.motion import pairing_correlation
 from faceid.media.video import read_frames, read_video
 
@@ -38,7 +39,8 @@ def first_frames(real_data):
     """64 frames of each file, small; by index, whatever rate the file claims."""
 
     def read(path):
-        return read_frames(path, range(64), lambda frame: frame[::4, ::4])
+        height, width = read_frames(path, [0]).shape[1:3]
+        return read_frames(path, range(64), fit_sizes((height, width), height // 4, width // 4))
 
     paths = {name: real_data / video for name, (video, _) in PAIRS.items()}
     return {name: (read(path), read(path.with_name(PAIRS[name][1]))) for name, path in paths.items()}
