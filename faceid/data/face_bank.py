@@ -12,9 +12,8 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +37,7 @@ from faceid.data.shards import (
     write_shard,
 )
 from faceid.errors import DataError
+from faceid.faces.aggregate import aggregate
 from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.settings import FaceSettings
@@ -71,22 +71,49 @@ class BankedFaces:
     embeddings: Tensor
     scores: Tensor
 
-    @cached_property
+    @property
     def performance(self) -> str:
         """What it shares with the clips cut out of it, and with other cameras' films of the same dance."""
         return performance_of(self.key)
 
 
+class FacePool(NamedTuple):
+    """Some faces of one dancer. embeddings, scores: all of that dancer's, [R, D] and [R]. rows: which of them."""
+
+    embeddings: Tensor
+    scores: Tensor
+    rows: np.ndarray
+
+    def mean(self, chosen: np.ndarray | None = None) -> Tensor:
+        """One embedding [D], weighted by score. chosen: places among the rows; None for all."""
+        rows = torch.from_numpy(self.rows if chosen is None else self.rows[chosen])
+        return aggregate(self.embeddings[rows], self.scores[rows], "weighted_mean")
+
+
 class FaceBank:
-    """Faces by dancer and by performance."""
+    """Faces by dancer and by performance.
+
+    A dancer's faces lie in one tensor, so that drawing a few of thousands costs no copy of them all.
+    """
 
     def __init__(self, entries: Iterable[BankedFaces] = ()) -> None:
-        self.entries = list(entries)
-        self.of_dancer: dict[str, list[BankedFaces]] = {}
-        self.of_performance: dict[str, list[BankedFaces]] = {}
-        for entry in self.entries:
-            self.of_dancer.setdefault(entry.dancer, []).append(entry)
-            self.of_performance.setdefault(entry.performance, []).append(entry)
+        of_dancer: dict[str, list[BankedFaces]] = {}
+        for entry in entries:
+            of_dancer.setdefault(entry.dancer, []).append(entry)
+        self._of_dancer: dict[str, FacePool] = {}
+        # Which performance each row is of, as a number: thousands of names would be compared at every draw.
+        self._number_of: dict[str, int] = {}
+        self._numbers: dict[str, np.ndarray] = {}
+        self._of_performance: dict[str, FacePool] = {}
+        for dancer, found in of_dancer.items():
+            embeddings, scores = (torch.cat([getattr(e, name) for e in found]) for name in ("embeddings", "scores"))
+            each = [self._number_of.setdefault(entry.performance, len(self._number_of)) for entry in found]
+            numbers = np.repeat(each, [len(entry.scores) for entry in found])
+            self._of_dancer[dancer] = FacePool(embeddings, scores, np.arange(len(scores)))
+            self._numbers[dancer] = numbers
+            for performance in {entry.performance for entry in found}:
+                rows = np.flatnonzero(numbers == self._number_of[performance])
+                self._of_performance[performance] = FacePool(embeddings, scores, rows)
 
     @classmethod
     def of_clips(cls, faces: Mapping[str, Tensor], dancer_of: Mapping[str, str]) -> FaceBank:
@@ -94,17 +121,25 @@ class FaceBank:
         return cls(BankedFaces(key, dancer_of[key], faces[key], torch.ones(len(faces[key]))) for key in sorted(faces))
 
     def __len__(self) -> int:
-        return len(self.entries)
+        """Faces in all."""
+        return sum(len(pool.rows) for pool in self._of_dancer.values())
+
+    def of_dancer(self, dancer: str) -> FacePool | None:
+        """All faces of a dancer."""
+        return self._of_dancer.get(dancer)
 
     def knows(self, clip: str, dancer: str) -> bool:
         """Whether there is a face for a clip."""
-        return dancer in self.of_dancer or performance_of(clip) in self.of_performance
+        return dancer in self._of_dancer or performance_of(clip) in self._of_performance
 
-    def faces_for(self, clip: str, dancer: str) -> tuple[list[BankedFaces], list[BankedFaces]]:
-        """(of the clip's own performance, of the dancer's others), for a clip by its key."""
+    def faces_for(self, clip: str, dancer: str) -> tuple[FacePool | None, FacePool | None]:
+        """(of the clip's own performance, of the dancer's others), for a clip by its key; None where there are none."""
         performance = performance_of(clip)
-        others = [entry for entry in self.of_dancer.get(dancer, []) if entry.performance != performance]
-        return self.of_performance.get(performance, []), others
+        own, all_of_dancer = self._of_performance.get(performance), self._of_dancer.get(dancer)
+        if all_of_dancer is None:
+            return own, None
+        rows = np.flatnonzero(self._numbers[dancer] != self._number_of.get(performance, -1))
+        return own, all_of_dancer._replace(rows=rows) if len(rows) else None
 
 
 def write_face_bank(

@@ -86,15 +86,13 @@ class Pairing:
         if self.settings.pairing == "constant":
             return self.target
         own, others = self.faces.faces_for(key, self.dancer_of[key])
-        if not own and not others:
-            return torch.zeros_like(self.target)
         generator = self._generator(g, "face")
         from_others = torch.rand(1, generator=generator).item() < self.settings.other_clip_share
-        chosen = others if others and (from_others or not own) else own
-        pool, scores = (torch.cat([getattr(entry, name) for entry in chosen]) for name in ("embeddings", "scores"))
-        count = int(torch.randint(1, min(self.settings.max_faces, len(pool)) + 1, (1,), generator=generator))
-        drawn = torch.randperm(len(pool), generator=generator)[:count]
-        return aggregate(pool[drawn], scores[drawn], "weighted_mean")
+        pool = others if others is not None and (from_others or own is None) else own
+        if pool is None:
+            return torch.zeros_like(self.target)
+        count = int(torch.randint(1, min(self.settings.max_faces, len(pool.rows)) + 1, (1,), generator=generator))
+        return pool.mean(torch.randperm(len(pool.rows), generator=generator)[:count].numpy())
 
     def photo_face(self, name: str) -> Tensor:
         """The target's embedding [D] without photo `name`: otherwise the pixels could be copied from it."""

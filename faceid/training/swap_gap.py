@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from faceid import flow
-from faceid.data.face_bank import BankedFaces, FaceBank
+from faceid.data.face_bank import FaceBank
 from faceid.data.index import DamagedError
 from faceid.data.latents import LatentSet
 from faceid.data.order import seed_for
-from faceid.faces.aggregate import aggregate
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import LatentStatistics
 from faceid.vace import pose_control
@@ -62,14 +61,17 @@ def pair_faces(latents: LatentSet, faces: FaceBank, dancers: Sequence[str], limi
     of: dict[str, list[int]] = {}
     clips = latents.clips
     for number, dancer in enumerate(latents.dancers):
-        if dancer in dancers and faces.of_dancer.get(dancer):
+        if dancer in dancers and faces.of_dancer(dancer) is not None:
             of.setdefault(dancer, []).append(number)
     names, pairs = sorted(of), []
     for place, name in enumerate(names if len(names) > 1 else []):
-        wrong = _mean_face(faces.of_dancer[names[(place + 1) % len(names)]])
+        stranger = faces.of_dancer(names[(place + 1) % len(names)])
+        assert stranger is not None
         for number in of[name]:
             own, others = faces.faces_for(clips[number], name)
-            pairs.append(FacePair(number, _mean_face(others or own), wrong))
+            known = others or own
+            assert known is not None
+            pairs.append(FacePair(number, known.mean(), stranger.mean()))
     # Evenly over the dancers, the same for every checkpoint.
     count = min(limit, len(pairs))
     return [pairs[place * len(pairs) // count] for place in range(count)]
@@ -112,8 +114,3 @@ def swap_gap(
     means = {level: value / max(counted, 1) for level, value in losses.items()}
     right, wrong = (float(torch.stack(list(means.values())).mean(0)[side]) for side in (0, 1))
     return SwapGap(right, wrong, {level: float(value[1] - value[0]) for level, value in means.items()})
-
-
-def _mean_face(entries: Sequence[BankedFaces]) -> Tensor:
-    embeddings, scores = (torch.cat([getattr(entry, name) for entry in entries]) for name in ("embeddings", "scores"))
-    return aggregate(embeddings, scores, "weighted_mean")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from drawn_films import add_aist_keypoints, add_keypoints, draw_film
 from PIL import Image
+from safetensors.torch import load
 
 from faceid.data.aist import performance_of
 from faceid.data.contact_sheet import draw_sheet
@@ -64,14 +65,18 @@ def bank_dir(films, encoder, tmp_path_factory):
 
 def test_faces_have_the_films_pixels_and_lie_by_dancer_and_film(bank_dir, films_dir, encoder):
     bank = read_face_bank(bank_dir, encoder.fingerprint)
-    assert {dancer: len(entries) for dancer, entries in bank.of_dancer.items()} == {"d04": 2, "d14": 1}
-    own, others = bank.faces_for("gbr_sbm_c01_d04_mbr0_ch01_clip_000", "d04")
-    assert [entry.key for entry in own] == [NAMES[0].lower()] and [entry.key for entry in others] == [NAMES[1].lower()]
-    for entry in bank.entries:
-        assert entry.embeddings.shape == (4, encoder.dim) and entry.scores.shape == (4,)
-        torch.testing.assert_close(entry.embeddings.norm(dim=1), torch.ones(4))
-        assert bool((entry.scores > 0).all() and (entry.scores <= 1).all())
+    assert {dancer: len(bank.of_dancer(dancer).rows) for dancer in ("d04", "d14")} == {"d04": 8, "d14": 4}
+    assert len(bank) == 12 and bank.of_dancer("d05") is None
     index = ShardIndex.load(bank_dir, "faces")
+    stored = {sample.key: load(index.read(sample.key, "safetensors")) for sample in index.samples}
+    pools = bank.faces_for("gbr_sbm_c01_d04_mbr0_ch01_clip_000", "d04")
+    for pool, name in zip(pools, NAMES[:2], strict=True):
+        expected = stored[name.lower()]
+        assert expected["embeddings"].shape == (4, encoder.dim) and expected["scores"].shape == (4,)
+        assert torch.equal(pool.embeddings[pool.rows], expected["embeddings"])
+        assert torch.equal(pool.scores[pool.rows], expected["scores"])
+        torch.testing.assert_close(expected["embeddings"].norm(dim=1), torch.ones(4))
+        assert bool((expected["scores"] > 0).all() and (expected["scores"] <= 1).all())
     details = json.loads(index.read(NAMES[0].lower(), "json"))
     _, joints = draw_film(40, 40)
     for face in details["faces"]:

@@ -58,7 +58,7 @@ def test_a_clip_whose_dancer_has_no_face_gets_the_null_face(make):
 
 
 def test_the_share_of_faces_from_other_clips_is_the_one_asked_for(make, monkeypatch):
-    import faceid.data.pairing as module
+    import faceid.data.face_bank as module
 
     for share in (0.0, 0.75, 1.0):
         seen = []
@@ -72,7 +72,7 @@ def test_the_share_of_faces_from_other_clips_is_the_one_asked_for(make, monkeypa
 
 def test_the_same_dance_by_another_camera_or_another_part_of_it_is_no_other_performance(make, monkeypatch):
     """Clips were cut out of films; a bank holds the films' faces. Keys are names in lower case."""
-    import faceid.data.pairing as module
+    import faceid.data.face_bank as module
 
     names = {
         "gbr_sbm_c01_d04_mbr0_ch01": "own",

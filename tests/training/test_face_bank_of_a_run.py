@@ -58,7 +58,8 @@ def test_a_bank_that_is_given_is_taken_and_none_is_made(plan, bank, tmp_path):
 
 def test_without_one_it_is_made_of_the_shards_once(plan, faces, monkeypatch):
     prepared = prepare(plan, "cpu")
-    assert len(read_face_bank(prepared.faces, encoder_of(faces).fingerprint)) == 4
+    # Eight faces of each of four clips.
+    assert len(read_face_bank(prepared.faces, encoder_of(faces).fingerprint)) == 32
     monkeypatch.setattr("faceid.data.face_bank.cut_faces", lambda *args: pytest.fail("cut again"))
     assert prepare(plan, "cpu") == prepared
 
