@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from faceid.errors import DataError
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 
@@ -17,8 +20,13 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False)
     named = f"{key}={folder}" if key else str(folder)
     if not folder.is_dir():
         raise DataError(f"{named}: no such folder; give the folder with the videos")
-    files = (f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith("."))
-    videos = sorted(f for f in files if f.is_file())
+    named_so = [f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith(".")]
+    videos = sorted(f for f in named_so if f.is_file())
+    others = sorted(f.name for f in named_so if not f.is_file())
+    if others:
+        log.warning(
+            "%s: %d left out that are no files (broken links, folders, pipes): %s", named, len(others), others[0]
+        )
     if not videos and not may_be_none:
         raise DataError(f"{named}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)")
     return videos

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from faceid.data.pairs import find_pairs
+from faceid.data.video_files import list_videos
 from faceid.errors import DataError
 
 
@@ -103,3 +104,11 @@ def test_a_csv_without_the_columns_is_an_error(folders):
     (videos / "dancers.csv").write_text("a,anna\n b,anna\n")
     with pytest.raises(DataError, match="the first line must be `clip,dancer`"):
         find_pairs(videos, poses)
+
+
+def test_a_broken_link_and_a_folder_named_like_a_video_are_said(tmp_path, caplog):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").symlink_to(tmp_path / "gone.mp4")
+    (tmp_path / "c.mp4").mkdir()
+    assert [video.name for video in list_videos(tmp_path)] == ["a.mp4"]
+    assert "2 left out that are no files (broken links, folders, pipes): b.mp4" in caplog.text
