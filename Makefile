@@ -6,7 +6,10 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PYTHONUNBUFFERED := 1
 
-.PHONY: setup demo test check prove-main prove-identity clean
+# Tests of one file stay in one process, which prepares what they share once. 0: all in this one, for a debugger.
+TEST_PROCESSES ?= 2
+
+.PHONY: setup demo test check prove-main prove-identity prove-data clean
 
 setup: $(VENV)/.done
 
@@ -17,7 +20,7 @@ demo: setup
 	bash launch/demo.sh
 
 test: setup
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -29,6 +32,9 @@ prove-main: setup
 
 prove-identity: setup
 	$(BIN)/python benchmarks/prove_identity.py $(if $(FULL),--full)
+
+prove-data: setup
+	$(BIN)/python benchmarks/prove_data.py $(if $(FULL),--full)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache

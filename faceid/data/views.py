@@ -158,6 +158,9 @@ def view_fit(
 
 def show(view: View, frames: np.ndarray) -> np.ndarray:
     """The view of the shard's frames [T, H, W, 3]."""
+    whole = (0, 0, frames.shape[2], frames.shape[1])
+    if view.fit.source == view.fit.target == whole and not view.is_flipped:
+        return frames
     fitted = np.stack([view.fit.frame(frame) for frame in frames])
     return np.ascontiguousarray(fitted[:, :, ::-1]) if view.is_flipped else fitted
 

@@ -95,21 +95,23 @@ def read_frames(path: Path, indices: Sequence[int], fit: Fit | None = None) -> n
     """Decode the frames of these source indices (ascending, repeats allowed): uint8 RGB [len(indices), H, W, 3].
 
     fit: what every frame is brought to as it comes, so that a large source is never held whole. On even pixels and
-    smaller than the source it costs a third of the conversion.
+    smaller than the source it costs a third of the conversion. The frames lie plane by plane in memory (`_stack`).
     Raises: DataError when the file cannot be read that far.
     """
-    return np.stack(list(stream_frames(path, indices, fit)))
+    return _stack(stream_frames(path, indices, fit, by_planes=True))
 
 
-def stream_frames(path: Path, indices: Sequence[int], fit: Fit | None = None) -> Iterator[np.ndarray]:
+def stream_frames(
+    path: Path, indices: Sequence[int], fit: Fit | None = None, by_planes: bool = False
+) -> Iterator[np.ndarray]:
     """Yield the frames of these source indices as they decode, one after the other: uint8 RGB [H, W, 3].
 
-    indices: ascending, repeats allowed. fit: as in `read_frames`.
+    indices: ascending, repeats allowed. fit: as in `read_frames`. by_planes: as they lie in memory.
     Raises: DataError when the file cannot be read that far.
     """
     count = 0
     with _opened(path, path) as (container, stream):
-        for picture in _pick(_decode(container, stream, path), indices, _converter(stream, fit)):
+        for picture in _pick(_decode(container, stream, path), indices, _converter(stream, fit, by_planes)):
             count += 1
             yield picture
     if count < len(indices):
@@ -158,11 +160,15 @@ def encode_video_bytes(frames: np.ndarray, fps: float, crf: int = 12) -> bytes:
 
 
 def decode_video_bytes(data: bytes) -> Video:
-    """Decode a whole video file held in memory. Raises: DataError as `read_video`."""
+    """Decode a whole video file held in memory; its frames lie there plane by plane (`_stack`).
+
+    Raises: DataError as `read_video`.
+    """
     name = Path("<video in memory>")
     with _opened(io.BytesIO(data), name) as (container, stream):
-        frames = list(_pick(_decode(container, stream, name), itertools.count(), _converter(stream)))
-        return Video(np.stack(frames), float(_fps(stream, name)))
+        convert = _converter(stream, by_planes=True)
+        frames = _stack(_pick(_decode(container, stream, name), itertools.count(), convert))
+        return Video(frames, float(_fps(stream, name)))
 
 
 @contextmanager
@@ -278,8 +284,14 @@ def _within_time(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFr
         yield from frames
 
 
-def _converter(stream: Any, fit: Fit | None = None) -> Callable[[av.VideoFrame], np.ndarray]:
+def _stack(pictures: Iterable[np.ndarray]) -> np.ndarray:
+    """Pictures [H, W, 3] to uint8 [T, H, W, 3] whose memory is [T, 3, H, W], as a tensor of them is."""
+    return np.stack([picture.transpose(2, 0, 1) for picture in pictures]).transpose(0, 2, 3, 1)
+
+
+def _converter(stream: Any, fit: Fit | None = None, by_planes: bool = False) -> Callable[[av.VideoFrame], np.ndarray]:
     """Make the function from a decoded frame to upright square-pixel RGB [H, W, 3], fitted."""
+    to_rgb = _to_planes if by_planes else _to_pixels
     size_hw: list[int] = []
 
     def convert(frame: av.VideoFrame) -> np.ndarray:
@@ -287,12 +299,27 @@ def _converter(stream: Any, fit: Fit | None = None) -> Callable[[av.VideoFrame],
             # A file whose size changes midway is brought back to its first frame's.
             size_hw.extend(_square_hw(frame, stream))
         if fit is not None and _can_be_cut(frame, fit, size_hw):
-            return fit.place(_cut_and_shrink(frame, fit))
-        picture = frame.to_ndarray(format="rgb24", height=size_hw[0], width=size_hw[1], interpolation=_EXACT)
-        upright = np.ascontiguousarray(np.rot90(picture, _quarter_turns(frame)))
+            return fit.place(to_rgb(_cut(frame, fit), fit.target[3], fit.target[2], _EXACT_AREA))
+        turns = _quarter_turns(frame)
+        picture = to_rgb(frame, size_hw[0], size_hw[1], _EXACT)
+        upright = np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
         return fit.frame(upright) if fit is not None else upright
 
     return convert
+
+
+def _to_pixels(frame: av.VideoFrame, height: int, width: int, how: int) -> np.ndarray:
+    """RGB [H, W, 3], pixel after pixel."""
+    return frame.to_ndarray(format="rgb24", height=height, width=width, interpolation=how)
+
+
+def _to_planes(frame: av.VideoFrame, height: int, width: int, how: int) -> np.ndarray:
+    """The same numbers, plane after plane in memory: FFmpeg makes those in two thirds of the time."""
+    green_blue_red = frame.reformat(format="gbrp", height=height, width=width, interpolation=how)
+    planes = np.empty((3, height, width), np.uint8)
+    for plane, place in zip(green_blue_red.planes, (1, 2, 0), strict=True):
+        planes[place] = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, :width]
+    return planes.transpose(1, 2, 0)
 
 
 def _can_be_cut(frame: av.VideoFrame, fit: Fit, size_hw: list[int]) -> bool:
@@ -301,18 +328,17 @@ def _can_be_cut(frame: av.VideoFrame, fit: Fit, size_hw: list[int]) -> bool:
     return is_plain and fit.shrinks and not any(edge % 2 for edge in fit.source)
 
 
-def _cut_and_shrink(frame: av.VideoFrame, fit: Fit) -> np.ndarray:
-    """The part of a fit, converted and shrunk in one go: of a 1080p film that is 4 ms a frame in place of 22."""
+def _cut(frame: av.VideoFrame, fit: Fit) -> av.VideoFrame:
+    """The part of a fit, to be converted and shrunk in one go: of a 1080p film that is 4 ms a frame in place of 22."""
     left, top, width, height = fit.source
     part = av.VideoFrame(width, height, frame.format.name)
     # Colour planes have half the pixels each way.
     for plane, to_plane, scale in zip(frame.planes, part.planes, (1, 2, 2), strict=True):
-        pixels, to_pixels = (np.frombuffer(p, np.uint8).reshape(p.height, p.line_size) for p in (plane, to_plane))
+        stored, cut = (np.frombuffer(p, np.uint8).reshape(p.height, p.line_size) for p in (plane, to_plane))
         rows, columns = (slice(a // scale, (a + b) // scale) for a, b in ((top, height), (left, width)))
-        to_pixels[:, : width // scale] = pixels[rows, columns]
+        cut[:, : width // scale] = stored[rows, columns]
     part.colorspace, part.color_range = frame.colorspace, frame.color_range
-    size = {"width": fit.target[2], "height": fit.target[3]}
-    return part.to_ndarray(format="rgb24", interpolation=_EXACT_AREA, **size)
+    return part
 
 
 def _square_hw(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:

@@ -28,6 +28,7 @@ from faceid.data.views import (
     drawn_style,
     joints_in,
     mirrored,
+    show,
     show_boxes,
     view_fit,
     view_key,
@@ -123,6 +124,17 @@ def test_the_style_of_a_drawing_is_known_and_anothers_drawing_is_none(dancer):
     assert drawn_style(pose, other) is None and drawn_style(pose, None) is None
     canvas = Canvas(np.zeros((480, 640, 3), np.uint8))
     assert drawn_style(np.stack([canvas.picture()] * 9), dancer) is None
+
+
+def test_a_view_at_the_shards_own_size_is_still_the_nearer_one():
+    frames = np.random.default_rng(0).integers(0, 255, (2, 480, 832, 3)).astype(np.uint8)
+    fit = view_fit("head", heads((400, 100), side=80), (480, 832), (480, 832))
+    nearer = show(View("head", False, fit), frames)
+    assert nearer.shape == frames.shape and np.array_equal(nearer[1], fit.frame(frames[1]))
+    assert not np.array_equal(nearer, frames)
+    whole = view_fit("full", None, (480, 832), (480, 832))
+    assert show(View("full", False, whole), frames) is frames
+    assert np.array_equal(show(View("full", True, whole), frames), frames[:, :, ::-1])
 
 
 def test_boxes_go_with_the_view():
