@@ -53,7 +53,7 @@ class Sizes:
     rounds: int
 
 
-SMALL, FULL = Sizes(kills=10, flips=300, rounds=3), Sizes(kills=50, flips=2_000, rounds=5)
+SMALL, FULL = Sizes(kills=6, flips=300, rounds=2), Sizes(kills=50, flips=2_000, rounds=5)
 
 # promise, bar, measured, whether it holds
 Seen = tuple[str, str, str, bool]
