@@ -140,8 +140,7 @@ def _oracle_bank(bank: Path, folder: Path, oracle: Oracle) -> Path:
     for number, sample in enumerate(index.samples):
         tensors = load(index.read(number, "safetensors"))
         true = oracle(TRAINING_WORLD, sample.dancer).expand(len(tensors["embeddings"]), -1).contiguous()
-        labels = {name: getattr(sample, name) for name in ("frames", "dancer", "genre", "camera")}
-        entries.append(Entry(sample.key, {"safetensors": save({**tensors, "embeddings": true})}, labels))
+        entries.append(Entry(sample.key, {"safetensors": save({**tensors, "embeddings": true})}, sample.labels))
     folder.mkdir(parents=True, exist_ok=True)
     record = write_shard(folder / shard_name("faces", 0), "the true appearance", entries, [])
     write_index(folder, "faces", {k: v for k, v in index.header.items() if k not in ("kind", "version")}, [record])

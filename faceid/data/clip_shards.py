@@ -11,6 +11,7 @@ import logging
 import math
 import os
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -22,20 +23,19 @@ from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import fit_points
 from faceid.data.disk_space import check_space
 from faceid.data.head_boxes import face_boxes, frontalness
-from faceid.data.index import INDEX_NAME
 from faceid.data.keypoints import COUNT_TOLERANCE, read_keypoints
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
 from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
+    Dropped,
     Entry,
     ShardRecord,
     refuse_other_content,
-    reusable_record,
+    remake_shard,
     shard_name,
     write_index,
-    write_shard,
 )
 from faceid.data.sidecars import joints_content, read_heads
 from faceid.errors import ConfigError, DataError
@@ -136,15 +136,12 @@ def _make_shard(
 ) -> ShardRecord:
     """Publish a shard, unless the one there was made from the same bytes and is whole."""
     inputs = sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
-    record = reusable_record(unit.path, inputs)
-    if record is not None:
-        return record
-    # From here on the folder is not what an older index says.
-    (unit.path.parent / INDEX_NAME).unlink(missing_ok=True)
-    tries = pool.map(lambda pair: _try_clip(pair, settings), group)
-    results = list(progress(tries, unit.path.stem, len(group), "clip", leave=False))
-    entries = [result for result in results if isinstance(result, Entry)]
-    return write_shard(unit.path, inputs, entries, [r for r in results if not isinstance(r, Entry)])
+
+    def make() -> Iterable[Entry | Dropped]:
+        tries = pool.map(lambda pair: _try_clip(pair, settings), group)
+        return progress(tries, unit.path.stem, len(group), "clip", leave=False)
+
+    return remake_shard(unit.path, inputs, make)
 
 
 def _files_of(pair: ClipPair) -> list[Path]:
@@ -156,7 +153,7 @@ def _describe_inputs(pair: ClipPair) -> list[Any]:
     return [pair.key, pair.dancer, pair.genre, pair.camera, [[file.name, sha256_file(file)] for file in files]]
 
 
-def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | dict[str, Any]:
+def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
     """One clip, or why not."""
     try:
         return make_clip(pair, settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -25,16 +25,16 @@ from torch import Tensor
 
 from faceid.data.aist import performance_of
 from faceid.data.face_cuts import FaceCut, FaceSource, cut_faces
-from faceid.data.index import INDEX_NAME, ShardIndex
+from faceid.data.index import ShardIndex
 from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
+    Dropped,
     Entry,
     ShardRecord,
     refuse_other_content,
-    reusable_record,
+    remake_shard,
     shard_name,
     write_index,
-    write_shard,
 )
 from faceid.errors import DataError
 from faceid.faces.aggregate import aggregate
@@ -169,16 +169,12 @@ def write_face_bank(
         groups[path.name] = group
         units.append(ShardUnit(path, [made_of, [source.seen() for source in group]]))
 
+    def cut(unit: ShardUnit) -> Iterator[Entry | Dropped]:
+        for source in progress(groups[unit.name], unit.path.stem, unit="film", leave=False):
+            yield _try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder)
+
     def make(unit: ShardUnit) -> ShardRecord:
-        inputs = sha256_json(unit.seen)
-        record = reusable_record(unit.path, inputs)
-        if record is not None:
-            return record
-        (output_dir / INDEX_NAME).unlink(missing_ok=True)
-        bar = progress(groups[unit.name], unit.path.stem, unit="film", leave=False)
-        made = [_try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder) for source in bar]
-        entries = [entry for entry in made if isinstance(entry, Entry)]
-        return write_shard(unit.path, inputs, entries, [drop for drop in made if not isinstance(drop, Entry)])
+        return remake_shard(unit.path, sha256_json(unit.seen), lambda: cut(unit))
 
     records = make_shards_together(output_dir, units, make)
     header = {
@@ -212,7 +208,7 @@ def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
 
 def _try_source(
     source: FaceSource, count: int, margin: float, detector: FaceDetector, encoder: FaceEncoder
-) -> Entry | dict[str, Any]:
+) -> Entry | Dropped:
     try:
         cuts = cut_faces(source, count, margin, detector)
     except DataError as error:

@@ -59,6 +59,11 @@ class Sample(NamedTuple):
     genre: str | None
     camera: str | None
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What the index repeats of an entry."""
+        return {name: getattr(self, name) for name in ("frames", "dancer", "genre", "camera")}
+
 
 class DamagedError(DataError):
     """An entry that is not what the index says. kind: what such entries are counted under."""
@@ -157,7 +162,8 @@ class ShardIndex:
         What was found is remembered: a shard is read through once, good or bad.
         """
         if shard in self._damaged:
-            raise self._damaged[shard]
+            # Raised again and again, it would hold on to the frames of every time before.
+            raise self._damaged[shard].with_traceback(None)
         try:
             self._compare(self.shards[shard])
         except DamagedError as error:

@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from faceid.data.head_mask import head_mask
 from faceid.data.index import INDEX_NAME, Sample, Shard, ShardIndex
 from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
+    Dropped,
     Entry,
     ShardRecord,
     refuse_other_content,
-    reusable_record,
+    remake_shard,
     shard_name,
     write_index,
-    write_shard,
 )
 from faceid.data.shown_clips import ShownView, clips_ahead
 from faceid.data.views import ViewSettings, view_key
@@ -204,21 +204,20 @@ def _encode_shard(
     views: ViewSettings,
 ) -> ShardRecord:
     """Publish a shard's latents, unless those there are of the same clips and base and are whole."""
-    inputs = sha256_json(unit.seen)
-    record = reusable_record(unit.path, inputs)
-    if record is not None:
-        return record
-    (unit.path.parent / INDEX_NAME).unlink(missing_ok=True)
-    dropped: list[dict[str, Any]] = []
-    shown = clips_ahead(index, samples, views, dropped)
-    entries = []
-    bar = Progress(unit.path.stem, len(samples) * views.per_clip, unit="view", leave=False)
-    while batch := list(itertools.islice(shown, batch_size)):
-        entries += _encode_batch(batch, wan, prompts)
-        bar.advance(len(batch))
-    bar.close()
-    log.info("%s: %d entries of %d clips", unit.name, len(entries), len(samples))
-    return write_shard(unit.path, inputs, entries, dropped)
+
+    def make() -> Iterable[Entry | Dropped]:
+        dropped: list[Dropped] = []
+        shown = clips_ahead(index, samples, views, dropped)
+        entries = []
+        bar = Progress(unit.path.stem, len(samples) * views.per_clip, unit="view", leave=False)
+        while batch := list(itertools.islice(shown, batch_size)):
+            entries += _encode_batch(batch, wan, prompts)
+            bar.advance(len(batch))
+        bar.close()
+        log.info("%s: %d entries of %d clips", unit.name, len(entries), len(samples))
+        return [*entries, *dropped]
+
+    return remake_shard(unit.path, sha256_json(unit.seen), make)
 
 
 def _clip_of_each(index: ShardIndex, views: ViewSettings) -> dict[str, str]:
@@ -274,8 +273,7 @@ def _encode_batch(batch: list[ShownView], wan: WanModel, prompts: dict[str, str]
         }
         details = {**shown.details, "prompt": prompts[shown.clip.key]}
         members = {"safetensors": save(tensors), "json": json.dumps(details, sort_keys=True).encode()}
-        labels = {name: getattr(shown.clip, name) for name in ("frames", "dancer", "genre", "camera")}
-        entries.append(Entry(shown.key, members, labels))
+        entries.append(Entry(shown.key, members, shown.clip.labels))
     return entries
 
 

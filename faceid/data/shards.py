@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from typing import Any
 from faceid.data.index import INDEX_NAME, INDEX_VERSION, index_sha256
 from faceid.errors import DataError
 from faceid.provenance import sha256_file, staged_file, write_atomic, write_json, write_provenance
+
+Dropped = dict[str, Any]
+"""key, and the reason; of a clip also its video."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,21 @@ def write_shard(path: Path, inputs: str, entries: Iterable[Entry], dropped: list
     record = ShardRecord(inputs, shard, samples, dropped)
     write_json(path.with_suffix(".json"), vars(record))
     return record
+
+
+def remake_shard(path: Path, inputs: str, make: Callable[[], Iterable[Entry | Dropped]]) -> ShardRecord:
+    """Publish a shard of what `make` makes, unless the one there was made from the same inputs and is whole.
+
+    make: gives its entries, and in between what could not become one, with why.
+    """
+    record = reusable_record(path, inputs)
+    if record is not None:
+        return record
+    # From here on the folder is not what an older index says.
+    (path.parent / INDEX_NAME).unlink(missing_ok=True)
+    made = list(make())
+    entries = [entry for entry in made if isinstance(entry, Entry)]
+    return write_shard(path, inputs, entries, [drop for drop in made if not isinstance(drop, Entry)])
 
 
 def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
