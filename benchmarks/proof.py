@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,16 @@ class Row:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Promise:
+    """One row. tests: pytest node ids; a file or a test, without parameters."""
+
+    promise: str
+    bar: str
+    tests: tuple[str, ...]
+    longest_s: float | None = None
+
+
 def conclude(name: str, rows: list[Row], is_full: bool, seconds: float, details: dict[str, Any] | None = None) -> int:
     """Print the rows and write prove_NAME[_full].json; the exit code: 1 when a promise falls short."""
     print()
@@ -33,3 +48,41 @@ def conclude(name: str, rows: list[Row], is_full: bool, seconds: float, details:
     write_json(file, {**record, "rows": [asdict(row) for row in rows], **(details or {})})
     print(f"\n{seconds:.0f} s in all; record in {file.relative_to(REPOSITORY)}")
     return int(any(row.verdict == "falls short" for row in rows))
+
+
+def run_tests(tests: list[str], is_full: bool) -> list[ElementTree.Element]:
+    """All tests in one pytest run; their junit cases."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FACEID_SIZES": "full" if is_full else "small"}
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-v", "-o", "junit_family=xunit1", f"--junitxml={report}", *tests]
+        subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
+        return list(ElementTree.parse(report).getroot().iter("testcase"))
+
+
+def judge_tests(promise: Promise, cases: list[ElementTree.Element]) -> Row:
+    """What a promise's tests say of it, and the figures they measured."""
+    mine = [case for case in cases if any(_belongs(case, test) for test in promise.tests)]
+    seconds = sum(float(case.get("time", 0)) for case in mine)
+    failed = [case for case in mine if case.find("failure") is not None or case.find("error") is not None]
+    skipped = [case for case in mine if case.find("skipped") is not None]
+    figures = [p.get("value", "") for case in mine for p in case.iter("property") if p.get("name") == "measured"]
+    measured = (
+        "; ".join(dict.fromkeys(figures)) or f"{len(mine) - len(failed) - len(skipped)} of {len(mine)} checks pass"
+    )
+    too_slow = promise.longest_s is not None and seconds > promise.longest_s
+    if not mine or failed or too_slow:
+        verdict = "falls short"
+        measured += f"; failed: {', '.join(case.get('name', '') for case in failed)}" if failed else ""
+    elif len(skipped) == len(mine):
+        reason = next(iter(skipped[0])).get("message", "")
+        verdict, measured = "not shown", f"skipped: {reason}"
+    else:
+        verdict = "holds"
+    return Row(promise.promise, promise.bar, measured, verdict, round(seconds, 1))
+
+
+def _belongs(case: ElementTree.Element, test: str) -> bool:
+    file, _, name = test.partition("::")
+    is_file = (case.get("file") or "").replace(os.sep, "/") == file
+    return is_file and (not name or (case.get("name") or "").split("[")[0] == name)

@@ -20,8 +20,7 @@ from data_faults import flip_bits, kill_workers
 from data_scale import SIZES, measure_sizes, slope
 from data_speed import Loaders, MissingError, compare_loaders, import_imageio
 from data_writing import compare_writing
-from proof import REPOSITORY, Row, conclude
-from prove_main import Promise, _judge, _run_tests
+from proof import REPOSITORY, Promise, Row, conclude, judge_tests, run_tests
 
 OUT = REPOSITORY / "outputs" / "prove_data"
 TESTED = (
@@ -72,8 +71,8 @@ def main(argv: list[str]) -> int:
         # What is timed comes first; nothing of this proof runs beside it.
         for look in (_speed, _writing, _scale, _flips, _kills):
             rows += _timed(look, work, sizes, details)
-    cases = _run_tests([test for promise in TESTED for test in promise.tests], is_full)
-    rows += [_judge(promise, cases) for promise in TESTED]
+    cases = run_tests([test for promise in TESTED for test in promise.tests], is_full)
+    rows += [judge_tests(promise, cases) for promise in TESTED]
     seconds = time.perf_counter() - began
     if not is_full:
         in_time = seconds <= LONGEST_DEFAULT_S

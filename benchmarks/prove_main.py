@@ -11,22 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
 from pathlib import Path
 
-from proof import REPOSITORY, Row, conclude
-
-
-@dataclass(frozen=True)
-class Promise:
-    """One row. tests: pytest node ids; a file or a test, without parameters."""
-
-    promise: str
-    bar: str
-    tests: tuple[str, ...]
-    longest_s: float | None = None
-
+from proof import REPOSITORY, Promise, Row, conclude, judge_tests, run_tests
 
 PROMISES = (
     Promise("end to end on the toy base, 2 ZeRO-2 processes", "under 180 s", ("tests/test_end_to_end.py",), 180),
@@ -102,48 +89,11 @@ def main(argv: list[str]) -> int:
     is_full = "--full" in argv
     promises = (*PROMISES, *ONLY_FULL) if is_full else PROMISES
     began = time.perf_counter()
-    cases = _run_tests([test for promise in promises for test in promise.tests], is_full)
-    rows = [_judge(promise, cases) for promise in promises]
+    cases = run_tests([test for promise in promises for test in promise.tests], is_full)
+    rows = [judge_tests(promise, cases) for promise in promises]
     if is_full:
         rows.append(_prove_fresh_clone())
     return conclude("main", rows, is_full, time.perf_counter() - began)
-
-
-def _run_tests(tests: list[str], is_full: bool) -> list[ElementTree.Element]:
-    """All tests in one pytest run; their junit cases."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "FACEID_SIZES": "full" if is_full else "small"}
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-v", "-o", "junit_family=xunit1", f"--junitxml={report}", *tests]
-        subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
-        return list(ElementTree.parse(report).getroot().iter("testcase"))
-
-
-def _judge(promise: Promise, cases: list[ElementTree.Element]) -> Row:
-    mine = [case for case in cases if any(_belongs(case, test) for test in promise.tests)]
-    seconds = sum(float(case.get("time", 0)) for case in mine)
-    failed = [case for case in mine if case.find("failure") is not None or case.find("error") is not None]
-    skipped = [case for case in mine if case.find("skipped") is not None]
-    figures = [p.get("value", "") for case in mine for p in case.iter("property") if p.get("name") == "measured"]
-    measured = (
-        "; ".join(dict.fromkeys(figures)) or f"{len(mine) - len(failed) - len(skipped)} of {len(mine)} checks pass"
-    )
-    too_slow = promise.longest_s is not None and seconds > promise.longest_s
-    if not mine or failed or too_slow:
-        verdict = "falls short"
-        measured += f"; failed: {', '.join(case.get('name', '') for case in failed)}" if failed else ""
-    elif len(skipped) == len(mine):
-        reason = next(iter(skipped[0])).get("message", "")
-        verdict, measured = "not shown", f"skipped: {reason}"
-    else:
-        verdict = "holds"
-    return Row(promise.promise, promise.bar, measured, verdict, round(seconds, 1))
-
-
-def _belongs(case: ElementTree.Element, test: str) -> bool:
-    file, _, name = test.partition("::")
-    is_file = (case.get("file") or "").replace(os.sep, "/") == file
-    return is_file and (not name or (case.get("name") or "").split("[")[0] == name)
 
 
 def _prove_fresh_clone() -> Row:

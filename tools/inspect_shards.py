@@ -16,8 +16,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from faceid.config import parse_sections
-from faceid.data.contact_sheet import Decode, draw_sheet, spread
+from faceid.data.contact_sheet import Decode, draw_sheet
 from faceid.data.index import ShardIndex
+from faceid.data.order import spread
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.logs import progress, set_up_logging
 from faceid.provenance import staged_file

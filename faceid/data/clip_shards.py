@@ -23,7 +23,7 @@ from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import fit_points
 from faceid.data.disk_space import check_space
 from faceid.data.head_boxes import face_boxes, frontalness
-from faceid.data.keypoints import COUNT_TOLERANCE, read_keypoints
+from faceid.data.keypoints import COUNT_TOLERANCE, read_film_keypoints
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
@@ -37,7 +37,7 @@ from faceid.data.shards import (
     shard_name,
     write_index,
 )
-from faceid.data.sidecars import joints_content, read_heads
+from faceid.data.sidecars import joints_content, read_heads, rounded_boxes
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.logs import progress
@@ -269,8 +269,7 @@ def _head_boxes(
         raise DataError(
             f"{pair.head_boxes.name}: {len(boxes)} boxes, frame {indices[-1]} is needed; one box or null per frame"
         )
-    moved = [fit.box(box) if (box := boxes[index]) else None for index in indices]
-    return [[round(edge, 2) for edge in box] if box else None for box in moved]
+    return rounded_boxes(fit.boxes(boxes[index] for index in indices))
 
 
 def _joints(pair: ClipPair, indices: list[int], fit: Fit, video: Measured) -> dict[str, Any]:
@@ -280,11 +279,9 @@ def _joints(pair: ClipPair, indices: list[int], fit: Fit, video: Measured) -> di
     """
     if pair.joints is None:
         return {}
-    keypoints = read_keypoints(pair.joints, camera_of(pair.stem)).of_film(video.frames, video.fps)
-    taken = keypoints.in_pixels_of(video.size_hw).at(np.array(indices))
+    taken = read_film_keypoints(pair.joints, camera_of(pair.stem), video).at(np.array(indices))
     found: dict[str, Any] = {"joints": joints_content(taken.moved(lambda points: fit_points(points, fit), fit.size_hw))}
     if pair.joints.parent == pair.video.parent:
-        boxes = [fit.box((box[0], box[1], box[2], box[3])) if box else None for box in face_boxes(taken.body)]
-        found["face_boxes"] = [[round(edge, 2) for edge in box] if box else None for box in boxes]
+        found["face_boxes"] = rounded_boxes(fit.boxes(face_boxes(taken.body)))
         found["frontal"] = frontalness(taken.body).round(3).tolist()
     return found

@@ -15,6 +15,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from faceid.data.index import ShardIndex
+from faceid.data.order import spread
 from faceid.media.fit import resize_frames
 from faceid.media.video import decode_video_bytes
 
@@ -23,11 +24,6 @@ HEAD_TINT = np.array([255, 64, 64])
 
 # Raw latents [C, f, h, w] to frames, uint8 [T, H, W, 3].
 Decode = Callable[[Tensor], np.ndarray]
-
-
-def spread(count: int, wanted: int) -> list[int]:
-    """`wanted` places evenly over range(count), first and last among them."""
-    return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
 
 
 def draw_sheet(index: ShardIndex, numbers: Sequence[int], num_columns: int, decode: Decode | None) -> np.ndarray:

@@ -190,8 +190,8 @@ def write_face_bank(
     return index
 
 
-def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
-    """Open a bank, verified. Raises: DataError when it is missing, damaged, or made by another encoder."""
+def open_face_bank(folder: Path, encoder_fingerprint: str) -> ShardIndex:
+    """A bank's index; no face is read. Raises: DataError when it is missing, or made by another encoder."""
     index = ShardIndex.load(folder, "faces")
     found = index.header["encoder_fingerprint"]
     if found != encoder_fingerprint:
@@ -199,6 +199,12 @@ def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
             f"{folder}: made by encoder {found[:12]}, the identity by {encoder_fingerprint[:12]}; use one encoder for "
             "both"
         )
+    return index
+
+
+def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
+    """Read a bank, verified. Raises: DataError as `open_face_bank`, and when it is damaged."""
+    index = open_face_bank(folder, encoder_fingerprint)
     entries = []
     for number, sample in enumerate(index.samples):
         tensors = load(index.read(number, "safetensors"))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from faceid.data.order import spread
 from faceid.faces.detect import Face, FaceDetector
 from faceid.faces.photos import Candidate, measure_face
 from faceid.faces.selection import USUAL_SHARPNESS
@@ -102,7 +103,7 @@ def _detected(
     source: FaceSource, stretches: list[np.ndarray], margin: float, detector: FaceDetector
 ) -> Iterator[FaceCut]:
     """The best of a few frames of each stretch, by a detector; a picture with several faces says nothing."""
-    of_frame = {int(s[at]): number for number, s in enumerate(stretches) for at in _spread(len(s), LOOKS_PER_STRETCH)}
+    of_frame = {int(s[at]): number for number, s in enumerate(stretches) for at in spread(len(s), LOOKS_PER_STRETCH)}
     best: dict[int, FaceCut] = {}
     for frame, picture in zip(sorted(of_frame), source.frames(sorted(of_frame)), strict=True):
         faces = detector.detect(picture)
@@ -126,7 +127,3 @@ def _scored(frame: int, candidate: Candidate, frontal: float | None) -> FaceCut:
 
 def _size_px(box: Sequence[float]) -> float:
     return math.sqrt(max(box[2] - box[0], 0) * max(box[3] - box[1], 0))
-
-
-def _spread(length: int, wanted: int) -> list[int]:
-    return sorted(set(np.linspace(0, length - 1, min(wanted, length)).round().astype(int).tolist()))

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from faceid.data.aist import camera_of
+from faceid.data.aist import camera_of, parse_aist_name
 from faceid.data.face_cuts import Looked
 from faceid.data.films import Film
 from faceid.data.head_boxes import face_boxes, frontalness
 from faceid.data.index import Sample, ShardIndex
-from faceid.data.keypoints import Keypoints, read_keypoints
+from faceid.data.keypoints import Keypoints, read_film_keypoints
 from faceid.data.pairs import ClipPair, key_of
 from faceid.data.sidecars import joints_path, read_heads
 from faceid.errors import DataError
@@ -44,8 +44,7 @@ class FilmSource:
     def look(self) -> Looked:
         measured = measure_video(self.path)
         if self.keypoints is not None:
-            keypoints = read_keypoints(self.keypoints, camera_of(self.path.stem))
-            return looked_of(keypoints.of_film(measured.frames, measured.fps), measured.size_hw)
+            return looked_of(read_film_keypoints(self.keypoints, camera_of(self.path.stem), measured))
         if self.heads is not None:
             boxes = read_heads(self.heads, measured.size_hw)
             if len(boxes) != measured.frames:
@@ -89,13 +88,12 @@ class ShardSource:
         return decode_video_bytes(self.index.read(self.key, "video.mp4")).frames
 
 
-def looked_of(keypoints: Keypoints, size_hw: tuple[int, int]) -> Looked:
-    """Faces by the joints, in pixels of the film as it is. keypoints: one entry per frame."""
-    body = keypoints.in_pixels_of(size_hw).body
+def looked_of(keypoints: Keypoints) -> Looked:
+    """Faces by the joints. keypoints: one entry per frame, in pixels of the film."""
     # With several people in the picture, the one followed may be another than the one the film is named after.
     alone = keypoints.num_people <= 1
-    boxes = [box if is_alone else None for box, is_alone in zip(face_boxes(body), alone, strict=True)]
-    return Looked(len(body), boxes, frontalness(body))
+    boxes = [box if is_alone else None for box, is_alone in zip(face_boxes(keypoints.body), alone, strict=True)]
+    return Looked(len(keypoints), boxes, frontalness(keypoints.body))
 
 
 def of_films(films: Sequence[Film]) -> list[FilmSource]:
@@ -126,5 +124,5 @@ def of_shards(index: ShardIndex) -> list[ShardSource]:
 
 
 def _labels(dancer: str, genre: str | None, stem: str) -> dict[str, Any]:
-    camera = camera_of(stem)
-    return {"dancer": dancer, "genre": genre, "camera": None if camera is None else f"c{camera + 1:02d}"}
+    name = parse_aist_name(stem)
+    return {"dancer": dancer, "genre": genre, "camera": name.camera if name else None}

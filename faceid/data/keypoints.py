@@ -19,6 +19,7 @@ import numpy as np
 from faceid.data.aist import parse_aist_name
 from faceid.data.array_pickle import read_array_pickle
 from faceid.errors import DataError
+from faceid.media.video import Measured
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,18 @@ def read_keypoints(path: Path, camera: int | None = None) -> Keypoints:
         return _read_json(json.loads(path.read_text(encoding="utf-8")), path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from error
+
+
+def read_film_keypoints(path: Path, camera: int | None, film: Measured) -> Keypoints:
+    """One film's keypoints, an entry for each of its frames, in its pixels. camera: as in `read_keypoints`.
+
+    Raises: DataError naming the file, as `read_keypoints`, or when it is of another film.
+    """
+    keypoints = read_keypoints(path, camera)
+    try:
+        return keypoints.of_film(film.frames, film.fps).in_pixels_of(film.size_hw)
+    except DataError as error:
+        raise DataError(f"{path.name}: {error}") from error
 
 
 def _read_aist(path: Path, camera: int | None) -> Keypoints:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from faceid.data.order import epoch_order, permutation
 
@@ -18,9 +17,8 @@ Kind = Literal["clip", "photo", "null"]
 """clip: with its dancer's face; photo: of the target; null: a clip with the null face, for what the base can do."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """What stands at one position. number: of a clip or of a photo."""
+class Place(NamedTuple):
+    """What stands at one position. number: of a clip or of a photo. A tuple: an epoch may have 100,000."""
 
     kind: Kind
     number: int

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
 
@@ -21,6 +22,11 @@ def permutation(seed: int, number: int, purpose: str, count: int) -> list[int]:
     """A permutation of range(count), of this purpose and number (an epoch's, say), the same on every machine."""
     generator = torch.Generator().manual_seed(seed_for(seed, number, purpose))
     return torch.randperm(count, generator=generator).tolist()
+
+
+def spread(count: int, wanted: int) -> list[int]:
+    """`wanted` places evenly over range(count), first and last among them."""
+    return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
 
 
 def hold_out(dancers: Iterable[str], count: int, seed: int) -> list[str]:

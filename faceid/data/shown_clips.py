@@ -61,7 +61,7 @@ def _show_clip(
     """All views of one clip, and those that cannot be with why."""
     video, pose = (decode_video_bytes(index.read(sample.key, f"{name}.mp4")).frames for name in ("video", "pose"))
     details = json.loads(index.read(sample.key, "json"))
-    keypoints = joints_in(details)
+    keypoints = joints_in(details) if settings.are_drawn else None
     style = drawn_style(pose, keypoints)
     views, missing = plan_views(settings, details, style)
     # A mask and what the index repeats are all that is made of the joints; the latents need them no more.

@@ -33,8 +33,12 @@ def write_joints(clip: Path, keypoints: Keypoints) -> None:
 
 def write_heads(clip: Path, boxes: Boxes, size_hw: tuple[int, int]) -> None:
     """Write head boxes beside a clip, (x0, y0, x1, y1) or None per frame, in pixels of a picture of size_hw."""
-    rounded = [[round(edge, 2) for edge in box] if box else None for box in boxes]
-    _write(heads_path(clip), {"boxes": rounded, "size_hw": list(size_hw)})
+    _write(heads_path(clip), {"boxes": rounded_boxes(boxes), "size_hw": list(size_hw)})
+
+
+def rounded_boxes(boxes: Boxes) -> list[list[float] | None]:
+    """Boxes as they are written."""
+    return [[round(edge, 2) for edge in box] if box else None for box in boxes]
 
 
 def read_heads(path: Path, size_hw: tuple[int, int]) -> list[tuple[float, float, float, float] | None]:

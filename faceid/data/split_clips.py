@@ -21,7 +21,7 @@ from faceid.data.crop_boxes import crop_fit, fit_points
 from faceid.data.film_records import RECORDS_NAME, current_record, finish_split, inputs_of, record_path
 from faceid.data.films import Film, SplitSettings, find_films
 from faceid.data.head_boxes import head_boxes
-from faceid.data.keypoints import Keypoints, read_keypoints
+from faceid.data.keypoints import Keypoints, read_film_keypoints
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.sidecars import write_heads, write_joints
 from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, why_unusable, window_starts
@@ -156,8 +156,7 @@ def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
     """One entry per film frame, in pixels of the film as it is."""
     if film.keypoints is None:
         return None
-    keypoints = read_keypoints(film.keypoints, camera_of(film.stem)).of_film(measured.frames, measured.fps)
-    return keypoints.in_pixels_of(measured.size_hw)
+    return read_film_keypoints(film.keypoints, camera_of(film.stem), measured)
 
 
 def _fit_of(of_clip: Keypoints | None, film_hw: tuple[int, int], settings: SplitSettings) -> Fit | None:
@@ -171,7 +170,7 @@ def _write_sidecars(output_dir: Path, name: str, of_clip: Keypoints, fit: Fit) -
     write_joints(clip, of_clip.moved(lambda points: fit_points(points, fit), fit.size_hw))
     # The head's box from the film's joints: a joint beyond the clip's edge still says how large the head is.
     boxes = head_boxes(of_clip.body, (1 << 30, 1 << 30))
-    write_heads(clip, [fit.box((box[0], box[1], box[2], box[3])) if box else None for box in boxes], fit.size_hw)
+    write_heads(clip, fit.boxes(boxes), fit.size_hw)
 
 
 def _start_s(frame: int, measured: Measured) -> float:

@@ -105,7 +105,7 @@ class TrainingSet(torch.utils.data.Dataset):
                 return self._clip(place, g, damages)
             except DamagedError as error:
                 damages.append(error.kind)
-                self._say(self.latents.keys[self.clip_numbers[place.number]], error)
+                self._say(self.latents.index.samples[self.clip_numbers[place.number]].key, error)
                 if len(damages) == MOST_TRIES:
                     raise
                 other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(self.clip_numbers)

@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass as settings_dataclass
 
 from faceid.data.crop_boxes import fit_points
 from faceid.data.keypoints import Keypoints, keypoints_of
+from faceid.data.order import spread
 from faceid.data.pairs import LONGEST_KEY
 from faceid.errors import ConfigError
 from faceid.media.fit import Fit, fit_sizes, resize_frames
@@ -64,6 +65,11 @@ class ViewSettings:
     def endings(self) -> list[str]:
         """What follows a clip's key in its entries', as far as its views can be made."""
         return [_ending(name, flip) for name in self.views for flip in ((False, True) if self.flips else (False,))]
+
+    @property
+    def are_drawn(self) -> bool:
+        """Whether some view has its skeleton drawn anew."""
+        return self.flips or self.views != ["full"]
 
     @property
     def per_clip(self) -> int:
@@ -179,7 +185,7 @@ def show_boxes(view: View, boxes: Sequence[Sequence[float] | None] | None) -> li
     """The view of the head boxes."""
     if boxes is None:
         return None
-    moved = [view.fit.box((box[0], box[1], box[2], box[3])) if box else None for box in boxes]
+    moved = view.fit.boxes(boxes)
     width = view.fit.size_hw[1]
     if view.is_flipped:
         moved = [(width - box[2], box[1], width - box[0], box[3]) if box else None for box in moved]
@@ -204,7 +210,7 @@ def drawn_style(pose: np.ndarray, keypoints: Keypoints | None) -> Style | None:
     """The style in which this skeleton was drawn from these joints; None when it was not. pose: [T, H, W, 3]."""
     if keypoints is None:
         return None
-    places = np.unique(np.linspace(0, len(pose) - 1, 3).round().astype(int))
+    places = spread(len(pose), 3)
     seen = _small(pose[places])
     if seen.std() == 0:
         return None

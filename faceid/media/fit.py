@@ -5,6 +5,7 @@ One `Fit` per pair of sizes says which part of the source lands where; frames an
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -65,6 +66,10 @@ class Fit:
         x0, x1 = (min(max((x - left) * scale_x, 0), to_width) + to_left for x in (box[0], box[2]))
         y0, y1 = (min(max((y - top) * scale_y, 0), to_height) + to_top for y in (box[1], box[3]))
         return (x0, y0, x1, y1) if x1 > x0 and y1 > y0 else None
+
+    def boxes(self, boxes: Iterable[Sequence[float] | None]) -> list[tuple[float, float, float, float] | None]:
+        """Move a box per frame along; None stays None."""
+        return [self.box((box[0], box[1], box[2], box[3])) if box else None for box in boxes]
 
 
 def fit_sizes(

@@ -212,7 +212,7 @@ def _limit_size(stream: Any, path: Path) -> None:
     stream.codec_context.options = {"max_pixels": str(int(MAX_PIXELS / max(aspect, 1)))}
     if not stream.height * stream.width:
         return
-    height, width = stream.height, max(round(stream.width * aspect), 1)
+    height, width = _square_hw(stream, stream)
     if height * width > MAX_PIXELS:
         raise DataError(
             f"{path}: {width}x{height} = {width * height / 1e6:.1f} megapixels, above the limit of "
@@ -341,8 +341,8 @@ def _cut(frame: av.VideoFrame, fit: Fit) -> av.VideoFrame:
     return part
 
 
-def _square_hw(frame: av.VideoFrame, stream: Any) -> tuple[int, int]:
-    """Height and width with square pixels, as stored (not yet turned upright)."""
+def _square_hw(frame: Any, stream: Any) -> tuple[int, int]:
+    """Height and width with square pixels, as stored (not yet turned upright). frame: or the stream, by its header."""
     return frame.height, max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1)
 
 

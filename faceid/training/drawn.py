@@ -7,12 +7,14 @@ training on what happens to be left is not what was asked for. Counted since thi
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 from faceid.data.index import DAMAGES
+from faceid.data.mixture import Kind
 from faceid.data.training_set import TrainingSample
 from faceid.errors import DataError
 
-KINDS = ("clip", "photo", "null")
+KINDS: tuple[str, ...] = get_args(Kind)
 NAMES = (*KINDS, *DAMAGES)
 
 

@@ -19,7 +19,7 @@ import torch
 
 from faceid.config import changed_fields
 from faceid.data.clip_shards import write_clip_shards
-from faceid.data.face_bank import read_face_bank, write_face_bank
+from faceid.data.face_bank import open_face_bank, write_face_bank
 from faceid.data.face_cuts import FaceSource
 from faceid.data.face_sources import of_pairs, of_shards
 from faceid.data.identities import encoder_of, make_identity
@@ -129,7 +129,7 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
     identity, encoder = _prepare_identity(plan, prepared.identity)
     if plan.inputs.face_bank is not None:
         # Before hours of encoding: it may be of another encoder than the identity.
-        read_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
+        open_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
     if plan.inputs.latents is None:
         clips = plan.cache() / "clips"
         videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir

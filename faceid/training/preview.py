@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from faceid.data.latents import LatentSet
+from faceid.data.order import spread
 from faceid.media.video import write_video
 from faceid.models.adapter import FaceAdapter
 from faceid.models.latents import decode_latents, to_frames
@@ -67,5 +68,5 @@ class Preview:
 
 def _strip(videos: list[np.ndarray]) -> np.ndarray:
     """Rows of a few frames of each video, one picture."""
-    picks = np.unique(np.linspace(0, len(videos[0]) - 1, STRIP_FRAMES).round().astype(int))
+    picks = spread(len(videos[0]), STRIP_FRAMES)
     return np.concatenate([np.concatenate(list(video[picks]), axis=1) for video in videos], axis=0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from faceid.data.face_bank import read_face_bank, write_face_bank
+from faceid.data.face_bank import open_face_bank, read_face_bank, write_face_bank
 from faceid.data.face_sources import FilmSource, ShardSource, of_shards
 from faceid.data.identities import encoder_of
 from faceid.data.index import ShardIndex
@@ -78,7 +78,7 @@ def test_a_bank_of_another_encoder_is_refused_before_anything_is_encoded(plan, b
     import faceid.training.prepare as prepare_module
 
     monkeypatch.setattr(prepare_module, "write_face_bank", lambda *args: pytest.fail("work was done"))
-    monkeypatch.setattr(prepare_module, "read_face_bank", lambda folder, fingerprint: read_face_bank(folder, "0" * 64))
+    monkeypatch.setattr(prepare_module, "open_face_bank", lambda folder, fingerprint: open_face_bank(folder, "0" * 64))
     with pytest.raises(DataError, match="use one encoder"):
         prepare(with_inputs(plan, face_bank=str(bank)), "cpu")
 
