@@ -145,14 +145,18 @@ def test_raw_folders_are_prepared_once_and_found_again(toy_inputs, tmp_path):
     flags = [*SMALL_ADAPTER, *RUN, *toy_inputs.raw_flags, "--output_dir", str(run), "--validate_every", "0"]
     flags += ["--num_epochs", "1", "--save_every", "1"]
     first = train(*flags, world="cpu_zero2")
-    for line in ("identity 'target' from 4 of 4 photos", "clips: 4 clips in 1 shards", "latents of 4 clips"):
+    for line in (
+        "identity 'target' from 4 of 4 photos",
+        "clips: 4 clips in 1 shards",
+        "entries of 4 clips in 1 shards",
+    ):
         assert line in first.stderr
     made = {file: file.stat().st_mtime_ns for file in (run / "cache").rglob("*") if file.is_file() and is_data(file)}
     assert {"identity", "clips", "latents", "faces", "photos"} == {f.relative_to(run / "cache").parts[0] for f in made}
     # A finished run, started again by hand on one process: nothing is made, nothing is trained, all stays.
     final = tensors(run / "face_lora_final.safetensors")
     second = train(*flags)
-    assert "latents of" not in second.stderr and "identity 'target' from" not in second.stderr
+    assert "entries of" not in second.stderr and "identity 'target' from" not in second.stderr
     assert {file: file.stat().st_mtime_ns for file in made} == made
     assert "4 steps done" in second.stderr and "Epoch 1/" not in second.stdout
     again = tensors(run / "face_lora_final.safetensors")
