@@ -5,8 +5,8 @@
     python benchmarks/swap_gap_checkpoints.py --demo_dir D --output_dir O               of no run: the quick version
 
 The quick version takes the shipped adapter at eight strengths, from nearly untrained to whole (the layers that begin at
-zero times 1/8, 2/8, ...), and the clips of a demo for the gap. Otherwise the gap is read from the run's own metrics
-(held-out dancers). Rank-1 of 16 is of people who are in no training set, rendered without guidance in poses that nobody
+zero times 1/8, 2/8, ...), and half as many clips, of a demo, for the gap. Otherwise the gap is read from the run's own
+metrics (held-out dancers). Rank-1 is of people who are in no training set, rendered without guidance in poses nobody
 trained on, known by the evaluation's recogniser. Writes checkpoints.json.
 """
 
@@ -35,9 +35,9 @@ from faceid.models.adapter_file import load_adapter
 from faceid.models.wan import load_wan
 from faceid.provenance import describe_provenance, write_json
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
-from faceid.training.loop import SWAP_GAP_CLIPS
 from faceid.training.metrics import read_metrics
-from faceid.training.swap_gap import pair_faces, swap_gap
+from faceid.training.validation.losses import pair_faces, swap_gap
+from faceid.training.validation.validate import SWAP_GAP_CLIPS
 
 GAP = "validation/swap_gap_heldout_dancers"
 # The last layer of each path from a face, or a LoRA, into the transformer.
@@ -99,7 +99,7 @@ def _measure(run: Path, gallery: Gallery) -> list[dict]:
 def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
     latents = LatentSet.open(demo / "latents")
     faces = read_face_bank(demo / "run/cache/faces", load_encoder("clip", resolve_encoder_path("toy")).fingerprint)
-    pairs = pair_faces(latents, faces, sorted(set(latents.dancers)), SWAP_GAP_CLIPS)
+    pairs = pair_faces(latents, faces, sorted(set(latents.dancers)), SWAP_GAP_CLIPS // 2)
     wan, found = load_wan(resolve_model_path("toy")), []
     adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
     last_layers = [parameter for name, parameter in adapter.parameters().items() if BEGINS_AT_ZERO.search(name)]

@@ -83,12 +83,8 @@ class _Parser(jsonargparse.ArgumentParser):
 
 def _normalise(argv: list[str], sections: Sequence[type]) -> list[str]:
     """Put --config first, so that flags win over it, and let a bare boolean flag mean true."""
-    booleans = {
-        f"--{field.name}"
-        for section in sections
-        for field in dataclasses.fields(section)
-        if str(field.type) in ("bool", "<class 'bool'>")
-    }
+    fields = [field for section in sections for field in dataclasses.fields(section)]
+    booleans = {f"--{field.name}" for field in fields if str(field.type) in ("bool", "<class 'bool'>")}
     configs: list[str] = []
     rest: list[str] = []
     index = 0

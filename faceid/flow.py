@@ -49,9 +49,26 @@ def stratified_sigmas(count: int, shift: float, logit_normal_share: float, gener
     return sigmas[torch.randperm(count, generator=generator)].clamp(1e-4, 1.0).float()
 
 
+def sigma_quantiles(count: int, shift: float, logit_normal_share: float) -> list[float]:
+    """The middles of `count` equal slices of the training's noise levels, ascending: one for each band of noise."""
+    low, high = torch.zeros(count, dtype=torch.float64), torch.ones(count, dtype=torch.float64)
+    wanted = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    for _ in range(60):  # bisection, to the last bit of a double
+        middle = (low + high) / 2
+        below = _share_below(middle, shift, logit_normal_share)
+        low, high = torch.where(below < wanted, middle, low), torch.where(below < wanted, high, middle)
+    return ((low + high) / 2).tolist()
+
+
 def flow_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Squared error in float32, kept per entry and cell: [B, C, f, h, w] to [B, f, h, w] (mean over channels)."""
     return (prediction.float() - target.float()).pow(2).mean(dim=1)
+
+
+def _share_below(sigma: Tensor, shift: float, logit_normal_share: float) -> Tensor:
+    """Share of the training's noise levels under sigma: `shift_sigma` and the logistic function, turned round."""
+    uniform = sigma / (shift - (shift - 1.0) * sigma)
+    return (1 - logit_normal_share) * uniform + logit_normal_share * torch.special.ndtr(torch.logit(sigma))
 
 
 def _stratified(count: int, generator: torch.Generator) -> Tensor:

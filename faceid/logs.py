@@ -27,10 +27,15 @@ def set_up_logging(rank: int = 0, log_dir: Path | None = None, level: int = logg
     handlers: list[logging.Handler] = [screen]
     if log_dir is not None:
         log_dir.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(log_dir / f"rank{rank:04d}.log"))
+        handlers.append(logging.FileHandler(log_file(log_dir, rank)))
     for handler in handlers:
         handler.setFormatter(form)
         root.addHandler(handler)
+
+
+def log_file(log_dir: Path, rank: int) -> Path:
+    """Where a rank's log is."""
+    return log_dir / f"rank{rank:04d}.log"
 
 
 def progress(

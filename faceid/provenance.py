@@ -96,9 +96,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _fsync_file(file)
+        for path_in in [temporary, *temporary.rglob("*")]:
+            _fsync_file(path_in) if path_in.is_file() else fsync_folder(path_in)
         if path.exists() and not _exchange(temporary, path):
             # This file system cannot exchange names: for a moment the folder is only under its second name.
             path.rename(path.with_name(f".{path.name}.{token}.old"))

@@ -100,10 +100,11 @@ def test_tensorboard_shows_what_metrics_say_and_the_validation_picture(trained):
         shown = {event.step: event.value for event in events.Scalars(name)}
         told = {record["step"]: record[name] for record in records if name in record}
         assert shown == pytest.approx(told, rel=1e-6), name
-    pictures = events.Images("validation/pose_clip_render")
-    assert [picture.step for picture in pictures] == [4, 8, 12]
-    # Rows of pose, clip and render; five frames of 64 px each.
-    assert (pictures[0].width, pictures[0].height) == (5 * 64, 3 * 64)
+    (tag,) = events.Tags()["images"]
+    pictures = events.Images(tag)
+    assert tag.startswith("validation/") and [picture.step for picture in pictures] == [4, 8, 12]
+    # Rows of pose, clip, base and render; five frames of 64 px each, and the reference photo.
+    assert (pictures[0].width, pictures[0].height) == (6 * 64, 4 * 64)
 
 
 def test_the_run_folder_says_what_made_it(trained):
@@ -134,8 +135,10 @@ def test_the_same_command_goes_on_and_appends(trained):
     records = metrics(trained.folder)
     assert records[: len(trained.first_metrics)] == trained.first_metrics
     assert [record["step"] for record in records if "train/loss" in record] == list(range(1, 13))
-    checkpoints = sorted(folder.name for folder in (trained.folder / "checkpoints").iterdir())
-    assert checkpoints == ["step_00000008", "step_00000012"]
+    checkpoints = {folder.name for folder in (trained.folder / "checkpoints").iterdir()}
+    # The best one, and the two newest others.
+    assert checkpoints == {"step_00000004", "step_00000008", "step_00000012"}
+    assert len(list((trained.folder / "checkpoints").glob("*/PINNED"))) == 1
     final = tensors(trained.folder / "face_lora_final.safetensors")
     assert any(not torch.equal(final[name], trained.first_final[name]) for name in final)
 

@@ -6,8 +6,10 @@ VAE means; the reader does not normalise them. Safe to use from several workers:
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -93,14 +95,22 @@ class LatentSet:
             clip=self._clip_of.get(sample.key, sample.key),
         )
 
-    def first(self) -> LatentSample:
-        """The first sample that is not damaged. Raises: DamagedError when all are."""
-        for number in range(len(self) - 1):
-            try:
-                return self[number]
-            except DamagedError:
-                continue
-        return self[len(self) - 1]
+    def head_boxes(self, number: int) -> list[tuple[float, float, float, float] | None]:
+        """Where the head is in each frame, (x0, y0, x1, y1) in pixels of what was encoded; none known: empty.
+
+        Raises: DamagedError.
+        """
+        try:
+            boxes = json.loads(self.index.read(number, "json")).get("head_boxes") or []
+            return [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
+        except (ValueError, AttributeError, TypeError, IndexError) as error:
+            where = f"{self.index.folder}: {self.index.samples[number].key}"
+            raise DamagedError(f"{where}: its description is damaged ({error}); encode it again", UNREADABLE) from error
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How its clips were cut: num_frames, height, width, fps."""
+        return self.index.header["settings"]
 
     @property
     def keys(self) -> list[str]:

@@ -32,7 +32,7 @@ class Mixture:
     ) -> None:
         """shares: of stage 2. A share of what is not there falls to the others, in proportion."""
         self.counts: dict[Kind, int] = {"clip": num_clips, "photo": num_photos, "null": num_clips}
-        self.stage2_from_epoch, self.seed = stage2_from_epoch, seed
+        self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, 1
         self.samples_per_epoch = num_clips + num_photos
         self.quotas = _quotas(self.samples_per_epoch, {k: s for k, s in shares.items() if self.counts[k]})
         self._epoch: tuple[int, list[Place]] = (-1, [])

@@ -8,7 +8,7 @@ the naive recipe, kept as the control.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -61,6 +61,18 @@ class PairingSettings:
             raise ConfigError("face_dropout + text_dropout + both_dropout: their sum is over 1; lower one of them")
 
 
+Source = Literal["other_clip", "same_clip", "no_face_known", "target_face"]
+"""Where a clip's face comes from: its dancer's other performances, its own, nowhere, or the target (the control)."""
+
+
+class ChosenFace(NamedTuple):
+    """A clip's face: the mean of `num_faces` faces [D], zeros (the null face) when its dancer is unknown."""
+
+    embedding: Tensor
+    source: Source
+    num_faces: int
+
+
 class Pairing:
     """Chooses embeddings for clips and photos; every choice is a function of (seed, global sample index)."""
 
@@ -77,22 +89,24 @@ class Pairing:
         self.identity, self.target, self.faces = identity, identity.embedding, faces
         self.dancer_of = dancer_of
 
-    def clip_face(self, key: str, g: int) -> Tensor:
-        """The face [D] for a clip; zeros (the null face) when none of its dancer was found.
+    def clip_face(self, key: str, g: int) -> ChosenFace:
+        """The face for a clip.
 
         From other performances of that dancer, mostly: those of the clip's own show the same expression, clothes and
         light, and what can be copied is not learnt.
         """
         if self.settings.pairing == "constant":
-            return self.target
+            return ChosenFace(self.target, "target_face", 0)
         own, others = self.faces.faces_for(key, self.dancer_of[key])
         generator = self._generator(g, "face")
         from_others = torch.rand(1, generator=generator).item() < self.settings.other_clip_share
-        pool = others if others is not None and (from_others or own is None) else own
+        is_other = others is not None and (from_others or own is None)
+        pool = others if is_other else own
         if pool is None:
-            return torch.zeros_like(self.target)
+            return ChosenFace(torch.zeros_like(self.target), "no_face_known", 0)
         count = int(torch.randint(1, min(self.settings.max_faces, len(pool.rows)) + 1, (1,), generator=generator))
-        return pool.mean(torch.randperm(len(pool.rows), generator=generator)[:count].numpy())
+        embedding = pool.mean(torch.randperm(len(pool.rows), generator=generator)[:count].numpy())
+        return ChosenFace(embedding, "other_clip" if is_other else "same_clip", count)
 
     def photo_face(self, name: str) -> Tensor:
         """The target's embedding [D] without photo `name`: otherwise the pixels could be copied from it."""

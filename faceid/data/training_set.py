@@ -11,21 +11,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from faceid.data.buckets import make_mixture
 from faceid.data.index import DamagedError
+from faceid.data.latent_sets import LatentSets, Size, size_of
 from faceid.data.latents import LatentSample, LatentSet
-from faceid.data.mixture import Kind, Mixture, Place
+from faceid.data.mixture import Kind, Place
 from faceid.data.order import seed_for
-from faceid.data.pairing import Pairing
+from faceid.data.pairing import Pairing, Source
 from faceid.data.photo_latents import PhotoLatent
 from faceid.errors import DataError
 from faceid.models.latents import LatentStatistics
 from faceid.vace import pose_control
 
 log = logging.getLogger(__name__)
+
+FACE = "face"
+"""Drawn once for each of the faces that are averaged for a clip."""
+CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE)
 
 # Clips tried for one position before the run is stopped: with one bad clip in a hundred this never happens.
 MOST_TRIES = 20
@@ -37,7 +44,8 @@ class TrainingSample:
 
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
     head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
-    g: global sample index of each. keys: their names. kinds: clip, photo or null of each.
+    g: global sample index of each. keys: their names. kinds: clip, photo or null of each. choices: what else was drawn
+    for them, one name a draw (`CHOICES`).
     damages: what was wrong with each damaged clip that one of these stands in for (`index.DAMAGES`).
     """
 
@@ -51,6 +59,7 @@ class TrainingSample:
     g: list[int]
     keys: list[str]
     kinds: list[str]
+    choices: list[str]
     damages: list[str]
 
     def to(self, device: torch.device | str) -> TrainingSample:
@@ -67,22 +76,39 @@ class TrainingSet(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        latents: LatentSet,
+        latents: LatentSet | LatentSets,
         photos: dict[str, PhotoLatent],
         pairing: Pairing,
         statistics: LatentStatistics,
         seed: int,
         heldout_dancers: Collection[str] = (),
         stage2_from_epoch: int = 1 << 30,
+        micro_batch_size: int = 1,
     ) -> None:
-        """heldout_dancers: whose clips are kept for validation. stage2_from_epoch: its first; by default never."""
-        self.latents, self.photos, self.pairing = latents, photos, pairing
+        """heldout_dancers: whose clips are kept for validation. stage2_from_epoch: its first; by default never.
+
+        micro_batch_size: samples that share a tensor, and so a size.
+        """
+        self.latents = latents if isinstance(latents, LatentSets) else LatentSets([latents])
+        self.photos, self.pairing = photos, pairing
         self.statistics, self.seed = statistics, seed
         self.heldout_dancers = frozenset(heldout_dancers)
         self.clip_numbers = [n for n, dancer in enumerate(latents.dancers) if dancer not in self.heldout_dancers]
         self.photo_names = sorted(photos)
-        shares = pairing.settings.stage2_shares
-        self.mixture = Mixture(len(self.clip_numbers), len(self.photo_names), shares, stage2_from_epoch, seed)
+        sizes = self.latents.sizes
+        self._sizes = [sizes[number] for number in self.clip_numbers]
+        self._of_size: dict[Size, list[int]] = {}
+        for place, size in enumerate(self._sizes):
+            self._of_size.setdefault(size, []).append(place)
+        photo_size = (1, *size_of(self.latents.settings)[1:])
+        self.mixture = make_mixture(
+            self._sizes,
+            [photo_size] * len(self.photo_names),
+            pairing.settings.stage2_shares,
+            stage2_from_epoch,
+            seed,
+            micro_batch_size,
+        )
         self._said: set[str] = set()
         if len(self) == 0:
             raise DataError("no clips and no photos: nothing to train on")
@@ -105,16 +131,20 @@ class TrainingSet(torch.utils.data.Dataset):
                 return self._clip(place, g, damages)
             except DamagedError as error:
                 damages.append(error.kind)
-                self._say(self.latents.index.samples[self.clip_numbers[place.number]].key, error)
+                self._say(self.latents.key(self.clip_numbers[place.number]), error)
                 if len(damages) == MOST_TRIES:
                     raise
-                other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(self.clip_numbers)
-                place = Place(place.kind, other)
+                # Of the same size: it may share a micro-batch with others.
+                alike = self._of_size[self._sizes[place.number]]
+                other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(alike)
+                place = Place(place.kind, alike[other])
 
     def _clip(self, place: Place, g: int, damages: list[str]) -> TrainingSample:
         clip = self.latents[self.clip_numbers[place.number]]
+        if place.kind == "null":
+            return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
         face = self.pairing.clip_face(clip.clip, g)
-        return self._sample(clip, torch.zeros_like(face) if place.kind == "null" else face, place.kind, g, damages)
+        return self._sample(clip, face.embedding, place.kind, g, [face.source, *[FACE] * face.num_faces], damages)
 
     def _photo(self, place: Place, g: int) -> TrainingSample:
         key = self.photo_names[place.number]
@@ -122,15 +152,19 @@ class TrainingSet(torch.utils.data.Dataset):
         # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
         inactive = self.latents.inactive(*photo.latent.shape[1:])
         shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
-        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [])
+        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [], [])
 
     def _say(self, key: str, error: DamagedError) -> None:
         if key not in self._said:
             self._said.add(key)
             log.warning("%s: not trained on, another clip stands in for it: %s", key, error)
 
-    def _sample(self, shown: LatentSample, face: Tensor, kind: Kind, g: int, damages: list[str]) -> TrainingSample:
+    def _sample(
+        self, shown: LatentSample, face: Tensor, kind: Kind, g: int, choices: list[str], damages: list[str]
+    ) -> TrainingSample:
         drop_face, drop_text = self.pairing.drops(g)
+        dropped = {(True, True): "both_dropped", (True, False): "face_dropped", (False, True): "text_dropped"}
+        choices += [dropped[drop_face, drop_text]] if drop_face or drop_text else []
         text = self.latents.prompt("") if drop_text else shown.prompt_embeds
         x0, pose, inactive = (
             self.statistics.normalise(raw.unsqueeze(0)) for raw in (shown.video, shown.pose, shown.inactive)
@@ -146,6 +180,7 @@ class TrainingSet(torch.utils.data.Dataset):
             g=[g],
             keys=[shown.key],
             kinds=[kind],
+            choices=choices,
             damages=damages,
         )
 
@@ -164,5 +199,6 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
         g=[g for sample in samples for g in sample.g],
         keys=[key for sample in samples for key in sample.keys],
         kinds=[kind for sample in samples for kind in sample.kinds],
+        choices=[choice for sample in samples for choice in sample.choices],
         damages=[damage for sample in samples for damage in sample.damages],
     )

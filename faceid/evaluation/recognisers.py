@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -55,7 +55,8 @@ def load_recognisers(settings: EvaluationSettings) -> list[tuple[str, FaceEncode
     forbidden, source = _conditioning_fingerprint(settings)
     loaded = []
     for name in settings.recognisers:
-        encoder = _load(name, settings)
+        onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
+        encoder = load_recogniser(name, settings.device, **onnx_input)
         if forbidden and encoder.fingerprint == forbidden:
             raise ModelError(
                 f"recognisers: {name} is the encoder the renders were conditioned on ({source}), which would judge "
@@ -79,7 +80,11 @@ def know_gallery(name: str, encoder: FaceEncoder, gallery: list[Reference]) -> R
     return Recogniser(name, encoder, references, np.array(means), np.array(stds))
 
 
-def _load(name: str, settings: EvaluationSettings) -> FaceEncoder:
+def load_recogniser(name: str, device: str, **onnx_input: Any) -> FaceEncoder:
+    """Load one by its name in --recognisers. onnx_input: mean, std and colour, where the defaults are not its.
+
+    Raises: ModelError when it cannot be loaded.
+    """
     if name in TOY_RECOGNISERS:
         # The toy's readers are only there when the toy is judged.
         from faceid.toy.readers import load_toy_recogniser
@@ -87,11 +92,10 @@ def _load(name: str, settings: EvaluationSettings) -> FaceEncoder:
         return load_toy_recogniser(name)
     kind, _, path = name.partition(":")
     if kind == "onnx":
-        onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
-        return load_encoder("onnx", Path(path), settings.device, **onnx_input)
+        return load_encoder("onnx", Path(path), device, **onnx_input)
     from faceid.toy.base import resolve_encoder_path
 
-    return load_encoder("clip" if kind == "clip" else "dinov3", resolve_encoder_path(path), settings.device)
+    return load_encoder("clip" if kind == "clip" else "dinov3", resolve_encoder_path(path), device)
 
 
 def _conditioning_fingerprint(settings: EvaluationSettings) -> tuple[str | None, str]:

@@ -86,7 +86,7 @@ class FaceAdapter:
             block.attn2.set_processor(self._processor(TextOnlyAttnProcessor, block.attn2, on))
         # peft's enable_adapters also decides what trains; that is not its business here.
         trains = [(parameter, parameter.requires_grad) for parameter in self.parameters().values()]
-        for layer in self._lora_layers():
+        for layer in self.lora_layers():
             layer.enable_adapters(on)
         for parameter, requires_grad in trains:
             parameter.requires_grad_(requires_grad)
@@ -104,7 +104,7 @@ class FaceAdapter:
 
     def set_lora_strength(self, strength: float) -> None:
         """Scale the LoRA: 1 as trained, 0 none. Independent of the face tokens' own scale."""
-        for layer in self._lora_layers():
+        for layer in self.lora_layers():
             layer.set_scale(LORA_NAME, strength)
 
     def _processor(self, kind: type, attn: Any, on: bool) -> Any:
@@ -113,7 +113,8 @@ class FaceAdapter:
         processor._attention_backend = attn.processor._attention_backend
         return processor
 
-    def _lora_layers(self) -> list[LoraLayer]:
+    def lora_layers(self) -> list[LoraLayer]:
+        """peft's layers, in the transformer's order."""
         return [module for module in self.transformer.modules() if isinstance(module, LoraLayer)]
 
 
@@ -151,6 +152,10 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
         )
         transformer.add_adapter(lora, adapter_name=LORA_NAME)
     adapter = FaceAdapter(transformer, settings, face_embedding_dim, rows)
+    for layer in adapter.lora_layers():
+        # peft would lift a bf16 input to the LoRA's float32 and let autocast bring it back: half as much memory traffic
+        # again (performance.md 1.5). Under autocast the weights are brought to bf16 instead.
+        layer.cast_input_dtype_enabled = False
     # add_adapter freezes everything but the LoRA, the face attention included: say what trains after it.
     transformer.requires_grad_(False)
     for parameter in adapter.parameters().values():

@@ -6,6 +6,9 @@ Refuses, before the first step, to resume onto another base, other data or a cha
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +17,17 @@ import torch
 from torch import Tensor
 
 from faceid.data.face_bank import FaceBank, read_face_bank
-from faceid.data.latents import LatentSet
+from faceid.data.latent_sets import LatentSets
 from faceid.data.order import hold_out
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.data.photo_latents import read_photo_latents
-from faceid.data.training_set import TrainingSet
+from faceid.data.training_set import TrainingSample, TrainingSet
 from faceid.errors import ConfigError
 from faceid.faces.identity import Identity, load_identity
-from faceid.models.adapter import FaceAdapter, install_adapter
+from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, load_tensors, read_adapter
+from faceid.models.execution import set_attention_backend, set_gradient_checkpointing
+from faceid.models.flops import step_flops
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel, load_wan
 from faceid.provenance import sha256_file, sha256_json
@@ -30,7 +35,7 @@ from faceid.training import checkpoint
 from faceid.training.prepare import INIT_ADAPTER, PreparedInputs
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
-from faceid.training.sharded_state import MOMENTS, ShardedState
+from faceid.training.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
 from faceid.training.world import World
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,16 @@ MAY_CHANGE = {
     "num_epochs",
     "micro_batch_size",
     "gradient_checkpointing",
+    "compile",
+    "attention_backend",
+    "peak_tflops",
+    "accelerate_config",
+    "dry_run",
+    "validation_videos",
+    "validation_people",
+    "validation_recogniser",
+    "best_metric",
+    "early_stop_after",
     "validate_every",
     "validation_steps",
     "save_every",
@@ -49,9 +64,14 @@ MAY_CHANGE = {
     "resume",
     "log_every_steps",
     "max_damaged_share",
+    "watchdog_s",
+    "log_samples",
     "num_workers",
     "tensorboard",
 }
+
+# What runs did before there was a setting for it, so that their checkpoints go on as they began.
+BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data"}
 
 
 @dataclass(frozen=True)
@@ -88,6 +108,22 @@ class Run:
     mapper_gate: MapperGate
     start_step: int
     num_steps: int
+    saved: dict[str, Any]
+    """The state of the checkpoint it goes on from; empty for a new run."""
+
+    def work(self, batch: TrainingSample) -> tuple[int, float]:
+        """Tokens of a micro-batch, as the transformer counts them, and its useful floating point operations."""
+        count, _, *latent = batch.x0.shape
+        tokens = math.prod(size // patch for size, patch in zip(latent, self.wan.geometry.patch_thw, strict=True))
+        flops = step_flops(
+            self.wan.transformer.config,
+            self.adapter.settings,
+            tokens,
+            self.settings.checkpointing,
+            self.adapter.face_embedding_dim,
+            batch.text.shape[1],
+        )
+        return count * tokens, count * flops.useful
 
 
 class MapperGate:
@@ -122,26 +158,30 @@ def build_run(
     recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
     origin = _origin(training_set, identity, recipe, wan, start.init_adapter)
     found = _checkpoint_to_resume(folder / "checkpoints", settings.resume)
-    start_step, tensors = 0, None
+    start_step = updates = 0
+    state: dict[str, Any] = {}
     if found is not None:
         state = checkpoint.verify(found)
-        _refuse_other_origin(found, state["origin"], origin)
+        refuse_other_origin(found, state["origin"], origin)
         start_step, tensors = state["step"], checkpoint.read_tensors(found)
-        load_tensors(adapter, tensors["trainables"], str(found))
+        updates = state.get("updates", start_step)  # from before steps could be skipped
+        load_tensors(adapter, tensors[TRAINABLES], str(found))
         log.info("resuming from %s: %d steps done", found, start_step)
     elif start.init_adapter is not None:
         tensors = _before_first_step(read_adapter(start.init_adapter, INIT_ADAPTER)[0])
-        load_tensors(adapter, tensors["trainables"], f"{INIT_ADAPTER}={start.init_adapter}")
+        load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
         log.info("starting with the weights of %s", start.init_adapter)
-    if settings.gradient_checkpointing:
-        wan.transformer.enable_gradient_checkpointing()
+    else:
+        tensors = _before_first_step(adapter_tensors(adapter))
+    if settings.attention_backend is not None:
+        set_attention_backend(wan.transformer, settings.attention_backend)
+    set_gradient_checkpointing(wan.transformer, settings.checkpointing, settings.compile)
     mapper_gate = MapperGate(adapter)
     optimizer = build_optimizer(adapter, settings)
     transformer, optimizer = world.accelerator.prepare(wan.transformer, optimizer)
     transformer.train()
-    sharded = ShardedState(adapter.parameters(), optimizer, world.kind)
-    if tensors is not None:
-        sharded.scatter(tensors, start_step)
+    sharded = ShardedState(adapter.parameters(), optimizer, world.kind, settings.ema)
+    sharded.scatter(tensors, updates)
     return Run(
         world=world,
         settings=settings,
@@ -158,6 +198,7 @@ def build_run(
         mapper_gate=mapper_gate,
         start_step=start_step,
         num_steps=total_steps(settings, len(training_set)),
+        saved=state,
     )
 
 
@@ -169,7 +210,7 @@ def build_training_set(
     settings: TrainingSettings,
 ) -> TrainingSet:
     """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
-    latents = LatentSet.open(prepared.latents)
+    latents = LatentSets.open(prepared.latents)
     faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else FaceBank()
     if not faces and pairing_settings.pairing == "own":
         log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
@@ -180,19 +221,33 @@ def build_training_set(
     _warn_of_faceless(faces, dancer_of, pairing_settings)
     seed = settings.seed
     pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
-    num_dancers, num_heldout_dancers = len(set(latents.dancers)), settings.heldout_dancers
-    if num_heldout_dancers and not 2 <= num_heldout_dancers < num_dancers:
-        legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
-        raise ConfigError(
-            f"heldout_dancers={num_heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
-            f"training one; use {legal}"
-        )
-    heldout = hold_out(latents.dancers, num_heldout_dancers, seed)
+    check_heldout(latents.dancers, settings.heldout_dancers)
+    heldout = hold_out(latents.dancers, settings.heldout_dancers, seed)
     first = settings.freeze_mapper_after_epochs
-    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout, first)
+    size = settings.micro_batch_size
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout, first, size)
+    _say_sizes(latents, size)
     if first < settings.num_epochs:
         _say_mixture(training_set)
     return training_set
+
+
+def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:
+    sizes = Counter(latents.sizes)
+    if len(sizes) > 1:
+        listed = ", ".join(f"{count} of {f} frames at {w}x{h}" for (f, h, w), count in sizes.items())
+        log.info("clips of several sizes, %d to a micro-batch of one size: %s", micro_batch_size, listed)
+
+
+def check_heldout(dancers: Sequence[str], heldout_dancers: int) -> None:
+    """Raises: ConfigError unless enough dancers are left on both sides. dancers: of each clip."""
+    num_dancers = len(set(dancers))
+    if heldout_dancers and not 2 <= heldout_dancers < num_dancers:
+        legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
+        raise ConfigError(
+            f"heldout_dancers={heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
+            f"training one; use {legal}"
+        )
 
 
 def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: PairingSettings) -> None:
@@ -227,7 +282,10 @@ def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.o
     mapper = adapter.mapper_parameters()
     others = [p for name, p in adapter.parameters().items() if name not in mapper]
     groups = [{"params": list(mapper.values())}, {"params": others}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999))
+    # Fused: one kernel for all tensors, and the one that can skip an update without asking the host (sharded_state).
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999), fused=True
+    )
 
 
 def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
@@ -246,7 +304,7 @@ def _before_first_step(trainables: dict[str, Tensor]) -> dict[str, dict[str, Ten
     """
     exact = {name: tensor.float() for name, tensor in trainables.items()}
     zeros = {name: torch.zeros_like(tensor) for name, tensor in exact.items()}
-    return {"trainables": exact, **dict.fromkeys(MOMENTS, zeros)}
+    return {TRAINABLES: exact, AVERAGE: exact, **dict.fromkeys(MOMENTS, zeros)}
 
 
 def _origin(
@@ -260,11 +318,14 @@ def _origin(
         "identity": sha256_json(identity.embedding.tolist()),
         # Checkpoints from before this key had fresh weights, as None says.
         "init_adapter": {"path": str(init_adapter), "sha256": sha256_file(init_adapter)} if init_adapter else None,
+        # Samples of one size in a row: another order of the stream. Checkpoints of before had 1.
+        "chunk": training_set.mixture.chunk,
         "recipe": recipe,
     }
 
 
-def _refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, Any]) -> None:
+def refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Raises: CheckpointError when a checkpoint's origin differs in what may not change."""
     for name, what in (
         ("base", "another base model"),
         ("latents", "other clips"),
@@ -275,6 +336,12 @@ def _refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, A
             raise checkpoint.CheckpointError(
                 f"{found}: was trained with {what}; choose another output_dir, or give the same inputs"
             )
+    before, now = saved.get("chunk", 1), origin["chunk"]
+    if before != now:
+        raise checkpoint.CheckpointError(
+            f"{found}: clips of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
+            f"--micro_batch_size {before}, or choose another output_dir"
+        )
     before, now = saved.get(INIT_ADAPTER) or {}, origin[INIT_ADAPTER] or {}
     if before.get("sha256") != now.get("sha256"):
         was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
@@ -282,7 +349,7 @@ def _refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, A
             f"{found}: init_adapter was {was}, now {given}; give the same one, or choose another output_dir"
         )
     for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
-        before, now = saved["recipe"].get(key), origin["recipe"].get(key)
+        before, now = saved["recipe"].get(key, BEFORE_IT_WAS_A_SETTING.get(key)), origin["recipe"].get(key)
         if before != now and key not in MAY_CHANGE:
             raise checkpoint.CheckpointError(
                 f"{found}: {key} was {before}, now {now}; resume with --{key} {before}, or choose another output_dir"
@@ -298,7 +365,7 @@ def _metadata(
     wan: WanModel,
     encoder_path: str | None,
 ) -> AdapterMetadata:
-    clips = training_set.latents.index.header["settings"]
+    clips = training_set.latents.settings
     return AdapterMetadata(
         base_name=wan.name,
         base_fingerprint=wan.fingerprint,

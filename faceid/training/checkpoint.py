@@ -1,63 +1,69 @@
 """Checkpoints of what is trained, in a format no world size shows through, published whole or not at all.
 
-`checkpoints/step_00001200/` holds trainables, both Adam moments and a JSON state; a manifest with sha256 is written
-last, everything is read back, and only then is the folder renamed to its name. Pruning comes after that and never
-leaves fewer than two. No pickle anywhere; the frozen base is never written. Every rank calls `save` and `restore`:
-under ZeRO the tensors are gathered and scattered by collectives.
+`checkpoints/step_00001200/` holds trainables, both Adam moments, the averaged weights and a JSON state; a manifest with
+sha256 is written last, everything is read back, and only then does the folder get its name. Pruning comes after that,
+never leaves fewer than two valid ones, and leaves those alone that hold a file PINNED (a user's, or the best one's).
+No pickle anywhere; the frozen base is never written. The main process alone reads and writes here.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from faceid.data.disk_space import check_space
 from faceid.errors import FaceidError
-from faceid.provenance import fsync_folder, sha256_file
-from faceid.training.sharded_state import ShardedState
+from faceid.provenance import sha256_file, staged_folder
+from faceid.training.sharded_state import MOMENTS, TRAINABLES
 
 log = logging.getLogger(__name__)
 
-TENSOR_FILES = ("trainables", "exp_avg", "exp_avg_sq")
 STATE_FILE, MANIFEST_FILE = "state.json", "MANIFEST.json"
+PIN_FILE = "PINNED"
+FEWEST_KEPT = 2
+# Every checkpoint has these; those with averaged weights say so in their manifest.
+_ALWAYS = (TRAINABLES, *MOMENTS)
 _NAME = re.compile(r"step_(\d{8})")
+# What killed attempts leave behind: half-written ones (provenance.staged_folder), and half-deleted ones.
+_LEFTOVERS = (".step_*.tmp", ".step_*.old", ".tmp_*", ".trash_*")
 
 
 class CheckpointError(FaceidError):
     """A checkpoint that cannot be used: damaged, or of another run."""
 
 
-def save(folder: Path, sharded: ShardedState, state: dict[str, Any], keep: int, is_main: bool) -> Path:
+def save(folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: dict[str, Any], keep: int) -> Path:
     """Publish `folder/step_N` (N = state["step"]) and prune to the newest `keep` (two at least).
 
-    state: plain types; what a resume needs besides tensors. All ranks call; the main one writes.
+    tensors: as `ShardedState.gather` returns them. state: plain types; what a resume needs besides tensors.
+    Raises: OSError, DataError (no room) or CheckpointError (a tensor that must not be kept); nothing is changed then.
     """
-    tensors = sharded.gather()
-    final = folder / f"step_{state['step']:08d}"
-    if is_main:
-        temporary = folder / f".tmp_{final.name}_{uuid.uuid4().hex[:8]}"
-        temporary.mkdir(parents=True)
-        try:
-            _write(temporary, tensors, state)
-            verify(temporary)
-            if final.exists():
-                shutil.rmtree(final)  # the same step of this run, saved by an attempt before this one
-            temporary.rename(final)
-            fsync_folder(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        _prune(folder, max(keep, 2))
+    final = folder / name_of(state["step"])
+    _refuse_empty_or_not_finite(final, tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    size = sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values())
+    check_space(folder, 2 * size, "two checkpoints")
+    with staged_folder(final) as temporary:
+        _write(temporary, tensors, state)
+        verify(temporary)
+    prune(folder, keep)
     return final
+
+
+def name_of(step: int) -> str:
+    """The folder's name after `step` steps."""
+    return f"step_{step:08d}"
 
 
 def find_newest(folder: Path) -> Path | None:
@@ -66,7 +72,7 @@ def find_newest(folder: Path) -> Path | None:
     None when there is none at all. Raises: CheckpointError when some exist and none can be used.
     """
     skipped = []
-    for candidate in _newest_first(folder):
+    for candidate in newest_first(folder):
         try:
             verify(candidate)
         except CheckpointError as error:
@@ -82,57 +88,84 @@ def find_newest(folder: Path) -> Path | None:
 def verify(checkpoint: Path) -> dict[str, Any]:
     """Read the whole checkpoint and return its state. Raises: CheckpointError naming the first thing wrong."""
     try:
-        manifest = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))
-        described = manifest["files"]
-        for name in [*(f"{file}.safetensors" for file in TENSOR_FILES), STATE_FILE]:
+        described = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        missing = {STATE_FILE, *(f"{name}.safetensors" for name in _ALWAYS)} - described.keys()
+        if missing:
+            raise CheckpointError(f"{checkpoint}: its manifest does not name {min(missing)}; the checkpoint is damaged")
+        for name in described:
             path = checkpoint / name
             if path.stat().st_size != described[name]["size"] or sha256_file(path) != described[name]["sha256"]:
                 raise CheckpointError(f"{path}: not what the manifest says (size or sha256); the file is damaged")
         return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}: incomplete or damaged ({error})") from error
 
 
 def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a verified checkpoint: trainables, exp_avg, exp_avg_sq, each by adapter file name."""
+    """The tensors of a verified checkpoint: trainables, moments and averages, each by adapter file name."""
     try:
-        return {file: load_file(checkpoint / f"{file}.safetensors") for file in TENSOR_FILES}
+        return {path.stem: load_file(path) for path in sorted(checkpoint.glob("*.safetensors"))}
     except SafetensorError as error:
         raise CheckpointError(f"{checkpoint}: damaged ({error})") from error
 
 
-def _write(folder: Path, tensors: dict[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
-    for name, group in tensors.items():
-        empty = [key for key, tensor in group.items() if tensor.numel() == 0]
-        if empty:
-            raise CheckpointError(f"{folder}: {name} {empty[0]} is empty: it was not gathered; not saved")
-        save_file(group, folder / f"{name}.safetensors")
-    (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    files = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in sorted(folder.iterdir())}
-    manifest = folder / MANIFEST_FILE
-    manifest.write_text(json.dumps({"version": 1, "files": files}, indent=1) + "\n", encoding="utf-8")
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    fsync_folder(folder)
+def pin(checkpoint: Path, why: str) -> None:
+    """Keep a checkpoint until its file PINNED is removed. why: what the file says."""
+    (checkpoint / PIN_FILE).write_text(why + "\n", encoding="utf-8")
 
 
-def _newest_first(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+def unpin(folder: Path, why: str) -> None:
+    """Remove the pins in `folder` that say `why`; those of users stay."""
+    for path in folder.glob(f"step_*/{PIN_FILE}"):
+        if path.read_text(encoding="utf-8").strip() == why:
+            path.unlink()
 
 
-def _prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` valid ones, and what killed attempts left behind."""
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` valid ones and the pinned, and what killed attempts left behind."""
     valid = 0
-    for candidate in _newest_first(folder):
-        if valid >= keep:
-            shutil.rmtree(candidate, ignore_errors=True)
+    for candidate in newest_first(folder):
+        if (candidate / PIN_FILE).exists():
+            continue
+        if valid >= max(keep, FEWEST_KEPT):
+            # First it stops being a checkpoint, then it goes: a kill in between leaves no torn one under its name.
+            trash = folder / f".trash_{candidate.name}_{uuid.uuid4().hex[:8]}"
+            candidate.rename(trash)
+            shutil.rmtree(trash, ignore_errors=True)
             continue
         try:
             verify(candidate)
             valid += 1
         except CheckpointError as error:
-            log.warning("kept aside from counting: %s", error)
-    for leftover in folder.glob(".tmp_*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+            log.warning("not counted among the %d that are kept: %s", max(keep, FEWEST_KEPT), error)
+    for pattern in _LEFTOVERS:
+        for leftover in folder.glob(pattern):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def newest_first(folder: Path) -> Iterator[Path]:
+    """Folders named as checkpoints are, valid or not."""
+    if folder.is_dir():
+        yield from sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+
+def _refuse_empty_or_not_finite(final: Path, tensors: Mapping[str, dict[str, Tensor]]) -> None:
+    for group, members in tensors.items():
+        for name, tensor in members.items():
+            if tensor.numel() == 0:
+                raise CheckpointError(f"{final}: {group} {name} is empty: it was not gathered; not saved")
+            if not torch.isfinite(tensor).all():
+                raise CheckpointError(f"{final}: {group} {name} is not finite; not saved")
+
+
+def _write(folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
+    for name, group in tensors.items():
+        save_file(group, folder / f"{name}.safetensors")
+    (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    _write_manifest(folder, sorted(folder.iterdir()))
+
+
+def _write_manifest(folder: Path, files: Collection[Path]) -> None:
+    described = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in files}
+    manifest = json.dumps({"version": 1, "files": described}, indent=1)
+    (folder / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")

@@ -1,21 +1,23 @@
-"""What a run was really fed, over all processes: how many samples of each kind, and how many damaged clips it met.
+"""What a run was really fed: samples of each kind, what was drawn for them, and clips that could not be used.
 
-Another clip stands in for a damaged one (`faceid.data.training_set`); past a small share the run is stopped, because
-training on what happens to be left is not what was asked for. Counted since this attempt began.
+Counted by every rank, summed over all of them, and logged as shares. What is counted begins anew when a run is resumed:
+the shares are of what was drawn since this attempt began.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import get_args
 
 from faceid.data.index import DAMAGES
 from faceid.data.mixture import Kind
-from faceid.data.training_set import TrainingSample
+from faceid.data.training_set import CHOICES, FACE, TrainingSample
 from faceid.errors import DataError
 
 KINDS: tuple[str, ...] = get_args(Kind)
-NAMES = (*KINDS, *DAMAGES)
+MASKED = "masked_loss"
+NAMES = (*KINDS, *CHOICES, MASKED, *DAMAGES)
 
 
 class Drawn:
@@ -25,9 +27,10 @@ class Drawn:
         self.totals: Counter[str] = Counter()
         self._new: Counter[str] = Counter()
 
-    def add(self, batch: TrainingSample) -> None:
-        """Count one of this rank's micro-batches."""
-        self._new.update([*batch.kinds, *batch.damages])
+    def add(self, batch: TrainingSample, masked: int) -> None:
+        """Count one of this rank's micro-batches. masked: entries whose loss was taken inside the head alone."""
+        self._new.update([*batch.kinds, *batch.choices, *batch.damages])
+        self._new[MASKED] += masked
 
     def take(self) -> list[float]:
         """This rank's counts since the last call, in the order of NAMES."""
@@ -35,15 +38,19 @@ class Drawn:
         self._new.clear()
         return counts
 
-    def share(self, counts: list[float]) -> None:
+    def share(self, counts: Sequence[float]) -> None:
         """Add counts that were summed over all ranks."""
         self.totals.update({name: round(count) for name, count in zip(NAMES, counts, strict=True)})
 
     def metrics(self) -> dict[str, float]:
-        """Shares of each kind and counts of each damage, by the names they are logged under."""
+        """Shares of each kind and draw and counts of each damage, by the names they are logged under."""
         drawn = max(self._samples(), 1)
-        shares = {f"data/{kind}_share": self.totals[kind] / drawn for kind in KINDS}
-        return shares | {f"data/damaged_{name}": float(self.totals[name]) for name in DAMAGES if self.totals[name]}
+        names = [*KINDS, *(name for name in CHOICES if name != FACE), MASKED]
+        shares = {f"data/{name}_share": self.totals[name] / drawn for name in names}
+        faced = self.totals["other_clip"] + self.totals["same_clip"]
+        faces = {"data/faces_per_clip": self.totals[FACE] / faced} if faced else {}
+        damages = {f"data/damaged_{name}": float(self.totals[name]) for name in DAMAGES if self.totals[name]}
+        return shares | faces | damages
 
     def is_over(self, samples_per_epoch: int, max_damaged_share: float) -> bool:
         """Whether damaged clips are over the share of what was drawn, or of an epoch where that is more."""

@@ -4,59 +4,84 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from faceid.provenance import write_atomic
+from faceid.training.board import Board
 
 log = logging.getLogger(__name__)
 
 
 class Metrics:
-    """Appends to metrics.jsonl and TensorBoard. On other ranks, and after `close`, it does nothing."""
+    """Appends to metrics.jsonl and TensorBoard. On other ranks, and after `close`, it does nothing.
+
+    A disk that is full does not end a run: lines that could not be written are kept and tried again with the next one.
+    """
 
     def __init__(self, run_folder: Path, is_main: bool, start_step: int, tensorboard: bool) -> None:
         """start_step: the step a resumed run goes on from; lines after it came from an attempt that was lost."""
         self.is_main = is_main
-        self._writer: Any = None
+        self._board: Board | None = None
+        self._unwritten: list[str] = []
         if not is_main:
             return
         self.path = run_folder / "metrics.jsonl"
-        _cut(self.path, start_step)
+        cut_lines_after(self.path, start_step)
         if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # Purges from this step on, itself included: what was logged at start_step stays.
-            self._writer = SummaryWriter(str(run_folder / "tensorboard"), purge_step=start_step + 1)
+            self._board = Board(run_folder / "tensorboard", start_step)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Record values named group/name_unit after `step` optimizer steps."""
         if not self.is_main:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
+        self._unwritten.append(json.dumps({"step": step, **values}) + "\n")
+        self._write()
+        if self._board is not None:
+            self._board.scalars(values, step)
 
     def log_text(self, name: str, text: str) -> None:
         """Show a text (the config) in TensorBoard."""
-        if self._writer is not None:
-            self._writer.add_text(name, f"```\n{text}\n```")
+        if self._board is not None:
+            self._board.text(name, text)
 
     def log_picture(self, name: str, picture: np.ndarray, step: int) -> None:
         """Show a uint8 RGB picture [H, W, 3] in TensorBoard."""
-        if self._writer is not None:
-            self._writer.add_image(name, picture, step, dataformats="HWC")
-            self._writer.flush()
+        if self._board is not None:
+            self._board.picture(name, picture, step)
+
+    def log_settings(self, settings: Mapping[str, Any]) -> None:
+        """Show the run's settings in TensorBoard's table of hyperparameters."""
+        if self._board is not None:
+            self._board.settings(settings)
 
     def close(self) -> None:
         """Flush and close."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._unwritten:
+            self._write()
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
+    def _write(self) -> None:
+        was_kept = len(self._unwritten) > 1
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                at = file.seek(0, 2)
+                text = "".join(self._unwritten).encode()
+                if file.write(text) != len(text):
+                    file.truncate(at)  # a full disk takes a part
+                    raise OSError("no space left for all of it")
+        except OSError as error:
+            if not was_kept:
+                log.error("%s: could not be written (%s); lines are kept and tried again", self.path, error)
+            return
+        if was_kept:
+            log.info("%s: written again, %d lines that were kept", self.path, len(self._unwritten))
+        self._unwritten.clear()
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
@@ -74,7 +99,8 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return records
 
 
-def _cut(path: Path, start_step: int) -> None:
+def cut_lines_after(path: Path, start_step: int) -> None:
+    """Remove lines of steps after `start_step`, and one that was half written."""
     records = read_metrics(path)
     kept = [record for record in records if record["step"] <= start_step]
     if records != kept or (path.is_file() and not path.read_text(encoding="utf-8").endswith("\n")):

@@ -24,8 +24,8 @@ from faceid.data.face_cuts import FaceSource
 from faceid.data.face_sources import of_pairs, of_shards
 from faceid.data.identities import encoder_of, make_identity
 from faceid.data.index import ShardIndex
+from faceid.data.latent_sets import LatentSets
 from faceid.data.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
-from faceid.data.latents import LatentSet
 from faceid.data.pairs import find_pairs
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
 from faceid.data.settings import CaptionSettings, ClipSettings
@@ -49,10 +49,10 @@ INIT_ADAPTER = "init_adapter"
 
 @dataclass(frozen=True)
 class PreparedInputs:
-    """Folders that training reads. clips and faces are None when only latents were given."""
+    """Folders that training reads. faces is None when only latents were given."""
 
     identity: Path
-    latents: Path
+    latents: Sequence[Path]
     faces: Path | None
     photos: Path | None
 
@@ -88,14 +88,17 @@ def check_before_work(plan: Preparation) -> None:
     check_base_folder(plan.base)
     geometry = read_geometry(plan.base)
     _check_init_adapter(plan)
-    for name in ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "latents", "shards", "face_bank"):
-        given = getattr(plan.inputs, name)
-        if given is not None and not Path(given).is_dir():
-            raise DataError(f"{name}={given}: no such folder")
+    single = ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "face_bank")
+    given = [(name, Path(folder)) for name in single if (folder := getattr(plan.inputs, name)) is not None]
+    given += [("latents", folder) for folder in plan.inputs.latents_dirs]
+    given += [("shards", folder) for folder in plan.inputs.shards_dirs]
+    for name, folder in given:
+        if not folder.is_dir():
+            raise DataError(f"{name}={folder}: no such folder")
     if plan.inputs.latents is None:
         geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
     else:
-        _check_latents(Path(plan.inputs.latents), plan)
+        _check_latents(plan)
     if plan.inputs.face_embedding is not None:
         identity = load_identity(plan.inputs.face_embedding)
         _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
@@ -107,7 +110,7 @@ def warn_without_effect(plan: Preparation) -> None:
     """Say which of the options that were given change nothing."""
     inputs = plan.inputs
     if inputs.latents is not None:
-        stored = LatentSet.open(Path(inputs.latents)).index.header["settings"]
+        stored = LatentSets.open(inputs.latents_dirs).settings
         for name in changed_fields(plan.clips):
             if getattr(plan.clips, name) != stored.get(name):
                 log.warning("%s: has no effect with --latents, which were made with %s", name, stored.get(name))
@@ -135,7 +138,7 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
         videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
         assert videos is not None and poses is not None
         write_clip_shards(Path(videos), Path(poses), clips, plan.clips, read_geometry(plan.base))
-        _encode_latents(plan, clips, prepared.latents, device)
+        _encode_latents(plan, clips, prepared.latents[0], device)
     if prepared.faces is not None and plan.inputs.face_bank is None:
         encoder = encoder or encoder_of(plan.faces)
         _check_same_encoder(identity, encoder)
@@ -170,7 +173,7 @@ def _folders(plan: Preparation) -> PreparedInputs:
     cache, inputs = plan.cache(), plan.inputs
     return PreparedInputs(
         identity=Path(inputs.face_embedding) if inputs.face_embedding else cache / "identity",
-        latents=Path(inputs.latents) if inputs.latents else cache / "latents",
+        latents=inputs.latents_dirs or [cache / "latents"],
         faces=_faces_dir(plan),
         photos=cache / "photos" if inputs.face_images_dir else None,
     )
@@ -186,7 +189,7 @@ def _faces_dir(plan: Preparation) -> Path | None:
 def _face_sources(plan: Preparation) -> Sequence[FaceSource]:
     """The clips as they were given, which show most of a face; else the shards made of them."""
     if plan.inputs.shards is not None:
-        return of_shards(ShardIndex.load(Path(plan.inputs.shards), "clips"))
+        return [source for folder in plan.inputs.shards_dirs for source in of_shards(ShardIndex.load(folder, "clips"))]
     videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
     assert videos is not None and poses is not None
     return of_pairs(find_pairs(Path(videos), Path(poses)).pairs)
@@ -241,22 +244,25 @@ def _sha256_or_none(file: Path) -> str | None:
 def _clip_size(plan: Preparation) -> tuple[int, int]:
     if plan.inputs.latents is None:
         return plan.clips.height, plan.clips.width
-    settings = LatentSet.open(Path(plan.inputs.latents)).index.header["settings"]
+    settings = LatentSets.open(plan.inputs.latents_dirs).settings
     return settings["height"], settings["width"]
 
 
-def _check_latents(folder: Path, plan: Preparation) -> None:
-    latents = LatentSet.open(folder)
-    if latents.base_fingerprint != latents_fingerprint(plan.base):
-        raise DataError(
-            f"latents={folder}: encoded with base {latents.base_name} ({latents.base_fingerprint[:12]}), model_path is "
-            f"{plan.base_name} ({latents_fingerprint(plan.base)[:12]}); encode the shards with this base"
-        )
-    shards = plan.inputs.shards
-    if shards is not None and ShardIndex.load(Path(shards), "clips").sha256 != latents.index.header["clips_sha256"]:
-        raise DataError(
-            f"shards={shards}: latents={folder} were not made from these clips; give the shards they were made from"
-        )
+def _check_latents(plan: Preparation) -> None:
+    sets = LatentSets.open(plan.inputs.latents_dirs).sets
+    for latents in sets:
+        if latents.base_fingerprint != latents_fingerprint(plan.base):
+            raise DataError(
+                f"latents={latents.index.folder}: encoded with base {latents.base_name} "
+                f"({latents.base_fingerprint[:12]}), model_path is {plan.base_name} "
+                f"({latents_fingerprint(plan.base)[:12]}); encode the shards with this base"
+            )
+    for latents, shards in zip(sets, plan.inputs.shards_dirs, strict=False):
+        if ShardIndex.load(shards, "clips").sha256 != latents.index.header["clips_sha256"]:
+            raise DataError(
+                f"shards={shards}: latents={latents.index.folder} were not made from these clips; give the shards they "
+                "were made from"
+            )
 
 
 def _check_init_adapter(plan: Preparation) -> None:

@@ -12,18 +12,24 @@ from pathlib import Path
 from faceid.data.pairing import PairingSettings
 from faceid.data.settings import CaptionSettings, ClipSettings
 from faceid.device import pick_device
-from faceid.errors import ConfigError, FaceidError, one_line
+from faceid.errors import USER_ERROR_EXIT_CODE, ConfigError, FaceidError, one_line
+from faceid.evaluation.recognisers import check_recogniser_names
+from faceid.faces.identity import Identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.models.settings import AdapterSettings
 from faceid.provenance import claimed_folder, write_atomic, write_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.training.build import Run, StartingPoint, build_run
+from faceid.training.dry_run import dry_run, print_dry_run
+from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
 from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker, warn_without_effect
 from faceid.training.settings import InputSettings, TrainingSettings
-from faceid.training.world import check_batch, join_world, launched_processes, launched_rank
+from faceid.training.validation.judge import NONE, OWN, Judging
+from faceid.training.validation.validate import Validation
+from faceid.training.world import check_batch, expected_world, join_world
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +45,24 @@ def run_training(
     config_yaml: str,
 ) -> int:
     """Train and return the exit code: 0 when finished, 75 when asked to stop and checkpointed."""
-    rank, folder = launched_rank(), Path(inputs.output_dir)
-    check_batch(training.batch_size, training.micro_batch_size, launched_processes())
+    folder = Path(inputs.output_dir)
+    launch = read_launch(training.accelerate_config, folder)
+    rank = launch.rank
+    if not training.dry_run:
+        check_batch(training.batch_size, training.micro_batch_size, launch.processes)
     base = resolve_model_path(inputs.model_path)
     encoder_path = faces.encoder_path
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
     init_adapter = Path(init) if (init := resolve_adapter_path(inputs.init_adapter)) is not None else None
     plan = Preparation(inputs, adapter, clips, captions, faces, base, inputs.model_path, init_adapter)
+    if training.dry_run:
+        if rank > 0:
+            return 0
+        kind, is_bf16 = expected_world(training, launch.processes)
+        return 0 if print_dry_run(*dry_run(plan, training, pairing, launch, kind, is_bf16)) else USER_ERROR_EXIT_CODE
     check_before_work(plan)
+    if training.validation_recogniser not in (OWN, NONE):
+        check_recogniser_names([training.validation_recogniser])
     _check_resume(training.resume, folder / "checkpoints")
     with ExitStack() as stack:
         if rank == 0:
@@ -56,9 +72,12 @@ def run_training(
         warn_without_effect(plan)
         device = str(pick_device(None))
         prepared = prepare_on_main(plan, rank, device)
-        world = join_world(training)
+        meet(launch)
+        world = join_world(training, launch.processes)
         if world.is_main:
-            remove_marker(plan)  # joining is a barrier: everyone has seen it
+            # Joining is a barrier: everyone has seen them.
+            remove_marker(plan)
+            leave_meeting(launch)
         start = StartingPoint(base, inputs.model_path, encoder_path, init_adapter)
         run = build_run(world, training, adapter, pairing, prepared, folder, start)
         _refuse_shorter(run)
@@ -67,9 +86,10 @@ def run_training(
             write_provenance(folder, run.origin)
         metrics = Metrics(folder, world.is_main, run.start_step, training.tensorboard)
         metrics.log_text("config", config_yaml)
+        metrics.log_settings({**run.origin["recipe"], "base": run.wan.name})
         _say_what_starts(run)
         try:
-            return train(run, metrics)
+            return train(run, metrics, Validation(run, metrics, _judging(plan, training, run.identity)))
         except BaseException as error:
             if isinstance(error, FaceidError) and not world.is_main:
                 # Now: the main process is about to fail for want of this one.
@@ -80,6 +100,13 @@ def run_training(
         finally:
             metrics.close()
             world.accelerator.end_training()
+
+
+def _judging(plan: Preparation, training: TrainingSettings, identity: Identity) -> Judging | None:
+    if training.validation_recogniser == NONE or not training.validate_every:
+        return None
+    photos = plan.inputs.face_images_dir
+    return Judging(training.validation_recogniser, plan.faces, identity, Path(photos) if photos else None)
 
 
 def _check_resume(resume: str, checkpoints: Path) -> None:
@@ -138,6 +165,6 @@ def _say_what_starts(run: Run) -> None:
         "training %.2f M parameters (%.1f MB per adapter, %.1f MB per checkpoint); run folder %s",
         trainable / 1e6,
         trainable * 4 / 1e6,
-        trainable * 12 / 1e6,
+        trainable * 4 * (4 if run.settings.ema else 3) / 1e6,
         run.folder,
     )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
+from faceid.models.settings import GradientCheckpointing
+
+log = logging.getLogger(__name__)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -28,10 +33,12 @@ class InputSettings:
     """Dance clips (mp4); with --latents not needed."""
     pose_videos_dir: str | None = None
     """Their skeleton videos, NAME_pose.mp4 for NAME.mp4."""
-    latents: str | None = None
-    """Latent shards made by tools/encode_latents.py, instead of the two folders of videos."""
-    shards: str | None = None
-    """The clip shards the latents were made from: with --latents, for the dancers' faces where there is no bank."""
+    latents: list[str] | str | None = None
+    """Latent shards made by tools/encode_latents.py, instead of the two folders of videos; [A, B] for clips of several
+    sizes or lengths."""
+    shards: list[str] | str | None = None
+    """The clip shards the latents were made from, as many as folders of latents: with --latents, for the dancers' faces
+    where there is no bank."""
     face_bank: str | None = None
     """The dancers' faces by tools/build_face_bank.py; by default they are cut out of the clips."""
     init_adapter: str | None = None
@@ -46,6 +53,25 @@ class InputSettings:
             raise ConfigError("latents: given together with folders of videos; give one or the other")
         if self.shards is not None and self.latents is None:
             raise ConfigError("shards: has no effect without --latents; the folders of videos make their own")
+        if self.shards is not None and len(self.shards_dirs) != len(self.latents_dirs):
+            raise ConfigError(
+                f"shards: {len(self.shards_dirs)} folders for {len(self.latents_dirs)} of latents; give what each was "
+                "made from, in the same order"
+            )
+
+    @property
+    def latents_dirs(self) -> list[Path]:
+        """The folders of latents; none with folders of videos."""
+        return _paths(self.latents)
+
+    @property
+    def shards_dirs(self) -> list[Path]:
+        """The folders of shards that belong to them, in the same order; none where they were not given."""
+        return _paths(self.shards)
+
+
+def _paths(given: list[str] | str | None) -> list[Path]:
+    return [Path(name) for name in ([given] if isinstance(given, str) else given or [])]
 
 
 @dataclass(frozen=True)
@@ -64,18 +90,29 @@ class TrainingSettings:
     """Optimizer steps of linear warm-up; at most a tenth of the run is used."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW weight decay."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged weights, which are what adapters are saved with; lower at first. 0: the last weights."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this global norm."""
     freeze_mapper_after_epochs: Annotated[int, Field(ge=0)] = 20
     """Stage 2 begins after this many epochs: the mapper is frozen, LoRA and face attention go on."""
-    gradient_checkpointing: bool = True
-    """Recompute each block in the backward pass: less memory, a third more work."""
+    gradient_checkpointing: Literal["none", "full", "attention"] | bool = "full"
+    """What is recomputed in the backward pass. full: each block from its input: least memory, a third more work.
+    attention: all of a block but its self-attention, whose output is kept. none: nothing."""
+    compile: bool = False
+    """Compile the blocks: faster on a GPU once the first step has taken its minutes."""
+    attention_backend: str | None = None
+    """One of diffusers' attention kernels, such as _native_cudnn or flash; torch's choice when not given."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What the device can do in bf16, for speed/mfu; known for common GPUs."""
     shift: Annotated[float, Field(gt=0)] = 3.0
     """Moves the uniform half of the noise levels towards noise: 3 at 480p, 5 at 720p."""
     logit_normal_share: Share = 0.5
     """Share of samples with logit-normal noise levels; small faces are decided at middle and low noise."""
     masked_loss_probability: Share = 0.5
     """How often the loss is taken inside the head mask alone, where the head is large enough."""
+    null_target: Literal["base", "data"] = "base"
+    """What clips without a face are taught: base, what the frozen base predicts for them, or data, their own pixels."""
     max_damaged_share: Share = 0.01
     """Another clip stands in for a damaged one; past this share the run is stopped."""
     masked_loss_min_cells: Annotated[int, Field(gt=0)] = 9
@@ -85,9 +122,21 @@ class TrainingSettings:
     heldout_dancers: Annotated[int, Field(ge=0)] = 0
     """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen; two or more."""
     validate_every: Annotated[int, Field(ge=0)] = 10
-    """Epochs between validations: a video, and the embedding-swap gap; 0 for none."""
+    """Epochs between validations: losses at fixed noise, the embedding-swap gap, videos; 0 for none."""
     validation_steps: Annotated[int, Field(gt=0)] = 30
     """Denoising steps of a validation video."""
+    validation_videos: Annotated[int, Field(ge=0)] = 1
+    """Poses the target is rendered on at each validation; of held-out dancers where there are some."""
+    validation_people: Annotated[int, Field(ge=0)] = 2
+    """Held-out dancers rendered as themselves at each validation."""
+    validation_recogniser: str = "own"
+    """Who judges whose face those videos show: own, the identity's encoder (it judges its own work); one of
+    clip:PATH, dinov3:PATH, onnx:PATH, toy_recogniser, as in tools/evaluate.py; or none."""
+    best_metric: str = "auto"
+    """The best checkpoint is the one with the highest (of a loss, the lowest) validation/NAME of this name. auto:
+    swap_gap_heldout_dancers, or swap_gap_training_dancers where none is held out."""
+    early_stop_after: Annotated[int, Field(ge=0)] = 0
+    """Validations in a row without a better best_metric after which the run ends; 0 for never."""
     save_every: Annotated[int, Field(gt=0)] = 10
     """Epochs between face_lora_epoch_N.safetensors and checkpoints."""
     checkpoint_every_steps: Annotated[int, Field(ge=0)] = 0
@@ -98,9 +147,29 @@ class TrainingSettings:
     """auto: go on from the newest valid checkpoint; none: refuse a folder that has some; or a checkpoint folder."""
     log_every_steps: Annotated[int, Field(gt=0)] = 10
     """Optimizer steps between metrics; a logging step waits for the device."""
+    log_samples: bool = False
+    """Write which samples each step took to logs/samples_rankNNNN.jsonl."""
+    watchdog_s: Annotated[float, Field(ge=0)] = 600.0
+    """Seconds without progress after which a process writes where it stands to its log; 0 for never."""
     num_workers: Annotated[int, Field(ge=0)] = 2
     """Reader processes per training process."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""
+    dry_run: bool = False
+    """Say what the run would be and what would be refused, load and write nothing; exit 2 if something would be."""
+    accelerate_config: str | None = None
+    """An accelerate YAML (launch/accelerate/), read where no launcher has: under srun python train.py."""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """auto: what the accelerate config says, else bf16 where the device has it."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.gradient_checkpointing, bool):
+            now = "full" if self.gradient_checkpointing else "none"
+            log.warning("gradient_checkpointing=%s is now called %s", str(self.gradient_checkpointing).lower(), now)
+            object.__setattr__(self, "gradient_checkpointing", now)
+
+    @property
+    def checkpointing(self) -> GradientCheckpointing:
+        """gradient_checkpointing, by its name of today."""
+        assert not isinstance(self.gradient_checkpointing, bool)
+        return self.gradient_checkpointing

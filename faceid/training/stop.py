@@ -5,16 +5,9 @@ Nothing is saved inside the signal handler. A file STOP in the run folder does t
 
 from __future__ import annotations
 
-import logging
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-
-import torch
-from accelerate import Accelerator
-
-log = logging.getLogger(__name__)
 
 STOPPED_EXIT_CODE = 75
 """Checkpointed, please run the same command again (EX_TEMPFAIL)."""
@@ -24,24 +17,18 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 class StopFlag:
     """Whether this run was asked to stop."""
 
-    def __init__(self, run_folder: Path) -> None:
-        self.file = run_folder / "STOP"
+    def __init__(self, run_folder: Path, is_main: bool) -> None:
+        self.file, self.is_main = run_folder / "STOP", is_main
         self.is_set = False
         for number in SIGNALS:
             signal.signal(number, self._set)
 
-    def agreed(self, accelerator: Accelerator, counts: Sequence[float] = ()) -> tuple[bool, list[float]]:
-        """Whether any rank was asked, and `counts` summed over the ranks: all call, and get the same answer.
-
-        One message for both, once a step. A STOP file is used up by this.
-        """
-        asked = self.is_set
-        if accelerator.is_main_process and self.file.exists():
+    def is_asked(self) -> bool:
+        """Whether this process was asked. A STOP file is used up by this, by the main process."""
+        if self.is_main and self.file.exists():
             self.file.unlink()
-            asked = True
-        values = torch.tensor([float(asked), *counts], device=accelerator.device)
-        flag, *sums = accelerator.reduce(values, reduction="sum").tolist()
-        return flag > 0, sums
+            self.is_set = True
+        return self.is_set
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True

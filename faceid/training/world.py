@@ -7,6 +7,8 @@ written into them here, so that no two files can disagree.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -52,26 +54,32 @@ class World:
             return f"zero{self.accelerator.state.deepspeed_plugin.zero_stage}"
         return "ddp" if self.accelerator.num_processes > 1 else "single"
 
-    def positions(self, step: int) -> list[list[int]]:
-        """Global sample indices of each of this process's micro-batches in optimizer step `step`."""
-        start = step * self.batch_size + self.rank * self.accumulation * self.micro_batch_size
+    @contextmanager
+    def loading_whole(self) -> Iterator[None]:
+        """Models of transformers that are loaded inside are whole on every rank.
+
+        Accelerate tells transformers of DeepSpeed, which then shares out whatever it loads under ZeRO-3.
+        """
+        plugin = self.accelerator.state.deepspeed_plugin
+        if plugin is None:
+            yield
+            return
+        plugin.dschf = None  # transformers knows of it by a weak reference to this alone
+        try:
+            yield
+        finally:
+            plugin.set_deepspeed_weakref()
+
+    def positions(self, step: int, rank: int | None = None) -> list[list[int]]:
+        """Global sample indices of each micro-batch of a process (this one by default) in optimizer step `step`."""
+        rank = self.rank if rank is None else rank
+        start = step * self.batch_size + rank * self.accumulation * self.micro_batch_size
         size = self.micro_batch_size
         return [list(range(start + m * size, start + (m + 1) * size)) for m in range(self.accumulation)]
 
 
-def launched_rank() -> int:
-    """The rank the launcher gave this process, before any process group exists."""
-    return int(os.environ.get("RANK", "0"))
-
-
-def launched_processes() -> int:
-    """How many processes the launcher started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def join_world(settings: TrainingSettings) -> World:
+def join_world(settings: TrainingSettings, processes: int) -> World:
     """Make the Accelerator for the launched world. Raises: ConfigError when the batch cannot be shared out evenly."""
-    processes = launched_processes()
     check_batch(settings.batch_size, settings.micro_batch_size, processes)
     accumulation = settings.batch_size // (processes * settings.micro_batch_size)
     handlers = []
@@ -101,6 +109,16 @@ def join_world(settings: TrainingSettings) -> World:
         plugin.deepspeed_config["gradient_accumulation_steps"] = accumulation
         plugin.deepspeed_config["gradient_clipping"] = settings.max_grad_norm
     return World(accelerator, settings.batch_size, settings.micro_batch_size)
+
+
+def expected_world(settings: TrainingSettings, processes: int) -> tuple[str, bool]:
+    """The kind of world that joining would give, and whether it computes in bf16; nothing is joined."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        kind = f"zero{os.environ.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}"
+    else:
+        kind = "ddp" if processes > 1 else "single"
+    chosen = _precision(settings.mixed_precision) or os.environ["ACCELERATE_MIXED_PRECISION"]
+    return kind, chosen == "bf16"
 
 
 def check_batch(batch_size: int, micro_batch_size: int, processes: int) -> None:

@@ -15,6 +15,7 @@ from faceid.faces.identity import load_identity
 from faceid.models.wan import read_statistics
 from faceid.toy.base import resolve_model_path
 from faceid.training.metrics import read_metrics
+from faceid.training.validation.scenes import choose_scenes
 
 SEED = 5
 
@@ -88,9 +89,11 @@ def test_when_all_are_damaged_the_first_reason_is_given(latents, open_set):
     assert MOST_TRIES < 100
 
 
-def test_validation_begins_with_a_clip_that_is_whole(latents):
+def test_validation_renders_a_clip_that_is_whole(latents):
     cut(latents / shard_name("latents", 0))
-    assert LatentSet.open(latents).first().key == "clip_01"
+    opened = LatentSet.open(latents)
+    scenes = choose_scenes(opened, FaceBank(), torch.ones(4), [], num_videos=16, num_people=0)
+    assert scenes and "clip_00" not in {scene.key for scene in scenes}
 
 
 def test_a_run_goes_on_past_a_damaged_clip_and_counts_it(latents, toy_inputs, tmp_path):

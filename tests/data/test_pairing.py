@@ -46,7 +46,7 @@ def test_a_clip_gets_its_own_dancers_face(make):
     pairing = make()
     for g in range(50):
         for key, seed in (("ann_1", 1), ("ann_2", 1), ("bob_1", 2)):
-            face = pairing.clip_face(key, g)
+            face = pairing.clip_face(key, g).embedding
             assert face.norm().item() == pytest.approx(1, abs=1e-5)
             own, other = (float(face @ normalize(around(s).mean(0), dim=0)) for s in (seed, 3 - seed))
             assert own > 0.9 > other
@@ -54,7 +54,7 @@ def test_a_clip_gets_its_own_dancers_face(make):
 
 
 def test_a_clip_whose_dancer_has_no_face_gets_the_null_face(make):
-    assert torch.equal(make().clip_face("cat_1", 0), torch.zeros(DIM))
+    assert torch.equal(make().clip_face("cat_1", 0).embedding, torch.zeros(DIM))
 
 
 def test_the_share_of_faces_from_other_clips_is_the_one_asked_for(make, monkeypatch):
@@ -68,6 +68,9 @@ def test_the_share_of_faces_from_other_clips_is_the_one_asked_for(make, monkeypa
             pairing.clip_face("ann_1", g)
         others = sum(any(torch.equal(pool[0], row) for row in FACES["ann_2"]) for pool in seen) / len(seen)
         assert others == pytest.approx(share, abs=0.06)
+        chosen = [pairing.clip_face("ann_1", g) for g in range(400)]
+        assert sum(face.source == "other_clip" for face in chosen) / 400 == others
+        assert [face.num_faces for face in chosen] == [len(pool) for pool in seen[:400]]
 
 
 def test_the_same_dance_by_another_camera_or_another_part_of_it_is_no_other_performance(make, monkeypatch):
@@ -103,7 +106,7 @@ def test_a_better_face_counts_for_more():
     films = [BankedFaces("a_1", "a", torch.cat([good, poor]), torch.tensor([0.9, 0.1]))]
     identity = Identity("target", good[0], "clip", "f")
     pairing = Pairing(PairingSettings(max_faces=2), 7, identity, FaceBank(films), {"a_1": "a"})
-    both = {tuple(pairing.clip_face("a_1", g).tolist()) for g in range(40)}
+    both = {tuple(pairing.clip_face("a_1", g).embedding.tolist()) for g in range(40)}
     # One, the other, or both: and both together lie nearer to the better one.
     assert len(both) == 3
     mixed = [torch.tensor(face) for face in both]
@@ -121,7 +124,8 @@ def test_a_photo_is_given_the_target_without_that_photo(make):
 
 def test_the_naive_recipe_gives_everything_the_target(make):
     pairing = make(pairing="constant")
-    for face in (pairing.clip_face("ann_1", 3), pairing.clip_face("cat_1", 3), pairing.photo_face("a.jpg")):
+    faces = (*(pairing.clip_face(clip, 3).embedding for clip in ("ann_1", "cat_1")), pairing.photo_face("a.jpg"))
+    for face in faces:
         assert torch.equal(face, pairing.target)
 
 

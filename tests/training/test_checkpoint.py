@@ -1,51 +1,108 @@
 """Checkpoints are published whole, damage is noticed and skipped with a reason, and two always remain."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from faceid.errors import DataError
 from faceid.training import checkpoint
-from faceid.training.checkpoint import CheckpointError, find_newest, read_tensors, save, verify
-from faceid.training.sharded_state import ShardedState
+from faceid.training.checkpoint import CheckpointError, find_newest, pin, read_tensors, save, unpin, verify
+from faceid.training.sharded_state import ShardedState, average_decay
+
+EMA = 0.9
+
+
+def wrapped(parameter, ema=EMA):
+    """One parameter under Adam, as accelerate would wrap it."""
+    adam = torch.optim.AdamW([parameter], lr=0.1, fused=True)
+    return ShardedState({"a.weight": parameter}, SimpleNamespace(optimizer=adam), "single", ema)
+
+
+def step(sharded, number, gradient):
+    (parameter,) = sharded.parameters.values()
+    parameter.grad = gradient
+    sharded.skip_unless_finite(gradient.norm())
+    sharded.adam.step()
+    sharded.average(number)
 
 
 @pytest.fixture
 def trained():
-    """A parameter that Adam has stepped three times, as accelerate would wrap it."""
+    """A parameter that Adam has stepped three times."""
     torch.manual_seed(0)
-    parameter = nn.Parameter(torch.randn(3, 5))
-    adam = torch.optim.AdamW([parameter], lr=0.1)
-    for _ in range(3):
-        parameter.grad = torch.randn(3, 5)
-        adam.step()
-    return ShardedState({"a.weight": parameter}, SimpleNamespace(optimizer=adam), "single")
+    sharded = wrapped(nn.Parameter(torch.randn(3, 5)))
+    for number in range(3):
+        step(sharded, number, torch.randn(3, 5))
+    return sharded
 
 
 def save_steps(folder, sharded, steps, keep=2):
-    return [save(folder, sharded, {"step": step, "origin": {}}, keep, is_main=True) for step in steps]
+    return [save(folder, sharded.gather(), {"step": step, "origin": {}}, keep) for step in steps]
 
 
-def test_a_checkpoint_holds_trainables_and_both_moments_exactly(trained, tmp_path):
-    path = save(tmp_path, trained, {"step": 3, "origin": {"base": "x"}}, keep=2, is_main=True)
+def test_a_checkpoint_holds_trainables_moments_and_averages_exactly(trained, tmp_path):
+    path = save(tmp_path, trained.gather(), {"step": 3, "origin": {"base": "x"}}, keep=2)
     assert path.name == "step_00000003" and verify(path) == {"step": 3, "origin": {"base": "x"}}
     tensors, parameter = read_tensors(path), trained.parameters["a.weight"]
     assert torch.equal(tensors["trainables"]["a.weight"], parameter)
-    for moment in ("exp_avg", "exp_avg_sq"):
-        assert torch.equal(tensors[moment]["a.weight"], trained.adam.state[parameter][moment])
+    for kind in ("exp_avg", "exp_avg_sq", "ema"):
+        assert torch.equal(tensors[kind]["a.weight"], trained.adam.state[parameter][kind])
 
 
-def test_adam_goes_on_bit_for_bit_after_a_scatter(trained, tmp_path):
-    tensors = read_tensors(save(tmp_path, trained, {"step": 3, "origin": {}}, keep=2, is_main=True))
-    restored = nn.Parameter(torch.zeros(3, 5))
-    adam = torch.optim.AdamW([restored], lr=0.1)
-    ShardedState({"a.weight": restored}, SimpleNamespace(optimizer=adam), "single").scatter(tensors, step=3)
-    for parameter, optimizer in ((trained.parameters["a.weight"], trained.adam), (restored, adam)):
-        parameter.grad = torch.ones(3, 5)
-        optimizer.step()
-    assert torch.equal(restored, trained.parameters["a.weight"])
+def test_adam_and_the_averages_go_on_bit_for_bit_after_a_scatter(trained, tmp_path):
+    (path,) = save_steps(tmp_path, trained, [3])
+    restored = wrapped(nn.Parameter(torch.zeros(3, 5)))
+    restored.scatter(read_tensors(path), updates=3)
+    assert restored.updates() == 3
+    for sharded in (trained, restored):
+        step(sharded, 3, torch.ones(3, 5))
+    for kind in ("trainables", "exp_avg", "exp_avg_sq", "ema"):
+        assert torch.equal(restored.gather()[kind]["a.weight"], trained.gather()[kind]["a.weight"])
+
+
+def test_the_averaged_weights_follow_their_rule_and_are_what_is_exported():
+    sharded = wrapped(nn.Parameter(torch.zeros(2)))
+    expected = torch.zeros(2)
+    for number in range(20):
+        step(sharded, number, torch.full((2,), 1.0 + number))
+        expected = expected.lerp(sharded.parameters["a.weight"].detach(), 1 - min(EMA, (1 + number) / (10 + number)))
+    assert torch.allclose(sharded.exported()["a.weight"], expected, rtol=1e-6)
+    assert not torch.allclose(sharded.trainables()["a.weight"], expected, rtol=1e-3)
+    assert [round(average_decay(number, EMA), 3) for number in (0, 1, 10, 80, 1000)] == [0.1, 0.182, 0.55, 0.9, 0.9]
+
+
+def test_without_averages_the_last_weights_are_exported_and_nothing_else_is_kept(tmp_path):
+    sharded = wrapped(nn.Parameter(torch.zeros(2)), ema=0.0)
+    step(sharded, 0, torch.ones(2))
+    assert torch.equal(sharded.exported()["a.weight"], sharded.trainables()["a.weight"])
+    (path,) = save_steps(tmp_path, sharded, [1])
+    assert set(read_tensors(path)) == {"trainables", "exp_avg", "exp_avg_sq"}
+
+
+def test_inside_averaged_the_module_holds_the_averages_and_afterwards_its_own(trained):
+    (parameter,) = trained.parameters.values()
+    before, averages = parameter.detach().clone(), trained.exported()["a.weight"]
+    with pytest.raises(RuntimeError, match="seen"), trained.averaged():
+        assert torch.equal(parameter, averages) and not torch.equal(parameter, before)
+        raise RuntimeError("seen")
+    assert torch.equal(parameter, before)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_changes_nothing(trained, bad):
+    before = trained.gather()
+    gradient = torch.ones(3, 5)
+    gradient[1, 2] = bad
+    step(trained, 3, gradient)
+    assert trained.was_skipped().item() == 1 and trained.updates() == 3
+    after = trained.gather()
+    assert all(torch.equal(after[kind]["a.weight"], before[kind]["a.weight"]) for kind in before)
+    step(trained, 4, torch.ones(3, 5))
+    assert trained.was_skipped().item() == 0 and trained.updates() == 4
 
 
 def test_the_newest_valid_checkpoint_is_found_and_the_skipped_one_named(trained, tmp_path, caplog):
@@ -57,10 +114,12 @@ def test_the_newest_valid_checkpoint_is_found_and_the_skipped_one_named(trained,
     assert "step_00000010/exp_avg.safetensors" in caplog.text and "damaged" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["trainables.safetensors", "exp_avg_sq.safetensors", "state.json", "MANIFEST.json"])
+@pytest.mark.parametrize(
+    "name", [f"{name}.safetensors" for name in ("trainables", "exp_avg_sq", "ema")] + ["state.json", "MANIFEST.json"]
+)
 @pytest.mark.parametrize("how", ["flip", "cut", "remove"])
 def test_every_damage_is_noticed(trained, tmp_path, name, how):
-    path = save(tmp_path, trained, {"step": 3, "origin": {}}, keep=2, is_main=True)
+    (path,) = save_steps(tmp_path, trained, [3])
     damage(path / name, how)
     with pytest.raises(CheckpointError) as error:
         find_newest(tmp_path)
@@ -98,21 +157,48 @@ def test_a_save_that_fails_leaves_the_older_ones_and_no_rubbish(trained, tmp_pat
 
 
 def test_what_a_killed_save_left_is_never_taken_and_swept_by_the_next(trained, tmp_path):
-    torn = tmp_path / ".tmp_step_00000009_dead"
-    torn.mkdir()
-    (torn / "trainables.safetensors").write_bytes(b"half")
+    for name in (".tmp_step_00000009_dead", ".step_00000009.dead.tmp", ".trash_step_00000001_dead"):
+        torn = tmp_path / name
+        torn.mkdir()
+        (torn / "trainables.safetensors").write_bytes(b"half")
     assert find_newest(tmp_path) is None
     save_steps(tmp_path, trained, [1])
-    assert not torn.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
+
+
+def test_a_pinned_checkpoint_stays_and_does_not_count(trained, tmp_path):
+    first, second = save_steps(tmp_path, trained, [1, 2])
+    pin(first, "best"), (second / "PINNED").write_text("mine\n")
+    save_steps(tmp_path, trained, [3, 4, 5])
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "2", "4", "5"]
+    unpin(tmp_path, "best")
+    save_steps(tmp_path, trained, [6])
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["2", "5", "6"]
+
+
+def test_a_tensor_that_is_not_finite_is_never_written(trained, tmp_path):
+    tensors = trained.gather()
+    tensors["exp_avg"]["a.weight"][0, 0] = float("nan")
+    with pytest.raises(CheckpointError, match=r"exp_avg a.weight is not finite"):
+        save(tmp_path, tensors, {"step": 1, "origin": {}}, keep=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_room_for_it_nothing_is_begun(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    with pytest.raises(DataError, match="two checkpoints need about"):
+        save_steps(tmp_path, trained, [1])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_before_there_were_averages_is_read(trained, tmp_path):
+    (path,) = save_steps(tmp_path, wrapped(nn.Parameter(torch.ones(3, 5)), ema=0.0), [1])
+    assert verify(path)["step"] == 1 and set(read_tensors(path)) == {"trainables", "exp_avg", "exp_avg_sq"}
 
 
 def test_an_empty_tensor_is_never_written(tmp_path):
-    empty = nn.Parameter(torch.zeros(0, 4))
-    adam = torch.optim.AdamW([empty], lr=0.1)
-    adam.state[empty] = {"exp_avg": torch.zeros(0, 4), "exp_avg_sq": torch.zeros(0, 4)}
-    sharded = ShardedState({"a.weight": empty}, SimpleNamespace(optimizer=adam), "single")
     with pytest.raises(CheckpointError, match="was not gathered"):
-        save_steps(tmp_path, sharded, [1])
+        save_steps(tmp_path, wrapped(nn.Parameter(torch.zeros(0, 4))), [1])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -136,6 +222,6 @@ def faceid_propagates(caplog):
 
 
 def test_state_is_json_and_the_rest_tensors_only(trained, tmp_path):
-    path = save(tmp_path, trained, {"step": 3, "origin": {}}, keep=2, is_main=True)
+    (path,) = save_steps(tmp_path, trained, [3])
     assert {file.suffix for file in path.iterdir()} == {".safetensors", ".json"}
     assert json.loads((path / "MANIFEST.json").read_text())["version"] == 1

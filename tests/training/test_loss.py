@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from faceid.training.loop import reduce_error
 from faceid.training.settings import TrainingSettings
+from faceid.training.step import reduce_error
 
 ERROR = torch.zeros(1, 4, 4)
 ERROR[0, :2, :2] = 1.0  # the head's four cells are wrong, the rest is right
 MASK = ERROR.clone()
 
 
-def loss(g, **settings):
-    batch = SimpleNamespace(head_mask=MASK.unsqueeze(0), head_cells=[4], g=[g])
+def loss(g, kind="clip", **settings):
+    batch = SimpleNamespace(head_mask=MASK.unsqueeze(0), head_cells=[4], g=[g], kinds=[kind])
     return reduce_error(TrainingSettings(**settings), ERROR, batch, 0).item()
 
 
@@ -25,6 +25,10 @@ def test_the_masked_loss_is_the_mean_inside_the_head():
 
 def test_a_head_of_too_few_cells_is_not_masked():
     assert loss(0, masked_loss_probability=1.0, masked_loss_min_cells=5) == 0.25
+
+
+def test_what_the_base_does_without_a_face_is_wanted_of_the_whole_picture():
+    assert loss(0, "null", masked_loss_probability=1.0, masked_loss_min_cells=1) == 0.25
 
 
 def test_masking_has_its_probability_and_depends_on_the_position_alone():

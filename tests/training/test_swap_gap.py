@@ -21,7 +21,7 @@ from faceid.models.adapter_file import load_adapter
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path
 from faceid.training.build import build_training_set
 from faceid.training.prepare import PreparedInputs
-from faceid.training.swap_gap import pair_faces, swap_gap
+from faceid.training.validation.losses import pair_faces, swap_gap
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_number_of_held_out_dancers_that_cannot_be_is_refused(toy_inputs, coun
     from faceid.faces.identity import load_identity
     from faceid.training.settings import TrainingSettings
 
-    prepared = PreparedInputs(toy_inputs.identity, toy_inputs.latents, None, None)
+    prepared = PreparedInputs(toy_inputs.identity, [toy_inputs.latents], None, None)
     settings = TrainingSettings(seed=1, heldout_dancers=count)
     with pytest.raises(ConfigError, match=f"heldout_dancers={count}: the clips show 2 dancers"):
         build_training_set(prepared, load_identity(toy_inputs.identity), PairingSettings(), toy_wan, settings)

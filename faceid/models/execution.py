@@ -1,0 +1,90 @@
+"""How a transformer computes: what its blocks keep for the backward pass, whether they are compiled, which attention.
+
+None of it changes what is computed. Checkpointing `full` keeps a block's input alone; `attention` keeps the output of
+its self-attention as well: over half of a block's operations at a video's length (performance.md 1.2), for one tensor
+of the block's width. The selection is torch's (torch.utils.checkpoint.create_selective_checkpoint_contexts).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any, get_args
+
+import torch
+from diffusers.models.attention_dispatch import AttentionBackendName
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from faceid.errors import ConfigError
+from faceid.models.settings import GradientCheckpointing
+
+log = logging.getLogger(__name__)
+
+# Attention as torch and diffusers' backends run it, and which dimension of query and key (the first two arguments)
+# counts tokens: [B, heads, tokens, D] or [B, tokens, heads, D].
+_TOKENS_DIM = {
+    "aten::_scaled_dot_product_flash_attention": 2,
+    "aten::_scaled_dot_product_flash_attention_for_cpu": 2,
+    "aten::_scaled_dot_product_efficient_attention": 2,
+    "aten::_scaled_dot_product_cudnn_attention": 2,
+    "aten::_scaled_dot_product_fused_attention_overrideable": 2,
+    "flash_attn::_flash_attn_forward": 1,
+    "_diffusers_flash_attn_3::_flash_attn_forward": 1,
+}
+
+
+def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is_compiled: bool = False) -> None:
+    """Choose what the transformer's blocks keep, and compile them. Gradients are the same to the bit in every mode.
+
+    The compiled piece is a block with its checkpointing: a compiler that saw the block alone could keep nothing of it.
+    """
+    if mode not in get_args(GradientCheckpointing):
+        raise ConfigError(f"gradient_checkpointing={mode!r}: unknown; use {', '.join(get_args(GradientCheckpointing))}")
+    if mode == "none":
+        transformer.disable_gradient_checkpointing()
+        if is_compiled:
+            transformer.compile_repeated_blocks()
+        return
+    run_block = _keep_attention if mode == "attention" else _keep_input
+    transformer.enable_gradient_checkpointing(torch.compile(run_block) if is_compiled else run_block)
+
+
+def set_attention_backend(transformer: Any, name: str) -> None:
+    """Use one of diffusers' attention kernels by name. Raises: ConfigError when it is unknown or cannot run here."""
+    known = sorted(backend.value for backend in AttentionBackendName)
+    if name not in known:
+        raise ConfigError(f"attention_backend={name!r}: unknown to diffusers; use one of {', '.join(known)}")
+    try:
+        transformer.set_attention_backend(name)
+    except Exception as error:  # each backend has its own way to say that it is not installed
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"attention_backend={name!r}: cannot be used here ({first_line}); use native") from error
+
+
+def _keep_input(block: Any, *inputs: Any) -> Any:
+    return checkpoint(block, *inputs, use_reentrant=False)
+
+
+def _keep_attention(block: Any, *inputs: Any) -> Any:
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=_contexts)
+
+
+def _contexts() -> Any:
+    return create_selective_checkpoint_contexts(_policy)
+
+
+def _policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    name = op.name() if isinstance(op, torch._ops.OpOverload) else ""
+    tokens_dim = _TOKENS_DIM.get(name)
+    if tokens_dim is None:
+        if "attention" in name or "attn" in name:
+            _warn_of_unknown_attention(name)
+        return CheckpointPolicy.PREFER_RECOMPUTE
+    # The text's and the face's attention have few keys: cheap to make again, and as large to keep.
+    is_self_attention = args[0].shape[tokens_dim] == args[1].shape[tokens_dim]
+    return CheckpointPolicy.MUST_SAVE if is_self_attention else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+@functools.cache
+def _warn_of_unknown_attention(name: str) -> None:
+    log.warning("gradient_checkpointing=attention: has no effect on %s, which is recomputed like all else", name)

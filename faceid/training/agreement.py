@@ -1,0 +1,47 @@
+"""What all processes know of a step: each one's numbers summed, learnt one step later and without waiting for it.
+
+A device is asked for numbers in the middle of its work only by making it finish that work first. So the sums of a step
+are sent for at its end and read at the next one's, when they have long arrived. All ranks read the same sums at the
+same step, and so do the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+
+class Agreement:
+    """Sums over the ranks, one step late."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self._arriving: Tensor | None = None
+        self._event: torch.cuda.Event | None = None
+
+    def exchange(self, values: Sequence[float | Tensor]) -> list[float] | None:
+        """Send this step's values, read those of the step before: None at the first. All ranks call."""
+        arrived = self.read()
+        device = self._accelerator.device
+        sent = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in values])
+        sums = self._accelerator.reduce(sent, reduction="sum")
+        if device.type == "cuda":
+            self._arriving = torch.empty(sums.shape, dtype=sums.dtype, pin_memory=True)
+            self._arriving.copy_(sums, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._arriving = sums
+        return arrived
+
+    def read(self) -> list[float] | None:
+        """What was sent and not yet read, waiting for it; None when there is nothing."""
+        if self._arriving is None:
+            return None
+        if self._event is not None:
+            self._event.synchronize()
+        sums, self._arriving, self._event = self._arriving.tolist(), None, None
+        return sums

@@ -1,0 +1,198 @@
+"""`train.py --dry_run`: what a run would be and what would be refused, without loading a weight or writing a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from faceid.data.buckets import make_mixture
+from faceid.data.latent_sets import LatentSets, Size
+from faceid.data.order import hold_out
+from faceid.data.pairing import PairingSettings
+from faceid.data.pairs import find_pairs
+from faceid.errors import FaceidError, one_line
+from faceid.faces.identity import load_identity
+from faceid.media import images
+from faceid.models.flops import step_flops
+from faceid.models.sizes import Placement, count_parameters, predicted_memory
+from faceid.models.wan import base_fingerprint, read_config, read_geometry
+from faceid.training import checkpoint
+from faceid.training.build import check_heldout, refuse_other_origin
+from faceid.training.launched import Launch
+from faceid.training.meter import peak_tflops
+from faceid.training.prepare import Preparation, check_before_work
+from faceid.training.schedule import total_steps
+from faceid.training.settings import TrainingSettings
+from faceid.training.world import check_batch
+
+# Wan pads every prompt to this many tokens.
+TEXT_TOKENS = 512
+# Without an identity made beforehand; of CLIP ViT-L/14.
+USUAL_EMBEDDING = 768
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is known of the data without preparing it."""
+
+    dancers: list[str]
+    """Of each clip."""
+    sizes: list[Size]
+    """Of each clip; photos are of the first's."""
+    num_photos: int
+
+    @property
+    def largest(self) -> Size:
+        """The size with the most pixels: what memory must hold."""
+        return max(self.sizes, key=math.prod)
+
+
+def dry_run(
+    plan: Preparation,
+    training: TrainingSettings,
+    pairing: PairingSettings,
+    launch: Launch,
+    world_kind: str,
+    is_bf16: bool,
+) -> tuple[list[str], list[str]]:
+    """Lines that describe the run, and what would be refused, one line each."""
+    refused: list[str] = []
+
+    def tried(check: Callable[[], Any]) -> Any:
+        try:
+            return check()
+        except FaceidError as error:
+            refused.append(one_line(error))
+            return None
+
+    tried(lambda: check_batch(training.batch_size, training.micro_batch_size, launch.processes))
+    tried(lambda: check_before_work(plan))
+    data = tried(lambda: _data(plan))
+    unit = launch.processes * training.micro_batch_size
+    lines = [
+        f"world: {world_kind}, {launch.processes} processes, {'bf16' if is_bf16 else 'float32'}; global batch "
+        f"{training.batch_size} = {launch.processes} x {training.micro_batch_size} x "
+        f"{training.batch_size / unit:g} passes"
+    ]
+    if data is None:
+        return lines, refused
+    tried(lambda: check_heldout(data.dancers, training.heldout_dancers))
+    tried(lambda: _check_checkpoints(plan, training, pairing))
+    lines += _data_lines(data, training, pairing)
+    if not (plan.base / "transformer" / "config.json").is_file():
+        return lines, refused
+    lines += _size_lines(plan, training, data, launch.processes, world_kind, is_bf16)
+    return lines, refused
+
+
+def _data(plan: Preparation) -> _Data:
+    inputs = plan.inputs
+    photos = len(images.list_photos(Path(inputs.face_images_dir))) if inputs.face_images_dir else 0
+    if inputs.latents is not None:
+        latents = LatentSets.open(inputs.latents_dirs)
+        return _Data(latents.dancers, latents.sizes, photos)
+    pairs = find_pairs(Path(inputs.dance_videos_dir or ""), Path(inputs.pose_videos_dir or "")).pairs
+    size = (plan.clips.num_frames, plan.clips.height, plan.clips.width)
+    return _Data([pair.dancer for pair in pairs], [size] * len(pairs), photos)
+
+
+def _data_lines(data: _Data, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
+    heldout = set(hold_out(data.dancers, training.heldout_dancers, training.seed))
+    sizes = [size for size, dancer in zip(data.sizes, data.dancers, strict=True) if dancer not in heldout]
+    clips = len(sizes)
+    mixture = make_mixture(
+        sizes,
+        [(1, *data.sizes[0][1:])] * data.num_photos,
+        pairing.stage2_shares,
+        training.freeze_mapper_after_epochs,
+        training.seed,
+        training.micro_batch_size,
+    )
+    epoch = mixture.samples_per_epoch
+    steps = total_steps(training, epoch) if epoch else 0
+    stage2 = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
+    first = min(training.freeze_mapper_after_epochs, training.num_epochs)
+    return [
+        f"data: {len(data.dancers)} clips of {len(set(data.dancers))} dancers, {len(heldout)} of them held out; "
+        f"{data.num_photos} photos (before any is dropped)",
+        f"mixture: an epoch is {epoch} samples; stage 1, {first} epochs: {clips} clip, {data.num_photos} photo; "
+        f"stage 2, {training.num_epochs - first} epochs: {stage2}",
+        f"draws: face from another clip of its dancer {pairing.other_clip_share:g}, up to {pairing.max_faces} faces; "
+        f"dropped: face {pairing.face_dropout:g}, text {pairing.text_dropout:g}, both {pairing.both_dropout:g}; "
+        f"loss in the head {training.masked_loss_probability:g}; logit-normal noise {training.logit_normal_share:g}",
+        f"length: {steps} steps in {training.num_epochs} epochs",
+    ]
+
+
+def _size_lines(
+    plan: Preparation,
+    training: TrainingSettings,
+    data: _Data,
+    processes: int,
+    world_kind: str,
+    is_bf16: bool,
+) -> list[str]:
+    config = read_config(plan.base, "transformer")
+    embedding = USUAL_EMBEDDING
+    if plan.inputs.face_embedding is not None:
+        embedding = len(load_identity(plan.inputs.face_embedding).embedding)
+    parameters = count_parameters(config, plan.adapter, embedding)
+    base, trained = parameters.base, parameters.trained
+    num_frames, height, width = data.largest
+    tokens = read_geometry(plan.base).tokens(num_frames, height, width)
+    mode = training.checkpointing
+    flops = step_flops(config, plan.adapter, tokens, mode, embedding, TEXT_TOKENS)
+    kept = 4 if training.ema else 3
+    lines = [
+        f"sizes: {num_frames} frames at {width}x{height}: {tokens} tokens a clip; base "
+        f"{base / 1e6:.1f} M parameters, frozen; trained {trained / 1e6:.2f} M",
+        f"work: {training.batch_size * flops.total / 1e12:.3g} TFLOP a step of {training.batch_size} clips "
+        f"({flops.total / 1e12:.3g} each: forward {flops.forward / 1e12:.3g}, again {flops.recomputed / 1e12:.3g}, "
+        f"backward {flops.backward / 1e12:.3g}; gradient_checkpointing {mode})",
+    ]
+    peak = training.peak_tflops or (peak_tflops(torch.device("cuda")) if torch.cuda.is_available() else None)
+    if peak is not None:
+        least = training.batch_size / processes * flops.total / (peak * 1e12)
+        lines.append(f"time: at least {least:.2f} s a step, at the device's {peak:g} TFLOP/s")
+    zero_stage = int(world_kind.removeprefix("zero")) if world_kind.startswith("zero") else 0
+    where = Placement(zero_stage, processes if zero_stage else 1, is_bf16, training.ema > 0, mode)
+    memory = predicted_memory(config, parameters, tokens * training.micro_batch_size, where)
+    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in memory.items())
+    lines.append(f"memory: about {sum(memory.values()) / GIB:.1f} GiB a device, predicted ({parts})")
+    lines.append(f"disk: {trained * 4 / 1e6:.1f} MB an adapter, {trained * 4 * kept / 1e6:.1f} MB a checkpoint")
+    return lines
+
+
+def _check_checkpoints(plan: Preparation, training: TrainingSettings, pairing: PairingSettings) -> None:
+    """Whether what is there would be gone on from; what cannot be known without preparing is taken to fit."""
+    folder = Path(plan.inputs.output_dir) / "checkpoints"
+    found = checkpoint.find_newest(folder) if training.resume == "auto" else None
+    if training.resume not in ("auto", "none"):
+        found = Path(training.resume)
+    if found is None:
+        return
+    saved = checkpoint.verify(found)["origin"]
+    known = {"base": base_fingerprint(plan.base)}
+    if plan.inputs.latents is not None:
+        known["latents"] = LatentSets.open(plan.inputs.latents_dirs).sha256
+    recipe = {**asdict(training), **asdict(plan.adapter), **asdict(pairing)}
+    refuse_other_origin(found, saved, {"chunk": saved.get("chunk", 1), **saved, **known, "recipe": recipe})
+
+
+def print_dry_run(lines: Iterable[str], refused: Iterable[str]) -> bool:
+    """Print both; whether the run would start."""
+    for line in lines:
+        print(line)
+    is_refused = False
+    for line in refused:
+        print(f"refused: {line}")
+        is_refused = True
+    if not is_refused:
+        print("nothing would be refused")
+    return not is_refused

@@ -1,0 +1,81 @@
+"""Writing what was trained: adapters for use, checkpoints to go on from. All ranks call; the main one writes."""
+
+from __future__ import annotations
+
+import logging
+
+from accelerate.utils import broadcast_object_list
+
+from faceid.errors import FaceidError
+from faceid.models.adapter_file import save_adapter
+from faceid.training import checkpoint
+from faceid.training.build import Run, at_step
+from faceid.training.validation.best import Best
+
+log = logging.getLogger(__name__)
+
+# A disk that is full for a while must not end a run; one that stays full must not go unnoticed for days.
+MOST_FAILED_SAVES = 3
+
+
+def save_adapter_files(run: Run, done: int, name: str, suffixes: tuple[str, ...]) -> None:
+    """Write `name` with each suffix into the run folder: the averaged weights after `done` steps."""
+    tensors = run.sharded.exported()
+    if run.world.is_main:
+        for suffix in suffixes:
+            save_adapter(run.folder / f"{name}{suffix}", tensors, at_step(run.metadata, done))
+        log.info("saved %s", ", ".join(str(run.folder / f"{name}{suffix}") for suffix in suffixes))
+    run.world.accelerator.wait_for_everyone()
+
+
+BEST = "best"
+
+
+class CheckpointWriter:
+    """Saves checkpoints of a run, and goes on training when one cannot be saved."""
+
+    def __init__(self, run: Run, best: Best) -> None:
+        """best: whose state is kept in every checkpoint."""
+        self.run, self.folder, self.best = run, run.folder / "checkpoints", best
+        self.last_saved = run.start_step
+        self._failed = 0
+
+    def save(self, done: int, is_needed: bool) -> None:
+        """Save the state after `done` steps, unless it is there already.
+
+        Raises: CheckpointError when it cannot be and `is_needed` (the run ends now), or at the third time running.
+        """
+        if self.last_saved == done:
+            return
+        tensors = self.run.sharded.gather()
+        state = {
+            "step": done,
+            "updates": self.run.sharded.updates(),
+            "origin": self.run.origin,
+            "validation": self.best.as_saved(),
+        }
+        problem = None
+        if self.run.world.is_main:
+            try:
+                path = checkpoint.save(self.folder, tensors, state, self.run.settings.keep_checkpoints)
+                log.info("checkpoint %s", path)
+            except (OSError, FaceidError) as error:
+                problem = f"{self.folder}: the checkpoint of step {done} could not be saved ({error})"
+        # The others learn of it: what they do next depends on it.
+        (problem,) = broadcast_object_list([problem])
+        if problem is None:
+            self.last_saved, self._failed = done, 0
+            return
+        self._failed += 1
+        if is_needed or self._failed >= MOST_FAILED_SAVES:
+            kept = next(checkpoint.newest_first(self.folder), None)
+            raise checkpoint.CheckpointError(f"{problem}; make room and run the same command, it goes on from {kept}")
+        log.error("%s; training goes on, the next one is tried when it is due", problem)
+
+    def keep_best(self, done: int) -> None:
+        """Save the state after `done` steps and keep it, and its adapter, whatever comes after."""
+        self.save(done, is_needed=False)
+        if self.last_saved == done and self.run.world.is_main:
+            checkpoint.unpin(self.folder, BEST)
+            checkpoint.pin(self.folder / checkpoint.name_of(done), BEST)
+        save_adapter_files(self.run, done, "face_lora_best", (".safetensors",))

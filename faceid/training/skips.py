@@ -1,0 +1,47 @@
+"""Steps whose gradient was not finite: nothing is learnt from them, they are counted, and too many end the run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from faceid.errors import FaceidError
+from faceid.training import checkpoint
+
+log = logging.getLogger(__name__)
+
+MOST_IN_A_ROW = 10
+
+
+class DivergedError(FaceidError):
+    """The loss or its gradient stays NaN or infinite."""
+
+
+class Skips:
+    """Counts skipped steps; the same on all ranks."""
+
+    def __init__(self) -> None:
+        self.total = self.in_a_row = self.last = 0
+
+    def add(self, step: int, was_skipped: bool) -> None:
+        """Note whether step `step` (from 1) was skipped."""
+        if not was_skipped:
+            self.in_a_row = 0
+            return
+        self.total, self.in_a_row, self.last = self.total + 1, self.in_a_row + 1, step
+        log.warning("step %d: the gradient is not finite, nothing was learnt from it (%d so far)", step, self.total)
+
+    def metrics(self) -> dict[str, float]:
+        """What is logged."""
+        return {"optimizer/skipped_steps": float(self.total)}
+
+    def check(self, checkpoints: Path) -> None:
+        """Raises: DivergedError after MOST_IN_A_ROW in a row. checkpoints: their folder, for what is said."""
+        if self.in_a_row < MOST_IN_A_ROW:
+            return
+        newest = next(checkpoint.newest_first(checkpoints), None)
+        kept = f"the last checkpoint is {newest}" if newest else "there is no checkpoint yet"
+        raise DivergedError(
+            f"steps {self.last - self.in_a_row + 1} to {self.last}: the loss or its gradient was not finite, "
+            f"{self.in_a_row} in a row; stopped, {kept}; lower learning_rate, or look for inputs that are not finite"
+        )

@@ -1,0 +1,143 @@
+"""One optimizer step: positions to samples to a loss to an update. The recipe's mathematics is here and in flow.py."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from faceid import flow
+from faceid.data.order import seed_for
+from faceid.data.training_set import TrainingSample
+from faceid.models.face_tokens import face_input
+from faceid.training.build import Run
+from faceid.training.drawn import Drawn
+from faceid.training.schedule import is_mapper_frozen, learning_rate
+from faceid.training.settings import TrainingSettings
+from faceid.training.watchdog import Watchdog
+
+
+@dataclass
+class Step:
+    """What a step left behind, numbers still on the device.
+
+    loss: this rank's mean. gradient_norm: over all ranks, before clipping. was_skipped: 1 when the gradient was not
+    finite and nothing was learnt, else 0, the same on all ranks.
+    """
+
+    loss: Tensor
+    gradient_norm: Any
+    was_skipped: Tensor
+    data_wait_s: float
+    tokens: int
+    flops: float
+    samples: list[tuple[int, str]]
+    """This rank's: global index and key of each."""
+
+
+def train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Drawn, watchdog: Watchdog) -> Step:
+    """All micro-batches of optimizer step `step` (from 0), and the update."""
+    accelerator, settings = run.world.accelerator, run.settings
+    frozen = is_mapper_frozen(step, settings, len(run.training_set))
+    run.mapper_gate.is_frozen = frozen
+    if frozen and (step == 0 or not is_mapper_frozen(step - 1, settings, len(run.training_set))):
+        # Held still at what is exported, so that stage 2 builds on that.
+        run.sharded.adopt_average(run.adapter.mapper_parameters())
+    rate = learning_rate(step, settings, run.num_steps)
+    for number, group in enumerate(run.optimizer.param_groups):
+        group["lr"] = 0.0 if number == 0 and frozen else rate
+    sigmas = _sigmas(run, step)
+    total = torch.zeros((), device=accelerator.device)
+    gradient_norm, waited_s, tokens, flops = None, 0.0, 0, 0.0
+    samples: list[tuple[int, str]] = []
+    for micro in range(run.world.accumulation):
+        watchdog.at(f"step {step + 1}: waiting for data")
+        began = time.perf_counter()
+        batch = next(batches).to(accelerator.device)
+        waited_s += time.perf_counter() - began
+        watchdog.at(f"step {step + 1}: forward and backward")
+        drawn.add(batch, sum(is_masked(settings, batch, i) for i in range(len(batch.g))))
+        samples += zip(batch.g, batch.keys, strict=True)
+        slots = [g - step * settings.batch_size for g in batch.g]
+        micro_tokens, micro_flops = run.work(batch)
+        tokens, flops = tokens + micro_tokens, flops + micro_flops
+        with accelerator.accumulate(run.transformer):
+            loss = sample_loss(run, batch, sigmas[slots].to(accelerator.device), _any_null(run, step, micro, batch))
+            total += loss.detach()
+            accelerator.backward(loss)
+            if accelerator.sync_gradients:
+                gradient_norm = accelerator.clip_grad_norm_(run.transformer.parameters(), settings.max_grad_norm)
+                run.sharded.skip_unless_finite(gradient_norm)
+            run.optimizer.step()
+            run.optimizer.zero_grad()
+    run.sharded.average(step)
+    return Step(
+        total / run.world.accumulation, gradient_norm, run.sharded.was_skipped(), waited_s, tokens, flops, samples
+    )
+
+
+def sample_loss(run: Run, batch: TrainingSample, sigma: Tensor, with_base: bool = False) -> Tensor:
+    """The flow-matching loss of one micro-batch, float32 scalar. sigma: [B].
+
+    Entries of kind `null` are taught what the frozen base predicts (`null_target`). with_base: run the base, too;
+    under ZeRO-3 all ranks do as soon as one has such an entry, since each forward gathers parameters from all.
+    """
+    dtype = run.wan.transformer.dtype
+    x_t = flow.add_noise(batch.x0, batch.noise, sigma)
+    inputs = {
+        "hidden_states": x_t.to(dtype),
+        "timestep": flow.model_timestep(sigma),
+        "encoder_hidden_states": batch.text.to(dtype),
+        "control_hidden_states": batch.control.to(dtype),
+        "return_dict": False,
+    }
+    target = flow.velocity_target(batch.x0, batch.noise)
+    if with_base:
+        with torch.no_grad(), run.adapter.off():
+            base = run.wan.transformer(**inputs)[0].float()
+        is_null = torch.tensor([kind == "null" for kind in batch.kinds], device=target.device)
+        target = torch.where(is_null.view(-1, 1, 1, 1, 1), base, target)
+    # Dropout inside the mapper, by position: the same whatever the number of processes.
+    torch.manual_seed(seed_for(run.settings.seed, batch.g[0], "mapper dropout"))
+    prediction = run.transformer(encoder_hidden_states_image=face_input(batch.face), **inputs)[0]
+    error = flow.flow_loss(prediction, target)
+    return torch.stack([reduce_error(run.settings, error[i], batch, i) for i in range(len(batch.g))]).mean()
+
+
+def reduce_error(settings: TrainingSettings, error: Tensor, batch: TrainingSample, i: int) -> Tensor:
+    """Mean over all cells, or with some probability over the head's alone. error: of entry i, [f, h, w]."""
+    if is_masked(settings, batch, i):
+        head_mask = batch.head_mask[i]
+        return (error * head_mask).sum() / head_mask.sum()
+    return error.mean()
+
+
+def is_masked(settings: TrainingSettings, batch: TrainingSample, i: int) -> bool:
+    """Whether entry i's loss is taken inside the head: drawn by position; heads of a few cells never are."""
+    # What the base does without a face is wanted of the whole picture.
+    if batch.head_cells[i] < settings.masked_loss_min_cells or batch.kinds[i] == "null":
+        return False
+    generator = torch.Generator().manual_seed(seed_for(settings.seed, batch.g[i], "masked loss"))
+    return torch.rand(1, generator=generator).item() < settings.masked_loss_probability
+
+
+def _any_null(run: Run, step: int, micro: int, batch: TrainingSample) -> bool:
+    """Whether this micro-batch needs the base's prediction: any rank's under ZeRO-3, else this rank's own."""
+    if run.settings.null_target != "base":
+        return False
+    if run.world.kind != "zero3":
+        return "null" in batch.kinds
+    ranks = range(run.world.accelerator.num_processes)
+    mixture = run.training_set.mixture
+    return any(mixture[g].kind == "null" for rank in ranks for g in run.world.positions(step, rank)[micro])
+
+
+def _sigmas(run: Run, step: int) -> Tensor:
+    """Noise levels of the whole global batch; every rank draws all and takes its own."""
+    settings = run.settings
+    generator = torch.Generator().manual_seed(seed_for(settings.seed, step, "sigma"))
+    return flow.stratified_sigmas(settings.batch_size, settings.shift, settings.logit_normal_share, generator)

@@ -1,0 +1,168 @@
+"""Loss at fixed noise with the right face, a wrong one, none, and without the pose: measured without rendering.
+
+The **embedding-swap gap** is the loss inside the head with a wrong person's embedding minus that with the right one,
+on the same clips, the same noise and the same noise levels. Zero or less: the face is ignored. Positive: the right face
+helps to predict the head. benchmarks/records/swap_gap_checkpoints*.json say how well it predicts who is recognised in
+rendered videos.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from faceid import flow
+from faceid.data.face_bank import FaceBank
+from faceid.data.index import DamagedError
+from faceid.data.latent_sets import LatentSets
+from faceid.data.latents import LatentSample, LatentSet
+from faceid.data.order import seed_for
+from faceid.models.face_tokens import face_input
+from faceid.models.latents import LatentStatistics
+from faceid.vace import pose_control
+
+log = logging.getLogger(__name__)
+
+Condition = Literal["right_face", "wrong_face", "no_face", "no_pose"]
+"""What the model is given: no_pose has the right face."""
+SWAP: tuple[Condition, ...] = ("right_face", "wrong_face")
+CONDITIONS: tuple[Condition, ...] = (*SWAP, "no_face", "no_pose")
+# Where a face is decided: nearly clean latents show it anyway, nearly pure noise hides it.
+NOISE_LEVELS = (0.35, 0.55, 0.75, 0.9)
+HEAD, WHOLE = 0, 1
+
+
+@dataclass(frozen=True)
+class SwapGap:
+    """Mean losses inside the head, and their difference per noise level."""
+
+    right: float
+    wrong: float
+    gap_at: dict[float, float]
+
+    @property
+    def gap(self) -> float:
+        """wrong - right."""
+        return self.wrong - self.right
+
+
+@dataclass(frozen=True)
+class FacePair:
+    """One clip by number, with its own dancer's embedding and another's, [D] each."""
+
+    number: int
+    right: Tensor
+    wrong: Tensor
+
+
+def pair_faces(latents: LatentSet | LatentSets, faces: FaceBank, dancers: Sequence[str], limit: int) -> list[FacePair]:
+    """Clips of `dancers` with a known face; wrong is the next dancer's, in sorted order. Empty with fewer than two.
+
+    The right face comes from the dancer's other performances where there are some.
+    """
+    of: dict[str, list[int]] = {}
+    clips = latents.clips
+    for number, dancer in enumerate(latents.dancers):
+        if dancer in dancers and faces.of_dancer(dancer) is not None:
+            of.setdefault(dancer, []).append(number)
+    names, pairs = sorted(of), []
+    for place, name in enumerate(names if len(names) > 1 else []):
+        stranger = faces.of_dancer(names[(place + 1) % len(names)])
+        assert stranger is not None
+        for number in of[name]:
+            own, others = faces.faces_for(clips[number], name)
+            known = others or own
+            assert known is not None
+            pairs.append(FacePair(number, known.mean(), stranger.mean()))
+    # Evenly over the dancers, the same for every checkpoint.
+    count = min(limit, len(pairs))
+    return [pairs[place * len(pairs) // count] for place in range(count)]
+
+
+@torch.no_grad()
+def measure_losses(
+    transformer: Any,
+    latents: LatentSet | LatentSets,
+    statistics: LatentStatistics,
+    pair: FacePair,
+    seed: int,
+    levels: Sequence[float] = NOISE_LEVELS,
+    conditions: Sequence[Condition] = CONDITIONS,
+) -> Tensor | None:
+    """Mean losses inside the head and over the whole of one clip, float64 [conditions, levels, 2]; None if damaged.
+
+    The transformer has its adapter on. Under ZeRO-3 every rank must call, with the same clip.
+    """
+    try:
+        sample = latents[pair.number]
+    except DamagedError as damage:
+        log.warning("left out of validation: %s", damage)
+        return None
+    losses = torch.zeros(len(conditions), len(levels), 2, dtype=torch.float64)
+    # Two at a time, as far as there are two: what they share is computed in one pass.
+    for first in range(0, len(conditions), 2):
+        some = conditions[first : first + 2]
+        for place, level in enumerate(levels):
+            errors = _errors(transformer, latents, statistics, sample, pair, some, level, seed)
+            mask = sample.head_mask.float()
+            in_head = (errors * mask).sum((1, 2, 3)) / mask.sum().clamp_min(1)
+            losses[first : first + 2, place] = torch.stack([in_head, errors.mean((1, 2, 3))], dim=1).double()
+    return losses
+
+
+def swap_gap(
+    transformer: Any,
+    latents: LatentSet | LatentSets,
+    statistics: LatentStatistics,
+    pairs: Sequence[FacePair],
+    seed: int,
+) -> SwapGap:
+    """Measure the gap alone on `pairs`."""
+    measured = [measure_losses(transformer, latents, statistics, pair, seed, conditions=SWAP) for pair in pairs]
+    return gap_of([losses for losses in measured if losses is not None])
+
+
+def gap_of(measured: Sequence[Tensor], levels: Sequence[float] = NOISE_LEVELS) -> SwapGap:
+    """The gap out of losses whose first two conditions are the right face and the wrong one."""
+    means = torch.stack(list(measured)).mean(0) if measured else torch.zeros(2, len(levels), 2, dtype=torch.float64)
+    right, wrong = means[0, :, HEAD], means[1, :, HEAD]
+    by_level = {level: float(wrong[place] - right[place]) for place, level in enumerate(levels)}
+    return SwapGap(float(right.mean()), float(wrong.mean()), by_level)
+
+
+def _errors(
+    transformer: Any,
+    latents: LatentSet | LatentSets,
+    statistics: LatentStatistics,
+    sample: LatentSample,
+    pair: FacePair,
+    conditions: Sequence[Condition],
+    level: float,
+    seed: int,
+) -> Tensor:
+    """Squared error per cell under each condition, [conditions, f, h, w] on the CPU."""
+    count, device, dtype = len(conditions), transformer.device, transformer.dtype
+    x0 = statistics.normalise(sample.video.unsqueeze(0))
+    pose, inactive = (statistics.normalise(raw.unsqueeze(0)) for raw in (sample.pose, sample.inactive))
+    faces = {"right_face": pair.right, "wrong_face": pair.wrong, "no_face": torch.zeros_like(pair.right)}
+    face = torch.stack([faces.get(condition, pair.right) for condition in conditions]).float()
+    # Without a pose: the grey video, as for a photo.
+    shown = torch.cat([inactive.expand_as(pose) if condition == "no_pose" else pose for condition in conditions])
+    control = pose_control(shown, inactive, latents.geometry)
+    noise_seed = seed_for(seed, pair.number, f"swap gap {level}")
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(noise_seed))
+    sigma = torch.tensor([level])
+    prediction = transformer(
+        hidden_states=flow.add_noise(x0, noise, sigma).expand(count, -1, -1, -1, -1).to(device, dtype),
+        timestep=flow.model_timestep(sigma).expand(count).to(device),
+        encoder_hidden_states=sample.prompt_embeds.expand(count, -1, -1).to(device, dtype),
+        encoder_hidden_states_image=face_input(face).to(device),
+        control_hidden_states=control.to(device, dtype),
+        return_dict=False,
+    )[0]
+    return flow.flow_loss(prediction.cpu(), flow.velocity_target(x0, noise).expand(count, -1, -1, -1, -1))

@@ -1,0 +1,145 @@
+"""Videos that a run renders of itself: the target on poses it has not learnt, and people it has not learnt, dancing.
+
+Same poses, same seed at every validation, and the base model's video of each beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceid.data.face_bank import FaceBank
+from faceid.data.index import DamagedError
+from faceid.data.latent_sets import LatentSets
+from faceid.data.latents import LatentSample, LatentSet
+from faceid.data.order import spread
+from faceid.models.adapter import FaceAdapter
+from faceid.models.latents import decode_latents, to_frames
+from faceid.models.pipeline import FaceIdentityPipeline, Sampling
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
+from faceid.models.wan import WanModel
+from faceid.vace import pose_control
+
+# Frames of a strip in TensorBoard: first, last and what lies evenly between.
+STRIP_FRAMES = 5
+GREY = 128
+TARGET = "target"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One video to render: the pose of a clip, by number, as somebody. who: target, or a dancer."""
+
+    number: int
+    key: str
+    who: str
+    face: Tensor
+
+    @property
+    def name(self) -> str:
+        """Its file's name without the ending."""
+        return self.key if self.who == TARGET else f"{self.key}_as_{self.who}"
+
+
+def choose_scenes(
+    latents: LatentSet | LatentSets,
+    faces: FaceBank,
+    target: Tensor,
+    heldout: Sequence[str],
+    num_videos: int,
+    num_people: int,
+) -> list[Scene]:
+    """The target on poses of held-out dancers (of all where none is held out), and held-out dancers as themselves.
+
+    Whole clips that are not damaged, evenly over the dancers; of a dancer the first.
+    """
+    first_of: dict[str, int] = {}
+    for number, (key, clip, dancer) in enumerate(zip(latents.keys, latents.clips, latents.dancers, strict=True)):
+        if key == clip and dancer not in first_of and _is_whole(latents, number):
+            first_of[dancer] = number
+    poses = sorted(name for name in first_of if name in heldout) or sorted(first_of)
+    scenes = []
+    for place in spread(len(poses), num_videos) if poses and num_videos else []:
+        number = first_of[poses[place]]
+        scenes.append(Scene(number, latents.keys[number], TARGET, target))
+    people = sorted(name for name in first_of if name in heldout and faces.of_dancer(name) is not None)
+    for place in spread(len(people), num_people) if people and num_people else []:
+        number = first_of[people[place]]
+        own, others = faces.faces_for(latents.clips[number], people[place])
+        known = others or own
+        assert known is not None
+        scenes.append(Scene(number, latents.keys[number], people[place], known.mean()))
+    return scenes
+
+
+def _is_whole(latents: LatentSet | LatentSets, number: int) -> bool:
+    try:
+        latents[number]
+    except DamagedError:
+        return False
+    return True
+
+
+@dataclass
+class SceneRenderer:
+    """Renders scenes with the run's transformer and VAE."""
+
+    wan: WanModel
+    adapter: FaceAdapter
+    latents: LatentSet | LatentSets
+    sampling: Sampling
+
+    def render(self, scene: Scene) -> np.ndarray:
+        """Uint8 frames [T, H, W, 3]. Under ZeRO-3 every rank must call: each forward gathers parameters."""
+        return self._render(scene, self.sampling)
+
+    def base(self, scene: Scene) -> np.ndarray:
+        """The base model's video of the same pose and seed. As `render`."""
+        return self._render(scene, replace(self.sampling, face_scale=0.0))
+
+    def clip(self, number: int) -> np.ndarray:
+        """A clip as the VAE decodes it: what a perfect render would look like."""
+        return self._decode(self.latents[number].video)
+
+    def pose(self, number: int) -> np.ndarray:
+        """Its pose video."""
+        return self._decode(self.latents[number].pose)
+
+    def picture(self, latent: Tensor) -> np.ndarray:
+        """One frame [H, W, 3] of the raw latent [C, 1, h, w] of a photo."""
+        return self._decode(latent)[0]
+
+    def _render(self, scene: Scene, sampling: Sampling) -> np.ndarray:
+        sample, wan = self.latents[scene.number], self.wan
+        was_training = wan.transformer.training
+        wan.transformer.eval()
+        latents = FaceIdentityPipeline(wan, self.adapter).sample_latents(
+            self._control(sample),
+            sample.prompt_embeds,
+            self.latents.prompt(DEFAULT_NEGATIVE_PROMPT),
+            scene.face,
+            sampling,
+        )
+        wan.transformer.train(was_training)
+        return to_frames(decode_latents(wan.vae, latents.to(torch.float32)))
+
+    def _control(self, sample: LatentSample) -> Tensor:
+        pose, inactive = (self.wan.statistics.normalise(raw.unsqueeze(0)) for raw in (sample.pose, sample.inactive))
+        return pose_control(pose, inactive, self.wan.geometry)
+
+    def _decode(self, raw: Tensor) -> np.ndarray:
+        return to_frames(decode_latents(self.wan.vae, self.wan.statistics.normalise(raw.unsqueeze(0))))
+
+
+def strip(videos: Sequence[np.ndarray], reference: np.ndarray | None) -> np.ndarray:
+    """Rows of a few frames of each video, one picture; the reference photo, where there is one, left of the first."""
+    picks = spread(len(videos[0]), STRIP_FRAMES)
+    rows = [np.concatenate(list(video[picks]), axis=1) for video in videos]
+    if reference is not None:
+        empty = np.full_like(reference, GREY)
+        rows = [np.concatenate([empty if place else reference, row], axis=1) for place, row in enumerate(rows)]
+    return np.concatenate(rows, axis=0)

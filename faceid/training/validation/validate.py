@@ -1,0 +1,179 @@
+"""One validation: losses at fixed noise, videos at fixed seeds, whose face they show, and whether it is the best yet.
+
+All ranks call and all get the same numbers. Clips and scenes are shared out among them, except under ZeRO-3, where each
+forward pass gathers parameters from all: there all do all of it together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor
+
+from faceid import flow
+from faceid.media.video import read_video, write_video
+from faceid.models.pipeline import Sampling
+from faceid.models.wan import load_wan
+from faceid.training.build import Run
+from faceid.training.metrics import Metrics
+from faceid.training.validation.best import Best
+from faceid.training.validation.judge import Judge, Judging, mean_scores
+from faceid.training.validation.losses import (
+    CONDITIONS,
+    HEAD,
+    WHOLE,
+    FacePair,
+    gap_of,
+    measure_losses,
+    pair_faces,
+)
+from faceid.training.validation.scenes import Scene, SceneRenderer, choose_scenes, strip
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Clips per group of dancers: 16 clips are 128 forward passes of two samples.
+SWAP_GAP_CLIPS = 16
+NUM_BANDS = 4
+BASE_FOLDER = "validation_base"
+
+
+class Validation:
+    """What is measured, chosen once for a run, so that one validation compares with the next."""
+
+    def __init__(self, run: Run, metrics: Metrics, judging: Judging | None) -> None:
+        """judging: None for videos and losses without scores."""
+        self.run, self.metrics, self.judging = run, metrics, judging
+        data, settings = run.training_set, run.settings
+        self.heldout = sorted(data.heldout_dancers)
+        self.dancers = sorted(set(data.latents.dancers) - data.heldout_dancers)
+        groups = {"training_dancers": self.dancers, "heldout_dancers": self.heldout}
+        self.pairs = {
+            name: pair_faces(data.latents, data.pairing.faces, dancers, SWAP_GAP_CLIPS)
+            for name, dancers in groups.items()
+        }
+        self.levels = flow.sigma_quantiles(NUM_BANDS, settings.shift, settings.logit_normal_share)
+        self.scenes = choose_scenes(
+            data.latents,
+            data.pairing.faces,
+            run.identity.embedding,
+            self.heldout,
+            settings.validation_videos,
+            settings.validation_people,
+        )
+        self.best = Best.restored(settings.best_metric, run.saved.get("validation"))
+        self._judge: Judge | None = None
+
+    def validate(self, epoch: int, done: int) -> bool:
+        """After epoch `epoch` (from 0) and `done` steps; whether it is the best so far."""
+        transformer = self.run.wan.transformer
+        was_training = transformer.training
+        transformer.eval()
+        # What is saved for use is what is looked at.
+        with self.run.sharded.averaged():
+            values = self._losses()
+            values |= self._videos(epoch, done)
+        transformer.train(was_training)
+        is_best = self.best.update(values, done)
+        if self.best.value is not None:
+            values["validation/best_step"] = float(self.best.step)
+        self.metrics.log(done, values)
+        if is_best:
+            log.info("best so far by %s: %.5g at step %d", self.best.metric, self.best.value, done)
+        return is_best
+
+    def _losses(self) -> dict[str, float]:
+        """Of each group of dancers: the swap gap, and the loss under each condition, over all and by band of noise."""
+        data, values = self.run.training_set, {}
+
+        def measure(pair: FacePair) -> Tensor | None:
+            transformer, seed = self.run.wan.transformer, self.run.settings.seed
+            return measure_losses(transformer, data.latents, data.statistics, pair, seed, self.levels)
+
+        for group, pairs in self.pairs.items():
+            measured = [losses for losses in self._shared(pairs, measure) if losses is not None]
+            if not measured:
+                continue
+            gap, means = gap_of(measured, self.levels), torch.stack(measured).mean(0)
+            values[f"validation/swap_gap_{group}"] = gap.gap
+            values[f"validation/head_loss_{group}"] = gap.right
+            for place, condition in enumerate(CONDITIONS):
+                values[f"validation/loss_{group}_{condition}"] = float(means[place, :, WHOLE].mean())
+                for at, level in enumerate(self.levels):
+                    values[f"bands/loss_{group}_{condition}_{level:.2f}"] = float(means[place, at, WHOLE])
+                    values[f"bands/head_loss_{group}_{condition}_{level:.2f}"] = float(means[place, at, HEAD])
+        return values
+
+    def _videos(self, epoch: int, done: int) -> dict[str, float]:
+        """Render, write and show every scene; scores by the judge."""
+        if not self.scenes:
+            return {}
+        run = self.run
+        if run.wan.vae is None:
+            run.wan.vae = load_wan(run.wan.path, ("vae",), run.world.accelerator.device, name=run.wan.name).vae
+        sampling = Sampling(num_inference_steps=run.settings.validation_steps, seed=run.settings.seed)
+        renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling)
+        judge = self._know_people(renderer)
+        folder, base_folder = run.folder / f"validation_epoch_{epoch + 1}", run.folder / BASE_FOLDER
+        # One list for all ranks: under ZeRO-3 all must render the same.
+        (rendered,) = broadcast_object_list([sorted(path.stem for path in base_folder.glob("*.mp4"))])
+        reference = self._reference(renderer)
+
+        def show(scene: Scene) -> tuple[str, dict[str, float], np.ndarray]:
+            frames = renderer.render(scene)
+            self._write(folder / f"{scene.name}.mp4", frames)
+            base_path = base_folder / f"{scene.key}.mp4"
+            if scene.key in rendered:
+                base = read_video(base_path).frames
+            else:
+                base = renderer.base(scene)
+                self._write(base_path, base)
+            rows = [renderer.pose(scene.number), renderer.clip(scene.number), base, frames]
+            scores = judge.score(scene, frames) if judge is not None else {}
+            return scene.who, scores, strip(rows, reference)
+
+        shown = self._shared(self.scenes, show)
+        for scene, (_, _, picture) in zip(self.scenes, shown, strict=True):
+            self.metrics.log_picture(f"validation/{scene.name}", picture, done)
+        log.info("validation videos: %d in %s", len(shown), folder)
+        prefix = self.judging.prefix if self.judging is not None else ""
+        return mean_scores([(who, scores) for who, scores, _ in shown], prefix)
+
+    def _know_people(self, renderer: SceneRenderer) -> Judge | None:
+        if self.judging is None:
+            return None
+        if self._judge is None:
+            device = str(self.run.world.accelerator.device)
+            with self.run.world.loading_whole():
+                self._judge = self.judging.judge(self.run.training_set.latents, device)
+            self._judge.know(self.judging.photo_crops(), [*self.heldout, *self.dancers], renderer)
+        return self._judge
+
+    def _reference(self, renderer: SceneRenderer) -> np.ndarray | None:
+        """The target's first photo, as it is trained on: of the clips' size."""
+        photos = self.run.training_set.photos
+        return renderer.picture(photos[min(photos)].latent) if photos else None
+
+    def _write(self, path: Path, frames: np.ndarray) -> None:
+        """By the rank that rendered it; by the main one where all did."""
+        if self.run.world.is_main or self.run.world.kind != "zero3":
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_video(path, frames, self.run.metadata.fps)
+
+    def _shared(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+        """`work` of every item, in order, on every rank."""
+        world = self.run.world
+        processes = world.accelerator.num_processes
+        if world.kind == "zero3" or processes == 1:
+            return [work(item) for item in items]
+        own = [(number, work(items[number])) for number in range(world.rank, len(items), processes)]
+        gathered: list[tuple[int, Any]] = gather_object(own)
+        return [result for _, result in sorted(gathered, key=lambda entry: entry[0])]

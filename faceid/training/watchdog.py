@@ -1,0 +1,46 @@
+"""A process that stands still says so, and where: in a stuck collective the one that stands elsewhere is the cause."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import threading
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Writes the stacks of all threads to this rank's log when nothing was reported for a while. Ends nothing."""
+
+    def __init__(self, seconds: float, log_file: Path) -> None:
+        """seconds: without a report; 0 for never. log_file: where the stacks go."""
+        self.seconds, self.log_file = seconds, log_file
+        self._doing, self._since = "starting", time.monotonic()
+        self._ended = threading.Event()
+        if seconds:
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def at(self, doing: str) -> None:
+        """Progress: from now on this process is `doing` that."""
+        self._doing, self._since = doing, time.monotonic()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        reported = 0.0
+        while not self._ended.wait(min(self.seconds / 4, 10.0)):
+            since, still_s = self._since, time.monotonic() - self._since
+            # Again after as long once more, while it lasts.
+            if still_s < self.seconds or (reported >= since and time.monotonic() - reported < self.seconds):
+                continue
+            reported = time.monotonic()
+            log.error("no progress for %.0f s: %s; where it stands is in %s", still_s, self._doing, self.log_file)
+            try:
+                with self.log_file.open("a", encoding="utf-8") as file:
+                    faulthandler.dump_traceback(file=file, all_threads=True)
+            except OSError as error:
+                log.error("%s: its stack could not be written (%s)", self.log_file, error)

@@ -1,0 +1,149 @@
+"""All ranks learn the same of a step, one step later; steps that taught nothing are counted, and too many end a run."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
+
+from faceid.errors import DataError
+from faceid.training import checkpoint, saving
+from faceid.training.agreement import Agreement
+from faceid.training.saving import CheckpointWriter
+from faceid.training.skips import MOST_IN_A_ROW, DivergedError, Skips
+from faceid.training.validation.best import Best
+from faceid.training.watchdog import Watchdog
+
+STATE = {"updates": 5, "origin": {}, "validation": Best().as_saved()}
+
+
+@pytest.fixture(autouse=True)
+def said(caplog):
+    logging.getLogger("faceid").propagate = True
+    return caplog
+
+
+def test_sums_are_read_one_step_later_and_once():
+    alone = SimpleNamespace(device=torch.device("cpu"), reduce=lambda tensor, reduction: 2 * tensor)
+    agreement = Agreement(alone)
+    assert agreement.exchange([1.0, torch.tensor(3.0)]) is None
+    assert agreement.exchange([5.0, 0.0]) == [2.0, 6.0]
+    assert agreement.read() == [10.0, 0.0] and agreement.read() is None
+    assert agreement.exchange([0.0, 0.0]) is None
+
+
+def test_ten_skipped_steps_in_a_row_end_the_run_and_nine_do_not(tmp_path):
+    (tmp_path / "step_00000003").mkdir()
+    skips = Skips()
+    for number in range(1, 40):
+        skips.add(number, was_skipped=number % MOST_IN_A_ROW != 0)
+        skips.check(tmp_path)
+    assert skips.metrics() == {"optimizer/skipped_steps": 36.0}
+    skips.add(40, was_skipped=True)
+    with pytest.raises(DivergedError, match=r"steps 31 to 40: .* 10 in a row; .*step_00000003; lower learning_rate"):
+        skips.check(tmp_path)
+
+
+class TestCheckpointWriter:
+    @pytest.fixture
+    def writer(self, tmp_path):
+        sharded = SimpleNamespace(
+            gather=lambda: {name: {"a": torch.ones(2)} for name in ("trainables", "exp_avg", "exp_avg_sq")},
+            updates=lambda: 5,
+        )
+        settings = SimpleNamespace(keep_checkpoints=2)
+        world = SimpleNamespace(is_main=True)
+        run = SimpleNamespace(folder=tmp_path, sharded=sharded, settings=settings, world=world, origin={}, start_step=0)
+        return CheckpointWriter(run, Best())
+
+    def test_a_save_that_fails_is_said_and_training_goes_on(self, writer, monkeypatch, said):
+        writer.save(2, is_needed=False)
+        monkeypatch.setattr(checkpoint, "check_space", full)
+        writer.save(4, is_needed=False)
+        assert "the checkpoint of step 4 could not be saved (output_dir=x: full); training goes on" in said.text
+        assert writer.last_saved == 2
+        monkeypatch.undo()
+        writer.save(6, is_needed=False)
+        assert checkpoint.verify(writer.folder / "step_00000006") == {**STATE, "step": 6}
+
+    def test_the_last_one_and_the_third_failure_end_the_run(self, writer, monkeypatch):
+        writer.save(2, is_needed=False)
+        monkeypatch.setattr(checkpoint, "check_space", full)
+        with pytest.raises(checkpoint.CheckpointError, match=r"step 3 .* goes on from .*step_00000002"):
+            writer.save(3, is_needed=True)
+        writer.save(4, is_needed=False)
+        with pytest.raises(checkpoint.CheckpointError, match="step 5"):
+            writer.save(5, is_needed=False)
+        assert saving.MOST_FAILED_SAVES == 3
+
+    def test_nothing_is_saved_twice(self, writer):
+        writer.save(2, is_needed=True)
+        before = (writer.folder / "step_00000002" / "MANIFEST.json").stat().st_mtime_ns
+        writer.save(2, is_needed=True)
+        assert (writer.folder / "step_00000002" / "MANIFEST.json").stat().st_mtime_ns == before
+
+
+def full(*arguments):
+    raise DataError("output_dir=x: full")
+
+
+def test_a_process_that_stands_still_writes_where(tmp_path, said):
+    log_file = tmp_path / "rank0003.log"
+    watchdog = Watchdog(0.4, log_file)
+    for number in range(8):
+        watchdog.at(f"step {number}: forward")
+        time.sleep(0.1)
+    assert not log_file.exists() and "no progress" not in said.text
+    watchdog.at("step 9: waiting for data")
+    stands_still_here(1.2)
+    watchdog.close()
+    assert "no progress for" in said.text and "step 9: waiting for data" in said.text
+    assert "stands_still_here" in log_file.read_text() and "most recent call first" in log_file.read_text()
+
+
+def stands_still_here(seconds):
+    time.sleep(seconds)
+
+
+def test_a_watchdog_of_zero_seconds_never_watches(tmp_path):
+    Watchdog(0, tmp_path / "log")
+    assert "watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["single", "cpu_zero2"])
+def test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on(toy_inputs, tmp_path, world):
+    """A learning rate of 1e30 makes everything after the first update overflow: ten steps, then the end."""
+    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 2 --num_epochs 30".split()]
+    flags += ["--learning_rate", "1e30", "--checkpoint_every_steps", "1", "--output_dir", str(tmp_path / "run")]
+    failed = train(*flags, world=world, expect=2 if world == "single" else 1)
+    assert "10 in a row; stopped, the last checkpoint is" in failed.stderr
+    found = losses(tmp_path / "run")
+    assert len(found) < 20 and found[0] == found[0] < 10
+    newest = checkpoint.find_newest(tmp_path / "run" / "checkpoints")
+    tensors = checkpoint.read_tensors(newest)
+    assert all(torch.isfinite(tensor).all() for group in tensors.values() for tensor in group.values())
+
+
+@pytest.mark.slow
+def test_a_full_disk_does_not_end_training(toy_inputs, tmp_path):
+    """A real file system under checkpoints/ that is too small for the two that must fit."""
+    folder = tmp_path / "run" / "checkpoints"
+    folder.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"file systems cannot be mounted here ({mounted.stderr.decode().strip()})")
+    try:
+        flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 2 --num_epochs 3".split()]
+        flags += ["--checkpoint_every_steps", "6", "--output_dir", str(tmp_path / "run")]
+        done = run_command([sys.executable, "train.py", *flags], expect=2)
+        assert done.stderr.count("training goes on") >= 1 and "make room and run the same command" in done.stderr
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+    run_command([sys.executable, "train.py", *flags])
+    assert (tmp_path / "run" / "face_lora_final.safetensors").is_file()

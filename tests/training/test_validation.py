@@ -1,0 +1,273 @@
+"""A validation says how much face, pose and text matter, whose face came out, and which checkpoint was the best."""
+
+import json
+import logging
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from adapter_inputs import train_a_little
+from launching import QUIET, SMALL_ADAPTER, train
+from PIL import Image
+
+from faceid import flow
+from faceid.data.face_bank import FaceBank
+from faceid.data.latents import LatentSet
+from faceid.media.video import read_video
+from faceid.models.adapter import install_adapter
+from faceid.models.adapter_file import read_adapter
+from faceid.training import checkpoint
+from faceid.training.metrics import read_metrics
+from faceid.training.validation.best import Best
+from faceid.training.validation.judge import Judge, mean_scores
+from faceid.training.validation.losses import CONDITIONS, HEAD, WHOLE, FacePair, gap_of, measure_losses, swap_gap
+from faceid.training.validation.scenes import TARGET, Scene, choose_scenes, strip
+
+
+class TestNoiseBands:
+    def test_each_band_holds_an_equal_share_of_what_training_draws(self):
+        generator = torch.Generator().manual_seed(0)
+        for shift, share in ((3.0, 0.5), (5.0, 0.2), (1.0, 0.0), (3.0, 1.0)):
+            drawn = flow.stratified_sigmas(200_000, shift, share, generator).double().sort().values
+            for place, level in enumerate(flow.sigma_quantiles(4, shift, share)):
+                below = float((drawn < level).double().mean())
+                assert below == pytest.approx((place + 0.5) / 4, abs=0.004), (shift, share, level)
+
+
+class TestLosses:
+    @pytest.fixture
+    def measured(self, toy_wan, toy_inputs, small_adapter_settings):
+        adapter = install_adapter(toy_wan.transformer, small_adapter_settings, 64)
+        train_a_little(adapter)
+        toy_wan.transformer.eval()
+        latents = LatentSet.open(toy_inputs.latents)
+        one, other = torch.nn.functional.normalize(torch.randn(2, 64, generator=torch.Generator().manual_seed(3)))
+
+        def measure(number, right=one, wrong=other, **options):
+            pair = FacePair(number, right, wrong)
+            return measure_losses(toy_wan.transformer, latents, toy_wan.statistics, pair, seed=1, **options)
+
+        return SimpleNamespace(measure=measure, one=one, latents=latents, wan=toy_wan)
+
+    def test_every_condition_changes_the_loss_and_it_repeats(self, measured):
+        first, again = measured.measure(0), measured.measure(0)
+        assert first.shape == (len(CONDITIONS), 4, 2) and torch.equal(first, again)
+        for side in (HEAD, WHOLE):
+            assert len({round(value, 9) for value in first[:, 1, side].tolist()}) == len(CONDITIONS)
+        # Without a skeleton the body is anywhere: at high noise that costs more than any face.
+        assert first[CONDITIONS.index("no_pose"), -1, WHOLE] > 1.2 * first[0, -1, WHOLE]
+
+    def test_the_same_face_on_both_sides_has_no_gap(self, measured):
+        losses = measured.measure(0, wrong=measured.one)
+        assert gap_of([losses]).gap == pytest.approx(0, abs=1e-7)
+
+    def test_no_face_is_the_null_face(self, measured):
+        losses = measured.measure(0, right=torch.zeros(64))
+        assert torch.allclose(losses[CONDITIONS.index("no_face")], losses[0], rtol=1e-5)
+
+    def test_the_gap_alone_is_the_gap_among_all(self, measured):
+        pairs = [FacePair(number, measured.one, -measured.one) for number in range(2)]
+        alone = swap_gap(measured.wan.transformer, measured.latents, measured.wan.statistics, pairs, seed=1)
+        both = gap_of([measured.measure(n, wrong=-measured.one) for n in range(2)])
+        assert alone == both and alone.gap != 0
+
+
+def named(*dancers):
+    """A latent set of which only names are asked for, two clips of each dancer and a nearer view of the first."""
+    keys = [key for dancer in dancers for key in (f"{dancer}_1", f"{dancer}_1-head", f"{dancer}_2")]
+    clips = [key.removesuffix("-head") for key in keys]
+
+    class Named(SimpleNamespace):
+        def __getitem__(self, number):
+            return self.keys[number]
+
+    return Named(keys=keys, clips=clips, dancers=[key[0] for key in keys])
+
+
+def bank_of(latents):
+    faces = {key: torch.nn.functional.normalize(torch.randn(2, 8), dim=1) for key in latents.clips}
+    return FaceBank.of_clips(faces, dict(zip(latents.clips, latents.dancers, strict=True)))
+
+
+class TestScenes:
+    TARGET = torch.nn.functional.normalize(torch.ones(8), dim=0)
+
+    def test_held_out_poses_and_people_when_there_are_some(self):
+        latents = named(*"abcd")
+        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, ["c", "d"], num_videos=1, num_people=2)
+        assert [(scene.key, scene.who) for scene in scenes] == [("c_1", TARGET), ("c_1", "c"), ("d_1", "d")]
+        assert torch.equal(scenes[0].face, self.TARGET) and scenes[1].name == "c_1_as_c"
+
+    def test_training_poses_and_no_people_when_none_is_held_out(self):
+        latents = named(*"abcd")
+        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, [], num_videos=2, num_people=2)
+        assert [(scene.key, scene.who) for scene in scenes] == [("a_1", TARGET), ("d_1", TARGET)]
+        assert choose_scenes(latents, bank_of(latents), self.TARGET, [], 0, 0) == []
+
+    def test_a_strip_has_a_row_a_video_and_the_reference_beside_the_first(self):
+        videos = [np.full((9, 8, 6, 3), shade, np.uint8) for shade in (10, 20, 30)]
+        picture = strip(videos, np.full((8, 6, 3), 200, np.uint8))
+        assert picture.shape == (24, 36, 3)
+        assert (picture[:8, :6] == 200).all() and (picture[8:, :6] == 128).all()
+        assert [int(picture[row, 20, 0]) for row in (4, 12, 20)] == [10, 20, 30]
+        assert strip(videos, None).shape == (24, 30, 3)
+
+
+COLOURS = {TARGET: 0, "a": 1, "b": 2}
+
+
+class TestJudge:
+    """Colours are people: whoever is painted in a person's colour is that person."""
+
+    class ByColour:
+        name = "by colour"
+
+        def embed(self, faces):
+            means = np.stack([face.reshape(-1, 3).mean(0) for face in faces])
+            return torch.nn.functional.normalize(torch.tensor(means, dtype=torch.float32), dim=1)
+
+    def painted(self, who, frames=4):
+        video = np.zeros((frames, 32, 32, 3), np.uint8)
+        video[:, 8:24, 8:24, COLOURS[who]] = 255
+        return video
+
+    @pytest.fixture
+    def judge(self):
+        latents = SimpleNamespace(
+            keys=["a_1", "b_1", "b_2"],
+            clips=["a_1", "b_1", "b_2"],
+            dancers=["a", "b", "b"],
+            head_boxes=lambda number: [(10.0, 10.0, 22.0, 22.0)] * 3 + [None],
+        )
+        judge = Judge(self.ByColour(), latents, face_margin=0.0)
+        renderer = SimpleNamespace(clip=lambda number: self.painted(latents.dancers[number]))
+        judge.know(list(self.painted(TARGET)[:2, 8:24, 8:24]), ["a", "b"], renderer)
+        return judge
+
+    def test_who_came_out(self, judge):
+        for who in ("a", "b", TARGET):
+            scene = Scene(0, "a_1", who, torch.zeros(2))
+            right = judge.score(scene, self.painted(who))
+            assert right["rank1"] == 1 and right["similarity"] > 0.99 and right["margin"] > 0.9
+            wrong = judge.score(scene, self.painted("b" if who == "a" else "a"))
+            assert wrong["rank1"] == 0 and wrong["margin"] < -0.9
+
+    def test_who_is_not_known_or_not_seen_has_no_score(self, judge):
+        assert judge.score(Scene(0, "a_1", "nobody", torch.zeros(2)), self.painted("a")) == {}
+        judge.latents.head_boxes = lambda number: []
+        assert judge.score(Scene(0, "a_1", "a", torch.zeros(2)), self.painted("a")) == {}
+
+    def test_means_are_of_the_target_and_of_people(self):
+        scores = [(TARGET, {"margin": 1.0}), ("a", {"margin": 0.5}), ("b", {"margin": 0.1}), ("c", {})]
+        assert mean_scores(scores, "own_encoder_") == {
+            "validation/own_encoder_margin_target": 1.0,
+            "validation/own_encoder_margin_people": pytest.approx(0.3),
+        }
+
+
+class TestBest:
+    def test_higher_is_better_of_a_gap_and_lower_of_a_loss(self):
+        gap, loss = Best("swap_gap_training_dancers"), Best("loss_heldout_dancers_right_face")
+        seen = [
+            (best.update({f"validation/{best.metric}": value}, step))
+            for best, values in ((gap, (0.1, 0.3, 0.2, 0.3)), (loss, (0.5, 0.6, 0.4, float("nan"))))
+            for step, value in enumerate(values, start=1)
+        ]
+        assert seen == [True, True, False, False, True, False, True, False]
+        assert (gap.value, gap.step, gap.validations_since) == (0.3, 2, 2)
+        assert gap.is_over(2) and not gap.is_over(3) and not gap.is_over(0)
+
+    def test_auto_is_people_never_seen_where_they_were_measured(self):
+        best = Best()
+        assert not best.update({"validation/other": 1.0}, 1) and best.metric == "auto"
+        assert best.update({"validation/swap_gap_heldout_dancers": 0.1, "validation/swap_gap_training_dancers": 1}, 2)
+        assert best.metric == "swap_gap_heldout_dancers"
+
+    def test_a_resumed_run_goes_on_with_what_it_had_unless_another_metric_is_asked_for(self):
+        best = Best("auto")
+        best.update({"validation/swap_gap_training_dancers": 0.2}, 7)
+        saved = json.loads(json.dumps(best.as_saved()))
+        assert Best.restored("auto", saved) == best == Best.restored("swap_gap_training_dancers", saved)
+        assert Best.restored("margin_target", saved) == Best("margin_target")
+        assert Best.restored("auto", None) == Best()
+
+
+def validate_flags(toy_inputs, folder, *more):
+    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 4 --num_epochs 3".split()]
+    flags += ["--validate_every", "1", "--validation_steps", "2", "--validation_recogniser", "toy_recogniser"]
+    return [*flags, *more, "--output_dir", str(folder)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", ["cpu", "cpu_zero2", "cpu_zero3"])
+def test_every_world_measures_the_same_as_one_process(toy_inputs, tmp_path, world):
+    flags = ["--learning_rate", "3e-3", "--validation_videos", "2"]
+    train(*validate_flags(toy_inputs, tmp_path / "one", *flags))
+    train(*validate_flags(toy_inputs, tmp_path / "many", *flags), world=world)
+    one, many = (
+        [row for row in read_metrics(tmp_path / name / "metrics.jsonl") if "validation/best_step" in row]
+        for name in ("one", "many")
+    )
+    assert len(one) == len(many) == 3
+    for alone, together in zip(one, many, strict=True):
+        assert alone.keys() == together.keys()
+        for name in alone:
+            assert together[name] == pytest.approx(alone[name], rel=1e-3, abs=1e-4), name
+    for epoch in (1, 2, 3):
+        for path in sorted((tmp_path / "one" / f"validation_epoch_{epoch}").glob("*.mp4")):
+            theirs = read_video(tmp_path / "many" / path.parent.name / path.name).frames.astype(int)
+            assert np.abs(theirs - read_video(path).frames).mean() < 2
+
+
+@pytest.mark.slow
+def test_a_run_keeps_its_best_checkpoint_and_ends_early(toy_inputs, tmp_path):
+    """A learning rate that ruins the adapter: the first validation stays the best."""
+    folder = tmp_path / "run"
+    flags = ["--num_epochs", "40", "--learning_rate", "0.3", "--warmup_steps", "0", "--ema", "0"]
+    flags += ["--best_metric", "loss_training_dancers_right_face", "--early_stop_after", "3", "--save_every", "1"]
+    done = train(*validate_flags(toy_inputs, folder, *flags))
+    rows = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
+    metric = "validation/loss_training_dancers_right_face"
+    best = min(range(len(rows)), key=lambda place: rows[place][metric])
+    assert len(rows) == best + 4 and "ended early: 3 validations without a better" in done.stderr
+    step = int(rows[best]["step"])
+    pinned = folder / "checkpoints" / checkpoint.name_of(step)
+    assert (pinned / "PINNED").read_text() == "best\n" and checkpoint.verify(pinned)["step"] == step
+    assert read_adapter(folder / "face_lora_best.safetensors")[1].step == step
+    assert read_adapter(folder / "face_lora_final.safetensors")[1].step == rows[-1]["step"]
+    # Run again it is finished: nothing is trained, nothing is lost.
+    again = train(*validate_flags(toy_inputs, folder, *flags))
+    assert "ended early" in again.stderr and "Epoch" not in again.stdout
+    assert read_adapter(folder / "face_lora_final.safetensors")[1].step == rows[-1]["step"]
+
+
+def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
+    logging.getLogger("faceid").propagate = True
+    folder = tmp_path / "run"
+    flags = validate_flags(toy_inputs, folder, "--num_epochs", "1", "--tensorboard", "true")
+    done = train(*flags)
+    (video,) = (folder / "validation_epoch_1").glob("*.mp4")
+    (base,) = (folder / "validation_base").glob("*.mp4")
+    assert video.name == base.name and read_video(video).frames.shape == read_video(base).frames.shape
+    (row,) = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
+    for name in ("similarity_target", "margin_target", "swap_gap_training_dancers"):
+        assert f"validation/{name}" in row
+    for condition in CONDITIONS:
+        assert row[f"validation/loss_training_dancers_{condition}"] > 0
+    bands = [name for name in row if name.startswith("bands/head_loss_training_dancers_right_face_")]
+    assert len(bands) == 4
+    assert "validation judges by" in done.stderr and "among 3 people" in done.stderr
+    events = _pictures(folder / "tensorboard")
+    assert [name for name in events if name.startswith("validation/")] == [f"validation/{video.stem}"]
+    assert events[f"validation/{video.stem}"].size == (6 * 64, 4 * 64)
+
+
+def _pictures(folder):
+    import io
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"images": 0})
+    events.Reload()
+    return {tag: Image.open(io.BytesIO(events.Images(tag)[-1].encoded_image_string)) for tag in events.Tags()["images"]}
