@@ -40,12 +40,17 @@ class Placement:
     checkpointing: GradientCheckpointing
 
 
+def transformer_of(config: Mapping[str, Any]) -> Any:
+    """A transformer of these sizes with random weights, on torch's current default device."""
+    return WanVACETransformer3DModel.from_config(
+        {key: value for key, value in config.items() if not key.startswith("_")}
+    )
+
+
 def count_parameters(config: Mapping[str, Any], settings: AdapterSettings, face_embedding_dim: int) -> Parameters:
     """Count on a model without values. config: of the transformer."""
     with torch.device("meta"):
-        transformer = WanVACETransformer3DModel.from_config(
-            {key: value for key, value in config.items() if not key.startswith("_")}
-        )
+        transformer = transformer_of(config)
     base = sum(parameter.numel() for parameter in transformer.parameters())
     adapter = install_adapter(transformer, settings, face_embedding_dim)
     return Parameters(base, sum(parameter.numel() for parameter in adapter.parameters().values()))

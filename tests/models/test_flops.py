@@ -82,11 +82,13 @@ def counted_step(size, settings, mode, **changes):
 
 
 @pytest.mark.parametrize(("size", "mode"), [("1.3B", "none"), ("1.3B", "full"), ("1.3B", "attention"), ("14B", "full")])
-def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode):
+def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode, record_property):
     settings = AdapterSettings()
     counted, config = counted_step(size, settings, mode)
     least = step_flops(config, settings, TOKENS, mode, FACE).total
-    print(f"{size} {mode}: counted {counted / 1e12:.1f} TFLOP, least {least / 1e12:.1f}, {counted / least:.5f}")
+    record_property(
+        "measured", f"{size} {mode} {counted / 1e12:.1f} / {least / 1e12:.1f} TFLOP = {counted / least:.6f}"
+    )
     assert 0.999 < counted / least <= 1.02
 
 
@@ -105,7 +107,7 @@ def test_the_bill_follows_the_settings(settings):
     assert 0.999 < counted / step_flops(config, settings, TOKENS, "full", FACE).total <= 1.02
 
 
-def test_trainable_parameters_at_the_real_sizes():
+def test_trainable_parameters_at_the_real_sizes(record_property):
     """rank 64 on q, k, v, o of both attentions; 8 face tokens of 768; keys and values of every block."""
     for size, lora, face in (("1.3B", 47.2, 70.8), ("14B", 209.7, 314.6)):
         _, adapter, _ = shapes_only(SIZES[size], AdapterSettings())
@@ -114,6 +116,7 @@ def test_trainable_parameters_at_the_real_sizes():
             part: sum(count for name, count in trained.items() if name.startswith(part)) / 1e6
             for part in ("transformer.", "face_attention.", "face_mapper.")
         }
+        record_property("measured", f"{size} {sum(by_part.values()):.1f} M")
         assert by_part["transformer."] == pytest.approx(lora, abs=0.05)
         assert by_part["face_attention."] == pytest.approx(face, abs=0.05)
         assert by_part["face_mapper."] == pytest.approx(7.6, abs=0.1)
@@ -129,7 +132,7 @@ def test_the_sizes_are_the_real_models():
 
 
 @pytest.mark.parametrize("mode", ["none", "full", "attention"])
-def test_bytes_held_for_the_backward_pass_by_block(mode):
+def test_bytes_held_for_the_backward_pass_by_block(mode, record_property):
     """In units of one activation, N x d bf16: inputs alone, and one more where attention is kept."""
     config = SIZES["1.3B"] | {"num_layers": 3, "vace_layers": [0]}
     held = {}
@@ -140,7 +143,7 @@ def test_bytes_held_for_the_backward_pass_by_block(mode):
             held[num_layers] = _held_bytes(transformer)
     unit = TOKENS * 1536 * 2
     per_block = (held[3] - held[2]) / unit
-    print(f"{mode}: {per_block:.2f} activations held per block")
+    record_property("measured", f"{mode} {per_block:.2f} x {unit / 2**20:.1f} MiB")
     low, high = {"full": (0.9, 1.1), "attention": (1.9, 2.2), "none": (20, 40)}[mode]
     assert low < per_block < high
 
