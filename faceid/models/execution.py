@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from faceid.errors import ConfigError
@@ -46,6 +48,8 @@ def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is
             transformer.compile_repeated_blocks()
         return
     run_block = _keep_attention if mode == "attention" else _keep_input
+    if not any(parameter.requires_grad for parameter in transformer.vace_blocks.parameters()):
+        run_block = functools.partial(_without_graph_in_vace, run_block)
     transformer.enable_gradient_checkpointing(torch.compile(run_block) if is_compiled else run_block)
 
 
@@ -61,12 +65,18 @@ def set_attention_backend(transformer: Any, name: str) -> None:
         raise ConfigError(f"attention_backend={name!r}: cannot be used here ({first_line}); use native") from error
 
 
+def _without_graph_in_vace(run_block: Callable[..., Any], block: Any, *inputs: Any) -> Any:
+    """VACE blocks that learn nothing have no backward pass to keep anything for; a compiler cannot make one of them."""
+    return block(*inputs) if isinstance(block, WanVACETransformerBlock) else run_block(block, *inputs)
+
+
 def _keep_input(block: Any, *inputs: Any) -> Any:
-    return checkpoint(block, *inputs, use_reentrant=False)
+    # Nothing in a block is drawn at random (the mapper's dropout is outside), and a compiler cannot keep a generator.
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 def _keep_attention(block: Any, *inputs: Any) -> Any:
-    return checkpoint(block, *inputs, use_reentrant=False, context_fn=_contexts)
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
 
 
 def _contexts() -> Any:
