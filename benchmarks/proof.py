@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,32 @@ class Promise:
     bar: str
     tests: tuple[str, ...]
     longest_s: float | None = None
+
+
+# promise, bar, measured, whether it holds
+Seen = tuple[str, str, str, bool]
+
+
+def rows_of(seen: Sequence[Seen], seconds: float) -> list[Row]:
+    """Rows that were measured together, said at once; the first carries the seconds."""
+    rows = []
+    for number, (promise, bar, measured, holds) in enumerate(seen):
+        verdict = "holds" if holds else "falls short"
+        rows.append(Row(promise, bar, measured, verdict, round(0 if number else seconds, 1)))
+        print(f"{verdict}: {promise}: {measured}", flush=True)
+    return rows
+
+
+def row_of_time(longest_s: float, seconds: float) -> list[Row]:
+    """Whether a proof at its default size kept its time."""
+    return rows_of(
+        [("this proof at its default size", f"<= {longest_s} s", f"{seconds:.0f} s", seconds <= longest_s)], 0
+    )
+
+
+def memory_folder() -> str | None:
+    """Where a proof's data lies best: in memory where that is a folder; None for the system's choice."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
 def conclude(name: str, rows: list[Row], is_full: bool, seconds: float, details: dict[str, Any] | None = None) -> int:

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from data_faults import flip_bits, kill_workers
 from data_scale import SIZES, measure_sizes, slope
 from data_speed import Loaders, MissingError, compare_loaders, import_imageio
 from data_writing import compare_writing
-from proof import REPOSITORY, Promise, Row, conclude, judge_tests, run_tests
+from proof import REPOSITORY, Promise, Row, Seen, conclude, judge_tests, memory_folder, row_of_time, rows_of, run_tests
 
 OUT = REPOSITORY / "outputs" / "prove_data"
 TESTED = (
@@ -54,9 +54,6 @@ class Sizes:
 
 SMALL, FULL = Sizes(kills=6, flips=300, rounds=2), Sizes(kills=50, flips=2_000, rounds=5)
 
-# promise, bar, measured, whether it holds
-Seen = tuple[str, str, str, bool]
-
 
 def main(argv: list[str]) -> int:
     """Run, print and record; 1 when a promise falls short."""
@@ -66,7 +63,7 @@ def main(argv: list[str]) -> int:
     began = time.perf_counter()
     details: dict[str, Any] = {"load_average_at_start": os.getloadavg()}
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as name:
         work = Path(name)
         # What is timed comes first; nothing of this proof runs beside it.
         for look in (_speed, _writing, _scale, _flips, _kills):
@@ -75,8 +72,7 @@ def main(argv: list[str]) -> int:
     rows += [judge_tests(promise, cases) for promise in TESTED]
     seconds = time.perf_counter() - began
     if not is_full:
-        in_time = seconds <= LONGEST_DEFAULT_S
-        rows += _rows([("this proof at its default size", f"<= {LONGEST_DEFAULT_S} s", f"{seconds:.0f} s", in_time)], 0)
+        rows += row_of_time(LONGEST_DEFAULT_S, seconds)
     return conclude("data", rows, is_full, seconds, details)
 
 
@@ -185,19 +181,10 @@ def _timed(
     """Rows that were measured together; the first carries the seconds."""
     began = time.perf_counter()
     try:
-        return _rows(look(work, sizes, details), time.perf_counter() - began)
+        return rows_of(look(work, sizes, details), time.perf_counter() - began)
     except MissingError as error:
         what = "CPU seconds a clip, against a naive loader"
         return [Row(what, "6, 2 and 20 times fewer", str(error), "not shown", round(time.perf_counter() - began, 1))]
-
-
-def _rows(seen: Sequence[Seen], seconds: float) -> list[Row]:
-    rows = []
-    for number, (promise, bar, measured, holds) in enumerate(seen):
-        verdict = "holds" if holds else "falls short"
-        rows.append(Row(promise, bar, measured, verdict, round(0 if number else seconds, 1)))
-        print(f"{verdict}: {promise}: {measured}", flush=True)
-    return rows
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from checkpoint_crashes import sweep_accelerate, sweep_ours
-from proof import RECORDS, Promise, Row, conclude, judge_tests, run_tests
+from proof import RECORDS, Promise, Row, Seen, conclude, judge_tests, memory_folder, row_of_time, rows_of, run_tests
 from training_faults import Inputs, change_processes, kill_and_resume
 from training_speed import compare_checkpointing, compare_vace_graph
 
@@ -63,9 +63,6 @@ class Sizes:
 SMALL = Sizes(kills=4, kill_epochs=8, crash_points=60, processes=(2, 1), elastic_epochs=2, rounds=2)
 FULL = Sizes(kills=30, kill_epochs=60, crash_points=None, processes=(4, 2, 1, 4), elastic_epochs=8, rounds=5)
 
-# promise, bar, measured, whether it holds
-Seen = tuple[str, str, str, bool]
-
 
 def main(argv: list[str]) -> int:
     """Run, print and record; 1 when a promise falls short."""
@@ -75,18 +72,17 @@ def main(argv: list[str]) -> int:
     began = time.perf_counter()
     details: dict[str, Any] = {"load_average_at_start": os.getloadavg(), "kill_seed": KILL_SEED}
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+    with tempfile.TemporaryDirectory(dir=memory_folder()) as name:
         work = Path(name)
         # What is timed comes first; nothing of this proof runs beside it.
         for look in (_speed, _crashes, _kills, _elastic):
             rows += _timed(look, work, sizes, details)
     cases = run_tests([test for promise in TESTED for test in promise.tests], is_full)
     rows += [judge_tests(promise, cases) for promise in TESTED]
-    rows += _rows([_toy_proof()], 0)
+    rows += rows_of([_toy_proof()], 0)
     seconds = time.perf_counter() - began
     if not is_full:
-        in_time = seconds <= LONGEST_DEFAULT_S
-        rows += _rows([("this proof at its default size", f"<= {LONGEST_DEFAULT_S} s", f"{seconds:.0f} s", in_time)], 0)
+        rows += row_of_time(LONGEST_DEFAULT_S, seconds)
     return conclude("training", rows, is_full, seconds, details)
 
 
@@ -177,17 +173,7 @@ def _timed(
     look: Callable[[Path, Sizes, dict[str, Any]], list[Seen]], work: Path, sizes: Sizes, details: dict[str, Any]
 ) -> list[Row]:
     began = time.perf_counter()
-    seen = look(work, sizes, details)
-    for promise, _, measured, holds in seen:
-        print(f"{'holds' if holds else 'falls short'}: {promise}: {measured}", flush=True)
-    return _rows(seen, (time.perf_counter() - began) / len(seen))
-
-
-def _rows(seen: Sequence[Seen], seconds: float) -> list[Row]:
-    return [
-        Row(promise, bar, measured, "holds" if holds else "falls short", round(seconds, 1))
-        for promise, bar, measured, holds in seen
-    ]
+    return rows_of(look(work, sizes, details), time.perf_counter() - began)
 
 
 if __name__ == "__main__":

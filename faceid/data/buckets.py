@@ -71,8 +71,7 @@ class BucketedMixture:
             _Stage(1, groups, [by_count[group.kind] * len(group.numbers) for group in groups]),
             _Stage(2, groups, [shares.get(g.kind, 0.0) * len(g.numbers) / max(len(sizes[g.kind]), 1) for g in groups]),
         ]
-        # Chunks an epoch of stage 2 by kind, on average; what is logged.
-        self.quotas = {kind: quota for kind, quota in self._quotas().items() if quota}
+        self.quotas = self._quotas()
         self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
         self._turns: dict[tuple[int, int, int], list[int]] = {}
 
@@ -112,12 +111,13 @@ class BucketedMixture:
         return [chunks[n] for n in epoch_order(self.seed, epoch, len(chunks))]
 
     def _quotas(self) -> dict[Kind, int]:
+        """Samples of an epoch of stage 2 by kind, on average: what is logged."""
         stage = self._stages[1]
         quotas: dict[Kind, float] = {}
         if stage.is_possible:
             for group, share in zip(stage.groups, stage.shares, strict=True):
                 quotas[group.kind] = quotas.get(group.kind, 0.0) + share * self.samples_per_epoch
-        return {kind: round(quota) for kind, quota in quotas.items()}
+        return {kind: round(quota) for kind, quota in quotas.items() if round(quota)}
 
 
 class _Stage:

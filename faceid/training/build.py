@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceid.data.face_bank import FaceBank, read_face_bank
-from faceid.data.latent_sets import LatentSets
-from faceid.data.order import hold_out
-from faceid.data.pairing import Pairing, PairingSettings
-from faceid.data.photo_latents import read_photo_latents
+from faceid.data.pairing import PairingSettings
 from faceid.data.training_set import TrainingSample, TrainingSet
-from faceid.errors import ConfigError
 from faceid.faces.identity import Identity, load_identity
 from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, load_tensors, read_adapter
@@ -30,48 +23,16 @@ from faceid.models.execution import set_attention_backend, set_gradient_checkpoi
 from faceid.models.flops import step_flops
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel, load_wan
-from faceid.provenance import sha256_file, sha256_json
 from faceid.training import checkpoint
+from faceid.training.origin import origin_of, refuse_other_origin
 from faceid.training.prepare import INIT_ADAPTER, PreparedInputs
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
 from faceid.training.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
+from faceid.training.training_data import build_training_set
 from faceid.training.world import World
 
 log = logging.getLogger(__name__)
-
-# What may differ between the run that saved a checkpoint and the one that goes on: nothing here changes what is learnt,
-# but for num_epochs, which stretches the learning rate and is warned about.
-MAY_CHANGE = {
-    "num_epochs",
-    "micro_batch_size",
-    "gradient_checkpointing",
-    "compile",
-    "attention_backend",
-    "peak_tflops",
-    "accelerate_config",
-    "dry_run",
-    "validation_videos",
-    "validation_people",
-    "validation_recogniser",
-    "best_metric",
-    "early_stop_after",
-    "validate_every",
-    "validation_steps",
-    "save_every",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-    "resume",
-    "log_every_steps",
-    "max_damaged_share",
-    "watchdog_s",
-    "log_samples",
-    "num_workers",
-    "tensorboard",
-}
-
-# What runs did before there was a setting for it, so that their checkpoints go on as they began.
-BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data"}
 
 
 @dataclass(frozen=True)
@@ -156,7 +117,7 @@ def build_run(
     training_set = build_training_set(prepared, identity, pairing_settings, wan, settings)
     adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
     recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
-    origin = _origin(training_set, identity, recipe, wan, start.init_adapter)
+    origin = origin_of(training_set, identity, recipe, wan, start.init_adapter)
     found = _checkpoint_to_resume(folder / "checkpoints", settings.resume)
     start_step = updates = 0
     state: dict[str, Any] = {}
@@ -202,81 +163,6 @@ def build_run(
     )
 
 
-def build_training_set(
-    prepared: PreparedInputs,
-    identity: Identity,
-    pairing_settings: PairingSettings,
-    wan: WanModel,
-    settings: TrainingSettings,
-) -> TrainingSet:
-    """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
-    latents = LatentSets.open(prepared.latents)
-    faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else FaceBank()
-    if not faces and pairing_settings.pairing == "own":
-        log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
-    photos = read_photo_latents(prepared.photos, wan.latents_fingerprint) if prepared.photos else {}
-    if not photos:
-        log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
-    dancer_of = dict(zip(latents.clips, latents.dancers, strict=True))
-    _warn_of_faceless(faces, dancer_of, pairing_settings)
-    seed = settings.seed
-    pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
-    check_heldout(latents.dancers, settings.heldout_dancers)
-    heldout = hold_out(latents.dancers, settings.heldout_dancers, seed)
-    first = settings.freeze_mapper_after_epochs
-    size = settings.micro_batch_size
-    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout, first, size)
-    _say_sizes(latents, size)
-    if first < settings.num_epochs:
-        _say_mixture(training_set)
-    return training_set
-
-
-def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:
-    sizes = Counter(latents.sizes)
-    if len(sizes) > 1:
-        listed = ", ".join(f"{count} of {f} frames at {w}x{h}" for (f, h, w), count in sizes.items())
-        log.info("clips of several sizes, %d to a micro-batch of one size: %s", micro_batch_size, listed)
-
-
-def check_heldout(dancers: Sequence[str], heldout_dancers: int) -> None:
-    """Raises: ConfigError unless enough dancers are left on both sides. dancers: of each clip."""
-    num_dancers = len(set(dancers))
-    if heldout_dancers and not 2 <= heldout_dancers < num_dancers:
-        legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
-        raise ConfigError(
-            f"heldout_dancers={heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
-            f"training one; use {legal}"
-        )
-
-
-def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: PairingSettings) -> None:
-    """Clips of dancers without a known face are trained with the null face: say how many, and whose."""
-    faceless = [key for key, dancer in dancer_of.items() if not faces.knows(key, dancer)]
-    if faceless and len(faces) and pairing.pairing == "own":
-        dancers = sorted({dancer_of[key] for key in faceless})
-        log.warning(
-            "no face is known of %d of %d clips, of %d dancers such as %s: they are trained with the null face",
-            len(faceless),
-            len(dancer_of),
-            len(dancers),
-            dancers[0],
-        )
-
-
-def _say_mixture(training_set: TrainingSet) -> None:
-    mixture = training_set.mixture
-    quotas = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
-    log.info("stage 2 from epoch %d: of %d samples %s", mixture.stage2_from_epoch + 1, len(training_set), quotas)
-    missing = [kind for kind, share in training_set.pairing.settings.stage2_shares.items() if share]
-    missing = [kind for kind in missing if not mixture.quotas.get(kind)]
-    if missing:
-        log.warning(
-            "stage 2: no %s samples, although a share is set: there are none, or an epoch is too small for it",
-            ", ".join(missing),
-        )
-
-
 def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW over the adapter alone, the mapper in a group of its own (the first), so that stage 2 can hold it still."""
     mapper = adapter.mapper_parameters()
@@ -305,57 +191,6 @@ def _before_first_step(trainables: dict[str, Tensor]) -> dict[str, dict[str, Ten
     exact = {name: tensor.float() for name, tensor in trainables.items()}
     zeros = {name: torch.zeros_like(tensor) for name, tensor in exact.items()}
     return {TRAINABLES: exact, AVERAGE: exact, **dict.fromkeys(MOMENTS, zeros)}
-
-
-def _origin(
-    training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, init_adapter: Path | None
-) -> dict[str, Any]:
-    """What a resumed run must share with the one that saved; hashes, never faces."""
-    return {
-        "base": wan.fingerprint,
-        "latents": training_set.latents.sha256,
-        "photos": sha256_json(training_set.photo_names),
-        "identity": sha256_json(identity.embedding.tolist()),
-        # Checkpoints from before this key had fresh weights, as None says.
-        "init_adapter": {"path": str(init_adapter), "sha256": sha256_file(init_adapter)} if init_adapter else None,
-        # Samples of one size in a row: another order of the stream. Checkpoints of before had 1.
-        "chunk": training_set.mixture.chunk,
-        "recipe": recipe,
-    }
-
-
-def refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, Any]) -> None:
-    """Raises: CheckpointError when a checkpoint's origin differs in what may not change."""
-    for name, what in (
-        ("base", "another base model"),
-        ("latents", "other clips"),
-        ("photos", "other photos"),
-        ("identity", "another identity"),
-    ):
-        if saved[name] != origin[name]:
-            raise checkpoint.CheckpointError(
-                f"{found}: was trained with {what}; choose another output_dir, or give the same inputs"
-            )
-    before, now = saved.get("chunk", 1), origin["chunk"]
-    if before != now:
-        raise checkpoint.CheckpointError(
-            f"{found}: clips of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
-            f"--micro_batch_size {before}, or choose another output_dir"
-        )
-    before, now = saved.get(INIT_ADAPTER) or {}, origin[INIT_ADAPTER] or {}
-    if before.get("sha256") != now.get("sha256"):
-        was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
-        raise checkpoint.CheckpointError(
-            f"{found}: init_adapter was {was}, now {given}; give the same one, or choose another output_dir"
-        )
-    for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
-        before, now = saved["recipe"].get(key, BEFORE_IT_WAS_A_SETTING.get(key)), origin["recipe"].get(key)
-        if before != now and key not in MAY_CHANGE:
-            raise checkpoint.CheckpointError(
-                f"{found}: {key} was {before}, now {now}; resume with --{key} {before}, or choose another output_dir"
-            )
-        if before != now and key == "num_epochs":
-            log.warning("num_epochs was %s, now %s: the learning rate follows the new length from here on", before, now)
 
 
 def _metadata(

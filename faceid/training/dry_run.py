@@ -22,12 +22,13 @@ from faceid.models.flops import step_flops
 from faceid.models.sizes import Placement, count_parameters, predicted_memory
 from faceid.models.wan import base_fingerprint, read_config, read_geometry
 from faceid.training import checkpoint
-from faceid.training.build import check_heldout, refuse_other_origin
 from faceid.training.launched import Launch
 from faceid.training.meter import peak_tflops
+from faceid.training.origin import refuse_other_origin
 from faceid.training.prepare import Preparation, check_before_work
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
+from faceid.training.training_data import check_heldout
 from faceid.training.world import check_batch
 
 # Wan pads every prompt to this many tokens.

@@ -19,8 +19,8 @@ from faceid.faces.settings import FaceSettings
 from faceid.models.adapter import install_adapter
 from faceid.models.adapter_file import load_adapter
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path
-from faceid.training.build import build_training_set
 from faceid.training.prepare import PreparedInputs
+from faceid.training.training_data import build_training_set
 from faceid.training.validation.losses import pair_faces, swap_gap
 
 

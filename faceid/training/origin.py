@@ -1,0 +1,100 @@
+"""What a run came from, and what of it may differ in the run that goes on from its checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from faceid.data.training_set import TrainingSet
+from faceid.faces.identity import Identity
+from faceid.models.wan import WanModel
+from faceid.provenance import sha256_file, sha256_json
+from faceid.training import checkpoint
+from faceid.training.prepare import INIT_ADAPTER
+
+log = logging.getLogger(__name__)
+
+# What may differ between the run that saved a checkpoint and the one that goes on: nothing here changes what is learnt,
+# but for num_epochs, which stretches the learning rate and is warned about.
+MAY_CHANGE = {
+    "num_epochs",
+    "micro_batch_size",
+    "gradient_checkpointing",
+    "compile",
+    "attention_backend",
+    "peak_tflops",
+    "accelerate_config",
+    "dry_run",
+    "validation_videos",
+    "validation_people",
+    "validation_recogniser",
+    "best_metric",
+    "early_stop_after",
+    "validate_every",
+    "validation_steps",
+    "save_every",
+    "checkpoint_every_steps",
+    "keep_checkpoints",
+    "resume",
+    "log_every_steps",
+    "max_damaged_share",
+    "watchdog_s",
+    "log_samples",
+    "num_workers",
+    "tensorboard",
+}
+
+# What runs did before there was a setting for it, so that their checkpoints go on as they began.
+BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data"}
+
+
+def origin_of(
+    training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, init_adapter: Path | None
+) -> dict[str, Any]:
+    """What a resumed run must share with the one that saved; hashes, never faces."""
+    return {
+        "base": wan.fingerprint,
+        "latents": training_set.latents.sha256,
+        "photos": sha256_json(training_set.photo_names),
+        "identity": sha256_json(identity.embedding.tolist()),
+        # Checkpoints from before this key had fresh weights, as None says.
+        "init_adapter": {"path": str(init_adapter), "sha256": sha256_file(init_adapter)} if init_adapter else None,
+        # Samples of one size in a row: another order of the stream. Checkpoints of before had 1.
+        "chunk": training_set.mixture.chunk,
+        "recipe": recipe,
+    }
+
+
+def refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Raises: CheckpointError when a checkpoint's origin differs in what may not change."""
+    for name, what in (
+        ("base", "another base model"),
+        ("latents", "other clips"),
+        ("photos", "other photos"),
+        ("identity", "another identity"),
+    ):
+        if saved[name] != origin[name]:
+            raise checkpoint.CheckpointError(
+                f"{found}: was trained with {what}; choose another output_dir, or give the same inputs"
+            )
+    before, now = saved.get("chunk", 1), origin["chunk"]
+    if before != now:
+        raise checkpoint.CheckpointError(
+            f"{found}: clips of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
+            f"--micro_batch_size {before}, or choose another output_dir"
+        )
+    before, now = saved.get(INIT_ADAPTER) or {}, origin[INIT_ADAPTER] or {}
+    if before.get("sha256") != now.get("sha256"):
+        was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
+        raise checkpoint.CheckpointError(
+            f"{found}: init_adapter was {was}, now {given}; give the same one, or choose another output_dir"
+        )
+    for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
+        before, now = saved["recipe"].get(key, BEFORE_IT_WAS_A_SETTING.get(key)), origin["recipe"].get(key)
+        if before != now and key not in MAY_CHANGE:
+            raise checkpoint.CheckpointError(
+                f"{found}: {key} was {before}, now {now}; resume with --{key} {before}, or choose another output_dir"
+            )
+        if before != now and key == "num_epochs":
+            log.warning("num_epochs was %s, now %s: the learning rate follows the new length from here on", before, now)
