@@ -7,17 +7,17 @@ The gradients are compared before anything is timed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
 
 from faceid.models import face_attention
 from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.execution import set_gradient_checkpointing
-from faceid.models.face_tokens import face_input
+from faceid.models.execution import keep_input, set_gradient_checkpointing
+from faceid.models.face_tokens import TokenRows, face_input
 from faceid.models.settings import AdapterSettings, GradientCheckpointing
 from faceid.models.sizes import transformer_of
 
@@ -41,7 +41,7 @@ EMBEDDING = 64
 
 def compare_checkpointing(rounds: int) -> tuple[float, bool, str]:
     """CPU seconds with `full` by those with `attention`; whether gradients are equal to the bit; in words."""
-    transformer, adapter = _model()
+    transformer, adapter = _model("base")
 
     def step(mode: GradientCheckpointing) -> Callable[[], None]:
         def run() -> None:
@@ -52,35 +52,53 @@ def compare_checkpointing(rounds: int) -> tuple[float, bool, str]:
 
     full, attention = step("full"), step("attention")
     equal = _same_gradients(adapter, full, attention)
-    seconds = _compare(full, attention, rounds)
+    seconds = _compare([full, attention], rounds)
     ratio = seconds[0] / seconds[1]
     return ratio, equal, f"{seconds[0]:.3f} / {seconds[1]:.3f} CPU s a step of {_tokens()} tokens: {ratio:.2f} times"
 
 
-def compare_vace_graph(rounds: int) -> tuple[float, bool, str]:
-    """CPU seconds with a graph over the VACE branch by those without; whether gradients are equal; in words."""
-    transformer, adapter = _model()
-    set_gradient_checkpointing(transformer, "full")
+@dataclass(frozen=True)
+class VaceGraph:
+    """What a graph over the VACE branch costs, by CPU seconds of a step without; all blocks checkpointed `full`."""
 
-    def with_graph() -> AbstractContextManager[object]:
-        # What a slice of the text does that is not cut off from the face's graph: all VACE blocks get one.
-        def split(states: torch.Tensor, rows: face_attention.TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
-            return states[:, : rows.num_rows], states[:, rows.num_rows :]
+    lora_on_both: float
+    """With the LoRA on both branches, as a user would choose it: the graph and the LoRA's own work."""
+    graph_alone: float
+    """With the LoRA on the base branch, as without: what peers pay whose face tokens reach the VACE blocks."""
+    same_gradients: bool
+    """Of graph_alone and without, to the bit."""
+    words: str
 
-        return patch.object(face_attention, "split_rows", split)
 
-    def run(context: Callable[[], AbstractContextManager[object]]) -> Callable[[], None]:
-        def act() -> None:
-            with context():
-                _step(transformer)
+def compare_vace_graph(rounds: int) -> VaceGraph:
+    """Three models of the same weights, each taking the same step."""
+    (plain, own), (graph, other), (both, _) = (_model(branch) for branch in ("base", "base", "both"))
+    for transformer in (plain, graph, both):
+        set_gradient_checkpointing(transformer, "full")
+    # `full` leaves VACE blocks without a graph alone; with one they are checkpointed, as all others are.
+    graph.enable_gradient_checkpointing(keep_input)
 
-        return act
+    def split(states: torch.Tensor, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
+        # A slice of the text that is not cut off from the face's graph: all VACE blocks get one.
+        return states[:, : rows.num_rows], states[:, rows.num_rows :]
 
-    graph, plain = run(with_graph), run(nullcontext)
-    equal = _same_gradients(adapter, graph, plain)
-    seconds = _compare(graph, plain, rounds)
-    ratio = seconds[0] / seconds[1]
-    return ratio, equal, f"{seconds[0]:.3f} / {seconds[1]:.3f} CPU s a step of {_tokens()} tokens: {ratio:.2f} times"
+    def step_with_graph() -> None:
+        with patch.object(face_attention, "split_rows", split):
+            _step(graph)
+
+    def step() -> None:
+        _step(plain)
+
+    step()
+    step_with_graph()
+    equal = _equal(own, other)
+    seconds = _compare([step, step_with_graph, lambda: _step(both)], rounds)
+    alone, on_both = seconds[1] / seconds[0], seconds[2] / seconds[0]
+    words = (
+        f"LoRA on both branches {seconds[2]:.3f}, a graph alone {seconds[1]:.3f}, without {seconds[0]:.3f} CPU s "
+        f"a step of {_tokens()} tokens: {on_both:.2f} and {alone:.2f} times"
+    )
+    return VaceGraph(on_both, alone, equal, words)
 
 
 def _tokens() -> int:
@@ -88,10 +106,12 @@ def _tokens() -> int:
     return frames * height * width // 4
 
 
-def _model() -> tuple[Any, FaceAdapter]:
+def _model(branch: Literal["base", "vace", "both"]) -> tuple[Any, FaceAdapter]:
     torch.manual_seed(0)
     transformer = transformer_of(CONFIG)
-    settings = AdapterSettings(conditioning_dim=64, mapper_hidden_dim=64, num_tokens=4, lora_rank=8, mapper_dropout=0.0)
+    settings = AdapterSettings(
+        conditioning_dim=64, mapper_hidden_dim=64, num_tokens=4, lora_rank=8, lora_branch=branch, mapper_dropout=0.0
+    )
     adapter = install_adapter(transformer, settings, EMBEDDING)
     with torch.no_grad():
         for parameter in adapter.parameters().values():
@@ -125,12 +145,22 @@ def _same_gradients(adapter: FaceAdapter, *steps: Callable[[], None]) -> bool:
     return all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in found[0])
 
 
-def _compare(first: Callable[[], None], second: Callable[[], None], rounds: int) -> tuple[float, float]:
+def _equal(one: FaceAdapter, other: FaceAdapter) -> bool:
+    """Whether both adapters' gradients are the same to the bit."""
+    theirs = other.parameters()
+    return all(
+        parameter.grad is not None and torch.equal(parameter.grad, theirs[name].grad)
+        for name, parameter in one.parameters().items()
+    )
+
+
+def _compare(steps: Sequence[Callable[[], None]], rounds: int) -> list[float]:
     """Least CPU seconds of each."""
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in steps]
+    order = [*range(len(steps)), *reversed(range(len(steps)))]
     for _ in range(rounds):
-        for which in (0, 1, 1, 0):
+        for which in order:
             began = time.process_time()
-            (first, second)[which]()
+            steps[which]()
             times[which].append(time.process_time() - began)
-    return min(times[0]), min(times[1])
+    return [min(seconds) for seconds in times]

@@ -47,7 +47,7 @@ def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is
         if is_compiled:
             transformer.compile_repeated_blocks()
         return
-    run_block = _keep_attention if mode == "attention" else _keep_input
+    run_block = _keep_attention if mode == "attention" else keep_input
     if not any(parameter.requires_grad for parameter in transformer.vace_blocks.parameters()):
         run_block = functools.partial(_without_graph_in_vace, run_block)
     transformer.enable_gradient_checkpointing(torch.compile(run_block) if is_compiled else run_block)
@@ -70,7 +70,8 @@ def _without_graph_in_vace(run_block: Callable[..., Any], block: Any, *inputs: A
     return block(*inputs) if isinstance(block, WanVACETransformerBlock) else run_block(block, *inputs)
 
 
-def _keep_input(block: Any, *inputs: Any) -> Any:
+def keep_input(block: Any, *inputs: Any) -> Any:
+    """Run a block, keeping its input alone for the backward pass."""
     # Nothing in a block is drawn at random (the mapper's dropout is outside), and a compiler cannot keep a generator.
     return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
