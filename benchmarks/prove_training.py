@@ -60,8 +60,8 @@ class Sizes:
     rounds: int
 
 
-SMALL = Sizes(kills=4, kill_epochs=8, crash_points=60, processes=(2, 1), elastic_epochs=2, rounds=2)
-FULL = Sizes(kills=30, kill_epochs=60, crash_points=None, processes=(4, 2, 1, 4), elastic_epochs=8, rounds=5)
+SMALL = Sizes(kills=3, kill_epochs=6, crash_points=60, processes=(2, 1), elastic_epochs=2, rounds=2)
+FULL = Sizes(kills=30, kill_epochs=60, crash_points=None, processes=(4, 2, 1, 4), elastic_epochs=8, rounds=3)
 
 
 def main(argv: list[str]) -> int:

@@ -33,6 +33,7 @@ MAY_CHANGE = {
     "early_stop_after",
     "validate_every",
     "validation_steps",
+    "validation_cfg_scale",
     "save_every",
     "checkpoint_every_steps",
     "keep_checkpoints",

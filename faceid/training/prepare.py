@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from faceid.config import changed_fields
 from faceid.data.clip_shards import write_clip_shards
 from faceid.data.face_bank import open_face_bank, write_face_bank
 from faceid.data.face_cuts import FaceSource
@@ -104,26 +103,6 @@ def check_before_work(plan: Preparation) -> None:
         _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
     if plan.inputs.face_images_dir is not None:
         check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
-
-
-def warn_without_effect(plan: Preparation) -> None:
-    """Say which of the options that were given change nothing."""
-    inputs = plan.inputs
-    if inputs.latents is not None:
-        stored = LatentSets.open(inputs.latents_dirs).settings
-        for name in changed_fields(plan.clips):
-            if getattr(plan.clips, name) != stored.get(name):
-                log.warning("%s: has no effect with --latents, which were made with %s", name, stored.get(name))
-        for name in ("dance_videos_dir", "pose_videos_dir"):
-            if getattr(inputs, name) is not None:
-                log.warning("%s: has no effect with --latents", name)
-        for name in changed_fields(plan.captions):
-            log.warning("%s: has no effect with --latents, which hold the clips' captions", name)
-    if inputs.shards is not None and inputs.face_bank is not None:
-        log.warning("shards: has no effect with --face_bank, which has the dancers' faces")
-    if inputs.face_embedding is not None:
-        for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(plan.faces))):
-            log.warning("%s: has no effect with --face_embedding, which is made already", name)
 
 
 def prepare(plan: Preparation, device: str) -> PreparedInputs:

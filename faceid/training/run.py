@@ -22,10 +22,11 @@ from faceid.provenance import claimed_folder, write_atomic, write_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.training.build import Run, StartingPoint, build_run
 from faceid.training.dry_run import dry_run, print_dry_run
+from faceid.training.effects import warn_without_effect
 from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
-from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker, warn_without_effect
+from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.validation.judge import NONE, OWN, Judging
 from faceid.training.validation.validate import Validation
@@ -69,7 +70,7 @@ def run_training(
             stack.enter_context(claimed_folder(folder))
         set_up_logging(rank, folder / "logs")
         _quiet_libraries()
-        warn_without_effect(plan)
+        warn_without_effect(plan, training, pairing)
         device = str(pick_device(None))
         prepared = prepare_on_main(plan, rank, device)
         meet(launch)

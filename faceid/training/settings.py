@@ -125,6 +125,8 @@ class TrainingSettings:
     """Epochs between validations: losses at fixed noise, the embedding-swap gap, videos; 0 for none."""
     validation_steps: Annotated[int, Field(gt=0)] = 30
     """Denoising steps of a validation video."""
+    validation_cfg_scale: Annotated[float, Field(ge=1)] = 5.0
+    """Guidance of a validation video, as --cfg_scale of sample.py; with few steps a high one is over-saturated."""
     validation_videos: Annotated[int, Field(ge=0)] = 1
     """Poses the target is rendered on at each validation; of held-out dancers where there are some."""
     validation_people: Annotated[int, Field(ge=0)] = 2

@@ -10,14 +10,16 @@ from faceid.data.face_bank import open_face_bank, read_face_bank, write_face_ban
 from faceid.data.face_sources import FilmSource, ShardSource, of_shards
 from faceid.data.identities import encoder_of
 from faceid.data.index import ShardIndex
+from faceid.data.pairing import PairingSettings
 from faceid.data.settings import CaptionSettings, ClipSettings
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.models.settings import AdapterSettings
 from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.training import prepare as module
-from faceid.training.prepare import Preparation, check_before_work, prepare, warn_without_effect
-from faceid.training.settings import InputSettings
+from faceid.training.effects import warn_without_effect
+from faceid.training.prepare import Preparation, check_before_work, prepare
+from faceid.training.settings import InputSettings, TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -86,5 +88,5 @@ def test_a_bank_of_another_encoder_is_refused_before_anything_is_encoded(plan, b
 def test_a_bank_that_is_not_there_is_named_and_shards_beside_one_are_warned_of(plan, bank, caplog):
     with pytest.raises(DataError, match=r"face_bank=.*no such folder"):
         check_before_work(with_inputs(plan, face_bank=str(bank / "absent")))
-    warn_without_effect(with_inputs(plan, face_bank=str(bank)))
+    warn_without_effect(with_inputs(plan, face_bank=str(bank)), TrainingSettings(), PairingSettings())
     assert "shards: has no effect with --face_bank" in caplog.text

@@ -253,7 +253,7 @@ def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
     flags = validate_flags(toy_inputs, folder, "--num_epochs", "1", "--tensorboard", "true")
     done = train(*flags)
     (video,) = (folder / "validation_epoch_1").glob("*.mp4")
-    (base,) = (folder / "validation_base").glob("*.mp4")
+    (base,) = (folder / "validation_base" / "cfg_5_steps_2").glob("*.mp4")
     assert video.name == base.name and read_video(video).frames.shape == read_video(base).frames.shape
     (row,) = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
     for name in ("similarity_target", "margin_target", "swap_gap_training_dancers"):

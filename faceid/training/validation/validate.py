@@ -43,7 +43,11 @@ Result = TypeVar("Result")
 # Clips per group of dancers: 16 clips are 128 forward passes of two samples.
 SWAP_GAP_CLIPS = 16
 NUM_BANDS = 4
-BASE_FOLDER = "validation_base"
+
+
+def base_folder_of(sampling: Sampling) -> Path:
+    """Where in the run folder the base's videos are: they may be kept only for what they were sampled with."""
+    return Path("validation_base") / f"cfg_{sampling.cfg_scale:g}_steps_{sampling.num_inference_steps}"
 
 
 class Validation:
@@ -119,10 +123,14 @@ class Validation:
         run = self.run
         if run.wan.vae is None:
             run.wan.vae = load_wan(run.wan.path, ("vae",), run.world.accelerator.device, name=run.wan.name).vae
-        sampling = Sampling(num_inference_steps=run.settings.validation_steps, seed=run.settings.seed)
+        sampling = Sampling(
+            cfg_scale=run.settings.validation_cfg_scale,
+            num_inference_steps=run.settings.validation_steps,
+            seed=run.settings.seed,
+        )
         renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling)
         judge = self._know_people(renderer)
-        folder, base_folder = run.folder / f"validation_epoch_{epoch + 1}", run.folder / BASE_FOLDER
+        folder, base_folder = run.folder / f"validation_epoch_{epoch + 1}", run.folder / base_folder_of(sampling)
         # One list for all ranks: under ZeRO-3 all must render the same.
         (rendered,) = broadcast_object_list([sorted(path.stem for path in base_folder.glob("*.mp4"))])
         reference = self._reference(renderer)
