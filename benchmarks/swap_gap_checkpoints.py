@@ -99,7 +99,7 @@ def _measure(run: Path, gallery: Gallery) -> list[dict]:
 def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
     latents = LatentSet.open(demo / "latents")
     faces = read_face_bank(demo / "run/cache/faces", load_encoder("clip", resolve_encoder_path("toy")).fingerprint)
-    pairs = pair_faces(latents, faces, sorted(set(latents.dancers)), SWAP_GAP_CLIPS // 2)
+    pairs = pair_faces(latents, faces, range(len(latents)), SWAP_GAP_CLIPS // 2)
     wan, found = load_wan(resolve_model_path("toy")), []
     adapter, _ = load_adapter(Path(resolve_adapter_path("toy")), wan)
     last_layers = [parameter for name, parameter in adapter.parameters().items() if BEGINS_AT_ZERO.search(name)]

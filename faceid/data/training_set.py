@@ -9,7 +9,6 @@ and not from which reader met it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import get_args
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from faceid.data.buckets import make_mixture
+from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.index import DamagedError
 from faceid.data.latent_sets import LatentSets, Size, size_of
 from faceid.data.latents import LatentSample, LatentSet
@@ -81,19 +81,20 @@ class TrainingSet(torch.utils.data.Dataset):
         pairing: Pairing,
         statistics: LatentStatistics,
         seed: int,
-        heldout_dancers: Collection[str] = (),
+        held_out: HeldOut = NOTHING,
         stage2_from_epoch: int = 1 << 30,
         micro_batch_size: int = 1,
     ) -> None:
-        """heldout_dancers: whose clips are kept for validation. stage2_from_epoch: its first; by default never.
+        """held_out: what is kept for validation. stage2_from_epoch: its first; by default never.
 
         micro_batch_size: samples that share a tensor, and so a size.
         """
         self.latents = latents if isinstance(latents, LatentSets) else LatentSets([latents])
         self.photos, self.pairing = photos, pairing
         self.statistics, self.seed = statistics, seed
-        self.heldout_dancers = frozenset(heldout_dancers)
-        self.clip_numbers = [n for n, dancer in enumerate(latents.dancers) if dancer not in self.heldout_dancers]
+        self.held_out = held_out
+        owners = list(zip(self.latents.clips, self.latents.dancers, strict=True))
+        self.clip_numbers = [n for n, (clip, dancer) in enumerate(owners) if not held_out.has(clip, dancer)]
         self.photo_names = sorted(photos)
         sizes = self.latents.sizes
         self._sizes = [sizes[number] for number in self.clip_numbers]

@@ -26,8 +26,10 @@ CLOSE_TIMEOUT_S = 20.0
 TABLE_METRICS = (
     "epoch/average_loss",
     "validation/swap_gap_training_dancers",
+    "validation/swap_gap_heldout_clips",
     "validation/swap_gap_heldout_dancers",
     "validation/loss_training_dancers_right_face",
+    "validation/loss_heldout_clips_right_face",
     "validation/loss_heldout_dancers_right_face",
 )
 

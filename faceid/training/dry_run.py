@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from faceid.data.buckets import make_mixture
+from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.latent_sets import LatentSets, Size
-from faceid.data.order import hold_out
 from faceid.data.pairing import PairingSettings
 from faceid.data.pairs import find_pairs
 from faceid.errors import FaceidError, one_line
@@ -28,7 +28,7 @@ from faceid.training.origin import refuse_other_origin
 from faceid.training.prepare import Preparation, check_before_work
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
-from faceid.training.training_data import check_heldout
+from faceid.training.training_data import hold_back_of
 from faceid.training.world import check_batch
 
 # Wan pads every prompt to this many tokens.
@@ -42,8 +42,10 @@ GIB = 1 << 30
 class _Data:
     """What is known of the data without preparing it."""
 
+    clips: list[str]
+    """Keys: of the clip that each entry is a view of."""
     dancers: list[str]
-    """Of each clip."""
+    """Of each."""
     sizes: list[Size]
     """Of each clip; photos are of the first's."""
     num_photos: int
@@ -83,9 +85,9 @@ def dry_run(
     ]
     if data is None:
         return lines, refused
-    tried(lambda: check_heldout(data.dancers, training.heldout_dancers))
+    held_out = tried(lambda: hold_back_of(data.clips, data.dancers, training)) or NOTHING
     tried(lambda: _check_checkpoints(plan, training, pairing))
-    lines += _data_lines(data, training, pairing)
+    lines += _data_lines(data, held_out, training, pairing)
     if not (plan.base / "transformer" / "config.json").is_file():
         return lines, refused
     lines += _size_lines(plan, training, data, launch.processes, world_kind, is_bf16)
@@ -97,15 +99,15 @@ def _data(plan: Preparation) -> _Data:
     photos = len(images.list_photos(Path(inputs.face_images_dir))) if inputs.face_images_dir else 0
     if inputs.latents is not None:
         latents = LatentSets.open(inputs.latents_dirs)
-        return _Data(latents.dancers, latents.sizes, photos)
+        return _Data(latents.clips, latents.dancers, latents.sizes, photos)
     pairs = find_pairs(Path(inputs.dance_videos_dir or ""), Path(inputs.pose_videos_dir or "")).pairs
     size = (plan.clips.num_frames, plan.clips.height, plan.clips.width)
-    return _Data([pair.dancer for pair in pairs], [size] * len(pairs), photos)
+    return _Data([pair.key for pair in pairs], [pair.dancer for pair in pairs], [size] * len(pairs), photos)
 
 
-def _data_lines(data: _Data, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
-    heldout = set(hold_out(data.dancers, training.heldout_dancers, training.seed))
-    sizes = [size for size, dancer in zip(data.sizes, data.dancers, strict=True) if dancer not in heldout]
+def _data_lines(data: _Data, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
+    entries = zip(data.sizes, data.clips, data.dancers, strict=True)
+    sizes = [size for size, clip, dancer in entries if not held_out.has(clip, dancer)]
     clips = len(sizes)
     mixture = make_mixture(
         sizes,
@@ -120,7 +122,8 @@ def _data_lines(data: _Data, training: TrainingSettings, pairing: PairingSetting
     stage2 = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
     first = min(training.freeze_mapper_after_epochs, training.num_epochs)
     return [
-        f"data: {len(data.dancers)} clips of {len(set(data.dancers))} dancers, {len(heldout)} of them held out; "
+        f"data: {len(data.dancers)} clips of {len(set(data.dancers))} dancers; {len(data.dancers) - clips} held out, "
+        f"of {len(held_out.dancers)} dancers and of {len(held_out.performances)} performances of others; "
         f"{data.num_photos} photos (before any is dropped)",
         f"mixture: an epoch is {epoch} samples; stage 1, {first} epochs: {clips} clip, {data.num_photos} photo; "
         f"stage 2, {training.num_epochs - first} epochs: {stage2}",

@@ -47,7 +47,7 @@ MAY_CHANGE = {
 }
 
 # What runs did before there was a setting for it, so that their checkpoints go on as they began.
-BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data"}
+BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data", "heldout_clips": 0}
 
 
 def origin_of(

@@ -121,6 +121,8 @@ class TrainingSettings:
     """Every random draw follows from it."""
     heldout_dancers: Annotated[int, Field(ge=0)] = 0
     """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen; two or more."""
+    heldout_clips: Annotated[int, Field(ge=0)] = 0
+    """Performances of each other dancer (all cameras, all parts) that are not trained on: known people, new dances."""
     validate_every: Annotated[int, Field(ge=0)] = 10
     """Epochs between validations: losses at fixed noise, the embedding-swap gap, videos; 0 for none."""
     validation_steps: Annotated[int, Field(gt=0)] = 30
@@ -136,7 +138,7 @@ class TrainingSettings:
     clip:PATH, dinov3:PATH, onnx:PATH, toy_recogniser, as in tools/evaluate.py; or none."""
     best_metric: str = "auto"
     """The best checkpoint is the one with the highest (of a loss, the lowest) validation/NAME of this name. auto:
-    swap_gap_heldout_dancers, or swap_gap_training_dancers where none is held out."""
+    swap_gap_heldout_dancers, or swap_gap_heldout_clips, or swap_gap_training_dancers where nothing is held out."""
     early_stop_after: Annotated[int, Field(ge=0)] = 0
     """Validations in a row without a better best_metric after which the run ends; 0 for never."""
     save_every: Annotated[int, Field(gt=0)] = 10

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from faceid.data.face_bank import FaceBank, read_face_bank
+from faceid.data.held_out import HeldOut, hold_back
 from faceid.data.latent_sets import LatentSets
-from faceid.data.order import hold_out
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.data.photo_latents import read_photo_latents
 from faceid.data.training_set import TrainingSet
@@ -40,11 +40,11 @@ def build_training_set(
     _warn_of_faceless(faces, dancer_of, pairing_settings)
     seed = settings.seed
     pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
-    check_heldout(latents.dancers, settings.heldout_dancers)
-    heldout = hold_out(latents.dancers, settings.heldout_dancers, seed)
+    held_out = hold_back_of(latents.clips, latents.dancers, settings)
     first = settings.freeze_mapper_after_epochs
     size = settings.micro_batch_size
-    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, heldout, first, size)
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, held_out, first, size)
+    _say_held_out(training_set, settings.heldout_clips)
     _say_sizes(latents, size)
     if first < settings.num_epochs:
         _say_mixture(training_set)
@@ -58,14 +58,42 @@ def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:
         log.info("clips of several sizes, %d to a micro-batch of one size: %s", micro_batch_size, listed)
 
 
-def check_heldout(dancers: Sequence[str], heldout_dancers: int) -> None:
-    """Raises: ConfigError unless enough dancers are left on both sides. dancers: of each clip."""
-    num_dancers = len(set(dancers))
+def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: TrainingSettings) -> HeldOut:
+    """What a run keeps from training. Raises: ConfigError unless enough is left on both sides."""
+    heldout_dancers, num_dancers = settings.heldout_dancers, len(set(dancers))
     if heldout_dancers and not 2 <= heldout_dancers < num_dancers:
         legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
         raise ConfigError(
             f"heldout_dancers={heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
             f"training one; use {legal}"
+        )
+    held_out = hold_back(clips, dancers, heldout_dancers, settings.heldout_clips, settings.seed)
+    if settings.heldout_clips and not held_out.performances:
+        raise ConfigError(
+            f"heldout_clips={settings.heldout_clips}: no dancer has two performances, one to learn from and one to "
+            "keep; use 0, or --heldout_dancers"
+        )
+    return held_out
+
+
+def _say_held_out(training_set: TrainingSet, heldout_clips: int) -> None:
+    held, latents = training_set.held_out, training_set.latents
+    kept = len(latents) - len(training_set.clip_numbers)
+    if kept:
+        log.info(
+            "held out: %d of %d clips, of %d dancers and of %d performances of others",
+            kept,
+            len(latents),
+            len(held.dancers),
+            len(held.performances),
+        )
+    num_training = len(set(latents.dancers) - held.dancers)
+    if len(held.performances) < heldout_clips * num_training:
+        log.warning(
+            "heldout_clips: %d performances kept, fewer than %d of each of %d dancers: one at least stays in training",
+            len(held.performances),
+            heldout_clips,
+            num_training,
         )
 
 

@@ -6,6 +6,7 @@ from damaged_latents import one_clip_per_shard, rewrite_clip
 from launching import QUIET, SMALL_ADAPTER, train
 
 from faceid.data.face_bank import FaceBank
+from faceid.data.held_out import NOTHING
 from faceid.data.index import MISSING, NOT_FINITE, UNREADABLE, WRONG_SHA256, WRONG_SIZE, DamagedError
 from faceid.data.latents import LatentSet
 from faceid.data.pairing import Pairing, PairingSettings
@@ -92,7 +93,7 @@ def test_when_all_are_damaged_the_first_reason_is_given(latents, open_set):
 def test_validation_renders_a_clip_that_is_whole(latents):
     cut(latents / shard_name("latents", 0))
     opened = LatentSet.open(latents)
-    scenes = choose_scenes(opened, FaceBank(), torch.ones(4), [], num_videos=16, num_people=0)
+    scenes = choose_scenes(opened, FaceBank(), torch.ones(4), NOTHING, num_videos=16, num_people=0)
     assert scenes and "clip_00" not in {scene.key for scene in scenes}
 
 

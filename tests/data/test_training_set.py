@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from faceid.data.aist import performance_of
 from faceid.data.face_bank import FaceBank
+from faceid.data.held_out import HeldOut, hold_back
 from faceid.data.latents import LatentSet
 from faceid.data.pairing import Pairing, PairingSettings
 from faceid.data.photo_latents import PhotoLatent
@@ -41,11 +43,46 @@ def test_every_epoch_takes_everything_once_in_another_order(training_set):
 def test_held_out_dancers_are_in_no_sample(training_set):
     latents, photos = training_set.latents, training_set.photos
     heldout = sorted(set(latents.dancers))[:1]
-    rest = TrainingSet(latents, photos, training_set.pairing, training_set.statistics, SEED, heldout)
+    rest = TrainingSet(
+        latents, photos, training_set.pairing, training_set.statistics, SEED, HeldOut(frozenset(heldout))
+    )
     dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
     seen = {key for g in range(2 * len(rest)) for key in rest[g].keys}
     assert len(rest) == 2 + 3 and seen >= set(photos)
     assert {dancer_of[key] for key in seen - set(photos)} == set(latents.dancers) - set(heldout)
+
+
+def test_held_out_performances_are_in_no_sample_and_each_dancer_keeps_one(training_set):
+    latents = training_set.latents
+    held_out = hold_back(latents.clips, latents.dancers, 0, 5, SEED)
+    # Two dancers, two performances each.
+    assert len(held_out.performances) == 2
+    arguments = (training_set.photos, training_set.pairing, training_set.statistics, SEED)
+    rest = TrainingSet(latents, *arguments, held_out)
+    kept = {latents.keys[n] for n, clip in enumerate(latents.clips) if performance_of(clip) in held_out.performances}
+    seen = {key for g in range(2 * len(rest)) for key in rest[g].keys} - rest.photos.keys()
+    assert len(kept) == 2 and seen == set(latents.keys) - kept
+    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    assert {dancer_of[key] for key in seen} == set(latents.dancers)
+
+
+def test_of_a_performance_all_cameras_and_parts_are_held_out_together():
+    clips = [
+        f"gbr_sbm_c{camera:02d}_d01_mbr0_ch{dance:02d}_clip_{part:03d}"
+        for camera in (1, 2)
+        for dance in range(3)
+        for part in range(2)
+    ]
+    clips += [f"gbr_sbm_c01_d02_mbr0_ch{dance:02d}" for dance in range(3)]
+    dancers = ["d01"] * 12 + ["d02"] * 3
+    held_out = hold_back(clips, dancers, 0, 1, SEED)
+    held = [clip for clip, dancer in zip(clips, dancers, strict=True) if held_out.has(clip, dancer)]
+    assert len(held_out.performances) == 2 and len(held) == 4 + 1
+    # Of a dancer who is held out, no performance is drawn besides.
+    whole = hold_back(clips, dancers, 1, 1, SEED)
+    assert len(whole.dancers) == len(whole.performances) == 1
+    # Others stay where they are when clips are added.
+    assert hold_back([*clips, "new"], [*dancers, "d03"], 0, 1, SEED) == held_out
 
 
 def test_a_sample_is_a_function_of_its_position(training_set):

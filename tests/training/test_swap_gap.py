@@ -38,7 +38,7 @@ def latents(toy_inputs):
 
 
 def test_the_right_face_is_of_the_dancers_other_clips_and_the_wrong_one_of_another_dancer(latents, faces):
-    pairs = pair_faces(latents, faces, ["d01", "d02"], limit=16)
+    pairs = pair_faces(latents, faces, range(len(latents)), limit=16)
     assert len(pairs) == 4
     for pair in pairs:
         dancer = latents.dancers[pair.number]
@@ -55,19 +55,22 @@ def test_fewer_clips_than_there_are_still_show_every_dancer():
     named = SimpleNamespace(clips=keys, dancers=[key[0] for key in keys])
     faces = {key: torch.nn.functional.normalize(torch.randn(2, 8), dim=1) for key in keys}
     bank = FaceBank.of_clips(faces, dict(zip(keys, named.dancers, strict=True)))
-    pairs = pair_faces(named, bank, list("abcdefgh"), limit=16)
+    pairs = pair_faces(named, bank, range(len(keys)), limit=16)
     assert len(pairs) == 16 and {named.dancers[pair.number] for pair in pairs} == set("abcdefgh")
 
 
 def test_one_dancer_alone_cannot_be_swapped(latents, faces):
-    assert pair_faces(latents, faces, ["d01"], limit=16) == []
+    own = [number for number, dancer in enumerate(latents.dancers) if dancer == "d01"]
+    assert len(own) == 2 and pair_faces(latents, faces, own, limit=16) == []
 
 
 def test_an_adapter_that_ignores_the_face_has_no_gap(latents, faces, toy_wan, small_adapter_settings):
     # A new adapter's values are zero: whatever the face, nothing changes.
     install_adapter(toy_wan.transformer, small_adapter_settings, 64)
     toy_wan.transformer.eval()
-    gap = swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pair_faces(latents, faces, ["d01", "d02"], 2), 1)
+    gap = swap_gap(
+        toy_wan.transformer, latents, toy_wan.statistics, pair_faces(latents, faces, range(len(latents)), 2), 1
+    )
     assert gap.gap == 0 and gap.right > 0
 
 
@@ -76,7 +79,7 @@ def test_the_shipped_adapter_has_a_gap_on_people_it_never_saw_and_it_repeats(lat
 
     load_adapter(Path(resolve_adapter_path("toy") or ""), toy_wan)
     toy_wan.transformer.eval()
-    pairs = pair_faces(latents, faces, ["d01", "d02"], 4)
+    pairs = pair_faces(latents, faces, range(len(latents)), 4)
     first, again = (swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs, seed=1) for _ in range(2))
     assert first.gap > 0.02 and first == again
     assert set(first.gap_at) == {0.35, 0.55, 0.75, 0.9}
@@ -90,6 +93,17 @@ def test_training_logs_the_gap_of_training_and_held_out_dancers(toy_inputs, tmp_
     assert "validation/swap_gap_training_dancers" in logged
     # None is held out unless asked.
     assert "validation/swap_gap_heldout_dancers" not in logged
+
+
+def test_held_out_clips_of_known_dancers_have_a_gap_of_their_own(toy_inputs, tmp_path):
+    flags = [*QUIET, *SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run")]
+    done = train(*flags, *"--num_epochs 1 --heldout_clips 2 --validate_every 1 --validation_steps 2".split())
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    logged = {key for row in rows for key in row}
+    assert {"validation/swap_gap_heldout_clips", "validation/swap_gap_training_dancers"} <= logged
+    assert "held out: 2 of 4 clips, of 0 dancers and of 2 performances of others" in done.stderr
+    assert "heldout_clips: 2 performances kept, fewer than 2 of each of 2 dancers" in done.stderr
+    assert "best so far by swap_gap_heldout_clips" in done.stderr
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -13,6 +13,7 @@ from PIL import Image
 
 from faceid import flow
 from faceid.data.face_bank import FaceBank
+from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.latents import LatentSet
 from faceid.media.video import read_video
 from faceid.models.adapter import install_adapter
@@ -23,6 +24,7 @@ from faceid.training.validation.best import Best
 from faceid.training.validation.judge import Judge, mean_scores
 from faceid.training.validation.losses import CONDITIONS, HEAD, WHOLE, FacePair, gap_of, measure_losses, swap_gap
 from faceid.training.validation.scenes import TARGET, Scene, choose_scenes, strip
+from faceid.training.validation.validate import groups_of
 
 
 class TestNoiseBands:
@@ -95,15 +97,27 @@ class TestScenes:
 
     def test_held_out_poses_and_people_when_there_are_some(self):
         latents = named(*"abcd")
-        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, ["c", "d"], num_videos=1, num_people=2)
+        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, HeldOut(frozenset("cd")), 1, 2)
         assert [(scene.key, scene.who) for scene in scenes] == [("c_1", TARGET), ("c_1", "c"), ("d_1", "d")]
         assert torch.equal(scenes[0].face, self.TARGET) and scenes[1].name == "c_1_as_c"
 
     def test_training_poses_and_no_people_when_none_is_held_out(self):
         latents = named(*"abcd")
-        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, [], num_videos=2, num_people=2)
+        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, NOTHING, 2, 2)
         assert [(scene.key, scene.who) for scene in scenes] == [("a_1", TARGET), ("d_1", TARGET)]
-        assert choose_scenes(latents, bank_of(latents), self.TARGET, [], 0, 0) == []
+        assert choose_scenes(latents, bank_of(latents), self.TARGET, NOTHING, 0, 0) == []
+
+    def test_held_out_poses_of_people_who_are_trained_on_when_only_those_are(self):
+        latents = named(*"abcd")
+        held_out = HeldOut(performances=frozenset({"b_2", "d_2"}))
+        scenes = choose_scenes(latents, bank_of(latents), self.TARGET, held_out, 5, 5)
+        assert [(scene.key, scene.who) for scene in scenes] == [("b_2", TARGET), ("d_2", TARGET)]
+        groups = groups_of(latents, HeldOut(frozenset("c"), held_out.performances))
+        assert {name: [latents.keys[n] for n in numbers] for name, numbers in groups.items()} == {
+            "training_dancers": ["a_1", "a_1-head", "a_2", "b_1", "b_1-head", "d_1", "d_1-head"],
+            "heldout_clips": ["b_2", "d_2"],
+            "heldout_dancers": ["c_1", "c_1-head", "c_2"],
+        }
 
     def test_a_strip_has_a_row_a_video_and_the_reference_beside_the_first(self):
         videos = [np.full((9, 8, 6, 3), shade, np.uint8) for shade in (10, 20, 30)]
@@ -250,10 +264,10 @@ def test_a_run_keeps_its_best_checkpoint_and_ends_early(toy_inputs, tmp_path):
 def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
     logging.getLogger("faceid").propagate = True
     folder = tmp_path / "run"
-    flags = validate_flags(toy_inputs, folder, "--num_epochs", "1", "--tensorboard", "true")
+    flags = validate_flags(toy_inputs, folder, *"--num_epochs 1 --tensorboard true --validation_cfg_scale 1.5".split())
     done = train(*flags)
     (video,) = (folder / "validation_epoch_1").glob("*.mp4")
-    (base,) = (folder / "validation_base" / "cfg_5_steps_2").glob("*.mp4")
+    (base,) = (folder / "validation_base" / "cfg_1.5_steps_2").glob("*.mp4")
     assert video.name == base.name and read_video(video).frames.shape == read_video(base).frames.shape
     (row,) = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
     for name in ("similarity_target", "margin_target", "swap_gap_training_dancers"):

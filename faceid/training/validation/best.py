@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 # What `auto` takes: the first that is measured.
-AUTO = ("swap_gap_heldout_dancers", "swap_gap_training_dancers")
+AUTO = ("swap_gap_heldout_dancers", "swap_gap_heldout_clips", "swap_gap_training_dancers")
 
 
 @dataclass

@@ -9,7 +9,7 @@ rendered videos.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -60,15 +60,18 @@ class FacePair:
     wrong: Tensor
 
 
-def pair_faces(latents: LatentSet | LatentSets, faces: FaceBank, dancers: Sequence[str], limit: int) -> list[FacePair]:
-    """Clips of `dancers` with a known face; wrong is the next dancer's, in sorted order. Empty with fewer than two.
+def pair_faces(
+    latents: LatentSet | LatentSets, faces: FaceBank, numbers: Collection[int], limit: int
+) -> list[FacePair]:
+    """Those clips with a known face; wrong is the next dancer's, in sorted order. Empty with fewer than two dancers.
 
     The right face comes from the dancer's other performances where there are some.
     """
     of: dict[str, list[int]] = {}
     clips = latents.clips
-    for number, dancer in enumerate(latents.dancers):
-        if dancer in dancers and faces.of_dancer(dancer) is not None:
+    dancers = latents.dancers
+    for number in numbers:
+        if faces.of_dancer(dancer := dancers[number]) is not None:
             of.setdefault(dancer, []).append(number)
     names, pairs = sorted(of), []
     for place, name in enumerate(names if len(names) > 1 else []):

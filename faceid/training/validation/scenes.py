@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from faceid.data.face_bank import FaceBank
+from faceid.data.held_out import HeldOut
 from faceid.data.index import DamagedError
 from faceid.data.latent_sets import LatentSets
 from faceid.data.latents import LatentSample, LatentSet
@@ -49,24 +50,28 @@ def choose_scenes(
     latents: LatentSet | LatentSets,
     faces: FaceBank,
     target: Tensor,
-    heldout: Sequence[str],
+    held_out: HeldOut,
     num_videos: int,
     num_people: int,
 ) -> list[Scene]:
-    """The target on poses of held-out dancers (of all where none is held out), and held-out dancers as themselves.
+    """The target on held-out poses (of held-out dancers, else held-out clips, else all), and held-out dancers as
+    themselves.
 
-    Whole clips that are not damaged, evenly over the dancers; of a dancer the first.
+    Whole clips that are not damaged, evenly over the dancers; of a dancer the first, a held-out one where there is one.
     """
     first_of: dict[str, int] = {}
+    first_held: dict[str, int] = {}
     for number, (key, clip, dancer) in enumerate(zip(latents.keys, latents.clips, latents.dancers, strict=True)):
-        if key == clip and dancer not in first_of and _is_whole(latents, number):
-            first_of[dancer] = number
-    poses = sorted(name for name in first_of if name in heldout) or sorted(first_of)
+        firsts = first_held if held_out.has(clip, dancer) else first_of
+        if key == clip and dancer not in firsts and _is_whole(latents, number):
+            firsts[dancer] = number
+    poses = sorted(held_out.dancers & first_held.keys()) or sorted(first_held) or sorted(first_of)
+    first_of |= first_held
     scenes = []
     for place in spread(len(poses), num_videos) if poses and num_videos else []:
         number = first_of[poses[place]]
         scenes.append(Scene(number, latents.keys[number], TARGET, target))
-    people = sorted(name for name in first_of if name in heldout and faces.of_dancer(name) is not None)
+    people = sorted(name for name in first_held if name in held_out.dancers and faces.of_dancer(name) is not None)
     for place in spread(len(people), num_people) if people and num_people else []:
         number = first_of[people[place]]
         own, others = faces.faces_for(latents.clips[number], people[place])

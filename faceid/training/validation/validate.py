@@ -17,6 +17,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 
 from faceid import flow
+from faceid.data.held_out import HeldOut
+from faceid.data.latent_sets import LatentSets
 from faceid.media.video import read_video, write_video
 from faceid.models.pipeline import Sampling
 from faceid.models.wan import load_wan
@@ -45,6 +47,15 @@ SWAP_GAP_CLIPS = 16
 NUM_BANDS = 4
 
 
+def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
+    """Clips by number: trained on, of dancers who are trained on, and of those who are not."""
+    groups: dict[str, list[int]] = {"training_dancers": [], "heldout_clips": [], "heldout_dancers": []}
+    for number, (clip, dancer) in enumerate(zip(latents.clips, latents.dancers, strict=True)):
+        is_of_known = "heldout_clips" if held_out.has(clip, dancer) else "training_dancers"
+        groups["heldout_dancers" if dancer in held_out.dancers else is_of_known].append(number)
+    return groups
+
+
 def base_folder_of(sampling: Sampling) -> Path:
     """Where in the run folder the base's videos are: they may be kept only for what they were sampled with."""
     return Path("validation_base") / f"cfg_{sampling.cfg_scale:g}_steps_{sampling.num_inference_steps}"
@@ -57,19 +68,18 @@ class Validation:
         """judging: None for videos and losses without scores."""
         self.run, self.metrics, self.judging = run, metrics, judging
         data, settings = run.training_set, run.settings
-        self.heldout = sorted(data.heldout_dancers)
-        self.dancers = sorted(set(data.latents.dancers) - data.heldout_dancers)
-        groups = {"training_dancers": self.dancers, "heldout_dancers": self.heldout}
+        self.heldout = sorted(data.held_out.dancers)
+        self.dancers = sorted(set(data.latents.dancers) - data.held_out.dancers)
         self.pairs = {
-            name: pair_faces(data.latents, data.pairing.faces, dancers, SWAP_GAP_CLIPS)
-            for name, dancers in groups.items()
+            name: pair_faces(data.latents, data.pairing.faces, numbers, SWAP_GAP_CLIPS)
+            for name, numbers in groups_of(data.latents, data.held_out).items()
         }
         self.levels = flow.sigma_quantiles(NUM_BANDS, settings.shift, settings.logit_normal_share)
         self.scenes = choose_scenes(
             data.latents,
             data.pairing.faces,
             run.identity.embedding,
-            self.heldout,
+            data.held_out,
             settings.validation_videos,
             settings.validation_people,
         )

@@ -1,0 +1,46 @@
+"""What is kept from training, to be measured on: whole dancers, and performances of dancers who are trained on.
+
+By performance, not by clip: parts of one, or other cameras' films of it, show the same movement, clothes and light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from faceid.data.aist import performance_of
+from faceid.data.order import hold_out, seed_for
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Dancers, and performances of others."""
+
+    dancers: frozenset[str] = frozenset()
+    performances: frozenset[str] = frozenset()
+
+    def has(self, clip: str, dancer: str) -> bool:
+        """Whether a dancer's clip, by its key, is kept from training."""
+        return dancer in self.dancers or performance_of(clip) in self.performances
+
+
+NOTHING = HeldOut()
+
+
+def hold_back(
+    clips: Sequence[str], dancers: Sequence[str], num_dancers: int, num_performances: int, seed: int
+) -> HeldOut:
+    """Draw, by hash, `num_dancers` of the dancers and `num_performances` of each other one, who keeps one at least.
+
+    clips, dancers: keys and their dancers. That more clips are added later changes little.
+    """
+    held = frozenset(hold_out(dancers, num_dancers, seed))
+    of: dict[str, set[str]] = {}
+    for clip, dancer in zip(clips, dancers, strict=True):
+        if dancer not in held:
+            of.setdefault(dancer, set()).add(performance_of(clip))
+    performances: list[str] = []
+    for all_of_dancer in of.values():
+        drawn = sorted(all_of_dancer, key=lambda name: (seed_for(seed, 0, f"hold out {name}"), name))
+        performances += drawn[: min(num_performances, len(drawn) - 1)]
+    return HeldOut(held, frozenset(performances))
