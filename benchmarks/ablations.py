@@ -215,7 +215,7 @@ def _null_drift(wan: WanModel, adapter: Any, settings: Settings) -> float:
             inputs = {
                 "hidden_states": flow.add_noise(x0, noise, sigma),
                 "timestep": flow.model_timestep(sigma),
-                "encoder_hidden_states": sample.prompt_embeds.unsqueeze(0),
+                "encoder_hidden_states": sample.prompt_embeds.unsqueeze(0).float(),
                 "control_hidden_states": pose_control(pose, inactive, wan.geometry),
                 "return_dict": False,
             }
