@@ -50,6 +50,11 @@ MAY_CHANGE = {
 BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data", "heldout_clips": 0}
 
 
+def what_is_learnt_by(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The settings that say what is learnt; not those that say how it is computed, kept or looked at."""
+    return {name: value for name, value in recipe.items() if name not in MAY_CHANGE or name == "num_epochs"}
+
+
 def origin_of(
     training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, init_adapter: Path | None
 ) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from faceid.training.effects import warn_without_effect
 from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
+from faceid.training.origin import what_is_learnt_by
 from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.validation.judge import NONE, OWN, Judging
@@ -87,7 +88,7 @@ def run_training(
             write_provenance(folder, run.origin)
         metrics = Metrics(folder, world.is_main, run.start_step, training.tensorboard)
         metrics.log_text("config", config_yaml)
-        metrics.log_settings({**run.origin["recipe"], "base": run.wan.name})
+        metrics.log_settings({**what_is_learnt_by(run.origin["recipe"]), "base": run.wan.name})
         _say_what_starts(run)
         try:
             return train(run, metrics, Validation(run, metrics, _judging(plan, training, run.identity)))

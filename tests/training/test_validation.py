@@ -99,6 +99,8 @@ class TestScenes:
         latents = named(*"abcd")
         scenes = choose_scenes(latents, bank_of(latents), self.TARGET, HeldOut(frozenset("cd")), 1, 2)
         assert [(scene.key, scene.who) for scene in scenes] == [("c_1", TARGET), ("c_1", "c"), ("d_1", "d")]
+        # What they look like is shown by another of their clips.
+        assert [scene.shown_by and latents.keys[scene.shown_by] for scene in scenes] == [None, "c_2", "d_2"]
         assert torch.equal(scenes[0].face, self.TARGET) and scenes[1].name == "c_1_as_c"
 
     def test_training_poses_and_no_people_when_none_is_held_out(self):

@@ -10,14 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
 
+from faceid.data.aist import performance_of
 from faceid.data.face_bank import FaceBank
 from faceid.data.held_out import HeldOut
 from faceid.data.index import DamagedError
 from faceid.data.latent_sets import LatentSets
 from faceid.data.latents import LatentSample, LatentSet
 from faceid.data.order import spread
+from faceid.evaluation.heads import cut_head
+from faceid.faces.settings import FaceSettings
 from faceid.models.adapter import FaceAdapter
 from faceid.models.latents import decode_latents, to_frames
 from faceid.models.pipeline import FaceIdentityPipeline, Sampling
@@ -39,6 +43,8 @@ class Scene:
     key: str
     who: str
     face: Tensor
+    shown_by: int | None = None
+    """A clip that shows what that dancer looks like, another one where there is one; None for the target."""
 
     @property
     def name(self) -> str:
@@ -77,8 +83,20 @@ def choose_scenes(
         own, others = faces.faces_for(latents.clips[number], people[place])
         known = others or own
         assert known is not None
-        scenes.append(Scene(number, latents.keys[number], people[place], known.mean()))
+        shown_by = _another_clip(latents, number, people[place])
+        scenes.append(Scene(number, latents.keys[number], people[place], known.mean(), shown_by))
     return scenes
+
+
+def _another_clip(latents: LatentSet | LatentSets, number: int, dancer: str) -> int:
+    """A whole clip of the dancer's, if possible of another performance; else `number`, that very one."""
+    own = performance_of(latents.clips[number])
+    others = [
+        other
+        for other, (key, clip, whose) in enumerate(zip(latents.keys, latents.clips, latents.dancers, strict=True))
+        if whose == dancer and key == clip and performance_of(clip) != own
+    ]
+    return next((other for other in others if _is_whole(latents, other)), number)
 
 
 def _is_whole(latents: LatentSet | LatentSets, number: int) -> bool:
@@ -113,6 +131,18 @@ class SceneRenderer:
     def pose(self, number: int) -> np.ndarray:
         """Its pose video."""
         return self._decode(self.latents[number].pose)
+
+    def head(self, number: int) -> np.ndarray | None:
+        """A dancer's head as a clip shows it, in a picture of the clip's size; None where no head is known."""
+        frames, boxes = self.clip(number), self.latents.head_boxes(number)
+        known = ((frame, box) for frame, box in zip(frames, boxes, strict=False) if box is not None)
+        # A dance mostly begins towards the camera.
+        frame, box = next(known, (None, None))
+        if frame is None or box is None:
+            return None
+        head = Image.fromarray(cut_head(frame, box, FaceSettings.face_margin))
+        height, width = frames.shape[1:3]
+        return np.asarray(ImageOps.pad(head, (width, height), color=(GREY, GREY, GREY)))
 
     def picture(self, latent: Tensor) -> np.ndarray:
         """One frame [H, W, 3] of the raw latent [C, 1, h, w] of a photo."""

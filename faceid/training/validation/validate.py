@@ -143,7 +143,7 @@ class Validation:
         folder, base_folder = run.folder / f"validation_epoch_{epoch + 1}", run.folder / base_folder_of(sampling)
         # One list for all ranks: under ZeRO-3 all must render the same.
         (rendered,) = broadcast_object_list([sorted(path.stem for path in base_folder.glob("*.mp4"))])
-        reference = self._reference(renderer)
+        photo = self._photo(renderer)
 
         def show(scene: Scene) -> tuple[str, dict[str, float], np.ndarray]:
             frames = renderer.render(scene)
@@ -156,6 +156,7 @@ class Validation:
                 self._write(base_path, base)
             rows = [renderer.pose(scene.number), renderer.clip(scene.number), base, frames]
             scores = judge.score(scene, frames) if judge is not None else {}
+            reference = photo if scene.shown_by is None else renderer.head(scene.shown_by)
             return scene.who, scores, strip(rows, reference)
 
         shown = self._shared(self.scenes, show)
@@ -175,7 +176,7 @@ class Validation:
             self._judge.know(self.judging.photo_crops(), [*self.heldout, *self.dancers], renderer)
         return self._judge
 
-    def _reference(self, renderer: SceneRenderer) -> np.ndarray | None:
+    def _photo(self, renderer: SceneRenderer) -> np.ndarray | None:
         """The target's first photo, as it is trained on: of the clips' size."""
         photos = self.run.training_set.photos
         return renderer.picture(photos[min(photos)].latent) if photos else None
