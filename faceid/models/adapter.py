@@ -8,7 +8,7 @@ the adapter off (face_scale 0) the stock processors run and the LoRA is bypassed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
+from faceid.errors import ConfigError
 from faceid.models.face_attention import (
     FaceAttention,
     FaceAttnProcessor,
@@ -106,6 +107,19 @@ class FaceAdapter:
         """Scale the LoRA: 1 as trained, 0 none. Independent of the face tokens' own scale."""
         for layer in self.lora_layers():
             layer.set_scale(LORA_NAME, strength)
+
+    def set_block_strengths(self, strengths: Sequence[float]) -> None:
+        """Scale each main block's face attention and modulation; all 1 as trained. Raises: ConfigError on their number.
+
+        A block that has neither (`face_attention_every`) takes a number without effect.
+        """
+        blocks = self.transformer.blocks
+        if len(strengths) != len(blocks):
+            raise ConfigError(f"face_block_scales: {len(strengths)} numbers; the base has {len(blocks)} main blocks")
+        for block, strength in zip(blocks, strengths, strict=True):
+            for module in (getattr(block.attn2, "face", None), getattr(block, "face_modulation", None)):
+                if module is not None:
+                    module.strength = float(strength)
 
     def _processor(self, kind: type, attn: Any, on: bool) -> Any:
         processor = kind(self.rows) if on else WanAttnProcessor()

@@ -30,6 +30,8 @@ class FaceAttention(nn.Module):
         self.key = nn.Linear(conditioning_dim, inner_dim, bias=False)
         self.value = nn.Linear(conditioning_dim, inner_dim, bias=False)
         nn.init.zeros_(self.value.weight)
+        # This block's own share of face_scale (FaceAdapter.set_block_strengths).
+        self.strength = 1.0
 
     def forward(self, tokens: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
         """Face tokens [B, K, C] to keys and values [B, K, heads, head_dim]; keys have unit mean square."""
@@ -47,10 +49,13 @@ class FaceModulation(nn.Module):
         self.down = nn.Linear(rows.num_tokens * rows.conditioning_dim, MODULATION_RANK, bias=False)
         self.up = nn.Linear(MODULATION_RANK, 2 * rows.inner_dim, bias=False)
         nn.init.zeros_(self.up.weight)
+        self.strength = 1.0
 
     def forward(self, packed: Tensor, modulation: Tensor) -> Tensor:
         """Add the delta of rows [B, num_rows, I] to modulation [B, 6, I]."""
         tokens, face_scale = self.rows.unpack(packed)
+        if self.strength != 1.0:
+            face_scale = face_scale * self.strength
         shift, gate = self.up(self.down(tokens.flatten(1))).chunk(2, dim=1)
         delta = torch.zeros_like(modulation)
         delta[:, SHIFT_ATTENTION] = (face_scale.unsqueeze(1) * shift).to(delta.dtype)
@@ -84,6 +89,8 @@ class FaceAttnProcessor:
         attended = self._attend(query, key, value, attention_mask)
         if hasattr(attn, "face"):
             tokens, face_scale = self.rows.unpack(packed)
+            if attn.face.strength != 1.0:
+                face_scale = face_scale * attn.face.strength
             face_key, face_value = attn.face(tokens, attn.heads)
             face = self._attend(query, face_key.to(query.dtype), face_value.to(query.dtype), None)
             attended = attended + face_scale.view(-1, 1, 1).to(face.dtype) * face

@@ -1,7 +1,8 @@
 """Render a pose video as a person: WanVACEPipeline plus the face adapter.
 
-The denoising loop is ours because the pipeline's has no way to pass a face; everything around it is the pipeline's own
-(schedule, noise, reference preparation, guidance order), so that face_scale 0 gives the pipeline's result bit for bit.
+The denoising loop (faceid.models.denoise) is ours because the pipeline's has no way to pass a face; everything around
+it is the pipeline's own (schedule, noise, reference preparation, guidance order), so that face_scale 0 gives the
+pipeline's result bit for bit.
 
 A call is `encode_prompts`, `control`, `sample_latents` and `decode`, one after the other; who renders many videos calls
 them himself and keeps what several have in common.
@@ -10,8 +11,8 @@ them himself and keeps what several have in common.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -20,40 +21,16 @@ from diffusers import WanVACEPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
-from faceid.errors import ConfigError, ModelError
+from faceid.errors import ModelError
 from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, load_adapter
+from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.wan import WanModel, load_wan
 from faceid.vace import assemble_control
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How one video is sampled, apart from what it is conditioned on."""
-
-    face_scale: float = 1.0
-    cfg_scale: float = 5.0
-    num_inference_steps: int = 50
-    seed: int = 42
-    control_scale: float = 1.0
-    cfg_start: float = 0.0
-    """Share of the steps that are done before guidance begins, 0 to 1."""
-
-
-@dataclass(frozen=True)
-class _Conditions:
-    """What every denoising step is given. The unconditional half is None without guidance."""
-
-    text: Tensor
-    negative_text: Tensor | None
-    face: Tensor | None
-    null_face: Tensor | None
-    control: Tensor
-    control_scale: Tensor
 
 
 class FaceIdentityPipeline:
@@ -103,6 +80,7 @@ class FaceIdentityPipeline:
         on_step: Callable[[int, int], None] | None = None,
         output_type: str = "frames",
         cfg_start: float = 0.0,
+        **more: Any,
     ) -> np.ndarray | Tensor:
         """Render one video.
 
@@ -112,14 +90,18 @@ class FaceIdentityPipeline:
         on_step: called with (steps done, steps in all).
         output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
         cfg_start: share of the steps before guidance begins. Early steps lay out the body, late ones the face.
+        more: other fields of `Sampling`: face_start, face_end, face_guidance, reference_scale, scheduler, shift and
+        windows.
         Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
         """
+        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale, cfg_start, **more)
         self.check_face(face_embedding, face_scale)
         control = self.control(pose_video, reference_images)
         text, negative_text = self.encode_prompts(prompt, negative_prompt)
-        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale, cfg_start)
-        latents = self.sample_latents(control, text, negative_text, face_embedding, sampling, on_step)
-        latents = latents[:, :, len(reference_images) :]
+        count = len(reference_images)
+        latents = self.sample_latents(control, text, negative_text, face_embedding, sampling, on_step, count)[
+            :, :, count:
+        ]
         return latents if output_type == "latent" else self.decode(latents)
 
     def encode_prompts(self, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
@@ -140,61 +122,31 @@ class FaceIdentityPipeline:
         face_embedding: Tensor | None,
         sampling: Sampling,
         on_step: Callable[[int, int], None] | None = None,
+        num_references: int = 0,
     ) -> Tensor:
         """Noise to normalised latents [1, C, R + f, h, w], reference frames included.
 
-        control: [1, control channels, R + f, h, w] from `control` or a cache. text, negative_text: [L, D].
+        control: [1, control channels, R + f, h, w] from `control` or a cache. num_references: R. text, negative_text:
+        [L, D].
         """
         embedding = self.check_face(face_embedding, sampling.face_scale)
-        conditions = self._conditions(control, text, negative_text, embedding, sampling)
+        conditions = self._conditions(control, text, negative_text, embedding, sampling, num_references)
         shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
         noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
-        if self.adapter is None or sampling.face_scale > 0:
-            if self.adapter is not None:
-                self.adapter.set_lora_strength(min(1.0, sampling.face_scale))
-            return self._denoise(noise, conditions, sampling, on_step)
-        with self.adapter.off():
-            return self._denoise(noise, conditions, sampling, on_step)
-
-    def _denoise(
-        self,
-        latents: Tensor,
-        conditions: _Conditions,
-        sampling: Sampling,
-        on_step: Callable[[int, int], None] | None,
-    ) -> Tensor:
-        """Noise [1, C, R + f, h, w] to clean latents, as WanVACEPipeline's loop does it."""
-        transformer, scheduler, device = self.wan.transformer, self.wan.scheduler, self.wan.transformer.device
-        latents = latents.to(device)
-        scheduler.set_timesteps(sampling.num_inference_steps, device=device)
-        for index, timestep in enumerate(scheduler.timesteps):
-            x_t, at = latents.to(transformer.dtype), timestep.expand(1)
-            velocity = self._predict(x_t, at, conditions.text, conditions.face, conditions)
-            is_guided = index >= sampling.cfg_start * sampling.num_inference_steps
-            if conditions.negative_text is not None and is_guided:
-                unconditional = self._predict(x_t, at, conditions.negative_text, conditions.null_face, conditions)
-                velocity = unconditional + sampling.cfg_scale * (velocity - unconditional)
-            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-            if on_step is not None:
-                on_step(index + 1, sampling.num_inference_steps)
-        return latents
-
-    def _predict(
-        self, x_t: Tensor, timestep: Tensor, text: Tensor, face: Tensor | None, conditions: _Conditions
-    ) -> Tensor:
-        return self.wan.transformer(
-            hidden_states=x_t,
-            timestep=timestep,
-            encoder_hidden_states=text,
-            encoder_hidden_states_image=face,
-            control_hidden_states=conditions.control,
-            control_hidden_states_scale=conditions.control_scale,
-            return_dict=False,
-        )[0]
+        if self.adapter is not None:
+            self.adapter.set_lora_strength(min(1.0, sampling.face_scale))
+        scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
+        return denoise(self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step)
 
     def _conditions(
-        self, control: Tensor, text: Tensor, negative_text: Tensor, embedding: Tensor | None, sampling: Sampling
-    ) -> _Conditions:
+        self,
+        control: Tensor,
+        text: Tensor,
+        negative_text: Tensor,
+        embedding: Tensor | None,
+        sampling: Sampling,
+        num_references: int,
+    ) -> Conditions:
         transformer = self.wan.transformer
 
         def ready(tensor: Tensor) -> Tensor:
@@ -205,12 +157,13 @@ class FaceIdentityPipeline:
             face = face_input(embedding, sampling.face_scale).to(transformer.device)
             null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
         scale = torch.full((len(transformer.config.vace_layers),), float(sampling.control_scale))
-        return _Conditions(
+        return Conditions(
             text=ready(text.unsqueeze(0)),
-            negative_text=ready(negative_text.unsqueeze(0)) if sampling.cfg_scale > 1.0 else None,
+            negative_text=ready(negative_text.unsqueeze(0)),
             face=face,
             null_face=null_face,
             control=ready(control),
+            num_references=num_references,
             control_scale=ready(scale),
         )
 
@@ -244,8 +197,6 @@ class FaceIdentityPipeline:
 
     def check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
         """[1, D] float32 for the adapter, zeros when no face is given, None when the adapter is not used."""
-        if face_scale < 0:
-            raise ConfigError(f"face_scale={face_scale}: must be 0 (the base model) or more")
         if self.adapter is None:
             if face_embedding is not None and face_scale != 0:
                 raise ModelError("face_embedding: given, but no adapter is loaded; give --face_lora_path")

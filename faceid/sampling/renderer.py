@@ -16,7 +16,8 @@ from faceid.geometry import Geometry
 from faceid.media.fit import resize_frames
 from faceid.media.video import measure_video, read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
-from faceid.models.pipeline import FaceIdentityPipeline, Sampling
+from faceid.models.denoise import Sampling
+from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)

@@ -1,5 +1,7 @@
 """FaceIdentityPipeline against WanVACEPipeline: equal where it must be, different where it should be."""
 
+from dataclasses import replace
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -134,3 +136,74 @@ def test_what_cannot_be_is_refused(toy_wan, small_adapter_settings):
         pipeline(np.zeros((5, 30, SIZE, 3), dtype=np.uint8), face_embedding=face())
     with pytest.raises(ConfigError, match="face_scale"):
         pipeline(pose_video(), face_embedding=face(), face_scale=-0.1)
+
+
+def test_outside_its_steps_the_face_is_off_and_the_base_renders(toy_wan, small_adapter_settings):
+    pipeline, frames = with_trained_adapter(toy_wan, small_adapter_settings), pose_video()
+    was_on = []
+    toy_wan.transformer.register_forward_pre_hook(lambda *_: was_on.append(pipeline.adapter._is_on))
+    late = our_latents(pipeline, frames, face_embedding=face(), face_start=0.4, cfg_scale=1.0)
+    early = our_latents(pipeline, frames, face_embedding=face(), face_end=0.4, cfg_scale=1.0)
+    assert was_on == [False, False, True, True, True, False] and pipeline.adapter._is_on
+    all_along, never = (
+        our_latents(pipeline, frames, face_embedding=face(), face_scale=scale, cfg_scale=1.0) for scale in (1.0, 0.0)
+    )
+    results = [late, early, all_along, never]
+    assert not any(torch.equal(a, b) for n, a in enumerate(results) for b in results[:n])
+    assert (late - never).abs().mean() < (all_along - never).abs().mean()
+
+
+def test_guidance_of_the_face_alone(toy_wan, small_adapter_settings):
+    pipeline, frames = with_trained_adapter(toy_wan, small_adapter_settings), pose_video()
+    given = {"face_embedding": face()}
+    nobody, plain = our_latents(pipeline, frames), our_latents(pipeline, frames, **given)
+    calls = []
+    toy_wan.transformer.register_forward_hook(lambda *_: calls.append(1))
+    # Without any of it nobody in particular is rendered; with as much as the text has, what was there before.
+    assert torch.equal(our_latents(pipeline, frames, face_guidance=0.0, **given), nobody)
+    assert len(calls) == 3 * STEPS
+    assert torch.allclose(our_latents(pipeline, frames, face_guidance=5.0, **given), plain, atol=1e-3)
+    stronger = our_latents(pipeline, frames, face_guidance=8.0, **given)
+    assert (stronger - nobody).abs().mean() > (plain - nobody).abs().mean() > 0
+    calls.clear()
+    our_latents(pipeline, frames, face_guidance=2.0, cfg_scale=1.0, **given)
+    assert len(calls) == 2 * STEPS
+
+
+@pytest.mark.parametrize("settings", [{}, {"face_modulation": True}])
+def test_blocks_have_strengths_of_their_own(toy_wan, small_adapter_settings, settings):
+    pipeline = with_trained_adapter(toy_wan, replace(small_adapter_settings, **settings))
+    adapter, frames, given = pipeline.adapter, pose_video(), {"face_embedding": face()}
+    blocks = len(toy_wan.transformer.blocks)
+    plain = our_latents(pipeline, frames, **given)
+    adapter.set_block_strengths([0.0] * blocks)
+    # The LoRA is still on: no face, but not the base.
+    other_face = our_latents(pipeline, frames, face_embedding=face(2))
+    none = our_latents(pipeline, frames, **given)
+    assert torch.equal(none, other_face) and not torch.equal(none, plain)
+    adapter.set_block_strengths([1.0] + [0.0] * (blocks - 1))
+    one = our_latents(pipeline, frames, **given)
+    assert not torch.equal(one, none) and not torch.equal(one, plain)
+    adapter.set_block_strengths([1.0] * blocks)
+    assert torch.equal(our_latents(pipeline, frames, **given), plain)
+    with pytest.raises(ConfigError, match=f"face_block_scales: 3 numbers; the base has {blocks} main blocks"):
+        adapter.set_block_strengths([1.0] * 3)
+
+
+def test_reference_images_count_apart_from_the_pose(toy_wan):
+    pipeline, frames = FaceIdentityPipeline(toy_wan), pose_video()
+    given = {"reference_images": [PIL.Image.fromarray(pose_video(5)[0])]}
+    plain = our_latents(pipeline, frames, **given)
+    assert torch.equal(our_latents(pipeline, frames, reference_scale=1.0, control_scale=1.0, **given), plain)
+    assert not torch.equal(our_latents(pipeline, frames, reference_scale=0.0, **given), plain)
+    posed, unposed = (our_latents(pipeline, frames, reference_scale=1.0, control_scale=s, **given) for s in (1.0, 0.0))
+    assert not torch.equal(posed, unposed)
+
+
+def test_windows_of_a_long_pose_video_have_its_length(toy_wan):
+    pipeline = FaceIdentityPipeline(toy_wan)
+    frames = np.concatenate([pose_video(seed)[:4] for seed in range(6)] + [pose_video()[:1]])
+    windowed = our_latents(pipeline, frames, window=3, overlap=1)
+    assert windowed.shape == our_latents(pipeline, frames).shape == (1, 16, 7, 8, 8)
+    assert torch.equal(our_latents(pipeline, frames, window=7), our_latents(pipeline, frames))
+    assert torch.isfinite(windowed).all()

@@ -23,8 +23,9 @@ from faceid.data.order import spread
 from faceid.evaluation.heads import cut_head
 from faceid.faces.settings import FaceSettings
 from faceid.models.adapter import FaceAdapter
+from faceid.models.denoise import Sampling
 from faceid.models.latents import decode_latents, to_frames
-from faceid.models.pipeline import FaceIdentityPipeline, Sampling
+from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
 from faceid.vace import pose_control

@@ -20,7 +20,7 @@ from faceid import flow
 from faceid.data.held_out import HeldOut
 from faceid.data.latent_sets import LatentSets
 from faceid.media.video import read_video, write_video
-from faceid.models.pipeline import Sampling
+from faceid.models.denoise import Sampling
 from faceid.models.wan import load_wan
 from faceid.training.build import Run
 from faceid.training.metrics import Metrics
