@@ -9,13 +9,13 @@ from faceid.errors import run_entry_point
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.sampling.settings import SampleSettings
+from faceid.sampling.sidecar import words_like
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and render."""
-    sections = parse_sections(
-        "sample.py", __doc__ or "", (SampleSettings, FaceSettings), sys.argv[1:] if argv is None else argv
-    )
+    words = words_like(sys.argv[1:] if argv is None else argv)
+    sections = parse_sections("sample.py", __doc__ or "", (SampleSettings, FaceSettings), words)
     set_up_logging()
     # Heavy imports only once the command line is known to be good.
     from faceid.sampling.run import run_sampling

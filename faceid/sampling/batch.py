@@ -28,11 +28,15 @@ class Job:
 
     pose: Path
     person: str
+    seed: int
+    suffix: str = ""
+    """Of its name: which seed, where there are several."""
 
     @property
     def output(self) -> str:
         """The video's path in the output folder."""
-        return f"{self.person}/{self.pose.stem}.mp4" if self.person else f"{self.pose.stem}.mp4"
+        name = f"{self.pose.stem}{self.suffix}.mp4"
+        return f"{self.person}/{name}" if self.person else name
 
 
 @dataclass(frozen=True)
@@ -49,8 +53,14 @@ class RenderedJob:
     error: str = ""
 
 
-def plan_jobs(poses_dir: Path, output_dir: Path, people: Sequence[str] = ("",)) -> list[Job]:
-    """Every pose video of a folder as every person, pose by pose: what does not depend on the face is then shared.
+def seed_suffix(seed: int, seeds: Sequence[int]) -> str:
+    """What tells a seed's video from those of others: nothing where there is one."""
+    return f"_seed{seed}" if len(seeds) > 1 else ""
+
+
+def plan_jobs(poses_dir: Path, output_dir: Path, people: Sequence[str], seeds: Sequence[int]) -> list[Job]:
+    """Every pose video of a folder as every person with every seed, pose by pose: what does not depend on the face is
+    then shared.
 
     Raises: DataError when there are none, when two would have one name, or when one would overwrite a pose video.
     """
@@ -65,7 +75,7 @@ def plan_jobs(poses_dir: Path, output_dir: Path, people: Sequence[str] = ("",)) 
             f"pose_videos_dir={poses_dir}: several videos named {doubled[0]}.*; they would overwrite each other: "
             "rename all but one"
         )
-    return [Job(pose, person) for pose in poses for person in people]
+    return [Job(pose, person, seed, seed_suffix(seed, seeds)) for pose in poses for person in people for seed in seeds]
 
 
 def render_folder(
@@ -99,7 +109,7 @@ def _render_pose(
         unusable = str(error)
     for job in jobs:
         face, output = faces[job.person], output_dir / job.output
-        failure = unusable if control is None else _render(renderer, control, face, output)
+        failure = unusable if control is None else _render(renderer, control, face, output, job.seed)
         ended = time.perf_counter()
         if not failure:
             log.info("%s in %.1f s", output, ended - began)
@@ -108,7 +118,7 @@ def _render_pose(
             identity=face.name,
             output=job.output,
             face_scale=renderer.face_scale,
-            seed=renderer.settings.seed,
+            seed=job.seed,
             seconds=ended - began,
             sha256="" if failure else sha256_file(output),
             error=failure,
@@ -116,10 +126,10 @@ def _render_pose(
         began = ended
 
 
-def _render(renderer: Renderer, control: Tensor, face: Face, output: Path) -> str:
+def _render(renderer: Renderer, control: Tensor, face: Face, output: Path, seed: int) -> str:
     """Render one video; returns why it could not be, or nothing."""
     try:
-        renderer.render(control, face.embedding, output)
+        renderer.render(control, face.embedding, output, seed)
     except FaceidError as error:
         log.error("%s: %s", output, error)
         return str(error)

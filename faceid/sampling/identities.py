@@ -11,12 +11,8 @@ from torch import Tensor
 from faceid.errors import DataError, ModelError
 from faceid.faces.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
 from faceid.models.adapter_file import AdapterMetadata
-from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
-
-# Outside it likeness or picture suffer (facts: users of strengths near 2 report "crunchy" pictures).
-FACE_SCALE_RANGE = (0.3, 2.0)
 
 
 @dataclass(frozen=True)
@@ -72,18 +68,3 @@ def check_identity(identity: Identity, metadata: AdapterMetadata, source: str) -
         )
     if not identity.encoder_fingerprint:
         log.warning("%s: a bare tensor says not which encoder made it; the adapter wants %s", source, metadata.encoder)
-
-
-def warn_of_face(settings: SampleSettings) -> None:
-    """Say when the face cannot show, or not well."""
-    low, high = FACE_SCALE_RANGE
-    if settings.face_lora_path is None:
-        if settings.face_scale != SampleSettings.face_scale:
-            log.warning("face_scale=%s: has no effect without --face_lora_path", settings.face_scale)
-    elif settings.face_scale == 0:
-        once = "; each pose is rendered once, not as every person" if settings.identities_dir else ""
-        log.warning("face_scale=0: the base model alone renders, without the face%s", once)
-    elif not (settings.face_images_dir or settings.face_embedding or settings.identities_dir):
-        log.warning("no face given: the adapter renders no particular person; give --face_images_dir")
-    elif not low <= settings.face_scale <= high:
-        log.warning("face_scale=%s: outside %s to %s likeness or picture suffer", settings.face_scale, low, high)

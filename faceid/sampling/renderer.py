@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.media.fit import resize_frames
+from faceid.media.images import read_photo
 from faceid.media.video import measure_video, read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.denoise import Sampling
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VideoShape:
-    """Size, length and rate of what is rendered."""
+    """Size, length and rate of what is rendered. num_frames: 0 for as many as the pose video has."""
 
     num_frames: int
     height: int
@@ -40,6 +42,8 @@ class Renderer:
     pipeline: FaceIdentityPipeline
     shape: VideoShape
     settings: SampleSettings
+    window: tuple[int | None, int] = (None, 0)
+    """Latent frames denoised at once, and those that windows share: from `choose_window`."""
 
     @property
     def face_scale(self) -> float:
@@ -51,29 +55,52 @@ class Renderer:
 
         Raises: DataError when the pose video cannot be read or is too short.
         """
-        return self.pipeline.control(read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings))
+        frames = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
+        return self.pipeline.control(frames, self._references)
 
     def render(
-        self, control: Tensor, face: Tensor | None, output: Path, on_step: Callable[[int, int], None] | None = None
+        self,
+        control: Tensor,
+        face: Tensor | None,
+        output: Path,
+        seed: int,
+        on_step: Callable[[int, int], None] | None = None,
     ) -> None:
         """Render one face on one pose to an mp4, verified before this returns.
 
         control: from `prepare`. face: [D], unit length; None for no particular person.
         """
-        settings = self.settings
-        sampling = Sampling(
-            settings.face_scale,
-            settings.cfg_scale,
-            settings.num_inference_steps,
-            settings.seed,
-            settings.control_scale,
-            settings.cfg_start,
-        )
-        latents = self.pipeline.sample_latents(control, *self._texts, face, sampling, on_step)
-        write_video(output, self.pipeline.decode(latents), self.shape.fps)
+        count = len(self._references)
+        latents = self.pipeline.sample_latents(control, *self._texts, face, self.sampling(seed), on_step, count)
+        frames = self.pipeline.decode(latents[:, :, count:])
+        write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
-        if written != self.shape.num_frames:
-            raise DataError(f"{output}: {written} frames on disk, {self.shape.num_frames} rendered; is the disk full?")
+        if written != len(frames):
+            raise DataError(f"{output}: {written} frames on disk, {len(frames)} rendered; is the disk full?")
+
+    def sampling(self, seed: int) -> Sampling:
+        """How a video of this seed is sampled."""
+        settings, (window, overlap) = self.settings, self.window
+        return Sampling(
+            face_scale=settings.face_scale,
+            cfg_scale=settings.cfg_scale,
+            num_inference_steps=settings.num_inference_steps,
+            seed=seed,
+            control_scale=settings.control_scale,
+            cfg_start=settings.cfg_start,
+            face_start=settings.face_start,
+            face_end=settings.face_end,
+            face_guidance=settings.face_guidance,
+            reference_scale=settings.reference_scale,
+            scheduler=settings.scheduler,
+            shift=settings.shift,
+            window=window,
+            overlap=overlap,
+        )
+
+    @cached_property
+    def _references(self) -> list[Image.Image]:
+        return [Image.fromarray(read_photo(Path(name))) for name in self.settings.reference_images]
 
     @cached_property
     def _texts(self) -> tuple[Tensor, Tensor]:
@@ -98,10 +125,12 @@ def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: Sampl
     Frames are taken one by one: the rates written in pose files are often wrong.
     Raises: DataError when there are too few, naming the longest length it has frames for.
     """
-    frames = read_video(path, max_frames=shape.num_frames).frames
-    if len(frames) < shape.num_frames:
-        step = geometry.temporal_factor
-        longest = (len(frames) - 1) // step * step + 1
+    frames = read_video(path, max_frames=shape.num_frames or None).frames
+    step = geometry.temporal_factor
+    longest = (len(frames) - 1) // step * step + 1
+    if shape.num_frames == 0:
+        frames = frames[:longest]
+    elif len(frames) < shape.num_frames:
         raise DataError(f"{path}: {len(frames)} frames, {shape.num_frames} wanted; use --num_frames {longest}")
     return resize_frames(frames, shape.height, shape.width, settings.fit)
 
@@ -111,12 +140,40 @@ def choose_shape(settings: SampleSettings, metadata: AdapterMetadata | None, geo
     values: dict[str, float] = {}
     for name in ("num_frames", "height", "width", "fps"):
         given = getattr(settings, name)
+        if given == "all":
+            given = 0
         trained = getattr(metadata, name) if metadata is not None else 0
         if given is None and not trained:
             raise ConfigError(f"{name}: missing; without an adapter that says it, give --{name}")
         values[name] = given if given is not None else trained
-        if given is not None and trained and given != trained and name != "fps":
+        if given and trained and given != trained and name != "fps" and not _is_windowed(name, settings):
             log.warning("%s=%s: the adapter was trained at %s; likeness may suffer", name, given, trained)
     shape = VideoShape(int(values["num_frames"]), int(values["height"]), int(values["width"]), float(values["fps"]))
-    geometry.latent_shape(shape.num_frames, shape.height, shape.width)
+    geometry.latent_shape(shape.num_frames or 1, shape.height, shape.width)
     return shape
+
+
+def choose_window(
+    settings: SampleSettings, metadata: AdapterMetadata | None, geometry: Geometry
+) -> tuple[int | None, int]:
+    """Latent frames denoised at once (None: all) and those that windows share. Raises: ConfigError when illegal."""
+    frames = settings.window_frames
+    if frames is None:
+        frames = metadata.num_frames if metadata is not None else 0
+    if frames == 0:
+        return None, 0
+    step = geometry.temporal_factor
+    if frames < 0 or (frames - 1) % step:
+        below = max((frames - 1) // step, 0) * step + 1
+        raise ConfigError(f"window_frames={frames}: must be {step}n+1 for this model; use {below} or {below + step}")
+    window = (frames - 1) // step + 1
+    overlap = frames // 4 if settings.window_overlap is None else settings.window_overlap
+    shared = -(-overlap // step)
+    if shared >= window and window > 1:
+        raise ConfigError(f"window_overlap={overlap}: must leave of a window's {frames} frames {step} at least")
+    return window, min(shared, window - 1)
+
+
+def _is_windowed(name: str, settings: SampleSettings) -> bool:
+    """A longer video is denoised in windows of the length that was trained: nothing to warn of."""
+    return name == "num_frames" and settings.window_frames is None

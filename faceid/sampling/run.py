@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from faceid.config import build_section, changed_fields
+from faceid.config import build_section
 from faceid.data.identities import make_identity
 from faceid.device import pick_device
 from faceid.faces.identity import Identity, load_identity
@@ -20,10 +20,12 @@ from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import base_fingerprint, check_base_folder, read_geometry
 from faceid.provenance import claimed_folder
-from faceid.sampling.batch import Job, plan_jobs, render_folder
-from faceid.sampling.identities import Face, check_identity, read_people, warn_of_face
-from faceid.sampling.renderer import Renderer, check_output, choose_shape, read_pose
+from faceid.sampling.batch import Job, plan_jobs, render_folder, seed_suffix
+from faceid.sampling.effects import warn_without_effect
+from faceid.sampling.identities import Face, check_identity, read_people
+from faceid.sampling.renderer import Renderer, check_output, choose_shape, choose_window, read_pose
 from faceid.sampling.settings import SampleSettings
+from faceid.sampling.sidecar import Inputs, check_like, say_whether_like, write_sidecar
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
@@ -43,13 +45,13 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     device = pick_device(settings.device)
     geometry = read_geometry(base)
     shape = choose_shape(settings, metadata, geometry)
-    _warn_without_effect(settings, faces)
+    warn_without_effect(settings, faces)
     with ExitStack() as stack:
         # Everything about poses and outputs is refused before photos are embedded or weights loaded.
         people = _people(settings, metadata)
         if settings.batch:
             output_dir = Path(settings.output_dir or "")
-            jobs = plan_jobs(Path(settings.pose_videos_dir or ""), output_dir, list(people) or [""])
+            jobs = plan_jobs(Path(settings.pose_videos_dir or ""), output_dir, list(people) or [""], settings.seeds)
             stack.enter_context(claimed_folder(output_dir))
             for job in jobs:
                 check_output(job.pose, output_dir / job.output)
@@ -60,10 +62,20 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
         if not people:
             people = {"": _face(settings, faces, metadata)}
         pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), _dtype(settings, device), name)
-        renderer = Renderer(pipeline, shape, settings)
+        if pipeline.adapter is not None and settings.face_block_scales is not None:
+            pipeline.adapter.set_block_strengths(settings.face_block_scales)
+        renderer = Renderer(pipeline, shape, settings, choose_window(settings, metadata, geometry))
         if settings.batch:
             return _render_batch(renderer, jobs, people, output_dir)
-        return _render_one(renderer, pose, people[""], output)
+        face = people[""]
+        inputs = Inputs.of(settings, pipeline.wan.fingerprint, face.embedding, pose, adapter)
+        kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
+        for seed in settings.seeds:
+            path = output.with_name(f"{output.stem}{seed_suffix(seed, settings.seeds)}{output.suffix}")
+            sha256 = _render_one(renderer, pose, face, path, seed, faces, inputs)
+            if kept is not None:
+                say_whether_like(kept, path, sha256)
+        return 0
 
 
 def _render_batch(renderer: Renderer, jobs: list[Job], people: dict[str, Face], output_dir: Path) -> int:
@@ -73,22 +85,18 @@ def _render_batch(renderer: Renderer, jobs: list[Job], people: dict[str, Face], 
     return SOME_FAILED_EXIT_CODE if failed else 0
 
 
-def _render_one(renderer: Renderer, pose: Path, face: Face, output: Path) -> int:
+def _render_one(
+    renderer: Renderer, pose: Path, face: Face, output: Path, seed: int, faces: FaceSettings, inputs: Inputs
+) -> str:
+    """Render, write the sidecar; the video's sha256."""
     bar = Progress("denoising", total=renderer.settings.num_inference_steps)
-    renderer.render(renderer.prepare(pose), face.embedding, output, lambda done, of: bar.advance())
+    control = renderer.prepare(pose)
+    renderer.render(control, face.embedding, output, seed, lambda done, of: bar.advance())
     bar.close()
+    device = str(renderer.pipeline.wan.transformer.device)
+    sha256 = write_sidecar(output, renderer.settings, faces, inputs, pose, seed, device)
     log.info("%s", output)
-    return 0
-
-
-def _warn_without_effect(settings: SampleSettings, faces: FaceSettings) -> None:
-    warn_of_face(settings)
-    if settings.cfg_scale <= 1 and settings.negative_prompt != SampleSettings.negative_prompt:
-        log.warning("negative_prompt: has no effect with cfg_scale=%s; it is used over 1", settings.cfg_scale)
-    if settings.cfg_scale <= 1 and settings.cfg_start:
-        log.warning("cfg_start: has no effect with cfg_scale=%s; there is guidance over 1", settings.cfg_scale)
-    if settings.face_images_dir is None and (chosen := changed_fields(faces)):
-        log.warning("%s: has no effect without --face_images_dir", ", ".join(chosen))
+    return sha256
 
 
 def _people(settings: SampleSettings, metadata: AdapterMetadata | None) -> dict[str, Face]:

@@ -8,7 +8,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
+from faceid.models.denoise import SchedulerName
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -45,22 +48,44 @@ class SampleSettings:
     """Guidance; 1 and less renders without it, in half the time."""
     cfg_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps before guidance begins. Early ones lay out the body, late ones the face."""
+    face_start: Share = 0.0
+    """Share of the steps before the face is shown; until then the base renders."""
+    face_end: Share = 1.0
+    """Share of the steps after which the face is shown no more."""
+    face_guidance: Annotated[float, Field(ge=0)] | None = None
+    """Guidance of the face alone, as cfg_scale is of the text; one more pass a step. Default: cfg_scale guides both."""
+    face_block_scales: list[float] | None = None
+    """Strength of the face in each main block of the base, a number each; all 1 as trained."""
     control_scale: Annotated[float, Field(ge=0)] = 1.0
     """Strength of the pose."""
+    reference_image: list[str] | str | None = None
+    """A picture of the person (or [A, B]) that the base itself looks at: a second way to say who it is."""
+    reference_scale: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of reference_image, whatever control_scale is."""
     num_inference_steps: Annotated[int, Field(gt=0)] = 50
     """Denoising steps."""
-    seed: int = 42
-    """The same seed gives the same video."""
+    scheduler: SchedulerName = "unipc"
+    """unipc, Wan's own, or euler."""
+    shift: Annotated[float, Field(gt=0)] | None = None
+    """Moves the steps towards noise: 3 at 480p, 5 at 720p. Default: the model's own."""
+    seed: list[int] | int = 42
+    """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
     height: int | None = None
     """Height in pixels. Default: what the adapter was trained at."""
     width: int | None = None
     """Width in pixels. Default: what the adapter was trained at."""
-    num_frames: int | None = None
-    """Frames to render. Default: what the adapter was trained at."""
+    num_frames: int | Literal["all"] | None = None
+    """Frames to render; all: as many as the pose video has. Default: what the adapter was trained at."""
+    window_frames: int | None = None
+    """A longer video is denoised in windows of so many frames. Default: what the adapter was trained at; 0 for none."""
+    window_overlap: Annotated[int, Field(gt=0)] | None = None
+    """Frames that windows share, where they are blended. Default: a quarter of a window."""
     fps: Annotated[float, Field(gt=0)] | None = None
     """Frame rate written into the mp4. Default: what the adapter was trained at. Pose frames are used one by one."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
     """How a pose video of another aspect ratio is fitted."""
+    like: str | None = None
+    """A video's .json: render it again with all that it says; flags given besides win."""
     device: str | None = None
     """cpu, cuda, cuda:1. Default: cuda when there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -85,5 +110,18 @@ class SampleSettings:
             raise ConfigError(f"{given[0]}: a face is given, but no adapter to render it; give --face_lora_path")
         if len(given) > 1:
             raise ConfigError(f"{', '.join(given)}: give one of them, not {'both' if len(given) == 2 else 'all'}")
+        if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
+            raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
+
+    @property
+    def seeds(self) -> list[int]:
+        """All of them, as given."""
+        return self.seed if isinstance(self.seed, list) else [self.seed]
+
+    @property
+    def reference_images(self) -> list[str]:
+        """All of them, as given; none without."""
+        given = self.reference_image
+        return [given] if isinstance(given, str) else given or []

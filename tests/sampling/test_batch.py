@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,44 +31,51 @@ def folder_of(path: Path, *names: str) -> Path:
 
 def test_every_video_of_a_folder_gets_its_output_in_order(tmp_path):
     poses = folder_of(tmp_path / "poses", "b.MP4", "a.mov", ".hidden.mp4", "notes.txt")
-    jobs = plan_jobs(poses, tmp_path / "out")
+    jobs = plan_jobs(poses, tmp_path / "out", [""], [7])
     assert [(job.pose, job.output) for job in jobs] == [(poses / "a.mov", "a.mp4"), (poses / "b.MP4", "b.mp4")]
 
 
 def test_people_get_folders_of_their_own_and_jobs_of_one_pose_come_together(tmp_path):
-    jobs = plan_jobs(folder_of(tmp_path / "poses", "x.mp4", "y.mp4"), tmp_path / "out", ["anna", "bob"])
+    jobs = plan_jobs(folder_of(tmp_path / "poses", "x.mp4", "y.mp4"), tmp_path / "out", ["anna", "bob"], [7])
     assert [job.output for job in jobs] == ["anna/x.mp4", "bob/x.mp4", "anna/y.mp4", "bob/y.mp4"]
+
+
+def test_several_seeds_are_in_the_names_and_one_is_not(tmp_path):
+    poses = folder_of(tmp_path / "poses", "x.mp4")
+    assert [job.output for job in plan_jobs(poses, tmp_path / "out", ["anna"], [3])] == ["anna/x.mp4"]
+    jobs = plan_jobs(poses, tmp_path / "out", ["anna"], [3, 4])
+    assert [(job.output, job.seed) for job in jobs] == [("anna/x_seed3.mp4", 3), ("anna/x_seed4.mp4", 4)]
 
 
 def test_two_videos_with_one_output_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"several videos named a\.\*.*rename"):
-        plan_jobs(folder_of(tmp_path / "poses", "a.mp4", "a.mov"), tmp_path / "out")
+        plan_jobs(folder_of(tmp_path / "poses", "a.mp4", "a.mov"), tmp_path / "out", [""], [7])
 
 
 def test_the_pose_folder_itself_is_refused_as_output(tmp_path):
     poses = folder_of(tmp_path / "poses", "a.mp4")
     (tmp_path / "link").symlink_to(poses)
     with pytest.raises(DataError, match="overwritten"):
-        plan_jobs(poses, tmp_path / "link")
+        plan_jobs(poses, tmp_path / "link", [""], [7])
 
 
 def test_the_pose_folder_is_refused_as_a_persons_output(tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(DataError, match="out/anna: holds the pose videos"):
-        plan_jobs(folder_of(tmp_path / "out" / "anna", "a.mp4"), tmp_path / "out", ["anna", "bob"])
+        plan_jobs(folder_of(tmp_path / "out" / "anna", "a.mp4"), tmp_path / "out", ["anna", "bob"], [7])
 
 
 class Refusing:
     """Stands in for a loaded model: only the bookkeeping is looked at here."""
 
-    settings, face_scale = SimpleNamespace(seed=7), 0.5
+    face_scale = 0.5
 
     def prepare(self, pose: Path) -> torch.Tensor:
         if pose.stem == "a":
             raise DataError("too short")
         return torch.zeros(1)
 
-    def render(self, control, face, output: Path) -> None:
+    def render(self, control, face, output: Path, seed: int) -> None:
         if output.parent.name == "bob":
             raise DataError("disk full")
         output.parent.mkdir(exist_ok=True)
@@ -78,7 +84,7 @@ class Refusing:
 
 def test_a_failed_video_is_recorded_with_its_reason_and_the_rest_goes_on(tmp_path):
     out = folder_of(tmp_path / "out")
-    jobs = plan_jobs(folder_of(tmp_path / "poses", "a.mp4", "b.mp4"), out)
+    jobs = plan_jobs(folder_of(tmp_path / "poses", "a.mp4", "b.mp4"), out, [""], [7])
     rendered = render_folder(Refusing(), jobs, {"": Face()}, out)  # type: ignore[arg-type]
     assert [(job.pose, job.error, bool(job.sha256)) for job in rendered] == [
         ("a.mp4", "too short", False),
@@ -91,7 +97,7 @@ def test_a_failed_video_is_recorded_with_its_reason_and_the_rest_goes_on(tmp_pat
 
 def test_a_bad_pose_fails_for_everyone_and_a_bad_render_for_one(tmp_path):
     out = folder_of(tmp_path / "out")
-    jobs = plan_jobs(folder_of(tmp_path / "poses", "a.mp4", "b.mp4"), out, list(ANNA_AND_BOB))
+    jobs = plan_jobs(folder_of(tmp_path / "poses", "a.mp4", "b.mp4"), out, list(ANNA_AND_BOB), [7])
     rendered = render_folder(Refusing(), jobs, ANNA_AND_BOB, out)  # type: ignore[arg-type]
     assert [(job.output, job.error) for job in rendered] == [
         ("anna/a.mp4", "too short"),
@@ -103,7 +109,7 @@ def test_a_bad_pose_fails_for_everyone_and_a_bad_render_for_one(tmp_path):
 
 def test_a_line_says_who_was_rendered_and_how(tmp_path):
     out = folder_of(tmp_path / "out")
-    jobs = plan_jobs(folder_of(tmp_path / "poses", "b_pose.mp4"), out, ["anna"])
+    jobs = plan_jobs(folder_of(tmp_path / "poses", "b_pose.mp4"), out, ["anna"], [7])
     render_folder(Refusing(), jobs, ANNA_AND_BOB, out)  # type: ignore[arg-type]
     row = json.loads((out / "jobs.jsonl").read_text())
     assert (row["pose"], row["output"], row["identity"]) == ("b_pose.mp4", "anna/b_pose.mp4", "anna")
@@ -139,7 +145,7 @@ def settings_of(poses, out):
 
 def test_a_batch_of_people_is_byte_for_byte_what_single_calls_give(pipeline, poses, tmp_path):
     settings = settings_of(poses, tmp_path / "out")
-    jobs = plan_jobs(poses, tmp_path / "out", list(ANNA_AND_BOB))
+    jobs = plan_jobs(poses, tmp_path / "out", list(ANNA_AND_BOB), [7])
     rendered = render_folder(Renderer(pipeline, SHAPE, settings), jobs, ANNA_AND_BOB, tmp_path / "out")
     assert [job.error for job in rendered] == [""] * 4 and len({job.sha256 for job in rendered}) == 4
     for job in jobs:
@@ -164,7 +170,7 @@ def test_poses_are_encoded_once_for_all_people_and_prompts_and_grey_once_for_all
 
     pipeline.wan.vae.encode = counting
     hook = pipeline.wan.text_encoder.register_forward_hook(lambda *_: encoded.update(prompts=encoded["prompts"] + 1))
-    jobs = plan_jobs(poses, tmp_path / "out", list(ANNA_AND_BOB))
+    jobs = plan_jobs(poses, tmp_path / "out", list(ANNA_AND_BOB), [7])
     renderer = Renderer(pipeline, SHAPE, settings_of(poses, tmp_path / "out"))
     assert len(render_folder(renderer, jobs, ANNA_AND_BOB, tmp_path / "out")) == 4
     hook.remove()

@@ -10,7 +10,7 @@ from written_identities import write_embedding, write_identity
 from faceid.errors import DataError, ModelError
 from faceid.faces.identity import Identity
 from faceid.models.adapter_file import AdapterMetadata
-from faceid.sampling.identities import check_identity, read_people, warn_of_face
+from faceid.sampling.identities import check_identity, read_people
 from faceid.sampling.settings import SampleSettings
 
 SETTINGS = SampleSettings(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
@@ -103,25 +103,3 @@ def test_an_embedding_of_another_size_is_refused(metadata, identity):
     bare = replace(identity, embedding=torch.ones(5) / 5**0.5, encoder="unknown", encoder_fingerprint="")
     with pytest.raises(ModelError, match="5 numbers, the adapter was trained with 4"):
         check_identity(bare, metadata, "face_embedding")
-
-
-@pytest.mark.parametrize(
-    "scale, warning",
-    [(0.0, "the base model alone"), (0.1, "outside 0.3 to 2.0"), (2.5, "outside 0.3 to 2.0"), (1.0, "")],
-)
-def test_a_face_scale_that_does_little_good_is_warned_of(caplog, scale, warning):
-    caplog.set_level(logging.WARNING, "faceid")
-    warn_of_face(replace(SETTINGS, face_scale=scale))
-    assert warning in caplog.text and bool(caplog.text) == bool(warning)
-
-
-def test_an_adapter_without_a_face_is_warned_of(caplog):
-    caplog.set_level(logging.WARNING, "faceid")
-    warn_of_face(replace(SETTINGS, face_embedding=None))
-    assert "no particular person" in caplog.text
-
-
-def test_a_face_scale_without_an_adapter_is_warned_of(caplog):
-    caplog.set_level(logging.WARNING, "faceid")
-    warn_of_face(replace(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None, face_scale=0.5))
-    assert "face_scale=0.5: has no effect without --face_lora_path" in caplog.text

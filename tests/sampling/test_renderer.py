@@ -11,7 +11,7 @@ from faceid.geometry import Geometry
 from faceid.media.video import read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.sampling.renderer import Renderer, VideoShape, check_output, choose_shape, read_pose
+from faceid.sampling.renderer import Renderer, VideoShape, check_output, choose_shape, choose_window, read_pose
 from faceid.sampling.settings import SampleSettings
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
@@ -101,6 +101,41 @@ def test_the_base_alone_renders_with_the_size_length_and_rate_asked_for(toy_wan,
     steps = []
     renderer = Renderer(FaceIdentityPipeline(toy_wan), VideoShape(5, 32, 48, 12.0), settings)
     control = renderer.prepare(tmp_path / "pose.mp4")
-    renderer.render(control, None, tmp_path / "out.mp4", lambda done, of: steps.append((done, of)))
+    renderer.render(control, None, tmp_path / "out.mp4", 42, lambda done, of: steps.append((done, of)))
     video = read_video(tmp_path / "out.mp4")
     assert video.frames.shape == (5, 32, 48, 3) and video.fps == 12 and steps == [(1, 1)]
+
+
+def test_all_frames_of_a_pose_video_are_as_many_as_the_model_can_take(metadata, tmp_path):
+    write_video(tmp_path / "pose.mp4", numbered_frames(12), fps=16)
+    shape = choose_shape(replace(SETTINGS, num_frames="all"), metadata, WAN)
+    assert shape.num_frames == 0
+    frames = read_pose(tmp_path / "pose.mp4", replace(shape, height=32, width=48), WAN, SETTINGS)
+    assert len(frames) == 9 and frames[8].mean() == pytest.approx(160, abs=3)
+
+
+def test_a_longer_video_is_denoised_in_windows_of_the_trained_length_and_not_warned_of(metadata, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    longer = replace(SETTINGS, num_frames=257)
+    # 65 frames are 17 latent ones; a quarter of 65 is 16, and 16 frames are 4.
+    assert choose_window(longer, metadata, WAN) == (17, 4)
+    choose_shape(longer, metadata, WAN)
+    assert not caplog.text
+    assert (
+        choose_window(replace(longer, window_frames=0), metadata, WAN) == (None, 0) == choose_window(longer, None, WAN)
+    )
+    choose_shape(replace(longer, window_frames=0), metadata, WAN)
+    assert "num_frames=257: the adapter was trained at 65" in caplog.text
+    assert choose_window(replace(longer, window_frames=33, window_overlap=5), None, WAN) == (9, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"window_frames": 34}, "window_frames=34: must be 4n\\+1 for this model; use 33 or 37"),
+        ({"window_frames": 9, "window_overlap": 9}, "window_overlap=9: must leave of a window's 9 frames 4 at least"),
+    ],
+)
+def test_windows_that_cannot_be_are_refused(metadata, options, said):
+    with pytest.raises(ConfigError, match=said):
+        choose_window(replace(SETTINGS, **options), metadata, WAN)

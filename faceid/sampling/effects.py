@@ -1,0 +1,57 @@
+"""Options of rendering that were given and change nothing, or harm: whoever gave one is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from faceid.config import changed_fields
+from faceid.faces.settings import FaceSettings
+from faceid.sampling.settings import SampleSettings
+
+log = logging.getLogger(__name__)
+
+# Outside it likeness or picture suffer (facts: users of strengths near 2 report "crunchy" pictures).
+FACE_SCALE_RANGE = (0.3, 2.0)
+
+
+def warn_without_effect(settings: SampleSettings, faces: FaceSettings) -> None:
+    """Say which of the options that were given change nothing, and when the face cannot show, or not well."""
+    _warn_of_face(settings)
+    given = set(changed_fields(settings))
+    for name, reason in _of_settings(settings):
+        if name in given:
+            log.warning("%s: has no effect %s", name, reason)
+    if settings.face_images_dir is None and (chosen := changed_fields(faces)):
+        log.warning("%s: has no effect without --face_images_dir", ", ".join(chosen))
+
+
+def _of_settings(settings: SampleSettings) -> Iterator[tuple[str, str]]:
+    if settings.cfg_scale <= 1:
+        yield "negative_prompt", f"with cfg_scale={settings.cfg_scale}; it is used over 1"
+        yield "cfg_start", f"with cfg_scale={settings.cfg_scale}; there is guidance over 1"
+    if not settings.reference_images:
+        yield "reference_scale", "without --reference_image"
+    if settings.face_lora_path is None or settings.face_scale == 0:
+        why = "without --face_lora_path" if settings.face_lora_path is None else "with face_scale=0"
+        for name in ("face_start", "face_end", "face_guidance", "face_block_scales"):
+            yield name, why
+    elif not (settings.face_images_dir or settings.face_embedding or settings.identities_dir):
+        yield "face_guidance", "without a face"
+    if settings.window_frames == 0 or (settings.window_frames is None and settings.face_lora_path is None):
+        yield "window_overlap", "without windows: give --window_frames"
+
+
+def _warn_of_face(settings: SampleSettings) -> None:
+    """Say when the face cannot show, or not well."""
+    low, high = FACE_SCALE_RANGE
+    if settings.face_lora_path is None:
+        if settings.face_scale != SampleSettings.face_scale:
+            log.warning("face_scale=%s: has no effect without --face_lora_path", settings.face_scale)
+    elif settings.face_scale == 0:
+        once = "; each pose is rendered once, not as every person" if settings.identities_dir else ""
+        log.warning("face_scale=0: the base model alone renders, without the face%s", once)
+    elif not (settings.face_images_dir or settings.face_embedding or settings.identities_dir):
+        log.warning("no face given: the adapter renders no particular person; give --face_images_dir")
+    elif not low <= settings.face_scale <= high:
+        log.warning("face_scale=%s: outside %s to %s likeness or picture suffer", settings.face_scale, low, high)
