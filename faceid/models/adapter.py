@@ -50,7 +50,7 @@ class FaceAdapter:
     def __init__(self, transformer: Any, settings: AdapterSettings, face_embedding_dim: int, rows: TokenRows) -> None:
         self.transformer, self.settings = transformer, settings
         self.face_embedding_dim, self.rows = face_embedding_dim, rows
-        self._is_on = False
+        self._is_on, self._num_faces = False, 1
         self.switch(True)
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -108,6 +108,13 @@ class FaceAdapter:
         for layer in self.lora_layers():
             layer.set_scale(LORA_NAME, strength)
 
+    def set_num_faces(self, count: int) -> None:
+        """A face for each of `count` latent frames, as rows of face input [B, count, D + 1]; 1: one for the video."""
+        self._num_faces = count
+        if self._is_on:
+            for block in (*self.transformer.blocks, *self.transformer.vace_blocks):
+                block.attn2.processor.num_faces = count
+
     def set_block_strengths(self, strengths: Sequence[float]) -> None:
         """Scale each main block's face attention and modulation; all 1 as trained. Raises: ConfigError on their number.
 
@@ -122,7 +129,7 @@ class FaceAdapter:
                     module.strength = float(strength)
 
     def _processor(self, kind: type, attn: Any, on: bool) -> Any:
-        processor = kind(self.rows) if on else WanAttnProcessor()
+        processor = kind(self.rows, self._num_faces) if on else WanAttnProcessor()
         # A backend chosen by set_attention_backend must survive the switch.
         processor._attention_backend = attn.processor._attention_backend
         return processor

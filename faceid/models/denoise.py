@@ -76,8 +76,9 @@ class Sampling:
 class Conditions:
     """What every denoising step is given, on the transformer's device.
 
-    text, negative_text: [1, L, D]. face, null_face: [1, D + 1], None without an adapter. control: [1, channels, R + f,
-    h, w]. num_references: R. control_scale: [VACE layers].
+    text, negative_text: [1, L, D]. face, null_face: [1, D + 1], or [1, R + f, D + 1] where the face changes over the
+    video; None without an adapter. control: [1, channels, R + f, h, w]. num_references: R.
+    control_scale: [VACE layers].
     """
 
     text: Tensor
@@ -141,7 +142,7 @@ def denoise(
         at = timestep.expand(1)
         shows_face = adapter is not None and sampling.shows_face(index)
         with _adapter_as(adapter, shows_face):
-            step = _Step(transformer, sampling, at, sampling.is_guided(index), shows_face)
+            step = _Step(transformer, adapter, sampling, at, sampling.is_guided(index), shows_face)
             if len(windows) == 1:
                 velocity = step.velocity(latents, conditions)
             else:
@@ -161,6 +162,7 @@ class _Step:
     """One step's questions to the model. timestep: [1]."""
 
     transformer: Any
+    adapter: FaceAdapter | None
     sampling: Sampling
     timestep: Tensor
     is_guided: bool
@@ -170,6 +172,8 @@ class _Step:
         """The guided prediction for latents [1, C, R + f, h, w]."""
         x_t = latents.to(self.transformer.dtype)
         face, null_face = (given.face, given.null_face) if self.shows_face else (None, None)
+        if self.adapter is not None and face is not None:
+            self.adapter.set_num_faces(face.shape[1] if face.dim() == 3 else 1)
         with_face = self._predict(x_t, given.text, face, given)
         by_face = self.sampling.face_guidance if self.shows_face else None
         by_text = with_face if by_face is None else self._predict(x_t, given.text, null_face, given)
@@ -228,6 +232,13 @@ def _windows(num_frames: int, sampling: Sampling, device: torch.device) -> Itera
         yield Window(start, start + size, weights)
 
 
+def _part(given: Conditions, frames: list[int]) -> Conditions:
+    """The conditions of some of the latent frames, references included."""
+    faces = (face if face is None or face.dim() == 2 else face[:, frames] for face in (given.face, given.null_face))
+    face, null_face = faces
+    return replace(given, control=given.control[:, :, frames], face=face, null_face=null_face)
+
+
 def _blended(step: _Step, latents: Tensor, given: Conditions, windows: Sequence[Window]) -> Tensor:
     """The weighted mean of the windows' velocities. Reference frames are in every window, and their mean is plain."""
     references = given.num_references
@@ -235,7 +246,7 @@ def _blended(step: _Step, latents: Tensor, given: Conditions, windows: Sequence[
     weight = latents.new_zeros(latents.shape[2], dtype=torch.float32)
     for window in windows:
         frames = [*range(references), *range(references + window.start, references + window.end)]
-        part = replace(given, control=given.control[:, :, frames])
+        part = _part(given, frames)
         weights = torch.cat([weight.new_ones(references), window.weights])
         total[:, :, frames] += step.velocity(latents[:, :, frames], part).float() * weights.view(1, 1, -1, 1, 1)
         weight[frames] += weights

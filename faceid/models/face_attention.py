@@ -52,11 +52,18 @@ class FaceModulation(nn.Module):
         self.strength = 1.0
 
     def forward(self, packed: Tensor, modulation: Tensor) -> Tensor:
-        """Add the delta of rows [B, num_rows, I] to modulation [B, 6, I]."""
-        tokens, face_scale = self.rows.unpack(packed)
+        """Add the delta of rows [B, num_rows, I] to modulation [B, 6, I].
+
+        A modulation has no frames: of a face that changes over them, packed [B, frames * num_rows, I], the mean counts.
+        """
+        batch, num_faces = len(packed), packed.shape[1] // self.rows.num_rows
+        tokens, face_scale = unpack_faces(packed, self.rows, num_faces)
         if self.strength != 1.0:
             face_scale = face_scale * self.strength
         shift, gate = self.up(self.down(tokens.flatten(1))).chunk(2, dim=1)
+        if num_faces > 1:
+            face_scale = face_scale.view(batch, num_faces)[:, 0]
+            shift, gate = (delta.view(batch, num_faces, -1).mean(1) for delta in (shift, gate))
         delta = torch.zeros_like(modulation)
         delta[:, SHIFT_ATTENTION] = (face_scale.unsqueeze(1) * shift).to(delta.dtype)
         delta[:, GATE_ATTENTION] = (face_scale.unsqueeze(1) * torch.tanh(gate)).to(delta.dtype)
@@ -70,8 +77,9 @@ class FaceAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, rows: TokenRows) -> None:
-        self.rows = rows
+    def __init__(self, rows: TokenRows, num_faces: int = 1) -> None:
+        """num_faces: latent frames where each has a face of its own (FaceAdapter.set_num_faces); else 1."""
+        self.rows, self.num_faces = rows, num_faces
 
     def __call__(
         self,
@@ -81,19 +89,22 @@ class FaceAttnProcessor:
         attention_mask: Tensor | None = None,
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """hidden_states [B, S, I]; encoder_hidden_states [B, num_rows + L, I], face rows first."""
-        packed, text = split_rows(encoder_hidden_states, self.rows)
+        """hidden_states [B, S, I]; encoder_hidden_states [B, faces * num_rows + L, I], face rows first."""
+        packed, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(text).unflatten(2, (attn.heads, -1))
         attended = self._attend(query, key, value, attention_mask)
         if hasattr(attn, "face"):
-            tokens, face_scale = self.rows.unpack(packed)
+            tokens, face_scale = unpack_faces(packed, self.rows, self.num_faces)
             if attn.face.strength != 1.0:
                 face_scale = face_scale * attn.face.strength
             face_key, face_value = attn.face(tokens, attn.heads)
-            face = self._attend(query, face_key.to(query.dtype), face_value.to(query.dtype), None)
-            attended = attended + face_scale.view(-1, 1, 1).to(face.dtype) * face
+            # With a face a frame, each frame's tokens, which follow each other, ask that frame's face.
+            asking = query if self.num_faces == 1 else query.unflatten(1, (self.num_faces, -1)).flatten(0, 1)
+            face = self._attend(asking, face_key.to(query.dtype), face_value.to(query.dtype), None)
+            face = face_scale.view(-1, 1, 1).to(face.dtype) * face
+            attended = attended + face.view_as(attended)
         return attn.to_out[1](attn.to_out[0](attended))
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -106,9 +117,9 @@ class FaceAttnProcessor:
 class TextOnlyAttnProcessor(WanAttnProcessor):
     """`attn2` of a VACE block: the stock processor on the text part alone."""
 
-    def __init__(self, rows: TokenRows) -> None:
+    def __init__(self, rows: TokenRows, num_faces: int = 1) -> None:
         super().__init__()
-        self.rows = rows
+        self.rows, self.num_faces = rows, num_faces
 
     def __call__(
         self,
@@ -119,17 +130,23 @@ class TextOnlyAttnProcessor(WanAttnProcessor):
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Drop the face rows of encoder_hidden_states [B, num_rows + L, I] and go on as usual."""
-        _, text = split_rows(encoder_hidden_states, self.rows)
+        _, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
         return super().__call__(attn, hidden_states, text, attention_mask, rotary_emb)
 
 
-def split_rows(encoder_hidden_states: Tensor, rows: TokenRows) -> tuple[Tensor, Tensor]:
+def split_rows(encoder_hidden_states: Tensor, rows: TokenRows, num_faces: int = 1) -> tuple[Tensor, Tensor]:
     """The face rows, and the text tokens cut off from their graph.
 
     A slice of a tensor that carries gradient carries gradient, although the text part itself has none: without the
     detach the whole VACE branch silently gets a graph.
     """
-    return encoder_hidden_states[:, : rows.num_rows], encoder_hidden_states[:, rows.num_rows :].detach()
+    count = num_faces * rows.num_rows
+    return encoder_hidden_states[:, :count], encoder_hidden_states[:, count:].detach()
+
+
+def unpack_faces(packed: Tensor, rows: TokenRows, num_faces: int) -> tuple[Tensor, Tensor]:
+    """Rows [B, faces * num_rows, I] to tokens [B * faces, K, C] and face_scale [B * faces]."""
+    return rows.unpack(packed if num_faces == 1 else packed.unflatten(1, (num_faces, -1)).flatten(0, 1))
 
 
 def add_face_modulation(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -137,6 +154,6 @@ def add_face_modulation(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Ten
     hidden_states, encoder_hidden_states, modulation, *rest = args
     if not isinstance(block.attn2.processor, FaceAttnProcessor):  # type: ignore[union-attr]
         return args  # the adapter is off: no face rows came in
-    module = block.face_modulation
-    packed = encoder_hidden_states[:, : module.rows.num_rows]  # type: ignore[union-attr]
+    module, processor = block.face_modulation, block.attn2.processor  # type: ignore[union-attr]
+    packed, _ = split_rows(encoder_hidden_states, processor.rows, processor.num_faces)
     return (hidden_states, encoder_hidden_states, module(packed, modulation), *rest)  # type: ignore[operator]

@@ -108,7 +108,9 @@ class FaceEmbedder(nn.Module):
         self.mapper, self.rows = mapper, rows
 
     def forward(self, face_input: Tensor) -> Tensor:
-        """face_input [B, D + 1] from `face_input` to rows [B, num_rows, I]."""
+        """face_input [B, D + 1] from `face_input` to rows [B, num_rows, I]; [B, F, D + 1] to [B, F * num_rows, I]."""
+        if face_input.dim() == 3:
+            return self(face_input.flatten(0, 1)).unflatten(0, face_input.shape[:2]).flatten(1, 2)
         dtype = self.mapper.to_tokens.weight.dtype
         tokens = self.mapper(face_input[:, :-1].to(dtype))
         rows = self.rows.pack(tokens, face_input[:, -1])
@@ -118,6 +120,9 @@ class FaceEmbedder(nn.Module):
 
 
 def face_input(embedding: Tensor, face_scale: float | Tensor = 1.0) -> Tensor:
-    """Join embeddings [B, D] and their scales (a number, or [B]) to the model's face input [B, D + 1]."""
+    """Join embeddings [..., D] and their scales (a number, or [...]) to the model's face input [..., D + 1].
+
+    [B, D] for a face a video, [B, F, D] for one a latent frame.
+    """
     scale = torch.as_tensor(face_scale, dtype=embedding.dtype, device=embedding.device)
-    return torch.cat([embedding, scale.expand(embedding.shape[0]).unsqueeze(1)], dim=1)
+    return torch.cat([embedding, scale.expand(embedding.shape[:-1]).unsqueeze(-1)], dim=-1)

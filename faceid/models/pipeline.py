@@ -85,7 +85,8 @@ class FaceIdentityPipeline:
         """Render one video.
 
         pose_video: uint8 RGB frames [T, H, W, 3]; T and H, W legal for the model, and the size rendered.
-        face_embedding: [D], unit length, of the encoder the adapter was trained with; None renders no particular face.
+        face_embedding: [D], unit length, of the encoder the adapter was trained with; None renders no particular face;
+        [R + f, D] for a face that changes, one for each latent frame, those of the R reference images first.
         face_scale: 0 is the base model exactly, with the adapter loaded or not; 1 as trained.
         on_step: called with (steps done, steps in all).
         output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
@@ -130,13 +131,19 @@ class FaceIdentityPipeline:
         [L, D].
         """
         embedding = self.check_face(face_embedding, sampling.face_scale)
+        if embedding is not None and embedding.dim() == 3 and embedding.shape[1] != control.shape[2]:
+            raise ModelError(f"face_embedding: {embedding.shape[1]} faces for {control.shape[2]} latent frames")
         conditions = self._conditions(control, text, negative_text, embedding, sampling, num_references)
         shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
         noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
         if self.adapter is not None:
             self.adapter.set_lora_strength(min(1.0, sampling.face_scale))
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
-        return denoise(self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step)
+        try:
+            return denoise(self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step)
+        finally:
+            if self.adapter is not None:
+                self.adapter.set_num_faces(1)
 
     def _conditions(
         self,
@@ -196,7 +203,7 @@ class FaceIdentityPipeline:
         return self._grey[1]
 
     def check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
-        """[1, D] float32 for the adapter, zeros when no face is given, None when the adapter is not used."""
+        """[1, D] or [1, F, D] float32 for the adapter, zeros when no face is given, None when it is not used."""
         if self.adapter is None:
             if face_embedding is not None and face_scale != 0:
                 raise ModelError("face_embedding: given, but no adapter is loaded; give --face_lora_path")
@@ -206,7 +213,7 @@ class FaceIdentityPipeline:
         size = self.adapter.face_embedding_dim
         if face_embedding is None:
             return torch.zeros(1, size)
-        if face_embedding.shape != (size,):
+        if face_embedding.dim() not in (1, 2) or face_embedding.shape[-1] != size:
             raise ModelError(
                 f"face_embedding: shape {list(face_embedding.shape)}, the adapter was trained with [{size}]; "
                 "make the identity with the encoder the adapter was trained with"

@@ -207,3 +207,43 @@ def test_windows_of_a_long_pose_video_have_its_length(toy_wan):
     assert windowed.shape == our_latents(pipeline, frames).shape == (1, 16, 7, 8, 8)
     assert torch.equal(our_latents(pipeline, frames, window=7), our_latents(pipeline, frames))
     assert torch.isfinite(windowed).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"face_modulation": True}])
+def test_a_face_may_change_from_frame_to_frame(toy_wan, small_adapter_settings, settings):
+    pipeline, frames = with_trained_adapter(toy_wan, replace(small_adapter_settings, **settings)), pose_video()
+    one, two = face(1), face(2)
+    alone = our_latents(pipeline, frames, face_embedding=one)
+    same = our_latents(pipeline, frames, face_embedding=torch.stack([one, one]))
+    assert torch.allclose(same, alone, atol=1e-4)
+    changing = our_latents(pipeline, frames, face_embedding=torch.stack([one, two]))
+    other = our_latents(pipeline, frames, face_embedding=two)
+    # Each frame is nearer to the video of its own face.
+    nearer = [
+        (changing[:, :, at] - own[:, :, at]).abs().mean() < (changing[:, :, at] - strange[:, :, at]).abs().mean()
+        for at, own, strange in ((0, alone, other), (1, other, alone))
+    ]
+    # The modulation has no frames: there it is the mean face's.
+    assert all(nearer) or settings
+    assert not torch.equal(changing, alone) and not torch.equal(changing, other)
+    # And what follows is as before.
+    assert torch.equal(our_latents(pipeline, frames, face_embedding=one), alone)
+    with pytest.raises(ModelError, match="3 faces for 2 latent frames"):
+        our_latents(pipeline, frames, face_embedding=torch.stack([one, two, two]))
+
+
+def test_a_changing_face_goes_with_its_frames_into_windows_and_guidance(toy_wan, small_adapter_settings):
+    pipeline = with_trained_adapter(toy_wan, small_adapter_settings)
+    frames = np.concatenate([pose_video(seed)[:4] for seed in range(4)] + [pose_video()[:1]])
+    given = {
+        "window": 3,
+        "overlap": 1,
+        "face_guidance": 2.0,
+        "reference_images": [PIL.Image.fromarray(pose_video(5)[0])],
+    }
+    alone = our_latents(pipeline, frames, face_embedding=face(1), **given)
+    same = our_latents(pipeline, frames, face_embedding=face(1).expand(6, -1), **given)
+    assert torch.allclose(same, alone, atol=1e-3)
+    late = torch.stack([face(1)] * 5 + [face(2)])
+    changed = (our_latents(pipeline, frames, face_embedding=late, **given) - alone).abs().mean((0, 1, 3, 4))
+    assert changed[-1] > 2 * changed[0]

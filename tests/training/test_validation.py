@@ -217,7 +217,7 @@ def validate_flags(toy_inputs, folder, *more):
 
 @pytest.mark.slow
 def test_every_world_measures_the_same_as_one_process(toy_inputs, tmp_path):
-    flags = ["--learning_rate", "3e-3", "--validation_videos", "2", "--num_epochs", "1"]
+    flags = ["--learning_rate", "3e-3", "--validation_videos", "2", "--num_epochs", "1", "--tensorboard", "true"]
     train(*validate_flags(toy_inputs, tmp_path / "one", *flags))
     for world in ("cpu_zero2", "cpu_zero3"):
         train(*validate_flags(toy_inputs, tmp_path / world, *flags), world=world)
@@ -239,6 +239,11 @@ def _measured_the_same(alone_folder, together_folder):
     for path in videos:
         theirs = read_video(together_folder / path.parent.name / path.name).frames.astype(int)
         assert np.abs(theirs - read_video(path).frames).mean() < 2
+    # Whoever rendered it, a picture has its own scene's name.
+    shown, same = (_pictures(folder / "tensorboard") for folder in (alone_folder, together_folder))
+    assert len(shown) == 2 and shown.keys() == same.keys()
+    for name, picture in shown.items():
+        assert np.abs(np.asarray(picture, int) - np.asarray(same[name], int)).mean() < 2, name
 
 
 @pytest.mark.slow
