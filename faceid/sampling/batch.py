@@ -129,7 +129,7 @@ def _render_pose(
 def _render(renderer: Renderer, control: Tensor, face: Face, output: Path, seed: int) -> str:
     """Render one video; returns why it could not be, or nothing."""
     try:
-        renderer.render(control, face.embedding, output, seed)
+        renderer.render(control, face, output, seed)
     except FaceidError as error:
         log.error("%s: %s", output, error)
         return str(error)

@@ -36,7 +36,7 @@ def _of_settings(settings: SampleSettings) -> Iterator[tuple[str, str]]:
         why = "without --face_lora_path" if settings.face_lora_path is None else "with face_scale=0"
         for name in ("face_start", "face_end", "face_guidance", "face_block_scales"):
             yield name, why
-    elif not (settings.face_images_dir or settings.face_embedding or settings.identities_dir):
+    elif not has_face(settings):
         yield "face_guidance", "without a face"
     if settings.window_frames == 0 or (settings.window_frames is None and settings.face_lora_path is None):
         yield "window_overlap", "without windows: give --window_frames"
@@ -49,9 +49,16 @@ def _warn_of_face(settings: SampleSettings) -> None:
         if settings.face_scale != SampleSettings.face_scale:
             log.warning("face_scale=%s: has no effect without --face_lora_path", settings.face_scale)
     elif settings.face_scale == 0:
-        once = "; each pose is rendered once, not as every person" if settings.identities_dir else ""
+        is_of_many = settings.identities_dir is not None and not settings.names_identities
+        once = "; each pose is rendered once, not as every person" if is_of_many else ""
         log.warning("face_scale=0: the base model alone renders, without the face%s", once)
-    elif not (settings.face_images_dir or settings.face_embedding or settings.identities_dir):
+    elif not has_face(settings):
         log.warning("no face given: the adapter renders no particular person; give --face_images_dir")
     elif not low <= settings.face_scale <= high:
         log.warning("face_scale=%s: outside %s to %s likeness or picture suffer", settings.face_scale, low, high)
+
+
+def has_face(settings: SampleSettings) -> bool:
+    """Whether anybody in particular is rendered."""
+    given = (settings.face_images_dir, settings.face_embedding, settings.identities_dir)
+    return settings.names_identities or any(one is not None for one in given)

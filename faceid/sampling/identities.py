@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from faceid.errors import DataError, ModelError
+from faceid.faces.blend import blend_face_embeddings, interpolate_face_embeddings
 from faceid.faces.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
 from faceid.models.adapter_file import AdapterMetadata
+from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +27,20 @@ class Face:
     """What jobs.jsonl records; empty when no face is rendered."""
     embedding: Tensor | None = None
     """[D], unit length."""
+    towards: Tensor | None = None
+    """[D], unit length: who it is at the video's end. None: the same all along."""
+
+    def over(self, num_frames: int, num_references: int) -> Tensor | None:
+        """[D], or with `towards` [references + latent frames, D]: along the great circle, evenly over the frames."""
+        if self.embedding is None or self.towards is None:
+            return self.embedding
+        shares = [0.0] * num_references + [place / max(num_frames - 1, 1) for place in range(num_frames)]
+        return torch.stack([interpolate_face_embeddings(self.embedding, self.towards, share) for share in shares])
+
+    @property
+    def numbers(self) -> list[list[float]]:
+        """What it is, for a hash."""
+        return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
 
 
 def read_people(folder: Path) -> dict[str, Identity]:
@@ -68,3 +86,67 @@ def check_identity(identity: Identity, metadata: AdapterMetadata, source: str) -
         )
     if not identity.encoder_fingerprint:
         log.warning("%s: a bare tensor says not which encoder made it; the adapter wants %s", source, metadata.encoder)
+
+
+def named_face(settings: SampleSettings, metadata: AdapterMetadata) -> Face:
+    """The face that --identity, or --identity_from and --identity_to, name.
+
+    Raises: DataError for a name that is not there or a blend that cannot be; ModelError for another encoder.
+    """
+    folder = Path(settings.identities_dir) if settings.identities_dir is not None else None
+    if settings.identity is not None:
+        return Face(settings.identity, _blend("identity", settings.identity, folder, metadata))
+    before, after = settings.identity_from or "", settings.identity_to or ""
+    return Face(
+        f"{before} to {after}",
+        _blend("identity_from", before, folder, metadata),
+        _blend("identity_to", after, folder, metadata),
+    )
+
+
+def parse_blend(key: str, text: str) -> list[tuple[str, float]]:
+    """anna:0.7,bob:0.3 to names and weights; one name alone weighs 1. Raises: DataError for what is neither."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) == 1 and not _weight(parts[0].rpartition(":")[2]):
+        return [(parts[0], 1.0)]
+    found = []
+    for part in parts:
+        name, colon, weight = part.rpartition(":")
+        number = _weight(weight)
+        if not colon or not name or number is None or number < 0:
+            raise DataError(f"{key}={text}: {part!r} is not NAME:WEIGHT; write anna:0.7,bob:0.3")
+        found.append((name, number))
+    return found
+
+
+def _weight(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _blend(key: str, text: str, folder: Path | None, metadata: AdapterMetadata) -> Tensor:
+    parts = parse_blend(key, text)
+    embeddings = []
+    for name, _ in parts:
+        identity = load_identity(_find(key, name, folder))
+        check_identity(identity, metadata, f"{key}: {name}")
+        embeddings.append(identity.embedding)
+    if len(parts) == 1:
+        return embeddings[0]
+    return blend_face_embeddings(embeddings, [weight for _, weight in parts])
+
+
+def _find(key: str, name: str, folder: Path | None) -> Path:
+    """An identity by its name in a folder of people, or by its path."""
+    if folder is not None:
+        for path in (folder / name, folder / f"{name}.pt"):
+            if path.exists():
+                return path
+    if Path(name).exists():
+        return Path(name)
+    known = sorted(path.stem if path.suffix == ".pt" else path.name for path in folder.iterdir()) if folder else []
+    near = difflib.get_close_matches(name, known, 1)
+    where = f"in {folder}, nor is it a path" if folder else "such path; name its folder by --identities_dir"
+    raise DataError(f"{key}={name}: not {where}" + (f"; did you mean {near[0]}?" if near else ""))

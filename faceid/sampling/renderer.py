@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,6 +21,7 @@ from faceid.media.video import measure_video, read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.denoise import Sampling
 from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
@@ -61,42 +63,24 @@ class Renderer:
     def render(
         self,
         control: Tensor,
-        face: Tensor | None,
+        face: Face,
         output: Path,
         seed: int,
         on_step: Callable[[int, int], None] | None = None,
     ) -> None:
         """Render one face on one pose to an mp4, verified before this returns.
 
-        control: from `prepare`. face: [D], unit length; None for no particular person.
+        control: from `prepare`.
         """
         count = len(self._references)
-        latents = self.pipeline.sample_latents(control, *self._texts, face, self.sampling(seed), on_step, count)
+        sampling = sampling_of(self.settings, self.window, seed)
+        embedding = face.over(control.shape[2] - count, count)
+        latents = self.pipeline.sample_latents(control, *self._texts, embedding, sampling, on_step, count)
         frames = self.pipeline.decode(latents[:, :, count:])
         write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
         if written != len(frames):
             raise DataError(f"{output}: {written} frames on disk, {len(frames)} rendered; is the disk full?")
-
-    def sampling(self, seed: int) -> Sampling:
-        """How a video of this seed is sampled."""
-        settings, (window, overlap) = self.settings, self.window
-        return Sampling(
-            face_scale=settings.face_scale,
-            cfg_scale=settings.cfg_scale,
-            num_inference_steps=settings.num_inference_steps,
-            seed=seed,
-            control_scale=settings.control_scale,
-            cfg_start=settings.cfg_start,
-            face_start=settings.face_start,
-            face_end=settings.face_end,
-            face_guidance=settings.face_guidance,
-            reference_scale=settings.reference_scale,
-            scheduler=settings.scheduler,
-            shift=settings.shift,
-            window=window,
-            overlap=overlap,
-        )
 
     @cached_property
     def _references(self) -> list[Image.Image]:
@@ -105,6 +89,37 @@ class Renderer:
     @cached_property
     def _texts(self) -> tuple[Tensor, Tensor]:
         return self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
+
+
+def sampling_of(settings: SampleSettings, window: tuple[int | None, int], seed: int) -> Sampling:
+    """How a video of this seed is sampled. Raises: ConfigError for what cannot be."""
+    frames, overlap = window
+    return Sampling(
+        face_scale=settings.face_scale,
+        cfg_scale=settings.cfg_scale,
+        num_inference_steps=settings.num_inference_steps,
+        seed=seed,
+        control_scale=settings.control_scale,
+        cfg_start=settings.cfg_start,
+        face_start=settings.face_start,
+        face_end=settings.face_end,
+        face_guidance=settings.face_guidance,
+        reference_scale=settings.reference_scale,
+        scheduler=settings.scheduler,
+        shift=settings.shift,
+        window=frames,
+        overlap=overlap,
+    )
+
+
+def check_how(settings: SampleSettings, window: tuple[int | None, int], transformer_config: Mapping[str, Any]) -> None:
+    """Raises: ConfigError or DataError for what a render would find out only once weights are loaded."""
+    sampling_of(settings, window, 0)
+    for name in settings.reference_images:
+        read_photo(Path(name))
+    scales, blocks = settings.face_block_scales, transformer_config["num_layers"]
+    if scales is not None and len(scales) != blocks:
+        raise ConfigError(f"face_block_scales: {len(scales)} numbers; the base has {blocks} main blocks")
 
 
 def check_output(pose_video: Path, output: Path) -> None:

@@ -18,12 +18,12 @@ from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.wan import base_fingerprint, check_base_folder, read_geometry
+from faceid.models.wan import base_fingerprint, check_base_folder, read_config, read_geometry
 from faceid.provenance import claimed_folder
 from faceid.sampling.batch import Job, plan_jobs, render_folder, seed_suffix
 from faceid.sampling.effects import warn_without_effect
-from faceid.sampling.identities import Face, check_identity, read_people
-from faceid.sampling.renderer import Renderer, check_output, choose_shape, choose_window, read_pose
+from faceid.sampling.identities import Face, check_identity, named_face, read_people
+from faceid.sampling.renderer import Renderer, check_how, check_output, choose_shape, choose_window, read_pose
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, say_whether_like, write_sidecar
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
@@ -46,6 +46,8 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     geometry = read_geometry(base)
     shape = choose_shape(settings, metadata, geometry)
     warn_without_effect(settings, faces)
+    window = choose_window(settings, metadata, geometry)
+    check_how(settings, window, read_config(base, "transformer"))
     with ExitStack() as stack:
         # Everything about poses and outputs is refused before photos are embedded or weights loaded.
         people = _people(settings, metadata)
@@ -64,11 +66,11 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
         pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), _dtype(settings, device), name)
         if pipeline.adapter is not None and settings.face_block_scales is not None:
             pipeline.adapter.set_block_strengths(settings.face_block_scales)
-        renderer = Renderer(pipeline, shape, settings, choose_window(settings, metadata, geometry))
+        renderer = Renderer(pipeline, shape, settings, window)
         if settings.batch:
             return _render_batch(renderer, jobs, people, output_dir)
         face = people[""]
-        inputs = Inputs.of(settings, pipeline.wan.fingerprint, face.embedding, pose, adapter)
+        inputs = Inputs.of(settings, pipeline.wan.fingerprint, face, pose, adapter)
         kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
         for seed in settings.seeds:
             path = output.with_name(f"{output.stem}{seed_suffix(seed, settings.seeds)}{output.suffix}")
@@ -91,7 +93,7 @@ def _render_one(
     """Render, write the sidecar; the video's sha256."""
     bar = Progress("denoising", total=renderer.settings.num_inference_steps)
     control = renderer.prepare(pose)
-    renderer.render(control, face.embedding, output, seed, lambda done, of: bar.advance())
+    renderer.render(control, face, output, seed, lambda done, of: bar.advance())
     bar.close()
     device = str(renderer.pipeline.wan.transformer.device)
     sha256 = write_sidecar(output, renderer.settings, faces, inputs, pose, seed, device)
@@ -101,7 +103,7 @@ def _render_one(
 
 def _people(settings: SampleSettings, metadata: AdapterMetadata | None) -> dict[str, Face]:
     """Everyone of --identities_dir, checked, by name; nobody without it."""
-    if settings.identities_dir is None or metadata is None:
+    if settings.identities_dir is None or metadata is None or settings.names_identities:
         return {}
     people = read_people(Path(settings.identities_dir))
     for name, identity in people.items():
@@ -112,7 +114,10 @@ def _people(settings: SampleSettings, metadata: AdapterMetadata | None) -> dict[
 
 
 def _face(settings: SampleSettings, faces: FaceSettings, metadata: AdapterMetadata | None) -> Face:
-    """The one person of the photos or the embedding, checked; nobody when none is given or shown."""
+    """The one person of the photos, the embedding or the names, checked; nobody when none is given or shown."""
+    if settings.names_identities and metadata is not None:
+        named = named_face(settings, metadata)
+        return named if settings.face_scale > 0 else Face()
     identity = _identity(settings, faces, metadata)
     if identity is None or metadata is None:
         return Face()

@@ -27,7 +27,14 @@ class SampleSettings:
     face_embedding: str | None = None
     """An identity folder or its identity_embedding.pt, instead of photos."""
     identities_dir: str | None = None
-    """With --batch: a folder of people, an identity folder or NAME.pt each; every pose is rendered as every one."""
+    """A folder of people, an identity folder or NAME.pt each. With --batch every pose is rendered as every one; with
+    --identity, or --identity_from and --identity_to, it is where their names are looked up."""
+    identity: str | None = None
+    """Who is rendered: a name of --identities_dir or a path; or a blend of several, anna:0.7,bob:0.3."""
+    identity_from: str | None = None
+    """The face at the video's beginning, which turns into that of --identity_to. As --identity."""
+    identity_to: str | None = None
+    """The face at the video's end."""
     pose_video: str | None = None
     """The skeleton video to render."""
     output: str | None = None
@@ -94,7 +101,7 @@ class SampleSettings:
     def __post_init__(self) -> None:
         of_batch, of_one = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
         wanted = of_batch if self.batch else of_one
-        unused = of_one if self.batch else (*of_batch, "identities_dir")
+        unused = of_one if self.batch else of_batch
         mode = "with --batch" if self.batch else "without --batch"
         for name in wanted:
             if getattr(self, name) is None:
@@ -104,7 +111,14 @@ class SampleSettings:
                 raise ConfigError(f"{name}: has no meaning {mode}; give --{' and --'.join(wanted)}")
         if self.face_lora_path is None and self.model_path is None:
             raise ConfigError("face_lora_path: missing; give an adapter, or --model_path to render the base alone")
-        faces = ("face_images_dir", "face_embedding", "identities_dir")
+        if (self.identity_from is None) != (self.identity_to is None):
+            missing = "identity_from" if self.identity_from is None else "identity_to"
+            raise ConfigError(f"{missing}: missing; a face that changes needs both --identity_from and --identity_to")
+        faces = ["face_images_dir", "face_embedding", "identity", "identity_from"]
+        if not self.names_identities:
+            faces.append("identities_dir")
+            if self.identities_dir is not None and not self.batch:
+                raise ConfigError("identities_dir: without --batch say whom to render of it: give --identity")
         given = [name for name in faces if getattr(self, name) is not None]
         if given and self.face_lora_path is None:
             raise ConfigError(f"{given[0]}: a face is given, but no adapter to render it; give --face_lora_path")
@@ -114,6 +128,11 @@ class SampleSettings:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
+
+    @property
+    def names_identities(self) -> bool:
+        """Whether it is said by name who is rendered."""
+        return self.identity is not None or self.identity_from is not None
 
     @property
     def seeds(self) -> list[int]:

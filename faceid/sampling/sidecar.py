@@ -13,19 +13,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.provenance import describe_provenance, sha256_file, sha256_json, write_json
+from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
-_PATHS = ("face_lora_path", "model_path", "face_images_dir", "face_embedding", "pose_video", "reference_image")
+_PATHS = (
+    "face_lora_path",
+    "model_path",
+    "face_images_dir",
+    "face_embedding",
+    "identities_dir",
+    "pose_video",
+    "reference_image",
+)
+_FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
 # What says where to, not what of.
-_NOT_KEPT = ("output", "batch", "pose_videos_dir", "output_dir", "identities_dir", "like", "seed", "device")
+_NOT_KEPT = ("output", "batch", "pose_videos_dir", "output_dir", "like", "seed", "device")
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,12 @@ class Inputs:
     references: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: SampleSettings, base: str, face: Tensor | None, pose: Path, adapter: str | None) -> Inputs:
+    def of(cls, settings: SampleSettings, base: str, face: Face, pose: Path, adapter: str | None) -> Inputs:
         """base: the base's fingerprint. adapter: its file, as resolved."""
         return cls(
             base=base,
             adapter=sha256_file(Path(adapter)) if adapter else "",
-            identity=sha256_json(face.tolist()) if face is not None else "",
+            identity=sha256_json(face.numbers) if face.numbers else "",
             pose=sha256_file(pose),
             references=tuple(sha256_file(Path(name)) for name in settings.reference_images),
         )
@@ -97,9 +105,8 @@ def words_like(argv: Sequence[str]) -> list[str]:
     if not files:
         return words
     given = given_flags(words)
-    faces = {"face_images_dir", "face_embedding"}
-    if given & faces:
-        given |= faces
+    if given & set(_FACES):
+        given |= set(_FACES)
     kept = read_sidecar(Path(files[-1]))["settings"]
     return [
         f"--{name}={_word(value)}" for name, value in kept.items() if value is not None and name not in given
@@ -119,7 +126,7 @@ def check_like(path: Path, settings: SampleSettings, inputs: Inputs) -> Mapping[
     for name, keys in (
         ("base", ("model_path",)),
         ("adapter", ("face_lora_path",)),
-        ("identity", ("face_images_dir", "face_embedding")),
+        ("identity", _FACES),
         ("pose", ("pose_video",)),
         ("references", ("reference_image",)),
     ):

@@ -10,7 +10,7 @@ from written_identities import write_embedding, write_identity
 from faceid.errors import DataError, ModelError
 from faceid.faces.identity import Identity
 from faceid.models.adapter_file import AdapterMetadata
-from faceid.sampling.identities import check_identity, read_people
+from faceid.sampling.identities import Face, check_identity, named_face, parse_blend, read_people
 from faceid.sampling.settings import SampleSettings
 
 SETTINGS = SampleSettings(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
@@ -103,3 +103,55 @@ def test_an_embedding_of_another_size_is_refused(metadata, identity):
     bare = replace(identity, embedding=torch.ones(5) / 5**0.5, encoder="unknown", encoder_fingerprint="")
     with pytest.raises(ModelError, match="5 numbers, the adapter was trained with 4"):
         check_identity(bare, metadata, "face_embedding")
+
+
+@pytest.fixture
+def people(tmp_path):
+    write_identity(tmp_path / "people" / "anna", seed=1)
+    write_identity(tmp_path / "people" / "bob", seed=2)
+    write_embedding(tmp_path / "people" / "carl.pt", seed=3)
+    return tmp_path / "people"
+
+
+def named(people, **who):
+    return replace(SETTINGS, face_embedding=None, identities_dir=str(people), **who)
+
+
+def test_blends_are_read_and_what_is_none_is_named():
+    assert parse_blend("identity", "anna") == [("anna", 1.0)]
+    assert parse_blend("identity", "anna:0.7, bob b:0.3") == [("anna", 0.7), ("bob b", 0.3)]
+    assert parse_blend("identity", "/a:b/c:1,x:2") == [("/a:b/c", 1.0), ("x", 2.0)]
+    for wrong in ("anna,bob", "anna:0.7,bob", "anna:-1,bob:2", ":1,bob:2", "anna:x,bob:1"):
+        with pytest.raises(DataError, match=r"is not NAME:WEIGHT; write anna:0\.7,bob:0\.3"):
+            parse_blend("identity", wrong)
+
+
+def test_a_blend_lies_between_its_parts_and_weights_are_shares(people, metadata, caplog):
+    caplog.set_level(logging.INFO, "faceid")
+    anna, bob = (named_face(named(people, identity=name), metadata).embedding for name in ("anna", "bob"))
+    mixed = named_face(named(people, identity="anna:0.7,bob:0.3"), metadata)
+    assert mixed.name == "anna:0.7,bob:0.3" and mixed.embedding.norm() == pytest.approx(1)
+    assert mixed.embedding @ anna > mixed.embedding @ bob > anna @ bob
+    assert not caplog.records or "normalised" not in caplog.text
+    same = named_face(named(people, identity="anna:7,bob:3"), metadata)
+    assert torch.allclose(same.embedding, mixed.embedding) and "sum to 10 and are normalised" in caplog.text
+
+
+def test_a_face_that_changes_begins_as_one_and_ends_as_the_other(people, metadata):
+    face = named_face(named(people, identity_from="anna", identity_to="carl"), metadata)
+    over = face.over(num_frames=5, num_references=1)
+    assert face.name == "anna to carl" and over.shape == (6, 4) and torch.allclose(over.norm(dim=1), torch.ones(6))
+    assert torch.equal(over[0], over[1]) and torch.allclose(over[1], face.embedding)
+    assert torch.allclose(over[-1], face.towards, atol=1e-6)
+    angles = torch.acos((over[1:-1] * over[2:]).sum(1).clamp(-1, 1))
+    assert angles.max() - angles.min() < 1e-3
+    assert Face("x", face.embedding).over(5, 1) is face.embedding and Face().over(5, 0) is None
+
+
+def test_a_name_that_is_not_there_names_the_nearest_and_another_encoder_is_refused(people, metadata):
+    with pytest.raises(DataError, match=r"identity=ana: not in .*people, nor is it a path; did you mean anna\?"):
+        named_face(named(people, identity="ana"), metadata)
+    write_identity(people / "dora", seed=4, fingerprint="f" * 64)
+    with pytest.raises(ModelError, match=r"identity: dora: made by encoder clip \(f{12}\)"):
+        named_face(named(people, identity="anna:0.5,dora:0.5"), metadata)
+    assert named_face(named(people, identity=str(people / "bob")), metadata).embedding is not None

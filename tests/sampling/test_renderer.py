@@ -11,6 +11,7 @@ from faceid.geometry import Geometry
 from faceid.media.video import read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.sampling.identities import Face
 from faceid.sampling.renderer import Renderer, VideoShape, check_output, choose_shape, choose_window, read_pose
 from faceid.sampling.settings import SampleSettings
 
@@ -101,7 +102,7 @@ def test_the_base_alone_renders_with_the_size_length_and_rate_asked_for(toy_wan,
     steps = []
     renderer = Renderer(FaceIdentityPipeline(toy_wan), VideoShape(5, 32, 48, 12.0), settings)
     control = renderer.prepare(tmp_path / "pose.mp4")
-    renderer.render(control, None, tmp_path / "out.mp4", 42, lambda done, of: steps.append((done, of)))
+    renderer.render(control, Face(), tmp_path / "out.mp4", 42, lambda done, of: steps.append((done, of)))
     video = read_video(tmp_path / "out.mp4")
     assert video.frames.shape == (5, 32, 48, 3) and video.fps == 12 and steps == [(1, 1)]
 

@@ -73,6 +73,21 @@ def test_the_sidecar_renders_the_same_bytes_and_flags_besides_win(flags, tmp_pat
     assert read_sidecar(sidecar_of(other))["settings"]["seed"] == 8
 
 
+@pytest.mark.parametrize("who", [["--identity", "bob:3,carl:1"], ["--identity_from", "bob", "--identity_to", "carl"]])
+def test_a_blend_and_a_face_that_changes_are_rendered_again(flags, tmp_path, caplog, who):
+    caplog.set_level(logging.INFO, "faceid")
+    write_identity(tmp_path / "carl", seed=3, size=DIM)
+    at = flags.index("--face_embedding")
+    words = [*flags[:at], *flags[at + 2 :], "--identities_dir", str(tmp_path), *who]
+    assert render(*words, "--output", str(tmp_path / "mixed.mp4")) == 0
+    assert render("--like", str(tmp_path / "mixed.json"), "--output", str(tmp_path / "again.mp4")) == 0
+    assert "the same bytes as mixed.mp4" in caplog.text
+    # Somebody else, given besides, takes the place of all of that.
+    alone = ["--face_embedding", str(tmp_path / "bob"), "--output", str(tmp_path / "bob.mp4")]
+    assert render("--like", str(tmp_path / "mixed.json"), *alone) == 0
+    assert "bob.mp4: not the bytes of mixed.mp4" in caplog.text
+
+
 def test_several_seeds_are_several_videos_with_a_sidecar_each(flags, tmp_path):
     assert render(*flags, "--output", str(tmp_path / "o.mp4"), "--seed", "[7, 8]") == 0
     videos = [tmp_path / f"o_seed{seed}.mp4" for seed in (7, 8)]
