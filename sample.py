@@ -8,6 +8,7 @@ from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
+from faceid.sampling.place import place_among_workers
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import words_like
 
@@ -16,7 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     """Parse and render."""
     words = words_like(sys.argv[1:] if argv is None else argv)
     sections = parse_sections("sample.py", __doc__ or "", (SampleSettings, FaceSettings), words)
-    set_up_logging()
+    rank, _ = place_among_workers()
+    set_up_logging(rank)
     # Heavy imports only once the command line is known to be good.
     from faceid.sampling.run import run_sampling
 

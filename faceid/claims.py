@@ -142,15 +142,21 @@ class Claim:
 
 
 def share_work(
-    names: Sequence[str], is_done: Callable[[str], bool], claims: Claims, description: str = "work", unit: str = "unit"
+    names: Sequence[str],
+    is_done: Callable[[str], bool],
+    claims: Claims,
+    description: str = "work",
+    unit: str = "unit",
+    places: Callable[[str], Sequence[str]] = lambda name: (name,),
 ) -> Iterator[str]:
     """Yield units for this worker to do, one at a time, until every unit is done by somebody.
 
     The caller does the work before it asks for the next. Workers begin at different places (rendezvous hashing), so
     they seldom want the same unit. While others hold all that is left, this one waits, and takes over from the dead.
-    A bar counts units, whoever did them.
+    A bar counts units, whoever did them. places: what a unit shares with others, most costly to change first, and
+    itself last: units that share it come together.
     """
-    left = sorted(names, key=lambda name: _rank(claims.worker, name))
+    left = sorted(names, key=lambda name: [_rank(claims.worker, place) for place in places(name)])
     bar = Progress(description, len(left), unit=unit)
     shortest_s = wait_s = min(0.05, claims.beat_s)
     while left:

@@ -526,13 +526,6 @@ def test_make_shards_refuses_a_folder_in_which_another_process_works_by_other_se
         assert content(shards) == before
 
 
-def test_a_batch_refuses_a_folder_that_another_process_uses_before_anything_is_loaded(toy_inputs, trained, tmp_path):
-    with held_by_another_process(tmp_path / "out"):
-        ended = call("sample.py", *batch_flags(toy_inputs, trained, toy_inputs.dataset / "poses", tmp_path / "out"))
-        refused(ended, str(tmp_path / "out"), "in use by process")
-        assert LOADED not in ended.screen and not list((tmp_path / "out").glob("*.mp4"))
-
-
 def test_shards_and_latents_are_never_written_over_each_other(toy_inputs, tmp_path):
     shards = Path(shutil.copytree(toy_inputs.shards, tmp_path / "shards"))
     latents = Path(shutil.copytree(toy_inputs.latents, tmp_path / "latents"))
@@ -678,6 +671,23 @@ def test_a_bad_pose_video_in_a_batch_is_recorded_and_the_rest_goes_on(toy_inputs
     good = [job for job in jobs.values() if not job["error"]]
     assert len(good) == 4 and all((tmp_path / "out" / job["output"]).is_file() and job["sha256"] for job in good)
     assert not (tmp_path / "out" / "broken.mp4").exists()
+
+
+def test_a_job_list_with_anything_in_its_names_is_only_names(toy_inputs, trained, clips, tmp_path, monkeypatch):
+    pose = min((clips / "poses").glob("*.mp4"))
+    names = ["$(touch canary).mp4", "a b;touch canary.mp4", "-rf'\".mp4"]
+    for name in names:
+        shutil.copy(pose, clips / "poses" / name)
+    rows = [{"pose": [*names, names[0]], "prompt": "`touch canary` $(touch canary)"}, {"pose": "absent.mp4"}]
+    (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = batch_flags(toy_inputs, trained, clips / "poses", tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
+    ended = call("sample.py", *flags, "--jobs", tmp_path / "jobs.jsonl")
+    assert ended.code == 1 and "3 of 4 videos rendered" in ended.screen and "rendered once" in ended.screen
+    found = [json.loads(line) for line in (tmp_path / "out" / "jobs.jsonl").read_text().splitlines()]
+    assert [row["pose"] for row in found] == [*names, "absent.mp4"] and "no such pose video" in found[3]["error"]
+    assert all((tmp_path / "out" / row["output"]).is_file() for row in found[:3])
+    assert not list(tmp_path.rglob("canary")) and not list(Path(clips).rglob("canary"))
 
 
 def test_an_empty_pose_folder_is_refused(toy_inputs, trained, tmp_path):

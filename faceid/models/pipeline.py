@@ -23,7 +23,7 @@ from torch import Tensor
 
 from faceid.errors import ModelError
 from faceid.models.adapter import FaceAdapter
-from faceid.models.adapter_file import AdapterMetadata, load_adapter
+from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter, load_tensors, read_adapter
 from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
@@ -39,6 +39,8 @@ class FaceIdentityPipeline:
     def __init__(self, wan: WanModel, adapter: FaceAdapter | None = None, metadata: AdapterMetadata | None = None):
         self.wan, self.adapter, self.metadata = wan, adapter, metadata
         self._grey: tuple[torch.Size, Tensor] | None = None
+        self._texts: dict[str, Tensor] = {}
+        self._adapter_path: str | None = None
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -57,12 +59,9 @@ class FaceIdentityPipeline:
     ) -> FaceIdentityPipeline:
         """Load a base folder and, when given, an adapter file. Raises: ModelError when they do not fit."""
         wan = load_wan(Path(model_path), device=device, dtype=dtype, name=name)
-        if face_lora_path is None:
-            return cls(wan)
-        adapter, metadata = load_adapter(Path(face_lora_path), wan)
-        for parameter in adapter.parameters().values():
-            parameter.data = parameter.data.to(dtype)
-        return cls(wan, adapter, metadata)
+        pipeline = cls(wan)
+        pipeline.use_adapter(face_lora_path)
+        return pipeline
 
     @torch.no_grad()
     def __call__(
@@ -107,8 +106,38 @@ class FaceIdentityPipeline:
 
     def encode_prompts(self, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
         """The text embeddings of both, [L, D] each."""
-        texts = encode_prompts(self.wan.tokenizer, self.wan.text_encoder, [prompt, negative_prompt])
-        return texts[prompt], texts[negative_prompt]
+        new = [text for text in dict.fromkeys((prompt, negative_prompt)) if text not in self._texts]
+        if new:
+            self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, new)
+        return self._texts[prompt], self._texts[negative_prompt]
+
+    def use_adapter(self, path: str | Path | None) -> None:
+        """Render with the adapter of this file from now on, or with none. The base stays loaded.
+
+        One of the same sizes takes the place of the last; for another the transformer is loaded anew.
+        Raises: ModelError when it is none of this base's.
+        """
+        path = str(path) if path is not None else None
+        if path == self._adapter_path:
+            return
+        transformer = self.wan.transformer
+        if path is not None and self.adapter is not None and self.metadata is not None:
+            tensors, metadata = read_adapter(Path(path))
+            check_base(Path(path), metadata, self.wan.name, self.wan.fingerprint)
+            sizes = (metadata.settings, metadata.face_embedding_dim)
+            if sizes == (self.metadata.settings, self.metadata.face_embedding_dim):
+                load_tensors(self.adapter, tensors, str(path))
+                self.metadata, self._adapter_path = metadata, path
+                return
+        if self.adapter is not None:
+            device, dtype = transformer.device, transformer.dtype
+            self.wan.transformer = load_wan(self.wan.path, ("transformer",), device, dtype, self.wan.name).transformer
+            self.adapter = self.metadata = None
+        if path is not None:
+            self.adapter, self.metadata = load_adapter(Path(path), self.wan)
+            for parameter in self.adapter.parameters().values():
+                parameter.data = parameter.data.to(self.wan.transformer.dtype)
+        self._adapter_path = path
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """Normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,8 +75,9 @@ class Renderer:
         """
         count = len(self._references)
         sampling = sampling_of(self.settings, self.window, seed)
+        texts = self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
         embedding = face.over(control.shape[2] - count, count)
-        latents = self.pipeline.sample_latents(control, *self._texts, embedding, sampling, on_step, count)
+        latents = self.pipeline.sample_latents(control, *texts, embedding, sampling, on_step, count)
         frames = self.pipeline.decode(latents[:, :, count:])
         write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
@@ -85,10 +87,6 @@ class Renderer:
     @cached_property
     def _references(self) -> list[Image.Image]:
         return [Image.fromarray(read_photo(Path(name))) for name in self.settings.reference_images]
-
-    @cached_property
-    def _texts(self) -> tuple[Tensor, Tensor]:
-        return self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
 
 
 def sampling_of(settings: SampleSettings, window: tuple[int | None, int], seed: int) -> Sampling:
@@ -132,6 +130,21 @@ def check_output(pose_video: Path, output: Path) -> None:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"output={output}: its folder cannot be made ({error.strerror}); choose another") from error
+
+
+def check_output_dir(output_dir: Path, poses: set[Path], people: Sequence[str]) -> None:
+    """Raises: DataError when a folder to write to holds the pose videos, which would be overwritten."""
+    holding = {pose.parent.resolve() for pose in poses}
+    for folder in {output_dir / person for person in people}:
+        if folder.resolve() in holding:
+            raise DataError(f"output_dir={folder}: holds the pose videos, which would be overwritten; choose another")
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        probe = output_dir / f".{uuid.uuid4().hex}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"output_dir={output_dir}: cannot be written to ({error.strerror}); choose another") from error
 
 
 def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: SampleSettings) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,13 +19,25 @@ from faceid.logs import Progress
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import base_fingerprint, check_base_folder, read_config, read_geometry
-from faceid.provenance import claimed_folder
-from faceid.sampling.batch import Job, plan_jobs, render_folder, seed_suffix
+from faceid.provenance import write_json
 from faceid.sampling.effects import warn_without_effect
 from faceid.sampling.identities import Face, check_identity, named_face, read_people
-from faceid.sampling.renderer import Renderer, check_how, check_output, choose_shape, choose_window, read_pose
+from faceid.sampling.job_folder import JobFolder
+from faceid.sampling.job_list import read_job_list, wishes_of_folder
+from faceid.sampling.place import place_among_workers
+from faceid.sampling.plan import Planner
+from faceid.sampling.renderer import (
+    Renderer,
+    check_how,
+    check_output,
+    check_output_dir,
+    choose_shape,
+    choose_window,
+    read_pose,
+)
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import Inputs, check_like, say_whether_like, write_sidecar
+from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
+from faceid.sampling.worker import Worker, conclude
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
@@ -48,42 +60,65 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     warn_without_effect(settings, faces)
     window = choose_window(settings, metadata, geometry)
     check_how(settings, window, read_config(base, "transformer"))
-    with ExitStack() as stack:
-        # Everything about poses and outputs is refused before photos are embedded or weights loaded.
-        people = _people(settings, metadata)
-        if settings.batch:
-            output_dir = Path(settings.output_dir or "")
-            jobs = plan_jobs(Path(settings.pose_videos_dir or ""), output_dir, list(people) or [""], settings.seeds)
-            stack.enter_context(claimed_folder(output_dir))
-            for job in jobs:
-                check_output(job.pose, output_dir / job.output)
+    if settings.batch:
+        return _run_batch(settings, faces, adapter, metadata, name, base, str(device))
+    # Everything about pose and output is refused before photos are embedded or weights loaded.
+    pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
+    check_output(pose, output)
+    read_pose(pose, shape, geometry, settings)
+    face = _face(settings, faces, metadata)
+    inputs = Inputs.of(settings, base_fingerprint(base), face, pose, adapter)
+    kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
+    pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), dtype_of(settings, device), name)
+    renderer = Renderer(pipeline, shape, settings, window)
+    for seed in settings.seeds:
+        suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
+        path = output.with_name(f"{output.stem}{suffix}{output.suffix}")
+        sha256 = _render_one(renderer, pose, face, path, seed, faces, inputs)
+        if kept is not None:
+            say_whether_like(kept, path, sha256)
+    return 0
+
+
+def _run_batch(
+    settings: SampleSettings,
+    faces: FaceSettings,
+    adapter: str | None,
+    metadata: AdapterMetadata | None,
+    name: str,
+    base: Path,
+    device: str,
+) -> int:
+    """Everything about poses, people and outputs is refused before photos are embedded or weights loaded."""
+    output_dir = Path(settings.output_dir or "")
+    people = _people(settings, metadata)
+    if settings.jobs is not None:
+        wishes = read_job_list(Path(settings.jobs), settings)
+    else:
+        wishes = wishes_of_folder(Path(settings.pose_videos_dir or ""), people, settings)
+    check_output_dir(output_dir, {wish.pose for wish in wishes}, people)
+    dtype = dtype_of(settings, torch.device(device))
+    config = read_config(base, "transformer")
+    face_of = _faces_by_name(settings, faces)
+    geometry, fingerprint = read_geometry(base), base_fingerprint(base)
+    folder = JobFolder(output_dir)
+    jobs = Planner(settings, name, fingerprint, geometry, config, face_of, str(dtype)).plan(wishes, folder)
+    for job in jobs:
+        check_output(job.wish.pose, output_dir / job.output)
+    left = [job for job in jobs if not folder.is_settled(job.id)]
+    if len(left) < len(jobs):
+        log.info("%d of %d videos are done or were given up before: not done again", len(jobs) - len(left), len(jobs))
+    if left:
+        pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, device, dtype, name)
+        worker = Worker(pipeline, settings, faces, folder)
+        if settings.static:
+            worker.work_share(jobs, *place_among_workers())
         else:
-            pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
-            check_output(pose, output)
-            read_pose(pose, shape, geometry, settings)
-        if not people:
-            people = {"": _face(settings, faces, metadata)}
-        pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), _dtype(settings, device), name)
-        if pipeline.adapter is not None and settings.face_block_scales is not None:
-            pipeline.adapter.set_block_strengths(settings.face_block_scales)
-        renderer = Renderer(pipeline, shape, settings, window)
-        if settings.batch:
-            return _render_batch(renderer, jobs, people, output_dir)
-        face = people[""]
-        inputs = Inputs.of(settings, pipeline.wan.fingerprint, face, pose, adapter)
-        kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
-        for seed in settings.seeds:
-            path = output.with_name(f"{output.stem}{seed_suffix(seed, settings.seeds)}{output.suffix}")
-            sha256 = _render_one(renderer, pose, face, path, seed, faces, inputs)
-            if kept is not None:
-                say_whether_like(kept, path, sha256)
-        return 0
-
-
-def _render_batch(renderer: Renderer, jobs: list[Job], people: dict[str, Face], output_dir: Path) -> int:
-    rendered = render_folder(renderer, jobs, people, output_dir)
-    failed = [job for job in rendered if job.error]
-    log.info("%d of %d videos rendered into %s", len(rendered) - len(failed), len(rendered), output_dir)
+            worker.work(jobs)
+    failed = conclude(jobs, folder, settings)
+    log.info("%d of %d videos rendered into %s", len(jobs) - failed, len(jobs), output_dir)
+    if failed:
+        log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")
     return SOME_FAILED_EXIT_CODE if failed else 0
 
 
@@ -96,21 +131,34 @@ def _render_one(
     renderer.render(control, face, output, seed, lambda done, of: bar.advance())
     bar.close()
     device = str(renderer.pipeline.wan.transformer.device)
-    sha256 = write_sidecar(output, renderer.settings, faces, inputs, pose, seed, device)
+    content = describe_video(output, output.name, renderer.settings, faces, inputs, pose, seed, device)
+    write_json(sidecar_of(output), content)
     log.info("%s", output)
-    return sha256
+    return content["video"]["sha256"]
 
 
-def _people(settings: SampleSettings, metadata: AdapterMetadata | None) -> dict[str, Face]:
-    """Everyone of --identities_dir, checked, by name; nobody without it."""
+def _people(settings: SampleSettings, metadata: AdapterMetadata | None) -> list[str]:
+    """The names of everyone of --identities_dir, checked; one empty name without it, or where the face is off."""
     if settings.identities_dir is None or metadata is None or settings.names_identities:
-        return {}
+        return [""]
     people = read_people(Path(settings.identities_dir))
     for name, identity in people.items():
         check_identity(identity, metadata, f"identities_dir: {name}")
-    if settings.face_scale == 0:
-        return {"": Face()}  # the base model renders everyone alike
-    return {name: Face(name, identity.embedding) for name, identity in people.items()}
+    return list(people) if settings.face_scale > 0 else [""]  # the base model renders everyone alike
+
+
+def _faces_by_name(settings: SampleSettings, faces: FaceSettings) -> Callable[[str, AdapterMetadata | None], Face]:
+    """The face of an identity's text, as --identity says it; of an empty one that of the command line."""
+
+    def face_of(text: str, metadata: AdapterMetadata | None) -> Face:
+        if not text:
+            return _face(settings, faces, metadata)
+        if metadata is None or settings.face_scale == 0:
+            return Face()
+        named = replace(settings, identity=text, identity_from=None, identity_to=None, face_embedding=None)
+        return named_face(replace(named, face_images_dir=None), metadata)
+
+    return face_of
 
 
 def _face(settings: SampleSettings, faces: FaceSettings, metadata: AdapterMetadata | None) -> Face:
@@ -139,7 +187,7 @@ def _identity(settings: SampleSettings, faces: FaceSettings, metadata: AdapterMe
         return make_identity(Path(settings.face_images_dir), Path(folder) / "identity", faces)
 
 
-def _dtype(settings: SampleSettings, device: torch.device) -> torch.dtype:
+def dtype_of(settings: SampleSettings, device: torch.device) -> torch.dtype:
     if settings.dtype == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     return getattr(torch, settings.dtype)

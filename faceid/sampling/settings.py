@@ -43,8 +43,12 @@ class SampleSettings:
     """Render every pose video of --pose_videos_dir into --output_dir."""
     pose_videos_dir: str | None = None
     """With --batch: the folder of skeleton videos."""
+    jobs: str | None = None
+    """With --batch: a list of jobs, .jsonl or .csv, in place of every pose video of a folder (docs/data_formats.md)."""
     output_dir: str | None = None
     """With --batch: the folder to write to: POSE.mp4 each, or NAME/POSE.mp4 with --identities_dir."""
+    static: bool = False
+    """With --batch: share the jobs out by rank beforehand, without claims; a dead worker's are left undone."""
     prompt: str = DEFAULT_PROMPT
     """What the video shows."""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
@@ -100,14 +104,16 @@ class SampleSettings:
 
     def __post_init__(self) -> None:
         of_batch, of_one = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
-        wanted = of_batch if self.batch else of_one
-        unused = of_one if self.batch else of_batch
+        wanted: tuple[str, ...] = of_batch if self.batch else of_one
+        unused = of_one if self.batch else (*of_batch, "jobs", "static")
+        if self.jobs is not None:
+            wanted = ("output_dir",)
         mode = "with --batch" if self.batch else "without --batch"
         for name in wanted:
             if getattr(self, name) is None:
                 raise ConfigError(f"{name}: missing; {mode} give --{' and --'.join(wanted)}")
         for name in unused:
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, False):
                 raise ConfigError(f"{name}: has no meaning {mode}; give --{' and --'.join(wanted)}")
         if self.face_lora_path is None and self.model_path is None:
             raise ConfigError("face_lora_path: missing; give an adapter, or --model_path to render the base alone")

@@ -15,7 +15,7 @@ from typing import Any
 
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
-from faceid.provenance import describe_provenance, sha256_file, sha256_json, write_json
+from faceid.provenance import describe_provenance, sha256_file, sha256_json
 from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
 
@@ -63,23 +63,27 @@ def sidecar_of(output: Path) -> Path:
     return output.with_suffix(".json")
 
 
-def write_sidecar(
-    output: Path, settings: SampleSettings, faces: FaceSettings, inputs: Inputs, pose: Path, seed: int, device: str
-) -> str:
-    """Say what `output` was made of; its sha256."""
+def describe_video(
+    video: Path,
+    name: str,
+    settings: SampleSettings,
+    faces: FaceSettings,
+    inputs: Inputs,
+    pose: Path,
+    seed: int,
+    device: str,
+) -> dict[str, Any]:
+    """A sidecar's content. video: where it lies now. name: what it is called, or will be."""
     kept = {**asdict(settings), **asdict(faces), "pose_video": str(pose), "seed": seed}
     known = {name: _absolute(name, value) for name, value in kept.items() if name == "seed" or name not in _NOT_KEPT}
-    sha256 = sha256_file(output)
-    content = {
+    return {
         **describe_provenance(),
         "version": VERSION,
-        "video": {"name": output.name, "sha256": sha256},
+        "video": {"name": name, "sha256": sha256_file(video)},
         "inputs": asdict(inputs),
         "settings": known,
         "device": device,
     }
-    write_json(sidecar_of(output), content)
-    return sha256
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from faceid.media.video import write_video
 from faceid.models.adapter import adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, save_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.sampling import run
+from faceid.sampling import plan, run
 from faceid.sampling.settings import SampleSettings
 
 DIM = 24
@@ -126,6 +126,7 @@ def test_a_file_in_the_place_of_a_persons_folder_is_refused_before_weights_are_l
 
 
 def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
+    for module in (run, plan):
+        monkeypatch.setattr(module, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
     assert run.run_sampling(replace(settings, face_lora_path="toy"), FaceSettings()) == 0
     assert len(rows(tmp_path / "out")) == 4

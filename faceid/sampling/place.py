@@ -1,0 +1,13 @@
+"""Which worker this process is. Without heavy imports: sample.py asks before it parses."""
+
+from __future__ import annotations
+
+import os
+
+
+def place_among_workers() -> tuple[int, int]:
+    """This process's number and how many there are, as accelerate launch or Slurm say; 0 of 1 without them."""
+    for rank, count in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
+        if rank in os.environ and count in os.environ:
+            return int(os.environ[rank]), int(os.environ[count])
+    return 0, 1

@@ -1,0 +1,222 @@
+"""Wishes to jobs: what each is made of, hashed into its id, and the name its video gets.
+
+The same in every worker, since it depends on the files alone. A job's id is a hash of everything that its bytes depend
+on: who finds it done need not ask by what command. What cannot be rendered (no such pose, an adapter of another base)
+has an id as well, of what was asked for, and a problem that becomes its record.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import faceid
+from faceid.errors import DataError, FaceidError, one_line
+from faceid.geometry import Geometry
+from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
+from faceid.provenance import sha256_file, sha256_json
+from faceid.sampling.identities import Face
+from faceid.sampling.job_folder import JobFolder
+from faceid.sampling.job_list import Wish
+from faceid.sampling.renderer import VideoShape, check_how, choose_shape, choose_window
+from faceid.sampling.settings import SampleSettings
+from faceid.toy.base import resolve_adapter_path
+
+log = logging.getLogger(__name__)
+
+ID_DIGITS = 16
+# Settings that say what is rendered; the others say where from, where to and by whom.
+HOW = (
+    "face_scale",
+    "cfg_scale",
+    "cfg_start",
+    "face_start",
+    "face_end",
+    "face_guidance",
+    "face_block_scales",
+    "control_scale",
+    "reference_scale",
+    "num_inference_steps",
+    "scheduler",
+    "shift",
+    "fit",
+)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """An adapter (or none), and what follows from it."""
+
+    path: str | None
+    """As resolved."""
+    sha256: str
+    metadata: AdapterMetadata | None
+    shape: VideoShape
+    window: tuple[int | None, int]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video to render. problem: why it cannot be; then `rig` is None."""
+
+    id: str
+    wish: Wish
+    output: str
+    face: Face
+    pose_sha256: str = ""
+    rig: Rig | None = None
+    problem: str = ""
+
+    @property
+    def places(self) -> tuple[str, str, str]:
+        """What workers keep between jobs, dearest first: adapter, pose, itself."""
+        return (self.rig.sha256 if self.rig else "", self.pose_sha256, self.id)
+
+
+class Planner:
+    """Looks at each file once. face_of: the face of an identity's text for an adapter, checked against it."""
+
+    def __init__(
+        self,
+        settings: SampleSettings,
+        base_name: str,
+        base_fingerprint: str,
+        geometry: Geometry,
+        transformer_config: dict[str, Any],
+        face_of: Callable[[str, AdapterMetadata | None], Face],
+        dtype: str,
+    ) -> None:
+        self.settings, self.base_name, self.base_fingerprint = settings, base_name, base_fingerprint
+        self.geometry, self.transformer_config, self.face_of = geometry, transformer_config, face_of
+        self.dtype = dtype
+        self._rigs: dict[str | None, Rig | str] = {}
+        self._faces: dict[tuple[str, str | None], Face | str] = {}
+        self._poses: dict[Path, str] = {}
+
+    def plan(self, wishes: Sequence[Wish], folder: JobFolder) -> list[Job]:
+        """Jobs in the wishes' order. Two wishes for one video are one job."""
+        jobs: dict[str, Job] = {}
+        for wish in wishes:
+            job = self._job(wish)
+            if job.id in jobs:
+                log.warning("%s: the same video as %s; rendered once", _said(wish), _said(jobs[job.id].wish))
+            jobs.setdefault(job.id, job)
+        return name_outputs(list(jobs.values()), folder)
+
+    def _job(self, wish: Wish) -> Job:
+        try:
+            rig, face = self._known(wish.adapter, self._rigs, self.rig), self._face(wish)
+            pose = self._pose(wish.pose)
+        except FaceidError as error:
+            asked = {**asdict(wish), "pose": str(wish.pose)}
+            return Job("x" + sha256_json(asked)[: ID_DIGITS - 1], wish, "", Face(), problem=one_line(error))
+        content = {
+            # Two names for the same bytes are two videos: who asked for both looks for both.
+            "named": [wish.pose.stem, wish.identity, wish.output],
+            "program": faceid.__version__,
+            "base": self.base_fingerprint,
+            "adapter": rig.sha256,
+            "pose": pose,
+            "face": face.numbers,
+            "references": self._references,
+            "seed": wish.seed,
+            "prompt": wish.prompt,
+            "negative_prompt": wish.negative_prompt if self.settings.cfg_scale > 1 else "",
+            "shape": asdict(rig.shape),
+            "window": rig.window,
+            "dtype": self.dtype,
+            **{name: getattr(self.settings, name) for name in HOW},
+        }
+        return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, pose, rig)
+
+    def rig(self, adapter: str | None) -> Rig:
+        """Raises: ModelError or ConfigError when the adapter cannot be used as asked."""
+        path = resolve_adapter_path(adapter)
+        metadata = read_adapter(Path(path))[1] if path is not None else None
+        if path is not None and metadata is not None:
+            check_base(Path(path), metadata, self.base_name, self.base_fingerprint)
+        window = choose_window(self.settings, metadata, self.geometry)
+        check_how(self.settings, window, self.transformer_config)
+        shape = choose_shape(self.settings, metadata, self.geometry)
+        return Rig(path, sha256_file(Path(path)) if path is not None else "", metadata, shape, window)
+
+    def _face(self, wish: Wish) -> Face:
+        rig = self._known(wish.adapter, self._rigs, self.rig)
+        return self._known(
+            (wish.identity, wish.adapter), self._faces, lambda key: self.face_of(wish.identity, rig.metadata)
+        )
+
+    def _pose(self, path: Path) -> str:
+        if path not in self._poses:
+            if not path.is_file():
+                raise DataError(f"{path}: no such pose video")
+            self._poses[path] = sha256_file(path)
+        return self._poses[path]
+
+    @cached_property
+    def _references(self) -> list[str]:
+        return [sha256_file(Path(name)) for name in self.settings.reference_images]
+
+    def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[Any], Any]) -> Any:
+        """What `make` gives or raises for a key, made once."""
+        if key not in kept:
+            try:
+                kept[key] = make(key)
+            except FaceidError as error:
+                kept[key] = error
+        if isinstance(kept[key], FaceidError):
+            raise kept[key]
+        return kept[key]
+
+
+def name_outputs(jobs: Sequence[Job], folder: JobFolder) -> list[Job]:
+    """Give each job its video's name: NAME/POSE.mp4, with what else tells it from others of this list.
+
+    A name that a finished job of another id has already (another adapter, another prompt) gets the job's id besides.
+    """
+    wishes = [job.wish for job in jobs]
+    several = {
+        "seed": len({wish.seed for wish in wishes}) > 1,
+        "prompt": sorted({(wish.prompt, wish.negative_prompt) for wish in wishes}),
+        "adapter": sorted({wish.adapter or "" for wish in wishes}),
+    }
+    named = [replace(job, output=job.wish.output or _name(job.wish, several)) for job in jobs]
+    taken = Counter(job.output for job in named)
+    others = folder.names()
+    return [
+        replace(job, output=_with_id(job)) if taken[job.output] > 1 or others.get(job.output, job.id) != job.id else job
+        for job in named
+    ]
+
+
+def _name(wish: Wish, several: dict[str, Any]) -> str:
+    name = wish.pose.stem
+    if several["seed"]:
+        name += f"_seed{wish.seed}"
+    if len(several["prompt"]) > 1:
+        name += f"_prompt{several['prompt'].index((wish.prompt, wish.negative_prompt)) + 1}"
+    if len(several["adapter"]) > 1:
+        name += f"_adapter{several['adapter'].index(wish.adapter or '') + 1}"
+    person = safe_name(wish.identity)
+    return f"{person}/{name}.mp4" if person else f"{name}.mp4"
+
+
+def safe_name(identity: str) -> str:
+    """An identity's text as a folder's name: a path's last part, a blend's names joined by +."""
+    parts = [PurePosixPath(part.strip()).name for part in identity.split(",")]
+    return re.sub(r'[/\\<>:"|?*\x00-\x1f]', "", "+".join(parts)).strip(" .-")
+
+
+def _with_id(job: Job) -> str:
+    path = PurePosixPath(job.output)
+    return str(path.with_name(f"{path.stem}_{job.id[:8]}{path.suffix}"))
+
+
+def _said(wish: Wish) -> str:
+    return f"{wish.pose.name} as {wish.identity or 'given'}, seed {wish.seed}"

@@ -1,0 +1,191 @@
+"""One of any number of workers on an output folder: takes jobs, renders them, publishes them, and tells what failed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import time
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from faceid.claims import share_work
+from faceid.errors import FaceidError, one_line
+from faceid.faces.settings import FaceSettings
+from faceid.logs import progress
+from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.provenance import write_atomic, write_provenance
+from faceid.sampling.job_folder import JobFolder
+from faceid.sampling.plan import Job, Rig
+from faceid.sampling.renderer import Renderer
+from faceid.sampling.settings import SampleSettings
+from faceid.sampling.sidecar import Inputs, describe_video
+
+log = logging.getLogger(__name__)
+
+# Controls of the last poses: a pose is rendered as several people, with several seeds.
+CONTROLS_KEPT = 4
+TAIL_LINES = 20
+NOT_YET = "not rendered yet"
+
+
+class Worker:
+    """Renders jobs with one loaded base."""
+
+    def __init__(
+        self, pipeline: FaceIdentityPipeline, settings: SampleSettings, faces: FaceSettings, folder: JobFolder
+    ) -> None:
+        self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
+        self._controls: OrderedDict[tuple[str, Any], Tensor] = OrderedDict()
+        self._tail = Tail()
+        logging.getLogger("faceid").addHandler(self._tail)
+
+    def work(self, jobs: Sequence[Job]) -> None:
+        """Until all jobs are done or given up, by this worker or others."""
+        by_id = {job.id: job for job in jobs}
+        claims = self.folder.claims()
+        # A job whose try failed comes again: to this worker as to any other.
+        while left := [name for name in by_id if not self.folder.is_settled(name)]:
+            for name in share_work(
+                left, self.folder.is_settled, claims, "videos", "video", places=lambda name: by_id[name].places
+            ):
+                self.do(by_id[name], claims.worker)
+
+    def work_share(self, jobs: Sequence[Job], rank: int, count: int) -> None:
+        """Every count-th job, without claims; the others' are theirs."""
+        own = sorted(jobs, key=lambda job: job.places)[rank::count]
+        for job in progress(own, "videos", total=len(own), unit="video"):
+            while not self.folder.is_settled(job.id):
+                self.do(job, f"rank{rank}")
+
+    def do(self, job: Job, worker: str) -> None:
+        """Render one job and publish it, or record why not."""
+        if job.problem or job.rig is None:
+            log.error("%s: %s", job.wish.pose.name, job.problem)
+            self.folder.fail(job.id, job.problem, [], 0)
+            return
+        attempt = self.folder.begin(job.id, worker)
+        if attempt is None:
+            return
+        try:
+            self._render(job, job.rig, worker)
+        except FaceidError as error:
+            # What the files themselves are will not change by trying again.
+            log.error("%s: %s", job.output, one_line(error))
+            self.folder.note_error(attempt, one_line(error), self._tail.lines())
+            self.folder.fail(job.id, one_line(error), self._tail.lines(), 1)
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            log.exception("%s: %s", job.output, said)
+            self.folder.note_error(attempt, said, self._tail.lines())
+
+    def _render(self, job: Job, rig: Rig, worker: str) -> None:
+        began = time.perf_counter()
+        wish = job.wish
+        self.pipeline.use_adapter(rig.path)
+        settings = replace(self.settings, prompt=wish.prompt, negative_prompt=wish.negative_prompt)
+        renderer = Renderer(self.pipeline, rig.shape, settings, rig.window)
+        control = self._control(job, rig, renderer)
+        with tempfile.TemporaryDirectory(prefix="faceid_render_") as private:
+            video = Path(private) / "video.mp4"
+            renderer.render(control, job.face, video, wish.seed)
+            row = {
+                "pose": wish.pose.name,
+                "identity": job.face.name,
+                "face_scale": renderer.face_scale,
+                "seed": wish.seed,
+                "seconds": round(time.perf_counter() - began, 2),
+                "worker": worker,
+            }
+            inputs = Inputs.of(settings, self.pipeline.wan.fingerprint, job.face, wish.pose, rig.path)
+            sidecar = describe_video(
+                video, Path(job.output).name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
+            )
+            self.folder.publish(job.id, video, job.output, row, sidecar)
+        log.info("%s in %.1f s", job.output, row["seconds"])
+
+    def _said(self, job: Job) -> SampleSettings:
+        """The settings of a single video like this one: what --like needs."""
+        wish, settings = job.wish, self.settings
+        if wish.identity:
+            settings = replace(settings, identity=wish.identity, face_embedding=None, face_images_dir=None)
+        elif not settings.names_identities:
+            settings = replace(settings, identities_dir=None)
+        return replace(
+            settings,
+            prompt=wish.prompt,
+            negative_prompt=wish.negative_prompt,
+            face_lora_path=wish.adapter,
+            batch=False,
+            static=False,
+            jobs=None,
+            pose_videos_dir=None,
+            output_dir=None,
+            pose_video=str(wish.pose),
+            output=Path(job.output).name,
+        )
+
+    @property
+    def _device(self) -> str:
+        return str(self.pipeline.wan.transformer.device)
+
+    def _control(self, job: Job, rig: Rig, renderer: Renderer) -> Tensor:
+        key = (job.pose_sha256, rig.shape)
+        if key not in self._controls:
+            self._controls[key] = renderer.prepare(job.wish.pose)
+        self._controls.move_to_end(key)
+        while len(self._controls) > CONTROLS_KEPT:
+            self._controls.popitem(last=False)
+        return self._controls[key]
+
+
+class Tail(logging.Handler):
+    """The last lines of this process's log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self._lines.append(self.format(record))
+
+    def lines(self) -> list[str]:
+        """The newest last."""
+        return list(self._lines)
+
+
+def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> int:
+    """Write jobs.jsonl and provenance.json; how many jobs failed. Every worker may: all write the same."""
+    rows, failed = [], 0
+    for job in jobs:
+        done = folder.done(job.id)
+        if done is not None:
+            rows.append({**done, "error": ""})
+            continue
+        record = folder.failed(job.id)
+        failed += record is not None
+        rows.append(
+            {
+                "pose": job.wish.pose.name,
+                "identity": job.face.name or job.wish.identity,
+                "output": job.output,
+                "face_scale": settings.face_scale,
+                "seed": job.wish.seed,
+                "seconds": 0.0,
+                "id": job.id,
+                "sha256": "",
+                "error": record["error"] if record is not None else NOT_YET,
+            }
+        )
+    if not any(row["error"] == NOT_YET for row in rows):
+        folder.sweep(job.id for job in jobs)
+    write_atomic(folder.output_dir / "jobs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_provenance(folder.output_dir, {"videos": len(rows), "failed": failed})
+    return failed
