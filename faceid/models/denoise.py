@@ -8,8 +8,9 @@ their velocities blended where windows overlap (MultiDiffusion, Bar-Tal et al. 2
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -20,6 +21,9 @@ from torch import Tensor
 from faceid.errors import ConfigError
 from faceid.flow import NUM_TRAIN_TIMESTEPS
 from faceid.models.adapter import FaceAdapter
+from faceid.models.step_cache import StepCache
+
+log = logging.getLogger(__name__)
 
 SchedulerName = Literal["unipc", "euler"]
 
@@ -50,6 +54,8 @@ class Sampling:
     """Latent frames denoised at once; None: all."""
     overlap: int = 0
     """Latent frames that neighbouring windows share at least."""
+    step_cache: float = 0.0
+    """How far the model's input may move before a step is computed again (StepCache); 0: all are."""
 
     def __post_init__(self) -> None:
         if self.face_scale < 0:
@@ -138,19 +144,33 @@ def denoise(
     latents = noise.to(transformer.device)
     set_steps(scheduler, sampling.num_inference_steps, latents.device)
     windows = list(_windows(latents.shape[2] - conditions.num_references, sampling, latents.device))
-    for index, timestep in enumerate(scheduler.timesteps):
-        at = timestep.expand(1)
-        shows_face = adapter is not None and sampling.shows_face(index)
-        with _adapter_as(adapter, shows_face):
-            step = _Step(transformer, adapter, sampling, at, sampling.is_guided(index), shows_face)
-            if len(windows) == 1:
-                velocity = step.velocity(latents, conditions)
-            else:
-                velocity = _blended(step, latents, conditions, windows)
-        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
-        if on_step is not None:
-            on_step(index + 1, sampling.num_inference_steps)
+    with _cache_on(transformer, sampling) as cache:
+        for index, timestep in enumerate(scheduler.timesteps):
+            at = timestep.expand(1)
+            shows_face = adapter is not None and sampling.shows_face(index)
+            with _adapter_as(adapter, shows_face):
+                step = _Step(transformer, adapter, sampling, at, index, shows_face, cache)
+                if len(windows) == 1:
+                    velocity = step.velocity(latents, conditions)
+                else:
+                    velocity = _blended(step, latents, conditions, windows)
+            latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+            if on_step is not None:
+                on_step(index + 1, sampling.num_inference_steps)
     return latents
+
+
+@contextmanager
+def _cache_on(transformer: Any, sampling: Sampling) -> Iterator[StepCache | None]:
+    if not sampling.step_cache:
+        yield None
+        return
+    cache = StepCache(transformer, sampling.step_cache)
+    try:
+        yield cache
+    finally:
+        cache.remove()
+        log.info("step cache: %d of %d passes left out", cache.skipped, cache.skipped + cache.computed)
 
 
 def _adapter_as(adapter: FaceAdapter | None, is_on: bool) -> AbstractContextManager[None]:
@@ -165,25 +185,32 @@ class _Step:
     adapter: FaceAdapter | None
     sampling: Sampling
     timestep: Tensor
-    is_guided: bool
+    index: int
     shows_face: bool
+    cache: StepCache | None = None
 
-    def velocity(self, latents: Tensor, given: Conditions) -> Tensor:
-        """The guided prediction for latents [1, C, R + f, h, w]."""
+    def velocity(self, latents: Tensor, given: Conditions, window: int = 0) -> Tensor:
+        """The guided prediction for latents [1, C, R + f, h, w]. window: its number."""
         x_t = latents.to(self.transformer.dtype)
         face, null_face = (given.face, given.null_face) if self.shows_face else (None, None)
         if self.adapter is not None and face is not None:
             self.adapter.set_num_faces(face.shape[1] if face.dim() == 3 else 1)
-        with_face = self._predict(x_t, given.text, face, given)
+        with_face = self._predict("with face", window, x_t, given.text, face, given)
         by_face = self.sampling.face_guidance if self.shows_face else None
-        by_text = with_face if by_face is None else self._predict(x_t, given.text, null_face, given)
+        by_text = with_face if by_face is None else self._predict("text", window, x_t, given.text, null_face, given)
         guided = by_text
-        if self.is_guided:
-            unconditional = self._predict(x_t, given.negative_text, null_face, given)
+        if self.sampling.is_guided(self.index):
+            unconditional = self._predict("negative", window, x_t, given.negative_text, null_face, given)
             guided = unconditional + self.sampling.cfg_scale * (by_text - unconditional)
         return guided if by_face is None else guided + by_face * (with_face - by_text)
 
-    def _predict(self, x_t: Tensor, text: Tensor, face: Tensor | None, given: Conditions) -> Tensor:
+    def _predict(
+        self, name: str, window: int, x_t: Tensor, text: Tensor, face: Tensor | None, given: Conditions
+    ) -> Tensor:
+        if self.cache is not None:
+            # The first lays everything out, and after the last nothing is put right.
+            is_inner = 0 < self.index < self.sampling.num_inference_steps - 1
+            self.cache.begin((name, window, self.shows_face), may_skip=is_inner)
         return self.transformer(
             hidden_states=x_t,
             timestep=self.timestep,
@@ -244,10 +271,10 @@ def _blended(step: _Step, latents: Tensor, given: Conditions, windows: Sequence[
     references = given.num_references
     total = torch.zeros_like(latents, dtype=torch.float32)
     weight = latents.new_zeros(latents.shape[2], dtype=torch.float32)
-    for window in windows:
+    for number, window in enumerate(windows):
         frames = [*range(references), *range(references + window.start, references + window.end)]
         part = _part(given, frames)
         weights = torch.cat([weight.new_ones(references), window.weights])
-        total[:, :, frames] += step.velocity(latents[:, :, frames], part).float() * weights.view(1, 1, -1, 1, 1)
+        total[:, :, frames] += step.velocity(latents[:, :, frames], part, number).float() * weights.view(1, 1, -1, 1, 1)
         weight[frames] += weights
     return (total / weight.view(1, 1, -1, 1, 1)).to(step.transformer.dtype)

@@ -25,6 +25,7 @@ from faceid.errors import ModelError
 from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter, load_tensors, read_adapter
 from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
+from faceid.models.execution import set_attention_backend
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.prompts import encode_prompts
@@ -41,6 +42,7 @@ class FaceIdentityPipeline:
         self._grey: tuple[torch.Size, Tensor] | None = None
         self._texts: dict[str, Tensor] = {}
         self._adapter_path: str | None = None
+        self._execution: tuple[str | None, bool] = (None, False)
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -111,6 +113,14 @@ class FaceIdentityPipeline:
             self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, new)
         return self._texts[prompt], self._texts[negative_prompt]
 
+    def set_execution(self, attention_backend: str | None = None, is_compiled: bool = False) -> None:
+        """How the transformer computes, now and when it is loaded anew. Raises: ConfigError for an unknown kernel."""
+        self._execution = (attention_backend, is_compiled)
+        if attention_backend is not None:
+            set_attention_backend(self.wan.transformer, attention_backend)
+        if is_compiled:
+            self.wan.transformer.compile_repeated_blocks()
+
     def use_adapter(self, path: str | Path | None) -> None:
         """Render with the adapter of this file from now on, or with none. The base stays loaded.
 
@@ -137,6 +147,8 @@ class FaceIdentityPipeline:
             self.adapter, self.metadata = load_adapter(Path(path), self.wan)
             for parameter in self.adapter.parameters().values():
                 parameter.data = parameter.data.to(self.wan.transformer.dtype)
+        if self.wan.transformer is not transformer:
+            self.set_execution(*self._execution)
         self._adapter_path = path
 
     def decode(self, latents: Tensor) -> np.ndarray:

@@ -45,6 +45,9 @@ HOW = (
     "num_inference_steps",
     "scheduler",
     "shift",
+    "step_cache",
+    "attention_backend",
+    "compile",
     "fit",
 )
 

@@ -105,6 +105,7 @@ def sampling_of(settings: SampleSettings, window: tuple[int | None, int], seed: 
         reference_scale=settings.reference_scale,
         scheduler=settings.scheduler,
         shift=settings.shift,
+        step_cache=settings.step_cache,
         window=frames,
         overlap=overlap,
     )

@@ -69,7 +69,7 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     face = _face(settings, faces, metadata)
     inputs = Inputs.of(settings, base_fingerprint(base), face, pose, adapter)
     kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
-    pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), dtype_of(settings, device), name)
+    pipeline = _load(settings, base, adapter, device, name)
     renderer = Renderer(pipeline, shape, settings, window)
     for seed in settings.seeds:
         suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
@@ -109,7 +109,7 @@ def _run_batch(
     if len(left) < len(jobs):
         log.info("%d of %d videos are done or were given up before: not done again", len(jobs) - len(left), len(jobs))
     if left:
-        pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, device, dtype, name)
+        pipeline = _load(settings, base, adapter, torch.device(device), name)
         worker = Worker(pipeline, settings, faces, folder)
         if settings.static:
             worker.work_share(jobs, *place_among_workers())
@@ -120,6 +120,14 @@ def _run_batch(
     if failed:
         log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")
     return SOME_FAILED_EXIT_CODE if failed else 0
+
+
+def _load(
+    settings: SampleSettings, base: Path, adapter: str | None, device: torch.device, name: str
+) -> FaceIdentityPipeline:
+    pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), dtype_of(settings, device), name)
+    pipeline.set_execution(settings.attention_backend, settings.compile)
+    return pipeline
 
 
 def _render_one(

@@ -79,6 +79,12 @@ class SampleSettings:
     """unipc, Wan's own, or euler."""
     shift: Annotated[float, Field(gt=0)] | None = None
     """Moves the steps towards noise: 3 at 480p, 5 at 720p. Default: the model's own."""
+    step_cache: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Leave out steps while the model's input has moved less than this share; 0 computes all, which is exact."""
+    attention_backend: str | None = None
+    """One of diffusers' attention kernels, such as _native_cudnn, flash or sage; torch's choice when not given."""
+    compile: bool = False
+    """Compile the blocks: faster on a GPU once the first video has taken its minutes."""
     seed: list[int] | int = 42
     """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
     height: int | None = None
@@ -130,6 +136,8 @@ class SampleSettings:
             raise ConfigError(f"{given[0]}: a face is given, but no adapter to render it; give --face_lora_path")
         if len(given) > 1:
             raise ConfigError(f"{', '.join(given)}: give one of them, not {'both' if len(given) == 2 else 'all'}")
+        if self.compile and self.step_cache:
+            raise ConfigError("compile: not together with --step_cache, which decides in each step; choose one")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):

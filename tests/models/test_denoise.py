@@ -133,6 +133,26 @@ def test_reference_hints_have_a_strength_of_their_own_and_equal_ones_stay_number
     assert [asked["control_hidden_states_scale"].dim() for asked in equal.asked] == [4, 1]
 
 
+def test_a_step_cache_leaves_out_inner_steps_alone_and_is_gone_afterwards(toy_wan, caplog):
+    import logging
+
+    from faceid.models.pipeline import FaceIdentityPipeline
+
+    caplog.set_level(logging.INFO, "faceid")
+    frames = torch.randint(0, 255, (5, 32, 32, 3), dtype=torch.uint8).numpy()
+    pipeline, ran = FaceIdentityPipeline(toy_wan), []
+    toy_wan.transformer.vace_blocks[0].attn1.register_forward_hook(lambda *_: ran.append(1))
+    given = {"num_inference_steps": 10, "cfg_scale": 2.0, "output_type": "latent"}
+    exact = pipeline(frames, **given)
+    assert len(ran) == 20
+    ran.clear()
+    cached = pipeline(frames, step_cache=0.15, **given)
+    left_out = 20 - len(ran)
+    assert 0 < left_out <= 16 and f"step cache: {left_out} of 20 passes left out" in caplog.text
+    assert 0 < (cached - exact).abs().mean() < 0.2 * exact.abs().mean()
+    assert torch.equal(pipeline(frames, **given), exact)
+
+
 def test_the_shares_of_steps_are_counted_from_the_start():
     sampling = Sampling(num_inference_steps=10, cfg_start=0.25, face_start=0.2, face_end=0.65)
     assert [index for index in range(10) if sampling.shows_face(index)] == [2, 3, 4, 5, 6]
