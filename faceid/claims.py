@@ -148,15 +148,19 @@ def share_work(
     description: str = "work",
     unit: str = "unit",
     places: Callable[[str], Sequence[str]] = lambda name: (name,),
+    again_after: Callable[[], float] | None = None,
 ) -> Iterator[str]:
     """Yield units for this worker to do, one at a time, until every unit is done by somebody.
 
     The caller does the work before it asks for the next. Workers begin at different places (rendezvous hashing), so
     they seldom want the same unit. While others hold all that is left, this one waits, and takes over from the dead.
     A bar counts units, whoever did them. places: what a unit shares with others, most costly to change first, and
-    itself last: units that share it come together.
+    itself last: units that share it come together. again_after: seconds after which a unit that another worker holds is
+    done once more, by one worker that has nothing else to do: a slow worker must not keep all waiting. Only where a
+    unit that is done twice is published once.
     """
     left = sorted(names, key=lambda name: [_rank(claims.worker, place) for place in places(name)])
+    held_since: dict[str, float] = {}
     bar = Progress(description, len(left), unit=unit)
     shortest_s = wait_s = min(0.05, claims.beat_s)
     while left:
@@ -165,6 +169,7 @@ def share_work(
             if not is_done(name):
                 claim = claims.take(name)
                 if claim is None:
+                    held_since.setdefault(name, time.monotonic())
                     continue
                 try:
                     # Done by its holder between the two looks.
@@ -174,6 +179,17 @@ def share_work(
                     claim.release()
             left.remove(name)
             bar.advance()
+        if left and len(left) == begun and again_after is not None:
+            late = [name for name in left if time.monotonic() - held_since[name] >= again_after()]
+            for name in late:
+                claim = claims.take(f"again-{name}")
+                if claim is not None:
+                    try:
+                        log.info("%s: takes long where it is; done here as well", name)
+                        yield name
+                    finally:
+                        claim.release()
+                    break
         if left and len(left) == begun:
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S, claims.stale_s / 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import time
 from collections import OrderedDict, deque
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 # Controls of the last poses: a pose is rendered as several people, with several seeds.
 CONTROLS_KEPT = 4
 TAIL_LINES = 20
+# Times the longest job so far.
+LATE = 1.5
 NOT_YET = "not rendered yet"
 
 
@@ -42,6 +45,7 @@ class Worker:
     ) -> None:
         self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
         self._controls: OrderedDict[tuple[str, Any], Tensor] = OrderedDict()
+        self._longest_s = 0.0
         self._tail = Tail()
         logging.getLogger("faceid").addHandler(self._tail)
 
@@ -52,9 +56,19 @@ class Worker:
         # A job whose try failed comes again: to this worker as to any other.
         while left := [name for name in by_id if not self.folder.is_settled(name)]:
             for name in share_work(
-                left, self.folder.is_settled, claims, "videos", "video", places=lambda name: by_id[name].places
+                left,
+                self.folder.is_settled,
+                claims,
+                "videos",
+                "video",
+                places=lambda name: by_id[name].places,
+                again_after=self._patience_s,
             ):
                 self.do(by_id[name], claims.worker)
+
+    def _patience_s(self) -> float:
+        """How long a job may be in other hands before it is done here as well, when nothing else is left."""
+        return LATE * self._longest_s if self._longest_s else math.inf
 
     def work_share(self, jobs: Sequence[Job], rank: int, count: int) -> None:
         """Every count-th job, without claims; the others' are theirs."""
@@ -107,6 +121,7 @@ class Worker:
                 video, Path(job.output).name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
             )
             self.folder.publish(job.id, video, job.output, row, sidecar)
+        self._longest_s = max(self._longest_s, time.perf_counter() - began)
         log.info("%s in %.1f s", job.output, row["seconds"])
 
     def _said(self, job: Job) -> SampleSettings:
