@@ -142,6 +142,20 @@ class Claim:
 
 
 def share_work(
+    names: Sequence[str], is_done: Callable[[str], bool], claims: Claims, description: str = "work", unit: str = "unit"
+) -> Iterator[str]:
+    """Yield units for this worker to do, one at a time, until every unit is done by somebody.
+
+    The caller does the work before it asks for the next. Otherwise as `take_work`.
+    """
+    for name, claim in take_work(names, is_done, claims, description, unit):
+        try:
+            yield name
+        finally:
+            claim.release()
+
+
+def take_work(
     names: Sequence[str],
     is_done: Callable[[str], bool],
     claims: Claims,
@@ -149,15 +163,15 @@ def share_work(
     unit: str = "unit",
     places: Callable[[str], Sequence[str]] = lambda name: (name,),
     again_after: Callable[[], float] | None = None,
-) -> Iterator[str]:
-    """Yield units for this worker to do, one at a time, until every unit is done by somebody.
+) -> Iterator[tuple[str, Claim]]:
+    """Yield units and their claims, which the caller releases when the unit is done, until all are done or taken here.
 
-    The caller does the work before it asks for the next. Workers begin at different places (rendezvous hashing), so
-    they seldom want the same unit. While others hold all that is left, this one waits, and takes over from the dead.
-    A bar counts units, whoever did them. places: what a unit shares with others, most costly to change first, and
-    itself last: units that share it come together. again_after: seconds after which a unit that another worker holds is
-    done once more, by one worker that has nothing else to do: a slow worker must not keep all waiting. Only where a
-    unit that is done twice is published once.
+    Workers begin at different places (rendezvous hashing), so they seldom want the same unit. While others hold all
+    that is left, this one waits, and takes over from the dead. A bar counts units, whoever did them.
+    places: what a unit shares with others, most costly to change first, and itself last: units that share it come
+    together. again_after: seconds after which a unit that another worker holds is done once more, by one worker that
+    has nothing else to do: a slow worker must not keep all waiting. Only where a unit that is done twice is published
+    once.
     """
     left = sorted(names, key=lambda name: [_rank(claims.worker, place) for place in places(name)])
     held_since: dict[str, float] = {}
@@ -171,25 +185,21 @@ def share_work(
                 if claim is None:
                     held_since.setdefault(name, time.monotonic())
                     continue
-                try:
-                    # Done by its holder between the two looks.
-                    if not is_done(name):
-                        yield name
-                finally:
+                # Done by its holder between the two looks.
+                if is_done(name):
                     claim.release()
+                else:
+                    yield name, claim
             left.remove(name)
             bar.advance()
         if left and len(left) == begun and again_after is not None:
             late = [name for name in left if time.monotonic() - held_since[name] >= again_after()]
-            for name in late:
-                claim = claims.take(f"again-{name}")
-                if claim is not None:
-                    try:
-                        log.info("%s: takes long where it is; done here as well", name)
-                        yield name
-                    finally:
-                        claim.release()
-                    break
+            again = next(((name, claim) for name in late if (claim := claims.take(f"again-{name}"))), None)
+            if again is not None:
+                log.info("%s: takes long where it is; done here as well", again[0])
+                yield again
+                left.remove(again[0])
+                bar.advance()
         if left and len(left) == begun:
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S, claims.stale_s / 4)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from faceid.claims import Claims, share_work
+from faceid.claims import Claims, share_work, take_work
 
 # A worker: every unit takes a moment, is published under one name, and leaves a line that says who did it.
 WORKER = """
@@ -155,15 +155,19 @@ def test_a_claim_made_anew_is_not_taken_for_the_old_one(tmp_path):
 
 def test_a_unit_that_takes_long_elsewhere_is_done_by_one_more_worker(tmp_path):
     """Where it may be: its holder lives, and beats."""
-    slow, first, second = (Claims(tmp_path, beat_s=0.05, stale_s=60, worker=name) for name in ("slow", "first", "second"))
+    slow, first, second = (
+        Claims(tmp_path, beat_s=0.05, stale_s=60, worker=name) for name in ("slow", "first", "second")
+    )
     held, done = slow.take("a"), set()
     assert held is not None
     began = time.monotonic()
-    units = share_work(["a"], lambda name: name in done, first, again_after=lambda: 0.3)
-    assert next(units) == "a" and time.monotonic() - began >= 0.3
+    units = take_work(["a"], lambda name: name in done, first, again_after=lambda: 0.3)
+    name, claim = next(units)
+    assert name == "a" and time.monotonic() - began >= 0.3
     # A third one leaves it to those two.
     assert second.take("again-a") is None and second.take("a") is None
     done.add("a")
+    claim.release()
     assert list(units) == [] and list(share_work(["a"], lambda name: name in done, second)) == []
     held.release()
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]

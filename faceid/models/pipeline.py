@@ -10,6 +10,7 @@ them himself and keeps what several have in common.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ class FaceIdentityPipeline:
         self.wan, self.adapter, self.metadata = wan, adapter, metadata
         self._grey: tuple[torch.Size, Tensor] | None = None
         self._texts: dict[str, Tensor] = {}
+        # The VAE keeps frames between the pieces of a video, and so does one at a time; a worker decodes in a thread.
+        self._vae_lock = threading.Lock()
         self._adapter_path: str | None = None
         self._execution: tuple[str | None, bool] = (None, False)
 
@@ -153,7 +156,8 @@ class FaceIdentityPipeline:
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """Normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""
-        return to_frames(decode_latents(self.wan.vae, latents))
+        with self._vae_lock:
+            return to_frames(decode_latents(self.wan.vae, latents))
 
     @torch.no_grad()
     def sample_latents(
@@ -221,6 +225,10 @@ class FaceIdentityPipeline:
 
         The same whoever is rendered. Raises: ConfigError for an illegal size.
         """
+        with self._vae_lock:
+            return self._control(pose_video, reference_images)
+
+    def _control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
         wan = self.wan
         num_frames, height, width = pose_video.shape[:3]
         _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)

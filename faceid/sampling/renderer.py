@@ -61,24 +61,19 @@ class Renderer:
         frames = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
         return self.pipeline.control(frames, self._references)
 
-    def render(
-        self,
-        control: Tensor,
-        face: Face,
-        output: Path,
-        seed: int,
-        on_step: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Render one face on one pose to an mp4, verified before this returns.
-
-        control: from `prepare`.
-        """
+    def denoise(
+        self, control: Tensor, face: Face, seed: int, on_step: Callable[[int, int], None] | None = None
+    ) -> Tensor:
+        """The latents of one face on one pose, reference frames left off. control: from `prepare`."""
         count = len(self._references)
         sampling = sampling_of(self.settings, self.window, seed)
         texts = self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
         embedding = face.over(control.shape[2] - count, count)
-        latents = self.pipeline.sample_latents(control, *texts, embedding, sampling, on_step, count)
-        frames = self.pipeline.decode(latents[:, :, count:])
+        return self.pipeline.sample_latents(control, *texts, embedding, sampling, on_step, count)[:, :, count:]
+
+    def write(self, latents: Tensor, output: Path) -> None:
+        """Decode to an mp4, verified before this returns. May run beside the denoising of another video."""
+        frames = self.pipeline.decode(latents)
         write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
         if written != len(frames):

@@ -136,8 +136,9 @@ def _render_one(
     """Render, write the sidecar; the video's sha256."""
     bar = Progress("denoising", total=renderer.settings.num_inference_steps)
     control = renderer.prepare(pose)
-    renderer.render(control, face, output, seed, lambda done, of: bar.advance())
+    latents = renderer.denoise(control, face, seed, lambda done, of: bar.advance())
     bar.close()
+    renderer.write(latents, output)
     device = str(renderer.pipeline.wan.transformer.device)
     content = describe_video(output, output.name, renderer.settings, faces, inputs, pose, seed, device)
     write_json(sidecar_of(output), content)

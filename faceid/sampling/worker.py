@@ -8,20 +8,22 @@ import math
 import tempfile
 import time
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from faceid.claims import share_work
+from faceid.claims import Claim, take_work
 from faceid.errors import FaceidError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.provenance import write_atomic, write_provenance
-from faceid.sampling.job_folder import JobFolder
+from faceid.sampling.job_folder import Attempt, JobFolder
 from faceid.sampling.plan import Job, Rig
 from faceid.sampling.renderer import Renderer
 from faceid.sampling.settings import SampleSettings
@@ -53,18 +55,26 @@ class Worker:
         """Until all jobs are done or given up, by this worker or others."""
         by_id = {job.id: job for job in jobs}
         claims = self.folder.claims()
-        # A job whose try failed comes again: to this worker as to any other.
-        while left := [name for name in by_id if not self.folder.is_settled(name)]:
-            for name in share_work(
-                left,
-                self.folder.is_settled,
-                claims,
-                "videos",
-                "video",
-                places=lambda name: by_id[name].places,
-                again_after=self._patience_s,
-            ):
-                self.do(by_id[name], claims.worker)
+        with ThreadPoolExecutor(1) as pool:
+            # A job whose try failed comes again: to this worker as to any other.
+            while left := [name for name in by_id if not self.folder.is_settled(name)]:
+                finishing: Future[None] | None = None
+                for name, claim in take_work(
+                    left,
+                    self.folder.is_settled,
+                    claims,
+                    "videos",
+                    "video",
+                    places=lambda name: by_id[name].places,
+                    again_after=self._patience_s,
+                ):
+                    finish = self.begin(by_id[name], claims.worker)
+                    if finishing is not None:
+                        finishing.result()
+                    # Decoded, encoded and published while the next is denoised.
+                    finishing = pool.submit(_then_release, finish, claim)
+                if finishing is not None:
+                    finishing.result()
 
     def _patience_s(self) -> float:
         """How long a job may be in other hands before it is done here as well, when nothing else is left."""
@@ -79,15 +89,39 @@ class Worker:
 
     def do(self, job: Job, worker: str) -> None:
         """Render one job and publish it, or record why not."""
+        finish = self.begin(job, worker)
+        if finish is not None:
+            finish()
+
+    def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
+        """Denoise one job; what is left to do for it, or None when there is nothing, for which there is a record."""
         if job.problem or job.rig is None:
             log.error("%s: %s", job.wish.pose.name, job.problem)
             self.folder.fail(job.id, job.problem, [], 0)
-            return
+            return None
         attempt = self.folder.begin(job.id, worker)
         if attempt is None:
-            return
+            return None
+        began, rig = time.perf_counter(), job.rig
+        with self._recorded(job, attempt):
+            self.pipeline.use_adapter(rig.path)
+            words = {"prompt": job.wish.prompt, "negative_prompt": job.wish.negative_prompt}
+            renderer = Renderer(self.pipeline, rig.shape, replace(self.settings, **words), rig.window)
+            latents = renderer.denoise(self._control(job, rig, renderer), job.face, job.wish.seed)
+            denoised_s = time.perf_counter() - began
+
+            def finish() -> None:
+                with self._recorded(job, attempt):
+                    self._finish(job, rig, renderer, latents, denoised_s, worker)
+
+            return finish
+        return None
+
+    @contextmanager
+    def _recorded(self, job: Job, attempt: Attempt) -> Iterator[None]:
+        """Whatever goes wrong inside becomes the attempt's record, and nothing else."""
         try:
-            self._render(job, job.rig, worker)
+            yield
         except FaceidError as error:
             # What the files themselves are will not change by trying again.
             log.error("%s: %s", job.output, one_line(error))
@@ -98,31 +132,28 @@ class Worker:
             log.exception("%s: %s", job.output, said)
             self.folder.note_error(attempt, said, self._tail.lines())
 
-    def _render(self, job: Job, rig: Rig, worker: str) -> None:
-        began = time.perf_counter()
-        wish = job.wish
-        self.pipeline.use_adapter(rig.path)
-        settings = replace(self.settings, prompt=wish.prompt, negative_prompt=wish.negative_prompt)
-        renderer = Renderer(self.pipeline, rig.shape, settings, rig.window)
-        control = self._control(job, rig, renderer)
+    def _finish(self, job: Job, rig: Rig, renderer: Renderer, latents: Tensor, denoised_s: float, worker: str) -> None:
+        began, wish = time.perf_counter(), job.wish
         with tempfile.TemporaryDirectory(prefix="faceid_render_") as private:
             video = Path(private) / "video.mp4"
-            renderer.render(control, job.face, video, wish.seed)
+            renderer.write(latents, video)
+            seconds = denoised_s + time.perf_counter() - began
             row = {
                 "pose": wish.pose.name,
                 "identity": job.face.name,
                 "face_scale": renderer.face_scale,
                 "seed": wish.seed,
-                "seconds": round(time.perf_counter() - began, 2),
+                "seconds": round(seconds, 2),
                 "worker": worker,
             }
-            inputs = Inputs.of(settings, self.pipeline.wan.fingerprint, job.face, wish.pose, rig.path)
+            inputs = Inputs.of(self.settings, self.pipeline.wan.fingerprint, job.face, wish.pose, rig.path)
+            name = Path(job.output).name
             sidecar = describe_video(
-                video, Path(job.output).name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
+                video, name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
             )
             self.folder.publish(job.id, video, job.output, row, sidecar)
-        self._longest_s = max(self._longest_s, time.perf_counter() - began)
-        log.info("%s in %.1f s", job.output, row["seconds"])
+        self._longest_s = max(self._longest_s, seconds)
+        log.info("%s in %.1f s", job.output, seconds)
 
     def _said(self, job: Job) -> SampleSettings:
         """The settings of a single video like this one: what --like needs."""
@@ -157,6 +188,14 @@ class Worker:
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)
         return self._controls[key]
+
+
+def _then_release(finish: Callable[[], None] | None, claim: Claim) -> None:
+    try:
+        if finish is not None:
+            finish()
+    finally:
+        claim.release()
 
 
 class Tail(logging.Handler):

@@ -102,7 +102,9 @@ def test_the_base_alone_renders_with_the_size_length_and_rate_asked_for(toy_wan,
     steps = []
     renderer = Renderer(FaceIdentityPipeline(toy_wan), VideoShape(5, 32, 48, 12.0), settings)
     control = renderer.prepare(tmp_path / "pose.mp4")
-    renderer.render(control, Face(), tmp_path / "out.mp4", 42, lambda done, of: steps.append((done, of)))
+    renderer.write(
+        renderer.denoise(control, Face(), 42, lambda done, of: steps.append((done, of))), tmp_path / "out.mp4"
+    )
     video = read_video(tmp_path / "out.mp4")
     assert video.frames.shape == (5, 32, 48, 3) and video.fps == 12 and steps == [(1, 1)]
 

@@ -184,15 +184,15 @@ def test_adapters_of_two_users_in_one_run(settings, small_adapter_settings, tmp_
 
 
 def test_an_error_that_may_pass_is_tried_three_times_and_then_told_with_the_log(settings, tmp_path, monkeypatch):
-    tried, render = [], module.Renderer.render
+    tried, denoise = [], module.Renderer.denoise
 
-    def failing(self, control, face, output, seed, on_step=None):
+    def failing(self, control, face, seed, on_step=None):
         if face.name == "anna":
             tried.append(1)
             raise MemoryError("out of memory")
-        render(self, control, face, output, seed, on_step)
+        return denoise(self, control, face, seed, on_step)
 
-    monkeypatch.setattr(module.Renderer, "render", failing)
+    monkeypatch.setattr(module.Renderer, "denoise", failing)
     assert run(replace(settings, num_inference_steps=1)) == 1
     # Two poses.
     assert len(tried) == 2 * 3
