@@ -105,8 +105,8 @@ class Worker:
         began, rig = time.perf_counter(), job.rig
         with self._recorded(job, attempt):
             self.pipeline.use_adapter(rig.path)
-            words = {"prompt": job.wish.prompt, "negative_prompt": job.wish.negative_prompt}
-            renderer = Renderer(self.pipeline, rig.shape, replace(self.settings, **words), rig.window)
+            settings = replace(self.settings, prompt=job.wish.prompt, negative_prompt=job.wish.negative_prompt)
+            renderer = Renderer(self.pipeline, rig.shape, settings, rig.window)
             latents = renderer.denoise(self._control(job, rig, renderer), job.face, job.wish.seed)
             denoised_s = time.perf_counter() - began
 
