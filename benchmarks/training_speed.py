@@ -78,7 +78,7 @@ def compare_vace_graph(rounds: int) -> VaceGraph:
     # `full` leaves VACE blocks without a graph alone; with one they are checkpointed, as all others are.
     graph.enable_gradient_checkpointing(keep_input)
 
-    def split(states: torch.Tensor, rows: TokenRows) -> tuple[torch.Tensor, torch.Tensor]:
+    def split(states: torch.Tensor, rows: TokenRows, num_faces: int) -> tuple[torch.Tensor, torch.Tensor]:
         # A slice of the text that is not cut off from the face's graph: all VACE blocks get one.
         return states[:, : rows.num_rows], states[:, rows.num_rows :]
 
