@@ -21,6 +21,7 @@ from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import base_fingerprint, check_base_folder, read_config, read_geometry
 from faceid.provenance import write_json
 from faceid.sampling.effects import warn_without_effect
+from faceid.sampling.gallery import write_gallery
 from faceid.sampling.identities import Face, check_identity, named_face, read_people
 from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import read_job_list, wishes_of_folder
@@ -115,7 +116,11 @@ def _run_batch(
             worker.work_share(jobs, *place_among_workers())
         else:
             worker.work(jobs)
-    failed = conclude(jobs, folder, settings)
+    rows = conclude(jobs, folder, settings)
+    failed = sum(bool(row["error"]) for row in rows)
+    if settings.gallery and place_among_workers()[0] == 0:
+        references = Path(settings.references_dir) if settings.references_dir is not None else None
+        log.info("to look at: %s", write_gallery(output_dir, rows, references))
     log.info("%d of %d videos rendered into %s", len(jobs) - failed, len(jobs), output_dir)
     if failed:
         log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")

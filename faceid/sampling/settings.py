@@ -49,6 +49,10 @@ class SampleSettings:
     """With --batch: the folder to write to: POSE.mp4 each, or NAME/POSE.mp4 with --identities_dir."""
     static: bool = False
     """With --batch: share the jobs out by rank beforehand, without claims; a dead worker's are left undone."""
+    gallery: bool = True
+    """With --batch: write gallery.html into the folder when all is rendered, to look at it in a browser."""
+    references_dir: str | None = None
+    """With --batch: a folder of photos of each person, by name, to be shown in the gallery beside the videos."""
     prompt: str = DEFAULT_PROMPT
     """What the video shows."""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
@@ -111,7 +115,7 @@ class SampleSettings:
     def __post_init__(self) -> None:
         of_batch, of_one = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
         wanted: tuple[str, ...] = of_batch if self.batch else of_one
-        unused = of_one if self.batch else (*of_batch, "jobs", "static")
+        unused = of_one if self.batch else (*of_batch, "jobs", "static", "references_dir")
         if self.jobs is not None:
             wanted = ("output_dir",)
         mode = "with --batch" if self.batch else "without --batch"

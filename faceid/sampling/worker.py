@@ -144,6 +144,8 @@ class Worker:
                 "face_scale": renderer.face_scale,
                 "seed": wish.seed,
                 "seconds": round(seconds, 2),
+                "prompt": wish.prompt,
+                "adapter": Path(wish.adapter).name if wish.adapter else "",
                 "worker": worker,
             }
             inputs = Inputs.of(self.settings, self.pipeline.wan.fingerprint, job.face, wish.pose, rig.path)
@@ -215,16 +217,15 @@ class Tail(logging.Handler):
         return list(self._lines)
 
 
-def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> int:
-    """Write jobs.jsonl and provenance.json; how many jobs failed. Every worker may: all write the same."""
-    rows, failed = [], 0
+def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
+    """Write jobs.jsonl and provenance.json; the former's rows. Every worker may: all write the same."""
+    rows = []
     for job in jobs:
         done = folder.done(job.id)
         if done is not None:
             rows.append({**done, "error": ""})
             continue
         record = folder.failed(job.id)
-        failed += record is not None
         rows.append(
             {
                 "pose": job.wish.pose.name,
@@ -232,6 +233,7 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
                 "output": job.output,
                 "face_scale": settings.face_scale,
                 "seed": job.wish.seed,
+                "prompt": job.wish.prompt,
                 "seconds": 0.0,
                 "id": job.id,
                 "sha256": "",
@@ -241,5 +243,6 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
     if not any(row["error"] == NOT_YET for row in rows):
         folder.sweep(job.id for job in jobs)
     write_atomic(folder.output_dir / "jobs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    failed = sum(bool(row["error"]) for row in rows)
     write_provenance(folder.output_dir, {"videos": len(rows), "failed": failed})
-    return failed
+    return rows

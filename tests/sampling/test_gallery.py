@@ -1,0 +1,95 @@
+"""The gallery of a rendered folder: what it shows, that it needs nothing else, and how it behaves in a browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from faceid.media.video import write_video
+from faceid.sampling.gallery import write_gallery
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def rendered(folder, *names, error=""):
+    rows = []
+    for number, (identity, pose) in enumerate(names):
+        output = f"{identity}/{pose}.mp4"
+        frames = np.full((9, 32, 48, 3), 40 * number + 30, np.uint8)
+        write_video(folder / output, frames, fps=16)
+        row = {
+            "id": f"{number:016x}",
+            "pose": f"{pose}.mp4",
+            "identity": identity,
+            "output": output,
+            "seed": number % 2,
+        }
+        rows.append({**row, "face_scale": 1.0, "prompt": "a dance", "adapter": "a.safetensors", "error": error})
+    return rows
+
+
+@pytest.fixture
+def out(tmp_path):
+    folder = tmp_path / "out"
+    rows = rendered(folder, ("anna", "x pose"), ("anna", "y"), ("bob <b>", "x pose"))
+    failed = {**rows[0], "id": "f" * 16, "pose": "bad.mp4", "error": "not a readable video"}
+    for name in ("anna", "bob <b>"):
+        path = tmp_path / "people" / name / "1.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(path)
+    write_gallery(folder, [*rows, failed], tmp_path / "people")
+    return folder
+
+
+def links(html):
+    return [unquote(link) for link in re.findall(r'(?:src|poster)="([^"]+)"', html)]
+
+
+def test_every_video_has_a_card_and_all_it_needs_lies_in_the_folder(out, tmp_path):
+    html = (out / "gallery.html").read_text()
+    assert html.count("<article") == 3 and "not a readable video" in html and "personal data" in html
+    moved = shutil.copytree(out, tmp_path / "moved")
+    found = links(html)
+    assert len(found) == 3 * 2 + 2 and all((moved / link).is_file() for link in found)
+    assert not re.search(r"(https?:)?//", html.replace("<!doctype", ""))
+    # A name is text.
+    assert "bob &lt;b&gt;" in html and "bob <b>" not in html
+
+
+def test_posters_are_made_once(out, tmp_path):
+    poster = next((out / "gallery" / "posters").iterdir())
+    before = poster.stat().st_mtime_ns
+    write_gallery(out, rendered(out, ("anna", "x pose")), None)
+    assert poster.stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
+def test_in_a_browser_filters_hide_and_count(out, tmp_path):
+    html = (out / "gallery.html").read_text()
+    look = """<script>
+      const choose = document.querySelector('select[data-key="identity"]'); choose.value = "anna";
+      choose.dispatchEvent(new Event("input")); find.value = "Y"; find.dispatchEvent(new Event("input"));
+      const shown = cards.filter(c => !c.hidden).map(c => c.dataset.pose);
+      document.title = JSON.stringify([shown, count.textContent, selects.map(s => s.dataset.key)]);
+    </script></body>"""
+    (out / "looked_at.html").write_text(html.replace("</body>", look))
+    dom = browse(out / "looked_at.html", tmp_path, "--dump-dom")
+    shown, count, keys = json.loads(re.search(r"<title>(.*?)</title>", dom)[1])
+    assert shown == ["y.mp4"] and count == "1 of 3" and keys == ["identity", "pose", "seed"]
+    browse(out / "gallery.html", tmp_path, f"--screenshot={tmp_path / 'gallery.png'}", "--window-size=900,700")
+    picture = np.asarray(Image.open(tmp_path / "gallery.png").convert("RGB"))
+    # The posters' greys are on the page.
+    for grey in (30, 70, 110):
+        assert (np.abs(picture.astype(int) - grey).max(2) < 6).mean() > 0.01
+
+
+def browse(page, tmp_path, *flags):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += ["--disable-component-update", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--virtual-time-budget=4000", *flags, page.as_uri()]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
