@@ -38,7 +38,7 @@ from faceid.sampling.renderer import (
 )
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
-from faceid.sampling.worker import Worker, conclude
+from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
@@ -117,8 +117,9 @@ def _run_batch(
         else:
             worker.work(jobs)
     rows = conclude(jobs, folder, settings)
-    failed = sum(bool(row["error"]) for row in rows)
-    if settings.gallery and place_among_workers()[0] == 0:
+    failed = count_failed(rows)
+    is_over = not any(row["error"] == NOT_YET for row in rows)
+    if settings.gallery and is_over and (settings.static or place_among_workers()[0] == 0):
         references = Path(settings.references_dir) if settings.references_dir is not None else None
         log.info("to look at: %s", write_gallery(output_dir, rows, references))
     log.info("%d of %d videos rendered into %s", len(jobs) - failed, len(jobs), output_dir)

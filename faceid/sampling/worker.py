@@ -8,7 +8,7 @@ import math
 import tempfile
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -243,6 +243,10 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
     if not any(row["error"] == NOT_YET for row in rows):
         folder.sweep(job.id for job in jobs)
     write_atomic(folder.output_dir / "jobs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    failed = sum(bool(row["error"]) for row in rows)
-    write_provenance(folder.output_dir, {"videos": len(rows), "failed": failed})
+    write_provenance(folder.output_dir, {"videos": len(rows), "failed": count_failed(rows)})
     return rows
+
+
+def count_failed(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many were given up; what others have not rendered yet is no failure."""
+    return sum(row["error"] not in ("", NOT_YET) for row in rows)
