@@ -7,7 +7,7 @@ from launching import IS_SMALL, QUIET, SMALL_ADAPTER, losses, train
 from safetensors.torch import load_file
 
 # 4 clips and 4 photos, 2 at a time: 4 steps an epoch; stage 2 begins before the last one.
-EPOCHS = 1 if IS_SMALL else 13 if os.environ.get("FACEID_SIZES") == "full" else 3
+EPOCHS = 1 if IS_SMALL else 13 if os.environ.get("FACEID_SIZES") == "full" else 2
 STEPS = 4 * EPOCHS
 RELATIVE = ADAPTER = 1e-5
 
