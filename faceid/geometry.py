@@ -41,9 +41,9 @@ class Geometry:
         """Height and width must be multiples of this many pixels (Wan2.1: 16)."""
         return self.spatial_factor * max(self.patch_thw[1], self.patch_thw[2])
 
-    def latent_frames(self, num_frames: int) -> int:
-        """f for T frames. Raises: ConfigError unless T = n * temporal_factor + 1."""
-        self.check_num_frames(num_frames)
+    def latent_frames(self, num_frames: int, key: str = "num_frames") -> int:
+        """f for T frames. key: the flag they were given by. Raises: ConfigError unless T = n * temporal_factor + 1."""
+        self.check_num_frames(num_frames, key)
         return (num_frames - 1) // self.temporal_factor + 1
 
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
@@ -62,14 +62,12 @@ class Geometry:
         patch_t, patch_h, patch_w = self.patch_thw
         return (f // patch_t) * (h // patch_h) * (w // patch_w)
 
-    def check_num_frames(self, num_frames: int) -> None:
+    def check_num_frames(self, num_frames: int, key: str = "num_frames") -> None:
         """Raises: ConfigError naming the nearest legal counts."""
         step = self.temporal_factor
         if num_frames < 1 or (num_frames - 1) % step:
             below = max((num_frames - 1) // step, 0) * step + 1
-            raise ConfigError(
-                f"num_frames={num_frames}: must be {step}n+1 for this model; use {below} or {below + step}"
-            )
+            raise ConfigError(f"{key}={num_frames}: must be {step}n+1 for this model; use {below} or {below + step}")
 
     def check_size(self, height: int, width: int) -> None:
         """Raises: ConfigError naming the nearest legal sizes."""

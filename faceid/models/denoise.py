@@ -45,6 +45,8 @@ class Sampling:
     """Share of the steps after which it is shown no more."""
     face_guidance: float | None = None
     """Guidance of the face alone, in place of the part that cfg_scale gives it; None: cfg_scale guides both."""
+    face_block_scales: Sequence[float] | None = None
+    """Strength of the face in each main block; None: as the adapter's blocks are set."""
     reference_scale: float = 1.0
     """Strength of the reference images' hints, as control_scale is of the pose's."""
     scheduler: SchedulerName = "unipc"

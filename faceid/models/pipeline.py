@@ -183,6 +183,8 @@ class FaceIdentityPipeline:
         noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
         if self.adapter is not None:
             self.adapter.set_lora_strength(min(1.0, sampling.face_scale))
+            if sampling.face_block_scales is not None:
+                self.adapter.set_block_strengths(sampling.face_block_scales)
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
         try:
             return denoise(self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step)

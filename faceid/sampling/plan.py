@@ -24,7 +24,7 @@ from faceid.provenance import sha256_file, sha256_json
 from faceid.sampling.identities import Face
 from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import Wish
-from faceid.sampling.renderer import VideoShape, check_how, choose_shape, choose_window
+from faceid.sampling.renderer import SAME_IN_SAMPLING, VideoShape, check_how, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
 from faceid.toy.base import resolve_adapter_path
 
@@ -32,24 +32,7 @@ log = logging.getLogger(__name__)
 
 ID_DIGITS = 16
 # Settings that say what is rendered; the others say where from, where to and by whom.
-HOW = (
-    "face_scale",
-    "cfg_scale",
-    "cfg_start",
-    "face_start",
-    "face_end",
-    "face_guidance",
-    "face_block_scales",
-    "control_scale",
-    "reference_scale",
-    "num_inference_steps",
-    "scheduler",
-    "shift",
-    "step_cache",
-    "attention_backend",
-    "compile",
-    "fit",
-)
+HOW = (*SAME_IN_SAMPLING, "attention_backend", "compile", "fit")
 
 
 @dataclass(frozen=True)

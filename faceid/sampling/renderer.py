@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
+
+# Flags that say how is sampled, under the names that the model's side has for them.
+SAME_IN_SAMPLING = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "window", "overlap"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Renderer:
         self, control: Tensor, face: Face, seed: int, on_step: Callable[[int, int], None] | None = None
     ) -> Tensor:
         """The latents of one face on one pose, reference frames left off. control: from `prepare`."""
-        count = len(self._references)
+        count = len(self.settings.reference_images)
         sampling = sampling_of(self.settings, self.window, seed)
         texts = self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
         embedding = face.over(control.shape[2] - count, count)
@@ -87,23 +90,8 @@ class Renderer:
 def sampling_of(settings: SampleSettings, window: tuple[int | None, int], seed: int) -> Sampling:
     """How a video of this seed is sampled. Raises: ConfigError for what cannot be."""
     frames, overlap = window
-    return Sampling(
-        face_scale=settings.face_scale,
-        cfg_scale=settings.cfg_scale,
-        num_inference_steps=settings.num_inference_steps,
-        seed=seed,
-        control_scale=settings.control_scale,
-        cfg_start=settings.cfg_start,
-        face_start=settings.face_start,
-        face_end=settings.face_end,
-        face_guidance=settings.face_guidance,
-        reference_scale=settings.reference_scale,
-        scheduler=settings.scheduler,
-        shift=settings.shift,
-        step_cache=settings.step_cache,
-        window=frames,
-        overlap=overlap,
-    )
+    same = {name: getattr(settings, name) for name in SAME_IN_SAMPLING}
+    return Sampling(**same, seed=seed, window=frames, overlap=overlap)
 
 
 def check_how(settings: SampleSettings, window: tuple[int | None, int], transformer_config: Mapping[str, Any]) -> None:
@@ -186,12 +174,9 @@ def choose_window(
         frames = metadata.num_frames if metadata is not None else 0
     if frames == 0:
         return None, 0
-    step = geometry.temporal_factor
-    if frames < 0 or (frames - 1) % step:
-        below = max((frames - 1) // step, 0) * step + 1
-        raise ConfigError(f"window_frames={frames}: must be {step}n+1 for this model; use {below} or {below + step}")
-    window = (frames - 1) // step + 1
+    window = geometry.latent_frames(frames, "window_frames")
     overlap = frames // 4 if settings.window_overlap is None else settings.window_overlap
+    step = geometry.temporal_factor
     shared = -(-overlap // step)
     if shared >= window and window > 1:
         raise ConfigError(f"window_overlap={overlap}: must leave of a window's {frames} frames {step} at least")

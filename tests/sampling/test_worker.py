@@ -17,6 +17,7 @@ from faceid.media.video import read_video, write_video
 from faceid.models.adapter import adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, save_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.models.wan import load_wan
 from faceid.sampling import worker as module
 from faceid.sampling.run import run_sampling
 from faceid.sampling.settings import SampleSettings
@@ -27,8 +28,6 @@ HEIGHT, WIDTH, FRAMES = 32, 48, 5
 
 
 def write_adapter(path, settings, seed, fingerprint=None):
-    from faceid.models.wan import load_wan
-
     wan = load_wan(resolve_model_path("toy"), ("transformer",))
     adapter = install_adapter(wan.transformer, settings, DIM)
     train_a_little(adapter, seed)
@@ -213,6 +212,23 @@ def test_jobs_shared_out_by_rank_are_each_done_once(settings, tmp_path, monkeypa
         done.append({path.name for path in (tmp_path / "out" / ".jobs" / "done").iterdir()})
     assert len(done[0]) == 2 and len(done[1]) == 4 and done[0] < done[1]
     assert not list((tmp_path / "out" / ".jobs").glob("claims/*"))
+
+
+def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_path):
+    from test_sidecar import render
+
+    blocks = len(load_wan(resolve_model_path("toy"), ("transformer",)).transformer.blocks)
+    off, on = [0.0] * blocks, [1.0] * blocks
+    found = {}
+    for name, scales in (("plain", None), ("on", on), ("off", off)):
+        assert run(replace(settings, face_block_scales=scales, output_dir=str(tmp_path / name))) == 0
+        found[name] = {who: (tmp_path / name / who / "x_pose.mp4").read_bytes() for who in ("anna", "bob")}
+    assert found["on"] == found["plain"] and found["plain"]["anna"] != found["plain"]["bob"]
+    # Without the face's part everybody is the same, and not the one they would be.
+    assert found["off"]["anna"] == found["off"]["bob"] != found["plain"]["bob"]
+    like = ["--like", str(tmp_path / "off" / "anna" / "x_pose.json"), "--device", "cpu"]
+    assert render(*like, "--output", str(tmp_path / "again.mp4")) == 0
+    assert (tmp_path / "again.mp4").read_bytes() == found["off"]["anna"]
 
 
 def test_a_video_of_a_batch_is_rendered_again_from_its_sidecar(settings, tmp_path):
