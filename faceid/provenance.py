@@ -76,7 +76,7 @@ def staged_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         yield temporary
-        _fsync_file(temporary)
+        fsync_file(temporary)
         temporary.replace(path)
         fsync_folder(path.parent)
     finally:
@@ -97,7 +97,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for path_in in [temporary, *temporary.rglob("*")]:
-            _fsync_file(path_in) if path_in.is_file() else fsync_folder(path_in)
+            fsync_file(path_in) if path_in.is_file() else fsync_folder(path_in)
         if path.exists() and not _exchange(temporary, path):
             # This file system cannot exchange names: for a moment the folder is only under its second name.
             path.rename(path.with_name(f".{path.name}.{token}.old"))
@@ -179,7 +179,8 @@ def _exchange(first: Path, second: Path) -> bool:
     raise OSError(error, os.strerror(error), str(first), None, str(second))
 
 
-def _fsync_file(path: Path) -> None:
+def fsync_file(path: Path) -> None:
+    """Make what was written to a file last through a power cut."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -2,7 +2,10 @@
 
 import torch
 
-from faceid.models.adapter import FaceAdapter
+from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter
+from faceid.models.adapter_file import AdapterMetadata, save_adapter
+from faceid.models.wan import load_wan
+from faceid.toy.base import resolve_model_path
 
 EMBEDDING_DIM = 24
 
@@ -38,3 +41,24 @@ def train_a_little(adapter: FaceAdapter, seed=2):
     with torch.no_grad():
         for parameter in adapter.parameters().values():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+
+
+def write_adapter(path, settings, seed=2, fingerprint=None, height=32, width=48, num_frames=5):
+    """A file of a moved adapter of the toy base. fingerprint: of another base. Its path."""
+    wan = load_wan(resolve_model_path("toy"), ("transformer",))
+    adapter = install_adapter(wan.transformer, settings, EMBEDDING_DIM)
+    train_a_little(adapter, seed)
+    metadata = AdapterMetadata(
+        base_name="toy",
+        base_fingerprint=fingerprint or wan.fingerprint,
+        face_embedding_dim=EMBEDDING_DIM,
+        encoder="clip",
+        encoder_fingerprint="e" * 64,
+        settings=settings,
+        height=height,
+        width=width,
+        num_frames=num_frames,
+        fps=16.0,
+    )
+    save_adapter(path, adapter_tensors(adapter), metadata)
+    return path

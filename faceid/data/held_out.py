@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faceid.data.aist import performance_of
-from faceid.data.order import hold_out, seed_for
+from faceid.data.order import hold_out
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class HeldOut:
 
     def has(self, clip: str, dancer: str) -> bool:
         """Whether a dancer's clip, by its key, is kept from training."""
-        return dancer in self.dancers or performance_of(clip) in self.performances
+        return dancer in self.dancers or (bool(self.performances) and performance_of(clip) in self.performances)
 
 
 NOTHING = HeldOut()
@@ -41,6 +41,5 @@ def hold_back(
             of.setdefault(dancer, set()).add(performance_of(clip))
     performances: list[str] = []
     for all_of_dancer in of.values():
-        drawn = sorted(all_of_dancer, key=lambda name: (seed_for(seed, 0, f"hold out {name}"), name))
-        performances += drawn[: min(num_performances, len(drawn) - 1)]
+        performances += hold_out(all_of_dancer, min(num_performances, len(all_of_dancer) - 1), seed)
     return HeldOut(held, frozenset(performances))

@@ -29,9 +29,10 @@ def spread(count: int, wanted: int) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
 
 
-def hold_out(dancers: Iterable[str], count: int, seed: int) -> list[str]:
-    """`count` of the dancers to keep for validation: drawn by hash, so that more clips of others change nothing."""
-    return sorted(set(dancers), key=lambda dancer: (seed_for(seed, 0, f"hold out {dancer}"), dancer))[:count]
+def hold_out(names: Iterable[str], count: int, seed: int) -> list[str]:
+    """`count` of the names (dancers, performances) to keep for validation: drawn by hash, so that more clips of others
+    change nothing."""
+    return sorted(set(names), key=lambda name: (seed_for(seed, 0, f"hold out {name}"), name))[:count]
 
 
 def seed_for(seed: int, global_index: int, purpose: str) -> int:

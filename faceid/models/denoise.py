@@ -86,7 +86,6 @@ class Conditions:
 
     text, negative_text: [1, L, D]. face, null_face: [1, D + 1], or [1, R + f, D + 1] where the face changes over the
     video; None without an adapter. control: [1, channels, R + f, h, w]. num_references: R.
-    control_scale: [VACE layers].
     """
 
     text: Tensor
@@ -95,7 +94,6 @@ class Conditions:
     null_face: Tensor | None
     control: Tensor
     num_references: int
-    control_scale: Tensor
 
 
 @dataclass(frozen=True)
@@ -230,12 +228,15 @@ def _hint_scale(transformer: Any, given: Conditions, sampling: Sampling) -> Tens
     The transformer unbinds the first dimension and multiplies: per token is as good as one number. A frame's tokens
     follow each other, references' first (facts: peers.md 5, VACE #27).
     """
+    control = given.control
+    scale = torch.full((len(transformer.config.vace_layers),), float(sampling.control_scale))
+    scale = scale.to(control.device, control.dtype)
     if given.num_references == 0 or sampling.reference_scale == sampling.control_scale:
-        return given.control_scale
-    _, _, frames, height, width = given.control.shape
+        return scale
+    _, _, frames, height, width = control.shape
     p_t, p_h, p_w = transformer.config.patch_size
     of_frame = (height // p_h) * (width // p_w)
-    scale = given.control_scale.view(-1, 1, 1, 1).repeat(1, 1, frames // p_t * of_frame, 1)
+    scale = scale.view(-1, 1, 1, 1).repeat(1, 1, frames // p_t * of_frame, 1)
     scale[:, :, : given.num_references // p_t * of_frame] = sampling.reference_scale
     return scale
 

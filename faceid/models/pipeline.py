@@ -210,7 +210,6 @@ class FaceIdentityPipeline:
         if embedding is not None:
             face = face_input(embedding, sampling.face_scale).to(transformer.device)
             null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
-        scale = torch.full((len(transformer.config.vace_layers),), float(sampling.control_scale))
         return Conditions(
             text=ready(text.unsqueeze(0)),
             negative_text=ready(negative_text.unsqueeze(0)),
@@ -218,7 +217,6 @@ class FaceIdentityPipeline:
             null_face=null_face,
             control=ready(control),
             num_references=num_references,
-            control_scale=ready(scale),
         )
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from faceid.errors import FaceidError
 from faceid.media.images import list_photos, read_photo
-from faceid.media.video import measure_video, read_frames
+from faceid.media.video import read_video
 from faceid.provenance import staged_file, write_atomic
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,8 @@ def _poster(output_dir: Path, row: Mapping[str, Any]) -> tuple[str, tuple[int, i
     name = f"{PARTS}/posters/{row['id']}.jpg"
     path = output_dir / name
     if not path.is_file():
-        video = output_dir / row["output"]
-        (frame,) = read_frames(video, [measure_video(video).frames // 2])
-        _save(frame, path, POSTER_PX)
+        frames = read_video(output_dir / row["output"]).frames
+        _save(frames[len(frames) // 2], path, POSTER_PX)
     with Image.open(path) as poster:
         return name, poster.size
 

@@ -14,6 +14,7 @@ from faceid.errors import DataError, ModelError
 from faceid.faces.blend import blend_face_embeddings, interpolate_face_embeddings
 from faceid.faces.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
 from faceid.models.adapter_file import AdapterMetadata
+from faceid.provenance import sha256_json
 from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ class Face:
             return self.embedding
         shares = [0.0] * num_references + [place / max(num_frames - 1, 1) for place in range(num_frames)]
         return torch.stack([interpolate_face_embeddings(self.embedding, self.towards, share) for share in shares])
+
+    @property
+    def sha256(self) -> str:
+        """Of who it is; empty for nobody in particular."""
+        return sha256_json(self.numbers) if self.numbers else ""
 
     @property
     def numbers(self) -> list[list[float]]:

@@ -21,7 +21,8 @@ from typing import Any
 
 from faceid.claims import Claims
 from faceid.errors import DataError
-from faceid.provenance import fsync_folder, sha256_file, write_atomic
+from faceid.provenance import fsync_file, fsync_folder, sha256_file, write_json
+from faceid.sampling.sidecar import sidecar_of
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,13 @@ class JobFolder:
             self.fail(job, last, _last_tail(tries), len(tries))
             return None
         path = self.folder / "attempts" / f"{job}.{uuid.uuid4().hex[:8]}.json"
-        write_atomic(path, json.dumps({"worker": worker}) + "\n")
+        write_json(path, {"worker": worker})
         return Attempt(job, path)
 
     def note_error(self, attempt: Attempt, error: str, tail: list[str]) -> None:
         """Record how a try ended. tail: the last lines of the worker's log."""
         known = _read(attempt.path) or {}
-        write_atomic(attempt.path, json.dumps({**known, "error": error, "log": tail}) + "\n")
+        write_json(attempt.path, {**known, "error": error, "log": tail})
 
     def fail(self, job: str, error: str, tail: list[str], attempts: int) -> None:
         """Give a job up. The first word stands."""
@@ -108,7 +109,7 @@ class JobFolder:
         copy = final.with_name(f".{job}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             shutil.copyfile(video, copy)
-            _fsync(copy)
+            fsync_file(copy)
             sha256, size = sha256_file(copy), copy.stat().st_size
             if sha256 != sha256_file(video):
                 raise DataError(f"{final}: what was written is not what was rendered; is the disk sound?")
@@ -119,12 +120,11 @@ class JobFolder:
             return  # Done by another, who has swept this copy.
         finally:
             copy.unlink(missing_ok=True)
-        write_atomic(final.with_suffix(".json"), json.dumps(sidecar, indent=1) + "\n")
-        fsync_folder(final.parent)
+        write_json(sidecar_of(final), sidecar)
         record = {**row, "id": job, "output": output, "sha256": sha256, "bytes": size}
         if not _write_once(self._record("done", job), record) and self.done(job) is None:
             # A record whose video is gone or cut short: this one takes its place.
-            write_atomic(self._record("done", job), json.dumps(record) + "\n")
+            write_json(self._record("done", job), record)
 
     def sweep(self, jobs: Iterable[str]) -> None:
         """Remove what killed workers left of jobs that are done: copies on the way to their name, and old tries."""
@@ -167,7 +167,7 @@ def _write_once(path: Path, content: dict[str, Any]) -> bool:
     """Write a record by a link, so that the first one stands; whether this was it."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        write_atomic(temporary, json.dumps(content) + "\n")
+        write_json(temporary, content)
         with suppress(FileExistsError):
             os.link(temporary, path)
             fsync_folder(path.parent)
@@ -179,8 +179,3 @@ def _write_once(path: Path, content: dict[str, Any]) -> bool:
 
 def _last_tail(tries: list[dict[str, Any]]) -> list[str]:
     return next((attempt["log"] for attempt in reversed(tries) if attempt.get("log")), [])
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

@@ -26,6 +26,7 @@ from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import Wish
 from faceid.sampling.renderer import SAME_IN_SAMPLING, VideoShape, check_how, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
+from faceid.sampling.sidecar import Inputs, hash_references
 from faceid.toy.base import resolve_adapter_path
 
 log = logging.getLogger(__name__)
@@ -55,14 +56,14 @@ class Job:
     wish: Wish
     output: str
     face: Face
-    pose_sha256: str = ""
+    inputs: Inputs | None = None
     rig: Rig | None = None
     problem: str = ""
 
     @property
     def places(self) -> tuple[str, str, str]:
         """What workers keep between jobs, dearest first: adapter, pose, itself."""
-        return (self.rig.sha256 if self.rig else "", self.pose_sha256, self.id)
+        return (self.rig.sha256 if self.rig else "", self.inputs.pose if self.inputs else "", self.id)
 
 
 class Planner:
@@ -110,7 +111,7 @@ class Planner:
             "adapter": rig.sha256,
             "pose": pose,
             "face": face.numbers,
-            "references": self._references,
+            "references": list(self._references),
             "seed": wish.seed,
             "prompt": wish.prompt,
             "negative_prompt": wish.negative_prompt if self.settings.cfg_scale > 1 else "",
@@ -119,7 +120,8 @@ class Planner:
             "dtype": self.dtype,
             **{name: getattr(self.settings, name) for name in HOW},
         }
-        return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, pose, rig)
+        inputs = Inputs(self.base_fingerprint, rig.sha256, face.sha256, pose, self._references)
+        return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, inputs, rig)
 
     def rig(self, adapter: str | None) -> Rig:
         """Raises: ModelError or ConfigError when the adapter cannot be used as asked."""
@@ -146,8 +148,8 @@ class Planner:
         return self._poses[path]
 
     @cached_property
-    def _references(self) -> list[str]:
-        return [sha256_file(Path(name)) for name in self.settings.reference_images]
+    def _references(self) -> tuple[str, ...]:
+        return hash_references(self.settings)
 
     def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[Any], Any]) -> Any:
         """What `make` gives or raises for a key, made once."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
-from faceid.provenance import describe_provenance, sha256_file, sha256_json
+from faceid.provenance import describe_provenance, sha256_file
 from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
 
@@ -52,10 +52,15 @@ class Inputs:
         return cls(
             base=base,
             adapter=sha256_file(Path(adapter)) if adapter else "",
-            identity=sha256_json(face.numbers) if face.numbers else "",
+            identity=face.sha256,
             pose=sha256_file(pose),
-            references=tuple(sha256_file(Path(name)) for name in settings.reference_images),
+            references=hash_references(settings),
         )
+
+
+def hash_references(settings: SampleSettings) -> tuple[str, ...]:
+    """sha256 of each reference image."""
+    return tuple(sha256_file(Path(name)) for name in settings.reference_images)
 
 
 def sidecar_of(output: Path) -> Path:

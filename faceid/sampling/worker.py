@@ -24,8 +24,8 @@ from faceid.logs import progress
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.provenance import write_atomic, write_provenance
 from faceid.sampling.job_folder import Attempt, JobFolder
-from faceid.sampling.plan import Job, Rig
-from faceid.sampling.renderer import Renderer
+from faceid.sampling.plan import Job
+from faceid.sampling.renderer import Renderer, VideoShape
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video
 
@@ -46,7 +46,7 @@ class Worker:
         self, pipeline: FaceIdentityPipeline, settings: SampleSettings, faces: FaceSettings, folder: JobFolder
     ) -> None:
         self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
-        self._controls: OrderedDict[tuple[str, Any], Tensor] = OrderedDict()
+        self._controls: OrderedDict[tuple[str, VideoShape], Tensor] = OrderedDict()
         self._longest_s = 0.0
         self._tail = Tail()
         logging.getLogger("faceid").addHandler(self._tail)
@@ -95,24 +95,24 @@ class Worker:
 
     def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
         """Denoise one job; what is left to do for it, or None when there is nothing, for which there is a record."""
-        if job.problem or job.rig is None:
+        if job.rig is None or job.inputs is None:
             log.error("%s: %s", job.wish.pose.name, job.problem)
             self.folder.fail(job.id, job.problem, [], 0)
             return None
         attempt = self.folder.begin(job.id, worker)
         if attempt is None:
             return None
-        began, rig = time.perf_counter(), job.rig
+        began, rig, inputs = time.perf_counter(), job.rig, job.inputs
         with self._recorded(job, attempt):
             self.pipeline.use_adapter(rig.path)
             settings = replace(self.settings, prompt=job.wish.prompt, negative_prompt=job.wish.negative_prompt)
             renderer = Renderer(self.pipeline, rig.shape, settings, rig.window)
-            latents = renderer.denoise(self._control(job, rig, renderer), job.face, job.wish.seed)
+            latents = renderer.denoise(self._control((inputs.pose, rig.shape), job, renderer), job.face, job.wish.seed)
             denoised_s = time.perf_counter() - began
 
             def finish() -> None:
                 with self._recorded(job, attempt):
-                    self._finish(job, rig, renderer, latents, denoised_s, worker)
+                    self._finish(job, inputs, renderer, latents, denoised_s, worker)
 
             return finish
         return None
@@ -132,23 +132,15 @@ class Worker:
             log.exception("%s: %s", job.output, said)
             self.folder.note_error(attempt, said, self._tail.lines())
 
-    def _finish(self, job: Job, rig: Rig, renderer: Renderer, latents: Tensor, denoised_s: float, worker: str) -> None:
+    def _finish(
+        self, job: Job, inputs: Inputs, renderer: Renderer, latents: Tensor, denoised_s: float, worker: str
+    ) -> None:
         began, wish = time.perf_counter(), job.wish
         with tempfile.TemporaryDirectory(prefix="faceid_render_") as private:
             video = Path(private) / "video.mp4"
             renderer.write(latents, video)
             seconds = denoised_s + time.perf_counter() - began
-            row = {
-                "pose": wish.pose.name,
-                "identity": job.face.name,
-                "face_scale": renderer.face_scale,
-                "seed": wish.seed,
-                "seconds": round(seconds, 2),
-                "prompt": wish.prompt,
-                "adapter": Path(wish.adapter).name if wish.adapter else "",
-                "worker": worker,
-            }
-            inputs = Inputs.of(self.settings, self.pipeline.wan.fingerprint, job.face, wish.pose, rig.path)
+            row = {**_row(job, renderer.face_scale), "seconds": round(seconds, 2), "worker": worker}
             name = Path(job.output).name
             sidecar = describe_video(
                 video, name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
@@ -182,8 +174,8 @@ class Worker:
     def _device(self) -> str:
         return str(self.pipeline.wan.transformer.device)
 
-    def _control(self, job: Job, rig: Rig, renderer: Renderer) -> Tensor:
-        key = (job.pose_sha256, rig.shape)
+    def _control(self, key: tuple[str, VideoShape], job: Job, renderer: Renderer) -> Tensor:
+        """key: the pose's sha256, and the size it is brought to."""
         if key not in self._controls:
             self._controls[key] = renderer.prepare(job.wish.pose)
         self._controls.move_to_end(key)
@@ -226,25 +218,29 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
             rows.append({**done, "error": ""})
             continue
         record = folder.failed(job.id)
-        rows.append(
-            {
-                "pose": job.wish.pose.name,
-                "identity": job.face.name or job.wish.identity,
-                "output": job.output,
-                "face_scale": settings.face_scale,
-                "seed": job.wish.seed,
-                "prompt": job.wish.prompt,
-                "seconds": 0.0,
-                "id": job.id,
-                "sha256": "",
-                "error": record["error"] if record is not None else NOT_YET,
-            }
-        )
+        said = {"output": job.output, "seconds": 0.0, "id": job.id, "sha256": ""}
+        # Whoever was asked for, where no face was found.
+        said["identity"] = job.face.name or job.wish.identity
+        error = record["error"] if record is not None else NOT_YET
+        rows.append({**_row(job, settings.face_scale), **said, "error": error})
     if not any(row["error"] == NOT_YET for row in rows):
         folder.sweep(job.id for job in jobs)
     write_atomic(folder.output_dir / "jobs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_provenance(folder.output_dir, {"videos": len(rows), "failed": count_failed(rows)})
     return rows
+
+
+def _row(job: Job, face_scale: float) -> dict[str, Any]:
+    """What a line of jobs.jsonl says of a job, whatever became of it."""
+    wish = job.wish
+    return {
+        "pose": wish.pose.name,
+        "identity": job.face.name,
+        "face_scale": face_scale,
+        "seed": wish.seed,
+        "prompt": wish.prompt,
+        "adapter": Path(wish.adapter).name if wish.adapter else "",
+    }
 
 
 def count_failed(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -17,7 +17,7 @@ UNIPC = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigm
 class Model:
     """Answers by a rule; keeps what it was asked. One cell is one token."""
 
-    config = SimpleNamespace(patch_size=(1, 1, 1))
+    config = SimpleNamespace(patch_size=(1, 1, 1), vace_layers=[0, 1])
     dtype, device = torch.float32, CPU
 
     def __init__(self, rule):
@@ -28,7 +28,7 @@ class Model:
         return (self.rule(inputs),)
 
 
-def conditions(frames=3, references=0, layers=2):
+def conditions(frames=3, references=0):
     return Conditions(
         text=torch.full((1, 1, 1), 1.0),
         negative_text=torch.full((1, 1, 1), 2.0),
@@ -36,7 +36,6 @@ def conditions(frames=3, references=0, layers=2):
         null_face=None,
         control=torch.arange(references + frames, dtype=torch.float32).view(1, 1, -1, 1, 1).repeat(1, 1, 1, 2, 2),
         num_references=references,
-        control_scale=torch.full((layers,), 0.5),
     )
 
 

@@ -6,37 +6,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from adapter_inputs import EMBEDDING_DIM as DIM
+from adapter_inputs import write_adapter
 from written_identities import write_embedding, write_identity
 
 from faceid.errors import DataError, ModelError
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import write_video
-from faceid.models.adapter import adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, save_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling import plan, run
 from faceid.sampling.settings import SampleSettings
 
-DIM = 24
-
 
 @pytest.fixture
-def adapter_file(toy_wan, small_adapter_settings, tmp_path):
-    adapter = install_adapter(toy_wan.transformer, small_adapter_settings, DIM)
-    metadata = AdapterMetadata(
-        base_name="toy",
-        base_fingerprint=toy_wan.fingerprint,
-        face_embedding_dim=DIM,
-        encoder="clip",
-        encoder_fingerprint="e" * 64,
-        settings=small_adapter_settings,
-        height=32,
-        width=48,
-        num_frames=5,
-        fps=16.0,
-    )
-    save_adapter(tmp_path / "adapter.safetensors", adapter_tensors(adapter), metadata)
-    return tmp_path / "adapter.safetensors"
+def adapter_file(small_adapter_settings, tmp_path):
+    return write_adapter(tmp_path / "adapter.safetensors", small_adapter_settings)
 
 
 @pytest.fixture

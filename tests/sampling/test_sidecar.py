@@ -6,21 +6,19 @@ import shutil
 
 import numpy as np
 import pytest
-from adapter_inputs import train_a_little
+from adapter_inputs import EMBEDDING_DIM as DIM
+from adapter_inputs import write_adapter
 from written_identities import write_identity
 
 from faceid.config import parse_sections
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import read_video, write_video
-from faceid.models.adapter import adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, save_adapter
 from faceid.provenance import sha256_file
 from faceid.sampling.run import run_sampling
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import given_flags, read_sidecar, sidecar_of, words_like
 
-DIM = 24
 HOW = "--num_inference_steps 2 --cfg_scale 2 --device cpu --face_scale 0.8 --scheduler euler --face_end 0.5".split()
 
 
@@ -30,13 +28,8 @@ def render(*words):
 
 
 @pytest.fixture
-def adapter_file(toy_wan, small_adapter_settings, tmp_path):
-    adapter = install_adapter(toy_wan.transformer, small_adapter_settings, DIM)
-    train_a_little(adapter)
-    sizes = {"height": 32, "width": 48, "num_frames": 5, "fps": 16.0}
-    metadata = AdapterMetadata("toy", toy_wan.fingerprint, DIM, "clip", "e" * 64, small_adapter_settings, **sizes)
-    save_adapter(tmp_path / "adapter.safetensors", adapter_tensors(adapter), metadata)
-    return tmp_path / "adapter.safetensors"
+def adapter_file(small_adapter_settings, tmp_path):
+    return write_adapter(tmp_path / "adapter.safetensors", small_adapter_settings)
 
 
 @pytest.fixture

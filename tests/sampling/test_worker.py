@@ -7,15 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from adapter_inputs import train_a_little
+from adapter_inputs import EMBEDDING_DIM as DIM
+from adapter_inputs import write_adapter
 from written_identities import write_identity
 
 from faceid.errors import DataError
 from faceid.faces.identity import load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import read_video, write_video
-from faceid.models.adapter import adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, save_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import load_wan
 from faceid.sampling import worker as module
@@ -23,18 +22,7 @@ from faceid.sampling.run import run_sampling
 from faceid.sampling.settings import SampleSettings
 from faceid.toy.base import resolve_model_path
 
-DIM = 24
 HEIGHT, WIDTH, FRAMES = 32, 48, 5
-
-
-def write_adapter(path, settings, seed, fingerprint=None):
-    wan = load_wan(resolve_model_path("toy"), ("transformer",))
-    adapter = install_adapter(wan.transformer, settings, DIM)
-    train_a_little(adapter, seed)
-    sizes = {"height": HEIGHT, "width": WIDTH, "num_frames": FRAMES, "fps": 16.0}
-    metadata = AdapterMetadata("toy", fingerprint or wan.fingerprint, DIM, "clip", "e" * 64, settings, **sizes)
-    save_adapter(path, adapter_tensors(adapter), metadata)
-    return path
 
 
 def write_pose(path, seed):

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from test_worker import HEIGHT, WIDTH, write_adapter, write_pose
+from adapter_inputs import write_adapter
+from test_worker import HEIGHT, WIDTH, write_pose
 from written_identities import write_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
