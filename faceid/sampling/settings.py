@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -12,6 +13,9 @@ from faceid.models.denoise import SchedulerName
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+# Options without a meaning for one video.
+OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir")
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class SampleSettings:
     def __post_init__(self) -> None:
         of_batch, of_one = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
         wanted: tuple[str, ...] = of_batch if self.batch else of_one
-        unused = of_one if self.batch else (*of_batch, "jobs", "static", "references_dir")
+        unused = of_one if self.batch else OF_BATCH_ALONE
         if self.jobs is not None:
             wanted = ("output_dir",)
         mode = "with --batch" if self.batch else "without --batch"
@@ -146,6 +150,11 @@ class SampleSettings:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
+
+    def for_one(self, **changes: Any) -> SampleSettings:
+        """These settings for a single video, with `changes`: nothing that a batch alone has."""
+        plain = {name: getattr(SampleSettings, name) for name in ("batch", *OF_BATCH_ALONE)}
+        return replace(self, **plain, **changes)
 
     @property
     def names_identities(self) -> bool:

@@ -156,16 +156,10 @@ class Worker:
             settings = replace(settings, identity=wish.identity, face_embedding=None, face_images_dir=None)
         elif not settings.names_identities:
             settings = replace(settings, identities_dir=None)
-        return replace(
-            settings,
+        return settings.for_one(
             prompt=wish.prompt,
             negative_prompt=wish.negative_prompt,
             face_lora_path=wish.adapter,
-            batch=False,
-            static=False,
-            jobs=None,
-            pose_videos_dir=None,
-            output_dir=None,
             pose_video=str(wish.pose),
             output=Path(job.output).name,
         )

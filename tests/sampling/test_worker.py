@@ -19,7 +19,7 @@ from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import load_wan
 from faceid.sampling import worker as module
 from faceid.sampling.run import run_sampling
-from faceid.sampling.settings import SampleSettings
+from faceid.sampling.settings import OF_BATCH_ALONE, SampleSettings
 from faceid.toy.base import resolve_model_path
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 5
@@ -200,6 +200,17 @@ def test_jobs_shared_out_by_rank_are_each_done_once(settings, tmp_path, monkeypa
         done.append({path.name for path in (tmp_path / "out" / ".jobs" / "done").iterdir()})
     assert len(done[0]) == 2 and len(done[1]) == 4 and done[0] < done[1]
     assert not list((tmp_path / "out" / ".jobs").glob("claims/*"))
+
+
+def test_what_a_batch_alone_can_be_given_is_no_part_of_its_videos(settings, tmp_path):
+    """Of a list, with photos for the gallery: its videos' own files speak of one video each."""
+    asked = replace(
+        of_list(settings, tmp_path, {"pose": "x_pose.mp4", "identity": "anna"}), references_dir=str(tmp_path)
+    )
+    assert run(asked) == 0 and (tmp_path / "out" / "gallery.html").is_file()
+    said = json.loads((tmp_path / "out" / "anna" / "x_pose.json").read_text())["settings"]
+    assert not {said.get(name) for name in OF_BATCH_ALONE} - {None, False}
+    assert asked.for_one(pose_video="p", output="o.mp4", identity="anna").batch is False
 
 
 def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_path):
