@@ -149,6 +149,10 @@ def test_a_step_cache_leaves_out_inner_steps_alone_and_is_gone_afterwards(toy_wa
     left_out = 20 - len(ran)
     assert 0 < left_out <= 16 and f"step cache: {left_out} of 20 passes left out" in caplog.text
     assert 0 < (cached - exact).abs().mean() < 0.2 * exact.abs().mean()
+    ran.clear()
+    # However far it may move: the first step and the last are computed, two passes each.
+    pipeline(frames, step_cache=100.0, **given)
+    assert len(ran) == 4
     assert torch.equal(pipeline(frames, **given), exact)
 
 
