@@ -187,3 +187,9 @@ def test_a_lawful_import_is_not_reported(tmp_path, name, source):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source)
     assert violations(tmp_path) == []
+
+
+def test_no_two_files_of_tests_share_a_name():
+    """pytest tells files without packages apart by their bare name, and refuses the second when both are collected."""
+    names = sorted(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    assert names == sorted(set(names))
