@@ -19,6 +19,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from faceid.errors import ConfigError
+from faceid.models.context_parallel import TokenShare
 from faceid.models.face_attention import (
     FaceAttention,
     FaceAttnProcessor,
@@ -51,6 +52,7 @@ class FaceAdapter:
         self.transformer, self.settings = transformer, settings
         self.face_embedding_dim, self.rows = face_embedding_dim, rows
         self._is_on, self._num_faces = False, 1
+        self._share: TokenShare | None = None
         self.switch(True)
 
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -82,9 +84,10 @@ class FaceAdapter:
         if on == self._is_on:
             return
         for block in self.transformer.blocks:
-            block.attn2.set_processor(self._processor(FaceAttnProcessor, block.attn2, on))
+            face = FaceAttnProcessor(self.rows, self._num_faces, self._share) if on else WanAttnProcessor()
+            _set_processor(block.attn2, face)
         for block in self.transformer.vace_blocks:
-            block.attn2.set_processor(self._processor(TextOnlyAttnProcessor, block.attn2, on))
+            _set_processor(block.attn2, TextOnlyAttnProcessor(self.rows, self._num_faces) if on else WanAttnProcessor())
         # peft's enable_adapters also decides what trains; that is not its business here.
         trains = [(parameter, parameter.requires_grad) for parameter in self.parameters().values()]
         for layer in self.lora_layers():
@@ -115,6 +118,13 @@ class FaceAdapter:
             for block in (*self.transformer.blocks, *self.transformer.vace_blocks):
                 block.attn2.processor.num_faces = count
 
+    def set_share(self, share: TokenShare) -> None:
+        """Compute with a share of the tokens from now on (faceid.models.context_parallel)."""
+        self._share = share
+        if self._is_on:
+            for block in self.transformer.blocks:
+                block.attn2.processor.share = share
+
     def set_block_strengths(self, strengths: Sequence[float]) -> None:
         """Scale each main block's face attention and modulation; all 1 as trained. Raises: ConfigError on their number.
 
@@ -128,15 +138,15 @@ class FaceAdapter:
                 if module is not None:
                     module.strength = float(strength)
 
-    def _processor(self, kind: type, attn: Any, on: bool) -> Any:
-        processor = kind(self.rows, self._num_faces) if on else WanAttnProcessor()
-        # A backend chosen by set_attention_backend must survive the switch.
-        processor._attention_backend = attn.processor._attention_backend
-        return processor
-
     def lora_layers(self) -> list[LoraLayer]:
         """peft's layers, in the transformer's order."""
         return [module for module in self.transformer.modules() if isinstance(module, LoraLayer)]
+
+
+def _set_processor(attn: Any, processor: Any) -> None:
+    # A backend chosen by set_attention_backend must survive the switch.
+    processor._attention_backend = attn.processor._attention_backend
+    attn.set_processor(processor)
 
 
 def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_dim: int, seed: int = 0) -> FaceAdapter:

@@ -21,6 +21,7 @@ from torch import Tensor
 from faceid.errors import ConfigError
 from faceid.flow import NUM_TRAIN_TIMESTEPS
 from faceid.models.adapter import FaceAdapter
+from faceid.models.context_parallel import TokenShare
 from faceid.models.step_cache import StepCache
 
 log = logging.getLogger(__name__)
@@ -136,20 +137,22 @@ def denoise(
     conditions: Conditions,
     sampling: Sampling,
     on_step: Callable[[int, int], None] | None = None,
+    share: TokenShare | None = None,
 ) -> Tensor:
     """Noise [1, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does it.
 
-    scheduler: from `make_scheduler`. on_step: called with (steps done, steps in all).
+    scheduler: from `make_scheduler`. on_step: called with (steps done, steps in all). share: of the tokens, where other
+    processes do the same with theirs.
     """
     latents = noise.to(transformer.device)
     set_steps(scheduler, sampling.num_inference_steps, latents.device)
     windows = list(_windows(latents.shape[2] - conditions.num_references, sampling, latents.device))
-    with _cache_on(transformer, sampling) as cache:
+    with _cache_on(transformer, sampling, share) as cache:
         for index, timestep in enumerate(scheduler.timesteps):
             at = timestep.expand(1)
             shows_face = adapter is not None and sampling.shows_face(index)
             with _adapter_as(adapter, shows_face):
-                step = _Step(transformer, adapter, sampling, at, index, shows_face, cache)
+                step = _Step(transformer, adapter, sampling, at, index, shows_face, cache, share)
                 if len(windows) == 1:
                     velocity = step.velocity(latents, conditions)
                 else:
@@ -161,11 +164,11 @@ def denoise(
 
 
 @contextmanager
-def _cache_on(transformer: Any, sampling: Sampling) -> Iterator[StepCache | None]:
+def _cache_on(transformer: Any, sampling: Sampling, share: TokenShare | None) -> Iterator[StepCache | None]:
     if not sampling.step_cache:
         yield None
         return
-    cache = StepCache(transformer, sampling.step_cache)
+    cache = StepCache(transformer, sampling.step_cache, share)
     try:
         yield cache
     finally:
@@ -188,6 +191,7 @@ class _Step:
     index: int
     shows_face: bool
     cache: StepCache | None = None
+    share: TokenShare | None = None
 
     def velocity(self, latents: Tensor, given: Conditions, window: int = 0) -> Tensor:
         """The guided prediction for latents [1, C, R + f, h, w]. window: its number."""
@@ -217,12 +221,12 @@ class _Step:
             encoder_hidden_states=text,
             encoder_hidden_states_image=face,
             control_hidden_states=given.control,
-            control_hidden_states_scale=_hint_scale(self.transformer, given, self.sampling),
+            control_hidden_states_scale=_hint_scale(self.transformer, given, self.sampling, self.share),
             return_dict=False,
         )[0]
 
 
-def _hint_scale(transformer: Any, given: Conditions, sampling: Sampling) -> Tensor:
+def _hint_scale(transformer: Any, given: Conditions, sampling: Sampling, share: TokenShare | None) -> Tensor:
     """How much each VACE layer's hint counts: [layers], or [layers, 1, tokens, 1] where references count otherwise.
 
     The transformer unbinds the first dimension and multiplies: per token is as good as one number. A frame's tokens
@@ -238,7 +242,10 @@ def _hint_scale(transformer: Any, given: Conditions, sampling: Sampling) -> Tens
     of_frame = (height // p_h) * (width // p_w)
     scale = scale.view(-1, 1, 1, 1).repeat(1, 1, frames // p_t * of_frame, 1)
     scale[:, :, : given.num_references // p_t * of_frame] = sampling.reference_scale
-    return scale
+    if share is None:
+        return scale
+    share.total = scale.shape[2]
+    return share.take(scale, dim=2)
 
 
 def _windows(num_frames: int, sampling: Sampling, device: torch.device) -> Iterator[Window]:

@@ -15,6 +15,7 @@ from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.transformers.transformer_wan import WanAttention, WanAttnProcessor
 from torch import Tensor, nn
 
+from faceid.models.context_parallel import TokenShare
 from faceid.models.face_tokens import TokenRows
 
 MODULATION_RANK = 16
@@ -77,9 +78,9 @@ class FaceAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, rows: TokenRows, num_faces: int = 1) -> None:
+    def __init__(self, rows: TokenRows, num_faces: int = 1, share: TokenShare | None = None) -> None:
         """num_faces: latent frames where each has a face of its own (FaceAdapter.set_num_faces); else 1."""
-        self.rows, self.num_faces = rows, num_faces
+        self.rows, self.num_faces, self.share = rows, num_faces, share
 
     def __call__(
         self,
@@ -89,7 +90,10 @@ class FaceAttnProcessor:
         attention_mask: Tensor | None = None,
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """hidden_states [B, S, I]; encoder_hidden_states [B, faces * num_rows + L, I], face rows first."""
+        """hidden_states [B, S, I]; encoder_hidden_states [B, faces * num_rows + L, I], face rows first.
+
+        With a share, S are the tokens of this process alone.
+        """
         packed, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))
@@ -99,13 +103,32 @@ class FaceAttnProcessor:
             tokens, face_scale = unpack_faces(packed, self.rows, self.num_faces)
             if attn.face.strength != 1.0:
                 face_scale = face_scale * attn.face.strength
-            face_key, face_value = attn.face(tokens, attn.heads)
-            # With a face a frame, each frame's tokens, which follow each other, ask that frame's face.
-            asking = query if self.num_faces == 1 else query.unflatten(1, (self.num_faces, -1)).flatten(0, 1)
-            face = self._attend(asking, face_key.to(query.dtype), face_value.to(query.dtype), None)
-            face = face_scale.view(-1, 1, 1).to(face.dtype) * face
-            attended = attended + face.view_as(attended)
+            face_key, face_value = (one.to(query.dtype) for one in attn.face(tokens, attn.heads))
+            scale = face_scale.view(-1, 1, 1).to(attended.dtype)
+            if self.num_faces == 1:
+                face = scale * self._attend(query, face_key, face_value, None)
+            else:
+                face = self._attend_by_frame(query, face_key, face_value, scale)
+            attended = attended + face
         return attn.to_out[1](attn.to_out[0](attended))
+
+    def _attend_by_frame(self, query: Tensor, key: Tensor, value: Tensor, scale: Tensor) -> Tensor:
+        """Each frame's tokens, which follow each other, ask that frame's face: [B, S, I].
+
+        query: [B, S, heads, D]. key, value: [B * frames, K, heads, D]. scale: [B * frames, 1, 1].
+        """
+        start, end, total = (0, query.shape[1], query.shape[1])
+        if self.share is not None:
+            start, end, total = self.share.start, self.share.end, self.share.total
+        of_frame = total // self.num_faces
+        # A share may begin and end within a frame: what lacks of these is filled up, and cut off again.
+        first, last = start // of_frame, -(-end // of_frame)
+        before, after = start - first * of_frame, last * of_frame - end
+        asking = F.pad(query, (0, 0, 0, 0, before, after)).unflatten(1, (last - first, of_frame)).flatten(0, 1)
+        asked = (one.unflatten(0, (-1, self.num_faces))[:, first:last].flatten(0, 1) for one in (key, value, scale))
+        key, value, scale = asked
+        face = scale * self._attend(asking, key, value, None)
+        return face.unflatten(0, (len(query), -1)).flatten(1, 2)[:, before : before + query.shape[1]]
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         attended = dispatch_attention_fn(

@@ -25,6 +25,7 @@ from torch import Tensor
 from faceid.errors import ModelError
 from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter, load_tensors, read_adapter
+from faceid.models.context_parallel import TokenShare, share_tokens
 from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
 from faceid.models.execution import set_attention_backend
 from faceid.models.face_tokens import face_input
@@ -46,6 +47,7 @@ class FaceIdentityPipeline:
         self._vae_lock = threading.Lock()
         self._adapter_path: str | None = None
         self._execution: tuple[str | None, bool] = (None, False)
+        self._share: TokenShare | None = None
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -124,6 +126,15 @@ class FaceIdentityPipeline:
         if is_compiled:
             self.wan.transformer.compile_repeated_blocks()
 
+    def compute_together(self, rank: int, count: int) -> None:
+        """Denoise each video with the other processes of the default group, which must be asked for the same ones.
+
+        Raises: ConfigError when the base's heads cannot be shared out among so many.
+        """
+        self._share = share_tokens(self.wan.transformer, rank, count)
+        if self.adapter is not None:
+            self.adapter.set_share(self._share)
+
     def use_adapter(self, path: str | Path | None) -> None:
         """Render with the adapter of this file from now on, or with none. The base stays loaded.
 
@@ -152,6 +163,10 @@ class FaceIdentityPipeline:
                 parameter.data = parameter.data.to(self.wan.transformer.dtype)
         if self.wan.transformer is not transformer:
             self.set_execution(*self._execution)
+            if self._share is not None:
+                self._share = share_tokens(self.wan.transformer, self._share.rank, self._share.count)
+        if self.adapter is not None and self._share is not None:
+            self.adapter.set_share(self._share)
         self._adapter_path = path
 
     def decode(self, latents: Tensor) -> np.ndarray:
@@ -187,7 +202,9 @@ class FaceIdentityPipeline:
                 self.adapter.set_block_strengths(sampling.face_block_scales)
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
         try:
-            return denoise(self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step)
+            return denoise(
+                self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step, self._share
+            )
         finally:
             if self.adapter is not None:
                 self.adapter.set_num_faces(1)
@@ -204,12 +221,15 @@ class FaceIdentityPipeline:
         transformer = self.wan.transformer
 
         def ready(tensor: Tensor) -> Tensor:
-            return tensor.to(transformer.device, transformer.dtype)
+            tensor = tensor.to(transformer.device, transformer.dtype)
+            return tensor if self._share is None else self._share.from_first(tensor)
 
         face = null_face = None
         if embedding is not None:
             face = face_input(embedding, sampling.face_scale).to(transformer.device)
             null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
+            if self._share is not None:
+                face = self._share.from_first(face)
         return Conditions(
             text=ready(text.unsqueeze(0)),
             negative_text=ready(negative_text.unsqueeze(0)),

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from faceid.models.context_parallel import TokenShare
+
 
 @dataclass
 class _Pass:
@@ -32,9 +34,12 @@ class _Pass:
 class StepCache:
     """On a transformer until `remove`. Counts passes: `computed` and `skipped`."""
 
-    def __init__(self, transformer: Any, threshold: float) -> None:
-        """threshold: of the summed relative moves; 0 skips a step only when nothing moved at all."""
-        self.transformer, self.threshold = transformer, threshold
+    def __init__(self, transformer: Any, threshold: float, share: TokenShare | None = None) -> None:
+        """threshold: of the summed relative moves; 0 skips a step only when nothing moved at all.
+
+        share: where processes have a share of the tokens each; they decide as one.
+        """
+        self.transformer, self.threshold, self.share = transformer, threshold, share
         self.computed = self.skipped = 0
         self._passes: dict[Hashable, _Pass] = {}
         self._current, self._may_skip = _Pass(), True
@@ -62,7 +67,9 @@ class StepCache:
         shift, scale = (block.scale_shift_table + timestep_proj.float())[:, :2].unbind(1)
         modulated = block.norm1(hidden_states.float()) * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
         if known.modulated is not None and known.modulated.shape == modulated.shape:
-            known.moved += float((modulated - known.modulated).abs().mean() / known.modulated.abs().mean())
+            sums = torch.stack([(modulated - known.modulated).abs().sum(), known.modulated.abs().sum()])
+            moved, size = (sums if self.share is None else self.share.sum_over_all(sums)).tolist()
+            known.moved += moved / size if size else float(moved > 0)
         known.modulated = modulated
         fits = known.contribution is not None and known.contribution.shape == hidden_states.shape
         self._is_skipped = fits and self._may_skip and known.moved <= self.threshold

@@ -20,6 +20,7 @@ from faceid.media.fit import resize_frames
 from faceid.media.images import read_photo
 from faceid.media.video import measure_video, read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
+from faceid.models.context_parallel import check_heads
 from faceid.models.denoise import Sampling
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.identities import Face
@@ -97,6 +98,7 @@ def sampling_of(settings: SampleSettings, window: tuple[int | None, int], seed: 
 def check_how(settings: SampleSettings, window: tuple[int | None, int], transformer_config: Mapping[str, Any]) -> None:
     """Raises: ConfigError or DataError for what a render would find out only once weights are loaded."""
     sampling_of(settings, window, 0)
+    check_heads(settings.context_parallel, transformer_config["num_attention_heads"])
     for name in settings.reference_images:
         read_photo(Path(name))
     scales, blocks = settings.face_block_scales, transformer_config["num_layers"]

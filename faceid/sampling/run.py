@@ -13,10 +13,12 @@ import torch
 from faceid.config import build_section
 from faceid.data.identities import make_identity
 from faceid.device import pick_device
+from faceid.errors import ConfigError
 from faceid.faces.identity import Identity, load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
+from faceid.models.context_parallel import join_processes
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import base_fingerprint, check_base_folder, read_config, read_geometry
 from faceid.provenance import write_json
@@ -63,6 +65,7 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     check_how(settings, window, read_config(base, "transformer"))
     if settings.batch:
         return _run_batch(settings, faces, adapter, metadata, name, base, str(device))
+    _check_processes(settings)
     # Everything about pose and output is refused before photos are embedded or weights loaded.
     pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
     check_output(pose, output)
@@ -71,13 +74,18 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     inputs = Inputs.of(settings, base_fingerprint(base), face, pose, adapter)
     kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
     pipeline = _load(settings, base, adapter, device, name)
+    if settings.context_parallel > 1:
+        join_processes(device)
+        pipeline.compute_together(*place_among_workers())
     renderer = Renderer(pipeline, shape, settings, window)
     for seed in settings.seeds:
         suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
         path = output.with_name(f"{output.stem}{suffix}{output.suffix}")
         sha256 = _render_one(renderer, pose, face, path, seed, faces, inputs)
-        if kept is not None:
+        if kept is not None and sha256:
             say_whether_like(kept, path, sha256)
+    if settings.context_parallel > 1:
+        torch.distributed.destroy_process_group()
     return 0
 
 
@@ -128,6 +136,21 @@ def _run_batch(
     return SOME_FAILED_EXIT_CODE if failed else 0
 
 
+def _check_processes(settings: SampleSettings) -> None:
+    """Raises: ConfigError when there are not as many processes as render a video together."""
+    count, wanted = place_among_workers()[1], settings.context_parallel
+    if count == wanted:
+        return
+    if wanted == 1:
+        raise ConfigError(
+            f"context_parallel=1: {count} processes for one video; give --context_parallel {count}, or --batch"
+        )
+    raise ConfigError(
+        f"context_parallel={wanted}: but {count} process{'es' if count > 1 else ''}; start it with "
+        f"accelerate launch --num_processes {wanted} sample.py"
+    )
+
+
 def _load(
     settings: SampleSettings, base: Path, adapter: str | None, device: torch.device, name: str
 ) -> FaceIdentityPipeline:
@@ -139,11 +162,14 @@ def _load(
 def _render_one(
     renderer: Renderer, pose: Path, face: Face, output: Path, seed: int, faces: FaceSettings, inputs: Inputs
 ) -> str:
-    """Render, write the sidecar; the video's sha256."""
-    bar = Progress("denoising", total=renderer.settings.num_inference_steps)
+    """Render, write the sidecar; the video's sha256, empty in a process that only helped with it."""
+    is_first = place_among_workers()[0] == 0
+    bar = Progress("denoising", total=renderer.settings.num_inference_steps, is_shown=is_first)
     control = renderer.prepare(pose)
     latents = renderer.denoise(control, face, seed, lambda done, of: bar.advance())
     bar.close()
+    if not is_first:
+        return ""
     renderer.write(latents, output)
     device = str(renderer.pipeline.wan.transformer.device)
     content = describe_video(output, output.name, renderer.settings, faces, inputs, pose, seed, device)

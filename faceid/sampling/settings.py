@@ -93,6 +93,8 @@ class SampleSettings:
     """One of diffusers' attention kernels, such as _native_cudnn, flash or sage; torch's choice when not given."""
     compile: bool = False
     """Compile the blocks: faster on a GPU once the first video has taken its minutes."""
+    context_parallel: Annotated[int, Field(ge=1)] = 1
+    """Processes that render one video together, under accelerate launch: sooner, and with less memory each."""
     seed: list[int] | int = 42
     """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
     height: int | None = None
@@ -146,6 +148,16 @@ class SampleSettings:
             raise ConfigError(f"{', '.join(given)}: give one of them, not {'both' if len(given) == 2 else 'all'}")
         if self.compile and self.step_cache:
             raise ConfigError("compile: not together with --step_cache, which decides in each step; choose one")
+        if self.context_parallel > 1:
+            if self.batch:
+                raise ConfigError(
+                    f"context_parallel={self.context_parallel}: is for one video; of a batch each process renders "
+                    "videos of its own, which is sooner done; leave it out"
+                )
+            if self.compile:
+                raise ConfigError(
+                    "compile: not together with --context_parallel, whose processes exchange in each block"
+                )
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):

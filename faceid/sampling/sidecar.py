@@ -33,7 +33,7 @@ _PATHS = (
 )
 _FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
 # What says where to, not what of.
-_NOT_KEPT = ("output", "batch", "pose_videos_dir", "output_dir", "like", "seed", "device")
+_NOT_KEPT = ("output", "batch", "pose_videos_dir", "output_dir", "like", "seed", "device", "context_parallel")
 
 
 @dataclass(frozen=True)

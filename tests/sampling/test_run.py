@@ -2,15 +2,18 @@
 
 import json
 import logging
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from adapter_inputs import EMBEDDING_DIM as DIM
 from adapter_inputs import write_adapter
+from launching import BIN, run_command
 from written_identities import write_embedding, write_identity
 
-from faceid.errors import DataError, ModelError
+from faceid.errors import ConfigError, DataError, ModelError
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import write_video
 from faceid.models.pipeline import FaceIdentityPipeline
@@ -40,6 +43,14 @@ def settings(adapter_file, tmp_path):
         cfg_scale=1.0,
         seed=5,
         device="cpu",
+    )
+
+
+@pytest.fixture
+def one(settings, tmp_path):
+    """One pose as one of them."""
+    return settings.for_one(
+        pose_video=str(tmp_path / "poses" / "x_pose.mp4"), output=str(tmp_path / "one.mp4"), identity="bob"
     )
 
 
@@ -114,3 +125,29 @@ def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path,
         monkeypatch.setattr(module, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
     assert run.run_sampling(replace(settings, face_lora_path="toy"), FaceSettings()) == 0
     assert len(rows(tmp_path / "out")) == 4
+
+
+def test_one_video_wants_as_many_processes_as_render_it_together(one, no_weights, monkeypatch):
+    with pytest.raises(ConfigError, match="context_parallel=2: but 1 process; start it with accelerate launch"):
+        run.run_sampling(replace(one, context_parallel=2), FaceSettings())
+    with pytest.raises(ConfigError, match="context_parallel=8: does not divide the base's 4 attention heads"):
+        run.run_sampling(replace(one, context_parallel=8), FaceSettings())
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="2 processes for one video; give --context_parallel 2, or --batch"):
+        run.run_sampling(one, FaceSettings())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("FACEID_SIZES" not in os.environ, reason="half a minute: FACEID_SIZES=small runs it")
+def test_two_processes_under_accelerate_write_the_video_of_one(one, tmp_path):
+    words = [
+        *("sample.py", "--face_lora_path", one.face_lora_path, "--pose_video", one.pose_video, "--device", "cpu"),
+        *("--identities_dir", one.identities_dir, "--identity", "bob", "--num_inference_steps", "3"),
+    ]
+    run_command([sys.executable, *words, "--output", str(tmp_path / "alone.mp4")])
+    launch = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"]
+    run_command([*launch, *words, "--output", str(tmp_path / "both.mp4"), "--context_parallel", "2"])
+    assert (tmp_path / "both.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
+    sidecar = json.loads((tmp_path / "both.json").read_text())
+    assert "context_parallel" not in sidecar["settings"]

@@ -34,6 +34,8 @@ def test_one_video_and_a_batch_are_accepted():
             {**ONE, "face_lora_path": None, "model_path": "toy", "face_embedding": "e"},
             "face_embedding: a face is given, but no adapter to render it; give --face_lora_path",
         ),
+        ({**BATCH, "context_parallel": 2}, "context_parallel=2: is for one video"),
+        ({**ONE, "context_parallel": 2, "compile": True}, "compile: not together with --context_parallel"),
         ({**ONE, "identities_dir": "i"}, "identities_dir: without --batch say whom to render of it: give --identity"),
         ({**BATCH, "identities_dir": "i", "face_embedding": "e"}, "face_embedding, identities_dir: give one of them"),
         ({**BATCH, "identities_dir": "i", "face_images_dir": "f"}, "face_images_dir, identities_dir: give one of them"),
