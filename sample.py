@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
@@ -11,6 +13,9 @@ from faceid.logs import set_up_logging
 from faceid.sampling.place import place_among_workers
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import words_like
+
+if TYPE_CHECKING:
+    from faceid.evaluation.score_videos import BatchJudge
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,7 +27,27 @@ def main(argv: list[str] | None = None) -> int:
     # Heavy imports only once the command line is known to be good.
     from faceid.sampling.run import run_sampling
 
-    return run_sampling(*sections)
+    return run_sampling(*sections, make_judge)
+
+
+def make_judge(settings: SampleSettings, faces: FaceSettings, adapters: list[Path]) -> BatchJudge:
+    """Who scores the videos that these adapters rendered: rendering knows nothing of evaluation."""
+    from faceid.device import pick_device
+    from faceid.evaluation.score_videos import BatchJudge
+    from faceid.evaluation.settings import EvaluationSettings
+
+    chosen = EvaluationSettings(
+        renders=[f"batch={settings.output_dir}"],
+        references_dir=Path(settings.references_dir or ""),
+        recognisers=[settings.score or ""],
+        output_dir=Path(settings.output_dir or ""),
+        heads_dir=Path(settings.heads_dir) if settings.heads_dir is not None else None,
+        detector=faces.detector,
+        detector_path=faces.detector_path,
+        face_margin=faces.face_margin,
+        device=str(pick_device(settings.device)),
+    )
+    return BatchJudge(chosen, adapters)
 
 
 if __name__ == "__main__":

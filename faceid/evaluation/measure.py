@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from faceid.evaluation.controls import read_control
+from faceid.evaluation.gallery import Reference
 from faceid.evaluation.heads import cut_head, found_heads, known_heads, shows_face
 from faceid.evaluation.pose_error import PoseScore, score_pose
 from faceid.evaluation.pose_reader import PoseReader
@@ -28,6 +29,7 @@ from faceid.media.video import read_video
 class Instruments:
     """Everything a video is measured with."""
 
+    gallery: list[Reference]
     recognisers: list[Recogniser]
     detector: FaceDetector
     face_margin: float

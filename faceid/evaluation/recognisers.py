@@ -57,13 +57,19 @@ def load_recognisers(settings: EvaluationSettings) -> list[tuple[str, FaceEncode
     for name in settings.recognisers:
         onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
         encoder = load_recogniser(name, settings.device, **onnx_input)
-        if forbidden and encoder.fingerprint == forbidden:
-            raise ModelError(
-                f"recognisers: {name} is the encoder the renders were conditioned on ({source}), which would judge "
-                "itself; use another one"
-            )
+        if forbidden:
+            refuse_conditioning(name, encoder, forbidden, source)
         loaded.append((name, encoder))
     return loaded
+
+
+def refuse_conditioning(name: str, encoder: FaceEncoder, fingerprint: str, source: str) -> None:
+    """Raises: ModelError when a recogniser is the encoder of this fingerprint, that of `source`."""
+    if encoder.fingerprint == fingerprint:
+        raise ModelError(
+            f"recognisers: {name} is the encoder the renders were conditioned on ({source}), which would judge "
+            "itself; use another one"
+        )
 
 
 def know_gallery(name: str, encoder: FaceEncoder, gallery: list[Reference]) -> Recogniser:

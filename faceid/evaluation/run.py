@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from faceid.evaluation.effects import warn_without_effect
 from faceid.evaluation.gallery import cut_references, find_people, refuse_shared_photos
 from faceid.evaluation.heads import HEADS_ENDING
 from faceid.evaluation.measure import Instruments, Measurer
-from faceid.evaluation.pose_reader import NONE, check_pose_reader_name, load_pose_reader
+from faceid.evaluation.pose_reader import NONE, PoseReader, check_pose_reader_name, load_pose_reader
 from faceid.evaluation.publish import SCORES_NAME, publish
 from faceid.evaluation.recognisers import check_recogniser_names, know_gallery, load_recognisers
 from faceid.evaluation.renders import JOBS_NAME, Arm, read_arm, read_real_clips
@@ -26,6 +27,7 @@ from faceid.evaluation.scoring import check_identities, identities_by_clip, scor
 from faceid.evaluation.settings import EvaluationSettings
 from faceid.evaluation.summary import Facts, compare_arms, summarise
 from faceid.faces.detect import load_detector
+from faceid.faces.encoders import FaceEncoder
 
 log = logging.getLogger(__name__)
 
@@ -53,20 +55,8 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
         return {}
     encoders = load_recognisers(settings)
     reader = load_pose_reader(settings)
-    detector = load_detector(settings.detector, settings.detector_path)
-    # `none`: the picture is the face, so there is nothing around it.
-    margin = 0.0 if settings.detector == NONE else settings.face_margin
-    gallery = cut_references(inputs.people, detector, margin)
-    instruments = Instruments(
-        recognisers=[know_gallery(name, encoder, gallery) for name, encoder in encoders],
-        detector=detector,
-        face_margin=settings.face_margin if settings.heads_dir is not None else margin,
-        heads_dir=settings.heads_dir,
-        second_opinion=detector if settings.heads_dir is not None and settings.detector != NONE else None,
-        pose_reader=reader,
-        joints_dir=settings.joints_dir,
-        driver_videos_dir=settings.driver_videos_dir,
-    )
+    instruments = make_instruments(settings, inputs.people, encoders, reader)
+    gallery = instruments.gallery
     measurements = Measurer(instruments).measure_all(list(inputs.arms.values()))
     people = list(inputs.people)
     given = identities_by_clip(list(inputs.arms.values()), settings.real)
@@ -83,6 +73,30 @@ def evaluate(settings: EvaluationSettings) -> dict[str, Any]:
     publish(Results(facts, inputs.notes, gallery, instruments, videos, numbers, comparisons, summary))
     log.info("%s", settings.output_dir / "report.html")
     return plain(summary)
+
+
+def make_instruments(
+    settings: EvaluationSettings,
+    people: dict[str, list[Path]],
+    encoders: Sequence[tuple[str, FaceEncoder]],
+    reader: PoseReader | None,
+) -> Instruments:
+    """What every video is measured with. Raises: ModelError or DataError as the detector and the references do."""
+    detector = load_detector(settings.detector, settings.detector_path)
+    # `none`: the picture is the face, so there is nothing around it.
+    margin = 0.0 if settings.detector == NONE else settings.face_margin
+    gallery = cut_references(people, detector, margin)
+    return Instruments(
+        gallery=gallery,
+        recognisers=[know_gallery(name, encoder, gallery) for name, encoder in encoders],
+        detector=detector,
+        face_margin=settings.face_margin if settings.heads_dir is not None else margin,
+        heads_dir=settings.heads_dir,
+        second_opinion=detector if settings.heads_dir is not None and settings.detector != NONE else None,
+        pose_reader=reader,
+        joints_dir=settings.joints_dir,
+        driver_videos_dir=settings.driver_videos_dir,
+    )
 
 
 def check_inputs(settings: EvaluationSettings) -> Inputs:

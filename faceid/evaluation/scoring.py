@@ -83,13 +83,14 @@ def score_arm(
     for render in arm.renders:
         identities = [render.identity] if render.identity else given_by_clip.get(render.clip, list(people))
         measured = measurements[render.path]
-        scored += [_score(arm.name, render, identity, recogniser, measured, people) for identity in identities]
+        scored += [score_video(arm.name, render, identity, recogniser, measured, people) for identity in identities]
     return scored
 
 
-def _score(
+def score_video(
     arm: str, render: Render, identity: str, recogniser: Recogniser, measured: Measurement, people: Sequence[str]
 ) -> ScoredVideo:
+    """Score one measured video as `identity`, one of `people`."""
     own = list(people).index(identity)
     cosines, is_found = measured.cosines[recogniser.name], measured.is_found
     scores = similarity.scores(cosines)

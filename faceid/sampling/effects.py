@@ -22,7 +22,9 @@ def warn_without_effect(settings: SampleSettings, faces: FaceSettings) -> None:
     for name, reason in _of_settings(settings):
         if name in given:
             log.warning("%s: has no effect %s", name, reason)
-    if settings.face_images_dir is None and (chosen := changed_fields(faces)):
+    looked_with = ("detector", "detector_path", "face_margin") if settings.score is not None else ()
+    chosen = [name for name in changed_fields(faces) if name not in looked_with]
+    if settings.face_images_dir is None and chosen:
         log.warning("%s: has no effect without --face_images_dir", ", ".join(chosen))
 
 
@@ -30,6 +32,10 @@ def _of_settings(settings: SampleSettings) -> Iterator[tuple[str, str]]:
     if settings.cfg_scale <= 1:
         yield "negative_prompt", f"with cfg_scale={settings.cfg_scale}; it is used over 1"
         yield "cfg_start", f"with cfg_scale={settings.cfg_scale}; there is guidance over 1"
+    if settings.score is None:
+        yield "heads_dir", "without --score"
+    if not settings.gallery and settings.score is None:
+        yield "references_dir", "without --gallery or --score"
     if not settings.reference_images:
         yield "reference_scale", "without --reference_image"
     if settings.face_lora_path is None or settings.face_scale == 0:

@@ -30,8 +30,16 @@ SMALL_PX = 160
 FILTERS = ("identity", "pose", "seed", "prompt", "adapter")
 
 
-def write_gallery(output_dir: Path, rows: Sequence[Mapping[str, Any]], references_dir: Path | None = None) -> Path:
-    """Write gallery.html and its pictures. rows: lines of jobs.jsonl. references_dir: a folder of photos a person."""
+def write_gallery(
+    output_dir: Path,
+    rows: Sequence[Mapping[str, Any]],
+    references_dir: Path | None = None,
+    scores: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Write gallery.html and its pictures.
+
+    rows: lines of jobs.jsonl. references_dir: a folder of photos a person. scores: by id, from `--score`.
+    """
     videos, failed, sizes = [], [], []
     for row in rows:
         if row["error"]:
@@ -40,7 +48,7 @@ def write_gallery(output_dir: Path, rows: Sequence[Mapping[str, Any]], reference
         poster, size = _poster(output_dir, row)
         sizes.append(size)
         known = {"prompt": "", "adapter": "", **row}
-        videos.append({**known, "src": quote(row["output"]), "poster": quote(poster)})
+        videos.append({**known, "src": quote(row["output"]), "poster": quote(poster), "scores": _known(scores, row)})
     names = sorted({video["identity"] for video in videos if video["identity"]})
     people = [
         {"name": name, "photos": photos} for name in names if (photos := _photos(output_dir, references_dir, name))
@@ -55,6 +63,7 @@ def write_gallery(output_dir: Path, rows: Sequence[Mapping[str, Any]], reference
         videos=videos,
         failed=failed,
         people=people,
+        has_scores=any(video["scores"] for video in videos),
         filters={name: sorted({str(video[name]) for video in videos}) for name in FILTERS},
         aspect=f"{width} / {height}",
         small=max(width, height) < SMALL_PX,
@@ -62,6 +71,14 @@ def write_gallery(output_dir: Path, rows: Sequence[Mapping[str, Any]], reference
     path = output_dir / GALLERY_NAME
     write_atomic(path, html)
     return path
+
+
+def _known(scores: Mapping[str, Mapping[str, Any]] | None, row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a card says of a video's likeness; None for a video that was not scored."""
+    scored = (scores or {}).get(row["id"])
+    if scored is None:
+        return None
+    return {**scored, "has_face": scored["similarity"] is not None, "is_right": bool(scored["rank1"])}
 
 
 def _poster(output_dir: Path, row: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 
@@ -48,8 +49,20 @@ log = logging.getLogger(__name__)
 SOME_FAILED_EXIT_CODE = 1
 
 
-def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
-    """Render what was asked for. Exit code 0, or 1 when some videos of a batch failed."""
+class Judge(Protocol):
+    """Scores the videos of a batch."""
+
+    def score(self, output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Scores by a row's id. rows: of jobs.jsonl."""
+        ...
+
+
+# Who judges, of the settings and the adapters that render. Evaluation is a room of the same floor.
+MakeJudge = Callable[[SampleSettings, FaceSettings, list[Path]], Judge]
+
+
+def run_sampling(settings: SampleSettings, faces: FaceSettings, make_judge: MakeJudge | None = None) -> int:
+    """Render what was asked for. Exit code 0, or 1 when some videos of a batch failed. make_judge: for --score."""
     adapter = resolve_adapter_path(settings.face_lora_path)
     metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
     name = settings.model_path or (metadata.base_name if metadata is not None else "")
@@ -64,7 +77,7 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     window = choose_window(settings, metadata, geometry)
     check_how(settings, window, read_config(base, "transformer"))
     if settings.batch:
-        return _run_batch(settings, faces, adapter, metadata, name, base, str(device))
+        return _run_batch(settings, faces, adapter, metadata, name, base, str(device), make_judge)
     _check_processes(settings)
     # Everything about pose and output is refused before photos are embedded or weights loaded.
     pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
@@ -97,6 +110,7 @@ def _run_batch(
     name: str,
     base: Path,
     device: str,
+    make_judge: MakeJudge | None,
 ) -> int:
     """Everything about poses, people and outputs is refused before photos are embedded or weights loaded."""
     output_dir = Path(settings.output_dir or "")
@@ -114,6 +128,11 @@ def _run_batch(
     jobs = Planner(settings, name, fingerprint, geometry, config, face_of, str(dtype)).plan(wishes, folder)
     for job in jobs:
         check_output(job.wish.pose, output_dir / job.output)
+    judge = None
+    is_last_hand = settings.static or place_among_workers()[0] == 0
+    if settings.score is not None and make_judge is not None and is_last_hand:
+        adapters = dict.fromkeys(Path(job.rig.path) for job in jobs if job.rig is not None and job.rig.path is not None)
+        judge = make_judge(settings, faces, list(adapters))
     left = [job for job in jobs if not folder.is_settled(job.id)]
     if len(left) < len(jobs):
         log.info("%d of %d videos are done or were given up before: not done again", len(jobs) - len(left), len(jobs))
@@ -127,9 +146,11 @@ def _run_batch(
     rows = conclude(jobs, folder, settings)
     failed = count_failed(rows)
     is_over = not any(row["error"] == NOT_YET for row in rows)
-    if settings.gallery and is_over and (settings.static or place_among_workers()[0] == 0):
-        references = Path(settings.references_dir) if settings.references_dir is not None else None
-        log.info("to look at: %s", write_gallery(output_dir, rows, references))
+    if is_over and is_last_hand:
+        scores = judge.score(output_dir, rows) if judge is not None else {}
+        if settings.gallery:
+            references = Path(settings.references_dir) if settings.references_dir is not None else None
+            log.info("to look at: %s", write_gallery(output_dir, rows, references, scores))
     log.info("%d of %d videos rendered into %s", len(jobs) - failed, len(jobs), output_dir)
     if failed:
         log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")

@@ -15,7 +15,7 @@ from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 Share = Annotated[float, Field(ge=0, le=1)]
 
 # Options without a meaning for one video.
-OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir")
+OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir", "score", "heads_dir")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class SampleSettings:
     """With --batch: write gallery.html into the folder when all is rendered, to look at it in a browser."""
     references_dir: str | None = None
     """With --batch: a folder of photos of each person, by name, to be shown in the gallery beside the videos."""
+    score: str | None = None
+    """With --batch: who judges the likeness to --references_dir when all is rendered, as in tools/evaluate.py:
+    clip:PATH, dinov3:PATH or onnx:PATH. Not the encoder the faces were made with."""
+    heads_dir: str | None = None
+    """With --score: folder of CLIP.heads.json, where the heads are. Default: the detector looks."""
     prompt: str = DEFAULT_PROMPT
     """What the video shows."""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
@@ -158,6 +163,8 @@ class SampleSettings:
                 raise ConfigError(
                     "compile: not together with --context_parallel, whose processes exchange in each block"
                 )
+        if self.score is not None and self.references_dir is None:
+            raise ConfigError("references_dir: missing; --score compares with its photos, a folder of each person")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):

@@ -68,6 +68,31 @@ def test_posters_are_made_once(out, tmp_path):
     assert poster.stat().st_mtime_ns == before
 
 
+def scored(row, **values):
+    return {**row, "similarity": 0.5, "margin": 0.2, "rank1": 1.0, "nearest": row["identity"], **values}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
+def test_scores_are_shown_and_order_the_cards(tmp_path):
+    rows = rendered(tmp_path, ("anna", "x"), ("anna", "y"), ("bob", "z"), ("cleo", "w"))
+    scores = [
+        scored(rows[0]),
+        scored(rows[1], similarity=0.1, margin=-0.31, rank1=0.0, nearest="bob"),
+        scored(rows[2], similarity=None, margin=None),
+    ]
+    write_gallery(tmp_path, rows, None, {score["id"]: score for score in scores})
+    html = (tmp_path / "gallery.html").read_text()
+    for words in ("likeness 0.50 · margin +0.20", "likeness 0.10 · margin -0.31 · more like bob", "no face found"):
+        assert html.count(words) == 1
+    look = """<script>
+      order.value = "1"; order.dispatchEvent(new Event("input"));
+      document.title = [...document.querySelectorAll("article")].map(c => c.dataset.pose[0]).join("");
+    </script></body>"""
+    (tmp_path / "ordered.html").write_text(html.replace("</body>", look))
+    # Without a face the least alike of all; not scored last.
+    assert "<title>zyxw</title>" in browse(tmp_path / "ordered.html", tmp_path, "--dump-dom")
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_in_a_browser_filters_hide_and_count(out, tmp_path):
     html = (out / "gallery.html").read_text()

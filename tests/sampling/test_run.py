@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 from dataclasses import replace
 
@@ -11,14 +12,18 @@ import pytest
 from adapter_inputs import EMBEDDING_DIM as DIM
 from adapter_inputs import write_adapter
 from launching import BIN, run_command
+from PIL import Image
 from written_identities import write_embedding, write_identity
 
+import sample
 from faceid.errors import ConfigError, DataError, ModelError
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import write_video
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling import plan, run
 from faceid.sampling.settings import SampleSettings
+from faceid.toy.people import draw_person
+from faceid.toy.render import render_photo
 
 
 @pytest.fixture
@@ -136,6 +141,26 @@ def test_one_video_wants_as_many_processes_as_render_it_together(one, no_weights
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="2 processes for one video; give --context_parallel 2, or --batch"):
         run.run_sampling(one, FaceSettings())
+
+
+def test_a_batch_is_scored_by_evaluation_when_asked(settings, tmp_path):
+    for number, name in enumerate(("anna", "bob")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(render_photo(draw_person(number), 3, 96)).save(tmp_path / "photos" / name / "1.png")
+    asked = replace(settings, score="toy_recogniser", references_dir=str(tmp_path / "photos"))
+    assert run.run_sampling(asked, FaceSettings(detector="none"), sample.make_judge) == 0
+    scores = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
+    assert [score["output"] for score in scores] == [row["output"] for row in rows(tmp_path / "out")]
+    assert {score["recogniser"] for score in scores} == {"toy_recogniser"}
+    html = (tmp_path / "out" / "gallery.html").read_text()
+    assert len(re.findall(r"likeness \d?-?\d\.\d\d", html)) == len(scores) == 4
+
+
+def test_a_judge_that_cannot_be_is_refused_before_weights_load(settings, tmp_path, no_weights):
+    (tmp_path / "photos").mkdir()
+    asked = replace(settings, score="toy_recogniser", references_dir=str(tmp_path / "photos"))
+    with pytest.raises(DataError, match="0 people, at least 2 are needed"):
+        run.run_sampling(asked, FaceSettings(), sample.make_judge)
 
 
 @pytest.mark.slow
