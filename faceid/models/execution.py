@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
+from diffusers.hooks import apply_group_offloading
 from diffusers.models.attention_dispatch import AttentionBackendName
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
@@ -63,6 +64,12 @@ def set_attention_backend(transformer: Any, name: str) -> None:
     except Exception as error:  # each backend has its own way to say that it is not installed
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"attention_backend={name!r}: cannot be used here ({first_line}); use native") from error
+
+
+def offload_blocks(transformer: Any, device: torch.device) -> None:
+    """Leave a transformer's blocks in the CPU's memory and bring each to `device` for its turn."""
+    # Without a stream of its own: that one learns the order of the blocks, which a step cache leaves out at times.
+    apply_group_offloading(transformer, onload_device=device, offload_type="block_level", num_blocks_per_group=1)
 
 
 def _without_graph_in_vace(run_block: Callable[..., Any], block: Any, *inputs: Any) -> Any:

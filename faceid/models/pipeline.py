@@ -11,7 +11,7 @@ them himself and keeps what several have in common.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter, load_tensors, read_adapter
 from faceid.models.context_parallel import TokenShare, share_tokens
 from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
-from faceid.models.execution import set_attention_backend
+from faceid.models.execution import offload_blocks, set_attention_backend
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from faceid.models.wan import WanModel, load_wan
+from faceid.models.wan import PARTS, WanModel, load_wan
 from faceid.vace import assemble_control
 
 
@@ -48,6 +48,7 @@ class FaceIdentityPipeline:
         self._adapter_path: str | None = None
         self._execution: tuple[str | None, bool] = (None, False)
         self._share: TokenShare | None = None
+        self._offloaded_from: torch.device | None = None
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -63,11 +64,23 @@ class FaceIdentityPipeline:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
         name: str | None = None,
+        parts: Collection[str] = PARTS,
+        is_offloaded: bool = False,
     ) -> FaceIdentityPipeline:
-        """Load a base folder and, when given, an adapter file. Raises: ModelError when they do not fit."""
-        wan = load_wan(Path(model_path), device=device, dtype=dtype, name=name)
+        """Load a base folder and, when given, an adapter file. Raises: ModelError when they do not fit.
+
+        parts: of the base; without `text` prompts are encoded elsewhere. is_offloaded: the transformer's blocks wait
+        in the CPU's memory, and are on the device for their turn alone.
+        """
+        others = [part for part in parts if part != "transformer"] if is_offloaded else parts
+        wan = load_wan(Path(model_path), others, device, dtype, name)
         pipeline = cls(wan)
+        if is_offloaded:
+            pipeline._offloaded_from = torch.device(device)
+            wan.transformer = load_wan(wan.path, ("transformer",), "cpu", dtype, name).transformer
         pipeline.use_adapter(face_lora_path)
+        if is_offloaded:
+            offload_blocks(wan.transformer, torch.device(device))
         return pipeline
 
     @torch.no_grad()
@@ -154,7 +167,7 @@ class FaceIdentityPipeline:
                 self.metadata, self._adapter_path = metadata, path
                 return
         if self.adapter is not None:
-            device, dtype = transformer.device, transformer.dtype
+            device, dtype = "cpu" if self._offloaded_from is not None else transformer.device, transformer.dtype
             self.wan.transformer = load_wan(self.wan.path, ("transformer",), device, dtype, self.wan.name).transformer
             self.adapter = self.metadata = None
         if path is not None:
@@ -163,6 +176,8 @@ class FaceIdentityPipeline:
                 parameter.data = parameter.data.to(self.wan.transformer.dtype)
         if self.wan.transformer is not transformer:
             self.set_execution(*self._execution)
+            if self._offloaded_from is not None:
+                offload_blocks(self.wan.transformer, self._offloaded_from)
             if self._share is not None:
                 self._share = share_tokens(self.wan.transformer, self._share.rank, self._share.count)
         if self.adapter is not None and self._share is not None:

@@ -44,6 +44,9 @@ class StepCache:
         self._passes: dict[Hashable, _Pass] = {}
         self._current, self._may_skip = _Pass(), True
         self._is_skipped, self._embedded = False, torch.empty(0)
+        blocks = (*transformer.vace_blocks, *transformer.blocks)
+        # Another's hook may hide the class's own already.
+        self._before = [(block, block.__dict__.get("forward")) for block in blocks]
         for number, block in enumerate(transformer.vace_blocks):
             block.forward = self._vace_forward(block.forward, is_first=number == 0)
         for number, block in enumerate(transformer.blocks):
@@ -56,9 +59,11 @@ class StepCache:
 
     def remove(self) -> None:
         """Give the transformer back as it was."""
-        for block in (*self.transformer.vace_blocks, *self.transformer.blocks):
-            # What was set on the instance hides the class's own.
-            del block.forward
+        for block, forward in self._before:
+            if forward is None:
+                del block.forward
+            else:
+                block.forward = forward
         self._hook.remove()
 
     def _decide(self, hidden_states: Tensor, timestep_proj: Tensor) -> None:

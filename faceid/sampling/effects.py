@@ -32,6 +32,8 @@ def _of_settings(settings: SampleSettings) -> Iterator[tuple[str, str]]:
     if settings.cfg_scale <= 1:
         yield "negative_prompt", f"with cfg_scale={settings.cfg_scale}; it is used over 1"
         yield "cfg_start", f"with cfg_scale={settings.cfg_scale}; there is guidance over 1"
+    if settings.cache_dir is None and not settings.batch:
+        yield "cache_gb", "without --cache_dir"
     if settings.score is None:
         yield "heads_dir", "without --score"
     if not settings.gallery and settings.score is None:

@@ -48,6 +48,11 @@ class JobFolder:
         for name in ("done", "failed", "attempts"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
 
+    @property
+    def cache_dir(self) -> Path:
+        """Where workers share what they have computed, until all is rendered."""
+        return self.folder / "cache"
+
     def claims(self) -> Claims:
         """This worker's view of who does what."""
         return Claims(self.folder / "claims")

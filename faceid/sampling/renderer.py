@@ -25,6 +25,7 @@ from faceid.models.denoise import Sampling
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
+from faceid.sampling.texts import Texts
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,8 @@ class Renderer:
     settings: SampleSettings
     window: tuple[int | None, int] = (None, 0)
     """Latent frames denoised at once, and those that windows share: from `choose_window`."""
+    texts: Texts | None = None
+    """Where prompts are encoded; by the pipeline without."""
 
     @property
     def face_scale(self) -> float:
@@ -65,15 +68,24 @@ class Renderer:
         frames = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
         return self.pipeline.control(frames, self._references)
 
+    def made_of(self, pose_sha256: str, references: Sequence[str]) -> dict[str, Any]:
+        """What a control tensor depends on, beside the base: for a cache of them."""
+        shape = {name: getattr(self.shape, name) for name in ("num_frames", "height", "width")}
+        return {"pose": pose_sha256, "references": list(references), **shape, "fit": self.settings.fit}
+
     def denoise(
         self, control: Tensor, face: Face, seed: int, on_step: Callable[[int, int], None] | None = None
     ) -> Tensor:
         """The latents of one face on one pose, reference frames left off. control: from `prepare`."""
         count = len(self.settings.reference_images)
         sampling = sampling_of(self.settings, self.window, seed)
-        texts = self.pipeline.encode_prompts(self.settings.prompt, self.settings.negative_prompt)
+        encode = self.texts.of if self.texts is not None else self.pipeline.encode_prompts
+        text, negative_text = encode(self.settings.prompt, self.settings.negative_prompt)
         embedding = face.over(control.shape[2] - count, count)
-        return self.pipeline.sample_latents(control, *texts, embedding, sampling, on_step, count)[:, :, count:]
+        latents = self.pipeline.sample_latents(
+            control, text, negative_text, embedding, sampling, on_step, num_references=count
+        )
+        return latents[:, :, count:]
 
     def write(self, latents: Tensor, output: Path) -> None:
         """Decode to an mp4, verified before this returns. May run beside the denoising of another video."""

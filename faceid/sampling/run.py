@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
+import faceid
 from faceid.config import build_section
 from faceid.data.identities import make_identity
 from faceid.device import pick_device
@@ -21,7 +23,7 @@ from faceid.logs import Progress
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.context_parallel import join_processes
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.wan import base_fingerprint, check_base_folder, read_config, read_geometry
+from faceid.models.wan import base_fingerprint, check_base_folder, latents_fingerprint, read_config, read_geometry
 from faceid.provenance import write_json
 from faceid.sampling.effects import warn_without_effect
 from faceid.sampling.gallery import write_gallery
@@ -39,14 +41,19 @@ from faceid.sampling.renderer import (
     choose_window,
     read_pose,
 )
+from faceid.sampling.result_cache import ResultCache, describe_hardware
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
+from faceid.sampling.texts import Texts
 from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
 
 SOME_FAILED_EXIT_CODE = 1
+# The text encoder is in memory only while prompts are encoded (Texts).
+PARTS = ("transformer", "vae")
+GB = 10**9
 
 
 class Judge(Protocol):
@@ -86,15 +93,23 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings, make_judge: Make
     face = _face(settings, faces, metadata)
     inputs = Inputs.of(settings, base_fingerprint(base), face, pose, adapter)
     kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
+    cache = _cache(Path(settings.cache_dir), settings, base, device) if settings.cache_dir is not None else None
+    texts = Texts(base, device, dtype_of(settings, device), cache)
+    texts.prepare([settings.prompt, settings.negative_prompt])
     pipeline = _load(settings, base, adapter, device, name)
     if settings.context_parallel > 1:
         join_processes(device)
         pipeline.compute_together(*place_among_workers())
-    renderer = Renderer(pipeline, shape, settings, window)
+    renderer = Renderer(pipeline, shape, settings, window, texts)
+    if cache is None:
+        control = renderer.prepare(pose)
+    else:
+        made_of = renderer.made_of(inputs.pose, inputs.references)
+        control = cache.get_or_make("control", made_of, lambda: renderer.prepare(pose))
     for seed in settings.seeds:
         suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
         path = output.with_name(f"{output.stem}{suffix}{output.suffix}")
-        sha256 = _render_one(renderer, pose, face, path, seed, faces, inputs)
+        sha256 = _render_one(renderer, control, pose, face, path, seed, faces, inputs)
         if kept is not None and sha256:
             say_whether_like(kept, path, sha256)
     if settings.context_parallel > 1:
@@ -137,8 +152,12 @@ def _run_batch(
     if len(left) < len(jobs):
         log.info("%d of %d videos are done or were given up before: not done again", len(jobs) - len(left), len(jobs))
     if left:
+        kept_in = Path(settings.cache_dir) if settings.cache_dir is not None else folder.cache_dir
+        cache = _cache(kept_in, settings, base, torch.device(device))
+        texts = Texts(base, torch.device(device), dtype, cache)
+        texts.prepare([text for job in left for text in (job.wish.prompt, job.wish.negative_prompt)])
         pipeline = _load(settings, base, adapter, torch.device(device), name)
-        worker = Worker(pipeline, settings, faces, folder)
+        worker = Worker(pipeline, settings, faces, folder, texts, cache)
         if settings.static:
             worker.work_share(jobs, *place_among_workers())
         else:
@@ -172,21 +191,38 @@ def _check_processes(settings: SampleSettings) -> None:
     )
 
 
+def _cache(folder: Path, settings: SampleSettings, base: Path, device: torch.device) -> ResultCache:
+    made_by = {
+        "program": faceid.__version__,
+        "encoders": latents_fingerprint(base),
+        "dtype": str(dtype_of(settings, device)),
+        "hardware": describe_hardware(device),
+    }
+    return ResultCache(folder, int(settings.cache_gb * GB), made_by)
+
+
 def _load(
     settings: SampleSettings, base: Path, adapter: str | None, device: torch.device, name: str
 ) -> FaceIdentityPipeline:
-    pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), dtype_of(settings, device), name)
+    dtype = dtype_of(settings, device)
+    pipeline = FaceIdentityPipeline.from_pretrained(base, adapter, str(device), dtype, name, PARTS, settings.offload)
     pipeline.set_execution(settings.attention_backend, settings.compile)
     return pipeline
 
 
 def _render_one(
-    renderer: Renderer, pose: Path, face: Face, output: Path, seed: int, faces: FaceSettings, inputs: Inputs
+    renderer: Renderer,
+    control: Tensor,
+    pose: Path,
+    face: Face,
+    output: Path,
+    seed: int,
+    faces: FaceSettings,
+    inputs: Inputs,
 ) -> str:
     """Render, write the sidecar; the video's sha256, empty in a process that only helped with it."""
     is_first = place_among_workers()[0] == 0
     bar = Progress("denoising", total=renderer.settings.num_inference_steps, is_shown=is_first)
-    control = renderer.prepare(pose)
     latents = renderer.denoise(control, face, seed, lambda done, of: bar.advance())
     bar.close()
     if not is_first:

@@ -100,6 +100,13 @@ class SampleSettings:
     """Compile the blocks: faster on a GPU once the first video has taken its minutes."""
     context_parallel: Annotated[int, Field(ge=1)] = 1
     """Processes that render one video together, under accelerate launch: sooner, and with less memory each."""
+    offload: bool = False
+    """Keep the blocks in the CPU's memory and bring each to the GPU for its turn: for a small card; slower."""
+    cache_dir: str | None = None
+    """Folder for text embeddings and pose latents, which other runs use too. Default: none; with --batch one within
+    the output folder, until all is rendered."""
+    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    """What the cache may hold; what was used longest ago goes first."""
     seed: list[int] | int = 42
     """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
     height: int | None = None
@@ -165,6 +172,8 @@ class SampleSettings:
                 )
         if self.score is not None and self.references_dir is None:
             raise ConfigError("references_dir: missing; --score compares with its photos, a folder of each person")
+        if self.compile and self.offload:
+            raise ConfigError("compile: not together with --offload, which moves the blocks about; choose one")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
         if self.output is not None and not self.output.endswith(".mp4"):

@@ -33,7 +33,10 @@ _PATHS = (
 )
 _FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
 # What says where to, not what of.
-_NOT_KEPT = ("output", "batch", "pose_videos_dir", "output_dir", "like", "seed", "device", "context_parallel")
+_NOT_KEPT = (
+    *("output", "batch", "pose_videos_dir", "output_dir", "like", "seed"),
+    *("device", "context_parallel", "offload", "cache_dir", "cache_gb"),
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import shutil
 import tempfile
 import time
 from collections import OrderedDict, deque
@@ -26,8 +27,10 @@ from faceid.provenance import write_atomic, write_provenance
 from faceid.sampling.job_folder import Attempt, JobFolder
 from faceid.sampling.plan import Job
 from faceid.sampling.renderer import Renderer, VideoShape
+from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video
+from faceid.sampling.texts import Texts
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +46,16 @@ class Worker:
     """Renders jobs with one loaded base."""
 
     def __init__(
-        self, pipeline: FaceIdentityPipeline, settings: SampleSettings, faces: FaceSettings, folder: JobFolder
+        self,
+        pipeline: FaceIdentityPipeline,
+        settings: SampleSettings,
+        faces: FaceSettings,
+        folder: JobFolder,
+        texts: Texts,
+        cache: ResultCache,
     ) -> None:
         self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
+        self.texts, self.cache = texts, cache
         self._controls: OrderedDict[tuple[str, VideoShape], Tensor] = OrderedDict()
         self._longest_s = 0.0
         self._tail = Tail()
@@ -106,8 +116,8 @@ class Worker:
         with self._recorded(job, attempt):
             self.pipeline.use_adapter(rig.path)
             settings = replace(self.settings, prompt=job.wish.prompt, negative_prompt=job.wish.negative_prompt)
-            renderer = Renderer(self.pipeline, rig.shape, settings, rig.window)
-            latents = renderer.denoise(self._control((inputs.pose, rig.shape), job, renderer), job.face, job.wish.seed)
+            renderer = Renderer(self.pipeline, rig.shape, settings, rig.window, self.texts)
+            latents = renderer.denoise(self._control(inputs, job, renderer), job.face, job.wish.seed)
             denoised_s = time.perf_counter() - began
 
             def finish() -> None:
@@ -168,10 +178,11 @@ class Worker:
     def _device(self) -> str:
         return str(self.pipeline.wan.transformer.device)
 
-    def _control(self, key: tuple[str, VideoShape], job: Job, renderer: Renderer) -> Tensor:
-        """key: the pose's sha256, and the size it is brought to."""
+    def _control(self, inputs: Inputs, job: Job, renderer: Renderer) -> Tensor:
+        key = inputs.pose, renderer.shape
         if key not in self._controls:
-            self._controls[key] = renderer.prepare(job.wish.pose)
+            made_of = renderer.made_of(inputs.pose, inputs.references)
+            self._controls[key] = self.cache.get_or_make("control", made_of, lambda: renderer.prepare(job.wish.pose))
         self._controls.move_to_end(key)
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)
@@ -219,6 +230,7 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
         rows.append({**_row(job, settings.face_scale), **said, "error": error})
     if not any(row["error"] == NOT_YET for row in rows):
         folder.sweep(job.id for job in jobs)
+        shutil.rmtree(folder.cache_dir, ignore_errors=True)
     write_atomic(folder.output_dir / "jobs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_provenance(folder.output_dir, {"videos": len(rows), "failed": count_failed(rows)})
     return rows

@@ -6,10 +6,12 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from adapter_inputs import write_adapter
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import install_adapter
 from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.toy.base import resolve_model_path
 
 SIZE, FRAMES, STEPS, DIM = 32, 5, 3, 24
 
@@ -247,3 +249,24 @@ def test_a_changing_face_goes_with_its_frames_into_windows_and_guidance(toy_wan,
     late = torch.stack([face(1)] * 5 + [face(2)])
     changed = (our_latents(pipeline, frames, face_embedding=late, **given) - alone).abs().mean((0, 1, 3, 4))
     assert changed[-1] > 2 * changed[0]
+
+
+def test_offloaded_blocks_compute_the_same_whatever_is_done_with_the_adapter(small_adapter_settings, tmp_path):
+    """Here the GPU is the CPU: what is moved, when, and that it changes nothing."""
+    base = resolve_model_path("toy")
+    files = [write_adapter(tmp_path / f"{seed}.safetensors", small_adapter_settings, seed) for seed in (2, 3)]
+    files.append(write_adapter(tmp_path / "wider.safetensors", replace(small_adapter_settings, lora_rank=6), 4))
+    plain = FaceIdentityPipeline.from_pretrained(base, files[0])
+    offloaded = FaceIdentityPipeline.from_pretrained(base, files[0], is_offloaded=True)
+    moved = []
+    for number, block in enumerate(offloaded.wan.transformer.blocks):
+        to = block.to
+        block.to = lambda *where, to=to, number=number, **more: moved.append(number) or to(*where, **more)
+    frames = pose_video()
+    for file in (*files, files[0]):
+        for pipeline in (plain, offloaded):
+            pipeline.use_adapter(file)
+        for more in ({}, {"face_scale": 0.0}, {"step_cache": 0.5, "num_inference_steps": 6}):
+            asked = {"num_inference_steps": 2, "cfg_scale": 2.0, "output_type": "latent", **more}
+            assert torch.equal(plain(frames, face(), **asked), offloaded(frames, face(), **asked)), (file, more)
+    assert set(moved) == set(range(len(offloaded.wan.transformer.blocks)))

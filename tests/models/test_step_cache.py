@@ -82,3 +82,14 @@ def test_passes_and_sizes_do_not_get_into_each_others_way(wan):
     cache.begin("a", True)
     assert forward(wan, given(), **smaller).shape[2] == 2
     assert (cache.computed, cache.skipped) == (3, 1)
+
+
+def test_another_hook_on_a_block_is_there_again_afterwards(wan):
+    """Offloading puts its own over a block's forward."""
+    block, called = wan.transformer.blocks[0], []
+    own = block.forward
+    block.forward = lambda *arguments: called.append(1) or own(*arguments)
+    with torch.no_grad():
+        StepCache(wan.transformer, threshold=0.0).remove()
+        forward(wan, given())
+    assert called == [1]

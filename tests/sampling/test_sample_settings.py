@@ -36,6 +36,7 @@ def test_one_video_and_a_batch_are_accepted():
         ),
         ({**BATCH, "context_parallel": 2}, "context_parallel=2: is for one video"),
         ({**ONE, "context_parallel": 2, "compile": True}, "compile: not together with --context_parallel"),
+        ({**ONE, "offload": True, "compile": True}, "compile: not together with --offload"),
         ({**BATCH, "score": "clip:p"}, "references_dir: missing; --score compares with its photos"),
         ({**ONE, "score": "clip:p"}, "score: has no meaning without --batch"),
         ({**ONE, "identities_dir": "i"}, "identities_dir: without --batch say whom to render of it: give --identity"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from adapter_inputs import EMBEDDING_DIM as DIM
 from adapter_inputs import write_adapter
+from transformers import UMT5EncoderModel
 from written_identities import write_identity
 
 from faceid.errors import DataError
@@ -95,14 +96,30 @@ def test_twelve_jobs_of_four_poses_and_three_prompts_encode_five_videos_and_four
             return encode(pixels)
 
         pipeline.wan.vae.encode = encode_counted
-        pipeline.wan.text_encoder.register_forward_hook(lambda *_: counted.update(texts=counted["texts"] + 1))
+        # In memory only while prompts are encoded.
+        assert pipeline.wan.text_encoder is None
         return pipeline
 
+    encode_text = UMT5EncoderModel.forward
+
+    def encode_text_counted(self, *arguments, **more):
+        counted["texts"] += 1
+        return encode_text(self, *arguments, **more)
+
     monkeypatch.setattr(FaceIdentityPipeline, "from_pretrained", counting)
-    asked = of_list(replace(settings, num_inference_steps=1), tmp_path, job)
+    monkeypatch.setattr(UMT5EncoderModel, "forward", encode_text_counted)
+    kept_in = str(tmp_path / "cache")
+    asked = of_list(replace(settings, num_inference_steps=1, cache_dir=kept_in), tmp_path, job)
     assert run(asked) == 0
     # Four poses and the grey video; three prompts and the negative one.
     assert counted == {"videos": 5, "texts": 4}
+    # Another batch finds them all, and its videos are the same.
+    assert run(replace(asked, output_dir=str(tmp_path / "again"))) == 0
+    assert counted == {"videos": 5, "texts": 4}
+    assert {row["sha256"] for row in rows(tmp_path / "again")} == {row["sha256"] for row in rows(tmp_path / "out")}
+    # Those of a folder of their own go when all is rendered.
+    assert run(replace(asked, output_dir=str(tmp_path / "third"), cache_dir=None)) == 0
+    assert counted == {"videos": 10, "texts": 8} and not (tmp_path / "third" / ".jobs" / "cache").exists()
     names = sorted(row["output"] for row in rows(tmp_path / "out"))
     assert len(names) == 12 and names[0] == "anna/x_pose_prompt1.mp4"
 

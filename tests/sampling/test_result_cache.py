@@ -1,0 +1,87 @@
+"""Tensors kept by what they were made of: found again, never another's, within bounds, and never in the way."""
+
+import logging
+import os
+
+import pytest
+import torch
+
+from faceid.models.prompts import encode_prompts
+from faceid.models.wan import load_wan
+from faceid.sampling import texts as module
+from faceid.sampling.result_cache import ResultCache
+from faceid.sampling.texts import Texts
+from faceid.toy.base import resolve_model_path
+
+MB = 10**6
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return ResultCache(tmp_path / "cache", 10 * MB, {"base": "a"})
+
+
+def test_what_was_made_of_the_same_is_found_and_nothing_else(cache, tmp_path):
+    made = torch.randn(3, 4)
+    assert cache.get_or_make("text", {"text": "x"}, lambda: made) is made
+    assert torch.equal(cache.get_or_make("text", {"text": "x"}, lambda: pytest.fail("made again")), made)
+    for kind, made_of in (("text", {"text": "y"}), ("control", {"text": "x"})):
+        assert cache.get(kind, made_of) is None
+    assert ResultCache(tmp_path / "cache", 10 * MB, {"base": "b"}).get("text", {"text": "x"}) is None
+
+
+def test_what_was_used_longest_ago_goes_first(cache):
+    # 4 MB each.
+    for number in range(2):
+        cache.put("control", {"pose": number}, torch.full((MB,), float(number)))
+        for path in cache.folder.iterdir():
+            os.utime(path, ns=(number, number))
+    assert cache.get("control", {"pose": 0}) is not None
+    cache.put("control", {"pose": 2}, torch.full((MB,), 2.0))
+    assert [number for number in range(3) if cache.get("control", {"pose": number}) is not None] == [0, 2]
+    assert sum(path.stat().st_size for path in cache.folder.iterdir()) <= 10 * MB
+
+
+def test_one_that_is_larger_than_the_bound_is_kept_alone(tmp_path):
+    cache = ResultCache(tmp_path, 1000, {})
+    cache.put("control", {"pose": 1}, torch.zeros(MB))
+    assert cache.get("control", {"pose": 1}) is not None and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_damaged_file_or_a_folder_that_cannot_be_is_said_and_does_no_harm(cache, tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    cache.put("text", {"text": "x"}, torch.ones(2))
+    (path,) = cache.folder.iterdir()
+    path.write_bytes(path.read_bytes()[:20])
+    assert torch.equal(cache.get_or_make("text", {"text": "x"}, lambda: torch.ones(2)), torch.ones(2))
+    assert "cannot be read" in caplog.text and torch.equal(cache.get("text", {"text": "x"}), torch.ones(2))
+    (tmp_path / "file").touch()
+    nowhere = ResultCache(tmp_path / "file" / "cache", MB, {})
+    assert nowhere.get_or_make("text", {}, lambda: torch.ones(2)).sum() == 2 and "cannot be kept" in caplog.text
+
+
+def test_texts_are_the_pipelines_and_the_encoder_is_loaded_once_for_new_ones(cache, monkeypatch):
+    base, loaded = resolve_model_path("toy"), []
+    monkeypatch.setattr(module, "load_wan", lambda *given: loaded.append(1) or load_wan(*given))
+    texts = Texts(base, torch.device("cpu"), torch.float32, cache)
+    texts.prepare(["a dance", "", "a dance"])
+    wan = load_wan(base, ("text",))
+    for text, expected in encode_prompts(wan.tokenizer, wan.text_encoder, ["a dance", ""]).items():
+        assert torch.equal(texts.of(text)[0], expected)
+    assert len(loaded) == 1
+    # Another process finds what this one has made.
+    other = Texts(base, torch.device("cpu"), torch.float32, cache)
+    assert torch.equal(other.of("a dance", "")[1], texts.of("")[0]) and len(loaded) == 1
+    other.of("a jump")
+    assert len(loaded) == 2
+
+
+def test_memory_holds_few_of_those_that_the_disk_has_and_all_others(cache, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_IN_MEMORY", 2)
+    monkeypatch.setattr(module, "load_wan", lambda *given: pytest.fail("loaded again"))
+    for number in range(5):
+        cache.put(module.KIND, {"text": str(number)}, torch.full((2,), float(number)))
+    texts = Texts(resolve_model_path("toy"), torch.device("cpu"), torch.float32, cache)
+    for number in (*range(5), 0):
+        assert texts.of(str(number))[0][0] == number
+    assert len(texts._known) == 2
