@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -199,7 +200,9 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def _commit() -> str | None:
+    """Asked once: what runs is what was read at the start, whatever becomes of the files."""
     here = Path(__file__).resolve().parent
     try:
         out = subprocess.run(

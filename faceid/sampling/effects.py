@@ -40,30 +40,35 @@ def _of_settings(settings: SampleSettings) -> Iterator[tuple[str, str]]:
         yield "references_dir", "without --gallery or --score"
     if not settings.reference_images:
         yield "reference_scale", "without --reference_image"
-    if settings.face_lora_path is None or settings.face_scale == 0:
-        why = "without --face_lora_path" if settings.face_lora_path is None else "with face_scale=0"
+    if not may_have_adapter(settings) or settings.face_scale == 0:
+        why = "with face_scale=0" if may_have_adapter(settings) else "without --face_lora_path"
         for name in ("face_start", "face_end", "face_guidance", "face_block_scales"):
             yield name, why
-    elif not has_face(settings):
+    elif not has_face(settings) and settings.jobs is None:
         yield "face_guidance", "without a face"
-    if settings.window_frames == 0 or (settings.window_frames is None and settings.face_lora_path is None):
+    if settings.window_frames == 0 or (settings.window_frames is None and not may_have_adapter(settings)):
         yield "window_overlap", "without windows: give --window_frames"
 
 
 def _warn_of_face(settings: SampleSettings) -> None:
     """Say when the face cannot show, or not well."""
     low, high = FACE_SCALE_RANGE
-    if settings.face_lora_path is None:
+    if not may_have_adapter(settings):
         if settings.face_scale != SampleSettings.face_scale:
             log.warning("face_scale=%s: has no effect without --face_lora_path", settings.face_scale)
     elif settings.face_scale == 0:
         is_of_many = settings.identities_dir is not None and not settings.names_identities
         once = "; each pose is rendered once, not as every person" if is_of_many else ""
         log.warning("face_scale=0: the base model alone renders, without the face%s", once)
-    elif not has_face(settings):
+    elif not has_face(settings) and settings.jobs is None:
         log.warning("no face given: the adapter renders no particular person; give --face_images_dir")
     elif not low <= settings.face_scale <= high:
         log.warning("face_scale=%s: outside %s to %s likeness or picture suffer", settings.face_scale, low, high)
+
+
+def may_have_adapter(settings: SampleSettings) -> bool:
+    """Whether an adapter renders: the one given, or those that rows of a list name."""
+    return settings.face_lora_path is not None or settings.jobs is not None
 
 
 def has_face(settings: SampleSettings) -> bool:

@@ -98,7 +98,7 @@ class Planner:
 
     def _job(self, wish: Wish) -> Job:
         try:
-            rig, face = self._known(wish.adapter, self._rigs, self.rig), self._face(wish)
+            rig, face = self.known_rig(wish.adapter), self._face(wish)
             pose = self._pose(wish.pose)
         except FaceidError as error:
             asked = {**asdict(wish), "pose": str(wish.pose)}
@@ -123,8 +123,11 @@ class Planner:
         inputs = Inputs(self.base_fingerprint, rig.sha256, face.sha256, pose, self._references)
         return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, inputs, rig)
 
-    def rig(self, adapter: str | None) -> Rig:
-        """Raises: ModelError or ConfigError when the adapter cannot be used as asked."""
+    def known_rig(self, adapter: str | None) -> Rig:
+        """What follows from an adapter, looked at once. Raises: ModelError or ConfigError when it cannot be used so."""
+        return self._known(adapter, self._rigs, self._rig)
+
+    def _rig(self, adapter: str | None) -> Rig:
         path = resolve_adapter_path(adapter)
         metadata = read_adapter(Path(path))[1] if path is not None else None
         if path is not None and metadata is not None:
@@ -135,7 +138,7 @@ class Planner:
         return Rig(path, sha256_file(Path(path)) if path is not None else "", metadata, shape, window)
 
     def _face(self, wish: Wish) -> Face:
-        rig = self._known(wish.adapter, self._rigs, self.rig)
+        rig = self.known_rig(wish.adapter)
         return self._known(
             (wish.identity, wish.adapter), self._faces, lambda key: self.face_of(wish.identity, rig.metadata)
         )

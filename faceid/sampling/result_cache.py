@@ -68,7 +68,7 @@ class ResultCache:
         return kept
 
     def _path(self, kind: str, made_of: Mapping[str, Any]) -> Path:
-        digest = sha256_json({"kind": kind, **self.made_by, **made_of})
+        digest = sha256_json({**self.made_by, **made_of})
         return self.folder / f"{kind}_{digest[:DIGITS]}.safetensors"
 
     def _shrink(self, newest: Path) -> None:

@@ -78,13 +78,13 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings, make_judge: Make
     if adapter is not None and metadata is not None:
         check_base(Path(adapter), metadata, name, base_fingerprint(base))
     device = pick_device(settings.device)
-    geometry = read_geometry(base)
-    shape = choose_shape(settings, metadata, geometry)
     warn_without_effect(settings, faces)
-    window = choose_window(settings, metadata, geometry)
-    check_how(settings, window, read_config(base, "transformer"))
     if settings.batch:
         return _run_batch(settings, faces, adapter, metadata, name, base, str(device), make_judge)
+    geometry = read_geometry(base)
+    shape = choose_shape(settings, metadata, geometry)
+    window = choose_window(settings, metadata, geometry)
+    check_how(settings, window, read_config(base, "transformer"))
     _check_processes(settings)
     # Everything about pose and output is refused before photos are embedded or weights loaded.
     pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
@@ -129,18 +129,20 @@ def _run_batch(
 ) -> int:
     """Everything about poses, people and outputs is refused before photos are embedded or weights loaded."""
     output_dir = Path(settings.output_dir or "")
+    dtype = dtype_of(settings, torch.device(device))
+    config, face_of = read_config(base, "transformer"), _faces_by_name(settings, faces)
+    geometry, fingerprint = read_geometry(base), base_fingerprint(base)
+    planner = Planner(settings, name, fingerprint, geometry, config, face_of, str(dtype))
+    if settings.jobs is None or settings.face_lora_path is not None:
+        planner.known_rig(settings.face_lora_path)
     people = _people(settings, metadata)
     if settings.jobs is not None:
         wishes = read_job_list(Path(settings.jobs), settings)
     else:
         wishes = wishes_of_folder(Path(settings.pose_videos_dir or ""), people, settings)
     check_output_dir(output_dir, {wish.pose for wish in wishes}, people)
-    dtype = dtype_of(settings, torch.device(device))
-    config = read_config(base, "transformer")
-    face_of = _faces_by_name(settings, faces)
-    geometry, fingerprint = read_geometry(base), base_fingerprint(base)
     folder = JobFolder(output_dir)
-    jobs = Planner(settings, name, fingerprint, geometry, config, face_of, str(dtype)).plan(wishes, folder)
+    jobs = planner.plan(wishes, folder)
     for job in jobs:
         check_output(job.wish.pose, output_dir / job.output)
     judge = None

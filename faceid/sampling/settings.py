@@ -154,7 +154,7 @@ class SampleSettings:
             if self.identities_dir is not None and not self.batch:
                 raise ConfigError("identities_dir: without --batch say whom to render of it: give --identity")
         given = [name for name in faces if getattr(self, name) is not None]
-        if given and self.face_lora_path is None:
+        if given and self.face_lora_path is None and self.jobs is None:
             raise ConfigError(f"{given[0]}: a face is given, but no adapter to render it; give --face_lora_path")
         if len(given) > 1:
             raise ConfigError(f"{', '.join(given)}: give one of them, not {'both' if len(given) == 2 else 'all'}")

@@ -93,3 +93,18 @@ def test_another_hook_on_a_block_is_there_again_afterwards(wan):
         StepCache(wan.transformer, threshold=0.0).remove()
         forward(wan, given())
     assert called == [1]
+
+
+@torch.no_grad()
+def test_processes_that_share_the_tokens_decide_as_one(wan):
+    """What moved is counted over all of them: here the others' tokens have moved, and this one's have not."""
+
+    class Share:
+        def sum_over_all(self, sums):
+            return sums + torch.tensor([1e6, 0.0])
+
+    cache = StepCache(wan.transformer, threshold=0.05, share=Share())
+    for _ in range(3):
+        cache.begin("one", may_skip=True)
+        forward(wan, given())
+    assert (cache.computed, cache.skipped) == (3, 0)

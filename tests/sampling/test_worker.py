@@ -275,3 +275,14 @@ def test_the_grey_half_follows_the_size(toy_wan):
     for height, width in ((32, 48), (48, 32), (32, 48)):
         frames = np.full((5, height, width, 3), 90, np.uint8)
         assert torch.equal(kept.control(frames), FaceIdentityPipeline(toy_wan).control(frames))
+
+
+def test_a_list_whose_rows_name_the_adapter_needs_no_size_of_its_own(settings, tmp_path, caplog):
+    """The adapter of a row says it; and what is to be warned of is said once."""
+    adapter = settings.face_lora_path
+    job = {"pose": str(tmp_path / "poses" / "x_pose.mp4"), "identity": "anna", "face_lora_path": adapter}
+    asked = replace(of_list(settings, tmp_path, job), face_lora_path=None, model_path="toy", pose_videos_dir=None)
+    assert run(asked) == 0 and (tmp_path / "out" / "anna" / "x_pose.mp4").is_file()
+    caplog.set_level(logging.WARNING, "faceid")
+    assert run(replace(settings, output_dir=str(tmp_path / "other"), height=48)) == 0
+    assert caplog.text.count("height=48: the adapter was trained at 32") == 1
