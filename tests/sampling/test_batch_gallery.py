@@ -113,6 +113,21 @@ def test_in_a_browser_filters_hide_and_count(out, tmp_path):
         assert (np.abs(picture.astype(int) - grey).max(2) < 6).mean() > 0.01
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
+def test_a_video_plays_under_the_mouse_and_goes_back_to_its_poster(out, tmp_path):
+    look = """<script>
+      const video = document.querySelector("video"); const said = [];
+      video.addEventListener("timeupdate", () => video.currentTime > 0.05 && said.push("moves"));
+      video.dispatchEvent(new Event("mouseenter"));
+      setTimeout(() => { video.dispatchEvent(new Event("mouseleave")); said.push(video.paused, video.currentTime);
+        document.title = JSON.stringify([...new Set(said)]); }, 2500);
+    </script></body>"""
+    html = (out / "gallery.html").read_text()
+    (out / "played.html").write_text(html.replace("</body>", look))
+    dom = browse(out / "played.html", tmp_path, "--dump-dom")
+    assert json.loads(re.search(r"<title>(.*?)</title>", dom)[1]) == ["moves", True, 0]
+
+
 def browse(page, tmp_path, *flags):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     command += ["--disable-component-update", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}"]

@@ -142,3 +142,18 @@ def test_a_longer_video_is_denoised_in_windows_of_the_trained_length_and_not_war
 def test_windows_that_cannot_be_are_refused(metadata, options, said):
     with pytest.raises(ConfigError, match=said):
         choose_window(replace(SETTINGS, **options), metadata, WAN)
+
+
+def test_a_kept_control_is_of_one_pose_size_fit_and_set_of_references():
+    def made_of(settings=SETTINGS, shape=SHAPE, pose="p", references=("r",)):
+        return Renderer(None, shape, settings).made_of(pose, references)
+
+    # The rate is written into the file alone.
+    assert made_of() == made_of(shape=replace(SHAPE, fps=30.0), settings=replace(SETTINGS, prompt="another"))
+    others = [
+        *(made_of(shape=replace(SHAPE, **{name: 64})) for name in ("num_frames", "height", "width")),
+        made_of(settings=replace(SETTINGS, fit="pad")),
+        made_of(pose="q"),
+        made_of(references=()),
+    ]
+    assert all(other != made_of() for other in others)
