@@ -266,6 +266,8 @@ def test_offloaded_blocks_compute_the_same_whatever_is_done_with_the_adapter(sma
     for file in (*files, files[0]):
         for pipeline in (plain, offloaded):
             pipeline.use_adapter(file)
+        # Loaded anew for an adapter of other sizes.
+        assert all(hasattr(block, "_diffusers_hook") for block in offloaded.wan.transformer.blocks)
         for more in ({}, {"face_scale": 0.0}, {"step_cache": 0.5, "num_inference_steps": 6}):
             asked = {"num_inference_steps": 2, "cfg_scale": 2.0, "output_type": "latent", **more}
             assert torch.equal(plain(frames, face(), **asked), offloaded(frames, face(), **asked)), (file, more)
