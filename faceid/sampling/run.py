@@ -13,6 +13,7 @@ import torch
 from faceid.config import build_section
 from faceid.data.identities import make_identity
 from faceid.device import pick_device
+from faceid.errors import DataError
 from faceid.faces.identity import Identity, load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
@@ -38,7 +39,7 @@ from faceid.sampling.renderer import (
 )
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
-from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed
+from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed, is_full
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,15 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
     window = choose_window(settings, metadata, geometry)
     check_how(settings, window, read_config(base, "transformer"))
     if settings.batch:
-        return _run_batch(settings, faces, adapter, metadata, name, base, str(device))
+        try:
+            return _run_batch(settings, faces, adapter, metadata, name, base, str(device))
+        except OSError as error:
+            if is_full(error):
+                raise DataError(
+                    f"output_dir={settings.output_dir}: {error.strerror or 'the disk is full'}; make room there, and in "
+                    f"{tempfile.gettempdir()}, then give the same command again: what is finished stays"
+                ) from error
+            raise
     # Everything about pose and output is refused before photos are embedded or weights loaded.
     pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
     check_output(pose, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -128,6 +129,9 @@ class Worker:
             self.folder.note_error(attempt, one_line(error), self._tail.lines())
             self.folder.fail(job.id, one_line(error), self._tail.lines(), 1)
         except Exception as error:
+            if is_full(error):
+                # No fault of the job, and there is no room to record it.
+                raise
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             log.exception("%s: %s", job.output, said)
             self.folder.note_error(attempt, said, self._tail.lines())
@@ -176,6 +180,11 @@ class Worker:
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)
         return self._controls[key]
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, or a quota."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _then_release(finish: Callable[[], None] | None, claim: Claim) -> None:
