@@ -150,7 +150,7 @@ class Planner:
     def _pose(self, path: Path) -> str:
         if path not in self._poses:
             if not path.is_file():
-                raise DataError(f"{path}: no such pose video")
+                raise DataError(f"{path}: no such pose video; correct its name, or --pose_videos_dir")
             self._poses[path] = sha256_file(path)
         return self._poses[path]
 

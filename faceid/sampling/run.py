@@ -23,11 +23,11 @@ from faceid.models.wan import base_fingerprint, check_base_folder, read_config, 
 from faceid.provenance import write_json
 from faceid.sampling.effects import warn_without_effect
 from faceid.sampling.gallery import write_gallery
-from faceid.sampling.identities import Face, check_identity, named_face, read_people
+from faceid.sampling.identities import Face, check_identity, check_people_folder, named_face, read_people
 from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import read_job_list, wishes_of_folder
 from faceid.sampling.place import place_among_workers
-from faceid.sampling.plan import Planner
+from faceid.sampling.plan import Planner, safe_name
 from faceid.sampling.renderer import (
     Renderer,
     check_how,
@@ -68,7 +68,7 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings) -> int:
         except OSError as error:
             if is_full(error):
                 raise DataError(
-                    f"output_dir={settings.output_dir}: {error.strerror or 'the disk is full'}; make room there, and in "
+                    f"output_dir={settings.output_dir}: {error.strerror or 'the disk is full'}; make room there and in "
                     f"{tempfile.gettempdir()}, then give the same command again: what is finished stays"
                 ) from error
             raise
@@ -101,10 +101,14 @@ def _run_batch(
 ) -> int:
     """Everything about poses, people and outputs is refused before photos are embedded or weights loaded."""
     output_dir = Path(settings.output_dir or "")
-    people = _people(settings, metadata)
     if settings.jobs is not None:
         wishes = read_job_list(Path(settings.jobs), settings)
+        if settings.identities_dir is not None:
+            check_people_folder(Path(settings.identities_dir))
+        # Who cannot be used is the fault of the jobs that name them; who is not named is nobody's.
+        people = sorted({safe_name(wish.identity) for wish in wishes})
     else:
+        people = _people(settings, metadata)
         wishes = wishes_of_folder(Path(settings.pose_videos_dir or ""), people, settings)
     check_output_dir(output_dir, {wish.pose for wish in wishes}, people)
     dtype = dtype_of(settings, torch.device(device))
