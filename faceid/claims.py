@@ -162,7 +162,7 @@ def take_work(
     description: str = "work",
     unit: str = "unit",
     places: Callable[[str], Sequence[str | int]] = lambda name: (name,),
-    again_after: Callable[[], float] | None = None,
+    again_after: Callable[[str], float] | None = None,
 ) -> Iterator[tuple[str, Claim]]:
     """Yield units and their claims, which the caller releases when the unit is done, until all are done or taken here.
 
@@ -196,7 +196,7 @@ def take_work(
             left.remove(name)
             bar.advance()
         if left and len(left) == begun and again_after is not None:
-            late = [name for name in left if time.monotonic() - held_since[name] >= again_after()]
+            late = [name for name in left if time.monotonic() - held_since[name] >= again_after(name)]
             again = next(((name, claim) for name in late if (claim := claims.take(f"again-{name}"))), None)
             if again is not None:
                 log.info("%s: takes long where it is; done here as well", again[0])

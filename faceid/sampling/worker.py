@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 # Controls of the last poses: a pose is rendered as several people, with several seeds.
 CONTROLS_KEPT = 4
 TAIL_LINES = 20
-# Times the longest job so far.
+# Times the longest of such jobs so far.
 LATE = 1.5
 NOT_YET = "not rendered yet"
 
@@ -48,7 +48,8 @@ class Worker:
     ) -> None:
         self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
         self._controls: OrderedDict[tuple[str, VideoShape], Tensor] = OrderedDict()
-        self._longest_s = 0.0
+        # Of each length in pixels, the longest that a job has taken here.
+        self._longest_s: dict[int, float] = {}
         self._tail = Tail()
         logging.getLogger("faceid").addHandler(self._tail)
 
@@ -67,7 +68,7 @@ class Worker:
                     "videos",
                     "video",
                     places=lambda name: by_id[name].places,
-                    again_after=self._patience_s,
+                    again_after=lambda name: self._patience_s(by_id[name]),
                 ):
                     finish = self.begin(by_id[name], claims.worker)
                     if finishing is not None:
@@ -77,9 +78,13 @@ class Worker:
                 if finishing is not None:
                     finishing.result()
 
-    def _patience_s(self) -> float:
-        """How long a job may be in other hands before it is done here as well, when nothing else is left."""
-        return LATE * self._longest_s if self._longest_s else math.inf
+    def _patience_s(self, job: Job) -> float:
+        """How long a job may be in other hands before it is done here as well, when nothing else is left.
+
+        By what jobs took here that are no longer than it; by all, where none was.
+        """
+        taken = [seconds for pixels, seconds in list(self._longest_s.items()) if pixels <= job.pixels]
+        return LATE * max(taken or list(self._longest_s.values()), default=math.inf)
 
     def work_share(self, jobs: Sequence[Job], rank: int, count: int) -> None:
         """Every count-th job, without claims; the others' are theirs."""
@@ -150,7 +155,7 @@ class Worker:
                 video, name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
             )
             self.folder.publish(job.id, video, job.output, row, sidecar)
-        self._longest_s = max(self._longest_s, seconds)
+        self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
         log.info("%s in %.1f s", job.output, seconds)
 
     def _said(self, job: Job) -> SampleSettings:

@@ -1,6 +1,7 @@
 """The longest of an adapter's jobs come first, for every worker; otherwise workers begin at different places."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,9 @@ from faceid.claims import Claims, take_work
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import promised_frames, write_video
 from faceid.sampling import worker
+from faceid.sampling.identities import Face
+from faceid.sampling.job_folder import JobFolder
+from faceid.sampling.plan import Job
 from faceid.sampling.run import run_sampling
 from faceid.sampling.settings import SampleSettings
 
@@ -67,3 +71,16 @@ def test_workers_follow_a_number_and_part_where_it_is_the_same(tmp_path):
     one, two = order("one"), order("two")
     assert [sizes[unit] for unit in one] == [sizes[unit] for unit in two] == [2] * 10 + [1] * 10 + [0] * 10
     assert one != two
+
+
+def test_a_short_job_in_slow_hands_is_waited_for_as_long_as_short_jobs_take(tmp_path):
+    def job(pixels):
+        return Job(str(pixels), None, "", Face(), pixels=pixels)
+
+    waiting = worker.Worker(None, None, None, JobFolder(tmp_path))
+    assert waiting._patience_s(job(100)) == math.inf
+    waiting._longest_s = {100: 2.0, 400: 9.0}
+    found = [waiting._patience_s(job(pixels)) for pixels in (100, 200, 400, 500)]
+    assert found == [worker.LATE * seconds for seconds in (2.0, 2.0, 9.0, 9.0)]
+    # Shorter than any that was done here.
+    assert waiting._patience_s(job(50)) == worker.LATE * 9.0
