@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED := 1
 # Tests of one file stay in one process, which prepares what they share once. 0: all in this one, for a debugger.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo test check prove-main prove-identity prove-data prove-training clean
+.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling clean
 
 setup: $(VENV)/.done
 
@@ -38,6 +38,9 @@ prove-data: setup
 
 prove-training: setup
 	$(BIN)/python benchmarks/prove_training.py $(if $(FULL),--full)
+
+prove-sampling: setup
+	$(BIN)/python benchmarks/prove_sampling.py $(if $(FULL),--full)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache

@@ -161,19 +161,22 @@ def take_work(
     claims: Claims,
     description: str = "work",
     unit: str = "unit",
-    places: Callable[[str], Sequence[str]] = lambda name: (name,),
-    again_after: Callable[[], float] | None = None,
+    places: Callable[[str], Sequence[str | int]] = lambda name: (name,),
+    again_after: Callable[[str], float] | None = None,
 ) -> Iterator[tuple[str, Claim]]:
     """Yield units and their claims, which the caller releases when the unit is done, until all are done or taken here.
 
     Workers begin at different places (rendezvous hashing), so they seldom want the same unit. While others hold all
     that is left, this one waits, and takes over from the dead. A bar counts units, whoever did them.
     places: what a unit shares with others, most costly to change first, and itself last: units that share it come
-    together. again_after: seconds after which a unit that another worker holds is done once more, by one worker that
-    has nothing else to do: a slow worker must not keep all waiting. Only where a unit that is done twice is published
-    once.
+    together. A number among them is an order that all workers follow, least first. again_after: seconds after which a
+    unit that another worker holds is done once more, by one worker that has nothing else to do: a slow worker must not
+    keep all waiting. Only where a unit that is done twice is published once.
     """
-    left = sorted(names, key=lambda name: [_rank(claims.worker, place) for place in places(name)])
+    left = sorted(
+        names,
+        key=lambda name: [place if isinstance(place, int) else _rank(claims.worker, place) for place in places(name)],
+    )
     held_since: dict[str, float] = {}
     bar = Progress(description, len(left), unit=unit)
     shortest_s = wait_s = min(0.05, claims.beat_s)
@@ -193,7 +196,7 @@ def take_work(
             left.remove(name)
             bar.advance()
         if left and len(left) == begun and again_after is not None:
-            late = [name for name in left if time.monotonic() - held_since[name] >= again_after()]
+            late = [name for name in left if time.monotonic() - held_since[name] >= again_after(name)]
             again = next(((name, claim) for name in late if (claim := claims.take(f"again-{name}"))), None)
             if again is not None:
                 log.info("%s: takes long where it is; done here as well", again[0])

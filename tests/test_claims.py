@@ -159,7 +159,7 @@ def test_a_unit_that_takes_long_elsewhere_is_done_by_one_more_worker(tmp_path):
     held, done = slow.take("a"), set()
     assert held is not None
     began = time.monotonic()
-    units = take_work(["a"], lambda name: name in done, first, again_after=lambda: 0.3)
+    units = take_work(["a"], lambda name: name in done, first, again_after=lambda name: 0.3)
     name, claim = next(units)
     assert name == "a" and time.monotonic() - began >= 0.3
     # A third one leaves it to those two.

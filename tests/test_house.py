@@ -41,7 +41,11 @@ DOORS = {
     "jinja2": {"faces", "sampling", "evaluation", "data"},
 }
 # A benchmark may use what it measures us against.
-COMPARED_WITH = {("benchmarks/checkpoint_crashes.py", "accelerate")}
+COMPARED_WITH = {
+    ("benchmarks/checkpoint_crashes.py", "accelerate"),
+    ("benchmarks/sampling_caches.py", "diffusers"),
+    ("benchmarks/sampling_loop.py", "diffusers"),
+}
 FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helper", "helpers", "misc", "registry", "callback", "callbacks"}
 ALLOWED_FILES = {"faceid/toy/base.py"}
 

@@ -137,6 +137,15 @@ def measure_video(path: Path, thumbnail_width: int | None = None) -> Measured:
         return Measured(count, _fps(stream, path), size_hw, np.stack(thumbnails) if thumbnails else None)
 
 
+def promised_frames(path: Path) -> int:
+    """How many frames the header promises, without decoding: a guess of the length, 0 where there is none."""
+    try:
+        with _opened(path, path) as (_, stream):
+            return max(int(stream.frames), 0)
+    except DataError:
+        return 0
+
+
 def frame_indices(source_fps: float | Fraction, fps: float, count: int) -> list[int]:
     """Source indices of the first `count` output frames at `fps`: k -> round(k * source_fps / fps)."""
     return list(_indices(Fraction(source_fps), fps, 0, count))

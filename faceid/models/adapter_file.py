@@ -151,7 +151,7 @@ def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) 
             what = "rank or size" if "lora" in name else "size"
             raise ModelError(
                 f"{source}: {name} is {list(tensors[name].shape)}, this model needs {list(parameter.shape)}; "
-                f"the adapter has another {what}"
+                f"the adapter has another {what}; take the file as its training run wrote it"
             )
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -83,10 +83,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every denoising step is given, on the transformer's device.
+    """What every denoising step is given, on the transformer's device. B: 1 in rendering.
 
-    text, negative_text: [1, L, D]. face, null_face: [1, D + 1], or [1, R + f, D + 1] where the face changes over the
-    video; None without an adapter. control: [1, channels, R + f, h, w]. num_references: R.
+    text, negative_text: [B, L, D]. face, null_face: [B, D + 1], or [B, R + f, D + 1] where the face changes over the
+    video; None without an adapter. control: [B, channels, R + f, h, w]. num_references: R.
     """
 
     text: Tensor
@@ -139,7 +139,7 @@ def denoise(
     on_step: Callable[[int, int], None] | None = None,
     share: TokenShare | None = None,
 ) -> Tensor:
-    """Noise [1, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does it.
+    """Noise [B, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does it.
 
     scheduler: from `make_scheduler`. on_step: called with (steps done, steps in all). share: of the tokens, where other
     processes do the same with theirs.
@@ -149,7 +149,7 @@ def denoise(
     windows = list(_windows(latents.shape[2] - conditions.num_references, sampling, latents.device))
     with _cache_on(transformer, sampling, share) as cache:
         for index, timestep in enumerate(scheduler.timesteps):
-            at = timestep.expand(1)
+            at = timestep.expand(len(latents))
             shows_face = adapter is not None and sampling.shows_face(index)
             with _adapter_as(adapter, shows_face):
                 step = _Step(transformer, adapter, sampling, at, index, shows_face, cache, share)
@@ -182,7 +182,7 @@ def _adapter_as(adapter: FaceAdapter | None, is_on: bool) -> AbstractContextMana
 
 @dataclass(frozen=True)
 class _Step:
-    """One step's questions to the model. timestep: [1]."""
+    """One step's questions to the model. timestep: [B]."""
 
     transformer: Any
     adapter: FaceAdapter | None

@@ -46,6 +46,8 @@ class FaceIdentityPipeline:
         # The VAE keeps frames between the pieces of a video, and so does one at a time; a worker decodes in a thread.
         self._vae_lock = threading.Lock()
         self._adapter_path: str | None = None
+        # Whether nothing is installed on the transformer: an adapter refused half-way leaves its modules there.
+        self._is_bare = adapter is None
         self._execution: tuple[str | None, bool] = (None, False)
         self._share: TokenShare | None = None
         self._offloaded_from: torch.device | None = None
@@ -155,7 +157,7 @@ class FaceIdentityPipeline:
         Raises: ModelError when it is none of this base's.
         """
         path = str(path) if path is not None else None
-        if path == self._adapter_path:
+        if path == self._adapter_path and (self.adapter is not None or self._is_bare):
             return
         transformer = self.wan.transformer
         if path is not None and self.adapter is not None and self.metadata is not None:
@@ -166,11 +168,14 @@ class FaceIdentityPipeline:
                 load_tensors(self.adapter, tensors, str(path))
                 self.metadata, self._adapter_path = metadata, path
                 return
-        if self.adapter is not None:
+        # From here on the last adapter is gone, whatever becomes of this one.
+        self.adapter = self.metadata = self._adapter_path = None
+        if not self._is_bare:
             device, dtype = "cpu" if self._offloaded_from is not None else transformer.device, transformer.dtype
             self.wan.transformer = load_wan(self.wan.path, ("transformer",), device, dtype, self.wan.name).transformer
-            self.adapter = self.metadata = None
+            self._is_bare = True
         if path is not None:
+            self._is_bare = False
             self.adapter, self.metadata = load_adapter(Path(path), self.wan)
             for parameter in self.adapter.parameters().values():
                 parameter.data = parameter.data.to(self.wan.transformer.dtype)

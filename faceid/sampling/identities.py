@@ -49,18 +49,23 @@ class Face:
         return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
 
 
-def read_people(folder: Path) -> dict[str, Identity]:
-    """Every person of a folder, by name, sorted: a subfolder is an identity folder, NAME.pt an embedding.
-
-    Raises: DataError when there are none, when two have one name, when a name cannot be a folder's, or when an
-    identity cannot be used.
-    """
+def check_people_folder(folder: Path) -> None:
+    """Raises: DataError when it is not there, or is one person's own."""
     if not folder.is_dir():
         raise DataError(
             f"identities_dir={folder}: no such folder; make it with prepare_face_embeddings.py --people_dir"
         )
     if (folder / EMBEDDING_FILE).is_file():
         raise DataError(f"identities_dir={folder}: is one person's; use --face_embedding, or name the folder above it")
+
+
+def read_people(folder: Path) -> dict[str, Identity]:
+    """Every person of a folder, by name, sorted: a subfolder is an identity folder, NAME.pt an embedding.
+
+    Raises: DataError when there are none, when two have one name, when a name cannot be a folder's, or when an
+    identity cannot be used.
+    """
+    check_people_folder(folder)
     people: dict[str, Identity] = {}
     for path in folder.iterdir():
         if path.name.startswith(".") or not (path.is_dir() or path.suffix == ".pt"):

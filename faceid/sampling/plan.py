@@ -19,6 +19,7 @@ from typing import Any
 import faceid
 from faceid.errors import DataError, FaceidError, one_line
 from faceid.geometry import Geometry
+from faceid.media.video import promised_frames
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.provenance import sha256_file, sha256_json
 from faceid.sampling.identities import Face
@@ -59,11 +60,15 @@ class Job:
     inputs: Inputs | None = None
     rig: Rig | None = None
     problem: str = ""
+    pixels: int = 0
+    """Of all frames, as far as the pose video's header knows: how long it will take, beside others."""
 
     @property
-    def places(self) -> tuple[str, str, str]:
-        """What workers keep between jobs, dearest first: adapter, pose, itself."""
-        return (self.rig.sha256 if self.rig else "", self.inputs.pose if self.inputs else "", self.id)
+    def places(self) -> tuple[str, int, str, str]:
+        """What workers keep between jobs, dearest first: adapter, pose, itself. Of an adapter's jobs the longest first:
+        a long one that is begun last keeps all waiting.
+        """
+        return (self.rig.sha256 if self.rig else "", -self.pixels, self.inputs.pose if self.inputs else "", self.id)
 
 
 class Planner:
@@ -85,6 +90,7 @@ class Planner:
         self._rigs: dict[str | None, Rig | str] = {}
         self._faces: dict[tuple[str, str | None], Face | str] = {}
         self._poses: dict[Path, str] = {}
+        self._frames: dict[Path, int] = {}
 
     def plan(self, wishes: Sequence[Wish], folder: JobFolder) -> list[Job]:
         """Jobs in the wishes' order. Two wishes for one video are one job."""
@@ -121,7 +127,8 @@ class Planner:
             **{name: getattr(self.settings, name) for name in HOW},
         }
         inputs = Inputs(self.base_fingerprint, rig.sha256, face.sha256, pose, self._references)
-        return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, inputs, rig)
+        pixels = self._pixels(wish.pose, rig.shape)
+        return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, inputs, rig, pixels=pixels)
 
     def known_rig(self, adapter: str | None) -> Rig:
         """What follows from an adapter, looked at once. Raises: ModelError or ConfigError when it cannot be used so."""
@@ -146,9 +153,18 @@ class Planner:
     def _pose(self, path: Path) -> str:
         if path not in self._poses:
             if not path.is_file():
-                raise DataError(f"{path}: no such pose video")
+                raise DataError(f"{path}: no such pose video; correct its name, or --pose_videos_dir")
             self._poses[path] = sha256_file(path)
         return self._poses[path]
+
+    def _pixels(self, pose: Path, shape: VideoShape) -> int:
+        num_frames = shape.num_frames
+        if num_frames == 0:
+            # Looked for only where lengths differ.
+            if pose not in self._frames:
+                self._frames[pose] = promised_frames(pose)
+            num_frames = self._frames[pose]
+        return num_frames * shape.height * shape.width
 
     @cached_property
     def _references(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from faceid.provenance import sha256_json, staged_file
@@ -52,7 +52,8 @@ class ResultCache:
         path = self._path(kind, made_of)
         try:
             with staged_file(path) as temporary:
-                save_file({NAME: tensor.detach().contiguous().cpu()}, temporary)
+                # By bytes: safetensors' own writing has errors of its own for a full disk.
+                temporary.write_bytes(save({NAME: tensor.detach().contiguous().cpu()}))
             self._shrink(path)
         except OSError as error:
             log.warning("%s: cannot be kept (%s); it is made again when needed", path, error.strerror or error)

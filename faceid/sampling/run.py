@@ -16,7 +16,7 @@ import faceid
 from faceid.config import build_section
 from faceid.data.identities import make_identity
 from faceid.device import pick_device
-from faceid.errors import ConfigError
+from faceid.errors import ConfigError, DataError
 from faceid.faces.identity import Identity, load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
@@ -27,11 +27,11 @@ from faceid.models.wan import base_fingerprint, check_base_folder, latents_finge
 from faceid.provenance import write_json
 from faceid.sampling.effects import warn_without_effect
 from faceid.sampling.gallery import write_gallery
-from faceid.sampling.identities import Face, check_identity, named_face, read_people
+from faceid.sampling.identities import Face, check_identity, check_people_folder, named_face, read_people
 from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import read_job_list, wishes_of_folder
 from faceid.sampling.place import place_among_workers
-from faceid.sampling.plan import Planner
+from faceid.sampling.plan import Planner, safe_name
 from faceid.sampling.renderer import (
     Renderer,
     check_how,
@@ -45,7 +45,7 @@ from faceid.sampling.result_cache import ResultCache, describe_hardware
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
 from faceid.sampling.texts import Texts
-from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed
+from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed, is_full
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,15 @@ def run_sampling(settings: SampleSettings, faces: FaceSettings, make_judge: Make
     device = pick_device(settings.device)
     warn_without_effect(settings, faces)
     if settings.batch:
-        return _run_batch(settings, faces, adapter, metadata, name, base, str(device), make_judge)
+        try:
+            return _run_batch(settings, faces, adapter, metadata, name, base, str(device), make_judge)
+        except OSError as error:
+            if is_full(error):
+                raise DataError(
+                    f"output_dir={settings.output_dir}: {error.strerror or 'the disk is full'}; make room there and in "
+                    f"{tempfile.gettempdir()}, then give the same command again: what is finished stays"
+                ) from error
+            raise
     geometry = read_geometry(base)
     shape = choose_shape(settings, metadata, geometry)
     window = choose_window(settings, metadata, geometry)
@@ -135,10 +143,14 @@ def _run_batch(
     planner = Planner(settings, name, fingerprint, geometry, config, face_of, str(dtype))
     if settings.jobs is None or settings.face_lora_path is not None:
         planner.known_rig(settings.face_lora_path)
-    people = _people(settings, metadata)
     if settings.jobs is not None:
         wishes = read_job_list(Path(settings.jobs), settings)
+        if settings.identities_dir is not None:
+            check_people_folder(Path(settings.identities_dir))
+        # Who cannot be used is the fault of the jobs that name them; who is not named is nobody's.
+        people = sorted({safe_name(wish.identity) for wish in wishes})
     else:
+        people = _people(settings, metadata)
         wishes = wishes_of_folder(Path(settings.pose_videos_dir or ""), people, settings)
     check_output_dir(output_dir, {wish.pose for wish in wishes}, people)
     folder = JobFolder(output_dir)

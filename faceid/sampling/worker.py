@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 # Controls of the last poses: a pose is rendered as several people, with several seeds.
 CONTROLS_KEPT = 4
 TAIL_LINES = 20
-# Times the longest job so far.
+# Times the longest of such jobs so far.
 LATE = 1.5
 NOT_YET = "not rendered yet"
 
@@ -57,7 +58,8 @@ class Worker:
         self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
         self.texts, self.cache = texts, cache
         self._controls: OrderedDict[tuple[str, VideoShape], Tensor] = OrderedDict()
-        self._longest_s = 0.0
+        # Of each length in pixels, the longest that a job has taken here.
+        self._longest_s: dict[int, float] = {}
         self._tail = Tail()
         logging.getLogger("faceid").addHandler(self._tail)
 
@@ -76,7 +78,7 @@ class Worker:
                     "videos",
                     "video",
                     places=lambda name: by_id[name].places,
-                    again_after=self._patience_s,
+                    again_after=lambda name: self._patience_s(by_id[name]),
                 ):
                     finish = self.begin(by_id[name], claims.worker)
                     if finishing is not None:
@@ -86,9 +88,13 @@ class Worker:
                 if finishing is not None:
                     finishing.result()
 
-    def _patience_s(self) -> float:
-        """How long a job may be in other hands before it is done here as well, when nothing else is left."""
-        return LATE * self._longest_s if self._longest_s else math.inf
+    def _patience_s(self, job: Job) -> float:
+        """How long a job may be in other hands before it is done here as well, when nothing else is left.
+
+        By what jobs took here that are no longer than it; by all, where none was.
+        """
+        taken = [seconds for pixels, seconds in list(self._longest_s.items()) if pixels <= job.pixels]
+        return LATE * max(taken or list(self._longest_s.values()), default=math.inf)
 
     def work_share(self, jobs: Sequence[Job], rank: int, count: int) -> None:
         """Every count-th job, without claims; the others' are theirs."""
@@ -138,6 +144,9 @@ class Worker:
             self.folder.note_error(attempt, one_line(error), self._tail.lines())
             self.folder.fail(job.id, one_line(error), self._tail.lines(), 1)
         except Exception as error:
+            if is_full(error):
+                # No fault of the job, and there is no room to record it.
+                raise
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             log.exception("%s: %s", job.output, said)
             self.folder.note_error(attempt, said, self._tail.lines())
@@ -156,7 +165,7 @@ class Worker:
                 video, name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
             )
             self.folder.publish(job.id, video, job.output, row, sidecar)
-        self._longest_s = max(self._longest_s, seconds)
+        self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
         log.info("%s in %.1f s", job.output, seconds)
 
     def _said(self, job: Job) -> SampleSettings:
@@ -187,6 +196,11 @@ class Worker:
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)
         return self._controls[key]
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, or a quota."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _then_release(finish: Callable[[], None] | None, claim: Claim) -> None:

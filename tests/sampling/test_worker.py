@@ -167,6 +167,18 @@ def test_one_bad_pose_and_one_bad_adapter_fail_and_the_rest_goes_on(settings, sm
     assert "6 of 6 videos are done or were given up before" in caplog.text
 
 
+def test_a_person_who_cannot_be_used_fails_the_jobs_that_name_them_alone(settings, tmp_path):
+    write_identity(tmp_path / "people" / "wide", seed=3, size=12)
+    write_identity(tmp_path / "people" / "unnamed", seed=4, fingerprint="f" * 64)
+    jobs = [{"pose": "x_pose.mp4", "identity": ["anna", "wide"]}]
+    assert run(of_list(replace(settings, num_inference_steps=1), tmp_path, *jobs)) == 1
+    said = {row["identity"]: row["error"] for row in rows(tmp_path / "out")}
+    assert said["anna"] == "" and "wide: 12 numbers, the adapter was trained with 24" in said["wide"]
+    absent = replace(of_list(settings, tmp_path, *jobs), identities_dir=str(tmp_path / "nobody"))
+    with pytest.raises(DataError, match="nobody: no such folder"):
+        run(absent)
+
+
 def test_adapters_of_two_users_in_one_run(settings, small_adapter_settings, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")
     second = write_adapter(tmp_path / "second.safetensors", small_adapter_settings, 3)

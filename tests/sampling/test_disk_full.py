@@ -1,0 +1,47 @@
+"""A disk that fills up in the middle of a batch: one line that says so, nothing broken, and later the rest."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_worker import settings  # noqa: F401 (the fixture that writes poses, people and an adapter)
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"file systems cannot be mounted here ({mounted.stderr.decode().strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room(settings, small_disk, tmp_path):  # noqa: F811
+    jobs = {"pose": ["x_pose.mp4", "y_pose.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(jobs) + "\n")
+    command = [sys.executable, "sample.py", "--batch", "--jobs", str(tmp_path / "jobs.jsonl"), "--gallery", "false"]
+    command += ["--pose_videos_dir", str(tmp_path / "poses"), "--identities_dir", str(tmp_path / "people")]
+    command += ["--face_lora_path", settings.face_lora_path, "--output_dir", str(small_disk / "out")]
+    command += "--num_inference_steps 1 --cfg_scale 1 --device cpu".split()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run():
+        return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+
+    full = run()
+    assert full.returncode == 2 and "Traceback" not in full.stderr
+    last = full.stderr.splitlines()[-1]
+    assert last.startswith(f"error: output_dir={small_disk / 'out'}: No space left on device; make room")
+    done = list(small_disk.rglob("*.mp4"))
+    assert 0 < len(done) < 12 and not [path for path in done if path.name.startswith(".")]
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    assert run().returncode == 0
+    rows = [json.loads(line) for line in (small_disk / "out" / "jobs.jsonl").read_text().splitlines()]
+    assert len(rows) == 12 and not any(row["error"] for row in rows)

@@ -1,0 +1,49 @@
+"""An adapter that is refused once its modules are installed leaves nothing behind, and the next one is used whole."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from adapter_inputs import EMBEDDING_DIM, write_adapter
+from written_identities import unit_embedding
+
+from faceid.errors import ModelError
+from faceid.models.adapter_file import read_adapter, save_adapter
+from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.toy.base import resolve_model_path
+
+
+def render(pipeline):
+    face = unit_embedding(1, EMBEDDING_DIM) if pipeline.adapter is not None else None
+    frames = np.full((5, 32, 48, 3), 90, np.uint8)
+    return pipeline(frames, face, num_inference_steps=1, cfg_scale=1.0, output_type="latent")
+
+
+@pytest.fixture
+def files(small_adapter_settings, tmp_path):
+    """A good adapter, and one whose tensors are of another rank than it says."""
+    good = write_adapter(tmp_path / "good.safetensors", small_adapter_settings)
+    tensors, metadata = read_adapter(good)
+    bad = tmp_path / "bad.safetensors"
+    save_adapter(bad, tensors, replace(metadata, settings=replace(metadata.settings, lora_rank=8)))
+    return good, bad
+
+
+def test_after_a_refused_adapter_the_one_before_renders_as_it_did(files):
+    good, bad = files
+    pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), good)
+    expected = render(pipeline)
+    with pytest.raises(ModelError, match=r"bad\.safetensors: .* this model needs \[8, 48\]"):
+        pipeline.use_adapter(bad)
+    pipeline.use_adapter(good)
+    assert pipeline.adapter is not None and render(pipeline).equal(expected)
+
+
+def test_after_a_refused_adapter_the_base_is_bare(files):
+    pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"))
+    expected, names = render(pipeline), [name for name, _ in pipeline.wan.transformer.named_parameters()]
+    with pytest.raises(ModelError, match="another rank or size"):
+        pipeline.use_adapter(files[1])
+    pipeline.use_adapter(None)
+    assert [name for name, _ in pipeline.wan.transformer.named_parameters()] == names
+    assert render(pipeline).equal(expected)
