@@ -140,7 +140,7 @@ def test_bytes_held_for_the_backward_pass_by_block(mode, record_property):
         transformer, _, fake = shapes_only(config | {"num_layers": num_layers}, AdapterSettings(), torch.bfloat16)
         set_gradient_checkpointing(transformer, mode)
         with fake:
-            held[num_layers] = _held_bytes(transformer)
+            held[num_layers] = _held_bytes(transformer, fake)
     unit = TOKENS * 1536 * 2
     per_block = (held[3] - held[2]) / unit
     record_property("measured", f"{mode} {per_block:.2f} x {unit / 2**20:.1f} MiB")
@@ -148,8 +148,11 @@ def test_bytes_held_for_the_backward_pass_by_block(mode, record_property):
     assert low < per_block < high
 
 
-def _held_bytes(transformer):
-    """Of all tensors that are alive after a forward pass, weights aside: what autograd and the selection hold."""
+def _held_bytes(transformer, mode):
+    """Of all tensors that are alive after a forward pass, weights aside: what autograd and the selection hold.
+
+    mode: whose tensors count; a compiler that ran before in this process has fakes of its own.
+    """
     weights = {tensor.untyped_storage()._cdata for tensor in (*transformer.parameters(), *transformer.buffers())}
     inputs = {
         "hidden_states": torch.randn(1, 16, *LATENT, dtype=torch.bfloat16),
@@ -162,7 +165,7 @@ def _held_bytes(transformer):
     gc.collect()
     alive = {}
     for found in gc.get_objects():
-        if isinstance(found, FakeTensor):
+        if isinstance(found, FakeTensor) and found.fake_mode is mode:
             storage = found.untyped_storage()
             alive[storage._cdata] = storage.nbytes()
     assert out.requires_grad

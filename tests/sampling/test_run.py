@@ -20,7 +20,7 @@ from faceid.errors import ConfigError, DataError, ModelError
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import write_video
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.sampling import plan, run
+from faceid.sampling import models, plan, run
 from faceid.sampling.settings import SampleSettings
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
@@ -126,7 +126,7 @@ def test_a_file_in_the_place_of_a_persons_folder_is_refused_before_weights_are_l
 
 
 def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path, monkeypatch):
-    for module in (run, plan):
+    for module in (models, plan):
         monkeypatch.setattr(module, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
     assert run.run_sampling(replace(settings, face_lora_path="toy"), FaceSettings()) == 0
     assert len(rows(tmp_path / "out")) == 4

@@ -1,0 +1,115 @@
+"""A batch from settings to exit code: jobs planned, rendered by this worker and others, told, scored and shown."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from faceid.errors import DataError
+from faceid.faces.settings import FaceSettings
+from faceid.sampling.gallery import write_gallery
+from faceid.sampling.given_faces import faces_by_name, people_given
+from faceid.sampling.identities import check_people_folder
+from faceid.sampling.job_folder import JobFolder
+from faceid.sampling.job_list import read_job_list, wishes_of_folder
+from faceid.sampling.models import Models
+from faceid.sampling.place import place_among_workers
+from faceid.sampling.plan import Planner, safe_name
+from faceid.sampling.renderer import check_output, check_output_dir
+from faceid.sampling.settings import SampleSettings
+from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed, is_full
+
+log = logging.getLogger(__name__)
+
+SOME_FAILED_EXIT_CODE = 1
+
+
+class Judge(Protocol):
+    """Scores the videos of a batch."""
+
+    def score(self, output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """Scores by a row's id. rows: of jobs.jsonl."""
+        ...
+
+
+# Who judges, of the settings and the adapters that render. Evaluation is a room of the same floor.
+MakeJudge = Callable[[SampleSettings, FaceSettings, list[Path]], Judge]
+
+
+def run_batch(settings: SampleSettings, faces: FaceSettings, models: Models, make_judge: MakeJudge | None) -> int:
+    """Exit code 0, or 1 when some videos failed.
+
+    Raises: DataError when there is no room; what is finished stays.
+    """
+    try:
+        return _run(settings, faces, models, make_judge)
+    except OSError as error:
+        if is_full(error):
+            raise DataError(
+                f"output_dir={settings.output_dir}: {error.strerror or 'the disk is full'}; make room there and in "
+                f"{tempfile.gettempdir()}, then give the same command again: what is finished stays"
+            ) from error
+        raise
+
+
+def _run(settings: SampleSettings, faces: FaceSettings, models: Models, make_judge: MakeJudge | None) -> int:
+    """Everything about poses, people and outputs is refused before photos are embedded or weights loaded."""
+    output_dir = Path(settings.output_dir or "")
+    planner = Planner(
+        settings,
+        models.name,
+        models.fingerprint,
+        models.geometry,
+        models.transformer_config,
+        faces_by_name(settings, faces),
+        str(models.dtype),
+    )
+    if settings.jobs is None or settings.face_lora_path is not None:
+        planner.known_rig(settings.face_lora_path)
+    if settings.jobs is not None:
+        wishes = read_job_list(Path(settings.jobs), settings)
+        if settings.identities_dir is not None:
+            check_people_folder(Path(settings.identities_dir))
+        # Who cannot be used is the fault of the jobs that name them; who is not named is nobody's.
+        people = sorted({safe_name(wish.identity) for wish in wishes})
+    else:
+        people = people_given(settings, models.metadata)
+        wishes = wishes_of_folder(Path(settings.pose_videos_dir or ""), people, settings)
+    check_output_dir(output_dir, {wish.pose for wish in wishes}, people)
+    folder = JobFolder(output_dir)
+    jobs = planner.plan(wishes, folder)
+    for job in jobs:
+        check_output(job.wish.pose, output_dir / job.output)
+    judge = None
+    is_last_hand = settings.static or place_among_workers()[0] == 0
+    if settings.score is not None and make_judge is not None and is_last_hand:
+        adapters = dict.fromkeys(Path(job.rig.path) for job in jobs if job.rig is not None and job.rig.path is not None)
+        judge = make_judge(settings, faces, list(adapters))
+    left = [job for job in jobs if not folder.is_settled(job.id)]
+    if len(left) < len(jobs):
+        log.info("%d of %d videos are done or were given up before: not done again", len(jobs) - len(left), len(jobs))
+    if left:
+        kept_in = Path(settings.cache_dir) if settings.cache_dir is not None else folder.cache_dir
+        cache = models.cache(kept_in)
+        texts = models.texts(cache)
+        texts.prepare([text for job in left for text in (job.wish.prompt, job.wish.negative_prompt)])
+        worker = Worker(models.load(), settings, faces, folder, texts, cache)
+        if settings.static:
+            worker.work_share(jobs, *place_among_workers())
+        else:
+            worker.work(jobs)
+    rows = conclude(jobs, folder, settings)
+    failed = count_failed(rows)
+    is_over = not any(row["error"] == NOT_YET for row in rows)
+    if is_over and is_last_hand:
+        scores = judge.score(output_dir, rows) if judge is not None else {}
+        if settings.gallery:
+            references = Path(settings.references_dir) if settings.references_dir is not None else None
+            log.info("to look at: %s", write_gallery(output_dir, rows, references, scores))
+    log.info("%d of %d videos rendered into %s", len(jobs) - failed, len(jobs), output_dir)
+    if failed:
+        log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")
+    return SOME_FAILED_EXIT_CODE if failed else 0
