@@ -28,6 +28,8 @@ SHIPPED = Sampling()
 NUM_PROCESSES = 2
 # Of the paired differences; three, not two, since a dozen differences are looked at.
 NOISE_STANDARD_ERRORS = 3.0
+# Less is not worth another default: people differ by far more, and 64 pixels are a picture's height.
+WORTH_SIMILARITY, WORTH_PX = 0.1, 0.1
 _scene: Scene | None = None
 
 
@@ -66,10 +68,12 @@ class Compared:
 
     @property
     def is_better(self) -> bool:
-        """In likeness or in pose, and no worse in the other: beyond noise, both."""
+        """In likeness or in pose by enough to matter, and no worse in the other: beyond noise, both."""
         is_less_alike = -self.likeness_gain > NOISE_STANDARD_ERRORS * self.likeness_error
         is_farther = -self.pose_gain_px > NOISE_STANDARD_ERRORS * self.pose_error_px
-        return (self.is_more_alike and not is_farther) or (self.is_nearer_in_pose and not is_less_alike)
+        gains_likeness = self.is_more_alike and self.likeness_gain >= WORTH_SIMILARITY
+        gains_pose = self.is_nearer_in_pose and self.pose_gain_px >= WORTH_PX
+        return (gains_likeness and not is_farther) or (gains_pose and not is_less_alike)
 
 
 def cells_of(changes: Mapping[str, Sequence[Any]]) -> list[Sampling]:
