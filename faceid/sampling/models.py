@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from faceid.sampling.result_cache import ResultCache, describe_hardware
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.texts import Texts
 from faceid.toy.base import resolve_adapter_path, resolve_model_path
+
+log = logging.getLogger(__name__)
 
 # The text encoder is in memory only while prompts are encoded (Texts).
 PARTS = ("transformer", "vae")
@@ -46,7 +49,10 @@ class Models:
         check_base_folder(base)
         if adapter is not None and metadata is not None:
             check_base(Path(adapter), metadata, name, base_fingerprint(base))
-        return cls(settings, adapter, metadata, name, base, pick_device(settings.device))
+        device = pick_device(settings.device)
+        if settings.offload and device.type == "cpu":
+            log.warning("offload: has no effect on the CPU, where the blocks are anyhow")
+        return cls(settings, adapter, metadata, name, base, device)
 
     @cached_property
     def fingerprint(self) -> str:

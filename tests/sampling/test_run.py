@@ -125,6 +125,12 @@ def test_a_file_in_the_place_of_a_persons_folder_is_refused_before_weights_are_l
     assert (tmp_path / "out" / "bob").read_text() == "mine"
 
 
+def test_offloading_on_the_cpu_is_said_to_change_nothing(one, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    assert run.run_sampling(replace(one, offload=True), FaceSettings()) == 0
+    assert "offload: has no effect on the CPU" in caplog.text
+
+
 def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path, monkeypatch):
     for module in (models, plan):
         monkeypatch.setattr(module, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
