@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -458,7 +459,10 @@ def test_a_damaged_shard_ends_training_with_its_name_whoever_reads_it(toy_inputs
     latents = Path(shutil.copytree(toy_inputs.latents, tmp_path / "latents"))
     flip_a_byte(latents / "latents-000000.tar")
     words = ("--latents", latents, "--num_workers", workers)
+    before = set(threading.enumerate())
     ended = call("train.py", *train_flags(toy_inputs, tmp_path / "run"), *words)
+    # Whoever calls training from a program of theirs is watched no longer.
+    assert not [t for t in set(threading.enumerate()) - before if t.name == "watchdog" and (t.join(5) or t.is_alive())]
     refused(
         ended,
         f"{latents / 'latents-000000.tar'}: sha256",

@@ -29,10 +29,14 @@ log = logging.getLogger(__name__)
 
 def train(run: Run, metrics: Metrics, validation: Validation) -> int:
     """Train from `run.start_step` to the end; returns the exit code (0, or 75 when asked to stop)."""
+    with Watchdog(run.settings.watchdog_s, log_file(run.folder / "logs", run.world.rank)) as watchdog:
+        return _train(run, metrics, validation, watchdog)
+
+
+def _train(run: Run, metrics: Metrics, validation: Validation, watchdog: Watchdog) -> int:
     world, settings = run.world, run.settings
     stop, agreement = StopFlag(run.folder, world.is_main), Agreement(world.accelerator)
     batches = iter(_loader(run))
-    watchdog = Watchdog(settings.watchdog_s, log_file(run.folder / "logs", world.rank))
     drawn, skips = Drawn(), Skips()
     samples = SampleLog(run.folder / "logs", world.rank, run.start_step, settings.log_samples)
     meter = Meter(settings.peak_tflops or peak_tflops(world.accelerator.device))

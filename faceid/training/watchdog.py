@@ -22,6 +22,12 @@ class Watchdog:
         if seconds:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
+    def __enter__(self) -> Watchdog:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def at(self, doing: str) -> None:
         """Progress: from now on this process is `doing` that."""
         self._doing, self._since = doing, time.monotonic()

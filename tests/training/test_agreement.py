@@ -110,6 +110,15 @@ def stands_still_here(seconds):
     time.sleep(seconds)
 
 
+def test_a_watchdog_does_not_outlive_a_run_that_failed(tmp_path):
+    before = set(threading.enumerate())
+    with pytest.raises(ZeroDivisionError), Watchdog(60, tmp_path / "log"):
+        (thread,) = set(threading.enumerate()) - before
+        raise ZeroDivisionError
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 def test_a_watchdog_of_zero_seconds_never_watches(tmp_path):
     before = set(threading.enumerate())  # other tests of this process may have left theirs
     Watchdog(0, tmp_path / "log")
