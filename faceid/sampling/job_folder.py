@@ -132,7 +132,7 @@ class JobFolder:
             write_json(self._record("done", job), record)
 
     def sweep(self, jobs: Iterable[str]) -> None:
-        """Remove what killed workers left of jobs that are done: copies on the way to their name, and old tries."""
+        """Remove what killed workers left of jobs that are done: copies on the way to their name, tries and claims."""
         finished = {job for job in jobs if self.done(job) is not None}
         for copy in self.output_dir.rglob(".*.tmp"):
             if copy.name[1:].partition(".")[0] in finished:
@@ -140,6 +140,10 @@ class JobFolder:
         for attempt in (self.folder / "attempts").iterdir():
             if attempt.name.partition(".")[0] in finished:
                 attempt.unlink(missing_ok=True)
+        # Whoever is still at a job that is done finds its claim taken, as if by a thief.
+        for claim in (self.folder / "claims").glob("[!.]*"):
+            if claim.name.removeprefix("again-") in finished:
+                claim.unlink(missing_ok=True)
 
     def _link(self, job: str, copy: Path, final: Path, sha256: str) -> None:
         with suppress(FileExistsError):

@@ -96,7 +96,13 @@ def test_what_killed_workers_left_of_finished_jobs_is_swept(folder, video):
     left = [folder.output_dir / "anna" / f".{job}.12345678.tmp" for job in ("1a", "2b")]
     for path in left:
         path.write_bytes(b"vi")
+    # One who died between the record and the claim's release, one who is still at it, and one at another's job.
+    claims = [folder.claims().take(name) for name in ("1a", "again-1a", "2b")]
     folder.sweep(["1a", "2b"])
+    assert {path.name for path in (folder.folder / "claims").glob("[!.]*")} == {"2b"}
+    for claim in claims:
+        claim.release()
+    assert not list((folder.folder / "claims").iterdir())
     assert [path.exists() for path in left] == [False, True]
     assert [path.name[:2] for path in (folder.folder / "attempts").iterdir()] == ["2b"]
 
