@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from faceid.errors import ConfigError
 from faceid.models.context_parallel import TokenShare
+from faceid.models.execution import replace_processor
 from faceid.models.face_attention import (
     FaceAttention,
     FaceAttnProcessor,
@@ -85,9 +86,10 @@ class FaceAdapter:
             return
         for block in self.transformer.blocks:
             face = FaceAttnProcessor(self.rows, self._num_faces, self._share) if on else WanAttnProcessor()
-            _set_processor(block.attn2, face)
+            replace_processor(block.attn2, face)
         for block in self.transformer.vace_blocks:
-            _set_processor(block.attn2, TextOnlyAttnProcessor(self.rows, self._num_faces) if on else WanAttnProcessor())
+            text = TextOnlyAttnProcessor(self.rows, self._num_faces) if on else WanAttnProcessor()
+            replace_processor(block.attn2, text)
         # peft's enable_adapters also decides what trains; that is not its business here.
         trains = [(parameter, parameter.requires_grad) for parameter in self.parameters().values()]
         for layer in self.lora_layers():
@@ -141,12 +143,6 @@ class FaceAdapter:
     def lora_layers(self) -> list[LoraLayer]:
         """peft's layers, in the transformer's order."""
         return [module for module in self.transformer.modules() if isinstance(module, LoraLayer)]
-
-
-def _set_processor(attn: Any, processor: Any) -> None:
-    # A backend chosen by set_attention_backend must survive the switch.
-    processor._attention_backend = attn.processor._attention_backend
-    attn.set_processor(processor)
 
 
 def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_dim: int, seed: int = 0) -> FaceAdapter:

@@ -18,6 +18,7 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 
 from faceid.errors import ConfigError
+from faceid.models.execution import replace_processor
 
 
 class TokenShare:
@@ -169,8 +170,6 @@ def share_tokens(transformer: Any, rank: int, count: int) -> TokenShare:
         # Embedded latents enter each anew; the control goes on from one to the next.
         block.register_forward_pre_hook(cut_all if number == 0 else cut_first)
     for block in (*transformer.blocks, *transformer.vace_blocks):
-        backend = block.attn1.processor._attention_backend
-        block.attn1.set_processor(SharedAttnProcessor(share))
-        block.attn1.processor._attention_backend = backend
+        replace_processor(block.attn1, SharedAttnProcessor(share))
     transformer.proj_out.register_forward_hook(lambda module, args, output: share.gather(output))
     return share

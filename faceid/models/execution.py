@@ -66,6 +66,12 @@ def set_attention_backend(transformer: Any, name: str) -> None:
         raise ConfigError(f"attention_backend={name!r}: cannot be used here ({first_line}); use native") from error
 
 
+def replace_processor(attn: Any, processor: Any) -> None:
+    """Attend by another processor from now on. A kernel chosen by set_attention_backend survives it."""
+    processor._attention_backend = attn.processor._attention_backend
+    attn.set_processor(processor)
+
+
 def offload_blocks(transformer: Any, device: torch.device) -> None:
     """Leave a transformer's blocks in the CPU's memory and bring each to `device` for its turn."""
     # Without a stream of its own: that one learns the order of the blocks, which a step cache leaves out at times.

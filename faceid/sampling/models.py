@@ -47,12 +47,13 @@ class Models:
         name = settings.model_path or (metadata.base_name if metadata is not None else "")
         base = resolve_model_path(name)
         check_base_folder(base)
-        if adapter is not None and metadata is not None:
-            check_base(Path(adapter), metadata, name, base_fingerprint(base))
         device = pick_device(settings.device)
         if settings.offload and device.type == "cpu":
             log.warning("offload: has no effect on the CPU, where the blocks are anyhow")
-        return cls(settings, adapter, metadata, name, base, device)
+        found = cls(settings, adapter, metadata, name, base, device)
+        if adapter is not None and metadata is not None:
+            check_base(Path(adapter), metadata, name, found.fingerprint)
+        return found
 
     @cached_property
     def fingerprint(self) -> str:

@@ -24,7 +24,9 @@ from faceid.models.context_parallel import check_heads
 from faceid.models.denoise import Sampling
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.identities import Face
+from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
+from faceid.sampling.sidecar import Inputs
 from faceid.sampling.texts import Texts
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,13 @@ class Renderer:
         """
         frames = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
         return self.pipeline.control(frames, self._references)
+
+    def prepare_once(self, pose_video: Path, inputs: Inputs, cache: ResultCache | None) -> Tensor:
+        """As `prepare`, found in the cache where it was made before. inputs: of this video."""
+        if cache is None:
+            return self.prepare(pose_video)
+        made_of = self.made_of(inputs.pose, inputs.references)
+        return cache.get_or_make("control", made_of, lambda: self.prepare(pose_video))
 
     def made_of(self, pose_sha256: str, references: Sequence[str]) -> dict[str, Any]:
         """What a control tensor depends on, beside the base: for a cache of them."""

@@ -47,6 +47,10 @@ class ResultCache:
             os.utime(path)
         return tensor
 
+    def has(self, kind: str, made_of: Mapping[str, Any]) -> bool:
+        """Whether something was kept, without reading it."""
+        return self._path(kind, made_of).is_file()
+
     def put(self, kind: str, made_of: Mapping[str, Any], tensor: Tensor) -> bool:
         """Keep a tensor; whether it could be."""
         path = self._path(kind, made_of)

@@ -55,11 +55,7 @@ def _run_one(settings: SampleSettings, faces: FaceSettings, models: Models) -> i
         join_processes(models.device)
         pipeline.compute_together(*place_among_workers())
     renderer = Renderer(pipeline, shape, settings, window, texts)
-    if cache is None:
-        control = renderer.prepare(pose)
-    else:
-        made_of = renderer.made_of(inputs.pose, inputs.references)
-        control = cache.get_or_make("control", made_of, lambda: renderer.prepare(pose))
+    control = renderer.prepare_once(pose, inputs, cache)
     for seed in settings.seeds:
         suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
         path = output.with_name(f"{output.stem}{suffix}{output.suffix}")

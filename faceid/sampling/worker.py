@@ -190,8 +190,7 @@ class Worker:
     def _control(self, inputs: Inputs, job: Job, renderer: Renderer) -> Tensor:
         key = inputs.pose, renderer.shape
         if key not in self._controls:
-            made_of = renderer.made_of(inputs.pose, inputs.references)
-            self._controls[key] = self.cache.get_or_make("control", made_of, lambda: renderer.prepare(job.wish.pose))
+            self._controls[key] = renderer.prepare_once(job.wish.pose, inputs, self.cache)
         self._controls.move_to_end(key)
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)

@@ -76,12 +76,22 @@ def test_texts_are_the_pipelines_and_the_encoder_is_loaded_once_for_new_ones(cac
     assert len(loaded) == 2
 
 
-def test_memory_holds_few_of_those_that_the_disk_has_and_all_others(cache, monkeypatch):
-    monkeypatch.setattr(module, "KEPT_IN_MEMORY", 2)
+def test_memory_holds_none_of_those_that_the_disk_has_and_all_others(cache, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_wan", lambda *given: pytest.fail("loaded again"))
+    base = resolve_model_path("toy")
     for number in range(5):
         cache.put(module.KIND, {"text": str(number)}, torch.full((2,), float(number)))
-    texts = Texts(resolve_model_path("toy"), torch.device("cpu"), torch.float32, cache)
+    texts = Texts(base, torch.device("cpu"), torch.float32, cache)
+    texts.prepare([str(number) for number in range(5)])
     for number in (*range(5), 0):
         assert texts.of(str(number))[0][0] == number
-    assert len(texts._known) == 2
+        assert [one[0] for one in texts.of("0", str(number))] == [0, number]
+    assert len(texts._known) == 0
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    nowhere = Texts(base, torch.device("cpu"), torch.float32, ResultCache(tmp_path / "file" / "cache", MB, {}))
+    for text in (nowhere, Texts(base, torch.device("cpu"), torch.float32)):
+        text.prepare(["a dance"])
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "load_wan", lambda *given: pytest.fail("loaded again"))
+            assert text.of("a dance")[0].dim() == 2
