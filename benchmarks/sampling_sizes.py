@@ -45,7 +45,7 @@ SMALL = Sizes(
     people=8,
     poses=1,
     changes={
-        "num_inference_steps": (6, 25),
+        "num_inference_steps": (8, 25),
         "scheduler": ("euler",),
         "cfg_scale": (1.0, 3.0),
         "face_scale": (0.8, 1.3),
@@ -66,7 +66,7 @@ FULL = Sizes(
     people=16,
     poses=3,
     changes={
-        "num_inference_steps": (4, 8, 16, 25, 50),
+        "num_inference_steps": (2, 3, 6, 8, 12, 25, 50),
         "scheduler": ("euler",),
         "cfg_scale": (1.0, 2.0, 3.5, 5.0, 7.5),
         "cfg_start": (0.0, 0.3),

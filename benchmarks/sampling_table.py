@@ -23,7 +23,7 @@ from sampling_renders import Rendered, Scene, make_scene, render_scene
 from faceid.models.denoise import Sampling
 
 # As launch/demo.sh.
-TOY = Sampling(num_inference_steps=12, cfg_scale=1.5, cfg_start=0.55)
+TOY = Sampling(num_inference_steps=4, cfg_scale=1.5, cfg_start=0.55)
 SHIPPED = Sampling()
 NUM_PROCESSES = 2
 # Of the paired differences; three, not two, since a dozen differences are looked at.

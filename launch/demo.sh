@@ -15,8 +15,9 @@ export TORCH_EXTENSIONS_DIR="$PWD/.venv/torch_extensions"
 out=${1:-demo_out} seed=${2:-3}
 size=(--num_frames 9 --height 64 --width 64)
 # Guidance here is of the face alone: the toy base says nothing by its prompts. In the early steps it would move the body
-# off its pose (benchmarks/records/face_guidance.json). Twelve steps are enough for 64 pixels.
-render=(--cfg_scale 1.5 --cfg_start 0.55 --num_inference_steps 12 --gallery false)
+# off its pose (benchmarks/records/face_guidance.json). At 64 pixels more than four steps lose in likeness and in pose
+# (benchmarks/records/sampling_table_full.md).
+render=(--cfg_scale 1.5 --cfg_start 0.55 --num_inference_steps 4 --gallery false)
 case ${SIZE:-full} in
   full) shorter=() weaker=(0.25 0.5 0.75) stronger=(1.25 1.5) dances=1369 few=16 others=(3 7 11 14) ;;
   small) shorter=(--learning_rate 3e-4 --num_epochs 8 --freeze_mapper_after_epochs 4 --validate_every 4 --save_every 4) weaker=(0.5) stronger=(1.5) dances=16 few=1 others=(3 7) ;;
