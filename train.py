@@ -5,22 +5,8 @@ from __future__ import annotations
 import sys
 
 from faceid.config import parse_sections, sections_as_yaml
-from faceid.data.pairing import PairingSettings
-from faceid.data.settings import CaptionSettings, ClipSettings
 from faceid.errors import run_entry_point
-from faceid.faces.settings import FaceSettings
-from faceid.models.settings import AdapterSettings
-from faceid.training.settings import InputSettings, TrainingSettings
-
-SECTIONS = (
-    InputSettings,
-    TrainingSettings,
-    AdapterSettings,
-    PairingSettings,
-    ClipSettings,
-    CaptionSettings,
-    FaceSettings,
-)
+from faceid.training.sections import SECTIONS
 
 
 def main(argv: list[str] | None = None) -> int:

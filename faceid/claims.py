@@ -10,6 +10,7 @@ result once.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faceid.errors import DataError
 from faceid.logs import Progress
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,8 @@ LONGEST_WAIT_S = 5.0
 
 # What tells that a claim's file is the same and has not grown: number, size, time.
 Look = tuple[int, int, int]
+# What `link` answers where a file system has no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass
@@ -52,17 +56,30 @@ class Claims:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._seen: dict[str, tuple[Look, float]] = {}
 
-    def take(self, name: str) -> Claim | None:
-        """Claim a unit; None when another worker holds it."""
+    def take(self, name: str, is_over: Callable[[str], bool] = lambda worker: False) -> Claim | None:
+        """Claim a unit; None when another worker holds it.
+
+        is_over: whether a worker (by its name) is known to have ended, so that nothing need be waited for.
+        """
         claim = Claim(self.folder / name, self.folder / f".{self.worker}.{uuid.uuid4().hex[:8]}", self.beat_s)
-        return claim if claim.acquire(self.worker) or (self._is_stale(name) and self._steal(name, claim)) else None
+        if claim.acquire(self.worker) or (self._is_stale(name, is_over) and self._steal(name, claim)):
+            return claim
+        return None
+
+    def holder(self, name: str) -> Holder | None:
+        """Who holds a unit now; None when nobody does."""
+        try:
+            look = _look(self.folder / name)
+        except FileNotFoundError:
+            return None
+        return Holder(_worker_of(self.folder / name), _is_alive_here(self.folder / name), look)
 
     def holders(self) -> list[str]:
         """The workers that hold a unit, but for those that ran here and are gone."""
         held = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
         return sorted({worker for path in held if not _is_dead_here(path) and (worker := _worker_of(path))})
 
-    def _is_stale(self, name: str) -> bool:
+    def _is_stale(self, name: str, is_over: Callable[[str], bool]) -> bool:
         """Whether the claim's file has stood still, as far as this worker has watched it, for `stale_s`."""
         try:
             found = _look(self.folder / name)
@@ -72,7 +89,7 @@ class Claims:
         before, since = self._seen.get(name, (None, 0.0))
         if found != before:
             self._seen[name] = (found, time.monotonic())
-        elif _is_dead_here(self.folder / name):
+        elif _is_dead_here(self.folder / name) or is_over(_worker_of(self.folder / name)):
             return True
         return found == before and time.monotonic() - since >= self.stale_s
 
@@ -94,6 +111,16 @@ class Claims:
         return claim.acquire(self.worker)
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The worker that holds a unit. look: changes with each of its heartbeats."""
+
+    worker: str
+    is_alive_here: bool
+    """Whether it runs on this machine; False also where that cannot be known."""
+    look: Look
+
+
 class Claim:
     """A unit held by this worker until `release`, or until the process ends and others notice."""
 
@@ -107,8 +134,15 @@ class Claim:
         content = {"worker": worker, **_this_process()}
         self._own.write_text(json.dumps(content) + "\n", encoding="utf-8")
         # Whatever link says (an answer may be lost on the way): the count of names is the truth.
-        with suppress(OSError):
+        try:
             os.link(self._own, self._path)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                self._own.unlink()
+                raise DataError(
+                    f"{self._path.parent}: this file system has no hard links ({error.strerror}), by which processes "
+                    "agree who does what; choose a folder on another one"
+                ) from error
         if self._own.stat().st_nlink != 2:
             self._own.unlink()
             return False
@@ -119,7 +153,9 @@ class Claim:
     def is_held(self) -> bool:
         """Whether the claim is still this worker's: it may have been taken over."""
         try:
-            return self._path.stat().st_ino == self._own.stat().st_ino
+            # Opened, not only asked for: that is when NFS looks again.
+            with self._path.open("rb") as file:
+                return os.fstat(file.fileno()).st_ino == self._own.stat().st_ino
         except FileNotFoundError:
             return False
 
@@ -236,14 +272,23 @@ def _worker_of(path: Path) -> str:
 
 def _is_dead_here(path: Path) -> bool:
     """Whether a claim's process ran on this machine, in this namespace, and is gone: no need to wait for beats."""
+    return _lives_here(path) is False
+
+
+def _is_alive_here(path: Path) -> bool:
+    return _lives_here(path) is True
+
+
+def _lives_here(path: Path) -> bool | None:
+    """Whether a claim's process is running; None when it is not one of this machine and namespace."""
     try:
         said = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
         mine = _this_process()
         if (said["machine"], said["space"]) != (mine["machine"], mine["space"]) or not mine["machine"]:
-            return False
-        return _start(int(said["pid"])) != said["start"]
+            return None
+        return _start(int(said["pid"])) == said["start"]
     except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return False
+        return None
 
 
 def _start(pid: int) -> str:

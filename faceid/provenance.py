@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -16,7 +15,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -25,8 +23,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from faceid.errors import DataError
 
 PACKAGES = ("torch", "accelerate", "deepspeed", "diffusers", "transformers", "peft", "webdataset", "av")
 
@@ -109,34 +105,6 @@ def staged_folder(path: Path) -> Iterator[Path]:
     finally:
         # After an exchange the old folder lies here.
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def claimed_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; released when the process ends, however it ends.
-
-    Raises: DataError when another process on this machine holds it, or it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        opened = (folder / ".in_use").open("a+")
-    except OSError as error:
-        raise DataError(
-            f"{folder}: not a folder that can be written ({error.strerror}); choose another output folder"
-        ) from error
-    with opened as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise DataError(
-                f"{folder}: in use by {holder}; wait for it to end or choose another output folder"
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%F %T')}")
-        file.flush()
-        yield
 
 
 def describe_provenance(inputs: dict[str, Any] | None = None) -> dict[str, Any]:

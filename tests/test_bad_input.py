@@ -27,7 +27,7 @@ from faceid.media.video import write_video
 
 SIZE = "--num_frames 9 --height 64 --width 64".split()
 # Beside data, a run writes these whenever it starts.
-NOT_CONTENT = {".in_use", "logs"}
+NOT_CONTENT = {".claims", "logs"}
 # What the log says as soon as weights of a base are in memory.
 LOADED = "faceid.models.wan: loaded"
 
@@ -97,8 +97,9 @@ def content(folder: Path) -> dict[str, str]:
 
 
 CLAIMS_FOLDER = """
-import sys; from pathlib import Path; from faceid.provenance import claimed_folder
-with claimed_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()
+import sys; from pathlib import Path; from faceid.training.attempts import Attempt
+from faceid.training.fence import Fence
+with Fence(Path(sys.argv[1]), Attempt()): print('held', flush=True); sys.stdin.read()
 """
 CLAIMS_UNIT = """
 import sys; from pathlib import Path; from faceid.claims import Claims

@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from faceid import provenance
-from faceid.errors import DataError
 from faceid.provenance import (
-    claimed_folder,
     sha256_file,
     sha256_json,
     staged_file,
@@ -153,39 +151,6 @@ def test_a_staged_file_keeps_its_suffix(tmp_path):
     with staged_file(tmp_path / "video.mp4") as temporary:
         assert temporary.suffix == ".mp4"
         temporary.write_bytes(b"x")
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from faceid.provenance import claimed_folder
-with claimed_folder(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-    try:
-        assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(DataError, match=f"in use by process {holder.pid} on "), claimed_folder(tmp_path):
-            pass
-    finally:
-        holder.kill()
-        holder.wait()
-    with claimed_folder(tmp_path):
-        pass
-
-
-def test_a_folder_can_be_claimed_again_after_release(tmp_path):
-    for _ in range(2):
-        with claimed_folder(tmp_path / "new"):
-            pass
 
 
 def test_hashes_are_sha256(tmp_path):

@@ -24,6 +24,7 @@ from faceid.models.flops import step_flops
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel, load_wan
 from faceid.training import checkpoint
+from faceid.training.fence import Fence
 from faceid.training.origin import origin_of, refuse_other_origin
 from faceid.training.prepare import INIT_ADAPTER, PreparedInputs
 from faceid.training.schedule import total_steps
@@ -71,6 +72,8 @@ class Run:
     num_steps: int
     saved: dict[str, Any]
     """The state of the checkpoint it goes on from; empty for a new run."""
+    fence: Fence | None
+    """Who may write into the folder; of the main process alone."""
 
     def work(self, batch: TrainingSample) -> tuple[int, float]:
         """Tokens of a micro-batch, as the transformer counts them, and its useful floating point operations."""
@@ -108,6 +111,7 @@ def build_run(
     prepared: PreparedInputs,
     folder: Path,
     start: StartingPoint,
+    fence: Fence | None = None,
 ) -> Run:
     """Load, install, prepare and, when there is a checkpoint, restore it; else begin with the initial adapter."""
     identity = load_identity(prepared.identity)
@@ -160,6 +164,7 @@ def build_run(
         start_step=start_step,
         num_steps=total_steps(settings, len(training_set)),
         saved=state,
+        fence=fence,
     )
 
 

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from torch import Tensor
 from faceid.data.disk_space import check_space
 from faceid.errors import FaceidError
 from faceid.provenance import sha256_file, staged_folder
+from faceid.training.checkpoint_names import name_of, newest_first
 from faceid.training.sharded_state import MOMENTS, TRAINABLES
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ PIN_FILE = "PINNED"
 FEWEST_KEPT = 2
 # Every checkpoint has these; those with averaged weights say so in their manifest.
 _ALWAYS = (TRAINABLES, *MOMENTS)
-_NAME = re.compile(r"step_(\d{8})")
 # What killed attempts leave behind: half-written ones (provenance.staged_folder), and half-deleted ones.
 _LEFTOVERS = (".step_*.tmp", ".step_*.old", ".tmp_*", ".trash_*")
 
@@ -43,10 +42,17 @@ class CheckpointError(FaceidError):
     """A checkpoint that cannot be used: damaged, or of another run."""
 
 
-def save(folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: dict[str, Any], keep: int) -> Path:
+def save(
+    folder: Path,
+    tensors: Mapping[str, dict[str, Tensor]],
+    state: dict[str, Any],
+    keep: int,
+    check_ours: Callable[[], None] = lambda: None,
+) -> Path:
     """Publish `folder/step_N` (N = state["step"]) and prune to the newest `keep` (two at least).
 
     tensors: as `ShardedState.gather` returns them. state: plain types; what a resume needs besides tensors.
+    check_ours: asked before anything is published or removed; raises when the folder is another attempt's by now.
     Raises: OSError, DataError (no room) or CheckpointError (a tensor that must not be kept); nothing is changed then.
     """
     final = folder / name_of(state["step"])
@@ -57,13 +63,10 @@ def save(folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: dict[str
     with staged_folder(final) as temporary:
         _write(temporary, tensors, state)
         verify(temporary)
+        check_ours()
+    check_ours()
     prune(folder, keep)
     return final
-
-
-def name_of(step: int) -> str:
-    """The folder's name after `step` steps."""
-    return f"step_{step:08d}"
 
 
 def find_newest(folder: Path) -> Path | None:
@@ -141,12 +144,6 @@ def prune(folder: Path, keep: int) -> None:
     for pattern in _LEFTOVERS:
         for leftover in folder.glob(pattern):
             shutil.rmtree(leftover, ignore_errors=True)
-
-
-def newest_first(folder: Path) -> Iterator[Path]:
-    """Folders named as checkpoints are, valid or not."""
-    if folder.is_dir():
-        yield from sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
 
 def _refuse_empty_or_not_finite(final: Path, tensors: Mapping[str, dict[str, Tensor]]) -> None:

@@ -2,7 +2,8 @@
 
 Under `srun python train.py` nobody stands between Slurm and us, so signals arrive (design.md 3); then the rank comes
 from SLURM_*, the world from an accelerate YAML that is read here, and the address to meet at through the run folder.
-Both end in the environment variables that a launcher would have set, so all that follows is the same.
+Both end in the environment variables that a launcher would have set, so all that follows is the same but for the store
+that the processes meet in.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import os
 import socket
 import time
 from collections.abc import MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
+from torch.distributed import TCPStore
 
 from faceid.errors import ConfigError
 from faceid.provenance import write_json
+from faceid.training.address import LOOPBACK, own_address, tell_gloo
+from faceid.training.attempts import Attempt, read_attempt
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +45,16 @@ _DEEPSPEED_KEYS = {
 
 @dataclass(frozen=True)
 class Launch:
-    """This process's place. meeting: the file that says where rank 0 is to be met; None where that is known."""
+    """This process's place. meeting: the file that says where rank 0 is to be met; None where that is known.
+
+    nodes: how many the processes are on, as far as this process was told.
+    """
 
     rank: int
     processes: int
     meeting: Path | None = None
+    attempt: Attempt = field(default_factory=Attempt)
+    nodes: int = 1
 
 
 def read_launch(
@@ -57,7 +67,7 @@ def read_launch(
     if "RANK" in environment:
         if accelerate_config is not None:
             log.warning("accelerate_config: has no effect under accelerate launch, which has read its own")
-        return Launch(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
+        return Launch(int(environment["RANK"]), int(environment["WORLD_SIZE"]), attempt=read_attempt(environment))
     if accelerate_config is not None:
         environment.update(read_accelerate_config(Path(accelerate_config)))
     processes = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) if "SLURM_STEP_ID" in environment else 1
@@ -66,22 +76,47 @@ def read_launch(
     if environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
         # DeepSpeed wants a process group, be it of one.
         _set_place(environment, rank=0, processes=1, local_rank=0)
-        _set_address(environment, "127.0.0.1", _free_port())
-    return Launch(0, 1)
+        _set_address(environment, LOOPBACK, _free_port())
+    return Launch(0, 1, attempt=read_attempt(environment))
 
 
-def meet(launch: Launch, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Say or learn where rank 0 is. Raises: ConfigError when it does not appear within RENDEZVOUS_TIMEOUT_S."""
+def meet(
+    launch: Launch, environment: MutableMapping[str, str] = os.environ, wait_s: float | None = None
+) -> TCPStore | None:
+    """Say or learn where rank 0 is; the store through which a process group is made. None where a launcher said it.
+
+    Rank 0 listens before it says where, so no other program can have taken the port, and on the address of the
+    network between the nodes alone: whoever reaches a store may write to it.
+    wait_s: for the others; RENDEZVOUS_TIMEOUT_S when not given.
+    Raises: ConfigError when rank 0 does not appear, or is not reached, by then.
+    """
     if launch.meeting is None:
-        return
+        return None
+    is_one_node = launch.nodes == 1
+    own = own_address(environment, is_one_node)
+    tell_gloo(environment, own)
+    wait_s = wait_s or RENDEZVOUS_TIMEOUT_S
+    wait = timedelta(seconds=wait_s)
     if launch.rank == 0:
-        # Bound and let go: another program may take it before torch does, which then fails at once.
-        host, port = socket.gethostname(), _free_port()
+        listener = socket.create_server((own, 0), backlog=max(launch.processes, 128))
+        host, port = own, int(listener.getsockname()[1])
+        # The store owns the socket from here on; its event loop must never wait in accept.
+        listener.setblocking(False)
+        descriptor = listener.detach()
+        store = TCPStore(host, port, launch.processes, True, wait, wait_for_workers=False, master_listen_fd=descriptor)
         write_json(launch.meeting, {"host": host, "port": port})
     else:
-        address = _wait_for_address(launch.meeting)
+        address = _wait_for_address(launch.meeting, wait_s)
         host, port = address["host"], address["port"]
+        try:
+            store = TCPStore(host, port, launch.processes, False, wait, wait_for_workers=False)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{launch.meeting}: rank 0 listens at {host}:{port} and cannot be reached from {socket.gethostname()} "
+                f"({str(error).splitlines()[0]}); name the network between the nodes in slurm/env.sh, NETWORK_INTERFACE"
+            ) from error
     _set_address(environment, host, port)
+    return store
 
 
 def leave_meeting(launch: Launch) -> None:
@@ -126,7 +161,8 @@ def _read_slurm(processes: int, folder: Path, environment: MutableMapping[str, s
     _set_place(environment, rank, processes, local_rank)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     step = "_".join(environment.get(name, "0") for name in names)
-    return Launch(rank, processes, folder / f".meeting_{step}.json")
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    return Launch(rank, processes, folder / f".meeting_{step}.json", read_attempt(environment), nodes)
 
 
 def _set_place(environment: MutableMapping[str, str], rank: int, processes: int, local_rank: int) -> None:
@@ -143,15 +179,15 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait_for_address(meeting: Path) -> dict[str, Any]:
-    until = time.monotonic() + RENDEZVOUS_TIMEOUT_S
+def _wait_for_address(meeting: Path, wait_s: float) -> dict[str, Any]:
+    until = time.monotonic() + wait_s
     while time.monotonic() < until:
         # Listing the folder makes NFS look at it again; asking for the name alone may be answered from a cache.
         if meeting.parent.is_dir() and any(path.name == meeting.name for path in meeting.parent.iterdir()):
             return json.loads(meeting.read_text(encoding="utf-8"))
         time.sleep(0.2)
     raise ConfigError(
-        f"{meeting}: rank 0 did not write it within {RENDEZVOUS_TIMEOUT_S:.0f} s; see its log, and that all nodes see "
+        f"{meeting}: rank 0 did not write it within {wait_s:.0f} s; see its log, and that all nodes see "
         "output_dir at the same path"
     )
 

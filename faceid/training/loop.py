@@ -11,12 +11,13 @@ from torch import Tensor
 from faceid.data.training_set import collate
 from faceid.logs import Progress, log_file
 from faceid.training.agreement import Agreement
+from faceid.training.attempts import FINISHED, STARTED, STOPPED, Attempts
 from faceid.training.build import Run
 from faceid.training.drawn import Drawn
 from faceid.training.meter import Meter, peak_tflops
 from faceid.training.metrics import Metrics
 from faceid.training.samples import SampleLog
-from faceid.training.saving import CheckpointWriter, save_adapter_files
+from faceid.training.saving import CheckpointWriter, check_ours, save_adapter_files
 from faceid.training.schedule import end_of_epoch, epoch_of, learning_rate
 from faceid.training.skips import Skips
 from faceid.training.step import Step, train_step
@@ -27,13 +28,13 @@ from faceid.training.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 
-def train(run: Run, metrics: Metrics, validation: Validation) -> int:
+def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts) -> int:
     """Train from `run.start_step` to the end; returns the exit code (0, or 75 when asked to stop)."""
     with Watchdog(run.settings.watchdog_s, log_file(run.folder / "logs", run.world.rank)) as watchdog:
-        return _train(run, metrics, validation, watchdog)
+        return _train(run, metrics, validation, attempts, watchdog)
 
 
-def _train(run: Run, metrics: Metrics, validation: Validation, watchdog: Watchdog) -> int:
+def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts, watchdog: Watchdog) -> int:
     world, settings = run.world, run.settings
     stop, agreement = StopFlag(run.folder, world.is_main), Agreement(world.accelerator)
     batches = iter(_loader(run))
@@ -44,10 +45,14 @@ def _train(run: Run, metrics: Metrics, validation: Validation, watchdog: Watchdo
     epochs = _Epochs(run, metrics, validation, checkpoints)
     progress = Progress("training", total=run.num_steps, done=run.start_step, is_shown=world.is_main)
     num_steps = run.start_step if validation.best.is_over(settings.early_stop_after) else run.num_steps
+    if world.is_main:
+        attempts.add(STARTED, run.start_step, {"processes": world.accelerator.num_processes})
     for step in range(run.start_step, num_steps):
         began = time.perf_counter()
         result = train_step(run, step, batches, drawn, watchdog)
         done, is_last = step + 1, step + 1 == num_steps
+        if world.is_main:
+            check_ours(run)
         samples.add(done, result.samples)
         progress.advance()
         is_logged = done % settings.log_every_steps == 0 or is_last
@@ -82,6 +87,8 @@ def _train(run: Run, metrics: Metrics, validation: Validation, watchdog: Watchdo
             break
         if is_asked:
             log.warning("stopped as asked after step %d, checkpoint saved; run the same command to go on", done)
+            if world.is_main:
+                attempts.add(STOPPED, done, {"by": stop.by, "asked_for_s": stop.asked_for_s()})
             return STOPPED_EXIT_CODE
     progress.close()
     watchdog.close()
@@ -94,6 +101,8 @@ def _train(run: Run, metrics: Metrics, validation: Validation, watchdog: Watchdo
             validation.best.step,
         )
     save_adapter_files(run, checkpoints.last_saved, "face_lora_final", (".safetensors", ".pth"))
+    if world.is_main:
+        attempts.add(FINISHED, checkpoints.last_saved)
     return 0
 
 

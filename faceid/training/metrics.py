@@ -12,6 +12,7 @@ import numpy as np
 
 from faceid.provenance import write_atomic
 from faceid.training.board import Board
+from faceid.training.fence import Fence
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,14 @@ class Metrics:
     A disk that is full does not end a run: lines that could not be written are kept and tried again with the next one.
     """
 
-    def __init__(self, run_folder: Path, is_main: bool, start_step: int, tensorboard: bool) -> None:
-        """start_step: the step a resumed run goes on from; lines after it came from an attempt that was lost."""
-        self.is_main = is_main
+    def __init__(
+        self, run_folder: Path, is_main: bool, start_step: int, tensorboard: bool, fence: Fence | None = None
+    ) -> None:
+        """start_step: the step a resumed run goes on from; lines after it came from an attempt that was lost.
+
+        fence: asked before anything is written.
+        """
+        self.is_main, self._fence = is_main, fence
         self._board: Board | None = None
         self._unwritten: list[str] = []
         if not is_main:
@@ -38,6 +44,8 @@ class Metrics:
         """Record values named group/name_unit after `step` optimizer steps."""
         if not self.is_main:
             return
+        if self._fence is not None:
+            self._fence.check()
         self._unwritten.append(json.dumps({"step": step, **values}) + "\n")
         self._write()
         if self._board is not None:

@@ -18,11 +18,13 @@ from faceid.faces.identity import Identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.models.settings import AdapterSettings
-from faceid.provenance import claimed_folder, write_atomic, write_provenance
+from faceid.provenance import write_atomic, write_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.training.attempts import Attempts
 from faceid.training.build import Run, StartingPoint, build_run
 from faceid.training.dry_run import dry_run, print_dry_run
 from faceid.training.effects import warn_without_effect
+from faceid.training.fence import Fence
 from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
@@ -67,31 +69,32 @@ def run_training(
         check_recogniser_names([training.validation_recogniser])
     _check_resume(training.resume, folder / "checkpoints")
     with ExitStack() as stack:
-        if rank == 0:
-            stack.enter_context(claimed_folder(folder))
+        # Before anything there is read or written. A run that is refused leaves nothing in another's logs.
+        set_up_logging(rank)
+        fence = stack.enter_context(Fence(folder, launch.attempt)) if rank == 0 else None
         set_up_logging(rank, folder / "logs")
         _quiet_libraries()
         warn_without_effect(plan, training, pairing)
         device = str(pick_device(None))
         prepared = prepare_on_main(plan, rank, device)
-        meet(launch)
-        world = join_world(training, launch.processes)
+        world = join_world(training, launch.processes, meet(launch))
         if world.is_main:
             # Joining is a barrier: everyone has seen them.
             remove_marker(plan)
             leave_meeting(launch)
         start = StartingPoint(base, inputs.model_path, encoder_path, init_adapter)
-        run = build_run(world, training, adapter, pairing, prepared, folder, start)
+        run = build_run(world, training, adapter, pairing, prepared, folder, start, fence)
         _refuse_shorter(run)
         if world.is_main:
             write_atomic(folder / "config.yaml", config_yaml)
             write_provenance(folder, run.origin)
-        metrics = Metrics(folder, world.is_main, run.start_step, training.tensorboard)
+        metrics = Metrics(folder, world.is_main, run.start_step, training.tensorboard, fence)
         metrics.log_text("config", config_yaml)
         metrics.log_settings({**what_is_learnt_by(run.origin["recipe"]), "base": run.wan.name})
         _say_what_starts(run)
         try:
-            return train(run, metrics, Validation(run, metrics, _judging(plan, training, run.identity)))
+            validation = Validation(run, metrics, _judging(plan, training, run.identity))
+            return train(run, metrics, validation, Attempts(folder, launch.attempt))
         except BaseException as error:
             if isinstance(error, FaceidError) and not world.is_main:
                 # Now: the main process is about to fail for want of this one.

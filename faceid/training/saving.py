@@ -10,6 +10,7 @@ from faceid.errors import FaceidError
 from faceid.models.adapter_file import save_adapter
 from faceid.training import checkpoint
 from faceid.training.build import Run, at_step
+from faceid.training.fence import FencedError
 from faceid.training.validation.best import Best
 
 log = logging.getLogger(__name__)
@@ -22,10 +23,17 @@ def save_adapter_files(run: Run, done: int, name: str, suffixes: tuple[str, ...]
     """Write `name` with each suffix into the run folder: the averaged weights after `done` steps."""
     tensors = run.sharded.exported()
     if run.world.is_main:
+        check_ours(run)
         for suffix in suffixes:
             save_adapter(run.folder / f"{name}{suffix}", tensors, at_step(run.metadata, done))
         log.info("saved %s", ", ".join(str(run.folder / f"{name}{suffix}") for suffix in suffixes))
     run.world.accelerator.wait_for_everyone()
+
+
+def check_ours(run: Run) -> None:
+    """On the main process. Raises: FencedError when the run folder is another attempt's by now."""
+    if run.fence is not None:
+        run.fence.check()
 
 
 BEST = "best"
@@ -57,8 +65,12 @@ class CheckpointWriter:
         problem = None
         if self.run.world.is_main:
             try:
-                path = checkpoint.save(self.folder, tensors, state, self.run.settings.keep_checkpoints)
+                path = checkpoint.save(
+                    self.folder, tensors, state, self.run.settings.keep_checkpoints, lambda: check_ours(self.run)
+                )
                 log.info("checkpoint %s", path)
+            except FencedError:
+                raise
             except (OSError, FaceidError) as error:
                 problem = f"{self.folder}: the checkpoint of step {done} could not be saved ({error})"
         # The others learn of it: what they do next depends on it.

@@ -6,8 +6,11 @@ Nothing is saved inside the signal handler. A file STOP in the run folder does t
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from types import FrameType
+
+from faceid.training.attempts import BY_FILE
 
 STOPPED_EXIT_CODE = 75
 """Checkpointed, please run the same command again (EX_TEMPFAIL)."""
@@ -20,6 +23,8 @@ class StopFlag:
     def __init__(self, run_folder: Path, is_main: bool) -> None:
         self.file, self.is_main = run_folder / "STOP", is_main
         self.is_set = False
+        self.by = "a signal to another process"
+        self._since: float | None = None
         for number in SIGNALS:
             signal.signal(number, self._set)
 
@@ -27,10 +32,19 @@ class StopFlag:
         """Whether this process was asked. A STOP file is used up by this, by the main process."""
         if self.is_main and self.file.exists():
             self.file.unlink()
-            self.is_set = True
+            self._take(BY_FILE)
         return self.is_set
 
+    def asked_for_s(self) -> float | None:
+        """Seconds since this process was first asked; None when it was another one."""
+        return None if self._since is None else round(time.monotonic() - self._since, 3)
+
     def _set(self, number: int, frame: FrameType | None) -> None:
+        self._take(signal.Signals(number).name)
+
+    def _take(self, by: str) -> None:
+        if not self.is_set:
+            self.by, self._since = by, time.monotonic()
         self.is_set = True
 
 

@@ -78,15 +78,19 @@ class World:
         return [list(range(start + m * size, start + (m + 1) * size)) for m in range(self.accumulation)]
 
 
-def join_world(settings: TrainingSettings, processes: int) -> World:
-    """Make the Accelerator for the launched world. Raises: ConfigError when the batch cannot be shared out evenly."""
+def join_world(settings: TrainingSettings, processes: int, store: torch.distributed.Store | None = None) -> World:
+    """Make the Accelerator for the launched world. Raises: ConfigError when the batch cannot be shared out evenly.
+
+    store: where the processes meet, if not at the address in the environment; the group is made here then.
+    """
     check_batch(settings.batch_size, settings.micro_batch_size, processes)
     accumulation = settings.batch_size // (processes * settings.micro_batch_size)
     handlers = []
     if "RANK" in os.environ:  # launched, be it with one process: there will be a process group
         # Without a named backend DeepSpeed on CPU asks for one that does not exist there.
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
-        handlers.append(InitProcessGroupKwargs(backend=backend, timeout=PROCESS_GROUP_TIMEOUT))
+        handlers.append(InitProcessGroupKwargs(backend=backend(), timeout=PROCESS_GROUP_TIMEOUT))
+    if store is not None:
+        join_group(store, processes, PROCESS_GROUP_TIMEOUT)
     is_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     accelerator = Accelerator(
         # Without `cpu` Accelerate takes two CPU ranks for no distribution at all: each would train alone, and its
@@ -109,6 +113,20 @@ def join_world(settings: TrainingSettings, processes: int) -> World:
         plugin.deepspeed_config["gradient_accumulation_steps"] = accumulation
         plugin.deepspeed_config["gradient_clipping"] = settings.max_grad_norm
     return World(accelerator, settings.batch_size, settings.micro_batch_size)
+
+
+def join_group(store: torch.distributed.Store | None, processes: int, timeout: timedelta) -> None:
+    """Make torch's process group of those who meet in `store`, or at the address in the environment.
+
+    Accelerate and DeepSpeed take it as it is.
+    """
+    rank = int(os.environ["RANK"])
+    torch.distributed.init_process_group(backend(), store=store, rank=rank, world_size=processes, timeout=timeout)
+
+
+def backend() -> str:
+    """How the processes speak with each other here."""
+    return "nccl" if torch.cuda.is_available() else "gloo"
 
 
 def expected_world(settings: TrainingSettings, processes: int) -> tuple[str, bool]:

@@ -14,6 +14,8 @@ from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
 from faceid.errors import DataError
 from faceid.training import checkpoint, saving
 from faceid.training.agreement import Agreement
+from faceid.training.attempts import Attempt
+from faceid.training.fence import Fence, FencedError
 from faceid.training.saving import CheckpointWriter
 from faceid.training.skips import MOST_IN_A_ROW, DivergedError, Skips
 from faceid.training.validation.best import Best
@@ -59,7 +61,15 @@ class TestCheckpointWriter:
         settings = SimpleNamespace(keep_checkpoints=2)
         world = SimpleNamespace(is_main=True)
         run = SimpleNamespace(folder=tmp_path, sharded=sharded, settings=settings, world=world, origin={}, start_step=0)
+        run.fence = None
         return CheckpointWriter(run, Best())
+
+    def test_an_attempt_that_is_superseded_publishes_and_removes_nothing(self, writer):
+        writer.run.fence = Fence(writer.run.folder, Attempt("7", 0))
+        writer.save(2, is_needed=False)
+        with Fence(writer.run.folder, Attempt("7", 1)), pytest.raises(FencedError, match=r"by Slurm job 7\.1"):
+            writer.save(4, is_needed=False)
+        assert [path.name for path in writer.folder.iterdir()] == ["step_00000002"]
 
     def test_a_save_that_fails_is_said_and_training_goes_on(self, writer, monkeypatch, said):
         writer.save(2, is_needed=False)

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 
+import psutil
 import pytest
 import yaml
 from launching import BIN, QUIET, REPOSITORY, SMALL_ADAPTER, losses, run_command, train
 
 from faceid.errors import ConfigError
 from faceid.training import launched
+from faceid.training.attempts import Attempt
 from faceid.training.launched import Launch, leave_meeting, meet, read_accelerate_config, read_launch
 
 CONFIGS = REPOSITORY / "launch" / "accelerate"
@@ -28,14 +30,15 @@ def slurm(rank, tasks, **more):
 
 def test_a_launcher_is_believed_before_slurm(tmp_path, caplog):
     environment = slurm(0, 4, RANK="3", WORLD_SIZE="8")
-    assert read_launch(None, tmp_path, environment) == Launch(3, 8)
+    assert read_launch(None, tmp_path, environment) == Launch(3, 8, attempt=Attempt("7"))
     assert "MASTER_ADDR" not in environment
 
 
 def test_in_a_batch_script_or_alone_a_process_is_one_of_one(tmp_path):
     # The batch script itself sees the job's task count, but is no task of a step.
     for environment in ({}, {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, slurm(0, 1)):
-        assert read_launch(None, tmp_path, environment) == Launch(0, 1) and "RANK" not in environment
+        launch = read_launch(None, tmp_path, environment)
+        assert (launch.rank, launch.processes, launch.meeting) == (0, 1, None) and "RANK" not in environment
 
 
 def test_tasks_of_a_step_meet_through_the_run_folder(tmp_path):
@@ -43,13 +46,29 @@ def test_tasks_of_a_step_meet_through_the_run_folder(tmp_path):
     launches = [read_launch(None, tmp_path, environment) for environment in environments]
     assert [(launch.rank, launch.processes) for launch in launches] == [(0, 3), (1, 3), (2, 3)]
     assert {launch.meeting for launch in launches} == {tmp_path / ".meeting_7_0_2.json"}
-    for launch, environment in zip(launches, environments, strict=True):
-        meet(launch, environment)
+    stores = [meet(launch, environment) for launch, environment in zip(launches, environments, strict=True)]
+    stores[2].set("said by", "the last")
+    assert stores[0].get("said by") == b"the last"
     addresses = {(e["MASTER_ADDR"], e["MASTER_PORT"]) for e in environments}
     assert len(addresses) == 1 and [e["LOCAL_RANK"] for e in environments] == ["0", "1", "2"]
     for launch in reversed(launches):
         leave_meeting(launch)
     assert not list(tmp_path.iterdir())
+
+
+def test_on_one_node_nobody_outside_it_can_reach_the_meeting(tmp_path):
+    environment = slurm(0, 2)
+    store = meet(read_launch(None, tmp_path, environment), environment)
+    assert environment["MASTER_ADDR"] == "127.0.0.1"
+    listening = psutil.Process().net_connections(kind="tcp")
+    (address,) = {c.laddr.ip for c in listening if c.status == "LISTEN" and c.laddr.port == store.port}
+    assert address == "127.0.0.1"
+
+
+def test_a_rank_zero_that_cannot_be_reached_is_one_line(tmp_path):
+    (tmp_path / ".meeting_7_0_0.json").write_text('{"host": "127.0.0.1", "port": 1}')
+    with pytest.raises(ConfigError, match=r"listens at 127\.0\.0\.1:1 and cannot be reached .*NETWORK_INTERFACE"):
+        meet(Launch(1, 2, tmp_path / ".meeting_7_0_0.json"), {}, wait_s=1.0)
 
 
 def test_a_rank_zero_that_never_comes_is_one_line(tmp_path, monkeypatch):

@@ -1,0 +1,49 @@
+"""Look at every node before a run: folder, space, GPUs, versions, clocks, network. Exit code 2 when a line is red.
+
+Started as training is, one task a GPU: `srun python tools/check_cluster.py` with train.py's flags.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.errors import USER_ERROR_EXIT_CODE, run_entry_point
+from faceid.training.sections import SECTIONS
+
+
+@dataclass(frozen=True)
+class CheckSettings:
+    """What is asked of a node."""
+
+    expect_gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs that each node must show; 0 for a CPU world."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, look, say."""
+    words = sys.argv[1:] if argv is None else argv
+    sections = parse_sections("tools/check_cluster.py", __doc__ or "", [CheckSettings, *SECTIONS], words)
+    tool, inputs, training = sections[:3]
+
+    # torch takes seconds: only once the command line is known to be good.
+    from faceid.training.launched import read_launch
+    from faceid.training.preflight import RED, check_cluster
+
+    folder = Path(inputs.output_dir)
+    launch = read_launch(training.accelerate_config, folder)
+    lines = check_cluster(folder, launch, tool.expect_gpus)
+    is_red = any(line.level == RED for line in lines)
+    if launch.rank == 0 or (is_red and len(lines) == 1):
+        for line in lines:
+            print(f"preflight: {line}", flush=True)
+    return USER_ERROR_EXIT_CODE if is_red else 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)

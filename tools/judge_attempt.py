@@ -1,0 +1,42 @@
+"""Say whether a training job that ended is to be tried again: exit code 0 for yes, 1 for no. For slurm/train.sbatch.
+
+Takes train.py's flags, of which it needs the run folder. What it knows is in RUN/attempts.jsonl and RUN/checkpoints/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.training.attempts import judge, read_attempt
+from faceid.training.sections import SECTIONS
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """How it ended, and how much patience there is."""
+
+    exit_code: int
+    """Of the step, as srun gave it."""
+    most_attempts: Annotated[int, Field(gt=0)] = 3
+    """Attempts in a row that may end without a newer checkpoint."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, judge, say why."""
+    words = sys.argv[1:] if argv is None else argv
+    tool, inputs, *_ = parse_sections("tools/judge_attempt.py", __doc__ or "", [JudgeSettings, *SECTIONS], words)
+    attempt = read_attempt()
+    verdict = judge(Path(inputs.output_dir), attempt, tool.exit_code, tool.most_attempts)
+    print(f"attempt {attempt}: {verdict.why}", flush=True)
+    return 0 if verdict.goes_on else 1
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
