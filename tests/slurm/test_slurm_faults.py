@@ -1,0 +1,207 @@
+"""What a cluster does to a training run: preemption, lost nodes, time limits, signals. It learns the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from cluster import wait_until
+from lab import Lab
+from launching import losses
+
+from faceid.models.adapter_file import read_adapter
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+SIZES = os.environ.get("FACEID_SIZES", "tests")
+PREEMPTIONS = {"tests": 1, "small": 2, "full": 10}[SIZES]
+STEPS_BETWEEN = 4
+# Two tasks on two nodes.
+TWO_BY_ONE = "TASKS_PER_NODE=1\n"
+NUM_EPOCHS = 20 + 4 * PREEMPTIONS
+
+
+def adapter(run: Path) -> dict[str, torch.Tensor]:
+    return read_adapter(run / "face_lora_final.safetensors")[0]
+
+
+def differences(run: Path, other: Path) -> list[str]:
+    """Names of tensors that are not the same to the bit."""
+    mine, theirs = adapter(run), adapter(other)
+    assert mine.keys() == theirs.keys()
+    return [name for name in mine if not torch.equal(mine[name], theirs[name])]
+
+
+def submit(lab: Lab, run: Path, *options: str, more: tuple[str, ...] = (), changes: str = TWO_BY_ONE) -> str:
+    flags = lab.flags(run, "--num_epochs", str(NUM_EPOCHS), "--checkpoint_every_steps", "4", *more)
+    return lab.submit(*options, "--", "train", *flags, settings=lab.settings("faults.sh", changes))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster, toy_inputs, tmp_path_factory) -> Path:
+    """The same run, to which nothing happens."""
+    lab = Lab(cluster, tmp_path_factory.mktemp("undisturbed"), toy_inputs)
+    run = lab.folder / "run"
+    lab.wait(submit(lab, run))
+    return run
+
+
+def tasks_of(job: str) -> dict[int, int]:
+    """Process ids of a job's train.py by rank, as this machine, which is all the nodes, numbers them."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            values = dict(w.split(b"=", 1) for w in (folder / "environ").read_bytes().split(b"\0") if b"=" in w)
+        except OSError:
+            continue
+        if b"train.py" in words and b"python" in words[0] and values.get(b"SLURM_JOB_ID") == job.encode():
+            found[int(values[b"SLURM_PROCID"])] = int(folder.name)
+    return found
+
+
+def stops(lab: Lab, run: Path) -> list[dict]:
+    return [line for line in lab.attempts(run) if line["event"] == "stopped"]
+
+
+def starts(lab: Lab, run: Path) -> list[int]:
+    return [line["step"] for line in lab.attempts(run) if line["event"] == "started"]
+
+
+def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbed, record_property):
+    run = lab.folder / "run"
+    job = submit(lab, run, "--partition=low")
+    leaving_s = []
+    for number in range(PREEMPTIONS):
+        lab.wait_for_steps(job, run, len(losses(run)) + STEPS_BETWEEN)
+        began = time.monotonic()
+        other = lab.cluster.run(
+            *"sbatch --parsable --partition=high --nodes=3 --exclusive --output=/dev/null --wrap".split(), "sleep 1"
+        ).stdout.strip()
+        wait_until(lambda n=number: len(stops(lab, run)) > n, 60, lambda: lab.log(job)[-4000:])
+        lab.wait(other, "RUNNING", "COMPLETED")
+        leaving_s.append(time.monotonic() - began)
+    lab.wait(job)
+    stopped = [line["step"] for line in stops(lab, run)]
+    lost = [a - b for a, b in zip(stopped, starts(lab, run)[1:], strict=True)]
+    asked = [line["asked_for_s"] for line in stops(lab, run)]
+    record_property(
+        "measured",
+        f"{len(stopped)} preemptions: {sum(lost)} steps lost; from signal to checkpoint {max(asked):.1f} s at worst, "
+        f"until the other job runs {max(leaving_s):.1f} s; {len(differences(run, undisturbed))} tensors differ",
+    )
+    assert len(stopped) == PREEMPTIONS and set(lost) == {0}
+    assert int(lab.cluster.show(job)["Restarts"]) == PREEMPTIONS
+    assert differences(run, undisturbed) == []
+    assert losses(run) == losses(undisturbed)
+
+
+def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, record_property):
+    run = lab.folder / "run"
+    job = submit(lab, run)
+    lab.wait_for_steps(job, run, STEPS_BETWEEN)
+    os.kill(tasks_of(job)[1], signal.SIGUSR2)
+    wait_until(lambda: stops(lab, run), 60, lambda: lab.log(job)[-4000:])
+    lab.wait(job)
+    (stopped,) = stops(lab, run)
+    assert stopped["by"] == "a signal to another process"
+    assert starts(lab, run) == [0, stopped["step"]]
+    assert lab.log(job).count("training ended with exit code 75") == 1
+    record_property("measured", f"both tasks stopped after step {stopped['step']}, exit code 75")
+    assert differences(run, undisturbed) == []
+
+
+def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, undisturbed, record_property):
+    run = lab.folder / "run"
+    job = submit(lab, run)
+    lab.wait_for_steps(job, run, 10)
+    at, began = len(losses(run)), time.monotonic()
+    lab.cluster.cut_power("n2")
+    wait_until(lambda: len(starts(lab, run)) > 1, 90, lambda: lab.log(job)[-4000:])
+    back_s = time.monotonic() - began
+    lab.wait(job)
+    lost = at - starts(lab, run)[1]
+    record_property("measured", f"{lost} steps done again (a checkpoint each 4), training again after {back_s:.0f} s")
+    assert 0 <= lost <= 6
+    assert differences(run, undisturbed) == []
+    assert losses(run) == losses(undisturbed)
+
+
+def test_a_controller_that_restarts_is_not_noticed(lab, undisturbed):
+    run = lab.folder / "run"
+    job = submit(lab, run)
+    lab.wait_for_steps(job, run, STEPS_BETWEEN)
+    lab.cluster.restart_controller(away_s=3)
+    lab.wait(job)
+    assert starts(lab, run) == [0]
+    assert differences(run, undisturbed) == []
+
+
+def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undisturbed, record_property):
+    """One node, both tasks: Slurm loses sight of it, and it trains on beside the attempt that replaces it."""
+    run = lab.folder / "run"
+    job = submit(lab, run, "--nodes=1", "--nodelist=n1", changes="TASKS_PER_NODE=2\n")
+    lab.wait_for_steps(job, run, STEPS_BETWEEN)
+    old = tasks_of(job)
+    lab.cluster.run("scontrol", "update", f"jobid={job}", "reqnodelist=", expect=None)
+    for pid in old.values():  # slow enough to be there still when the other attempt begins
+        os.kill(pid, signal.SIGSTOP)
+    lab.cluster.unplug("n1")
+    wait_until(lambda: lab.cluster.show(job).get("Restarts") == "1", 60, lambda: str(lab.cluster.show(job)))
+    wait_until(lambda: len(starts(lab, run)) > 1, 90, lambda: lab.log(job)[-4000:])
+    before = {path.name for path in (run / "checkpoints").iterdir()}
+    for pid in old.values():
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{old[0]}").exists() or not alive(old[0]), 60, lambda: lab.log(job)[-4000:])
+    said = (run / "logs" / "rank0000.log").read_text()
+    lab.wait(job)
+    record_property("measured", f"the cut-off attempt left at its next step; checkpoints before {sorted(before)}")
+    assert "taken over by Slurm job" in lab.log(job) + said
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps)), "two attempts wrote"
+    assert differences(run, undisturbed) == []
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs: one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(SIZES == "tests", reason="two minutes of a real time limit: in make prove-slurm")
+def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
+    run = lab.folder / "run"
+    # Slurm looks every 30 s: told between 30 and 60 s before the end of the second minute.
+    more = ("--num_epochs", "100000", "--checkpoint_every_steps", "0", "--save_every", "100000")
+    job = submit(lab, run, "--time=2", more=more)
+    wait_until(lambda: stops(lab, run), 150, lambda: lab.log(job)[-4000:])
+    (stopped,) = stops(lab, run)
+    wait_until(lambda: len(starts(lab, run)) > 1, 60, lambda: lab.log(job)[-4000:])
+    assert starts(lab, run)[1] == stopped["step"] > 0
+    record_property("measured", f"stopped by {stopped['by']} at step {stopped['step']}, requeued, 0 steps lost")
+
+
+def test_a_crash_loop_ends_and_says_why(lab, record_property):
+    """Every attempt dies before its first checkpoint."""
+    run = lab.folder / "run"
+    changes = "TASKS_PER_NODE=1\nMOST_ATTEMPTS=2\nTRAIN_NODES=1\nexport PYTHONPATH=$FACEID_ENV.d\n"
+    site = Path(f"{lab.folder / 'faults.sh'}.d")
+    site.mkdir()
+    # As a broken driver would: at the first step.
+    (site / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if sys.argv and sys.argv[0] == 'train.py' or 'train.py' in sys.orig_argv:\n"
+        "    import builtins\n    raise SystemExit(9)\n"
+    )
+    job = submit(lab, run, changes=changes)
+    lab.wait(job, "FAILED")
+    assert int(lab.cluster.show(job)["Restarts"]) == 1
+    assert "2 attempts in a row ended (now with exit code 9) and left no checkpoint beyond step 0" in lab.log(job)
+    record_property("measured", "ended after 2 of 2 attempts, with the reason")
