@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED := 1
 # Tests of one file stay in one process, which prepares what they share once. 0: all in this one, for a debugger.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling clean
+.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm slurm-packages clean
 
 setup: $(VENV)/.done
 
@@ -41,6 +41,12 @@ prove-training: setup
 
 prove-sampling: setup
 	$(BIN)/python benchmarks/prove_sampling.py $(if $(FULL),--full)
+
+prove-slurm: setup slurm-packages
+	$(BIN)/python benchmarks/prove_slurm.py $(if $(FULL),--full)
+
+slurm-packages:
+	bash tests/slurm/install.sh
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache

@@ -23,6 +23,8 @@ SCRIPTS = sorted(REPOSITORY.glob("launch/*.sh"))
 CONFIGS = sorted(REPOSITORY.glob("configs/*.yaml"))
 # Flags of other programs that the pages speak of.
 FOREIGN_FLAGS = {"config_file", "local-dir", "logdir", "bind_all", "help", "config"}
+# Of sbatch, srun, scancel, and of slurm/pipeline.sh.
+FOREIGN_FLAGS |= {"signal", "gpus-per-node", "no-requeue", "from", "wait", "kill-on-bad-exit"}
 
 
 class _Parsed(Exception):
@@ -112,6 +114,28 @@ def test_a_config_parses_and_says_no_more_than_it_must(config, monkeypatch):
     assert isinstance(values["learning_rate"], float) and values["batch_size"] % 4 == 0
 
 
+# What slurm/pipeline.sh gives each stage beside its file.
+GIVEN_BY_THE_PIPELINE = {
+    "split_clips": ("tools/split_clips.py", "--output_dir o"),
+    "render_poses": ("tools/render_poses.py", "--videos_dir v --output_dir o"),
+    "make_shards": ("tools/make_shards.py", "--dance_videos_dir v --pose_videos_dir p --output_dir o"),
+    "build_face_bank": ("tools/build_face_bank.py", "--output_dir o"),
+    "encode_latents": ("tools/encode_latents.py", "--shards s --output_dir o"),
+    "train": ("train.py", "--latents l --face_bank b --output_dir o"),
+    "sample": ("sample.py", "--batch --face_lora_path a --output_dir o"),
+}
+
+
+@pytest.mark.parametrize("stage", GIVEN_BY_THE_PIPELINE)
+def test_the_experiment_to_copy_parses_stage_by_stage(stage, monkeypatch):
+    program, flags = GIVEN_BY_THE_PIPELINE[stage]
+    parse(program, ["--config", str(REPOSITORY / f"configs/aist/{stage}.yaml"), *flags.split()], monkeypatch)
+
+
+def test_the_experiment_to_copy_has_nothing_else():
+    assert {path.stem for path in (REPOSITORY / "configs/aist").iterdir()} == set(GIVEN_BY_THE_PIPELINE)
+
+
 @pytest.mark.parametrize("name, height, shift", [("wan_vace_1_3b", 480, 3.0), ("wan_vace_14b", 720, 5.0)])
 def test_the_shift_fits_the_size(name, height, shift, monkeypatch):
     required = "--model_path m --output_dir o --face_images_dir f --latents l".split()
@@ -134,6 +158,8 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/make_toy_dataset.py": "--output_dir o",
         "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",
         "tools/evaluate.py": "--renders [a=b] --references_dir r --recognisers [toy_readout] --output_dir o",
+        "tools/check_cluster.py": "--model_path m --output_dir o --face_images_dir f --latents l",
+        "tools/judge_attempt.py": "--exit_code 75 --model_path m --output_dir o --face_images_dir f --latents l",
         "tools/merge_summaries.py": "--summaries [a] --output o",
         "tools/train_toy_base.py": "--work_dir w",
     }
@@ -185,7 +211,7 @@ def test_launch_scripts_pass_shellcheck():
     run_command(["shellcheck", *map(str, SCRIPTS)])
 
 
-@pytest.mark.parametrize("script", ["one_gpu.sh", "one_node.sh"])
+@pytest.mark.parametrize("script", ["one_gpu.sh", "one_node.sh", "two_nodes.sh"])
 def test_launchers_pass_flags_on_unchanged(script, tmp_path):
     # What they start is replaced by a program that prints its arguments: a real training is in test_end_to_end.
     for name in ("python", "accelerate"):
@@ -194,13 +220,18 @@ def test_launchers_pass_flags_on_unchanged(script, tmp_path):
     house = tmp_path / "house"
     shutil.copytree(REPOSITORY / "launch", house / "launch")
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "GPUS": "3"}
+    if script == "two_nodes.sh":
+        (tmp_path / "ip").write_text("#!/bin/sh\necho 10.0.0.5 dev eth7 src 10.0.0.6\n")
+        (tmp_path / "ip").chmod(0o755)
+        environment |= {"RANK_OF_MACHINE": "1", "HEAD": "10.0.0.5"}
     flags = ["--prompt", "two words", "--caption", "a 'quoted' *", ""]
     done = subprocess.run(
         [house / "launch" / script, *flags], env=environment, capture_output=True, text=True, check=True, cwd="/"
     )
     printed = done.stdout.split("\n")[:-1]
     assert printed[printed.index(str(house / "train.py")) + 1 :] == flags
-    assert script == "one_gpu.sh" or printed[printed.index("--num_processes") + 1] == "3"
+    processes = {"one_node.sh": "3", "two_nodes.sh": "6"}.get(script)
+    assert processes is None or printed[printed.index("--num_processes") + 1] == processes
 
 
 def test_one_node_names_its_worlds():

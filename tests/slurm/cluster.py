@@ -16,7 +16,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,7 +84,7 @@ PartitionName=lowcancel PriorityTier=1 PreemptMode=CANCEL GraceTime={grace_s}
 # The first process of a node: when it ends, all of the node's end with it.
 NODE = """\
 hostname "$2"
-mount --bind "$1/hosts" /etc/hosts
+mount --bind "$1/hosts-$2" /etc/hosts
 # A node reaches no name server; each question to one would take ten seconds.
 mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf
 mount -t tmpfs none /dev/shm
@@ -210,6 +210,16 @@ class Cluster:
         """Put it back."""
         self._ip("link", "set", self._cable(node), "up")
 
+    @contextlib.contextmanager
+    def name_is_loopback(self) -> Iterator[None]:
+        """Let each node take its own name for 127.0.1.1, as Debian's installer has it."""
+        files = {path: path.name.removeprefix("hosts-") for path in self.folder.glob("hosts-n*")}
+        for path, name in files.items():
+            path.write_text(self._hosts.replace(f"{self.address(name)} {name}\n", f"127.0.1.1 {name}\n"))
+        yield
+        for path in files:
+            path.write_text(self._hosts)
+
     def restart_controller(self, away_s: float = 0.0) -> None:
         """Kill slurmctld, and start it again after a while."""
         process = self._processes.pop("slurmctld")
@@ -310,7 +320,9 @@ class Cluster:
             *(f"{self.address(name)} {name}" for name in names),
             f"{self._network}.1 {host}",
         ]
-        (self.folder / "hosts").write_text("\n".join(hosts) + "\n")
+        self._hosts = "\n".join(hosts) + "\n"
+        for name in names:
+            (self.folder / f"hosts-{name}").write_text(self._hosts)
         kept = [line for line in Path("/etc/nsswitch.conf").read_text().splitlines() if not line.startswith("hosts:")]
         (self.folder / "nsswitch.conf").write_text("\n".join([*kept, "hosts: files"]) + "\n")
         (self.folder / "node").write_text(NODE)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cluster import REPOSITORY, Cluster, wait_until
 from launching import QUIET, SMALL_ADAPTER, ToyInputs, losses
 
@@ -32,6 +34,10 @@ WORLD=cpu_zero2
 """
 
 
+SIZES = os.environ.get("FACEID_SIZES", "tests")
+IN_PROOF_ONLY = pytest.mark.skipif(SIZES == "tests", reason="takes its time: in make prove-slurm")
+
+
 @dataclass
 class Lab:
     """A cluster, and a folder that its nodes share."""
@@ -53,12 +59,16 @@ class Lab:
 
     def submit(self, *words: str, settings: Path | None = None) -> str:
         """slurm/submit.sh, as a user types it, in the folder; the job's id."""
-        command = [str(REPOSITORY / "slurm" / "submit.sh"), *words]
+        return self.type("submit.sh", *words, settings=settings).strip()
+
+    def type(self, script: str, *words: str, settings: Path | None = None) -> str:
+        """A script of slurm/; what it prints."""
+        command = [str(REPOSITORY / "slurm" / script), *words]
         said = subprocess.run(
             command, cwd=self.folder, env=self.environment(settings), capture_output=True, text=True, check=False
         )
         assert said.returncode == 0, said.stderr
-        return said.stdout.strip()
+        return said.stdout
 
     def environment(self, settings: Path | None = None) -> dict[str, str]:
         """Of a user of this cluster."""

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from cluster import wait_until
-from lab import Lab
+from lab import IN_PROOF_ONLY, SIZES, Lab
 from launching import losses
 
 from faceid.models.adapter_file import read_adapter
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
-SIZES = os.environ.get("FACEID_SIZES", "tests")
 PREEMPTIONS = {"tests": 1, "small": 2, "full": 10}[SIZES]
 STEPS_BETWEEN = 4
 # Two tasks on two nodes.
@@ -101,6 +100,7 @@ def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbe
     assert losses(run) == losses(undisturbed)
 
 
+@IN_PROOF_ONLY
 def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -116,6 +116,7 @@ def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, recor
     assert differences(run, undisturbed) == []
 
 
+@IN_PROOF_ONLY
 def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -132,6 +133,7 @@ def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, 
     assert losses(run) == losses(undisturbed)
 
 
+@IN_PROOF_ONLY
 def test_a_controller_that_restarts_is_not_noticed(lab, undisturbed):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -142,6 +144,7 @@ def test_a_controller_that_restarts_is_not_noticed(lab, undisturbed):
     assert differences(run, undisturbed) == []
 
 
+@IN_PROOF_ONLY
 def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undisturbed, record_property):
     """One node, both tasks: Slurm loses sight of it, and it trains on beside the attempt that replaces it."""
     run = lab.folder / "run"
@@ -175,7 +178,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(SIZES == "tests", reason="two minutes of a real time limit: in make prove-slurm")
+@IN_PROOF_ONLY
 def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     run = lab.folder / "run"
     # Slurm looks every 30 s: told between 30 and 60 s before the end of the second minute.
@@ -188,18 +191,15 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     record_property("measured", f"stopped by {stopped['by']} at step {stopped['step']}, requeued, 0 steps lost")
 
 
+@IN_PROOF_ONLY
 def test_a_crash_loop_ends_and_says_why(lab, record_property):
     """Every attempt dies before its first checkpoint."""
     run = lab.folder / "run"
     changes = "TASKS_PER_NODE=1\nMOST_ATTEMPTS=2\nTRAIN_NODES=1\nexport PYTHONPATH=$FACEID_ENV.d\n"
     site = Path(f"{lab.folder / 'faults.sh'}.d")
     site.mkdir()
-    # As a broken driver would: at the first step.
-    (site / "sitecustomize.py").write_text(
-        "import sys\n"
-        "if sys.argv and sys.argv[0] == 'train.py' or 'train.py' in sys.orig_argv:\n"
-        "    import builtins\n    raise SystemExit(9)\n"
-    )
+    # As a broken driver would.
+    (site / "sitecustomize.py").write_text("import os, sys\nif 'train.py' in sys.orig_argv:\n    os._exit(9)\n")
     job = submit(lab, run, changes=changes)
     lab.wait(job, "FAILED")
     assert int(lab.cluster.show(job)["Restarts"]) == 1

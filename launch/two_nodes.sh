@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Train on the GPUs of two machines, or more, without Slurm: the same command on each, at about the same time.
+# Usage, first machine:  RANK_OF_MACHINE=0 HEAD=10.0.0.5 launch/two_nodes.sh --config configs/wan_vace_1_3b.yaml ...
+#        second machine: RANK_OF_MACHINE=1 HEAD=10.0.0.5 launch/two_nodes.sh --config configs/wan_vace_1_3b.yaml ...
+# HEAD: the first machine's address on the network between them. All see the repository, the inputs and --output_dir
+# under the same paths. MACHINES=3, GPUS=4 (of each machine), WORLD=zero3 (of launch/accelerate/), PORT=29400.
+set -euo pipefail
+house=$(cd "$(dirname "$0")/.." && pwd)
+# The house's own environment, or the one that is active.
+[ -d "$house/.venv/bin" ] && PATH="$house/.venv/bin:$PATH"
+
+if [ -z "${RANK_OF_MACHINE:-}" ] || [ -z "${HEAD:-}" ]; then
+  echo "two_nodes: RANK_OF_MACHINE=${RANK_OF_MACHINE:-}, HEAD=${HEAD:-}: give both: 0, 1, ... and the first machine's address" >&2
+  exit 2
+fi
+world="$house/launch/accelerate/${WORLD:-zero2}.yaml"
+if [ ! -f "$world" ]; then
+  echo "two_nodes: WORLD=${WORLD:-}: no $world; use one of $(cd "$house/launch/accelerate" && echo *.yaml)" >&2
+  exit 2
+fi
+gpus=${GPUS:-$(nvidia-smi --list-gpus 2>/dev/null | wc -l)}
+if [ "$gpus" -lt 1 ]; then
+  echo "two_nodes: no GPU found (nvidia-smi); for CPU processes: WORLD=cpu_zero2 GPUS=2" >&2
+  exit 2
+fi
+machines=${MACHINES:-2}
+# gloo takes what the machine's name resolves to, which may be 127.0.1.1: the network towards HEAD is the right one.
+interface=$(ip -oneline route get "$HEAD" | sed -n 's/.* dev \([^ ]*\).*/\1/p')
+if [ "$interface" = lo ]; then interface=$(ip -oneline -4 address show to "$HEAD" | awk '{print $2; exit}'); fi
+export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface}
+exec accelerate launch --config_file "$world" --num_machines "$machines" --machine_rank "$RANK_OF_MACHINE" \
+  --num_processes "$((gpus * machines))" --main_process_ip "$HEAD" --main_process_port "${PORT:-29400}" \
+  "$house/train.py" "$@"
