@@ -22,7 +22,8 @@ PREEMPTIONS = {"tests": 1, "small": 2, "full": 10}[SIZES]
 STEPS_BETWEEN = 4
 # Two tasks on two nodes.
 TWO_BY_ONE = "TASKS_PER_NODE=1\n"
-NUM_EPOCHS = 20 + 4 * PREEMPTIONS
+# Two steps each.
+NUM_EPOCHS = (8 if SIZES == "tests" else 20) + 4 * PREEMPTIONS
 
 
 def adapter(run: Path) -> dict[str, torch.Tensor]:
