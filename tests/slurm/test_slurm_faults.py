@@ -73,6 +73,7 @@ def starts(lab: Lab, run: Path) -> list[int]:
     return [line["step"] for line in lab.attempts(run) if line["event"] == "started"]
 
 
+@IN_PROOF_ONLY
 def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run, "--partition=low")
