@@ -10,7 +10,7 @@ from lab import SIZES, Lab
 @pytest.fixture(scope="session")
 def cluster():
     """Three nodes; gone when the tests are over."""
-    # A killed run's leftovers stalled the next start; until that is understood the cluster is not part of every test run.
+    # A killed run left something that stalled the next start: until it is understood, not in every test run.
     reason = "in make prove-slurm" if SIZES == "tests" else reason_to_skip()
     if reason is not None:
         pytest.skip(f"no Slurm cluster here: {reason}")
