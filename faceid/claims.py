@@ -26,6 +26,7 @@ from pathlib import Path
 
 from faceid.errors import DataError
 from faceid.logs import Progress
+from faceid.processes import is_running_here, this_process
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,12 @@ class Claims:
             look = _look(self.folder / name)
         except FileNotFoundError:
             return None
-        return Holder(_worker_of(self.folder / name), _is_alive_here(self.folder / name), look)
+        return Holder(_worker_of(self.folder / name), _lives_here(self.folder / name) is True, look)
 
     def holders(self) -> list[str]:
         """The workers that hold a unit, but for those that ran here and are gone."""
         held = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
-        return sorted({worker for path in held if not _is_dead_here(path) and (worker := _worker_of(path))})
+        return sorted({worker for path in held if _lives_here(path) is not False and (worker := _worker_of(path))})
 
     def _is_stale(self, name: str, is_over: Callable[[str], bool]) -> bool:
         """Whether the claim's file has stood still, as far as this worker has watched it, for `stale_s`."""
@@ -89,7 +90,7 @@ class Claims:
         before, since = self._seen.get(name, (None, 0.0))
         if found != before:
             self._seen[name] = (found, time.monotonic())
-        elif _is_dead_here(self.folder / name) or is_over(_worker_of(self.folder / name)):
+        elif _lives_here(self.folder / name) is False or is_over(_worker_of(self.folder / name)):
             return True
         return found == before and time.monotonic() - since >= self.stale_s
 
@@ -131,7 +132,7 @@ class Claim:
 
     def acquire(self, worker: str) -> bool:
         """Try once; starts the heartbeat when it succeeds."""
-        content = {"worker": worker, **_this_process()}
+        content = {"worker": worker, **this_process()}
         self._own.write_text(json.dumps(content) + "\n", encoding="utf-8")
         # Whatever link says (an answer may be lost on the way): the count of names is the truth.
         try:
@@ -257,12 +258,6 @@ def _rank(worker: str, name: str) -> bytes:
     return hashlib.sha256(f"{worker}/{name}".encode()).digest()
 
 
-def _this_process() -> dict[str, str | int]:
-    """What tells this process from any other: machine since boot, process namespace, number and start."""
-    machine, pid = _read("/proc/sys/kernel/random/boot_id"), os.getpid()
-    return {"machine": machine, "space": _space(), "pid": pid, "start": _start(pid)}
-
-
 def _worker_of(path: Path) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["worker"])
@@ -270,44 +265,9 @@ def _worker_of(path: Path) -> str:
         return ""
 
 
-def _is_dead_here(path: Path) -> bool:
-    """Whether a claim's process ran on this machine, in this namespace, and is gone: no need to wait for beats."""
-    return _lives_here(path) is False
-
-
-def _is_alive_here(path: Path) -> bool:
-    return _lives_here(path) is True
-
-
 def _lives_here(path: Path) -> bool | None:
-    """Whether a claim's process is running; None when it is not one of this machine and namespace."""
+    """Whether a claim's process is running: no need to wait for beats then. None where that cannot be known."""
     try:
-        said = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
-        mine = _this_process()
-        if (said["machine"], said["space"]) != (mine["machine"], mine["space"]) or not mine["machine"]:
-            return None
-        return _start(int(said["pid"])) == said["start"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return is_running_here(json.loads(path.read_text(encoding="utf-8").splitlines()[0]))
+    except (OSError, ValueError, IndexError):
         return None
-
-
-def _start(pid: int) -> str:
-    """When a process began, in ticks since boot; empty when there is none."""
-    stat = _read(f"/proc/{pid}/stat")
-    # The name in parentheses may hold spaces; the state follows it. A zombie is gone.
-    fields = stat.rpartition(")")[2].split()
-    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
-
-
-def _space() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""

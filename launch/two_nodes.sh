@@ -5,24 +5,12 @@
 # HEAD: the first machine's address on the network between them. All see the repository, the inputs and --output_dir
 # under the same paths. MACHINES=3, GPUS=4 (of each machine), WORLD=zero3 (of launch/accelerate/), PORT=29400.
 set -euo pipefail
-house=$(cd "$(dirname "$0")/.." && pwd)
-# The house's own environment, or the one that is active.
-[ -d "$house/.venv/bin" ] && PATH="$house/.venv/bin:$PATH"
-
 if [ -z "${RANK_OF_MACHINE:-}" ] || [ -z "${HEAD:-}" ]; then
   echo "two_nodes: RANK_OF_MACHINE=${RANK_OF_MACHINE:-}, HEAD=${HEAD:-}: give both: 0, 1, ... and the first machine's address" >&2
   exit 2
 fi
-world="$house/launch/accelerate/${WORLD:-zero2}.yaml"
-if [ ! -f "$world" ]; then
-  echo "two_nodes: WORLD=${WORLD:-}: no $world; use one of $(cd "$house/launch/accelerate" && echo *.yaml)" >&2
-  exit 2
-fi
-gpus=${GPUS:-$(nvidia-smi --list-gpus 2>/dev/null | wc -l)}
-if [ "$gpus" -lt 1 ]; then
-  echo "two_nodes: no GPU found (nvidia-smi); for CPU processes: WORLD=cpu_zero2 GPUS=2" >&2
-  exit 2
-fi
+# shellcheck source=launch/world.sh
+source "$(dirname "$0")/world.sh"
 machines=${MACHINES:-2}
 # gloo takes what the machine's name resolves to, which may be 127.0.1.1: the network towards HEAD is the right one.
 interface=$(ip -oneline route get "$HEAD" | sed -n 's/.* dev \([^ ]*\).*/\1/p')

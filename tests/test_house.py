@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "config", "geometry", "logs", "provenance", "claims"},
+    {"errors", "config", "geometry", "logs", "provenance", "claims", "processes"},
     {"device", "flow", "vace"},
     {"models", "faces", "media"},
     {"data", "toy"},

@@ -7,12 +7,10 @@ amber (look at it) or red (the job must not start). A look that hangs is red as 
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,9 +20,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from faceid.data.disk_space import GIB
 from faceid.device import pick_device
 from faceid.errors import FaceidError
-from faceid.provenance import describe_provenance, fsync_folder
+from faceid.provenance import describe_provenance, write_atomic
 from faceid.training.launched import Launch, leave_meeting, meet
 from faceid.training.world import join_group
 
@@ -32,7 +31,7 @@ GREEN, AMBER, RED = "green", "amber", "red"
 LONGEST_S = 60.0
 MEETING_TIMEOUT_S = 25.0
 _WRITTEN_MIB, _REDUCED_MIB, _ROUNDS = 16, 64, 3
-GIB, MIB = 2**30, 2**20
+MIB = 2**20
 # Of free space for runs, of memory that processes share (a reader's batches go through it), of a write, of clocks.
 _FREE_GIB, _SHARED_GIB, _WRITE_S, _CLOCK_S, _REDUCE_GB_PER_S = (20, 2), (1, 0.125), (5, 20), (1, 60), (0.5, 0.02)
 
@@ -134,7 +133,10 @@ def judge(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpu
 def _look_around(folder: Path, proof: Path, rank: int) -> Report:
     report = Report(rank, socket.gethostname())
     try:
-        report.write_s = _write_seconds(folder, proof)
+        began = time.perf_counter()
+        # As everything of a run is written.
+        write_atomic(proof, os.urandom(MIB) * _WRITTEN_MIB)
+        report.write_s = time.perf_counter() - began
         report.free_gib = shutil.disk_usage(folder).free / GIB
     except OSError as error:
         report.write_error = f"{folder}: {error.strerror or error}"
@@ -143,24 +145,8 @@ def _look_around(folder: Path, proof: Path, rank: int) -> Report:
         report.shared_gib = shutil.disk_usage("/dev/shm").free / GIB
     report.gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     provenance = describe_provenance()
-    report.versions = {"python": platform.python_version(), **provenance["versions"], "faceid": provenance["commit"]}
+    report.versions = {"python": provenance["python"], **provenance["versions"], "faceid": provenance["commit"]}
     return report
-
-
-def _write_seconds(folder: Path, proof: Path) -> float:
-    """As a checkpoint is written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    began, temporary = time.perf_counter(), proof.with_name(f"{proof.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(os.urandom(MIB) * _WRITTEN_MIB)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(proof)
-        fsync_folder(folder)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return time.perf_counter() - began
 
 
 def _exchange(report: Report, proof: Path, folder: Path) -> list[Report]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cluster import REPOSITORY, Cluster, wait_until
-from launching import QUIET, SMALL_ADAPTER, ToyInputs, losses
+from launching import QUIET, SIZES, SMALL_ADAPTER, ToyInputs, losses
 
 from faceid.training.attempts import Attempt, Attempts
 
@@ -34,7 +33,6 @@ WORLD=cpu_zero2
 """
 
 
-SIZES = os.environ.get("FACEID_SIZES", "tests")
 IN_PROOF_ONLY = pytest.mark.skipif(SIZES == "tests", reason="takes its time: in make prove-slurm")
 
 

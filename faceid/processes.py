@@ -1,0 +1,46 @@
+"""Which process this is among all of a cluster, and whether one that left its name behind still runs here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def this_process() -> dict[str, str | int]:
+    """What tells this process from any other: machine since boot, process namespace, number and start."""
+    machine, pid = _read("/proc/sys/kernel/random/boot_id"), os.getpid()
+    return {"machine": machine, "space": _space(), "pid": pid, "start": _start(pid)}
+
+
+def is_running_here(said: Any) -> bool | None:
+    """Whether the process that `this_process` described runs; None when it is not of this machine and namespace."""
+    try:
+        mine = this_process()
+        if (said["machine"], said["space"]) != (mine["machine"], mine["space"]) or not mine["machine"]:
+            return None
+        return _start(int(said["pid"])) == said["start"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _start(pid: int) -> str:
+    """When a process began, in ticks since boot; empty when there is none."""
+    stat = _read(f"/proc/{pid}/stat")
+    # The name in parentheses may hold spaces; the state follows it. A zombie is gone.
+    fields = stat.rpartition(")")[2].split()
+    return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
+
+
+def _space() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
