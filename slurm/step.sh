@@ -62,8 +62,9 @@ requeue() {
   exit "$rc"
 }
 
-# For work that goes on where it was by itself, however often it is stopped: only a signal is a reason to come again.
+# For work that goes on where it was by itself, however often it is stopped: only SIGTERM (preemption, time limit) and
+# SIGUSR2 are reasons to come again. Not SIGKILL (137): memory that runs out, and would again, looks like that.
 finish() {
-  if [ "$rc" -eq 143 ] || [ "$rc" -eq 137 ] || [ "$rc" -eq 140 ]; then requeue "stopped by a signal (exit code $rc)"; fi
+  if [ "$rc" -eq 143 ] || [ "$rc" -eq 140 ]; then requeue "stopped by a signal (exit code $rc)"; fi
   exit "$rc"
 }

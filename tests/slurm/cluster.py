@@ -36,8 +36,8 @@ SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# cred_expire is also what a requeued job waits before it may start again: two minutes by default.
-AuthInfo=socket={folder}/munge.sock,cred_expire=3
+# cred_expire is also what a requeued job waits before it may start again: two minutes by default, and for less than 5.
+AuthInfo=socket={folder}/munge.sock,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/slurmctld.pid

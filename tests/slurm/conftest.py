@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 from cluster import Cluster, reason_to_skip
-from lab import SIZES, Lab
+from lab import Lab
 
 
 @pytest.fixture(scope="session")
 def cluster():
     """Three nodes; gone when the tests are over."""
-    # A killed run left something that stalled the next start: until it is understood, not in every test run.
-    reason = "in make prove-slurm" if SIZES == "tests" else reason_to_skip()
+    reason = reason_to_skip()
     if reason is not None:
         pytest.skip(f"no Slurm cluster here: {reason}")
     made = Cluster(nodes=3)

@@ -122,6 +122,7 @@ def test_a_task_that_dies_does_not_leave_the_others_waiting(lab, record_property
     job = submit(lab, f"{task('if [ $SLURM_PROCID = 1 ]; then exit 9; fi; sleep 600')}\nfinish", "--ntasks=2")
     began = time.monotonic()
     lab.wait(job, "FAILED", timeout_s=120)
+    assert lab.cluster.show(job)["Restarts"] == "0"
     record_property("measured", f"the step ended {time.monotonic() - began:.0f} s after a task of two had died")
 
 
