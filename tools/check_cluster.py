@@ -6,6 +6,7 @@ Started as training is, one task a GPU: `srun python tools/check_cluster.py` wit
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -27,20 +28,22 @@ class CheckSettings:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, look, say."""
+    began = time.perf_counter()
     words = sys.argv[1:] if argv is None else argv
     sections = parse_sections("tools/check_cluster.py", __doc__ or "", [CheckSettings, *SECTIONS], words)
     tool, inputs, training = sections[:3]
 
     # torch takes seconds: only once the command line is known to be good.
     from faceid.training.launched import read_launch
-    from faceid.training.preflight import RED, check_cluster
+    from faceid.training.preflight import RED, check_cluster, how_long
 
     folder = Path(inputs.output_dir)
     launch = read_launch(training.accelerate_config, folder)
     lines = check_cluster(folder, launch, tool.expect_gpus)
     is_red = any(line.level == RED for line in lines)
+    # Alone with what it saw: the others could not be asked.
     if launch.rank == 0 or (is_red and len(lines) == 1):
-        for line in lines:
+        for line in [*lines, how_long(time.perf_counter() - began)]:
             print(f"preflight: {line}", flush=True)
     return USER_ERROR_EXIT_CODE if is_red else 0
 

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +29,8 @@ from faceid.training.launched import Launch, leave_meeting, meet
 from faceid.training.world import join_group
 
 GREEN, AMBER, RED = "green", "amber", "red"
-LONGEST_S = 60.0
+# A look that hangs is ended after LONGEST_S. Most of the usual time is python reading torch from the file server.
+LONGEST_S, _USUAL_S = 60.0, 30.0
 MEETING_TIMEOUT_S = 25.0
 _WRITTEN_MIB, _REDUCED_MIB, _ROUNDS = 16, 64, 3
 MIB = 2**20
@@ -93,12 +95,16 @@ def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
             dist.barrier()
             dist.destroy_process_group()
             return lines
+        except OSError as error:
+            # The main process could not say in the folder where it is to be met.
+            return [Line(RED, "run folder", f"{report.host}: {report.write_error or error}")]
         except (RuntimeError, FaceidError) as error:
             # torch's own word for a connection that fails; nobody can be asked what the others saw.
             said = " ".join(str(error).split())[:300]
             return [Line(RED, "network", f"{report.host}, process {launch.rank}: {timer.doing} failed: {said}")]
         finally:
-            proof.unlink(missing_ok=True)
+            with suppress(OSError):
+                proof.unlink()
 
 
 def judge(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpus: int) -> list[Line]:
@@ -128,6 +134,11 @@ def judge(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpu
         found = f"{_REDUCED_MIB} MiB over {processes} processes in {reduce_s:.3f} s: {speed:.2f} GB/s"
         lines.append(Line(_below(speed, *_REDUCE_GB_PER_S), "all-reduce", found))
     return lines
+
+
+def how_long(seconds: float) -> Line:
+    """The line that says what the look itself took, with the start of python."""
+    return Line(_above(seconds, _USUAL_S, LONGEST_S * 2), "time", f"{seconds:.1f} s")
 
 
 def _look_around(folder: Path, proof: Path, rank: int) -> Report:

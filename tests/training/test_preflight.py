@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -97,8 +98,17 @@ def test_two_tasks_meet_and_say_it_once(tmp_path):
     codes, said = run_tasks(2, *TRAIN_FLAGS, "--output_dir", str(tmp_path / "run"))
     assert codes == [0, 0], said
     lines = said[0][0].splitlines()
-    assert len(lines) == 7 and all(line.startswith("preflight: ") for line in lines) and said[1][0] == ""
+    assert len(lines) == 8 and all(line.startswith("preflight: ") for line in lines) and said[1][0] == ""
+    assert "time" in lines[-1]
     assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_a_red_line(tmp_path):
+    (tmp_path / "file").touch()
+    codes, said = run_tasks(2, *TRAIN_FLAGS, "--output_dir", str(tmp_path / "file" / "run"))
+    assert codes == [2, 2], said
+    assert f"preflight: red    run folder     {socket.gethostname()}: {tmp_path}/file/run: " in said[0][0]
+    assert said[0][1] == "" and "Traceback" not in said[1][1]
 
 
 def test_a_red_line_ends_every_task(tmp_path):
