@@ -77,12 +77,14 @@ def conclude(name: str, rows: list[Row], is_full: bool, seconds: float, details:
     return int(any(row.verdict == "falls short" for row in rows))
 
 
-def run_tests(tests: list[str], is_full: bool) -> list[ElementTree.Element]:
-    """All tests in one pytest run; their junit cases."""
+def run_tests(tests: list[str], is_full: bool, processes: int = 1) -> list[ElementTree.Element]:
+    """All tests in one pytest run; their junit cases. processes: that share them, for tests which mostly wait."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "FACEID_SIZES": "full" if is_full else "small"}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-v", "-o", "junit_family=xunit1", f"--junitxml={report}", *tests]
+        if processes > 1:
+            command += ["-n", str(processes), "--dist", "worksteal"]
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
         return list(ElementTree.parse(report).getroot().iter("testcase"))
 

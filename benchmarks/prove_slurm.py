@@ -14,6 +14,7 @@ from proof import Promise, conclude, judge_tests, row_of_time, run_tests
 
 LONGEST_DEFAULT_S = 600
 FAULTS, TRAPS = "tests/slurm/test_slurm_faults.py", "tests/slurm/test_slurm_traps.py"
+SIGNALS, LAUNCHERS = "tests/slurm/test_slurm_signals.py", "tests/slurm/test_slurm_launchers.py"
 PROMISES = (
     Promise(
         "the chain on 3 nodes, films to videos, a node lost while rendering, beside one machine",
@@ -50,6 +51,31 @@ PROMISES = (
         "saved and requeued before it, 0 steps lost",
         (f"{FAULTS}::test_before_the_time_limit_it_is_saved_and_requeued",),
     ),
+    Promise(
+        "the file STOP",
+        "saved, not requeued, goes on when submitted again, adapter the same bits",
+        (f"{FAULTS}::test_a_stop_file_ends_the_job_until_it_is_submitted_again",),
+    ),
+    Promise(
+        "the signal matrix of docs/slurm.md: who hears what",
+        "every line as written",
+        (f"{SIGNALS}::test_who_hears_what", f"{SIGNALS}::test_the_documentation_has_this_table"),
+    ),
+    Promise(
+        "the signal matrix of docs/slurm.md: what training makes of it (FULL=1)",
+        "every line as written",
+        (f"{SIGNALS}::test_what_training_makes_of_it",),
+    ),
+    Promise(
+        "LAUNCHER=accelerate: told to stop, requeued",
+        "one world, 0 steps lost, adapter the same bits",
+        (f"{LAUNCHERS}::test_accelerate_launch_on_each_node_stops_and_goes_on",),
+    ),
+    Promise(
+        "launch/two_nodes.sh on two machines, without Slurm",
+        "one world, adapter the same bits as by Slurm",
+        (f"{LAUNCHERS}::test_two_machines_without_slurm",),
+    ),
     Promise("a crash loop", "ends, and says why", (f"{FAULTS}::test_a_crash_loop_ends_and_says_why",)),
     Promise("traps of batch scripts, each tried", "all checks pass", (TRAPS,)),
     Promise(
@@ -64,7 +90,9 @@ def main(argv: list[str]) -> int:
     """Run, print and record; 1 when a promise falls short."""
     is_full = "--full" in argv
     began = time.perf_counter()
-    cases = run_tests(sorted({test.split("::")[0] for promise in PROMISES for test in promise.tests}), is_full)
+    files = sorted({test.split("::")[0] for promise in PROMISES for test in promise.tests})
+    # Much of the small size is waiting for Slurm: two at a time. The full size has the machine to itself.
+    cases = run_tests(files, is_full, processes=1 if is_full else 2)
     rows = [judge_tests(promise, cases) for promise in PROMISES]
     seconds = time.perf_counter() - began
     if not is_full:

@@ -16,6 +16,7 @@ machines=${MACHINES:-2}
 interface=$(ip -oneline route get "$HEAD" | sed -n 's/.* dev \([^ ]*\).*/\1/p')
 if [ "$interface" = lo ]; then interface=$(ip -oneline -4 address show to "$HEAD" | awk '{print $2; exit}'); fi
 export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-$interface}
-exec accelerate launch --config_file "$world" --num_machines "$machines" --machine_rank "$RANK_OF_MACHINE" \
+# `standard` is torchrun. By default accelerate takes DeepSpeed's launcher here, which makes a world of its own on each.
+exec accelerate launch --config_file "$world" --deepspeed_multinode_launcher standard --num_machines "$machines" --machine_rank "$RANK_OF_MACHINE" \
   --num_processes "$((gpus * machines))" --main_process_ip "$HEAD" --main_process_port "${PORT:-29400}" \
   "$house/train.py" "$@"

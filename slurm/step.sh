@@ -31,10 +31,10 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS
 run_step() {
   srun --kill-on-bad-exit=0 --wait=60 "$@" &
   local step=$! seen
-  # Slurm signals the steps alone, unless the job was submitted with --signal=B:...: then it is handed on. Builtins only
-  # in a trap, and none for CONT, which Slurm sends together with others: bash 5.2 loses signals over it.
-  trap 'kill -USR2 "$step" 2>/dev/null' USR2
-  trap : TERM
+  # Slurm signals the steps alone, unless the job was submitted with --signal=B:...: then it is handed on, as USR2, since
+  # srun takes TERM for itself and kills the tasks. Builtins only in a trap, and none for CONT, which Slurm sends together
+  # with others: bash 5.2 loses signals over it.
+  trap 'kill -USR2 "$step" 2>/dev/null' USR2 TERM
   # `wait` returns when a trap has run, with the step alive.
   while :; do
     wait "$step"

@@ -27,16 +27,12 @@ options=()
 [ -z "$PARTITION" ] || options+=("--partition=$PARTITION")
 [ -z "$QOS" ] || options+=("--qos=$QOS")
 [ -z "$CONSTRAINT" ] || options+=("--constraint=$CONSTRAINT")
-tasks=$TASKS_PER_NODE one_gpu=()
-if [ "$GPUS_PER_NODE" -gt 0 ]; then
-  tasks=$GPUS_PER_NODE
-  one_gpu=("--gpus-per-node=1")
-fi
-over_nodes=("--ntasks-per-node=$tasks" "--cpus-per-task=$CPUS_PER_TASK")
-[ "$GPUS_PER_NODE" -eq 0 ] || over_nodes+=("--gpus-per-node=$GPUS_PER_NODE")
+tasks=$TASKS_PER_NODE one_gpu=0
+if [ "$GPUS_PER_NODE" -gt 0 ]; then tasks=$GPUS_PER_NODE one_gpu=1; fi
+over_nodes=("--ntasks-per-node=$tasks" "--cpus-per-task=$CPUS_PER_TASK" "--gpus-per-node=$GPUS_PER_NODE")
 case $stage in
   prepare) options+=("--array=0-$((PREPARE_TASKS - 1))" "--cpus-per-task=$CPUS_PER_TASK" "--time=$PREPARE_TIME") ;;
-  encode) options+=("--array=0-$((ENCODE_TASKS - 1))" "--cpus-per-task=$CPUS_PER_TASK" "--time=$ENCODE_TIME" "${one_gpu[@]}") ;;
+  encode) options+=("--array=0-$((ENCODE_TASKS - 1))" "--cpus-per-task=$CPUS_PER_TASK" "--time=$ENCODE_TIME" "--gpus-per-node=$one_gpu") ;;
   train) options+=("--nodes=$TRAIN_NODES" "--time=$TRAIN_TIME" "--signal=USR2@$STOP_BEFORE_END_S" "${over_nodes[@]}") ;;
   sample) options+=("--nodes=$SAMPLE_NODES" "--time=$SAMPLE_TIME" "${over_nodes[@]}") ;;
   *)

@@ -148,7 +148,8 @@ class FaceAdapter:
 def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_dim: int, seed: int = 0) -> FaceAdapter:
     """Put a new adapter on a loaded, frozen transformer; only adapter parameters require gradients afterwards.
 
-    The initial weights are float32 and a pure function of sizes and seed.
+    The initial weights are float32, whatever the base is, and a pure function of sizes and seed (of the LoRA on a bf16
+    base: rounded to bf16).
     """
     inner_dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
     rows = TokenRows(settings.num_tokens, settings.conditioning_dim, inner_dim)
@@ -186,6 +187,8 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
     # add_adapter freezes everything but the LoRA, the face attention included: say what trains after it.
     transformer.requires_grad_(False)
     for parameter in adapter.parameters().values():
+        # diffusers makes the LoRA in the base's dtype; in bf16 AdamW loses most steps of 1e-4 to rounding.
+        parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     return adapter
 

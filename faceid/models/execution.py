@@ -76,6 +76,10 @@ def offload_blocks(transformer: Any, device: torch.device) -> None:
     """Leave a transformer's blocks in the CPU's memory and bring each to `device` for its turn."""
     # Without a stream of its own: that one learns the order of the blocks, which a step cache leaves out at times.
     apply_group_offloading(transformer, onload_device=device, offload_type="block_level", num_blocks_per_group=1)
+    for block in transformer.blocks:
+        # diffusers brings a block inside its forward; what is registered to run before that (face modulation) needs it.
+        group = block._diffusers_hook.get_hook("group_offloading").group
+        block.register_forward_pre_hook(lambda block, inputs, group=group: group.onload_(), prepend=True)
 
 
 def _without_graph_in_vace(run_block: Callable[..., Any], block: Any, *inputs: Any) -> Any:

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -62,11 +62,12 @@ def read_launch(
 ) -> Launch:
     """Find out, and set what a launcher would have set. folder: of the run, seen by all its processes.
 
-    Raises: ConfigError for a YAML that cannot be used.
+    Raises: ConfigError for a YAML that cannot be used, and for a launcher that left the other nodes out.
     """
     if "RANK" in environment:
         if accelerate_config is not None:
             log.warning("accelerate_config: has no effect under accelerate launch, which has read its own")
+        _refuse_worlds_apart(int(environment["WORLD_SIZE"]), environment)
         return Launch(int(environment["RANK"]), int(environment["WORLD_SIZE"]), attempt=read_attempt(environment))
     if accelerate_config is not None:
         environment.update(read_accelerate_config(Path(accelerate_config)))
@@ -150,6 +151,16 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
             raise ConfigError(f"{key}: deepspeed_config.{unknown[0]} is not read without its launcher; known: {known}")
         values |= {_DEEPSPEED_KEYS[name]: _word(value) for name, value in options.items()}
     return values
+
+
+def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None:
+    """A launcher that does not know of the other nodes makes a world on each, and all would train the same run."""
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    if processes < nodes:
+        raise ConfigError(
+            f"WORLD_SIZE={processes}: the launcher made a world of its own on each of {nodes} nodes; give accelerate "
+            "launch --deepspeed_multinode_launcher standard and --num_machines, as slurm/train.sbatch does"
+        )
 
 
 def _read_slurm(processes: int, folder: Path, environment: MutableMapping[str, str]) -> Launch:

@@ -100,6 +100,8 @@ def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
             return [Line(RED, "run folder", f"{report.host}: {report.write_error or error}")]
         except (RuntimeError, FaceidError) as error:
             # torch's own word for a connection that fails; nobody can be asked what the others saw.
+            if report.write_error:
+                return [Line(RED, "run folder", f"{report.host}: {report.write_error}")]
             said = " ".join(str(error).split())[:300]
             return [Line(RED, "network", f"{report.host}, process {launch.rank}: {timer.doing} failed: {said}")]
         finally:

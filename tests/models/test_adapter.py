@@ -145,6 +145,16 @@ def test_the_initial_adapter_is_a_function_of_the_seed(toy_path, small_adapter_s
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+def test_on_a_bf16_base_the_whole_adapter_is_float32(toy_path, settings):
+    """diffusers makes a LoRA in its base's dtype, in which small steps are lost."""
+    from faceid.models.wan import load_wan
+
+    transformer = load_wan(toy_path, parts=("transformer",), dtype=torch.bfloat16).transformer
+    adapter = install_adapter(transformer, settings, EMBEDDING_DIM)
+    assert {parameter.dtype for parameter in adapter.parameters().values()} == {torch.float32}
+    assert transformer.blocks[0].attn1.to_q.base_layer.weight.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("embedding_dim", [512, 768, 1024])
 def test_any_embedding_size_goes_in(embedding_dim):
     block = FaceConditioningBlock(face_embedding_dim=embedding_dim)

@@ -256,6 +256,8 @@ def test_offloaded_blocks_compute_the_same_whatever_is_done_with_the_adapter(sma
     base = resolve_model_path("toy")
     files = [write_adapter(tmp_path / f"{seed}.safetensors", small_adapter_settings, seed) for seed in (2, 3)]
     files.append(write_adapter(tmp_path / "wider.safetensors", replace(small_adapter_settings, lora_rank=6), 4))
+    modulated = replace(small_adapter_settings, face_modulation=True)
+    files.append(write_adapter(tmp_path / "modulated.safetensors", modulated, 5))
     plain = FaceIdentityPipeline.from_pretrained(base, files[0])
     offloaded = FaceIdentityPipeline.from_pretrained(base, files[0], is_offloaded=True)
     moved = []
@@ -272,3 +274,23 @@ def test_offloaded_blocks_compute_the_same_whatever_is_done_with_the_adapter(sma
             asked = {"num_inference_steps": 2, "cfg_scale": 2.0, "output_type": "latent", **more}
             assert torch.equal(plain(frames, face(), **asked), offloaded(frames, face(), **asked)), (file, more)
     assert set(moved) == set(range(len(offloaded.wan.transformer.blocks)))
+
+
+def test_an_offloaded_block_is_there_when_its_modulation_begins(small_adapter_settings, tmp_path):
+    """Modulation runs before the block's forward, in which diffusers brings the block."""
+    modulated = replace(small_adapter_settings, face_modulation=True)
+    file = write_adapter(tmp_path / "modulated.safetensors", modulated, 5)
+    offloaded = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), file, is_offloaded=True)
+    events = []
+    for number, block in enumerate(offloaded.wan.transformer.blocks):
+        group = block._diffusers_hook.get_hook("group_offloading").group
+        bring, take = group.onload_, group.offload_
+        group.onload_ = lambda bring=bring, number=number: events.append(("brought", number)) or bring()
+        group.offload_ = lambda take=take, number=number: events.append(("taken", number)) or take()
+        block.face_modulation.register_forward_pre_hook(lambda *_, number=number: events.append(("used", number)))
+    offloaded(pose_video(), face(), num_inference_steps=1, cfg_scale=1.0, output_type="latent")
+    there = set()
+    for event, number in events:
+        there = {"brought": there | {number}, "taken": there - {number}, "used": there}[event]
+        assert event != "used" or number in there, f"block {number} is used and not there"
+    assert ("used", 0) in events

@@ -13,6 +13,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -108,9 +109,13 @@ def reason_to_skip() -> str | None:
 
 @dataclass
 class Cluster:
-    """`nodes` nodes n1, n2, ... until `stop`. more: further lines of slurm.conf."""
+    """`nodes` nodes n1, n2, ... until `stop`. more: further lines of slurm.conf.
+
+    gpus: that Slurm believes each node has; it counts devices (/dev/null by other names), and hands them out.
+    """
 
     nodes: int = 3
+    gpus: int = 0
     grace_s: int = 20
     kill_wait_s: int = 8
     node_timeout_s: int = 10
@@ -295,6 +300,7 @@ class Cluster:
 
     def _write_files(self, names: list[str]) -> None:
         host = os.uname().nodename.split(".")[0]
+        gres = f" Gres=gpu:{self.gpus}" if self.gpus else ""
         configuration = CONFIGURATION.format(
             number=self._number,
             host=host,
@@ -306,14 +312,19 @@ class Cluster:
             grace_s=self.grace_s,
             kill_wait_s=self.kill_wait_s,
             node_timeout_s=self.node_timeout_s,
-            more=self.more,
+            more=self.more + ("\nGresTypes=gpu" if self.gpus else ""),
             # One line a node: each has an address that no name server knows.
             node_lines="\n".join(
-                f"NodeName={name} NodeAddr={self.address(name)} CPUs=16 RealMemory=16000 State=UNKNOWN"
+                f"NodeName={name} NodeAddr={self.address(name)} CPUs=16 RealMemory=16000 State=UNKNOWN{gres}"
                 for name in names
             ),
         )
         (self.folder / "slurm.conf").write_text(configuration)
+        if self.gpus:
+            for number in range(self.gpus):
+                os.mknod(self.folder / f"gpu{number}", 0o600 | stat.S_IFCHR, Path("/dev/null").stat().st_rdev)
+            devices = f"{self.folder}/gpu[0-{self.gpus - 1}]"
+            (self.folder / "gres.conf").write_text(f"NodeName=n[1-{self.nodes}] Name=gpu File={devices}\n")
         (self.folder / "cgroup.conf").write_text("ConstrainDevices=no\n")
         hosts = [
             "127.0.0.1 localhost",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from pathlib import Path
+
 import pytest
 from cluster import Cluster, reason_to_skip
 from lab import Lab
+from long_run import submit
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +33,18 @@ def lab(cluster, toy_inputs, tmp_path) -> Lab:
         if not cluster.is_up(node):
             cluster.start_node(node)
     cluster.wait_idle(60)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cluster, toy_inputs, tmp_path_factory) -> Path:
+    """The run of long_run.py, to which nothing happens: one for all processes of these tests."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "undisturbed"
+    folder.mkdir(exist_ok=True)
+    run = folder / "run"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (run / "face_lora_final.safetensors").exists():
+            lab = Lab(cluster, folder, toy_inputs)
+            lab.wait(submit(lab, run))
+    return run

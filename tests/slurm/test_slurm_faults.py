@@ -9,73 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 from cluster import wait_until
-from lab import IN_PROOF_ONLY, SIZES, Lab
+from lab import IN_PROOF_ONLY
 from launching import losses
-
-from faceid.models.adapter_file import read_adapter
+from long_run import PREEMPTIONS, STEPS_BETWEEN, differences, starts, stops, submit, tasks_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
-
-PREEMPTIONS = {"tests": 1, "small": 2, "full": 10}[SIZES]
-STEPS_BETWEEN = 4
-# Two tasks on two nodes.
-TWO_BY_ONE = "TASKS_PER_NODE=1\n"
-# Two steps each.
-NUM_EPOCHS = (8 if SIZES == "tests" else 20) + 4 * PREEMPTIONS
-
-
-def adapter(run: Path) -> dict[str, torch.Tensor]:
-    return read_adapter(run / "face_lora_final.safetensors")[0]
-
-
-def differences(run: Path, other: Path) -> list[str]:
-    """Names of tensors that are not the same to the bit."""
-    mine, theirs = adapter(run), adapter(other)
-    assert mine.keys() == theirs.keys()
-    return [name for name in mine if not torch.equal(mine[name], theirs[name])]
-
-
-def submit(lab: Lab, run: Path, *options: str, more: tuple[str, ...] = (), changes: str = TWO_BY_ONE) -> str:
-    flags = lab.flags(run, "--num_epochs", str(NUM_EPOCHS), "--checkpoint_every_steps", "4", *more)
-    return lab.submit(*options, "--", "train", *flags, settings=lab.settings("faults.sh", changes))
-
-
-@pytest.fixture(scope="module")
-def undisturbed(cluster, toy_inputs, tmp_path_factory) -> Path:
-    """The same run, to which nothing happens."""
-    lab = Lab(cluster, tmp_path_factory.mktemp("undisturbed"), toy_inputs)
-    run = lab.folder / "run"
-    lab.wait(submit(lab, run))
-    return run
-
-
-def tasks_of(job: str) -> dict[int, int]:
-    """Process ids of a job's train.py by rank, as this machine, which is all the nodes, numbers them."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            values = dict(w.split(b"=", 1) for w in (folder / "environ").read_bytes().split(b"\0") if b"=" in w)
-        except OSError:
-            continue
-        if b"train.py" in words and b"python" in words[0] and values.get(b"SLURM_JOB_ID") == job.encode():
-            found[int(values[b"SLURM_PROCID"])] = int(folder.name)
-    return found
-
-
-def stops(lab: Lab, run: Path) -> list[dict]:
-    return [line for line in lab.attempts(run) if line["event"] == "stopped"]
-
-
-def starts(lab: Lab, run: Path) -> list[int]:
-    return [line["step"] for line in lab.attempts(run) if line["event"] == "started"]
 
 
 def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbed, record_property):
     run = lab.folder / "run"
-    job = submit(lab, run, "--partition=low")
+    job = submit(lab, run, "--partition=low", more=("--tensorboard", "true"))
     leaving_s = []
     for number in range(PREEMPTIONS):
         lab.wait_for_steps(job, run, len(losses(run)) + STEPS_BETWEEN)
@@ -99,6 +44,8 @@ def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbe
     assert int(lab.cluster.show(job)["Restarts"]) == PREEMPTIONS
     assert differences(run, undisturbed) == []
     assert losses(run) == losses(undisturbed)
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload().Scalars("train/loss")
+    assert [event.step for event in events] == list(range(1, len(losses(run)) + 1))
 
 
 @IN_PROOF_ONLY
@@ -199,11 +146,25 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
 
 
 @IN_PROOF_ONLY
+def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, record_property):
+    run = lab.folder / "run"
+    job = submit(lab, run)
+    lab.wait_for_steps(job, run, STEPS_BETWEEN)
+    (run / "STOP").touch()
+    lab.wait(job, "FAILED")
+    (stopped,) = stops(lab, run)
+    assert lab.cluster.show(job)["ExitCode"] == "75:0" and lab.cluster.show(job)["Restarts"] == "0"
+    lab.wait(submit(lab, run))
+    assert starts(lab, run) == [0, stopped["step"]] and differences(run, undisturbed) == []
+    record_property("measured", f"stopped at step {stopped['step']}, not requeued; submitted again: 0 tensors differ")
+
+
+@IN_PROOF_ONLY
 def test_a_crash_loop_ends_and_says_why(lab, record_property):
     """Every attempt dies before its first checkpoint."""
     run = lab.folder / "run"
     changes = "TASKS_PER_NODE=1\nMOST_ATTEMPTS=2\nTRAIN_NODES=1\nexport PYTHONPATH=$FACEID_ENV.d\n"
-    site = Path(f"{lab.folder / 'faults.sh'}.d")
+    site = Path(f"{lab.folder / 'run.sh'}.d")
     site.mkdir()
     # As a broken driver would.
     (site / "sitecustomize.py").write_text("import os, sys\nif 'train.py' in sys.orig_argv:\n    os._exit(9)\n")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
-from cluster import REPOSITORY, wait_until
+from cluster import REPOSITORY, Cluster, wait_until
 from lab import IN_PROOF_ONLY, Lab
 
 pytestmark = pytest.mark.slurm
@@ -168,3 +170,49 @@ def test_a_node_that_takes_its_own_name_for_loopback_is_met(lab):
         job = meeting(lab, "run", "--nodes=2", "--ntasks-per-node=1")
         lab.wait(job)
     assert lab.log(job).count("met") == 2
+
+
+@pytest.fixture
+def gpu_lab(toy_inputs, tmp_path) -> Iterator[Lab]:
+    """A cluster whose nodes have two GPUs each, as far as Slurm knows."""
+    made = Cluster(nodes=2, gpus=2)
+    yield Lab(made, tmp_path, toy_inputs)
+    made.stop()
+
+
+@IN_PROOF_ONLY
+def test_every_task_sees_the_gpus_of_its_node_and_missing_ones_stop_a_plain_sbatch(gpu_lab):
+    settings = gpu_lab.settings(changes="GPUS_PER_NODE=2\nTRAIN_NODES=2\n")
+    dry = gpu_lab.type("submit.sh", "--dry_run", "train", settings=settings)
+    options = [word for word in shlex.split(dry) if word.startswith(("--gpus", "--ntasks", "--nodes"))]
+    job = submit(gpu_lab, f"{task('echo task $SLURM_PROCID: $CUDA_VISIBLE_DEVICES')}\nfinish", *options)
+    gpu_lab.wait(job)
+    assert sorted(line for line in gpu_lab.log(job).splitlines() if "task" in line) == [
+        f"task {rank}: 0,1" for rank in range(4)
+    ]
+    # env.sh as it is, and no GPU that CUDA knows: nothing is trained, and nothing tried again.
+    words = ["sbatch", "--parsable", "--time=10", f"--output={gpu_lab.folder}/plain.log", "slurm/train.sbatch"]
+    run = gpu_lab.folder / "run"
+    plain = gpu_lab.cluster.run(*words, *gpu_lab.flags(run)).stdout.strip()
+    gpu_lab.wait(plain, "FAILED")
+    said = (gpu_lab.folder / "plain.log").read_text()
+    assert "preflight: red    GPUs           n1: 0 seen of 1" in said and "not started" in said
+    assert exit_code(gpu_lab, plain) == "2:0" and gpu_lab.cluster.show(plain)["Restarts"] == "0"
+
+
+@IN_PROOF_ONLY
+def test_a_node_that_cannot_write_the_run_folder_stops_the_job(lab):
+    """As a file server that one node has mounted read-only."""
+    run = lab.folder / "run"
+    run.mkdir()
+    for words in (["--bind", str(run), str(run)], ["-o", "remount,ro,bind", str(run)]):
+        done = lab.cluster.inside("n2", "mount", *words)
+        assert done.returncode == 0, done.stderr
+    job = lab.submit("--nodelist=n[1-2]", "--", "train", *lab.flags(run))
+    try:
+        lab.wait(job, "FAILED")
+    finally:
+        lab.cluster.inside("n2", "umount", str(run))
+    assert "preflight: red    run folder     n2: " in lab.log(job) and "Traceback" not in lab.log(job)
+    took = re.search(r"preflight: green  time           ([\d.]+) s", lab.log(job))
+    assert exit_code(lab, job) == "2:0" and took is not None

@@ -34,6 +34,13 @@ def test_a_launcher_is_believed_before_slurm(tmp_path, caplog):
     assert "MASTER_ADDR" not in environment
 
 
+def test_a_launcher_that_made_a_world_on_each_node_is_refused(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"WORLD_SIZE=1: .* each of 2 nodes; give .*--deepspeed_multinode_launcher standard"
+    ):
+        read_launch(None, tmp_path, slurm(0, 2, RANK="0", WORLD_SIZE="1", SLURM_STEP_NUM_NODES="2"))
+
+
 def test_in_a_batch_script_or_alone_a_process_is_one_of_one(tmp_path):
     # The batch script itself sees the job's task count, but is no task of a step.
     for environment in ({}, {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}, slurm(0, 1)):
