@@ -62,11 +62,6 @@ PROMISES = (
         (f"{SIGNALS}::test_who_hears_what", f"{SIGNALS}::test_the_documentation_has_this_table"),
     ),
     Promise(
-        "the signal matrix of docs/slurm.md: what training makes of it (FULL=1)",
-        "every line as written",
-        (f"{SIGNALS}::test_what_training_makes_of_it",),
-    ),
-    Promise(
         "LAUNCHER=accelerate: told to stop, requeued",
         "one world, 0 steps lost, adapter the same bits",
         (f"{LAUNCHERS}::test_accelerate_launch_on_each_node_stops_and_goes_on",),
@@ -84,20 +79,32 @@ PROMISES = (
         ("tests/slurm/test_slurm_scripts.py",),
     ),
 )
+# A quarter of an hour.
+FULL_ONLY = (
+    Promise(
+        "the signal matrix of docs/slurm.md: what training makes of it",
+        "every line as written",
+        (f"{SIGNALS}::test_what_training_makes_of_it",),
+    ),
+)
+# Most of the time Slurm is waited for. Each process has a cluster of its own.
+PROCESSES = {"small": 3, "full": 2}
 
 
 def main(argv: list[str]) -> int:
     """Run, print and record; 1 when a promise falls short."""
     is_full = "--full" in argv
     began = time.perf_counter()
-    files = sorted({test.split("::")[0] for promise in PROMISES for test in promise.tests})
-    # Much of the small size is waiting for Slurm: two at a time. The full size has the machine to itself.
-    cases = run_tests(files, is_full, processes=1 if is_full else 2)
-    rows = [judge_tests(promise, cases) for promise in PROMISES]
+    processes = PROCESSES["full" if is_full else "small"]
+    promises = [*PROMISES, *(FULL_ONLY if is_full else ())]
+    files = sorted({test.split("::")[0] for promise in promises for test in promise.tests})
+    cases = run_tests(files, is_full, processes)
+    rows = [judge_tests(promise, cases) for promise in promises]
     seconds = time.perf_counter() - began
     if not is_full:
         rows += row_of_time(LONGEST_DEFAULT_S, seconds)
-    return conclude("slurm", rows, is_full, seconds) or int(any(row.verdict == "not shown" for row in rows))
+    details = {"processes": processes}
+    return conclude("slurm", rows, is_full, seconds, details) or int(any(row.verdict == "not shown" for row in rows))
 
 
 if __name__ == "__main__":
