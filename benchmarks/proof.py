@@ -84,7 +84,8 @@ def run_tests(tests: list[str], is_full: bool, processes: int = 1) -> list[Eleme
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-v", "-o", "junit_family=xunit1", f"--junitxml={report}", *tests]
         if processes > 1:
-            command += ["-n", str(processes), "--dist", "worksteal"]
+            # One after the other in the order given, to whoever is free.
+            command += ["-n", str(processes), "--dist", "load", "--maxschedchunk", "1"]
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
         return list(ElementTree.parse(report).getroot().iter("testcase"))
 

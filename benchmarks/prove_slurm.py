@@ -79,6 +79,8 @@ PROMISES = (
         ("tests/slurm/test_slurm_scripts.py",),
     ),
 )
+# What takes longest begins first.
+ORDER = ["tests/slurm/test_slurm_pipeline.py", FAULTS, SIGNALS, LAUNCHERS, TRAPS, "tests/slurm/test_slurm_scripts.py"]
 # A quarter of an hour.
 FULL_ONLY = (
     Promise(
@@ -97,7 +99,7 @@ def main(argv: list[str]) -> int:
     began = time.perf_counter()
     processes = PROCESSES["full" if is_full else "small"]
     promises = [*PROMISES, *(FULL_ONLY if is_full else ())]
-    files = sorted({test.split("::")[0] for promise in promises for test in promise.tests})
+    files = sorted({test.split("::")[0] for promise in promises for test in promise.tests}, key=ORDER.index)
     cases = run_tests(files, is_full, processes)
     rows = [judge_tests(promise, cases) for promise in promises]
     seconds = time.perf_counter() - began

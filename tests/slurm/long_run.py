@@ -10,7 +10,7 @@ from lab import SIZES, Lab
 
 from faceid.models.adapter_file import read_adapter
 
-PREEMPTIONS = {"tests": 1, "small": 2, "full": 10}[SIZES]
+PREEMPTIONS = 10 if SIZES == "full" else 1
 STEPS_BETWEEN = 4
 # Two tasks on two nodes.
 TWO_BY_ONE = "TASKS_PER_NODE=1\n"

@@ -18,6 +18,32 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 
+@IN_PROOF_ONLY
+def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undisturbed, record_property):
+    """One node, both tasks: Slurm loses sight of it, and it trains on beside the attempt that replaces it."""
+    run = lab.folder / "run"
+    # Not tied to a node: it would wait for that one to come back.
+    job = submit(lab, run, "--nodes=1", changes="TASKS_PER_NODE=2\n")
+    lab.wait_for_steps(job, run, 6)
+    old = tasks_of(job)
+    for pid in old.values():  # slow enough to be there still when the other attempt begins
+        os.kill(pid, signal.SIGSTOP)
+    lab.cluster.unplug(lab.cluster.show(job)["NodeList"])
+    wait_until(lambda: lab.cluster.show(job).get("Restarts") == "1", 60, lambda: str(lab.cluster.show(job)))
+    wait_until(lambda: len(starts(lab, run)) > 1, 90, lambda: lab.log(job)[-4000:])
+    at = len(losses(run))
+    for pid in old.values():
+        os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: not Path(f"/proc/{old[0]}").exists() or not alive(old[0]), 60, lambda: lab.log(job)[-4000:])
+    said = (run / "logs" / "rank0000.log").read_text()
+    lab.wait(job)
+    record_property("measured", f"let go on while the other was at step {at}, it left without writing")
+    assert "taken over by Slurm job" in lab.log(job) + said
+    assert what_was_logged(run) == what_was_logged(undisturbed), "two attempts wrote"
+    assert losses(run) == losses(undisturbed)
+    assert differences(run, undisturbed) == []
+
+
 def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run, "--partition=low", more=("--tensorboard", "true"))
@@ -93,32 +119,6 @@ def test_a_controller_that_restarts_is_not_noticed(lab, undisturbed):
     lab.cluster.restart_controller(away_s=3)
     lab.wait(job)
     assert starts(lab, run) == [0]
-    assert differences(run, undisturbed) == []
-
-
-@IN_PROOF_ONLY
-def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undisturbed, record_property):
-    """One node, both tasks: Slurm loses sight of it, and it trains on beside the attempt that replaces it."""
-    run = lab.folder / "run"
-    # Not tied to a node: it would wait for that one to come back.
-    job = submit(lab, run, "--nodes=1", changes="TASKS_PER_NODE=2\n")
-    lab.wait_for_steps(job, run, 6)
-    old = tasks_of(job)
-    for pid in old.values():  # slow enough to be there still when the other attempt begins
-        os.kill(pid, signal.SIGSTOP)
-    lab.cluster.unplug(lab.cluster.show(job)["NodeList"])
-    wait_until(lambda: lab.cluster.show(job).get("Restarts") == "1", 60, lambda: str(lab.cluster.show(job)))
-    wait_until(lambda: len(starts(lab, run)) > 1, 90, lambda: lab.log(job)[-4000:])
-    at = len(losses(run))
-    for pid in old.values():
-        os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: not Path(f"/proc/{old[0]}").exists() or not alive(old[0]), 60, lambda: lab.log(job)[-4000:])
-    said = (run / "logs" / "rank0000.log").read_text()
-    lab.wait(job)
-    record_property("measured", f"let go on while the other was at step {at}, it left without writing")
-    assert "taken over by Slurm job" in lab.log(job) + said
-    assert what_was_logged(run) == what_was_logged(undisturbed), "two attempts wrote"
-    assert losses(run) == losses(undisturbed)
     assert differences(run, undisturbed) == []
 
 
