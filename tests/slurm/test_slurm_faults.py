@@ -142,6 +142,14 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     # Slurm looks every 30 s: told between 30 and 60 s before the end of the second minute.
     more = ("--num_epochs", "100000", "--checkpoint_every_steps", "0", "--save_every", "100000")
     job = submit(lab, run, "--time=2", more=more)
+    lab.wait_for_steps(job, run, STEPS_BETWEEN)
+    # Until shortly before the earliest moment they stand still: two cores are few.
+    tasks = tasks_of(job).values()
+    for pid in tasks:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(20)
+    for pid in tasks:
+        os.kill(pid, signal.SIGCONT)
     wait_until(lambda: stops(lab, run), 150, lambda: lab.log(job)[-4000:])
     (stopped,) = stops(lab, run)
     wait_until(lambda: len(starts(lab, run)) > 1, 60, lambda: lab.log(job)[-4000:])

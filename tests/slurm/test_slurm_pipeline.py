@@ -49,7 +49,7 @@ def experiment(lab: Lab) -> Path:
             "face_images_dir": photos,
             "pose_videos_dir": str(lab.inputs.dataset / "poses"),
             # Long enough for a node to be lost in the middle of it.
-            "num_inference_steps": 24,
+            "num_inference_steps": 12,
             "encoder_path": "toy",
         },
     }

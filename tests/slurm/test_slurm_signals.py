@@ -21,7 +21,7 @@ note() { printf '%s %s %s\n' "$EPOCHREALTIME" "$1" "$2" >> "$SLURM_JOB_ID.${SLUR
 export -f note
 for name in INT TERM USR2; do trap "note script $name" $name; done
 srun bash -c 'for name in INT TERM USR2; do trap "note task $name" $name; done
-  note task up; while :; do sleep 0.1; done' &
+  note task up; while :; do sleep 5 & wait; done' &
 while :; do wait $!; kill -0 $! 2>/dev/null || break; done
 """
 # Signals of one cause come within this, those of its end (KillWait, GraceTime later) after it.
