@@ -78,14 +78,13 @@ def conclude(name: str, rows: list[Row], is_full: bool, seconds: float, details:
 
 
 def run_tests(tests: list[str], is_full: bool, processes: int = 1) -> list[ElementTree.Element]:
-    """All tests in one pytest run; their junit cases. processes: that share them, for tests which mostly wait."""
+    """All tests in one pytest run; their junit cases. processes: that share them by their xdist_group."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "FACEID_SIZES": "full" if is_full else "small"}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-v", "-o", "junit_family=xunit1", f"--junitxml={report}", *tests]
         if processes > 1:
-            # One after the other in the order given, to whoever is free.
-            command += ["-n", str(processes), "--dist", "load", "--maxschedchunk", "1"]
+            command += ["-n", str(processes), "--dist", "loadgroup"]
         subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
         return list(ElementTree.parse(report).getroot().iter("testcase"))
 

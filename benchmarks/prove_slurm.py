@@ -79,8 +79,6 @@ PROMISES = (
         ("tests/slurm/test_slurm_scripts.py",),
     ),
 )
-# What takes longest begins first.
-ORDER = ["tests/slurm/test_slurm_pipeline.py", FAULTS, SIGNALS, LAUNCHERS, TRAPS, "tests/slurm/test_slurm_scripts.py"]
 # A quarter of an hour.
 FULL_ONLY = (
     Promise(
@@ -89,8 +87,8 @@ FULL_ONLY = (
         (f"{SIGNALS}::test_what_training_makes_of_it",),
     ),
 )
-# Half of the time Slurm is waited for. Each process has a cluster of its own; a third one gains nothing on two cores.
-PROCESSES = 2
+# One for each group of tests/slurm, with a cluster of its own; one of them mostly waits.
+PROCESSES = 3
 
 
 def main(argv: list[str]) -> int:
@@ -98,7 +96,7 @@ def main(argv: list[str]) -> int:
     is_full = "--full" in argv
     began = time.perf_counter()
     promises = [*PROMISES, *(FULL_ONLY if is_full else ())]
-    files = sorted({test.split("::")[0] for promise in promises for test in promise.tests}, key=ORDER.index)
+    files = sorted({test.split("::")[0] for promise in promises for test in promise.tests})
     cases = run_tests(files, is_full, PROCESSES)
     rows = [judge_tests(promise, cases) for promise in promises]
     seconds = time.perf_counter() - began

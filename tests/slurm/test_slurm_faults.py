@@ -16,9 +16,12 @@ from long_run import PREEMPTIONS, STEPS_BETWEEN, differences, starts, stops, sub
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+# In the proof groups go side by side: what works the cores, and what mostly waits for Slurm.
+WAITS, WORKS = pytest.mark.xdist_group("waits"), pytest.mark.xdist_group("works")
 
 
 @IN_PROOF_ONLY
+@WAITS
 def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undisturbed, record_property):
     """One node, both tasks: Slurm loses sight of it, and it trains on beside the attempt that replaces it."""
     run = lab.folder / "run"
@@ -44,6 +47,7 @@ def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undistu
     assert differences(run, undisturbed) == []
 
 
+@WORKS
 def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run, "--partition=low", more=("--tensorboard", "true"))
@@ -79,6 +83,7 @@ def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbe
 
 
 @IN_PROOF_ONLY
+@WORKS
 def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -95,6 +100,7 @@ def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, recor
 
 
 @IN_PROOF_ONLY
+@WORKS
 def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -112,6 +118,7 @@ def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, 
 
 
 @IN_PROOF_ONLY
+@WORKS
 def test_a_controller_that_restarts_is_not_noticed(lab, undisturbed):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -137,6 +144,7 @@ def alive(pid: int) -> bool:
 
 
 @IN_PROOF_ONLY
+@WAITS
 def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     run = lab.folder / "run"
     # Slurm looks every 30 s: told between 30 and 60 s before the end of the second minute.
@@ -158,6 +166,7 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
 
 
 @IN_PROOF_ONLY
+@WORKS
 def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run)
@@ -172,6 +181,7 @@ def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, 
 
 
 @IN_PROOF_ONLY
+@WAITS
 def test_a_crash_loop_ends_and_says_why(lab, record_property):
     """Every attempt dies before its first checkpoint."""
     run = lab.folder / "run"

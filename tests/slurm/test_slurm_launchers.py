@@ -11,7 +11,7 @@ from lab import IN_PROOF_ONLY
 from launching import BIN, losses
 from long_run import STEPS_BETWEEN, TWO_BY_ONE, differences, run_flags, starts, stops, submit
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
 
 
 @IN_PROOF_ONLY

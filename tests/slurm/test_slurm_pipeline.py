@@ -15,7 +15,7 @@ from faceid.models.adapter_file import read_adapter
 from faceid.provenance import write_json
 from faceid.sampling.job_folder import JobFolder
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
 
 SEQUENCES = ("gHO_sBM_cAll_d01_mHO0_ch01", "gHO_sBM_cAll_d02_mHO1_ch02")
 TRAINING = {"num_epochs": 3, "freeze_mapper_after_epochs": 2, "batch_size": 4, "warmup_steps": 0, "num_workers": 0}

@@ -11,7 +11,7 @@ import pytest
 from cluster import ENDED, REPOSITORY, Cluster, wait_until
 from lab import IN_PROOF_ONLY, SIZES, Lab
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("waits")]
 
 # A job that writes down what it hears, script and task, and goes on.
 LISTENS = r"""#!/bin/bash

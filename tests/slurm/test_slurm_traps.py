@@ -12,7 +12,7 @@ import pytest
 from cluster import REPOSITORY, Cluster, wait_until
 from lab import IN_PROOF_ONLY, Lab
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("waits")]
 
 # As the shipped jobs begin and end.
 BATCH = """#!/bin/bash
