@@ -61,10 +61,12 @@ def test_tasks_that_leave_with_75_one_after_the_other_end_with_75(lab):
 
 
 def test_a_signal_to_the_script_alone_is_handed_on_and_waited_for(lab):
-    """As --signal=B:USR2 sends it. `wait` returns then, with the tasks alive."""
+    """As --signal=B:USR2 sends it, and twice: each time `wait` returns with the tasks alive."""
     job = submit(lab, f'{task(SAVES)}\nsay "the step ended with $rc"\nfinish', "--ntasks=2")
     wait_for(lab, job, "up", 2)
-    lab.cluster.run("scancel", "--batch", "--signal=USR2", job)
+    for _ in range(2):
+        lab.cluster.run("scancel", "--batch", "--signal=USR2", job)
+        time.sleep(0.4)
     lab.wait(job, "FAILED")
     assert lab.log(job).count("heard USR2") == 2 and "the step ended with 75" in lab.log(job)
 
