@@ -68,7 +68,7 @@ def test_a_signal_to_the_script_alone_is_handed_on_and_waited_for(lab):
         lab.cluster.run("scancel", "--batch", "--signal=USR2", job)
         time.sleep(0.4)
     lab.wait(job, "FAILED")
-    assert lab.log(job).count("heard USR2") == 2 and "the step ended with 75" in lab.log(job)
+    assert lab.log(job).count("heard USR2") >= 2 and "the step ended with 75" in lab.log(job)
 
 
 def test_a_signal_to_the_tasks_leaves_the_script_alone(lab):
