@@ -9,7 +9,6 @@ are those of the process and its children. Writes benchmarks/records/aist_prepar
 
 from __future__ import annotations
 
-import pickle
 import resource
 import subprocess
 import sys
@@ -17,17 +16,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from moving_pictures import draw_film
+from moving_pictures import FILM_FPS, FILM_FRAMES, write_film
 from proof import RECORDS, REPOSITORY, memory_folder
 
 from faceid.errors import run_entry_point
 from faceid.logs import progress
-from faceid.media.video import write_video
 from faceid.provenance import describe_provenance, write_json
-from faceid.toy.dance import dance_joints
 
-FILM_HW, FILM_FPS, FILM_FRAMES, FILM_CRF = (1080, 1920), 60, 600, 23
+# What the tests draw for the same tools.
+sys.path.append(str(REPOSITORY / "tests" / "data"))
+from drawn_films import add_aist_keypoints, film_joints
+
 FEW, MANY = 1, 4
 # Of one camera: AIST++'s 10,108,015 frames are those of nine.
 AIST_SEQUENCES, AIST_HOURS = 1408, 10_108_015 / 9 / 60 / 3600
@@ -48,9 +47,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=memory_folder()) as name:
         work = Path(name)
         film = work / "film.mp4"
-        write_video(film, draw_film(FILM_FRAMES, FILM_HW, seed=0), FILM_FPS, FILM_CRF)
+        film_mbit_per_s = write_film(film)
         few, many = (dict(_prepare(work, film, count)) for count in (FEW, MANY))
-        film_mbit_per_s = film.stat().st_size * 8 / 1e6 / (FILM_FRAMES / FILM_FPS)
     clips = many["make_shards"].clips - few["make_shards"].clips
     record = {
         **describe_provenance(),
@@ -63,7 +61,7 @@ def main() -> int:
             "mb_a_clip": round((many[tool].num_bytes - few[tool].num_bytes) / clips / 1e6, 3),
         }
     total = sum(record[tool]["cpu_s_a_clip"] for tool in TOOLS)
-    all_clips = AIST_SEQUENCES * AIST_HOURS * 3600 / AIST_SEQUENCES / (FILM_FRAMES / FILM_FPS) * record["clips_a_film"]
+    all_clips = AIST_HOURS * 3600 / (FILM_FRAMES / FILM_FPS) * record["clips_a_film"]
     record["aist_one_camera"] = {
         "sequences": AIST_SEQUENCES,
         "hours_of_film": round(AIST_HOURS, 2),
@@ -79,17 +77,18 @@ def main() -> int:
 def _prepare(work: Path, film: Path, count: int) -> list[tuple[str, Cost]]:
     films, keypoints, out = (work / f"{kind}_{count}" for kind in ("films", "keypoints", "out"))
     films.mkdir()
-    keypoints.mkdir()
     for number in range(count):
         sequence = f"gHO_sBM_cAll_d{number + 19:02d}_mHO0_ch01"
         (films / f"{sequence.replace('cAll', 'c01')}.mp4").hardlink_to(film)
-        (keypoints / f"{sequence}.pkl").write_bytes(_keypoints(number))
+        add_aist_keypoints(keypoints, sequence, film_joints(number, FILM_FRAMES))
     flags = {
         "split_clips": ["--videos_dir", films, "--keypoints_dir", keypoints, "--ignore_list", "[]"],
         "render_poses": ["--videos_dir", out / "split_clips"],
-        "make_shards": ["--dance_videos_dir", out / "split_clips", "--pose_videos_dir", out / "render_poses"],
+        "make_shards": [
+            *("--dance_videos_dir", out / "split_clips", "--pose_videos_dir", out / "render_poses"),
+            *("--model_path", "toy"),
+        ],
     }
-    flags["make_shards"] += ["--model_path", "toy"]
     return [(tool, _run(tool, flags[tool], out / tool)) for tool in progress(TOOLS, f"{count} films", unit="tool")]
 
 
@@ -106,18 +105,6 @@ def _run(tool: str, flags: list[object], folder: Path) -> Cost:
     files = [path for path in folder.rglob("*") if path.suffix in (".mp4", ".tar")]
     clips = len(list((folder.parent / "split_clips").glob("*.mp4")))
     return Cost(cpu_s, clips, sum(path.stat().st_size for path in files))
-
-
-def _keypoints(seed: int) -> bytes:
-    """A dance in the middle of a film of 1080p, as AIST++ writes it."""
-    slow = dance_joints("HO", seed, FILM_FRAMES // 3 + 2, FILM_HW)
-    at = np.arange(FILM_FRAMES) / 4
-    low = at.astype(int)
-    part = (at - low)[:, None, None]
-    points = np.full((9, FILM_FRAMES, 17, 3), np.nan)
-    points[0, :, :, :2] = (1 - part) * slow[low] + part * slow[low + 1]
-    points[0, :, :, 2] = 0.9
-    return pickle.dumps({"keypoints2d": points, "det_scores": np.ones((9, FILM_FRAMES))})
 
 
 if __name__ == "__main__":

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from faceid.media.fit import resize_frames
+from faceid.media.video import write_video
 
 # Standard deviation of the noise, of 255. With it a film of 1080p60 at crf 23 has AIST's 10 Mbit/s.
 NOISE = 1.5
+# AIST's basic dances are 7.4 to 12 s long, at 10 Mbit/s.
+FILM_HW, FILM_FPS, FILM_FRAMES, FILM_CRF = (1080, 1920), 60, 600, 23
 # Frames of a sway.
 PERIOD = 48
 
@@ -32,6 +36,12 @@ def draw_film(num_frames: int, size_hw: tuple[int, int], seed: int) -> Iterator[
             picture += rng.standard_normal((height, width, 1), dtype=np.float32) * NOISE
             drawn.append(picture.clip(0, 255).astype(np.uint8))
         yield drawn[number % PERIOD]
+
+
+def write_film(path: Path) -> float:
+    """A film of AIST's size, length and rate; its 10^6 bits a second."""
+    write_video(path, draw_film(FILM_FRAMES, FILM_HW, seed=0), FILM_FPS, FILM_CRF)
+    return path.stat().st_size * 8 / 1e6 / (FILM_FRAMES / FILM_FPS)
 
 
 def draw_pose(num_frames: int, size_hw: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -154,6 +154,11 @@ class Cluster:
             raise AssertionError(f"exit {done.returncode}, not {expect}: {command}\n{done.stdout}\n{done.stderr}")
         return done
 
+    def take_nodes(self, *which: str) -> str:
+        """Another job wants nodes for itself (options of sbatch), before all jobs of the low partitions; its id."""
+        words = ["sbatch", "--parsable", "--partition=high", "--exclusive", "--output=/dev/null", *which]
+        return self.run(*words, "--wrap", "sleep 1").stdout.strip()
+
     def show(self, job: str) -> dict[str, str]:
         """What `scontrol show job` says, by key."""
         text = self.run("scontrol", "show", "job", "--oneliner", job).stdout.splitlines()[0]

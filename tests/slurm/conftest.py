@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cluster import Cluster, reason_to_skip
@@ -33,6 +35,23 @@ def lab(cluster, toy_inputs, tmp_path) -> Lab:
         if not cluster.is_up(node):
             cluster.start_node(node)
     cluster.wait_idle(60)
+
+
+@pytest.fixture
+def make_lab(cluster, toy_inputs, tmp_path) -> Iterator[Callable[..., Lab]]:
+    """Makes further clusters, of other settings (of Cluster), for one test. Only where the usual one can be made."""
+    made: list[Cluster] = []
+
+    def make(**settings: Any) -> Lab:
+        # A folder each: they all count their jobs from 1.
+        folder = tmp_path / f"cluster {len(made)}"
+        folder.mkdir()
+        made.append(Cluster(**settings))
+        return Lab(made[-1], folder, toy_inputs)
+
+    yield make
+    for each in made:
+        each.stop()
 
 
 @pytest.fixture(scope="session")

@@ -55,9 +55,7 @@ def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbe
     for number in range(PREEMPTIONS):
         lab.wait_for_steps(job, run, len(losses(run)) + STEPS_BETWEEN)
         began = time.monotonic()
-        other = lab.cluster.run(
-            *"sbatch --parsable --partition=high --nodes=3 --exclusive --output=/dev/null --wrap".split(), "sleep 1"
-        ).stdout.strip()
+        other = lab.cluster.take_nodes("--nodes=3")
         wait_until(lambda n=number: len(stops(lab, run)) > n, 60, lambda: lab.log(job)[-4000:])
         lab.wait(other, "RUNNING", "COMPLETED")
         leaving_s.append(time.monotonic() - began)

@@ -63,9 +63,7 @@ class Cause:
         if self.command:
             cluster.run(*self.command.replace("JOB", job).split())
         elif self.is_preemption:
-            node = cluster.show(job)["NodeList"]
-            words = f"sbatch --parsable --partition=high --nodelist={node} --exclusive --output=/dev/null --wrap"
-            cluster.run(*words.split(), "sleep 1")
+            cluster.take_nodes(f"--nodelist={cluster.show(job)['NodeList']}")
 
     @property
     def row(self) -> str:
@@ -161,12 +159,18 @@ def hear(lab: Lab, causes: list[Cause]) -> list[Listener]:
     return listeners
 
 
+def has_ended_once(lab: Lab, job: str) -> bool:
+    shown = lab.cluster.show(job)
+    # The count goes up before the tasks have ended.
+    return shown["JobState"] in ENDED or (shown["Restarts"] != "0" and shown["JobState"] != "COMPLETING")
+
+
 def is_over(lab: Lab, listener: Listener) -> bool:
     """Whether its cause has had all its consequences: a signal alone leaves the job running."""
     heard = [float(at) for at, _, what in listener.lines() if what != "up"]
     if listener.cause.command.startswith("scancel --signal"):
         return bool(heard) and time.time() - min(heard) > AT_ONCE_S
-    return "RUNNING" not in lab.cluster.state(listener.job) or lab.cluster.show(listener.job)["Restarts"] != "0"
+    return has_ended_once(lab, listener.job)
 
 
 def seen(listeners: list[Listener]) -> list[tuple[str, str, str]]:
@@ -174,13 +178,9 @@ def seen(listeners: list[Listener]) -> list[tuple[str, str, str]]:
 
 
 @pytest.fixture
-def telling_lab(lab, tmp_path, toy_inputs):
+def telling_lab(make_lab) -> Lab:
     """A cluster that sends what --signal names at preemption too."""
-    made = Cluster(nodes=3, more=USER_SIGNAL)
-    # Of its own: both count their jobs from 1.
-    (tmp_path / "telling").mkdir()
-    yield Lab(made, tmp_path / "telling", toy_inputs)
-    made.stop()
+    return make_lab(nodes=3, more=USER_SIGNAL)
 
 
 @IN_PROOF_ONLY
@@ -212,12 +212,6 @@ def what_came_of(lab: Lab, cause: Cause) -> str:
         return "trains on"
     saved = "saved" if any(line["event"] == "stopped" for line in lab.attempts(run)) else "not saved"
     return f"{saved}, {'requeued' if lab.cluster.show(job)['Restarts'] != '0' else 'not requeued'}"
-
-
-def has_ended_once(lab: Lab, job: str) -> bool:
-    shown = lab.cluster.show(job)
-    # The count goes up before the tasks have ended.
-    return shown["JobState"] in ENDED or (shown["Restarts"] != "0" and shown["JobState"] != "COMPLETING")
 
 
 @IN_PROOF_ONLY

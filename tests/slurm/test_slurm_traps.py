@@ -6,10 +6,9 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
-from cluster import REPOSITORY, Cluster, wait_until
+from cluster import REPOSITORY, wait_until
 from lab import IN_PROOF_ONLY, Lab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("waits")]
@@ -103,10 +102,7 @@ def test_work_that_a_preemption_ends_comes_back(lab):
     """In the grace time the tasks alone get TERM. A script that then ends, ends the job for good."""
     job = submit(lab, f"{task('echo up; sleep 4')}\nfinish", "--partition=low")
     wait_for(lab, job, "up")
-    other = lab.cluster.run(
-        *"sbatch --parsable --partition=high --nodes=3 --exclusive --output=/dev/null --wrap".split(), "sleep 1"
-    ).stdout.strip()
-    lab.wait(other)
+    lab.wait(lab.cluster.take_nodes("--nodes=3"))
     lab.wait(job)
     assert lab.cluster.show(job)["Restarts"] == "1" and lab.log(job).count("up") == 2
 
@@ -174,16 +170,10 @@ def test_a_node_that_takes_its_own_name_for_loopback_is_met(lab):
     assert lab.log(job).count("met") == 2
 
 
-@pytest.fixture
-def gpu_lab(toy_inputs, tmp_path) -> Iterator[Lab]:
-    """A cluster whose nodes have two GPUs each, as far as Slurm knows."""
-    made = Cluster(nodes=2, gpus=2)
-    yield Lab(made, tmp_path, toy_inputs)
-    made.stop()
-
-
 @IN_PROOF_ONLY
-def test_every_task_sees_the_gpus_of_its_node_and_missing_ones_stop_a_plain_sbatch(gpu_lab):
+def test_every_task_sees_the_gpus_of_its_node_and_missing_ones_stop_a_plain_sbatch(make_lab):
+    # Two each, as far as Slurm knows.
+    gpu_lab = make_lab(nodes=2, gpus=2)
     settings = gpu_lab.settings(changes="GPUS_PER_NODE=2\nTRAIN_NODES=2\n")
     dry = gpu_lab.type("submit.sh", "--dry_run", "train", settings=settings)
     options = [word for word in shlex.split(dry) if word.startswith(("--gpus", "--ntasks", "--nodes"))]
