@@ -50,8 +50,10 @@ def starts(lab: Lab, run: Path) -> list[int]:
     return [line["step"] for line in lab.attempts(run) if line["event"] == "started"]
 
 
-def tasks_of(job: str) -> dict[int, int]:
+def tasks_of(lab: Lab, job: str) -> dict[int, int]:
     """Process ids of a job's train.py by rank, as this machine, which is all the nodes, numbers them."""
+    # Other clusters may run beside this one, and have a job of that number too.
+    wanted = {b"SLURM_CONF": os.fsencode(lab.cluster.environment["SLURM_CONF"]), b"SLURM_JOB_ID": os.fsencode(job)}
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -59,6 +61,6 @@ def tasks_of(job: str) -> dict[int, int]:
             values = dict(w.split(b"=", 1) for w in (folder / "environ").read_bytes().split(b"\0") if b"=" in w)
         except OSError:
             continue
-        if b"train.py" in words and b"python" in words[0] and values.get(b"SLURM_JOB_ID") == os.fsencode(job):
+        if b"train.py" in words and b"python" in words[0] and wanted.items() <= values.items():
             found[int(values[b"SLURM_PROCID"])] = int(folder.name)
     return found

@@ -28,7 +28,7 @@ def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undistu
     # Not tied to a node: it would wait for that one to come back.
     job = submit(lab, run, "--nodes=1", changes="TASKS_PER_NODE=2\n")
     lab.wait_for_steps(job, run, 6)
-    old = tasks_of(job)
+    old = tasks_of(lab, job)
     for pid in old.values():  # slow enough to be there still when the other attempt begins
         os.kill(pid, signal.SIGSTOP)
     lab.cluster.unplug(lab.cluster.show(job)["NodeList"])
@@ -86,7 +86,7 @@ def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, recor
     run = lab.folder / "run"
     job = submit(lab, run)
     lab.wait_for_steps(job, run, STEPS_BETWEEN)
-    os.kill(tasks_of(job)[1], signal.SIGUSR2)
+    os.kill(tasks_of(lab, job)[1], signal.SIGUSR2)
     wait_until(lambda: stops(lab, run), 60, lambda: lab.log(job)[-4000:])
     lab.wait(job)
     (stopped,) = stops(lab, run)
@@ -150,7 +150,7 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     job = submit(lab, run, "--time=2", more=more)
     lab.wait_for_steps(job, run, STEPS_BETWEEN)
     # Until shortly before the earliest moment they stand still: two cores are few.
-    tasks = tasks_of(job).values()
+    tasks = tasks_of(lab, job).values()
     for pid in tasks:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(20)
