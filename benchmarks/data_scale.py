@@ -28,8 +28,8 @@ from safetensors.torch import save
 from faceid.data.face_bank import BankedFaces, FaceBank
 from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
 from faceid.data.latents import LatentSet
-from faceid.data.pairing import Pairing, PairingSettings
-from faceid.data.settings import ClipSettings
+from faceid.data.pairing import Pairing
+from faceid.data.settings import ClipSettings, PairingSettings
 from faceid.data.shards import Entry, ShardRecord, shard_name, write_index, write_shard
 from faceid.data.training_set import TrainingSet, collate
 from faceid.faces.identity import Identity

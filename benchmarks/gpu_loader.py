@@ -20,7 +20,8 @@ from safetensors.torch import save
 from faceid.data.face_bank import FaceBank
 from faceid.data.latent_sets import LatentSets
 from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
-from faceid.data.pairing import Pairing, PairingSettings
+from faceid.data.pairing import Pairing
+from faceid.data.settings import PairingSettings
 from faceid.data.shards import Entry, ShardRecord, shard_name, write_index, write_shard
 from faceid.data.training_set import TrainingSet
 from faceid.faces.identity import Identity

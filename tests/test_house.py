@@ -6,6 +6,7 @@ Raise a floor or open a door here only on purpose, together with docs/architectu
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,3 +198,16 @@ def test_no_two_files_of_tests_share_a_name():
     """pytest tells files without packages apart by their bare name, and refuses the second when both are collected."""
     names = sorted(path.name for path in (REPOSITORY / "tests").rglob("test_*.py"))
     assert names == sorted(set(names))
+
+
+@pytest.mark.parametrize("name", ["train.py", "sample.py", "tools/check_cluster.py", "tools/judge_attempt.py"])
+def test_a_command_line_is_read_before_torch_is(name):
+    """A mistyped flag is told at once, and a Slurm job's small steps do not wait for torch from a file server."""
+    code = (
+        "import runpy, sys\nsys.argv[1:] = ['--help']\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit:\n    sys.exit(' '.join({'torch', 'transformers', 'cv2'} & set(sys.modules)) or 0)"
+    )
+    code = f"import sys\nsys.argv = [{name!r}]\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert "usage:" in done.stdout and (done.returncode, done.stderr) == (0, "")

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceid.data.mixture import Kind, Mixture, Place
+from faceid.data.mixture import Mixture, Place
 from faceid.data.order import epoch_order, permutation
+from faceid.data.settings import Kind
 
 
 @dataclass(frozen=True)

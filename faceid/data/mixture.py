@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from faceid.data.order import epoch_order, permutation
-
-Kind = Literal["clip", "photo", "null"]
-"""clip: with its dancer's face; photo: of the target; null: a clip with the null face, for what the base can do."""
+from faceid.data.settings import Kind
 
 
 class Place(NamedTuple):

@@ -8,58 +8,16 @@ the naive recipe, kept as the control.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from faceid.data.face_bank import FaceBank
-from faceid.data.mixture import Kind
 from faceid.data.order import seed_for
-from faceid.errors import ConfigError
+from faceid.data.settings import PairingSettings
 from faceid.faces.aggregate import aggregate
 from faceid.faces.identity import Identity
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-@dataclass(frozen=True)
-class PairingSettings:
-    """Which embedding a sample gets, and how often conditions are dropped."""
-
-    pairing: Literal["own", "constant"] = "own"
-    """own: a clip's own dancer, a photo's leave-one-out; constant: the target everywhere (the control recipe)."""
-    other_clip_share: Share = 0.75
-    """How often a clip's face comes from another clip of its dancer, when there is one."""
-    max_faces: Annotated[int, Field(ge=1)] = 12
-    """Faces averaged into one embedding: 1 to this many, drawn per sample."""
-    face_dropout: Share = 0.10
-    """Share of samples with the null face."""
-    text_dropout: Share = 0.10
-    """Share of samples with the empty prompt."""
-    both_dropout: Share = 0.05
-    """Share of samples with both."""
-    stage2_photos: Share = 0.5
-    """Share of stage 2 that are photos of the target. Stage 1 takes every clip and photo once an epoch."""
-    stage2_clips: Share = 0.3
-    """Share of stage 2 that are clips with their own dancer's face: they keep the face meaning something."""
-    stage2_null: Share = 0.2
-    """Share of stage 2 that are clips with the null face: they keep the base's own dancers."""
-
-    @property
-    def stage2_shares(self) -> dict[Kind, float]:
-        """The mixture of stage 2, by kind."""
-        return {"photo": self.stage2_photos, "clip": self.stage2_clips, "null": self.stage2_null}
-
-    def __post_init__(self) -> None:
-        total = sum(self.stage2_shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ConfigError(f"stage2_photos + stage2_clips + stage2_null: their sum is {total:g}; it must be 1")
-        if self.face_dropout + self.text_dropout + self.both_dropout > 1:
-            raise ConfigError("face_dropout + text_dropout + both_dropout: their sum is over 1; lower one of them")
-
 
 Source = Literal["other_clip", "same_clip", "no_face_known", "target_face"]
 """Where a clip's face comes from: its dancer's other performances, its own, nowhere, or the target (the control)."""

@@ -20,10 +20,11 @@ from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.index import DamagedError
 from faceid.data.latent_sets import LatentSets, Size, size_of
 from faceid.data.latents import LatentSample, LatentSet
-from faceid.data.mixture import Kind, Place
+from faceid.data.mixture import Place
 from faceid.data.order import seed_for
 from faceid.data.pairing import Pairing, Source
 from faceid.data.photo_latents import PhotoLatent
+from faceid.data.settings import Kind
 from faceid.errors import DataError
 from faceid.models.latents import LatentStatistics
 from faceid.vace import pose_control

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
@@ -22,11 +22,10 @@ from faceid.errors import ConfigError
 from faceid.flow import NUM_TRAIN_TIMESTEPS
 from faceid.models.adapter import FaceAdapter
 from faceid.models.context_parallel import TokenShare
+from faceid.models.settings import SchedulerName
 from faceid.models.step_cache import StepCache
 
 log = logging.getLogger(__name__)
-
-SchedulerName = Literal["unipc", "euler"]
 
 
 @dataclass(frozen=True)

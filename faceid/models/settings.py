@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 GradientCheckpointing = Literal["none", "full", "attention"]
 """What a block makes again in the backward pass: nothing, all of it, or all but its self-attention."""
 
+SchedulerName = Literal["unipc", "euler"]
+"""What takes the steps from noise to video."""
+
 # Neutral on purpose, in training and rendering alike: in AIST every dancer has one genre, so a genre word would name
 # the dancer.
 DEFAULT_PROMPT = "a person dancing in a studio"

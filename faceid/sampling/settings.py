@@ -9,8 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
-from faceid.models.denoise import SchedulerName
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, SchedulerName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

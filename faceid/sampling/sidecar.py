@@ -11,13 +11,15 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.provenance import describe_provenance, sha256_file
-from faceid.sampling.identities import Face
 from faceid.sampling.settings import SampleSettings
+
+if TYPE_CHECKING:
+    from faceid.sampling.identities import Face
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceid.data.pairing import PairingSettings
+from faceid.data.settings import PairingSettings
 from faceid.data.training_set import TrainingSample, TrainingSet
 from faceid.faces.identity import Identity, load_identity
 from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter

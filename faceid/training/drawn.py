@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from faceid.data.index import DAMAGES
-from faceid.data.mixture import Kind
+from faceid.data.settings import Kind
 from faceid.data.training_set import CHOICES, FACE, TrainingSample
 from faceid.errors import DataError
 

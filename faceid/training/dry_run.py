@@ -13,8 +13,8 @@ import torch
 from faceid.data.buckets import make_mixture
 from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.latent_sets import LatentSets, Size
-from faceid.data.pairing import PairingSettings
 from faceid.data.pairs import find_pairs
+from faceid.data.settings import PairingSettings
 from faceid.errors import FaceidError, one_line
 from faceid.faces.identity import load_identity
 from faceid.media import images

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from faceid.config import changed_fields
 from faceid.data.latent_sets import LatentSets
-from faceid.data.pairing import PairingSettings
+from faceid.data.settings import PairingSettings
 from faceid.training.prepare import Preparation
 from faceid.training.settings import TrainingSettings
 

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from faceid.data.pairing import PairingSettings
-from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.device import pick_device
 from faceid.errors import USER_ERROR_EXIT_CODE, ConfigError, FaceidError, one_line
 from faceid.evaluation.recognisers import check_recogniser_names

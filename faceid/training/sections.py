@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from faceid.data.pairing import PairingSettings
-from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.faces.settings import FaceSettings
 from faceid.models.settings import AdapterSettings
 from faceid.training.settings import InputSettings, TrainingSettings

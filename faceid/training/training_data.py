@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from faceid.data.face_bank import FaceBank, read_face_bank
 from faceid.data.held_out import HeldOut, hold_back
 from faceid.data.latent_sets import LatentSets
-from faceid.data.pairing import Pairing, PairingSettings
+from faceid.data.pairing import Pairing
 from faceid.data.photo_latents import read_photo_latents
+from faceid.data.settings import PairingSettings
 from faceid.data.training_set import TrainingSet
 from faceid.errors import ConfigError
 from faceid.faces.identity import Identity

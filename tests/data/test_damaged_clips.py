@@ -9,7 +9,8 @@ from faceid.data.face_bank import FaceBank
 from faceid.data.held_out import NOTHING
 from faceid.data.index import MISSING, NOT_FINITE, UNREADABLE, WRONG_SHA256, WRONG_SIZE, DamagedError
 from faceid.data.latents import LatentSet
-from faceid.data.pairing import Pairing, PairingSettings
+from faceid.data.pairing import Pairing
+from faceid.data.settings import PairingSettings
 from faceid.data.shards import shard_name
 from faceid.data.training_set import MOST_TRIES, TrainingSet
 from faceid.faces.identity import load_identity

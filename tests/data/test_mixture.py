@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from faceid.data.mixture import Mixture, Place
-from faceid.data.pairing import PairingSettings
+from faceid.data.settings import PairingSettings
 from faceid.errors import ConfigError
 
 SHARES = PairingSettings().stage2_shares

@@ -5,7 +5,8 @@ import torch
 from torch.nn.functional import normalize
 
 from faceid.data.face_bank import BankedFaces, FaceBank
-from faceid.data.pairing import Pairing, PairingSettings
+from faceid.data.pairing import Pairing
+from faceid.data.settings import PairingSettings
 from faceid.errors import ConfigError
 from faceid.faces.aggregate import aggregate
 from faceid.faces.identity import Identity

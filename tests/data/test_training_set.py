@@ -7,8 +7,9 @@ from faceid.data.aist import performance_of
 from faceid.data.face_bank import FaceBank
 from faceid.data.held_out import HeldOut, hold_back
 from faceid.data.latents import LatentSet
-from faceid.data.pairing import Pairing, PairingSettings
+from faceid.data.pairing import Pairing
 from faceid.data.photo_latents import PhotoLatent
+from faceid.data.settings import PairingSettings
 from faceid.data.training_set import TrainingSet, collate
 from faceid.errors import DataError
 from faceid.faces.identity import load_identity

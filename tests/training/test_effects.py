@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from faceid.data.pairing import PairingSettings
-from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.faces.settings import FaceSettings
 from faceid.models.settings import AdapterSettings
 from faceid.training.effects import warn_without_effect

@@ -10,8 +10,7 @@ from faceid.data.face_bank import open_face_bank, read_face_bank, write_face_ban
 from faceid.data.face_sources import FilmSource, ShardSource, of_shards
 from faceid.data.identities import encoder_of
 from faceid.data.index import ShardIndex
-from faceid.data.pairing import PairingSettings
-from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.models.settings import AdapterSettings

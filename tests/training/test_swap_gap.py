@@ -108,7 +108,7 @@ def test_held_out_clips_of_known_dancers_have_a_gap_of_their_own(toy_inputs, tmp
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_number_of_held_out_dancers_that_cannot_be_is_refused(toy_inputs, count, toy_wan):
-    from faceid.data.pairing import PairingSettings
+    from faceid.data.settings import PairingSettings
     from faceid.faces.identity import load_identity
     from faceid.training.settings import TrainingSettings
 
