@@ -30,7 +30,9 @@ if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS
 # leave with 75 would have the others killed, and srun would say 143.
 run_step() {
   srun --kill-on-bad-exit=0 --wait=60 "$@" &
-  local step=$! seen
+  # Not local: a signal may come between two steps, where `set -u` would end the script over it.
+  step=$!
+  local seen
   # Slurm signals the steps alone, unless the job was submitted with --signal=B:...: then it is handed on, as USR2, since
   # srun takes TERM for itself and kills the tasks. Builtins only in a trap, and none for CONT, which Slurm sends together
   # with others: bash 5.2 loses signals over it.

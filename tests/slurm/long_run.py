@@ -15,7 +15,7 @@ STEPS_BETWEEN = 4
 # Two tasks on two nodes.
 TWO_BY_ONE = "TASKS_PER_NODE=1\n"
 # Two steps each.
-NUM_EPOCHS = 4 + 4 * PREEMPTIONS
+NUM_EPOCHS = 6 if PREEMPTIONS == 1 else 44
 
 
 def run_flags(lab: Lab, run: Path, *more: str) -> list[str]:

@@ -102,7 +102,7 @@ def test_a_signal_to_one_task_stops_all_at_the_same_step(lab, undisturbed, recor
 def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, undisturbed, record_property):
     run = lab.folder / "run"
     job = submit(lab, run)
-    lab.wait_for_steps(job, run, 10)
+    lab.wait_for_steps(job, run, 6)
     at, began = len(losses(run)), time.monotonic()
     lab.cluster.cut_power("n2")
     wait_until(lambda: len(starts(lab, run)) > 1, 90, lambda: lab.log(job)[-4000:])
