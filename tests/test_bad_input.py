@@ -5,24 +5,20 @@ Most cases call a command's `main` in this process, the way its entry point does
 
 import contextlib
 import hashlib
-import importlib.util
-import io
 import json
-import logging
 import shutil
-import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from launching import REPOSITORY, SMALL_ADAPTER, run_command, train
+from calling import call, outcome, refused
+from launching import SMALL_ADAPTER, run_command, train
 
 from faceid.data.order import epoch_order
-from faceid.errors import run_entry_point
 from faceid.media.video import write_video
 
 SIZE = "--num_frames 9 --height 64 --width 64".split()
@@ -30,61 +26,6 @@ SIZE = "--num_frames 9 --height 64 --width 64".split()
 NOT_CONTENT = {".claims", "logs"}
 # What the log says as soon as weights of a base are in memory.
 LOADED = "faceid.models.wan: loaded"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended. error: the one line it printed for the user, without `error: `."""
-
-    code: int
-    error: str
-    screen: str
-
-
-def call(command: str, *words: object) -> Outcome:
-    """Run `train.py`, `sample.py` or `tools/x.py` in this process, through its own entry point."""
-    spec = importlib.util.spec_from_file_location(f"command_{Path(command).stem}", REPOSITORY / command)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # pydantic resolves a dataclass's annotations there
-    spec.loader.exec_module(module)
-    screen = io.StringIO()
-    shown = contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen)
-    with process_state_kept(), shown[0], shown[1], pytest.raises(SystemExit) as end:
-        run_entry_point(lambda: module.main([str(word) for word in words]))
-    return outcome(int(end.value.code or 0), screen.getvalue())
-
-
-@contextlib.contextmanager
-def process_state_kept():
-    """Undo what a command leaves in its process: log handlers, signal handlers, Accelerate's singletons."""
-    log, numbers = logging.getLogger("faceid"), (signal.SIGTERM, signal.SIGUSR2)
-    kept, handlers = (list(log.handlers), log.propagate, log.level), [signal.getsignal(number) for number in numbers]
-    try:
-        yield
-    finally:
-        for handler in set(log.handlers) - set(kept[0]):
-            handler.close()
-        log.handlers, log.propagate = kept[:2]
-        log.setLevel(kept[2])
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
-        if accelerate := sys.modules.get("accelerate.state"):
-            accelerate.AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def outcome(code: int, screen: str) -> Outcome:
-    errors = [line for line in screen.splitlines() if line.startswith("error: ")]
-    assert "Traceback" not in screen, screen
-    assert len(errors) == (code == 2), screen
-    return Outcome(code, errors[0].removeprefix("error: ") if errors else "", screen)
-
-
-def refused(ended: Outcome, *parts: str) -> None:
-    """The user's fault, and every part of what helps stands in its one line."""
-    assert ended.code == 2, ended.screen
-    for part in parts:
-        assert part in ended.error, f"{part!r} is not in: {ended.error}"
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -56,12 +56,10 @@ def _spatial_factor(model_path: str | None) -> int:
     if model_path is None:
         return WAN_SPATIAL_FACTOR
     # Loading these takes seconds, and only a named model needs them.
-    from faceid.models.wan import check_base_folder, read_geometry
+    from faceid.models.model_files import ModelFiles
     from faceid.toy.base import resolve_model_path
 
-    path = resolve_model_path(model_path)
-    check_base_folder(path)
-    return read_geometry(path).spatial_factor
+    return ModelFiles.find(resolve_model_path(model_path)).geometry.spatial_factor
 
 
 if __name__ == "__main__":

@@ -28,9 +28,13 @@ class EncodeSettings:
     shards: Path
     """Folder of clip shards, from tools/make_shards.py."""
     model_path: str
-    """Wan2.1-VACE folder in the diffusers layout. `toy`: the embedded one."""
+    """Wan2.1-VACE folder, in the diffusers layout or that of the Wan repositories. `toy`: the embedded one."""
     output_dir: Path
     """Folder for the latent shards. Run again to continue at the first missing shard."""
+    vae_path: str | None = None
+    """The VAE, when it is not in the model folder: a diffusers folder of it, or Wan2.1_VAE.pth."""
+    text_encoder_path: str | None = None
+    """The text encoder, when it is not in the model folder: a folder of it, or models_t5_umt5-xxl-enc-bf16.pth."""
     batch_size: Annotated[int, Field(ge=1)] = 1
     """Views of clips per VAE call."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
@@ -60,19 +64,19 @@ def main(argv: list[str] | None = None) -> int:
         write_latent_shards,
     )
     from faceid.device import pick_device
-    from faceid.models.wan import check_base_folder, latents_fingerprint, load_wan, read_geometry
+    from faceid.models.model_files import ModelFiles
+    from faceid.models.wan import load_wan
     from faceid.toy.base import resolve_model_path
 
     device = pick_device(tool.device)
-    path = resolve_model_path(tool.model_path)
-    check_base_folder(path)
-    geometry = read_geometry(path)
+    files = ModelFiles.find(resolve_model_path(tool.model_path), tool.vae_path, tool.text_encoder_path)
+    geometry = files.geometry
     size_hw = encoded_size(index, views)
     try:
         shape = geometry.latent_shape(index.header["settings"]["num_frames"], *size_hw)
     except ConfigError as error:
         raise DataError(f"shards={tool.shards}: {error}: make the shards again with it") from error
-    made_of = (tool.shards, tool.output_dir, latents_fingerprint(path), captions.caption, views)
+    made_of = (tool.shards, tool.output_dir, files.latents_fingerprint, captions.caption, views)
     if latents_are_current(*made_of):
         log.info("%s: complete for these clips and this base; nothing to do", tool.output_dir)
         return 0
@@ -89,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
     check_space(tool.output_dir, needed, "the latents")
     if tool.dry_run:
         return 0
-    wan = load_wan(path, ("vae", "text"), device, getattr(torch, tool.dtype), name=tool.model_path)
+    wan = load_wan(files, ("vae", "text"), device, getattr(torch, tool.dtype), name=tool.model_path)
     write_latent_shards(tool.shards, tool.output_dir, wan, captions.caption, tool.batch_size, views)
     return 0
 

@@ -116,16 +116,16 @@ def _decoder(index: ShardIndex, settings: InspectSettings) -> Decode | None:
     # Loading these takes seconds, and only a named model needs them.
     from faceid.device import pick_device
     from faceid.models.latents import decode_latents, to_frames
-    from faceid.models.wan import check_base_folder, latents_fingerprint, load_wan
+    from faceid.models.model_files import ModelFiles
+    from faceid.models.wan import load_wan
     from faceid.toy.base import resolve_model_path
 
-    path = resolve_model_path(settings.model_path)
-    check_base_folder(path)
-    if index.header["base"]["fingerprint"] != latents_fingerprint(path):
+    files = ModelFiles.find(resolve_model_path(settings.model_path))
+    if index.header["base"]["fingerprint"] != files.latents_fingerprint:
         raise ConfigError(
             f"model_path={settings.model_path}: these latents are of {index.header['base']['name']}; name that base"
         )
-    wan = load_wan(path, ("vae",), pick_device(settings.device))
+    wan = load_wan(files, ("vae",), pick_device(settings.device))
 
     def decode(latents: Tensor) -> np.ndarray:
         return to_frames(decode_latents(wan.vae, wan.statistics.normalise(latents.float().unsqueeze(0))))

@@ -59,12 +59,10 @@ def _geometry(model_path: str | None) -> Geometry | None:
     if model_path is None:
         return None
     # Loading these takes seconds, and only a named model needs them.
-    from faceid.models.wan import check_base_folder, read_geometry
+    from faceid.models.model_files import ModelFiles
     from faceid.toy.base import resolve_model_path
 
-    path = resolve_model_path(model_path)
-    check_base_folder(path)
-    return read_geometry(path)
+    return ModelFiles.find(resolve_model_path(model_path)).geometry
 
 
 if __name__ == "__main__":

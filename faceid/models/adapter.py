@@ -32,11 +32,9 @@ from faceid.models.face_tokens import FaceConditioningBlock, FaceEmbedder, Token
 from faceid.models.settings import AdapterSettings
 
 LORA_NAME = "face"
-LORA_TARGETS = {
-    "base": r"blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-    "vace": r"vace_blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-    "both": r"(vace_)?blocks\.\d+\.attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-}
+_BRANCHES = {"base": r"blocks", "vace": r"vace_blocks", "both": r"(?:vace_)?blocks"}
+_ATTENTION = r"attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
+_LAYERS = {"attention": _ATTENTION, "linear": rf"(?:{_ATTENTION}|ffn\.net\.0\.proj|ffn\.net\.2|proj_in|proj_out)"}
 # Names of adapter parameters on the transformer, and what they are called in a file.
 _FILE_NAMES = (
     (re.compile(r"^condition_embedder\.image_embedder\.mapper\."), "face_mapper."),
@@ -175,7 +173,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
         lora = LoraConfig(
             r=settings.lora_rank,
             lora_alpha=settings.alpha,
-            target_modules=LORA_TARGETS[settings.lora_branch],
+            target_modules=lora_targets(settings),
             init_lora_weights="gaussian",
         )
         transformer.add_adapter(lora, adapter_name=LORA_NAME)
@@ -191,6 +189,11 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     return adapter
+
+
+def lora_targets(settings: AdapterSettings) -> str:
+    """The layers that get a LoRA, as a regular expression for their whole names."""
+    return rf"{_BRANCHES[settings.lora_branch]}\.\d+\.{_LAYERS[settings.lora_layers]}"
 
 
 def file_name(parameter_name: str) -> str | None:

@@ -47,6 +47,8 @@ class AdapterMetadata:
     num_frames: int = 0
     fps: float = 0.0
     """Size and rate of the training clips, which sampling takes as its default."""
+    dataset_sha256: str = ""
+    """Names the clips: of the index of their latents. Empty in files from before it was kept."""
 
 
 def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetadata) -> None:

@@ -107,7 +107,7 @@ def step_flops(
     recomputed = 0.0
     if checkpointing != "none":
         recomputed = sum(bill.forward for bill in blocks)
-        if vace_learns:
+        if vace_learns and settings.lora_layers == "attention":
             # A VACE block ends with a frozen product whose output nothing needs again: torch stops before it.
             recomputed -= len(vace) * 2 * num_tokens * sizes.d**2
     if checkpointing == "attention":
@@ -120,7 +120,7 @@ def step_flops(
 
 
 def _main_block(sizes: _Sizes, index: int) -> _Bill:
-    """Self-attention, text and face attention, feed-forward; the LoRA is on both attentions' q, k, v and o."""
+    """Self-attention, text and face attention, feed-forward; the LoRA is on q, k, v and o, or on the rest as well."""
     n, d = sizes.num_tokens, sizes.d
     has_lora = sizes.settings.lora_branch in ("base", "both")
     bill = _attention_and_feed_forward(sizes, has_lora)
@@ -139,17 +139,25 @@ def _vace_block(sizes: _Sizes, index: int) -> _Bill:
     has_lora = sizes.settings.lora_branch != "base"
     bill = _attention_and_feed_forward(sizes, has_lora)
     bill.frozen += 2 * n * d * d
+    learns_ends = has_lora and sizes.settings.lora_layers == "linear"
+    if learns_ends:
+        bill.trained += _lora(n, d, sizes.settings.lora_rank)
     if index == 0:
-        _hand_no_gradient_on(bill, sizes, has_lora)
         bill.without_gradient += 2 * n * d * d
+        if learns_ends:
+            # The projection in learns, so what follows it has a gradient to hand on.
+            bill.trained_on_text += _lora(n, d, sizes.settings.lora_rank)
+        else:
+            _hand_no_gradient_on(bill, sizes, has_lora)
     return bill
 
 
 def _attention_and_feed_forward(sizes: _Sizes, has_lora: bool) -> _Bill:
     n, t, d, f, r = sizes.num_tokens, sizes.text_tokens, sizes.d, sizes.config["ffn_dim"], sizes.settings.lora_rank
+    of_feed_forward = 2 * 2 * n * r * (d + f) if sizes.settings.lora_layers == "linear" else 0.0
     return _Bill(
         frozen=2 * n * (6 * d * d + 2 * d * f),
-        trained=6 * _lora(n, d, r) if has_lora else 0.0,
+        trained=6 * _lora(n, d, r) + of_feed_forward if has_lora else 0.0,
         trained_on_text=2 * _lora(t, d, r) if has_lora else 0.0,
         without_gradient=2 * 2 * t * d * d,  # the text's keys and values
         self_attention=sizes.self_attention,

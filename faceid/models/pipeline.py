@@ -25,11 +25,13 @@ from torch import Tensor
 from faceid.errors import ModelError
 from faceid.models.adapter import FaceAdapter
 from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter, load_tensors, read_adapter
+from faceid.models.adapter_folder import find_adapter
 from faceid.models.context_parallel import TokenShare, share_tokens
 from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
 from faceid.models.execution import offload_blocks, set_attention_backend
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
+from faceid.models.model_files import ModelFiles
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.wan import PARTS, WanModel, load_wan
@@ -61,7 +63,7 @@ class FaceIdentityPipeline:
     @classmethod
     def from_pretrained(
         cls,
-        model_path: str | Path,
+        model_path: str | Path | ModelFiles,
         face_lora_path: str | Path | None = None,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -75,11 +77,12 @@ class FaceIdentityPipeline:
         in the CPU's memory, and are on the device for their turn alone.
         """
         others = [part for part in parts if part != "transformer"] if is_offloaded else parts
-        wan = load_wan(Path(model_path), others, device, dtype, name)
+        base = model_path if isinstance(model_path, ModelFiles) else Path(model_path)
+        wan = load_wan(base, others, device, dtype, name)
         pipeline = cls(wan)
         if is_offloaded:
             pipeline._offloaded_from = torch.device(device)
-            wan.transformer = load_wan(wan.path, ("transformer",), "cpu", dtype, name).transformer
+            wan.transformer = load_wan(wan.files, ("transformer",), "cpu", dtype, name).transformer
         pipeline.use_adapter(face_lora_path)
         if is_offloaded:
             offload_blocks(wan.transformer, torch.device(device))
@@ -156,7 +159,7 @@ class FaceIdentityPipeline:
         One of the same sizes takes the place of the last; for another the transformer is loaded anew.
         Raises: ModelError when it is none of this base's.
         """
-        path = str(path) if path is not None else None
+        path = str(find_adapter(path)) if path is not None else None
         if path == self._adapter_path and (self.adapter is not None or self._is_bare):
             return
         transformer = self.wan.transformer
@@ -172,7 +175,7 @@ class FaceIdentityPipeline:
         self.adapter = self.metadata = self._adapter_path = None
         if not self._is_bare:
             device, dtype = "cpu" if self._offloaded_from is not None else transformer.device, transformer.dtype
-            self.wan.transformer = load_wan(self.wan.path, ("transformer",), device, dtype, self.wan.name).transformer
+            self.wan.transformer = load_wan(self.wan.files, ("transformer",), device, dtype, self.wan.name).transformer
             self._is_bare = True
         if path is not None:
             self._is_bare = False

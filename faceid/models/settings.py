@@ -42,6 +42,8 @@ class AdapterSettings:
     """LoRA alpha; the rank when not given, so that the LoRA's weight is 1."""
     lora_branch: Literal["base", "vace", "both"] = "base"
     """Which blocks get the LoRA. With `base` the VACE branch runs without a graph: a quarter of the work saved."""
+    lora_layers: Literal["attention", "linear"] = "attention"
+    """attention: q, k, v and o of both attentions; linear: the feed-forward and the VACE blocks' projections, too."""
     face_attention_every: Annotated[int, Field(gt=0)] = 1
     """Face attention in every n-th main block."""
     face_modulation: bool = False

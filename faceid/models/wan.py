@@ -1,13 +1,12 @@
 """Load a Wan2.1-VACE base: transformer, VAE, text encoder, scheduler, and what sizes they ask for.
 
-Everything comes from a local folder in the diffusers layout; nothing is fetched. The base is never changed: its
-fingerprint travels in every adapter and is checked when one is loaded.
+Everything comes from a local folder, in diffusers' layout or that of the Wan repositories; nothing is fetched. A tensor
+is read from the mapped file straight to where it is used, so that no second copy of the weights is made. The base is
+never changed: its fingerprint travels in every adapter and is checked when one is loaded.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import sys
 from collections.abc import Collection
@@ -19,18 +18,19 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACETransformer3DModel
-from transformers import AutoTokenizer, UMT5EncoderModel
+from torch import Tensor, nn
+from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
 from faceid.errors import ModelError
 from faceid.geometry import Geometry
-from faceid.models.latents import LatentStatistics, statistics_of
-from faceid.provenance import sha256_json
+from faceid.models.latents import LatentStatistics
+from faceid.models.model_files import ModelFiles, Part
+from faceid.models.original_configs import SCHEDULER
+from faceid.models.weights import shapes_of
 
 log = logging.getLogger(__name__)
 
 PARTS = ("transformer", "vae", "text")
-# Enough of a weights file to tell two fine-tunes of one architecture apart, in milliseconds instead of a minute.
-FINGERPRINT_PIECES, FINGERPRINT_PIECE_BYTES = 16, 65536
 
 
 @dataclass
@@ -38,144 +38,123 @@ class WanModel:
     """One base in memory. A part that was not asked for is None."""
 
     name: str
-    path: Path
-    geometry: Geometry
-    statistics: LatentStatistics
-    fingerprint: str
-    """Names the transformer and the VAE: what an adapter fits."""
-    latents_fingerprint: str
-    """Names what encodes, VAE and text encoder: bases that share them share latents (the 1.3B and the 14B do)."""
+    files: ModelFiles
     transformer: Any = None
     vae: Any = None
     tokenizer: Any = None
     text_encoder: Any = None
     scheduler: Any = None
 
+    @property
+    def geometry(self) -> Geometry:
+        """What sizes are legal, and how pixels become tokens."""
+        return self.files.geometry
+
+    @property
+    def statistics(self) -> LatentStatistics:
+        """Of the VAE's latents."""
+        return self.files.statistics
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the transformer and the VAE: what an adapter fits."""
+        return self.files.fingerprint
+
+    @property
+    def latents_fingerprint(self) -> str:
+        """Names what encodes, VAE and text encoder: bases that share them share latents (the 1.3B and the 14B do)."""
+        return self.files.latents_fingerprint
+
 
 def load_wan(
-    path: Path,
+    base: ModelFiles | Path,
     parts: Collection[str] = PARTS,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = torch.float32,
     name: str | None = None,
 ) -> WanModel:
-    """Load the asked parts of a diffusers folder, frozen and in eval mode.
+    """Load the asked parts of a base, frozen and in eval mode.
 
     The VAE stays float32: it is small, and a bfloat16 encode is visibly worse. `name` is what adapters record
-    as their base (default: the path as given).
-    Raises: ModelError naming the folder and the missing piece.
+    as their base (default: the path as given). dtype: None leaves every tensor, the VAE's too, as it is in the file.
+    Raises: ModelError naming the folder and the missing piece, or the first tensor that is missing or left over.
     """
-    check_base_folder(path)
+    files = ModelFiles.find(base) if isinstance(base, Path) else base
     if not sys.stderr.isatty():
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_progress_bar()
-    model = WanModel(
-        name=name or str(path),
-        path=path,
-        geometry=read_geometry(path),
-        statistics=read_statistics(path),
-        fingerprint=base_fingerprint(path),
-        latents_fingerprint=latents_fingerprint(path),
-    )
+    model = WanModel(name=name or str(files.path), files=files)
     if "transformer" in parts:
-        transformer = WanVACETransformer3DModel.from_pretrained(
-            path / "transformer", torch_dtype=dtype, local_files_only=True
-        )
-        model.transformer = transformer.to(device).requires_grad_(False).eval()
+        model.transformer = load_part(WanVACETransformer3DModel, files.transformer, device, dtype)
     if "vae" in parts:
-        vae = AutoencoderKLWan.from_pretrained(path / "vae", torch_dtype=torch.float32, local_files_only=True)
-        model.vae = vae.to(device).requires_grad_(False).eval()
+        model.vae = load_part(AutoencoderKLWan, files.vae, device, torch.float32 if dtype else None)
     if "text" in parts:
-        model.tokenizer = AutoTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-        encoder = UMT5EncoderModel.from_pretrained(path / "text_encoder", dtype=dtype, local_files_only=True)
-        model.text_encoder = encoder.to(device).requires_grad_(False).eval()
-    model.scheduler = UniPCMultistepScheduler.from_pretrained(path / "scheduler", local_files_only=True)
+        model.tokenizer = AutoTokenizer.from_pretrained(files.tokenizer, local_files_only=True)
+        model.text_encoder = _load_text_encoder(files.text_encoder, dtype).to(device).requires_grad_(False).eval()
+    if files.scheduler is not None:
+        model.scheduler = UniPCMultistepScheduler.from_pretrained(files.scheduler, local_files_only=True)
+    else:
+        model.scheduler = UniPCMultistepScheduler(**SCHEDULER)
     log.info("loaded %s of base %s (fingerprint %s)", ", ".join(parts), model.name, model.fingerprint[:12])
     return model
 
 
-def check_base_folder(path: Path) -> None:
-    """Raises: ModelError unless `path` looks like a WanVACE folder in the diffusers layout."""
-    if not path.is_dir():
-        raise ModelError(
-            f"model_path={path}: no such folder; give a Wan2.1-VACE folder in the diffusers layout, or toy"
-        )
-    for part in ("transformer", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if not (path / part).is_dir():
+def load_part(kind: Any, part: Part, device: str | torch.device, dtype: torch.dtype | None) -> Any:
+    """A diffusers model from a part's files, as `kind.from_pretrained` would give it, frozen and in eval mode.
+
+    kind: the class. dtype: None leaves each tensor as it is in the file.
+    Raises: ModelError naming the first tensor that is missing, left over, or of another shape.
+    """
+    with torch.device("meta"):
+        model = kind.from_config(part.config)
+    names, expected = part.names, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    _check_tensors(part, {names[name]: shape for name, shape in shapes_of(part.files).items()}, expected)
+    kept = model._keep_in_fp32_modules or () if dtype in (torch.bfloat16, torch.float16) else ()
+    for file in part.files:
+        for name, tensor in file.tensors():
+            new = names[name]
+            as_used = torch.float32 if set(kept) & set(new.split(".")) else dtype
+            _put(model, new, tensor.to(device, as_used))
+    if hasattr(model, "rope"):
+        # Computed, and so not in any file; in float64 on the CPU whatever the device.
+        rope = model.rope
+        model.rope = type(rope)(rope.attention_head_dim, rope.patch_size, rope.max_seq_len).to(device)
+    return model.requires_grad_(False).eval()
+
+
+def _load_text_encoder(part: Part, dtype: torch.dtype | None) -> Any:
+    if part.layout == "diffusers":
+        given: dict[str, Any] = {"pretrained_model_name_or_path": part.path, "local_files_only": True}
+    else:
+        tensors = {part.names[name]: tensor for file in part.files for name, tensor in file.tensors()}
+        config = UMT5Config(**part.config)
+        given = {"pretrained_model_name_or_path": None, "config": config, "state_dict": tensors}
+    encoder, found = UMT5EncoderModel.from_pretrained(**given, dtype=dtype or "auto", output_loading_info=True)
+    for what, names in (("missing", found["missing_keys"]), ("left over", found["unexpected_keys"])):
+        if names:
+            raise ModelError(f"{part.path}: {len(names)} tensors {what}, the first is {min(names)}; not a UMT5 encoder")
+    return encoder
+
+
+def _check_tensors(part: Part, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    for what, names in (("missing", expected.keys() - found.keys()), ("left over", found.keys() - expected.keys())):
+        if names:
             raise ModelError(
-                f"model_path={path}: no {part}/ in it; a diffusers Wan2.1-VACE folder has transformer, vae, "
-                "text_encoder, tokenizer and scheduler"
+                f"{part.path}: {len(names)} tensors {what}, the first is {min(names)}; "
+                f"its config.json and weights belong to different models, or the download is not whole"
             )
-    config = read_config(path, "transformer")
-    if config.get("_class_name") != "WanVACETransformer3DModel":
-        raise ModelError(
-            f"model_path={path}: its transformer is {config.get('_class_name')}, not WanVACETransformer3DModel; "
-            "pose control needs a VACE model"
-        )
+    for name, shape in found.items():
+        if shape != expected[name]:
+            raise ModelError(
+                f"{part.path}: {name} is {list(shape)}, its config asks for {list(expected[name])}; "
+                "config and weights belong to different models"
+            )
 
 
-def read_config(path: Path, part: str) -> dict[str, Any]:
-    """The config.json of one part. Raises: ModelError when it is missing or not JSON."""
-    file = path / part / "config.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error
-
-
-def read_geometry(path: Path) -> Geometry:
-    """Derive every size from the configs, the way WanVACEPipeline does (`vae_scale_factor_*`)."""
-    vae, transformer = read_config(path, "vae"), read_config(path, "transformer")
-    downsample = vae["temperal_downsample"]
-    patch_t, patch_h, patch_w = transformer["patch_size"]
-    geometry = Geometry(
-        spatial_factor=2 ** len(downsample),
-        temporal_factor=2 ** sum(downsample),
-        latent_channels=vae["z_dim"],
-        patch_thw=(patch_t, patch_h, patch_w),
-    )
-    if transformer["vace_in_channels"] != geometry.control_channels:
-        raise ModelError(
-            f"model_path={path}: transformer takes {transformer['vace_in_channels']} control channels, "
-            f"its VAE makes {geometry.control_channels}; the parts belong to different models"
-        )
-    return geometry
-
-
-def read_statistics(path: Path) -> LatentStatistics:
-    """The latent statistics of the folder's VAE, without loading it."""
-    return statistics_of(read_config(path, "vae"))
-
-
-def base_fingerprint(path: Path) -> str:
-    """Hex sha256 naming the transformer and VAE: configs, and size, head and spread pieces of each weights file."""
-    return _fingerprint(path, ("transformer", "vae"))
-
-
-def latents_fingerprint(path: Path) -> str:
-    """Hex sha256 naming what makes latents and prompt embeddings: the VAE and the text encoder."""
-    return _fingerprint(path, ("vae", "text_encoder"))
-
-
-def _fingerprint(path: Path, parts: tuple[str, ...]) -> str:
-    described: dict[str, Any] = {}
-    for part in parts:
-        config = {key: value for key, value in read_config(path, part).items() if not key.startswith("_")}
-        files = sorted((path / part).glob("*.safetensors"))
-        if not files:
-            raise ModelError(f"{path / part}: no .safetensors weights in it")
-        described[part] = [config, *([file.name, file.stat().st_size, _sample_digest(file)] for file in files)]
-    return sha256_json(described)
-
-
-def _sample_digest(file: Path) -> str:
-    size = file.stat().st_size
-    step = max(size // FINGERPRINT_PIECES, FINGERPRINT_PIECE_BYTES)
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        for offset in range(0, size, step):
-            stream.seek(offset)
-            digest.update(stream.read(FINGERPRINT_PIECE_BYTES))
-        stream.seek(max(size - FINGERPRINT_PIECE_BYTES, 0))
-        digest.update(stream.read())
-    return digest.hexdigest()
+def _put(model: nn.Module, name: str, tensor: Tensor) -> None:
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    if leaf in module._buffers:
+        module._buffers[leaf] = tensor
+    else:
+        module._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)

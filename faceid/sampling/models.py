@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import faceid
 from faceid.device import pick_device
 from faceid.geometry import Geometry
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
+from faceid.models.model_files import ModelFiles
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.wan import base_fingerprint, check_base_folder, latents_fingerprint, read_config, read_geometry
 from faceid.sampling.result_cache import ResultCache, describe_hardware
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.texts import Texts
@@ -36,7 +35,7 @@ class Models:
     adapter: str | None
     metadata: AdapterMetadata | None
     name: str
-    base: Path
+    base: ModelFiles
     device: torch.device
 
     @classmethod
@@ -45,8 +44,7 @@ class Models:
         adapter = resolve_adapter_path(settings.face_lora_path)
         metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
         name = settings.model_path or (metadata.base_name if metadata is not None else "")
-        base = resolve_model_path(name)
-        check_base_folder(base)
+        base = ModelFiles.find(resolve_model_path(name), settings.vae_path, settings.text_encoder_path)
         device = pick_device(settings.device)
         if settings.offload and device.type == "cpu":
             log.warning("offload: has no effect on the CPU, where the blocks are anyhow")
@@ -55,20 +53,20 @@ class Models:
             check_base(Path(adapter), metadata, name, found.fingerprint)
         return found
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Of the base."""
-        return base_fingerprint(self.base)
+        return self.base.fingerprint
 
-    @cached_property
+    @property
     def geometry(self) -> Geometry:
         """Of the base."""
-        return read_geometry(self.base)
+        return self.base.geometry
 
     @property
     def transformer_config(self) -> dict[str, Any]:
         """Of the base."""
-        return read_config(self.base, "transformer")
+        return self.base.transformer.config
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,7 +79,7 @@ class Models:
         """A folder of what these models have computed."""
         made_by = {
             "program": faceid.__version__,
-            "encoders": latents_fingerprint(self.base),
+            "encoders": self.base.latents_fingerprint,
             "dtype": str(self.dtype),
             "hardware": describe_hardware(self.device),
         }

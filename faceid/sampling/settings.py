@@ -24,7 +24,11 @@ class SampleSettings:
     face_lora_path: str | None = None
     """The adapter: face_lora_*.safetensors or .pth, or toy. Without it the base renders, with no particular face."""
     model_path: str | None = None
-    """Wan2.1-VACE folder, or toy. Default: the base named in the adapter."""
+    """Wan2.1-VACE folder, in either layout, or toy. Default: the base named in the adapter."""
+    vae_path: str | None = None
+    """The VAE, when it is not in the model folder: a diffusers folder of it, or Wan2.1_VAE.pth."""
+    text_encoder_path: str | None = None
+    """The text encoder, when it is not in the model folder: a folder of it, or models_t5_umt5-xxl-enc-bf16.pth."""
     face_images_dir: str | None = None
     """3 to 20 photos of the face."""
     face_embedding: str | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from faceid.models.model_files import ModelFiles
 from faceid.models.prompts import encode_prompts
 from faceid.models.wan import load_wan
 from faceid.sampling.result_cache import ResultCache
@@ -25,7 +26,9 @@ KIND = "text"
 class Texts:
     """Texts to embeddings [L, D]. cache: where they are kept; in memory are those that it cannot keep."""
 
-    def __init__(self, base: Path, device: torch.device, dtype: torch.dtype, cache: ResultCache | None = None) -> None:
+    def __init__(
+        self, base: ModelFiles | Path, device: torch.device, dtype: torch.dtype, cache: ResultCache | None = None
+    ) -> None:
         self.base, self.device, self.dtype, self.cache = base, device, dtype, cache
         self._known: dict[str, Tensor] = {}
 

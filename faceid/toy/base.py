@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from faceid.errors import ModelError
+from faceid.models.adapter_folder import find_adapter
 
 TOY = "toy"
 WEIGHTS = Path(__file__).with_name("weights")
@@ -88,9 +89,15 @@ def resolve_encoder_path(name: str | None) -> str | None:
     return str(_shipped("encoder")) if name == TOY else name
 
 
-def resolve_adapter_path(name: str | None) -> str | None:
-    """`toy` to the embedded stage-1 adapter, which learnt faces in general; anything else is returned unchanged."""
-    return str(_shipped("adapter/face_lora_toy.safetensors")) if name == TOY else name
+def resolve_adapter_path(name: str | None, key: str = "face_lora_path") -> str | None:
+    """`toy` to the embedded stage-1 adapter, which learnt faces in general; a folder or hub id to the file in it.
+
+    key: the flag it was given by.
+    Raises: ModelError when there is none.
+    """
+    if name is None:
+        return None
+    return str(_shipped("adapter/face_lora_toy.safetensors") if name == TOY else find_adapter(name, key))
 
 
 def _shipped(name: str) -> Path:

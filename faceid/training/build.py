@@ -21,12 +21,14 @@ from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, load_tensors, read_adapter
 from faceid.models.execution import set_attention_backend, set_gradient_checkpointing
 from faceid.models.flops import step_flops
+from faceid.models.lora_formats import read_lora, start_with
+from faceid.models.model_files import ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel, load_wan
 from faceid.training import checkpoint
 from faceid.training.fence import Fence
 from faceid.training.origin import origin_of, refuse_other_origin
-from faceid.training.prepare import INIT_ADAPTER, PreparedInputs
+from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, PreparedInputs
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
 from faceid.training.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
@@ -40,13 +42,15 @@ log = logging.getLogger(__name__)
 class StartingPoint:
     """The models a new run starts from."""
 
-    base: Path
+    base: ModelFiles
     base_name: str
     """As the user named it."""
     encoder_path: str | None
     """As the user named it."""
     init_adapter: Path | None
     """The adapter whose weights it begins with; None for fresh ones."""
+    init_lora: Path | None = None
+    """Instead: the LoRA of another tool that its LoRA begins as."""
 
 
 @dataclass
@@ -121,7 +125,7 @@ def build_run(
     training_set = build_training_set(prepared, identity, pairing_settings, wan, settings)
     adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
     recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
-    origin = origin_of(training_set, identity, recipe, wan, start.init_adapter)
+    origin = origin_of(training_set, identity, recipe, wan, start.init_adapter, start.init_lora)
     found = _checkpoint_to_resume(folder / "checkpoints", settings.resume)
     start_step = updates = 0
     state: dict[str, Any] = {}
@@ -137,6 +141,10 @@ def build_run(
         load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
         log.info("starting with the weights of %s", start.init_adapter)
     else:
+        if start.init_lora is not None:
+            source = f"{INIT_LORA}={start.init_lora}"
+            start_with(read_lora(start.init_lora, INIT_LORA), adapter, source)
+            log.info("starting with the LoRA of %s", start.init_lora)
         tensors = _before_first_step(adapter_tensors(adapter))
     if settings.attention_backend is not None:
         set_attention_backend(wan.transformer, settings.attention_backend)
@@ -216,6 +224,7 @@ def _metadata(
         encoder_path=encoder_path,
         height=clips["height"],
         width=clips["width"],
+        dataset_sha256=training_set.latents.sha256,
         num_frames=clips["num_frames"],
         fps=clips["fps"],
     )

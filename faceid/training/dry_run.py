@@ -20,7 +20,6 @@ from faceid.faces.identity import load_identity
 from faceid.media import images
 from faceid.models.flops import step_flops
 from faceid.models.sizes import Placement, count_parameters, predicted_memory
-from faceid.models.wan import base_fingerprint, read_config, read_geometry
 from faceid.training import checkpoint
 from faceid.training.launched import Launch
 from faceid.training.meter import peak_tflops
@@ -75,7 +74,9 @@ def dry_run(
             return None
 
     tried(lambda: check_batch(training.batch_size, training.micro_batch_size, launch.processes))
-    tried(lambda: check_before_work(plan))
+    has_base = tried(lambda: plan.base) is not None
+    if has_base:
+        tried(lambda: check_before_work(plan))
     data = tried(lambda: _data(plan))
     unit = launch.processes * training.micro_batch_size
     lines = [
@@ -88,7 +89,7 @@ def dry_run(
     held_out = tried(lambda: hold_back_of(data.clips, data.dancers, training)) or NOTHING
     tried(lambda: _check_checkpoints(plan, training, pairing))
     lines += _data_lines(data, held_out, training, pairing)
-    if not (plan.base / "transformer" / "config.json").is_file():
+    if not has_base:
         return lines, refused
     lines += _size_lines(plan, training, data, launch.processes, world_kind, is_bf16)
     return lines, refused
@@ -142,14 +143,14 @@ def _size_lines(
     world_kind: str,
     is_bf16: bool,
 ) -> list[str]:
-    config = read_config(plan.base, "transformer")
+    config = plan.base.transformer.config
     embedding = USUAL_EMBEDDING
     if plan.inputs.face_embedding is not None:
         embedding = len(load_identity(plan.inputs.face_embedding).embedding)
     parameters = count_parameters(config, plan.adapter, embedding)
     base, trained = parameters.base, parameters.trained
     num_frames, height, width = data.largest
-    tokens = read_geometry(plan.base).tokens(num_frames, height, width)
+    tokens = plan.base.geometry.tokens(num_frames, height, width)
     mode = training.checkpointing
     flops = step_flops(config, plan.adapter, tokens, mode, embedding, TEXT_TOKENS)
     kept = 4 if training.ema else 3
@@ -182,7 +183,7 @@ def _check_checkpoints(plan: Preparation, training: TrainingSettings, pairing: P
     if found is None:
         return
     saved = checkpoint.verify(found)["origin"]
-    known = {"base": base_fingerprint(plan.base)}
+    known = {"base": plan.base.fingerprint}
     if plan.inputs.latents is not None:
         known["latents"] = LatentSets.open(plan.inputs.latents_dirs).sha256
     recipe = {**asdict(training), **asdict(plan.adapter), **asdict(pairing)}

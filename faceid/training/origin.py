@@ -11,7 +11,7 @@ from faceid.faces.identity import Identity
 from faceid.models.wan import WanModel
 from faceid.provenance import sha256_file, sha256_json
 from faceid.training import checkpoint
-from faceid.training.prepare import INIT_ADAPTER
+from faceid.training.prepare import INIT_ADAPTER, INIT_LORA
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,12 @@ MAY_CHANGE = {
 }
 
 # What runs did before there was a setting for it, so that their checkpoints go on as they began.
-BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {"ema": 0.0, "null_target": "data", "heldout_clips": 0}
+BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {
+    "ema": 0.0,
+    "null_target": "data",
+    "heldout_clips": 0,
+    "lora_layers": "attention",
+}
 
 
 def what_is_learnt_by(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +61,12 @@ def what_is_learnt_by(recipe: dict[str, Any]) -> dict[str, Any]:
 
 
 def origin_of(
-    training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, init_adapter: Path | None
+    training_set: TrainingSet,
+    identity: Identity,
+    recipe: dict[str, Any],
+    wan: WanModel,
+    init_adapter: Path | None,
+    init_lora: Path | None,
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that saved; hashes, never faces."""
     return {
@@ -64,8 +74,11 @@ def origin_of(
         "latents": training_set.latents.sha256,
         "photos": sha256_json(training_set.photo_names),
         "identity": sha256_json(identity.embedding.tolist()),
-        # Checkpoints from before this key had fresh weights, as None says.
-        "init_adapter": {"path": str(init_adapter), "sha256": sha256_file(init_adapter)} if init_adapter else None,
+        # Checkpoints from before these keys had fresh weights, as None says.
+        **{
+            key: {"path": str(path), "sha256": sha256_file(path)} if path else None
+            for key, path in ((INIT_ADAPTER, init_adapter), (INIT_LORA, init_lora))
+        },
         # Samples of one size in a row: another order of the stream. Checkpoints of before had 1.
         "chunk": training_set.mixture.chunk,
         "recipe": recipe,
@@ -90,12 +103,13 @@ def refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, An
             f"{found}: clips of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
             f"--micro_batch_size {before}, or choose another output_dir"
         )
-    before, now = saved.get(INIT_ADAPTER) or {}, origin[INIT_ADAPTER] or {}
-    if before.get("sha256") != now.get("sha256"):
-        was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
-        raise checkpoint.CheckpointError(
-            f"{found}: init_adapter was {was}, now {given}; give the same one, or choose another output_dir"
-        )
+    for key in (INIT_ADAPTER, INIT_LORA):
+        before, now = saved.get(key) or {}, origin.get(key) or {}
+        if before.get("sha256") != now.get("sha256"):
+            was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
+            raise checkpoint.CheckpointError(
+                f"{found}: {key} was {was}, now {given}; give the same one, or choose another output_dir"
+            )
     for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
         before, now = saved["recipe"].get(key, BEFORE_IT_WAS_A_SETTING.get(key)), origin["recipe"].get(key)
         if before != now and key not in MAY_CHANGE:

@@ -34,16 +34,18 @@ from faceid.faces.identity import Identity, check_photos, identity_is_current, l
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
 from faceid.models.adapter_file import AdapterMetadata, check_base, check_settings, read_adapter
+from faceid.models.lora_formats import check_fits, read_lora
+from faceid.models.model_files import ModelFiles
 from faceid.models.settings import AdapterSettings
-from faceid.models.wan import base_fingerprint, check_base_folder, latents_fingerprint, load_wan, read_geometry
+from faceid.models.wan import load_wan
 from faceid.provenance import sha256_file, sha256_json, write_json
 from faceid.training.settings import InputSettings
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-# The flag's name, for messages.
-INIT_ADAPTER = "init_adapter"
+# The flags' names, for messages.
+INIT_ADAPTER, INIT_LORA = "init_adapter", "init_lora"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class PreparedInputs:
 class Preparation:
     """What is prepared and checked, from the command line's sections.
 
-    base: the model folder; base_name: as the user named it. init_adapter: the file the run begins with, if any.
+    base_path: the model folder; base_name: as the user named it. init_adapter: the file the run begins with, if any.
     """
 
     inputs: InputSettings
@@ -68,9 +70,14 @@ class Preparation:
     clips: ClipSettings
     captions: CaptionSettings
     faces: FaceSettings
-    base: Path
+    base_path: Path
     base_name: str
     init_adapter: Path | None
+
+    @cached_property
+    def base(self) -> ModelFiles:
+        """The base on disk. Raises: ModelError when it is not whole."""
+        return ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
 
     @cached_property
     def init_metadata(self) -> AdapterMetadata | None:
@@ -84,9 +91,12 @@ class Preparation:
 
 def check_before_work(plan: Preparation) -> None:
     """Everything that can be refused without loading a weight. Raises: FaceidError."""
-    check_base_folder(plan.base)
-    geometry = read_geometry(plan.base)
+    geometry = plan.base.geometry
     _check_init_adapter(plan)
+    if plan.inputs.init_lora is not None:
+        check_fits(
+            read_lora(Path(plan.inputs.init_lora), INIT_LORA), plan.adapter, f"{INIT_LORA}={plan.inputs.init_lora}"
+        )
     single = ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "face_bank")
     given = [(name, Path(folder)) for name in single if (folder := getattr(plan.inputs, name)) is not None]
     given += [("latents", folder) for folder in plan.inputs.latents_dirs]
@@ -116,7 +126,7 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
         clips = plan.cache() / "clips"
         videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
         assert videos is not None and poses is not None
-        write_clip_shards(Path(videos), Path(poses), clips, plan.clips, read_geometry(plan.base))
+        write_clip_shards(Path(videos), Path(poses), clips, plan.clips, plan.base.geometry)
         _encode_latents(plan, clips, prepared.latents[0], device)
     if prepared.faces is not None and plan.inputs.face_bank is None:
         encoder = encoder or encoder_of(plan.faces)
@@ -187,9 +197,9 @@ def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEn
 
 
 def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
-    if latents_are_current(clips, folder, latents_fingerprint(plan.base), plan.captions.caption):
+    if latents_are_current(clips, folder, plan.base.latents_fingerprint, plan.captions.caption):
         return
-    check_latents_folder(clips, folder, latents_fingerprint(plan.base), plan.captions.caption)
+    check_latents_folder(clips, folder, plan.base.latents_fingerprint, plan.captions.caption)
     # Only the text encoder follows the dtype; the real one takes 23 GB in float32. As tools/encode_latents.py does it.
     wan = load_wan(plan.base, ("vae", "text"), device, torch.bfloat16, name=plan.base_name)
     write_latent_shards(clips, folder, wan, plan.captions.caption)
@@ -197,7 +207,7 @@ def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -
 
 def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: str) -> None:
     """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
-    photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), latents_fingerprint(plan.base)
+    photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
     height, width = _clip_size(plan)
     # By content: another person's photos have the same names often enough.
     other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
@@ -230,11 +240,11 @@ def _clip_size(plan: Preparation) -> tuple[int, int]:
 def _check_latents(plan: Preparation) -> None:
     sets = LatentSets.open(plan.inputs.latents_dirs).sets
     for latents in sets:
-        if latents.base_fingerprint != latents_fingerprint(plan.base):
+        if latents.base_fingerprint != plan.base.latents_fingerprint:
             raise DataError(
                 f"latents={latents.index.folder}: encoded with base {latents.base_name} "
                 f"({latents.base_fingerprint[:12]}), model_path is {plan.base_name} "
-                f"({latents_fingerprint(plan.base)[:12]}); encode the shards with this base"
+                f"({plan.base.latents_fingerprint[:12]}); encode the shards with this base"
             )
     for latents, shards in zip(sets, plan.inputs.shards_dirs, strict=False):
         if ShardIndex.load(shards, "clips").sha256 != latents.index.header["clips_sha256"]:
@@ -248,7 +258,7 @@ def _check_init_adapter(plan: Preparation) -> None:
     """Raises: ModelError for another base, ConfigError for other sizes than the run's."""
     path, metadata = plan.init_adapter, plan.init_metadata
     if path is not None and metadata is not None:
-        check_base(path, metadata, plan.base_name, base_fingerprint(plan.base), INIT_ADAPTER)
+        check_base(path, metadata, plan.base_name, plan.base.fingerprint, INIT_ADAPTER)
         check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
 
 

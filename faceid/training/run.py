@@ -28,7 +28,7 @@ from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
 from faceid.training.origin import what_is_learnt_by
-from faceid.training.prepare import Preparation, check_before_work, prepare_on_main, remove_marker
+from faceid.training.prepare import INIT_ADAPTER, Preparation, check_before_work, prepare_on_main, remove_marker
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.validation.judge import NONE, OWN, Judging
 from faceid.training.validation.validate import Validation
@@ -53,11 +53,12 @@ def run_training(
     rank = launch.rank
     if not training.dry_run:
         check_batch(training.batch_size, training.micro_batch_size, launch.processes)
-    base = resolve_model_path(inputs.model_path)
+    base_path = resolve_model_path(inputs.model_path)
     encoder_path = faces.encoder_path
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
-    init_adapter = Path(init) if (init := resolve_adapter_path(inputs.init_adapter)) is not None else None
-    plan = Preparation(inputs, adapter, clips, captions, faces, base, inputs.model_path, init_adapter)
+    init_adapter = Path(init) if (init := resolve_adapter_path(inputs.init_adapter, INIT_ADAPTER)) is not None else None
+    init_lora = Path(inputs.init_lora) if inputs.init_lora is not None else None
+    plan = Preparation(inputs, adapter, clips, captions, faces, base_path, inputs.model_path, init_adapter)
     if training.dry_run:
         if rank > 0:
             return 0
@@ -81,7 +82,7 @@ def run_training(
             # Joining is a barrier: everyone has seen them.
             remove_marker(plan)
             leave_meeting(launch)
-        start = StartingPoint(base, inputs.model_path, encoder_path, init_adapter)
+        start = StartingPoint(plan.base, inputs.model_path, encoder_path, init_adapter, init_lora)
         run = build_run(world, training, adapter, pairing, prepared, folder, start, fence)
         _refuse_shorter(run)
         if world.is_main:

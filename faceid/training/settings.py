@@ -22,7 +22,7 @@ class InputSettings:
     """Where the run's inputs and outputs are."""
 
     model_path: str
-    """Wan2.1-VACE folder in the diffusers layout, or toy for the embedded tiny base."""
+    """Wan2.1-VACE folder in the diffusers layout or that of the Wan repositories, or toy for the embedded tiny base."""
     output_dir: str
     """The run folder: config, logs, checkpoints, adapters, and the cache of prepared inputs."""
     face_images_dir: str | None = None
@@ -41,8 +41,14 @@ class InputSettings:
     where there is no bank."""
     face_bank: str | None = None
     """The dancers' faces by tools/build_face_bank.py; by default they are cut out of the clips."""
+    vae_path: str | None = None
+    """The VAE, when it is not in the model folder: a diffusers folder of it, or Wan2.1_VAE.pth."""
+    text_encoder_path: str | None = None
+    """The text encoder, when it is not in the model folder: a folder of it, or models_t5_umt5-xxl-enc-bf16.pth."""
     init_adapter: str | None = None
-    """Begin with the weights of this adapter (a face_lora_* file, or toy), of the same base, encoder and sizes."""
+    """Begin with this adapter's weights (a face_lora_* file, a hub folder or id, or toy); same base, encoder, sizes."""
+    init_lora: str | None = None
+    """Begin with this LoRA of another tool (diffusers, ComfyUI, DiffSynth or kohya names), of the same base."""
 
     def __post_init__(self) -> None:
         if self.face_images_dir is None and self.face_embedding is None:
@@ -51,6 +57,8 @@ class InputSettings:
             raise ConfigError("dance_videos_dir, pose_videos_dir: missing; give both folders, or --latents")
         if self.latents is not None and (self.dance_videos_dir or self.pose_videos_dir):
             raise ConfigError("latents: given together with folders of videos; give one or the other")
+        if self.init_adapter is not None and self.init_lora is not None:
+            raise ConfigError("init_lora: given together with init_adapter, which has a LoRA of its own; give one")
         if self.shards is not None and self.latents is None:
             raise ConfigError("shards: has no effect without --latents; the folders of videos make their own")
         if self.shards is not None and len(self.shards_dirs) != len(self.latents_dirs):

@@ -14,7 +14,7 @@ from faceid.data.settings import PairingSettings
 from faceid.data.shards import shard_name
 from faceid.data.training_set import MOST_TRIES, TrainingSet
 from faceid.faces.identity import load_identity
-from faceid.models.wan import read_statistics
+from faceid.models.model_files import ModelFiles
 from faceid.toy.base import resolve_model_path
 from faceid.training.metrics import read_metrics
 from faceid.training.validation.scenes import choose_scenes
@@ -34,7 +34,7 @@ def open_set(latents, toy_inputs):
         opened = LatentSet.open(latents)
         dancers = dict(zip(opened.keys, opened.dancers, strict=True))
         pairing = Pairing(PairingSettings(), SEED, load_identity(toy_inputs.identity), FaceBank(), dancers)
-        return TrainingSet(opened, {}, pairing, read_statistics(resolve_model_path("toy")), SEED)
+        return TrainingSet(opened, {}, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, SEED)
 
     return make
 

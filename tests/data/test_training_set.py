@@ -13,7 +13,7 @@ from faceid.data.settings import PairingSettings
 from faceid.data.training_set import TrainingSet, collate
 from faceid.errors import DataError
 from faceid.faces.identity import load_identity
-from faceid.models.wan import read_geometry, read_statistics
+from faceid.models.model_files import ModelFiles
 from faceid.toy.base import resolve_model_path
 from faceid.vace import pose_control
 
@@ -30,7 +30,7 @@ def training_set(toy_inputs):
     photos = {
         name: PhotoLatent(torch.randn(16, 1, 16, 16).bfloat16(), torch.ones(1, 16, 16)) for name in ("p1", "p2", "p3")
     }
-    return TrainingSet(latents, photos, pairing, read_statistics(resolve_model_path("toy")), SEED)
+    return TrainingSet(latents, photos, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, SEED)
 
 
 def test_every_epoch_takes_everything_once_in_another_order(training_set):
@@ -94,7 +94,7 @@ def test_a_sample_is_a_function_of_its_position(training_set):
 
 
 def test_latents_are_normalised_once_and_the_control_is_the_pose(training_set):
-    statistics, geometry = training_set.statistics, read_geometry(resolve_model_path("toy"))
+    statistics, geometry = training_set.statistics, ModelFiles.find(resolve_model_path("toy")).geometry
     for g in range(len(training_set)):
         place = training_set.mixture[g]
         if place.kind == "photo":

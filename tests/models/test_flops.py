@@ -98,8 +98,10 @@ def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode, r
         AdapterSettings(lora_branch="both"),
         AdapterSettings(lora_branch="vace", face_attention_every=2),
         AdapterSettings(face_modulation=True, num_mapper_layers=3, lora_rank=16),
+        AdapterSettings(lora_branch="both", lora_layers="linear"),
+        AdapterSettings(lora_layers="linear"),
     ],
-    ids=["both branches", "vace branch", "modulation"],
+    ids=["both branches", "vace branch", "modulation", "all linear layers", "feed-forward too"],
 )
 def test_the_bill_follows_the_settings(settings):
     # Two VACE blocks and four main ones: what differs between them is in there.

@@ -10,7 +10,10 @@ from adapter_inputs import write_adapter
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import install_adapter
+from faceid.models.adapter_file import read_adapter
+from faceid.models.lora_formats import lora_of_adapter, write_lora
 from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.models.wan import load_wan
 from faceid.toy.base import resolve_model_path
 
 SIZE, FRAMES, STEPS, DIM = 32, 5, 3, 24
@@ -294,3 +297,22 @@ def test_an_offloaded_block_is_there_when_its_modulation_begins(small_adapter_se
         there = {"brought": there | {number}, "taken": there - {number}, "used": there}[event]
         assert event != "used" or number in there, f"block {number} is used and not there"
     assert ("used", 0) in events
+
+
+def test_the_exported_lora_gives_diffusers_the_same_video(toy_path, small_adapter_settings, tmp_path):
+    """The face adapter left out: what other tools can load of it does the same there."""
+    settings = replace(small_adapter_settings, lora_alpha=6.0)
+    path = write_adapter(tmp_path / "adapter.safetensors", settings)
+    ours = FaceIdentityPipeline.from_pretrained(toy_path, path)
+    blocks = len(ours.wan.transformer.blocks)
+    mine = our_latents(ours, pose_video(), face_embedding=face(), face_block_scales=[0.0] * blocks)
+
+    tensors, metadata = read_adapter(path)
+    write_lora(tmp_path / "lora.safetensors", lora_of_adapter(tensors, metadata.settings.alpha), "diffusers")
+    stock = FaceIdentityPipeline(load_wan(toy_path))
+    base = stock_latents(stock, pose_video())
+    pipeline = stock.base_pipeline
+    pipeline.load_lora_weights(tmp_path / "lora.safetensors")
+    theirs = stock_latents(stock, pose_video())
+    assert (theirs - base).abs().max() > 1e-2
+    assert (mine - theirs).abs().max() <= 1e-5

@@ -28,6 +28,7 @@ SETTINGS_KEYS = {
     "mapper_hidden_dim": 40,
     "num_mapper_layers": 3,
     "lora_branch": "both",
+    "lora_layers": "linear",
     "face_attention_every": 2,
     "face_modulation": True,
     "lora_alpha": 8.0,

@@ -132,7 +132,7 @@ class Validation:
             return {}
         run = self.run
         if run.wan.vae is None:
-            run.wan.vae = load_wan(run.wan.path, ("vae",), run.world.accelerator.device, name=run.wan.name).vae
+            run.wan.vae = load_wan(run.wan.files, ("vae",), run.world.accelerator.device, name=run.wan.name).vae
         sampling = Sampling(
             cfg_scale=run.settings.validation_cfg_scale,
             num_inference_steps=run.settings.validation_steps,

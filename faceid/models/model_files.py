@@ -1,0 +1,259 @@
+"""The files of a base on disk: which layout, where each part's weights and config are, and what names them.
+
+Two layouts are read. diffusers' has a folder for each part. The original one, of the Wan repositories, has the
+transformer's weights beside its config.json, `models_t5_umt5-xxl-enc-bf16.pth`, `Wan2.1_VAE.pth` and the tokenizer in
+`google/umt5-xxl/`; what its configs do not say is read off the shapes of the tensors. Everything is looked at, and
+what is missing or wrong is named, before anything large is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from faceid.errors import ModelError
+from faceid.geometry import Geometry
+from faceid.models import original_names
+from faceid.models.latents import LatentStatistics, statistics_of
+from faceid.models.original_configs import FROM_SHAPES, Shapes, transformer_config
+from faceid.models.weights import WeightsFile, shapes_of, sharded_files
+from faceid.provenance import sha256_json
+
+Layout = Literal["diffusers", "original"]
+PartName = Literal["transformer", "vae", "text_encoder"]
+ORIGINAL_TEXT_ENCODER, ORIGINAL_VAE, ORIGINAL_TOKENIZER = (
+    "models_t5_umt5-xxl-enc-bf16.pth",
+    "Wan2.1_VAE.pth",
+    "google/umt5-xxl",
+)
+PARTS: tuple[PartName, ...] = ("transformer", "vae", "text_encoder")
+_STEM = "diffusion_pytorch_model"
+# Enough of a weights file to tell two fine-tunes of one architecture apart, in milliseconds instead of a minute.
+_FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES = 16, 65536
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a base. path: its folder, or its one file (VAE and text encoder in the original layout)."""
+
+    name: PartName
+    layout: Layout
+    path: Path
+
+    @cached_property
+    def files(self) -> list[WeightsFile]:
+        """Its weights, opened. Raises: ModelError naming a file that is missing, cut short or of another format."""
+        return [WeightsFile.open(path) for path in self._paths()]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """As diffusers (of the text encoder: transformers) writes it. Raises: ModelError naming what is not in it."""
+        if self.layout == "diffusers":
+            return _read_json(self.path / "config.json")
+        return self.config_from(shapes_of(self.files))
+
+    def config_from(self, shapes: Shapes) -> dict[str, Any]:
+        """Of a part in the original layout whose tensors have these shapes."""
+        if self.name == "transformer":
+            return transformer_config(_read_json(self.path / "config.json"), shapes, self.path)
+        return FROM_SHAPES[self.name](shapes, self.path)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What is in its files, and what that is called in the model. Raises: ModelError for an unknown tensor."""
+        shapes = shapes_of(self.files)
+        if self.layout == "diffusers":
+            return {name: name for name in shapes}
+        rules: dict[str, original_names.Translate] = {
+            "transformer": original_names.transformer_name,
+            "vae": partial(original_names.vae_name, num_res_blocks=self.config.get("num_res_blocks", 0)),
+            "text_encoder": original_names.text_encoder_name,
+        }
+        return original_names.translate(shapes, rules[self.name], str(self.path))
+
+    def described(self) -> list[Any]:
+        """What its fingerprint is of: config, and size, head and spread pieces of each weights file."""
+        config = {key: value for key, value in self.config.items() if not key.startswith("_")}
+        return [config, *([path.name, path.stat().st_size, _sample_digest(path)] for path in self._paths())]
+
+    def _paths(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        if self.layout == "original":
+            return sharded_files(self.path, _STEM)
+        found = sorted(self.path.glob("*.safetensors"))
+        if not found:
+            raise ModelError(f"{self.path}: no .safetensors weights in it")
+        return found
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A base on disk: its parts, and what it is without loading it."""
+
+    path: Path
+    transformer: Part
+    vae: Part
+    text_encoder: Part
+    tokenizer: Path
+    scheduler: Path | None
+    """None in the original layout, which has none: UniPC with a flow shift of 3, as diffusers converts it."""
+
+    @classmethod
+    def find(
+        cls, path: Path, vae_path: str | Path | None = None, text_encoder_path: str | Path | None = None
+    ) -> ModelFiles:
+        """Look at a folder, in either layout. vae_path, text_encoder_path: of those parts, when they are elsewhere.
+
+        Raises: ModelError naming the flag, the folder and what is missing in it.
+        """
+        if not path.is_dir():
+            raise ModelError(f"model_path={path}: no such folder; give a Wan2.1-VACE folder, or toy")
+        if (path / "transformer").is_dir() or (path / "model_index.json").is_file():
+            found = _find_diffusers(path, vae_path is None, text_encoder_path is None)
+        elif (path / "config.json").is_file():
+            found = _find_original(path, vae_path is None, text_encoder_path is None)
+        else:
+            raise ModelError(
+                f"model_path={path}: neither transformer/ (the diffusers layout) nor config.json and "
+                f"{_STEM}.safetensors (the original layout) in it; give a whole Wan2.1-VACE folder, or toy"
+            )
+        if vae_path is not None:
+            found = replace(found, vae=_given_part("vae", Path(vae_path)))
+        if text_encoder_path is not None:
+            part = _given_part("text_encoder", Path(text_encoder_path))
+            found = replace(found, text_encoder=part, tokenizer=_tokenizer_beside(part.path) or found.tokenizer)
+        _check(found)
+        return found
+
+    @property
+    def parts(self) -> tuple[Part, Part, Part]:
+        """Transformer, VAE, text encoder."""
+        return self.transformer, self.vae, self.text_encoder
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Every size, derived from the configs the way WanVACEPipeline does (`vae_scale_factor_*`)."""
+        downsample = self.vae.config["temperal_downsample"]
+        patch_t, patch_h, patch_w = self.transformer.config["patch_size"]
+        geometry = Geometry(
+            spatial_factor=2 ** len(downsample),
+            temporal_factor=2 ** sum(downsample),
+            latent_channels=self.vae.config["z_dim"],
+            patch_thw=(patch_t, patch_h, patch_w),
+        )
+        takes = self.transformer.config["vace_in_channels"]
+        if takes != geometry.control_channels:
+            raise ModelError(
+                f"model_path={self.path}: transformer takes {takes} control channels, "
+                f"its VAE makes {geometry.control_channels}; the parts belong to different models"
+            )
+        return geometry
+
+    @property
+    def statistics(self) -> LatentStatistics:
+        """The latent statistics of the VAE."""
+        return statistics_of(self.vae.config)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex sha256 naming the transformer and VAE: what an adapter fits."""
+        return sha256_json({part.name: part.described() for part in (self.transformer, self.vae)})
+
+    @cached_property
+    def latents_fingerprint(self) -> str:
+        """Hex sha256 naming what makes latents and prompt embeddings: the VAE and the text encoder.
+
+        Bases that share them share latents (the 1.3B and the 14B do).
+        """
+        return sha256_json({part.name: part.described() for part in (self.vae, self.text_encoder)})
+
+
+def _find_diffusers(path: Path, needs_vae: bool, needs_text_encoder: bool) -> ModelFiles:
+    needed = {"transformer": True, "vae": needs_vae, "text_encoder": needs_text_encoder}
+    needed |= {"tokenizer": needs_text_encoder, "scheduler": True}
+    for part, is_needed in needed.items():
+        if is_needed and not (path / part).is_dir():
+            raise ModelError(
+                f"model_path={path}: no {part}/ in it; a diffusers Wan2.1-VACE folder has transformer, vae, "
+                "text_encoder, tokenizer and scheduler"
+            )
+    parts = {name: Part(name, "diffusers", path / name) for name in PARTS}
+    return ModelFiles(path=path, **parts, tokenizer=path / "tokenizer", scheduler=path / "scheduler")
+
+
+def _find_original(path: Path, needs_vae: bool, needs_text_encoder: bool) -> ModelFiles:
+    vae, text_encoder, tokenizer = path / ORIGINAL_VAE, path / ORIGINAL_TEXT_ENCODER, path / ORIGINAL_TOKENIZER
+    needed = {vae: needs_vae, text_encoder: needs_text_encoder, tokenizer: needs_text_encoder}
+    for file, is_needed in needed.items():
+        if is_needed and not file.exists():
+            raise ModelError(
+                f"model_path={path}: no {file.relative_to(path)} in it; a Wan2.1-VACE folder of the Wan repositories "
+                f"has config.json, {_STEM}.safetensors (or shards), {ORIGINAL_TEXT_ENCODER}, {ORIGINAL_VAE} and "
+                f"{ORIGINAL_TOKENIZER}/"
+            )
+    return ModelFiles(
+        path=path,
+        transformer=Part("transformer", "original", path),
+        vae=Part("vae", "original", vae),
+        text_encoder=Part("text_encoder", "original", text_encoder),
+        tokenizer=tokenizer,
+        scheduler=None,
+    )
+
+
+def _given_part(name: PartName, path: Path) -> Part:
+    """A part that a flag names: its folder, its one file of the original layout, or a base that has it."""
+    file = ORIGINAL_VAE if name == "vae" else ORIGINAL_TEXT_ENCODER
+    if path.is_file():
+        return Part(name, "original", path)
+    for folder in (path, path / name):
+        if (folder / "config.json").is_file() and list(folder.glob("*.safetensors")):
+            return Part(name, "diffusers", folder)
+    if (path / file).is_file():
+        return Part(name, "original", path / file)
+    raise ModelError(f"{name}_path={path}: neither a folder with config.json and .safetensors, nor {file}")
+
+
+def _tokenizer_beside(path: Path) -> Path | None:
+    folder = path if path.is_dir() else path.parent
+    found = [p for p in (folder.parent / "tokenizer", folder / "tokenizer", folder / ORIGINAL_TOKENIZER) if p.is_dir()]
+    return found[0] if found else None
+
+
+def _check(found: ModelFiles) -> None:
+    """Open every file; nothing large is read by it."""
+    name = found.transformer.config.get("_class_name")
+    if name != "WanVACETransformer3DModel":
+        raise ModelError(
+            f"model_path={found.path}: its transformer is {name}, not WanVACETransformer3DModel; "
+            "pose control needs a VACE model"
+        )
+    for part in found.parts:
+        for index in part.path.glob("*.safetensors.index.json") if part.layout == "diffusers" else ():
+            sharded_files(part.path, index.name.removesuffix(".safetensors.index.json"))
+        _ = part.names, part.config
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+
+
+def _sample_digest(file: Path) -> str:
+    size = file.stat().st_size
+    step = max(size // _FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES)
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for offset in range(0, size, step):
+            stream.seek(offset)
+            digest.update(stream.read(_FINGERPRINT_PIECE_BYTES))
+        stream.seek(max(size - _FINGERPRINT_PIECE_BYTES, 0))
+        digest.update(stream.read())
+    return digest.hexdigest()

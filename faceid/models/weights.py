@@ -1,0 +1,112 @@
+"""Weights files, read one tensor at a time and never copied whole: what is in them is known before anything large is.
+
+safetensors files and `.pth` files of tensors alike are mapped into memory; nothing else is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from faceid.errors import ModelError
+
+_LFS_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One file of tensors. shapes: by name, as they are in the file. Raises: ModelError naming the file."""
+
+    path: Path
+    shapes: dict[str, tuple[int, ...]] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> WeightsFile:
+        """Read what is in it, and that it is whole."""
+        _refuse_what_is_no_file(path)
+        if path.suffix == ".safetensors":
+            with _open_safetensors(path) as file:
+                names = list(file.keys())
+                return cls(path, {name: tuple(file.get_slice(name).get_shape()) for name in names})
+        return cls(path, {name: tuple(tensor.shape) for name, tensor in _map_pth(path).items()})
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor, mapped into memory."""
+        if self.path.suffix == ".safetensors":
+            with _open_safetensors(self.path) as file:
+                for name in self.shapes:
+                    yield name, file.get_tensor(name)
+        else:
+            yield from _map_pth(self.path).items()
+
+
+def sharded_files(folder: Path, stem: str) -> list[Path]:
+    """`STEM.safetensors`, or the shards that `STEM.safetensors.index.json` lists.
+
+    Raises: ModelError when there is neither, or naming a shard that is missing.
+    """
+    index = folder / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise ModelError(f"{index}: cannot be read: no list of files: {error}") from error
+        files = [folder / name for name in names]
+    else:
+        files = [folder / f"{stem}.safetensors"]
+    for file in files:
+        if not file.is_file():
+            why = f"{index.name} lists {len(files)} files" if index.is_file() else f"nor is {index.name}"
+            raise ModelError(f"{file}: no such file ({why}); download the model again: it is not whole")
+    return files
+
+
+def shapes_of(files: Sequence[WeightsFile]) -> dict[str, tuple[int, ...]]:
+    """Of all files together. Raises: ModelError naming a tensor that is in two of them."""
+    found: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        twice = found.keys() & file.shapes.keys()
+        if twice:
+            raise ModelError(f"{file.path}: {min(twice)} is in another file as well; the files are of two models")
+        found |= file.shapes
+    return found
+
+
+def _refuse_what_is_no_file(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    with path.open("rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise ModelError(
+                f"{path}: a Git LFS pointer, not the weights; get them with `git lfs pull`, or with `hf download`"
+            )
+
+
+def _open_safetensors(path: Path) -> Any:
+    try:
+        return safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read, cut short or another format: {error}") from error
+
+
+def _map_pth(path: Path) -> dict[str, Tensor]:
+    # torch.save writes a zip; only a zip can be mapped, and its list of contents is at its end.
+    if not zipfile.is_zipfile(path):
+        raise ModelError(f"{path}: cannot be read, cut short or another format: not a file of torch.save")
+    try:
+        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, KeyError, IndexError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{path}: cannot be read: damaged, or more than tensors in it: {first}") from error
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise ModelError(f"{path}: not a list of tensors by name; give the file as the Wan repository has it")
+    return found

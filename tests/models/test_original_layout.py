@@ -1,0 +1,240 @@
+"""The layout of the Wan repositories: every tensor finds its place, and what is missing or wrong is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
+from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
+from original_layout import ORIGINAL_CONFIG, asked, text_names, transformer_names, vae_names, write_both
+from safetensors.torch import load_file, save_file
+from transformers import UMT5Config, UMT5EncoderModel
+
+from faceid.errors import ModelError
+from faceid.models import original_names
+from faceid.models.model_files import ModelFiles, Part
+from faceid.models.original_configs import LATENTS_MEAN, LATENTS_STD
+from faceid.models.wan import load_wan
+from faceid.models.weights import WeightsFile
+
+TRUE_SIZES = {
+    "wan21_vace_1.3b_transformer_config.json": (30, 15, 1264, 2_153_972_032),
+    "wan21_vace_14b_transformer_config.json": (40, 8, None, None),
+}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> tuple[Path, Path]:
+    return write_both(tmp_path_factory.mktemp("layouts"))
+
+
+@pytest.fixture
+def original(both, tmp_path) -> Path:
+    """A copy to spoil."""
+    return shutil.copytree(both[1], tmp_path / "Wan2.1-VACE-1.3B")
+
+
+def refusal(folder: Path, parts=("transformer", "vae", "text"), **given) -> str:
+    with pytest.raises(ModelError) as error:
+        load_wan(ModelFiles.find(folder, **given), parts)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_layouts_load_to_the_same_tensors(both, dtype):
+    ours, theirs = (load_wan(folder, dtype=dtype) for folder in both)
+    for part in ("transformer", "vae", "text_encoder"):
+        mine, other = getattr(ours, part).state_dict(), getattr(theirs, part).state_dict()
+        assert mine.keys() == other.keys()
+        assert [name for name in mine if mine[name].dtype != other[name].dtype] == []
+        assert [name for name in mine if not torch.equal(mine[name], other[name])] == []
+    assert ours.geometry == theirs.geometry and ours.statistics == theirs.statistics
+    assert ours.fingerprint != theirs.fingerprint, "a fingerprint is of files"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_part_is_what_from_pretrained_gives(both, dtype):
+    ours = load_wan(both[0], ("transformer", "vae"), dtype=dtype)
+    kinds = {"transformer": (WanVACETransformer3DModel, dtype), "vae": (AutoencoderKLWan, torch.float32)}
+    for part, (kind, as_used) in kinds.items():
+        stock = kind.from_pretrained(both[0] / part, torch_dtype=as_used)
+        mine, theirs = dict(getattr(ours, part).named_parameters()), dict(stock.named_parameters())
+        assert {name: p.dtype for name, p in mine.items()} == {name: p.dtype for name, p in theirs.items()}
+        assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+        buffers, others = dict(getattr(ours, part).named_buffers()), dict(stock.named_buffers())
+        assert buffers.keys() == others.keys()
+        assert all(torch.equal(buffers[name], others[name]) for name in others)
+
+
+def test_both_layouts_give_the_same_output(both):
+    generator = torch.Generator().manual_seed(0)
+    inputs = {
+        "hidden_states": torch.randn(1, 16, 2, 4, 4, generator=generator),
+        "control_hidden_states": torch.randn(1, 96, 2, 4, 4, generator=generator),
+        "timestep": torch.tensor([500.0]),
+        "return_dict": False,
+    }
+    pixels = torch.rand(1, 3, 5, 16, 16, generator=generator) * 2 - 1
+    found = []
+    for folder in both:
+        wan = load_wan(folder)
+        words = wan.tokenizer(["a person dancing"], return_tensors="pt")
+        with torch.no_grad():
+            text = wan.text_encoder(words.input_ids, words.attention_mask).last_hidden_state
+            found.append((text, wan.transformer(encoder_hidden_states=text, **inputs)[0], wan.vae(pixels).sample))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_shards_and_their_list_are_one_model(both, original):
+    tensors = load_file(original / "diffusion_pytorch_model.safetensors")
+    (original / "diffusion_pytorch_model.safetensors").unlink()
+    names, weight_map = sorted(tensors), {}
+    for number in range(3):
+        file = f"diffusion_pytorch_model-{number + 1:05d}-of-00003.safetensors"
+        save_file({name: tensors[name] for name in names[number::3]}, original / file)
+        weight_map |= dict.fromkeys(names[number::3], file)
+    index = original / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    mine, whole = (load_wan(folder, ("transformer",)).transformer.state_dict() for folder in (original, both[1]))
+    assert all(torch.equal(mine[name], whole[name]) for name in whole)
+    (original / "diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
+    assert "diffusion_pytorch_model-00002-of-00003.safetensors: no such file" in refusal(original)
+
+
+def test_every_name_is_what_diffusers_makes_of_it():
+    for rule, names, converter in (
+        (original_names.transformer_name, transformer_names(3, 2), convert_wan_transformer_to_diffusers),
+        (lambda name: original_names.vae_name(name, 2), vae_names(), convert_wan_vae_to_diffusers),
+    ):
+        assert {name: rule(name) for name in names} == asked(names, converter)
+    assert all(original_names.text_encoder_name(old) == new for old, new in text_names(2).items())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks.0.self_attn.k_img.weight",
+        "blocks.0.norm2.weight",
+        "blocks.0.before_proj.weight",
+        "blocks.x.ffn.0.weight",
+        "head.norm.weight",
+        "img_emb.proj.0.weight",
+    ],
+)
+def test_a_name_that_no_vace_model_has_is_unknown(name):
+    assert original_names.transformer_name(name) is None
+
+
+@pytest.mark.parametrize("config", TRUE_SIZES)
+def test_the_true_models_have_each_tensor_once(real_data, config):
+    layers, vace_layers, tensors, parameters = TRUE_SIZES[config]
+    with torch.device("meta"):
+        model = WanVACETransformer3DModel.from_config(json.loads((real_data / "wan" / config).read_text()))
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    names = transformer_names(layers, vace_layers)
+    found = original_names.translate(names, original_names.transformer_name, config)
+    assert sorted(found.values()) == sorted(expected) and len(names) == len(expected)
+    if tensors is not None:
+        table = json.loads((real_data / "wan" / "wan21_vace_1.3b_diffusers_state_dict_shapes.json").read_text())
+        assert table == expected and len(table) == tensors
+        assert sum(torch.Size(shape).numel() for shape in table.values()) == parameters
+
+
+def test_the_true_vae_and_text_encoder_have_each_tensor_once(real_data):
+    table = json.loads((real_data / "wan" / "wan21_vae_diffusers_state_dict_shapes.json").read_text())
+    names = original_names.translate(vae_names(), lambda name: original_names.vae_name(name, 2), "vae")
+    assert sorted(names.values()) == sorted(table)
+    # Its sizes are read off the shapes, and make that very model.
+    shapes = {old: tuple(table[new]) for old, new in names.items()}
+    config = Part("vae", "original", Path("Wan2.1_VAE.pth")).config_from(shapes)
+    default = json.loads((real_data / "wan" / "wan21_vae_config_diffusers_default.json").read_text())
+    assert {key: config[key] for key in config.keys() & default.keys()} == {
+        key: default[key] for key in config.keys() & default.keys()
+    }
+    assert config["latents_mean"] == list(LATENTS_MEAN) and config["latents_std"] == list(LATENTS_STD)
+    with torch.device("meta"):
+        model = AutoencoderKLWan.from_config(config)
+        text = json.loads((real_data / "wan" / "umt5_xxl_text_encoder_config_assembled.json").read_text())
+        text.pop("_note")
+        encoder = UMT5EncoderModel(UMT5Config(**text))
+    assert {name: list(tensor.shape) for name, tensor in model.state_dict().items()} == table
+    expected = {name: tuple(tensor.shape) for name, tensor in encoder.state_dict().items()}
+    expected.pop("encoder.embed_tokens.weight", None)
+    given = text_names(24)
+    translated = original_names.translate(given, original_names.text_encoder_name, "t5")
+    assert sorted(translated.values()) == sorted(expected)
+    shapes = {old: expected[new] for old, new in translated.items()}
+    config = Part("text_encoder", "original", Path("t5.pth")).config_from(shapes)
+    assert {key: config[key] for key in text if key in config} == {key: text[key] for key in text if key in config}
+
+
+def test_a_file_that_is_missing_is_named(original):
+    for name in ("models_t5_umt5-xxl-enc-bf16.pth", "Wan2.1_VAE.pth", "google/umt5-xxl"):
+        moved = (original / name).rename(original / "elsewhere")
+        assert f"no {name} in it" in refusal(original)
+        moved.rename(original / name)
+    (original / "diffusion_pytorch_model.safetensors").unlink()
+    assert "diffusion_pytorch_model.safetensors: no such file" in refusal(original)
+
+
+def test_a_part_may_be_elsewhere(both, original, tmp_path):
+    vae = (original / "Wan2.1_VAE.pth").rename(tmp_path / "my_vae.pth")
+    text = (original / "models_t5_umt5-xxl-enc-bf16.pth").rename(tmp_path / "t5.pth")
+    whole = load_wan(both[1])
+    for given in ({"vae_path": vae, "text_encoder_path": text}, {"vae_path": both[0], "text_encoder_path": both[0]}):
+        found = load_wan(ModelFiles.find(original, **given))
+        for part in ("vae", "text_encoder"):
+            mine, theirs = getattr(found, part).state_dict(), getattr(whole, part).state_dict()
+            assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+    assert "vae_path=" in refusal(both[1], vae_path=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"])
+def test_a_pickle_that_would_run_code_is_not_loaded(original, name):
+    class Runs:
+        def __reduce__(self):
+            return (print, ("ran",))
+
+    torch.save({"x": Runs()}, original / name)
+    assert name in refusal(original) and "more than tensors" in refusal(original)
+
+
+def test_a_file_that_is_cut_short_is_named_before_any_is_loaded(original, monkeypatch):
+    monkeypatch.setattr(WeightsFile, "tensors", lambda self: pytest.fail("read"))
+    for name in ("diffusion_pytorch_model.safetensors", "Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"):
+        whole = (original / name).read_bytes()
+        (original / name).write_bytes(whole[: len(whole) // 2])
+        assert f"{name}: cannot be read, cut short" in refusal(original)
+        (original / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+        assert f"{name}: a Git LFS pointer" in refusal(original)
+        (original / name).write_bytes(whole)
+
+
+def test_a_config_of_another_model_is_named(original):
+    def with_config(**changes) -> str:
+        (original / "config.json").write_text(json.dumps({**ORIGINAL_CONFIG, **changes}))
+        return refusal(original, ("transformer",))
+
+    assert "config asks for" in with_config(ffn_dim=56)
+    assert "tensors missing" in with_config(num_layers=5)
+    assert "tensors left over" in with_config(num_layers=3)
+    (original / "config.json").write_text("{}")
+    assert "no 'dim' in it" in refusal(original)
+
+
+def test_a_base_without_vace_is_named(original):
+    tensors = load_file(original / "diffusion_pytorch_model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if "vace" not in name}
+    save_file(kept, original / "diffusion_pytorch_model.safetensors")
+    (original / "config.json").write_text(json.dumps({**ORIGINAL_CONFIG, "model_type": "t2v"}))
+    assert "its transformer is t2v; pose control needs a VACE model" in refusal(original)
+
+
+def test_an_unknown_tensor_is_named(original):
+    tensors = load_file(original / "diffusion_pytorch_model.safetensors")
+    save_file({**tensors, "img_emb.proj.0.weight": torch.zeros(2)}, original / "diffusion_pytorch_model.safetensors")
+    assert "img_emb.proj.0.weight unknown" in refusal(original)

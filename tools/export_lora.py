@@ -1,0 +1,119 @@
+"""The LoRA of a face adapter, or any Wan LoRA, for other tools; the whole adapter as a folder for the Hugging Face hub.
+
+The LoRA alone is what other tools load. The face mapper and the face attention, which make it the face of given photos,
+need faceid: `--lora_format hub` writes them all, with a model card.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.errors import ConfigError, run_entry_point
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.export_lora")
+
+# What is known of the loaders (facts in docs/adapters.md): said where it makes a difference.
+WITHOUT_VACE = {
+    "diffsynth": "DiffSynth-Studio adds them when the file is loaded onto pipe.vace, the others onto pipe.dit",
+    "kohya": "musubi-tuner has no VACE branch and ignores them; ComfyUI takes them",
+}
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What is exported, as what, and where to."""
+
+    output: Path
+    """File to write (.safetensors); a folder for hub, merged and merged_original."""
+    lora_format: Literal["diffusers", "comfyui", "diffsynth", "kohya", "merged", "merged_original", "hub"]
+    """By whose names; merged, merged_original: the base's transformer with the LoRA in it, in the layout of diffusers
+    or of the Wan repositories; hub: the whole face adapter with a model card."""
+    face_lora_path: str | None = None
+    """Adapter: a face_lora_* file, a folder that hub wrote, its hub id, or toy."""
+    lora: Path | None = None
+    """Instead: a LoRA file of another tool, in any of the formats."""
+    model_path: str | None = None
+    """merged: the base. Default: the one named in the adapter."""
+    dtype: Literal["file", "bfloat16", "float32"] = "file"
+    """merged: precision of what is written; file: as the base's weights are."""
+    name: str = "Face adapter"
+    """hub: heading of the model card."""
+
+    def __post_init__(self) -> None:
+        if (self.face_lora_path is None) == (self.lora is None):
+            raise ConfigError("face_lora_path: give either an adapter, or --lora for a LoRA of another tool")
+        if self.lora_format == "hub" and self.lora is not None:
+            raise ConfigError("lora: has no face mapper, so there is no face adapter to write as lora_format=hub")
+        if self.output.exists() and self.output.is_dir() != self.is_folder:
+            what = "a folder" if self.is_folder else "a file"
+            raise ConfigError(f"output={self.output}: exists, and is not {what}, which {self.lora_format} writes")
+        if not self.is_folder and self.output.suffix != ".safetensors":
+            raise ConfigError(f"output={self.output}: must end with .safetensors, the format that every tool reads")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder is written."""
+        return self.lora_format in ("merged", "merged_original", "hub")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, write."""
+    words = sys.argv[1:] if argv is None else argv
+    settings: ExportSettings
+    (settings,) = parse_sections("tools/export_lora.py", __doc__ or "", [ExportSettings], words)
+    set_up_logging()
+
+    # Loading these takes seconds: only after the cheap checks.
+    from faceid.models.adapter_file import read_adapter
+    from faceid.models.adapter_folder import write_adapter_folder
+    from faceid.models.lora_formats import lora_of_adapter, read_lora, write_lora
+    from faceid.toy.base import resolve_adapter_path
+
+    base_name = ""
+    if settings.face_lora_path is not None:
+        adapter = Path(resolve_adapter_path(settings.face_lora_path) or "")
+        tensors, metadata = read_adapter(adapter)
+        base_name = metadata.base_name
+        lora = lora_of_adapter(tensors, metadata.settings.alpha)
+    else:
+        lora = read_lora(settings.lora or Path())
+    if settings.lora_format == "hub":
+        write_adapter_folder(adapter, settings.output, settings.name)
+    elif settings.is_folder:
+        _write_merged(settings, lora, base_name)
+    else:
+        write_lora(settings.output, lora, settings.lora_format)  # type: ignore[arg-type]  # the others are folders
+        _say_what_is_not_loaded(settings, lora)
+    log.info("%s: %d layers as %s", settings.output, len(lora), settings.lora_format)
+    return 0
+
+
+def _write_merged(settings: ExportSettings, lora: dict[str, Any], base_name: str) -> None:
+    from faceid.models.export import write_merged
+    from faceid.models.model_files import ModelFiles
+    from faceid.toy.base import resolve_model_path
+
+    name = settings.model_path or base_name
+    if not name:
+        raise ConfigError("model_path: missing; name the base that the LoRA is merged into")
+    layout = "original" if settings.lora_format == "merged_original" else "diffusers"
+    write_merged(lora, ModelFiles.find(resolve_model_path(name)), settings.output, layout, settings.dtype)
+
+
+def _say_what_is_not_loaded(settings: ExportSettings, lora: dict[str, Any]) -> None:
+    in_vace = sum(layer.startswith("vace_blocks.") for layer in lora)
+    if in_vace and settings.lora_format in WITHOUT_VACE:
+        log.warning("%d of %d layers are of VACE blocks: %s", in_vace, len(lora), WITHOUT_VACE[settings.lora_format])
+    if settings.face_lora_path is not None:
+        log.info("the face mapper and face attention are not in it: they need faceid (--lora_format hub)")
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
