@@ -9,7 +9,7 @@ export PYTHONUNBUFFERED := 1
 # Tests of one file stay in one process, which prepares what they share once. 0: all in this one, for a debugger.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm slurm-packages clean
+.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model slurm-packages clean
 
 setup: $(VENV)/.done
 
@@ -44,6 +44,9 @@ prove-sampling: setup
 
 prove-slurm: setup slurm-packages
 	$(BIN)/python benchmarks/prove_slurm.py $(if $(FULL),--full)
+
+prove-model: setup
+	$(BIN)/python benchmarks/prove_model.py $(if $(FULL),--full)
 
 slurm-packages:
 	bash tests/slurm/install.sh
