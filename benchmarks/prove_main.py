@@ -51,7 +51,7 @@ PROMISES = (
     Promise(
         "the loss of one clip falls",
         "factor 1.5 in 200 steps (small: 1.25 in 60)",
-        ("tests/training/test_learning.py::test_the_loss_of_one_clip_falls_in_200_steps",),
+        ("tests/training/test_learning.py::test_the_loss_of_one_clip_falls",),
     ),
     Promise(
         "five golden losses",

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import BIN, REPOSITORY, run_command
+from launching import BIN, REPOSITORY, SIZES, run_command
+from original_layout import write_both
 
 from faceid.config import parse_sections
 
@@ -165,6 +166,8 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/judge_attempt.py": "--exit_code 75 --model_path m --output_dir o --face_images_dir f --latents l",
         "tools/merge_summaries.py": "--summaries [a] --output o",
         "tools/train_toy_base.py": "--work_dir w",
+        "tools/convert_model.py": "--model_path m --output_dir o",
+        "tools/export_lora.py": "--face_lora_path a --lora_format hub --output o",
     }
     known = set(FOREIGN_FLAGS)
     for program, flags in required.items():
@@ -246,10 +249,18 @@ def test_one_node_names_its_worlds():
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_run_as_typed_on_the_toy(toy_inputs, tmp_path):
-    """Its own toy settings, but for a smaller config, and its own blocks, by bash."""
+@pytest.mark.parametrize("base", ["toy", "tiny"])
+def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
+    """Its own toy settings, but for a smaller config, and its own blocks, by bash.
+
+    tiny: with a base of the real model's layout and file names, read from the README's own path.
+    """
+    if base == "tiny" and SIZES == "tests":
+        pytest.skip("in make prove-model")
     config = tmp_path / "small.yaml"
-    config.write_text((REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 16", "num_epochs: 1"))
+    text = (REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 16", "num_epochs: 1")
+    config.write_text(text.replace("init_adapter: toy", "") if base == "tiny" else text)
+    models = tmp_path / "models"
     pose = next((toy_inputs.dataset / "poses").glob("*.mp4"))
     given = variables("toy") | {
         "CONFIG": str(config),
@@ -261,6 +272,11 @@ def test_the_readmes_commands_run_as_typed_on_the_toy(toy_inputs, tmp_path):
         "OUT": str(tmp_path / "out"),
         "PEOPLE": str(toy_inputs.dataset / "references"),
     }
+    if base == "tiny":
+        write_both(tmp_path / "layouts")
+        given["MODEL"] = variables("real")["MODEL"].replace("models/", f"{models}/", 1)
+        Path(given["MODEL"]).parent.mkdir(parents=True)
+        (tmp_path / "layouts" / "original").rename(given["MODEL"])
     assert set(given) == set(variables("real"))
     blocks = [block for block in bash_blocks(README) if "$OUT" in block and "tensorboard" not in block]
     lines = ["set -euo pipefail", f"export PATH={shlex.quote(str(BIN))}:$PATH"]

@@ -16,6 +16,7 @@ from faceid.models.adapter_file import read_adapter
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.xdist_group("true size"),  # one folder of 5 GB for all of them
     pytest.mark.skipif(SIZES == "tests", reason="writes 5 GB and takes minutes: in make prove-model"),
 ]
 BF16_ON_CPU = """
