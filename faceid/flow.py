@@ -12,6 +12,10 @@ from torch import Tensor
 # Wan's transformer embeds noise levels on this scale (scheduler config, num_train_timesteps).
 NUM_TRAIN_TIMESTEPS = 1000
 
+NoiseRange = tuple[float, float]
+"""Lowest and highest sigma that a model denoises: of two experts each has a part."""
+ALL_NOISE: NoiseRange = (0.0, 1.0)
+
 
 def add_noise(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     """x_t for one sigma per batch entry. x0, noise: [B, ...] float32; sigma: [B]."""
@@ -34,28 +38,38 @@ def shift_sigma(u: Tensor, shift: float) -> Tensor:
     return shift * u / (1.0 + (shift - 1.0) * u)
 
 
-def stratified_sigmas(count: int, shift: float, logit_normal_share: float, generator: torch.Generator) -> Tensor:
+def stratified_sigmas(
+    count: int, shift: float, logit_normal_share: float, generator: torch.Generator, noise: NoiseRange = ALL_NOISE
+) -> Tensor:
     """Noise levels for one global batch, [count]: a share logit-normal(0, 1), the rest shifted-uniform.
 
     Each kind is stratified over its own entries (one draw per equal slice of probability), so that a batch covers the
     noise range and its loss is less noisy. Which entry gets which level is a random permutation. Every rank draws the
     whole batch's levels from the same generator and takes its own slots, so the world size cannot change them.
+    noise: of each kind, only what lies in this range.
     """
     num_logit_normal = _rounded_share(count, logit_normal_share, generator)
-    uniform = shift_sigma(_stratified(count - num_logit_normal, generator), shift)
-    normal = torch.special.ndtri(_stratified(num_logit_normal, generator).clamp(1e-6, 1 - 1e-6))
+    (low, high), (normal_low, normal_high) = (_shares_below(noise, shift, share) for share in (0, 1))
+    uniform = shift_sigma(low + (high - low) * _stratified(count - num_logit_normal, generator), shift)
+    places = normal_low + (normal_high - normal_low) * _stratified(num_logit_normal, generator)
+    normal = torch.special.ndtri(places.clamp(1e-6, 1 - 1e-6))
     sigmas = torch.cat([uniform, torch.sigmoid(normal)])
     # A level of exactly 0 has no noise to predict; 1e-4 is far below the lowest level ever sampled.
     return sigmas[torch.randperm(count, generator=generator)].clamp(1e-4, 1.0).float()
 
 
-def sigma_quantiles(count: int, shift: float, logit_normal_share: float) -> list[float]:
+def sigma_quantiles(count: int, shift: float, logit_normal_share: float, noise: NoiseRange = ALL_NOISE) -> list[float]:
     """The middles of `count` equal slices of the training's noise levels, ascending: one for each band of noise."""
-    low, high = torch.zeros(count, dtype=torch.float64), torch.ones(count, dtype=torch.float64)
+    low, high = (torch.full((count,), end, dtype=torch.float64) for end in noise)
+    of_uniform, of_normal = (_shares_below(noise, shift, share) for share in (0, 1))
     wanted = (torch.arange(count, dtype=torch.float64) + 0.5) / count
     for _ in range(60):  # bisection, to the last bit of a double
         middle = (low + high) / 2
-        below = _share_below(middle, shift, logit_normal_share)
+        uniform, normal = (
+            (_share_below(middle, shift, share) - ends[0]) / (ends[1] - ends[0])
+            for share, ends in ((0, of_uniform), (1, of_normal))
+        )
+        below = (1 - logit_normal_share) * uniform + logit_normal_share * normal
         low, high = torch.where(below < wanted, middle, low), torch.where(below < wanted, high, middle)
     return ((low + high) / 2).tolist()
 
@@ -69,6 +83,12 @@ def _share_below(sigma: Tensor, shift: float, logit_normal_share: float) -> Tens
     """Share of the training's noise levels under sigma: `shift_sigma` and the logistic function, turned round."""
     uniform = sigma / (shift - (shift - 1.0) * sigma)
     return (1 - logit_normal_share) * uniform + logit_normal_share * torch.special.ndtr(torch.logit(sigma))
+
+
+def _shares_below(noise: NoiseRange, shift: float, logit_normal_share: float) -> tuple[float, float]:
+    """Of both ends of a range."""
+    low, high = _share_below(torch.tensor(noise, dtype=torch.float64), shift, logit_normal_share).tolist()
+    return low, high
 
 
 def _stratified(count: int, generator: torch.Generator) -> Tensor:

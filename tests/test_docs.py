@@ -94,6 +94,7 @@ def test_the_readme_shows_every_stage():
         "tools/encode_latents.py",
         "tools/build_face_bank.py",
         "tools/evaluate.py",
+        "tools/verify_encoder.py",
         "train.py",
         "sample.py",
     }
@@ -166,6 +167,7 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/judge_attempt.py": "--exit_code 75 --model_path m --output_dir o --face_images_dir f --latents l",
         "tools/merge_summaries.py": "--summaries [a] --output o",
         "tools/train_toy_base.py": "--work_dir w",
+        "tools/verify_encoder.py": "--faces_dir f --output_dir o",
         "tools/convert_model.py": "--model_path m --output_dir o",
         "tools/export_lora.py": "--face_lora_path a --lora_format hub --output o",
     }

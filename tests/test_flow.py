@@ -1,8 +1,17 @@
 """The path, the target, and which noise levels are drawn."""
 
+import pytest
 import torch
 
-from faceid.flow import add_noise, flow_loss, model_timestep, shift_sigma, stratified_sigmas, velocity_target
+from faceid.flow import (
+    add_noise,
+    flow_loss,
+    model_timestep,
+    shift_sigma,
+    sigma_quantiles,
+    stratified_sigmas,
+    velocity_target,
+)
 
 
 def generator(seed=0):
@@ -55,3 +64,23 @@ def test_the_loss_is_float32_whatever_comes_in():
     prediction = torch.full((1, 16, 1, 2, 2), 1.0, dtype=torch.bfloat16)
     loss = flow_loss(prediction, torch.zeros(1, 16, 1, 2, 2))
     assert loss.dtype == torch.float32 and loss.shape == (1, 1, 2, 2) and loss.mean() == 1
+
+
+@pytest.mark.parametrize("noise", [(0.875, 1.0), (0.0, 0.875)])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_an_expert_s_levels_are_those_of_all_noise_that_lie_in_its_range(noise, share):
+    drawn = stratified_sigmas(4096, 3.0, share, generator(1), noise).sort().values
+    assert noise[0] <= drawn[0] and drawn[-1] <= noise[1]
+    if share in (0.0, 1.0):  # a mixture has its shares within the range, not over all noise
+        whole = stratified_sigmas(400_000, 3.0, share, generator(2))
+        kept = whole[(whole >= noise[0]) & (whole <= noise[1])].sort().values
+        at = torch.linspace(0.05, 0.95, 19)
+        assert torch.allclose(drawn.quantile(at), kept[(at * (len(kept) - 1)).long()], atol=2e-3)
+
+
+def test_bands_of_an_expert_lie_in_its_range():
+    levels = sigma_quantiles(4, 3.0, 0.5, (0.875, 1.0))
+    drawn = stratified_sigmas(100_000, 3.0, 0.5, generator(1), (0.875, 1.0)).double()
+    assert [float((drawn < level).double().mean()) for level in levels] == pytest.approx(
+        [1 / 8, 3 / 8, 5 / 8, 7 / 8], abs=0.01
+    )

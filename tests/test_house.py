@@ -200,7 +200,9 @@ def test_no_two_files_of_tests_share_a_name():
     assert names == sorted(set(names))
 
 
-@pytest.mark.parametrize("name", ["train.py", "sample.py", "tools/check_cluster.py", "tools/judge_attempt.py"])
+@pytest.mark.parametrize(
+    "name", ["train.py", "sample.py", "tools/check_cluster.py", "tools/judge_attempt.py", "tools/export_lora.py"]
+)
 def test_a_command_line_is_read_before_torch_is(name):
     """A mistyped flag is told at once, and a Slurm job's small steps do not wait for torch from a file server."""
     code = (

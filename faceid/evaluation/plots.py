@@ -18,6 +18,8 @@ from faceid.evaluation.curve import ScalePoint
 
 DPI = 130
 HISTOGRAM_BINS = 24
+VERIFICATION_BINS = 40
+ROC_POINTS = 2000
 PLOTS_A_ROW = 3
 
 
@@ -101,6 +103,57 @@ def plot_histograms(scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
                 axes.set_ylabel("share")
 
     return _both(draw, (3.0 * min(PLOTS_A_ROW, len(scores)) + 0.4, 2.2 * rows + 0.3))
+
+
+def plot_verification(
+    genuine: np.ndarray,
+    impostor: np.ndarray,
+    roc: tuple[np.ndarray, np.ndarray, np.ndarray],
+    equal_error: tuple[float, float],
+    false_accept_threshold: float,
+) -> Plot:
+    """Histogram of the cosines of pairs, [G] and [I], beside the ROC curve, with the equal error rate marked in both.
+
+    roc: thresholds, false accepts, false rejects, [K]. equal_error: rate and threshold. false_accept_threshold: at 1 %
+    false accepts; nan is not drawn.
+    """
+    low, high = min(genuine.min(), impostor.min()), max(genuine.max(), impostor.max())
+    bins = np.linspace(low, high if high > low else low + 1e-3, VERIFICATION_BINS + 1)
+    _, accepts, rejects = roc
+    # No eye sees more corners, and no page wants millions.
+    shown = np.unique(np.linspace(0, len(accepts) - 1, min(len(accepts), ROC_POINTS)).astype(int))
+    rate, threshold = equal_error
+
+    def draw(figure: Any, theme: Theme) -> None:
+        axes = _axes(figure, theme, (1, 2, 1))
+        # The legend stands above the bars, wherever those are.
+        under_legend = 0.69
+        for values, colour, name, kind in (
+            (impostor, theme.other, f"two people ({len(impostor):,} pairs)", "stepfilled"),
+            (genuine, theme.own, f"one person ({len(genuine):,} pairs)", "step"),
+        ):
+            share = np.full(len(values), 1 / len(values))
+            axes.hist(values, bins, weights=share, color=colour, histtype=kind, linewidth=1.8, label=name)
+        axes.axvline(threshold, ymax=under_legend, color=theme.ink, linewidth=1.2, label="equal error")
+        if np.isfinite(false_accept_threshold):
+            style = {"color": theme.ink, "linewidth": 1.2, "linestyle": ":", "label": "1 % false accepts"}
+            axes.axvline(false_accept_threshold, ymax=under_legend, **style)
+        axes.set_xlabel("cosine of two photos")
+        axes.set_ylabel("share of the pairs")
+        axes.set_ylim(top=axes.get_ylim()[1] / under_legend)
+        axes.legend(loc="upper left", labelcolor=theme.ink, frameon=False, fontsize=8)
+
+        axes = _axes(figure, theme, (1, 2, 2))
+        axes.plot([0, 1], [0, 1], color=theme.other, linewidth=1.2, linestyle="--", label="chance")
+        axes.plot(accepts[shown], 1 - rejects[shown], color=theme.own, linewidth=1.8, label="this encoder")
+        axes.plot([rate], [1 - rate], "o", color=theme.ink, label=f"equal error rate {100 * rate:.1f} %", clip_on=False)
+        axes.set_xlabel("pairs of two people taken for one (false accepts)")
+        axes.set_ylabel("pairs of one person known")
+        axes.set_xlim(-0.02, 1.02)
+        axes.set_ylim(-0.02, 1.02)
+        axes.legend(loc="lower right", labelcolor=theme.ink, frameon=False, fontsize=8)
+
+    return _both(draw, (9.6, 3.9))
 
 
 def _reach(estimates: Sequence[Estimate]) -> np.ndarray:

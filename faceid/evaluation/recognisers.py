@@ -1,14 +1,14 @@
 """Who judges identity: encoders other than the one the renders were conditioned on.
 
-A recogniser is written as on the command line, `clip:PATH`, `dinov3:PATH`, `onnx:PATH`, or one of the toy world's own,
-and keeps that as its name in every result.
+A recogniser is written as on the command line, `clip:PATH`, `dinov3:PATH`, `dinov2:PATH`, `onnx:PATH`, or one of the
+toy world's own, and keeps that as its name in every result.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def load_recogniser(name: str, device: str, **onnx_input: Any) -> FaceEncoder:
         return load_encoder("onnx", Path(path), device, **onnx_input)
     from faceid.toy.base import resolve_encoder_path
 
-    return load_encoder("clip" if kind == "clip" else "dinov3", resolve_encoder_path(path), device)
+    return load_encoder(cast(EncoderKind, kind), resolve_encoder_path(path), device)
 
 
 def _conditioning_fingerprint(settings: EvaluationSettings) -> tuple[str | None, str]:

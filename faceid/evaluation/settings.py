@@ -35,7 +35,8 @@ class EvaluationSettings:
     references_dir: Path
     """One subfolder of photos per person, none of them used for conditioning; these people are the candidates."""
     recognisers: list[str]
-    """[clip:PATH, dinov3:PATH, onnx:PATH, toy_recogniser, toy_readout], one or more; the first one is the primary."""
+    """[clip:PATH, dinov3:PATH, dinov2:PATH, onnx:PATH, toy_recogniser, toy_readout], one or more; the first one is the
+    primary."""
     output_dir: Path
     """Folder for report.html, summary.json, scores.json and videos.csv; an older evaluation there is replaced."""
     conditioning_dir: Path | None = None

@@ -1,6 +1,6 @@
 """Face crops to unit embeddings: CLIP, DINO, or any ONNX recogniser; from a folder or the hub cache, never a download.
 
-One `load_encoder`, three kinds behind it. The optional mean over many people (`embedding_mean.safetensors` in the
+One `load_encoder`, four kinds behind it. The optional mean over many people (`embedding_mean.safetensors` in the
 encoder's folder) is taken off before normalising: CLIP vectors of different people otherwise lie at cosine 0.6 to 0.9.
 """
 
@@ -32,11 +32,18 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["FaceEncoder", "initialise_clip", "load_encoder", "open_clip", "save_embedding_mean"]
 
-DEFAULT_PATHS = {"clip": "openai/clip-vit-large-patch14", "dinov3": "facebook/dinov3-vitl16-pretrain-lvd1689m"}
+DEFAULT_PATHS = {
+    "clip": "openai/clip-vit-large-patch14",
+    "dinov3": "facebook/dinov3-vitl16-pretrain-lvd1689m",
+    "dinov2": "facebook/dinov2-large",
+}
+# What config.json of a DINO must call itself: the other one would load as well, with the wrong preprocessing.
+DINO_FAMILIES = {"dinov3": "dinov3_", "dinov2": "dinov2"}
 # ViT-L takes about 3 s a face on one CPU core: a batch is also one step of the progress bar.
 BATCH_FACES = 8
 
 # The published preprocessing of each family, for a folder that comes without preprocessor_config.json.
+DINOV2_RESIZE, DINOV2_CROP = 256, 224
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -45,7 +52,7 @@ class FaceEncoder(Protocol):
     """Turns face crops into embeddings."""
 
     name: str
-    """The kind: clip, dinov3 or onnx."""
+    """The kind: clip, dinov3, dinov2 or onnx."""
     fingerprint: str
     """Hex sha256 over weights, preprocessing and embedding mean: equal when the embeddings are comparable."""
     dim: int
@@ -133,7 +140,7 @@ class _Preprocessing:
     """Resize, centre crop and normalise as the model folder says.
 
     transformers' own image processor for DINOv3 needs torchvision, which this project does without; for square crops
-    the steps are these few lines, and a test holds them equal to transformers' CLIP processor.
+    the steps are these few lines, and tests hold them equal to transformers' processors of CLIP and DINOv2.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -142,32 +149,37 @@ class _Preprocessing:
     @classmethod
     def of(cls, kind: str, folder: Path, config: Any) -> _Preprocessing:
         file = folder / "preprocessor_config.json"
-        stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        # Published files name what they leave open, as null.
+        stored = {key: value for key, value in content.items() if value is not None}
         if not stored:
             logger.warning("%s: no preprocessor_config.json; using the published preprocessing of %s", folder, kind)
-        size = _side(stored.get("size"), config.image_size)
-        crops = stored.get("do_center_crop", kind == "clip")
-        is_clip = kind == "clip"
-        return cls(
-            {
-                "resize": size,
-                "crop": _side(stored.get("crop_size"), size) if crops else size,
-                "resample": int(
-                    stored.get("resample", Image.Resampling.BICUBIC if is_clip else Image.Resampling.BILINEAR)
-                ),
-                "mean": stored.get("image_mean") or (CLIP_MEAN if is_clip else IMAGENET_MEAN),
-                "std": stored.get("image_std") or (CLIP_STD if is_clip else IMAGENET_STD),
-            }
-        )
+        is_clip, is_dinov2, is_dinov3 = (kind == name for name in ("clip", "dinov2", "dinov3"))
+        size = _side(stored.get("size"), DINOV2_RESIZE if is_dinov2 else config.image_size)
+        crops = stored.get("do_center_crop", not is_dinov3)
+        settings = {
+            "resize": size,
+            "crop": _side(stored.get("crop_size"), DINOV2_CROP if is_dinov2 else size) if crops else size,
+            "resample": int(
+                stored.get("resample", Image.Resampling.BILINEAR if is_dinov3 else Image.Resampling.BICUBIC)
+            ),
+            "mean": stored.get("image_mean") or (CLIP_MEAN if is_clip else IMAGENET_MEAN),
+            "std": stored.get("image_std") or (CLIP_STD if is_clip else IMAGENET_STD),
+        }
+        # DINOv3's processor scales to 0..1 before it resizes, so that nothing is rounded to whole grey levels.
+        return cls({**settings, "resize_unrounded": True} if is_dinov3 else settings)
 
     def __call__(self, face: np.ndarray) -> torch.Tensor:
         size, crop = self.settings["resize"], self.settings["crop"]
-        image = Image.fromarray(face).resize((size, size), Image.Resampling(self.settings["resample"]))
         start = (size - crop) // 2
-        image = image.crop((start, start, start + crop, start + crop))
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+        box = (start, start, start + crop, start + crop)
+        resample = Image.Resampling(self.settings["resample"])
+        is_scaled_first = self.settings.get("resize_unrounded", False)
+        planes = np.moveaxis(face.astype(np.float32) / 255 if is_scaled_first else face, -1, 0)
+        resized = [Image.fromarray(plane).resize((size, size), resample).crop(box) for plane in planes]
+        pixels = torch.from_numpy(np.stack([np.array(plane) for plane in resized])).float()
         mean, std = (torch.tensor(self.settings[key]).view(3, 1, 1) for key in ("mean", "std"))
-        return (pixels - mean) / std
+        return ((pixels if is_scaled_first else pixels / 255) - mean) / std
 
 
 def _find_folder(kind: str, path: str) -> Path:
@@ -187,15 +199,24 @@ def _find_folder(kind: str, path: str) -> Path:
         raise ModelError(f"{path}: no such folder, and not a hub name either; check --encoder_path") from error
     # It answers with a path, None, or a marker for "known to be absent".
     if not isinstance(config, str):
-        gate = " (gated: accept its licence on the hub first)" if kind == "dinov3" else ""
+        # DINOv3 cannot be had without an account that has accepted its licence.
+        steps = (
+            f"it is gated: accept the licence at https://huggingface.co/{path}, run `hf auth login`, then "
+            f"`hf download {path}`"
+            if kind == "dinov3"
+            else f"run `hf download {path}`"
+        )
+        free = "; --encoder dinov2 needs no licence accepted" if kind == "dinov3" else ""
         raise ModelError(
-            f"encoder {path!r} is neither a folder nor in the local hub cache; run `hf download {path}`{gate} "
-            "on a machine with network, or name a folder with --encoder_path"
+            f"encoder {path!r} is neither a folder nor in the local hub cache; {steps} on a machine with network, "
+            f"or name a folder with --encoder_path{free}"
         )
     return Path(config).parent
 
 
 def _load_model(kind: str, path: Path) -> Any:
+    if kind in DINO_FAMILIES:
+        _check_dino(kind, path)
     model_class: Any = transformers.CLIPVisionModelWithProjection if kind == "clip" else transformers.AutoModel
     try:
         with _quiet_transformers():
@@ -212,6 +233,22 @@ def _load_model(kind: str, path: Path) -> Any:
             "check --encoder and --encoder_path"
         )
     return model.eval().requires_grad_(False)
+
+
+def _check_dino(kind: str, folder: Path) -> None:
+    """Raises: ModelError when config.json says that the folder holds something else than this DINO."""
+    file = folder / "config.json"
+    try:
+        found = str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path") from error
+    if not found.startswith(DINO_FAMILIES[kind]):
+        families = {**DINO_FAMILIES, "clip": "clip"}
+        known = [f"--encoder {name}, or another" for name, family in families.items() if found.startswith(family)]
+        raise ModelError(
+            f"{folder}: not a {kind} encoder: config.json says model_type={found}; "
+            f"use {known[0] if known else 'another'} --encoder_path"
+        )
 
 
 def _side(value: Any, default: int) -> int:

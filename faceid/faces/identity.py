@@ -46,7 +46,7 @@ class Identity:
     embedding: torch.Tensor
     """[D], float32, unit length."""
     encoder: str
-    """clip, dinov3, onnx, or unknown for a bare tensor."""
+    """clip, dinov3, dinov2, onnx, or unknown for a bare tensor."""
     encoder_fingerprint: str
     """Embeddings are comparable when this is equal; empty when unknown."""
     photo_embeddings: dict[str, torch.Tensor] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-EncoderKind = Literal["clip", "dinov3", "onnx"]
+EncoderKind = Literal["clip", "dinov3", "dinov2", "onnx"]
 DetectorKind = Literal["haar", "yunet", "none"]
 Aggregation = Literal["weighted_mean", "mean", "median"]
 
@@ -17,7 +17,8 @@ class FaceSettings:
     """Photos to identity: encoder, detector, aggregation."""
 
     encoder: EncoderKind = "clip"
-    """clip: CLIP image embedding (768 numbers for ViT-L/14); dinov3: 1024; onnx: any face recogniser file of yours."""
+    """clip: CLIP image embedding (768 numbers for ViT-L/14); dinov3 (gated: licence to accept) and dinov2 (free): 1024;
+    onnx: any face recogniser file of yours."""
     encoder_path: str | None = None
     """Folder, hub name in the local cache, or .onnx file. Default: the published model of that encoder."""
     encoder_device: str = "cpu"

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, install_adapter
+from faceid.models.model_files import ExpertName
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
 from faceid.provenance import staged_file
@@ -47,6 +48,8 @@ class AdapterMetadata:
     num_frames: int = 0
     fps: float = 0.0
     """Size and rate of the training clips, which sampling takes as its default."""
+    expert: ExpertName | None = None
+    """Of a base with two transformers: which one it is for."""
     dataset_sha256: str = ""
     """Names the clips: of the index of their latents. Empty in files from before it was kept."""
 

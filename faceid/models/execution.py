@@ -23,6 +23,8 @@ from faceid.models.settings import GradientCheckpointing
 
 log = logging.getLogger(__name__)
 
+_MOST_VARIANTS = 48
+
 # Attention as torch and diffusers' backends run it, and which dimension of query and key (the first two arguments)
 # counts tokens: [B, heads, tokens, D] or [B, tokens, heads, D].
 _TOKENS_DIM = {
@@ -43,6 +45,8 @@ def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is
     """
     if mode not in get_args(GradientCheckpointing):
         raise ConfigError(f"gradient_checkpointing={mode!r}: unknown; use {', '.join(get_args(GradientCheckpointing))}")
+    if is_compiled:
+        allow_variants()
     if mode == "none":
         transformer.disable_gradient_checkpointing()
         if is_compiled:
@@ -52,6 +56,15 @@ def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is
     if not any(parameter.requires_grad for parameter in transformer.vace_blocks.parameters()):
         run_block = functools.partial(_without_graph_in_vace, run_block)
     transformer.enable_gradient_checkpointing(torch.compile(run_block) if is_compiled else run_block)
+
+
+def allow_variants() -> None:
+    """Let torch compile as many kinds of block as there are; past its limit of 8 it runs what is new uncompiled.
+
+    First and later blocks of both branches, for clips and for single frames, make 8; with the adapter off (the base as
+    a target) and without gradients (validation) there are as many again, twice.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_VARIANTS)
 
 
 def set_attention_backend(transformer: Any, name: str) -> None:

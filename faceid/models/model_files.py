@@ -15,7 +15,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from faceid.errors import ModelError
+from faceid.errors import ConfigError, ModelError
+from faceid.flow import ALL_NOISE, NoiseRange
 from faceid.geometry import Geometry
 from faceid.models import original_names
 from faceid.models.latents import LatentStatistics, statistics_of
@@ -25,11 +26,15 @@ from faceid.provenance import sha256_json
 
 Layout = Literal["diffusers", "original"]
 PartName = Literal["transformer", "vae", "text_encoder"]
+ExpertName = Literal["high", "low"]
+"""Of two transformers, the one that denoises high noise levels, or low ones."""
 ORIGINAL_TEXT_ENCODER, ORIGINAL_VAE, ORIGINAL_TOKENIZER = (
     "models_t5_umt5-xxl-enc-bf16.pth",
     "Wan2.1_VAE.pth",
     "google/umt5-xxl",
 )
+# Of Wan2.2's A14B (wan/configs/wan_t2v_A14B.py; VideoX-Fun's config of the VACE one).
+ORIGINAL_BOUNDARY = 0.875
 PARTS: tuple[PartName, ...] = ("transformer", "vae", "text_encoder")
 _STEM = "diffusion_pytorch_model"
 # Enough of a weights file to tell two fine-tunes of one architecture apart, in milliseconds instead of a minute.
@@ -92,6 +97,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Experts:
+    """The two transformers of a Wan2.2 base. boundary: the sigma from which on, upwards, it is `high` that denoises."""
+
+    high: Part
+    low: Part
+    boundary: float
+
+
+@dataclass(frozen=True)
 class ModelFiles:
     """A base on disk: its parts, and what it is without loading it."""
 
@@ -102,6 +116,12 @@ class ModelFiles:
     tokenizer: Path
     scheduler: Path | None
     """None in the original layout, which has none: UniPC with a flow shift of 3, as diffusers converts it."""
+    experts: Experts | None = None
+    """Of a base with two transformers; `transformer` is then the high one, until `of_expert` chooses."""
+    expert: ExpertName | None = None
+    """Which of two was chosen."""
+    noise: NoiseRange = ALL_NOISE
+    """The noise levels that the transformer denoises."""
 
     @classmethod
     def find(
@@ -113,7 +133,11 @@ class ModelFiles:
         """
         if not path.is_dir():
             raise ModelError(f"model_path={path}: no such folder; give a Wan2.1-VACE folder, or toy")
-        if (path / "transformer").is_dir() or (path / "model_index.json").is_file():
+        if (path / "high_noise_model").is_dir():
+            found = _find_original(path, vae_path is None, text_encoder_path is None, "high_noise_model")
+            low = replace(found.transformer, path=path / "low_noise_model")
+            found = replace(found, experts=Experts(found.transformer, low, ORIGINAL_BOUNDARY))
+        elif (path / "transformer").is_dir() or (path / "model_index.json").is_file():
             found = _find_diffusers(path, vae_path is None, text_encoder_path is None)
         elif (path / "config.json").is_file():
             found = _find_original(path, vae_path is None, text_encoder_path is None)
@@ -129,6 +153,22 @@ class ModelFiles:
             found = replace(found, text_encoder=part, tokenizer=_tokenizer_beside(part.path) or found.tokenizer)
         _check(found)
         return found
+
+    def of_expert(self, name: ExpertName | None) -> ModelFiles:
+        """The base with one of its two transformers; itself when it has one. Raises: ConfigError for a wrong choice."""
+        if self.experts is None:
+            if name is not None:
+                raise ConfigError(f"expert={name}: {self.path} has one transformer, for all noise; leave --expert out")
+            return self
+        boundary = self.experts.boundary
+        if name is None:
+            raise ConfigError(
+                f"expert: missing; {self.path} has two transformers, for noise above {boundary:g} and below: give "
+                "--expert high or low, and train an adapter for each"
+            )
+        noise = (boundary, 1.0) if name == "high" else (0.0, boundary)
+        chosen = self.experts.high if name == "high" else self.experts.low
+        return replace(self, transformer=chosen, experts=None, expert=name, noise=noise)
 
     @property
     def parts(self) -> tuple[Part, Part, Part]:
@@ -182,11 +222,18 @@ def _find_diffusers(path: Path, needs_vae: bool, needs_text_encoder: bool) -> Mo
                 f"model_path={path}: no {part}/ in it; a diffusers Wan2.1-VACE folder has transformer, vae, "
                 "text_encoder, tokenizer and scheduler"
             )
-    parts = {name: Part(name, "diffusers", path / name) for name in PARTS}
-    return ModelFiles(path=path, **parts, tokenizer=path / "tokenizer", scheduler=path / "scheduler")
+    transformer, vae, text_encoder = (Part(name, "diffusers", path / name) for name in PARTS)
+    found = ModelFiles(path, transformer, vae, text_encoder, path / "tokenizer", path / "scheduler")
+    if not (path / "transformer_2").is_dir():
+        return found
+    boundary = _read_json(path / "model_index.json").get("boundary_ratio")
+    if not isinstance(boundary, float) or not 0 < boundary < 1:
+        raise ModelError(f"{path / 'model_index.json'}: boundary_ratio={boundary}: must say where transformer_2 begins")
+    low = replace(found.transformer, path=path / "transformer_2")
+    return replace(found, experts=Experts(found.transformer, low, boundary))
 
 
-def _find_original(path: Path, needs_vae: bool, needs_text_encoder: bool) -> ModelFiles:
+def _find_original(path: Path, needs_vae: bool, needs_text_encoder: bool, transformer: str = ".") -> ModelFiles:
     vae, text_encoder, tokenizer = path / ORIGINAL_VAE, path / ORIGINAL_TEXT_ENCODER, path / ORIGINAL_TOKENIZER
     needed = {vae: needs_vae, text_encoder: needs_text_encoder, tokenizer: needs_text_encoder}
     for file, is_needed in needed.items():
@@ -198,7 +245,7 @@ def _find_original(path: Path, needs_vae: bool, needs_text_encoder: bool) -> Mod
             )
     return ModelFiles(
         path=path,
-        transformer=Part("transformer", "original", path),
+        transformer=Part("transformer", "original", path / transformer),
         vae=Part("vae", "original", vae),
         text_encoder=Part("text_encoder", "original", text_encoder),
         tokenizer=tokenizer,
@@ -227,13 +274,15 @@ def _tokenizer_beside(path: Path) -> Path | None:
 
 def _check(found: ModelFiles) -> None:
     """Open every file; nothing large is read by it."""
-    name = found.transformer.config.get("_class_name")
-    if name != "WanVACETransformer3DModel":
-        raise ModelError(
-            f"model_path={found.path}: its transformer is {name}, not WanVACETransformer3DModel; "
-            "pose control needs a VACE model"
-        )
-    for part in found.parts:
+    low = [] if found.experts is None else [found.experts.low]
+    for part in (found.transformer, *low):
+        name = part.config.get("_class_name")
+        if name != "WanVACETransformer3DModel":
+            raise ModelError(
+                f"model_path={found.path}: its transformer is {name}, not WanVACETransformer3DModel; "
+                "pose control needs a VACE model"
+            )
+    for part in (*found.parts, *low):
         for index in part.path.glob("*.safetensors.index.json") if part.layout == "diffusers" else ():
             sharded_files(part.path, index.name.removesuffix(".safetensors.index.json"))
         _ = part.names, part.config

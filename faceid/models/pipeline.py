@@ -28,7 +28,7 @@ from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter
 from faceid.models.adapter_folder import find_adapter
 from faceid.models.context_parallel import TokenShare, share_tokens
 from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
-from faceid.models.execution import offload_blocks, set_attention_backend
+from faceid.models.execution import allow_variants, offload_blocks, set_attention_backend
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.model_files import ModelFiles
@@ -142,6 +142,7 @@ class FaceIdentityPipeline:
         if attention_backend is not None:
             set_attention_backend(self.wan.transformer, attention_backend)
         if is_compiled:
+            allow_variants()
             self.wan.transformer.compile_repeated_blocks()
 
     def compute_together(self, rank: int, count: int) -> None:

@@ -84,6 +84,8 @@ def load_wan(
         diffusers.utils.logging.disable_progress_bar()
         transformers.utils.logging.disable_progress_bar()
     model = WanModel(name=name or str(files.path), files=files)
+    if "transformer" in parts and files.experts is not None:
+        raise ModelError(f"model_path={files.path}: has two transformers, of which one must be chosen (--expert)")
     if "transformer" in parts:
         model.transformer = load_part(WanVACETransformer3DModel, files.transformer, device, dtype)
     if "vae" in parts:

@@ -62,7 +62,7 @@ class SampleSettings:
     """With --batch: a folder of photos of each person, by name, to be shown in the gallery beside the videos."""
     score: str | None = None
     """With --batch: who judges the likeness to --references_dir when all is rendered, as in tools/evaluate.py:
-    clip:PATH, dinov3:PATH or onnx:PATH. Not the encoder the faces were made with."""
+    clip:PATH, dinov3:PATH, dinov2:PATH or onnx:PATH. Not the encoder the faces were made with."""
     heads_dir: str | None = None
     """With --score: folder of CLIP.heads.json, where the heads are. Default: the detector looks."""
     prompt: str = DEFAULT_PROMPT

@@ -224,6 +224,7 @@ def _metadata(
         encoder_path=encoder_path,
         height=clips["height"],
         width=clips["width"],
+        expert=wan.files.expert,
         dataset_sha256=training_set.latents.sha256,
         num_frames=clips["num_frames"],
         fps=clips["fps"],

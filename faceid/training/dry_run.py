@@ -24,7 +24,7 @@ from faceid.training import checkpoint
 from faceid.training.launched import Launch
 from faceid.training.meter import peak_tflops
 from faceid.training.origin import refuse_other_origin
-from faceid.training.prepare import Preparation, check_before_work
+from faceid.training.prepare import Preparation, check_before_work, check_expert
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
 from faceid.training.training_data import hold_back_of
@@ -77,6 +77,7 @@ def dry_run(
     has_base = tried(lambda: plan.base) is not None
     if has_base:
         tried(lambda: check_before_work(plan))
+        tried(lambda: check_expert(plan, training))
     data = tried(lambda: _data(plan))
     unit = launch.processes * training.micro_batch_size
     lines = [

@@ -28,7 +28,7 @@ from faceid.data.latent_shards import check_latents_folder, latents_are_current,
 from faceid.data.pairs import find_pairs
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
 from faceid.data.settings import CaptionSettings, ClipSettings
-from faceid.errors import DataError, ModelError
+from faceid.errors import ConfigError, DataError, ModelError
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.identity import Identity, check_photos, identity_is_current, load_identity
 from faceid.faces.settings import FaceSettings
@@ -39,7 +39,7 @@ from faceid.models.model_files import ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import load_wan
 from faceid.provenance import sha256_file, sha256_json, write_json
-from faceid.training.settings import InputSettings
+from faceid.training.settings import InputSettings, TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,8 @@ class Preparation:
     @cached_property
     def base(self) -> ModelFiles:
         """The base on disk. Raises: ModelError when it is not whole."""
-        return ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
+        found = ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
+        return found.of_expert(self.inputs.expert)
 
     @cached_property
     def init_metadata(self) -> AdapterMetadata | None:
@@ -113,6 +114,16 @@ def check_before_work(plan: Preparation) -> None:
         _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
     if plan.inputs.face_images_dir is not None:
         check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
+
+
+def check_expert(plan: Preparation, training: TrainingSettings) -> None:
+    """Raises: ConfigError when one of two transformers is to render videos: it takes both."""
+    asked = training.validation_videos or (training.validation_people and training.heldout_dancers)
+    if plan.base.expert is not None and training.validate_every and asked:
+        raise ConfigError(
+            f"validation_videos={training.validation_videos}, validation_people={training.validation_people}: a video "
+            f"takes both transformers, expert={plan.base.expert} is one; give 0 for both"
+        )
 
 
 def prepare(plan: Preparation, device: str) -> PreparedInputs:

@@ -28,7 +28,14 @@ from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
 from faceid.training.origin import what_is_learnt_by
-from faceid.training.prepare import INIT_ADAPTER, Preparation, check_before_work, prepare_on_main, remove_marker
+from faceid.training.prepare import (
+    INIT_ADAPTER,
+    Preparation,
+    check_before_work,
+    check_expert,
+    prepare_on_main,
+    remove_marker,
+)
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.validation.judge import NONE, OWN, Judging
 from faceid.training.validation.validate import Validation
@@ -65,6 +72,7 @@ def run_training(
         kind, is_bf16 = expected_world(training, launch.processes)
         return 0 if print_dry_run(*dry_run(plan, training, pairing, launch, kind, is_bf16)) else USER_ERROR_EXIT_CODE
     check_before_work(plan)
+    check_expert(plan, training)
     if training.validation_recogniser not in (OWN, NONE):
         check_recogniser_names([training.validation_recogniser])
     _check_resume(training.resume, folder / "checkpoints")

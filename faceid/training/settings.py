@@ -41,6 +41,8 @@ class InputSettings:
     where there is no bank."""
     face_bank: str | None = None
     """The dancers' faces by tools/build_face_bank.py; by default they are cut out of the clips."""
+    expert: Literal["high", "low"] | None = None
+    """Of a base with two transformers (Wan2.2 VACE-Fun A14B): which one learns, that of high noise or of low."""
     vae_path: str | None = None
     """The VAE, when it is not in the model folder: a diffusers folder of it, or Wan2.1_VAE.pth."""
     text_encoder_path: str | None = None
@@ -143,7 +145,7 @@ class TrainingSettings:
     """Held-out dancers rendered as themselves at each validation."""
     validation_recogniser: str = "own"
     """Who judges whose face those videos show: own, the identity's encoder (it judges its own work); one of
-    clip:PATH, dinov3:PATH, onnx:PATH, toy_recogniser, as in tools/evaluate.py; or none."""
+    clip:PATH, dinov3:PATH, dinov2:PATH, onnx:PATH, toy_recogniser, as in tools/evaluate.py; or none."""
     best_metric: str = "auto"
     """The best checkpoint is the one with the highest (of a loss, the lowest) validation/NAME of this name. auto:
     swap_gap_heldout_dancers, or swap_gap_heldout_clips, or swap_gap_training_dancers where nothing is held out."""

@@ -140,4 +140,5 @@ def _sigmas(run: Run, step: int) -> Tensor:
     """Noise levels of the whole global batch; every rank draws all and takes its own."""
     settings = run.settings
     generator = torch.Generator().manual_seed(seed_for(settings.seed, step, "sigma"))
-    return flow.stratified_sigmas(settings.batch_size, settings.shift, settings.logit_normal_share, generator)
+    noise = run.wan.files.noise
+    return flow.stratified_sigmas(settings.batch_size, settings.shift, settings.logit_normal_share, generator, noise)

@@ -55,7 +55,8 @@ def test_the_conditioning_encoder_is_refused_by_the_adapter(settings, tmp_path):
 
 @pytest.mark.parametrize("name", ["clip", "arcface:x", "toy_something", "onnx:"])
 def test_an_unknown_recogniser_is_refused_with_the_known_ones(settings, name):
-    with pytest.raises(ConfigError, match=f"{name!r} is none; use clip:PATH, dinov3:PATH, onnx:PATH, toy_recogniser"):
+    known = "clip:PATH, dinov3:PATH, dinov2:PATH, onnx:PATH, toy_recogniser"
+    with pytest.raises(ConfigError, match=f"{name!r} is none; use {known}"):
         check_recogniser_names([name])
     with pytest.raises(ConfigError, match=f"{name!r} is none"):
         load_recognisers(settings(recognisers=[name]))

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -112,6 +113,41 @@ def test_dinov3_gives_its_class_token(tmp_path):
     assert torch.allclose(embeddings.norm(dim=1), torch.ones(3), atol=1e-6)
 
 
+@pytest.fixture
+def tiny_dinos(tmp_path):
+    """A folder of each DINO."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).save_pretrained(tmp_path / "dinov2")
+    transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**sizes)).save_pretrained(tmp_path / "dinov3")
+    return tmp_path
+
+
+def test_dinov2_gives_unit_embeddings_whatever_the_batch(tiny_dinos):
+    encoder, crops = load_encoder("dinov2", tiny_dinos / "dinov2"), faces(9)
+    together = encoder.embed(crops)
+    assert (encoder.name, encoder.dim, together.shape) == ("dinov2", 32, (9, 32))
+    assert torch.allclose(together.norm(dim=1), torch.ones(9), atol=1e-6)
+    assert torch.allclose(together, torch.cat([encoder.embed([crop]) for crop in crops]), atol=1e-5)
+
+
+@pytest.mark.parametrize(("asked", "given"), [("dinov2", "dinov3"), ("dinov3", "dinov2")])
+def test_one_dino_is_not_taken_for_the_other(tiny_dinos, asked, given):
+    with pytest.raises(ModelError, match=rf"not a {asked} encoder: .*model_type={given}.*; use --encoder {given}, or"):
+        load_encoder(asked, tiny_dinos / given)
+
+
+def test_clip_is_not_taken_for_a_dino(tiny_clip_folder):
+    with pytest.raises(ModelError, match=r"not a dinov2 encoder: .*model_type=clip\w*; use --encoder clip"):
+        load_encoder("dinov2", tiny_clip_folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_a_dino_folder_whose_config_says_nothing_is_refused(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"config\.json: does not say which model it is of"):
+        load_encoder("dinov2", tmp_path)
+
+
 def test_weights_of_another_architecture_are_refused(tiny_clip_folder, tmp_path):
     shutil.copytree(tiny_clip_folder, tmp_path / "x")
     tensors = load_file(tmp_path / "x" / "model.safetensors")
@@ -142,6 +178,29 @@ def test_without_its_preprocessing_file_the_published_one_is_used_and_said(
 def test_a_missing_hub_model_says_how_to_get_it():
     with pytest.raises(ModelError, match="hf download nobody/nothing"):
         load_encoder("clip", "nobody/nothing")
+
+
+@pytest.fixture
+def empty_cache(monkeypatch, tmp_path):
+    """Whatever the machine's hub cache holds, this one holds nothing."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_the_gated_model_says_each_step_to_get_it():
+    with pytest.raises(ModelError) as refusal:
+        load_encoder("dinov3")
+    name = "facebook/dinov3-vitl16-pretrain-lvd1689m"
+    steps = [f"accept the licence at https://huggingface.co/{name}", "`hf auth login`", f"`hf download {name}`"]
+    places = [str(refusal.value).index(step) for step in [*steps, "--encoder dinov2"]]
+    assert places == sorted(places)
+
+
+@pytest.mark.usefixtures("empty_cache")
+def test_the_free_one_names_its_published_model():
+    with pytest.raises(ModelError, match="run `hf download facebook/dinov2-large`") as refusal:
+        load_encoder("dinov2")
+    assert "gated" not in str(refusal.value)
 
 
 def test_what_is_neither_a_folder_nor_a_hub_name_is_refused():

@@ -74,7 +74,7 @@ class Validation:
             name: pair_faces(data.latents, data.pairing.faces, numbers, SWAP_GAP_CLIPS)
             for name, numbers in groups_of(data.latents, data.held_out).items()
         }
-        self.levels = flow.sigma_quantiles(NUM_BANDS, settings.shift, settings.logit_normal_share)
+        self.levels = flow.sigma_quantiles(NUM_BANDS, settings.shift, settings.logit_normal_share, run.wan.files.noise)
         self.scenes = choose_scenes(
             data.latents,
             data.pairing.faces,

@@ -1,0 +1,48 @@
+"""Does a face encoder tell people apart? Folders of labelled photos to a report: ROC, equal error rate, histogram."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.faces.settings import FaceSettings
+from faceid.logs import set_up_logging
+
+
+@dataclass(frozen=True)
+class VerificationPaths:
+    """Whose photos, and where the report goes."""
+
+    faces_dir: str
+    """A folder of folders of photos, one for each person; 10 people with 5 photos each are a beginning."""
+    output_dir: str
+    """Folder for report.html, verification.json and verification.png; an older verification there is replaced."""
+    bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
+    """Resamplings of the people behind each 95 % interval."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the resampling."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, verify."""
+    words = sys.argv[1:] if argv is None else argv
+    sections = parse_sections("tools/verify_encoder.py", __doc__ or "", [VerificationPaths, FaceSettings], words)
+    paths: VerificationPaths = sections[0]
+    settings: FaceSettings = sections[1]
+    set_up_logging()
+
+    # Loading these takes seconds: only after the flags are known to be good.
+    from faceid.evaluation.verification import verify_encoder
+
+    verify_encoder(Path(paths.faces_dir), Path(paths.output_dir), settings, paths.bootstrap_samples, paths.seed)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
