@@ -101,6 +101,21 @@ PROMISES = (
         (f"{MODELS}/test_flops.py",),
     ),
     Promise(
+        "compiled training (as configs/wan_vace_1_3b.yaml), two ZeRO-2 processes, with a validation that renders",
+        "losses within 1e-4, torch's limit of variants not met",
+        ("tests/training/test_compiled_run.py",),
+    ),
+    Promise(
+        "the encoders: pixels and embeddings beside transformers' own; the report on whether they tell people apart",
+        "pixels within 1e-4; all checks pass",
+        ("tests/faces/test_preprocessing.py", "tests/evaluation/test_verification.py"),
+    ),
+    Promise(
+        "Wan2.2's two transformers: each found in both layouts and trained on its own range of noise",
+        "all checks pass",
+        (f"{MODELS}/test_experts.py",),
+    ),
+    Promise(
         "benchmarks/gpu.py: every section at a tiny size on the CPU, each variant against its reference",
         "all checks pass",
         ("tests/test_gpu_benchmark.py",),
