@@ -168,6 +168,7 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/merge_summaries.py": "--summaries [a] --output o",
         "tools/train_toy_base.py": "--work_dir w",
         "tools/verify_encoder.py": "--faces_dir f --output_dir o",
+        "tools/join_experts.py": "--high a --low b --model_path m --output o.safetensors",
         "tools/convert_model.py": "--model_path m --output_dir o",
         "tools/export_lora.py": "--face_lora_path a --lora_format hub --output o",
     }

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -21,12 +22,14 @@ from torch import Tensor
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.model_files import ExpertName
+from faceid.models.model_files import ExpertName, ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
 from faceid.provenance import staged_file
 
 FORMAT = "faceid-adapter-1"
+# Before the names of the low-noise transformer's tensors in a file for both.
+LOW_NOISE = "low_noise."
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class AdapterMetadata:
     num_frames: int = 0
     fps: float = 0.0
     """Size and rate of the training clips, which sampling takes as its default."""
-    expert: ExpertName | None = None
-    """Of a base with two transformers: which one it is for."""
+    expert: ExpertName | Literal["both"] | None = None
+    """Of a base with two transformers: which one it is for; both: a file of tools/join_experts.py."""
     dataset_sha256: str = ""
     """Names the clips: of the index of their latents. Empty in files from before it was kept."""
 
@@ -107,12 +110,43 @@ def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadat
     """
     tensors, metadata = read_adapter(path)
     check_base(path, metadata, wan.name, wan.fingerprint)
-    adapter = install_adapter(wan.transformer, metadata.settings, metadata.face_embedding_dim)
-    load_tensors(adapter, tensors, str(path))
+    return install_tensors(wan.transformer, tensors, metadata, str(path)), metadata
+
+
+def install_tensors(
+    transformer: Any, tensors: dict[str, Tensor], metadata: AdapterMetadata, source: str
+) -> FaceAdapter:
+    """Install an adapter of these tensors on a transformer, frozen. Raises: ModelError when they do not fit."""
+    adapter = install_adapter(transformer, metadata.settings, metadata.face_embedding_dim)
+    load_tensors(adapter, tensors, source)
     for parameter in adapter.parameters().values():
         parameter.requires_grad_(False)
-    wan.transformer.eval()
-    return adapter, metadata
+    transformer.eval()
+    return adapter
+
+
+def join_experts(high: Path, low: Path, files: ModelFiles, name: str) -> tuple[dict[str, Tensor], AdapterMetadata]:
+    """One adapter for both transformers of a base, of the files that training each of them left. name: of the base.
+
+    Raises: ModelError naming what does not fit together.
+    """
+    (tensors, metadata), (others, other) = read_adapter(high, "high"), read_adapter(low, "low")
+    for key, path, found, wanted in (("high", high, metadata, "high"), ("low", low, other, "low")):
+        check_base(path, found, name, files.of_expert("high" if wanted == "high" else "low").fingerprint, key)
+    for what in ("encoder_fingerprint", "face_embedding_dim"):
+        if getattr(metadata, what) != getattr(other, what):
+            raise ModelError(f"low={low}: {what} is {getattr(other, what)}, of high={high} {getattr(metadata, what)}")
+    if replace(metadata.settings, mapper_dropout=0.0) != replace(other.settings, mapper_dropout=0.0):
+        raise ModelError(f"low={low}: trained with other adapter settings than high={high}; train both alike")
+    joined = {**tensors, **{f"{LOW_NOISE}{name}": tensor for name, tensor in others.items()}}
+    return joined, replace(metadata, base_name=name, base_fingerprint=files.fingerprint, expert="both")
+
+
+def expert_tensors(tensors: Mapping[str, Tensor], expert: ExpertName) -> dict[str, Tensor]:
+    """Of a file for both transformers, those for one, by their usual names."""
+    if expert == "high":
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith(LOW_NOISE)}
+    return {name.removeprefix(LOW_NOISE): t for name, t in tensors.items() if name.startswith(LOW_NOISE)}
 
 
 def check_base(path: Path, metadata: AdapterMetadata, name: str, fingerprint: str, key: str = "face_lora_path") -> None:

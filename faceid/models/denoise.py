@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -105,6 +105,16 @@ class Window:
     weights: Tensor
 
 
+@dataclass(frozen=True)
+class LowNoise:
+    """The second transformer of a base that has two: what is asked below `boundary` (a sigma)."""
+
+    transformer: Any
+    adapter: FaceAdapter | None
+    share: TokenShare | None
+    boundary: float
+
+
 def make_scheduler(own: Any, name: SchedulerName, shift: float | None) -> Any:
     """The scheduler to sample with. own: the model's; its shift is taken where none is given."""
     own_shift = own.config.flow_shift
@@ -137,17 +147,22 @@ def denoise(
     sampling: Sampling,
     on_step: Callable[[int, int], None] | None = None,
     share: TokenShare | None = None,
+    low_noise: LowNoise | None = None,
 ) -> Tensor:
     """Noise [B, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does it.
 
     scheduler: from `make_scheduler`. on_step: called with (steps done, steps in all). share: of the tokens, where other
-    processes do the same with theirs.
+    processes do the same with theirs. low_noise: who is asked in place of transformer and adapter in the later steps.
     """
     latents = noise.to(transformer.device)
     set_steps(scheduler, sampling.num_inference_steps, latents.device)
     windows = list(_windows(latents.shape[2] - conditions.num_references, sampling, latents.device))
-    with _cache_on(transformer, sampling, share) as cache:
+    with ExitStack() as stack:
+        cache = stack.enter_context(_cache_on(transformer, sampling, share))
         for index, timestep in enumerate(scheduler.timesteps):
+            if low_noise is not None and float(timestep) < low_noise.boundary * NUM_TRAIN_TIMESTEPS:
+                transformer, adapter, share = low_noise.transformer, low_noise.adapter, low_noise.share
+                cache, low_noise = stack.enter_context(_cache_on(transformer, sampling, share)), None
             at = timestep.expand(len(latents))
             shows_face = adapter is not None and sampling.shows_face(index)
             with _adapter_as(adapter, shows_face):

@@ -201,8 +201,11 @@ class ModelFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex sha256 naming the transformer and VAE: what an adapter fits."""
-        return sha256_json({part.name: part.described() for part in (self.transformer, self.vae)})
+        """Hex sha256 naming the transformer, or both, and the VAE: what an adapter fits."""
+        described: dict[str, Any] = {part.name: part.described() for part in (self.transformer, self.vae)}
+        if self.experts is not None:
+            described["low_noise"] = [self.experts.boundary, *self.experts.low.described()]
+        return sha256_json(described)
 
     @cached_property
     def latents_fingerprint(self) -> str:

@@ -24,11 +24,10 @@ from torch import Tensor
 
 from faceid.errors import ModelError
 from faceid.models.adapter import FaceAdapter
-from faceid.models.adapter_file import AdapterMetadata, check_base, load_adapter, load_tensors, read_adapter
+from faceid.models.adapter_file import AdapterMetadata, check_base, expert_tensors, read_adapter
 from faceid.models.adapter_folder import find_adapter
-from faceid.models.context_parallel import TokenShare, share_tokens
-from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
-from faceid.models.execution import allow_variants, offload_blocks, set_attention_backend
+from faceid.models.denoise import Conditions, LowNoise, Sampling, denoise, make_scheduler
+from faceid.models.denoiser import Denoiser
 from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.model_files import ModelFiles
@@ -41,18 +40,38 @@ from faceid.vace import assemble_control
 class FaceIdentityPipeline:
     """A base, optionally with a face adapter, ready to render."""
 
-    def __init__(self, wan: WanModel, adapter: FaceAdapter | None = None, metadata: AdapterMetadata | None = None):
-        self.wan, self.adapter, self.metadata = wan, adapter, metadata
+    def __init__(
+        self,
+        wan: WanModel,
+        adapter: FaceAdapter | None = None,
+        metadata: AdapterMetadata | None = None,
+        low: WanModel | None = None,
+        files: ModelFiles | None = None,
+    ) -> None:
+        """low: the low-noise transformer of a base with two, `wan` having the other; files: then of the whole base."""
+        self.wan, self.files = wan, files or wan.files
+        self.denoiser = Denoiser(wan, adapter, metadata)
+        self.low = Denoiser(low) if low is not None else None
         self._grey: tuple[torch.Size, Tensor] | None = None
         self._texts: dict[str, Tensor] = {}
         # The VAE keeps frames between the pieces of a video, and so does one at a time; a worker decodes in a thread.
         self._vae_lock = threading.Lock()
         self._adapter_path: str | None = None
-        # Whether nothing is installed on the transformer: an adapter refused half-way leaves its modules there.
-        self._is_bare = adapter is None
-        self._execution: tuple[str | None, bool] = (None, False)
-        self._share: TokenShare | None = None
-        self._offloaded_from: torch.device | None = None
+
+    @property
+    def adapter(self) -> FaceAdapter | None:
+        """The face adapter, of a base with two transformers that of the high-noise one."""
+        return self.denoiser.adapter
+
+    @property
+    def metadata(self) -> AdapterMetadata | None:
+        """What the adapter was made for."""
+        return self.denoiser.metadata
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the base: what an adapter fits."""
+        return self.files.fingerprint
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -76,17 +95,26 @@ class FaceIdentityPipeline:
         parts: of the base; without `text` prompts are encoded elsewhere. is_offloaded: the transformer's blocks wait
         in the CPU's memory, and are on the device for their turn alone.
         """
+        files = model_path if isinstance(model_path, ModelFiles) else ModelFiles.find(Path(model_path))
+        experts = files.experts
+        first = files if experts is None else files.of_expert("high")
+        at = torch.device(device)
         others = [part for part in parts if part != "transformer"] if is_offloaded else parts
-        base = model_path if isinstance(model_path, ModelFiles) else Path(model_path)
-        wan = load_wan(base, others, device, dtype, name)
-        pipeline = cls(wan)
+        pipeline = cls(load_wan(first, others, at, dtype, name), files=files)
         if is_offloaded:
-            pipeline._offloaded_from = torch.device(device)
-            wan.transformer = load_wan(wan.files, ("transformer",), "cpu", dtype, name).transformer
+            pipeline.denoiser = Denoiser.load_offloaded(pipeline.wan, at, dtype)
+        if experts is not None:
+            low = load_wan(files.of_expert("low"), () if is_offloaded else ("transformer",), at, dtype, name)
+            pipeline.low = Denoiser.load_offloaded(low, at, dtype) if is_offloaded else Denoiser(low)
         pipeline.use_adapter(face_lora_path)
-        if is_offloaded:
-            offload_blocks(wan.transformer, torch.device(device))
+        for denoiser in pipeline.denoisers:
+            denoiser.place_blocks()
         return pipeline
+
+    @property
+    def denoisers(self) -> list[Denoiser]:
+        """One, or of a base with two transformers that of high noise and that of low."""
+        return [self.denoiser] if self.low is None else [self.denoiser, self.low]
 
     @torch.no_grad()
     def __call__(
@@ -138,60 +166,35 @@ class FaceIdentityPipeline:
 
     def set_execution(self, attention_backend: str | None = None, is_compiled: bool = False) -> None:
         """How the transformer computes, now and when it is loaded anew. Raises: ConfigError for an unknown kernel."""
-        self._execution = (attention_backend, is_compiled)
-        if attention_backend is not None:
-            set_attention_backend(self.wan.transformer, attention_backend)
-        if is_compiled:
-            allow_variants()
-            self.wan.transformer.compile_repeated_blocks()
+        for denoiser in self.denoisers:
+            denoiser.set_execution(attention_backend, is_compiled)
 
     def compute_together(self, rank: int, count: int) -> None:
         """Denoise each video with the other processes of the default group, which must be asked for the same ones.
 
         Raises: ConfigError when the base's heads cannot be shared out among so many.
         """
-        self._share = share_tokens(self.wan.transformer, rank, count)
-        if self.adapter is not None:
-            self.adapter.set_share(self._share)
+        for denoiser in self.denoisers:
+            denoiser.compute_together(rank, count)
 
-    def use_adapter(self, path: str | Path | None) -> None:
-        """Render with the adapter of this file from now on, or with none. The base stays loaded.
+    def use_adapter(self, given: str | Path | None) -> None:
+        """Render with the adapter of this file, folder or hub id from now on, or with none. The base stays loaded.
 
-        One of the same sizes takes the place of the last; for another the transformer is loaded anew.
         Raises: ModelError when it is none of this base's.
         """
-        path = str(find_adapter(path)) if path is not None else None
-        if path == self._adapter_path and (self.adapter is not None or self._is_bare):
+        path = find_adapter(given) if given is not None else None
+        if str(path) == self._adapter_path or (path is None and all(each.is_bare for each in self.denoisers)):
             return
-        transformer = self.wan.transformer
-        if path is not None and self.adapter is not None and self.metadata is not None:
-            tensors, metadata = read_adapter(Path(path))
-            check_base(Path(path), metadata, self.wan.name, self.wan.fingerprint)
-            sizes = (metadata.settings, metadata.face_embedding_dim)
-            if sizes == (self.metadata.settings, self.metadata.face_embedding_dim):
-                load_tensors(self.adapter, tensors, str(path))
-                self.metadata, self._adapter_path = metadata, path
-                return
-        # From here on the last adapter is gone, whatever becomes of this one.
-        self.adapter = self.metadata = self._adapter_path = None
-        if not self._is_bare:
-            device, dtype = "cpu" if self._offloaded_from is not None else transformer.device, transformer.dtype
-            self.wan.transformer = load_wan(self.wan.files, ("transformer",), device, dtype, self.wan.name).transformer
-            self._is_bare = True
-        if path is not None:
-            self._is_bare = False
-            self.adapter, self.metadata = load_adapter(Path(path), self.wan)
-            for parameter in self.adapter.parameters().values():
-                parameter.data = parameter.data.to(self.wan.transformer.dtype)
-        if self.wan.transformer is not transformer:
-            self.set_execution(*self._execution)
-            if self._offloaded_from is not None:
-                offload_blocks(self.wan.transformer, self._offloaded_from)
-            if self._share is not None:
-                self._share = share_tokens(self.wan.transformer, self._share.rank, self._share.count)
-        if self.adapter is not None and self._share is not None:
-            self.adapter.set_share(self._share)
-        self._adapter_path = path
+        tensors, metadata = read_adapter(path) if path is not None else ({}, None)
+        if path is not None and metadata is not None:
+            check_base(path, metadata, self.wan.name, self.fingerprint)
+        self._adapter_path = None
+        if self.low is None:
+            self.denoiser.set_adapter(tensors, metadata, path)
+        else:
+            self.denoiser.set_adapter(expert_tensors(tensors, "high"), metadata, path)
+            self.low.set_adapter(expert_tensors(tensors, "low"), metadata, path)
+        self._adapter_path = str(path) if path is not None else None
 
     def decode(self, latents: Tensor) -> np.ndarray:
         """Normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""
@@ -220,18 +223,31 @@ class FaceIdentityPipeline:
         conditions = self._conditions(control, text, negative_text, embedding, sampling, num_references)
         shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
         noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
-        if self.adapter is not None:
-            self.adapter.set_lora_strength(min(1.0, sampling.face_scale))
+        adapters = [denoiser.adapter for denoiser in self.denoisers if denoiser.adapter is not None]
+        for adapter in adapters:
+            adapter.set_lora_strength(min(1.0, sampling.face_scale))
             if sampling.face_block_scales is not None:
-                self.adapter.set_block_strengths(sampling.face_block_scales)
+                adapter.set_block_strengths(sampling.face_block_scales)
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
+        first, low, experts = self.denoiser, self.low, self.files.experts
+        low_noise = None
+        if low is not None and experts is not None:
+            low_noise = LowNoise(low.wan.transformer, low.adapter, low.share, experts.boundary)
         try:
             return denoise(
-                self.wan.transformer, scheduler, self.adapter, noise, conditions, sampling, on_step, self._share
+                first.wan.transformer,
+                scheduler,
+                first.adapter,
+                noise,
+                conditions,
+                sampling,
+                on_step,
+                first.share,
+                low_noise,
             )
         finally:
-            if self.adapter is not None:
-                self.adapter.set_num_faces(1)
+            for adapter in adapters:
+                adapter.set_num_faces(1)
 
     def _conditions(
         self,
@@ -242,18 +258,18 @@ class FaceIdentityPipeline:
         sampling: Sampling,
         num_references: int,
     ) -> Conditions:
-        transformer = self.wan.transformer
+        transformer, share = self.wan.transformer, self.denoiser.share
 
         def ready(tensor: Tensor) -> Tensor:
             tensor = tensor.to(transformer.device, transformer.dtype)
-            return tensor if self._share is None else self._share.from_first(tensor)
+            return tensor if share is None else share.from_first(tensor)
 
         face = null_face = None
         if embedding is not None:
             face = face_input(embedding, sampling.face_scale).to(transformer.device)
             null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
-            if self._share is not None:
-                face = self._share.from_first(face)
+            if share is not None:
+                face = share.from_first(face)
         return Conditions(
             text=ready(text.unsqueeze(0)),
             negative_text=ready(negative_text.unsqueeze(0)),

@@ -11,7 +11,6 @@ import torch
 
 import faceid
 from faceid.device import pick_device
-from faceid.errors import ConfigError
 from faceid.geometry import Geometry
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.model_files import ModelFiles
@@ -46,11 +45,6 @@ class Models:
         metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
         name = settings.model_path or (metadata.base_name if metadata is not None else "")
         base = ModelFiles.find(resolve_model_path(name), settings.vae_path, settings.text_encoder_path)
-        if base.experts is not None:
-            raise ConfigError(
-                f"model_path={name}: has two transformers (Wan2.2); adapters are trained on either, rendering with "
-                "both is not there yet: export them (tools/export_lora.py) for a tool that does"
-            )
         device = pick_device(settings.device)
         if settings.offload and device.type == "cpu":
             log.warning("offload: has no effect on the CPU, where the blocks are anyhow")

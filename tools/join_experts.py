@@ -1,0 +1,52 @@
+"""Two adapters, of either transformer of a Wan2.2 base, to one file, which is what sample.py renders with."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from pydantic.dataclasses import dataclass
+
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.logs import set_up_logging
+
+log = logging.getLogger("faceid.tools.join_experts")
+
+
+@dataclass(frozen=True)
+class JoinSettings:
+    """What is joined, and of which base."""
+
+    high: Path
+    """Adapter of a run with --expert high."""
+    low: Path
+    """Adapter of a run with --expert low."""
+    model_path: str
+    """The base with two transformers that both were trained on."""
+    output: Path
+    """File to write: .safetensors or .pth."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, compare, join, write."""
+    words = sys.argv[1:] if argv is None else argv
+    (settings,) = parse_sections("tools/join_experts.py", __doc__ or "", [JoinSettings], words)
+    set_up_logging()
+
+    # Loading these takes seconds: only once the command line is known to be good.
+    from faceid.models.adapter_file import join_experts, save_adapter
+    from faceid.models.adapter_folder import find_adapter
+    from faceid.models.model_files import ModelFiles
+
+    files = ModelFiles.find(Path(settings.model_path))
+    high, low = find_adapter(settings.high, "high"), find_adapter(settings.low, "low")
+    tensors, metadata = join_experts(high, low, files, settings.model_path)
+    save_adapter(settings.output, tensors, metadata)
+    log.info("%s: %d tensors for both transformers of %s", settings.output, len(tensors), settings.model_path)
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
