@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from faceid.geometry import Geometry
 from faceid.models import wan
 from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.latents import statistics_of
+from faceid.models.model_files import PARTS, ModelFiles, Part
 from faceid.models.settings import AdapterSettings
 from faceid.models.sizes import transformer_of
 from faceid.toy.base import BASE_CONFIGS
@@ -156,13 +156,14 @@ def model_around(scale: Scale, transformer: Any, vae: Any = None) -> wan.WanMode
     """What the product computes with, as if it had been loaded."""
     with torch.device("meta"):
         config = wan.AutoencoderKLWan(**scale.vae).config
+    parts = {name: Part(name, "diffusers", Path()) for name in PARTS}
+    files = ModelFiles(Path(), *parts.values(), tokenizer=Path(), scheduler=None)
+    # Nothing is on disk: what is read there is said here.
+    vars(files).update(geometry=scale.geometry, fingerprint="", latents_fingerprint="")
+    vars(parts["vae"])["config"] = dict(config)
     return wan.WanModel(
         name="random weights",
-        path=Path(),
-        geometry=scale.geometry,
-        statistics=statistics_of(config),
-        fingerprint="",
-        latents_fingerprint="",
+        files=files,
         transformer=transformer,
         vae=vae,
         # The real model's scheduler has these settings and diffusers' defaults.

@@ -43,6 +43,11 @@ DOORS = {
 }
 # A benchmark may use what it measures us against.
 COMPARED_WITH = {
+    *((f"benchmarks/peers_{name}.py", "diffusers") for name in ("bytes", "layouts", "loading", "sampling", "step")),
+    *((f"benchmarks/peers_{name}.py", "transformers") for name in ("layouts", "loading")),
+    *((f"benchmarks/peers_{name}.py", "peft") for name in ("bytes", "models", "step")),
+    ("benchmarks/peers.py", "diffusers"),
+    ("benchmarks/peers.py", "transformers"),
     ("benchmarks/checkpoint_crashes.py", "accelerate"),
     ("benchmarks/sampling_caches.py", "diffusers"),
     ("benchmarks/sampling_loop.py", "diffusers"),
