@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -24,6 +25,7 @@ from faceid.models.model_files import ModelFiles
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import load_wan
+from faceid.training.step import _sigmas
 
 SETTINGS = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, mapper_dropout=0.0)
 
@@ -100,13 +102,16 @@ def test_a_run_trains_one_of_them(both, toy_inputs, tmp_path):
     ended = call("train.py", *words, "--expert", "low", "--validation_videos", "0", "--validate_every", "1")
     assert ended.code == 0, ended.screen
     assert read_adapter(tmp_path / "run" / "face_lora_final.safetensors")[1].expert == "low"
-    levels = [
-        float(key.split("=")[1])
-        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-        for key in json.loads(line)
-        if "sigma=" in key
-    ]
-    assert all(level < 0.875 for level in levels)
+
+
+@pytest.mark.parametrize("expert", ["high", "low"])
+def test_a_step_s_noise_is_of_the_expert_s_range(both, expert):
+    files = ModelFiles.find(both[0]).of_expert(expert)
+    settings = SimpleNamespace(seed=0, batch_size=64, shift=3.0, logit_normal_share=0.5)
+    run = SimpleNamespace(settings=settings, wan=SimpleNamespace(files=files))
+    drawn = torch.cat([_sigmas(run, step) for step in range(8)])
+    assert files.noise[0] <= drawn.min() and drawn.max() <= files.noise[1]
+    assert drawn.max() - drawn.min() > 0.9 * (files.noise[1] - files.noise[0])
 
 
 INPUTS = {"prompt": "a dance", "negative_prompt": "blurred", "num_inference_steps": 8, "seed": 7}
