@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from launching import QUIET, REPOSITORY, SMALL_ADAPTER, losses, train
+from launching import QUIET, REPOSITORY, SIZES, SMALL_ADAPTER, losses, train
 from safetensors.torch import load_file
 
 # 4 clips and 4 photos, 2 at a time: 12 steps; a checkpoint after steps 3, 6, 9, 12; stage 2 from step 8.
@@ -16,6 +16,9 @@ RECIPE = (
     "--save_every 100 --checkpoint_every_steps 3 --mapper_dropout 0.1"
 ).split()
 NUM_STEPS = 12
+
+
+IN_PROOF_ONLY = pytest.mark.skipif(SIZES == "tests", reason="a minute or two: in make prove-main")
 
 
 def flags(toy_inputs, folder):
@@ -81,7 +84,7 @@ def test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75(toy_inputs, undist
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["cpu_zero2", "cpu_zero3"])
+@pytest.mark.parametrize("world", ["cpu_zero2", pytest.param("cpu_zero3", marks=IN_PROOF_ONLY)])
 def test_stopped_by_a_file_under_deepspeed_and_resumed(toy_inputs, undisturbed, tmp_path, world):
     """Interrupted equals undisturbed within the same world, bit for bit; and both equal a single process closely."""
     folder, whole = tmp_path / "run", tmp_path / "whole"
