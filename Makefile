@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 export PYTHONUNBUFFERED := 1
 
-# Tests of one file stay in one process, which prepares what they share once. 0: all in this one, for a debugger.
+# Tests of one file stay in one process, which prepares what they share once; the files in the order of tests/conftest.py, not
+# by their number of tests. 0: all in this process, for a debugger.
 TEST_PROCESSES ?= 2
 
 .PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model slurm-packages clean
@@ -20,7 +21,7 @@ demo: setup
 	bash launch/demo.sh
 
 test: setup
-	$(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff format --check .
