@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from faceid.geometry import Geometry
 from faceid.models import wan
 from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.model_files import PARTS, ModelFiles, Part
+from faceid.models.model_files import ModelFiles
+from faceid.models.model_part import PARTS, Part
 from faceid.models.settings import AdapterSettings
 from faceid.models.sizes import transformer_of
 from faceid.toy.base import BASE_CONFIGS

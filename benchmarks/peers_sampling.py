@@ -14,21 +14,19 @@ from typing import Any
 
 import diffusers
 import numpy as np
-import PIL.Image
 import torch
 from data_speed import cpu_seconds_by_turns
 from diffusers import WanVACEPipeline
 from peers_ratios import Ratio, costs_by_turns, give_freed_memory_back, in_a_fork, largest_error, least_and_median
+from sampling_loop import CFG_SCALE, SEED, stock_video
 from sampling_workers import write_adapter, write_person
 
 from faceid.faces.identity import load_identity
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.prompts import text_length
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.settings import DEFAULT_PROMPT
 from faceid.models.wan import load_wan
 from faceid.toy.base import resolve_model_path
 
-SEED, CFG_SCALE = 5, 5.0
 Render = Callable[[], np.ndarray]
 
 
@@ -121,22 +119,4 @@ def _theirs(size: VideoSize) -> Render:
     wan = load_wan(resolve_model_path("toy"))
     pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
     pipeline.set_progress_bar_config(disable=True)
-    frames = [PIL.Image.fromarray(frame) for frame in _pose(size)]
-
-    def render() -> np.ndarray:
-        video = pipeline(
-            prompt=DEFAULT_PROMPT,
-            negative_prompt=DEFAULT_NEGATIVE_PROMPT,
-            video=frames,
-            height=size.height,
-            width=size.width,
-            num_frames=size.frames,
-            num_inference_steps=size.steps,
-            guidance_scale=CFG_SCALE,
-            generator=torch.Generator("cpu").manual_seed(SEED),
-            output_type="np",
-            max_sequence_length=text_length(wan.tokenizer),
-        ).frames[0]
-        return (video * 255).round().astype(np.uint8)
-
-    return render
+    return partial(stock_video, pipeline, _pose(size), DEFAULT_PROMPT, size.steps)

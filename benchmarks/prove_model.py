@@ -74,8 +74,7 @@ PROMISES = (
         "identical tensors (DiffSynth: product), outputs within 1e-5, no key unused",
         (
             f"{LORA}::test_what_is_written_is_read_back",
-            f"{LORA}::test_comfyui_s_rules_take_every_key",
-            f"{LORA}::test_kohya_s_rules_take_every_key",
+            f"{LORA}::test_the_rules_of_comfyui_and_kohya_take_every_key",
             f"{LORA}::test_diffsynth_s_rules_take_every_key",
             f"{LORA}::test_a_musubi_lora_of_main_blocks_goes_through_diffusers_own_converter",
             f"{LORA}::test_merged_weights_predict_the_same",

@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,23 +126,26 @@ def _diffusers(way: str, folder: Path, num_steps: int, counted: Counter[str]) ->
     pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
     pipeline.set_progress_bar_config(disable=True)
 
-    def render(frames: np.ndarray, prompt: str) -> np.ndarray:
-        video = pipeline(
-            prompt=prompt,
-            negative_prompt=DEFAULT_NEGATIVE_PROMPT,
-            video=[PIL.Image.fromarray(frame) for frame in frames],
-            height=HEIGHT,
-            width=WIDTH,
-            num_frames=NUM_FRAMES,
-            num_inference_steps=num_steps,
-            guidance_scale=CFG_SCALE,
-            generator=torch.Generator("cpu").manual_seed(SEED),
-            output_type="np",
-            max_sequence_length=text_length(wan.tokenizer),
-        ).frames[0]
-        return (video * 255).round().astype(np.uint8)
+    return _loop(partial(stock_video, pipeline, num_steps=num_steps), folder, folder / way)
 
-    return _loop(render, folder, folder / way)
+
+def stock_video(pipeline: WanVACEPipeline, frames: np.ndarray, prompt: str, num_steps: int) -> np.ndarray:
+    """A pose video by diffusers' own pipeline, as its user calls it. frames, and the result: uint8 [T, H, W, 3]."""
+    num_frames, height, width = frames.shape[:3]
+    video = pipeline(
+        prompt=prompt,
+        negative_prompt=DEFAULT_NEGATIVE_PROMPT,
+        video=[PIL.Image.fromarray(frame) for frame in frames],
+        height=height,
+        width=width,
+        num_frames=num_frames,
+        num_inference_steps=num_steps,
+        guidance_scale=CFG_SCALE,
+        generator=torch.Generator("cpu").manual_seed(SEED),
+        output_type="np",
+        max_sequence_length=text_length(pipeline.tokenizer),
+    ).frames[0]
+    return (video * 255).round().astype(np.uint8)
 
 
 def _calls(way: str, folder: Path, num_steps: int, counted: Counter[str]) -> dict[str, str]:

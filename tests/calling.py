@@ -10,6 +10,7 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from launching import REPOSITORY
@@ -26,13 +27,19 @@ class Outcome:
     screen: str
 
 
-def call(command: str, *words: object) -> Outcome:
-    """Run `train.py`, `sample.py` or `tools/x.py` in this process, through its own entry point."""
+def command_module(command: str) -> ModuleType:
+    """`train.py`, `sample.py` or `tools/x.py` as a module, made anew: what a test changes in it ends with the test."""
     spec = importlib.util.spec_from_file_location(f"command_{Path(command).stem}", REPOSITORY / command)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # pydantic resolves a dataclass's annotations there
     spec.loader.exec_module(module)
+    return module
+
+
+def call(command: str, *words: object) -> Outcome:
+    """Run a command in this process, through its own entry point."""
+    module = command_module(command)
     screen = io.StringIO()
     shown = contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen)
     with process_state_kept(), shown[0], shown[1], pytest.raises(SystemExit) as end:

@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from faceid.training.metrics import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -16,6 +18,13 @@ BIN = Path(sys.executable).parent
 SIZES = os.environ.get("FACEID_SIZES", "tests")
 # `make prove-main` without FULL=1: the same checks at smaller sizes.
 IS_SMALL = SIZES == "small"
+
+
+def in_proof_only(why: str, proof: str) -> pytest.MarkDecorator:
+    """The mark of a test that `make test` leaves out. why: it takes long. proof: whose `make` runs it."""
+    return pytest.mark.skipif(SIZES == "tests", reason=f"{why}: in make {proof}")
+
+
 SMALL_ADAPTER = (
     "--conditioning_dim 40 --mapper_hidden_dim 48 --num_tokens 3 --lora_rank 4 --encoder_path toy --model_path toy"
 ).split()

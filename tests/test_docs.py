@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from calling import command_module
 from launching import BIN, REPOSITORY, SIZES, run_command
 from original_layout import write_both
 
@@ -64,11 +63,7 @@ def expand(words: list[str], values: dict[str, str]) -> list[str]:
 
 def parse(program: str, flags: list[str], monkeypatch) -> list:
     """The sections that the real program reads from these flags. Raises: what it raises for bad ones."""
-    specification = importlib.util.spec_from_file_location(f"documented_{Path(program).stem}", REPOSITORY / program)
-    module = importlib.util.module_from_spec(specification)
-    # Dataclasses look their module up by name.
-    monkeypatch.setitem(sys.modules, specification.name, module)
-    specification.loader.exec_module(module)
+    module = command_module(program)
     found = []
 
     def parse_and_stop(*arguments):

@@ -131,14 +131,14 @@ def join_experts(high: Path, low: Path, files: ModelFiles, name: str) -> tuple[d
     Raises: ModelError naming what does not fit together.
     """
     (tensors, metadata), (others, other) = read_adapter(high, "high"), read_adapter(low, "low")
-    for key, path, found, wanted in (("high", high, metadata, "high"), ("low", low, other, "low")):
-        check_base(path, found, name, files.of_expert("high" if wanted == "high" else "low").fingerprint, key)
+    check_base(high, metadata, name, files.of_expert("high").fingerprint, "high")
+    check_base(low, other, name, files.of_expert("low").fingerprint, "low")
     for what in ("encoder_fingerprint", "face_embedding_dim"):
         if getattr(metadata, what) != getattr(other, what):
             raise ModelError(f"low={low}: {what} is {getattr(other, what)}, of high={high} {getattr(metadata, what)}")
     if replace(metadata.settings, mapper_dropout=0.0) != replace(other.settings, mapper_dropout=0.0):
         raise ModelError(f"low={low}: trained with other adapter settings than high={high}; train both alike")
-    joined = {**tensors, **{f"{LOW_NOISE}{name}": tensor for name, tensor in others.items()}}
+    joined = {**tensors, **{f"{LOW_NOISE}{key}": tensor for key, tensor in others.items()}}
     return joined, replace(metadata, base_name=name, base_fingerprint=files.fingerprint, expert="both")
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from faceid.errors import ModelError
 from faceid.models.lora_formats import Lora
-from faceid.models.model_files import Layout, ModelFiles
+from faceid.models.model_files import ModelFiles
+from faceid.models.model_part import Layout
 from faceid.models.original_configs import original_transformer_config
 from faceid.models.original_names import original_transformer_name
 from faceid.models.wan import WanModel, load_part, load_wan

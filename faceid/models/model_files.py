@@ -2,30 +2,24 @@
 
 Two layouts are read. diffusers' has a folder for each part. The original one, of the Wan repositories, has the
 transformer's weights beside its config.json, `models_t5_umt5-xxl-enc-bf16.pth`, `Wan2.1_VAE.pth` and the tokenizer in
-`google/umt5-xxl/`; what its configs do not say is read off the shapes of the tensors. Everything is looked at, and
-what is missing or wrong is named, before anything large is read.
+`google/umt5-xxl/`. Everything is looked at, and what is missing or wrong is named, before anything large is read.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from faceid.errors import ConfigError, ModelError
 from faceid.flow import ALL_NOISE, NoiseRange
 from faceid.geometry import Geometry
-from faceid.models import original_names
 from faceid.models.latents import LatentStatistics, statistics_of
-from faceid.models.original_configs import FROM_SHAPES, Shapes, transformer_config
-from faceid.models.weights import WeightsFile, shapes_of, sharded_files
+from faceid.models.model_part import PARTS, WEIGHTS_STEM, Part, PartName, read_json
+from faceid.models.weights import sharded_files
 from faceid.provenance import sha256_json
 
-Layout = Literal["diffusers", "original"]
-PartName = Literal["transformer", "vae", "text_encoder"]
 ExpertName = Literal["high", "low"]
 """Of two transformers, the one that denoises high noise levels, or low ones."""
 ORIGINAL_TEXT_ENCODER, ORIGINAL_VAE, ORIGINAL_TOKENIZER = (
@@ -35,65 +29,6 @@ ORIGINAL_TEXT_ENCODER, ORIGINAL_VAE, ORIGINAL_TOKENIZER = (
 )
 # Of Wan2.2's A14B (wan/configs/wan_t2v_A14B.py; VideoX-Fun's config of the VACE one).
 ORIGINAL_BOUNDARY = 0.875
-PARTS: tuple[PartName, ...] = ("transformer", "vae", "text_encoder")
-_STEM = "diffusion_pytorch_model"
-# Enough of a weights file to tell two fine-tunes of one architecture apart, in milliseconds instead of a minute.
-_FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES = 16, 65536
-
-
-@dataclass(frozen=True)
-class Part:
-    """One part of a base. path: its folder, or its one file (VAE and text encoder in the original layout)."""
-
-    name: PartName
-    layout: Layout
-    path: Path
-
-    @cached_property
-    def files(self) -> list[WeightsFile]:
-        """Its weights, opened. Raises: ModelError naming a file that is missing, cut short or of another format."""
-        return [WeightsFile.open(path) for path in self._paths()]
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """As diffusers (of the text encoder: transformers) writes it. Raises: ModelError naming what is not in it."""
-        if self.layout == "diffusers":
-            return _read_json(self.path / "config.json")
-        return self.config_from(shapes_of(self.files))
-
-    def config_from(self, shapes: Shapes) -> dict[str, Any]:
-        """Of a part in the original layout whose tensors have these shapes."""
-        if self.name == "transformer":
-            return transformer_config(_read_json(self.path / "config.json"), shapes, self.path)
-        return FROM_SHAPES[self.name](shapes, self.path)
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        """What is in its files, and what that is called in the model. Raises: ModelError for an unknown tensor."""
-        shapes = shapes_of(self.files)
-        if self.layout == "diffusers":
-            return {name: name for name in shapes}
-        rules: dict[str, original_names.Translate] = {
-            "transformer": original_names.transformer_name,
-            "vae": partial(original_names.vae_name, num_res_blocks=self.config.get("num_res_blocks", 0)),
-            "text_encoder": original_names.text_encoder_name,
-        }
-        return original_names.translate(shapes, rules[self.name], str(self.path))
-
-    def described(self) -> list[Any]:
-        """What its fingerprint is of: config, and size, head and spread pieces of each weights file."""
-        config = {key: value for key, value in self.config.items() if not key.startswith("_")}
-        return [config, *([path.name, path.stat().st_size, _sample_digest(path)] for path in self._paths())]
-
-    def _paths(self) -> list[Path]:
-        if self.path.is_file():
-            return [self.path]
-        if self.layout == "original":
-            return sharded_files(self.path, _STEM)
-        found = sorted(self.path.glob("*.safetensors"))
-        if not found:
-            raise ModelError(f"{self.path}: no .safetensors weights in it")
-        return found
 
 
 @dataclass(frozen=True)
@@ -144,7 +79,7 @@ class ModelFiles:
         else:
             raise ModelError(
                 f"model_path={path}: neither transformer/ (the diffusers layout) nor config.json and "
-                f"{_STEM}.safetensors (the original layout) in it; give a whole Wan2.1-VACE folder, or toy"
+                f"{WEIGHTS_STEM}.safetensors (the original layout) in it; give a whole Wan2.1-VACE folder, or toy"
             )
         if vae_path is not None:
             found = replace(found, vae=_given_part("vae", Path(vae_path)))
@@ -229,7 +164,7 @@ def _find_diffusers(path: Path, needs_vae: bool, needs_text_encoder: bool) -> Mo
     found = ModelFiles(path, transformer, vae, text_encoder, path / "tokenizer", path / "scheduler")
     if not (path / "transformer_2").is_dir():
         return found
-    boundary = _read_json(path / "model_index.json").get("boundary_ratio")
+    boundary = read_json(path / "model_index.json").get("boundary_ratio")
     if not isinstance(boundary, float) or not 0 < boundary < 1:
         raise ModelError(f"{path / 'model_index.json'}: boundary_ratio={boundary}: must say where transformer_2 begins")
     low = replace(found.transformer, path=path / "transformer_2")
@@ -243,7 +178,7 @@ def _find_original(path: Path, needs_vae: bool, needs_text_encoder: bool, transf
         if is_needed and not file.exists():
             raise ModelError(
                 f"model_path={path}: no {file.relative_to(path)} in it; a Wan2.1-VACE folder of the Wan repositories "
-                f"has config.json, {_STEM}.safetensors (or shards), {ORIGINAL_TEXT_ENCODER}, {ORIGINAL_VAE} and "
+                f"has config.json, {WEIGHTS_STEM}.safetensors (or shards), {ORIGINAL_TEXT_ENCODER}, {ORIGINAL_VAE} and "
                 f"{ORIGINAL_TOKENIZER}/"
             )
     return ModelFiles(
@@ -289,23 +224,3 @@ def _check(found: ModelFiles) -> None:
         for index in part.path.glob("*.safetensors.index.json") if part.layout == "diffusers" else ():
             sharded_files(part.path, index.name.removesuffix(".safetensors.index.json"))
         _ = part.names, part.config
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error
-
-
-def _sample_digest(file: Path) -> str:
-    size = file.stat().st_size
-    step = max(size // _FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES)
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        for offset in range(0, size, step):
-            stream.seek(offset)
-            digest.update(stream.read(_FINGERPRINT_PIECE_BYTES))
-        stream.seek(max(size - _FINGERPRINT_PIECE_BYTES, 0))
-        digest.update(stream.read())
-    return digest.hexdigest()

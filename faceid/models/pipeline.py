@@ -45,13 +45,12 @@ class FaceIdentityPipeline:
         wan: WanModel,
         adapter: FaceAdapter | None = None,
         metadata: AdapterMetadata | None = None,
-        low: WanModel | None = None,
         files: ModelFiles | None = None,
     ) -> None:
-        """low: the low-noise transformer of a base with two, `wan` having the other; files: then of the whole base."""
+        """files: of the whole base where `wan` has one of its two transformers; `from_pretrained` adds `low` then."""
         self.wan, self.files = wan, files or wan.files
         self.denoiser = Denoiser(wan, adapter, metadata)
-        self.low = Denoiser(low) if low is not None else None
+        self.low: Denoiser | None = None
         self._grey: tuple[torch.Size, Tensor] | None = None
         self._texts: dict[str, Tensor] = {}
         # The VAE keeps frames between the pieces of a video, and so does one at a time; a worker decodes in a thread.
@@ -67,11 +66,6 @@ class FaceIdentityPipeline:
     def metadata(self) -> AdapterMetadata | None:
         """What the adapter was made for."""
         return self.denoiser.metadata
-
-    @property
-    def fingerprint(self) -> str:
-        """Names the base: what an adapter fits."""
-        return self.files.fingerprint
 
     @property
     def base_pipeline(self) -> WanVACEPipeline:
@@ -187,7 +181,7 @@ class FaceIdentityPipeline:
             return
         tensors, metadata = read_adapter(path) if path is not None else ({}, None)
         if path is not None and metadata is not None:
-            check_base(path, metadata, self.wan.name, self.fingerprint)
+            check_base(path, metadata, self.wan.name, self.files.fingerprint)
         self._adapter_path = None
         if self.low is None:
             self.denoiser.set_adapter(tensors, metadata, path)

@@ -24,7 +24,8 @@ from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 from faceid.errors import ModelError
 from faceid.geometry import Geometry
 from faceid.models.latents import LatentStatistics
-from faceid.models.model_files import ModelFiles, Part
+from faceid.models.model_files import ModelFiles
+from faceid.models.model_part import Part
 from faceid.models.original_configs import SCHEDULER
 from faceid.models.weights import shapes_of
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from calling import command_module
 from PIL import Image
 
 from faceid.data.latent_shards import write_latent_shards
@@ -23,11 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def inspect():
     """The tool, called in this process."""
-    specification = importlib.util.spec_from_file_location("inspect_shards", REPOSITORY / "tools/inspect_shards.py")
-    module = importlib.util.module_from_spec(specification)
-    # Dataclasses look their module up by name.
-    sys.modules["inspect_shards"] = module
-    specification.loader.exec_module(module)
+    module = command_module("tools/inspect_shards.py")
     return lambda *words: module.main([str(word) for word in words])
 
 

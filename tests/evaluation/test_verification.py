@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
 import math
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calling import command_module
 from drawn_renders import PEOPLE, write_grid_model
 from PIL import Image
 
@@ -48,13 +48,8 @@ def people_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location("verify_encoder", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their own module up by name.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return command_module("tools/verify_encoder.py")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from calling import command_module
 from drawn_faces import draw_photo
 
 from faceid.data.people import prepare_people
@@ -22,13 +22,8 @@ WHOLE = FaceSettings(detector="none")
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location("prepare_face_embeddings", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their own module up by name.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return command_module("tools/prepare_face_embeddings.py")
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from calling import command_module
 
 from faceid.errors import ConfigError, DataError, ModelError
 from faceid.faces.identity import load_identity
@@ -17,13 +17,8 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.
 
 
 @pytest.fixture
-def tool(monkeypatch):
-    spec = importlib.util.spec_from_file_location("prepare_face_embeddings", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their own module up by name.
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    return module
+def tool():
+    return command_module("tools/prepare_face_embeddings.py")
 
 
 def arguments(photos, output, *more):

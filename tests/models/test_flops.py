@@ -4,10 +4,10 @@ import gc
 import json
 from pathlib import Path
 
-import launching
 import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
+from launching import in_proof_only
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -82,7 +82,7 @@ def counted_step(size, settings, mode, **changes):
     return counter.get_total_flops(), transformer.config
 
 
-IN_PROOF_ONLY = pytest.mark.skipif(launching.SIZES == "tests", reason="half a minute: in make prove-training")
+IN_PROOF_ONLY = in_proof_only("half a minute", "prove-training")
 
 
 @pytest.mark.parametrize(

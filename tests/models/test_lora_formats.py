@@ -87,30 +87,27 @@ def predicts(folder: Path, weights: dict[str, torch.Tensor]) -> torch.Tensor:
         return forward(wan)
 
 
-def test_comfyui_s_rules_take_every_key(trained, folder, tmp_path):
-    """comfy/lora.py: for each weight of the model `diffusion_model.X.weight` it looks for X with the known endings."""
-    given, weights, taken = load_file(written(trained, "comfyui", tmp_path)), original_weights(folder), set()
-    for name in [name for name in weights if name.endswith(".weight")]:
-        x = f"diffusion_model.{name.removesuffix('.weight')}"
-        if f"{x}.lora_B.weight" not in given:
-            continue
-        up, down, alpha = given[f"{x}.lora_B.weight"], given[f"{x}.lora_A.weight"], given[f"{x}.alpha"].item()
-        weights[name] += (alpha / down.shape[0]) * (up @ down)
-        taken |= {f"{x}.lora_B.weight", f"{x}.lora_A.weight", f"{x}.alpha"}
-    assert taken == given.keys()
-    assert (predicts(folder, weights) - trained[2]).abs().max() <= 1e-5
+# Of a weight's name what a tool looks for, and how the two halves end there.
+RULES = {
+    # comfy/lora.py: for each weight of the model, `diffusion_model.` and its name with the known endings.
+    "comfyui": (lambda name: f"diffusion_model.{name}", "lora_B.weight", "lora_A.weight"),
+    # musubi-tuner: `lora_unet_` and the module's name with underscores.
+    "kohya": (lambda name: "lora_unet_" + name.replace(".", "_"), "lora_up.weight", "lora_down.weight"),
+}
 
 
-def test_kohya_s_rules_take_every_key(trained, folder, tmp_path):
-    """musubi-tuner: lora_unet_ and the module's name with underscores; the product times alpha over rank."""
-    given, weights, taken = load_file(written(trained, "kohya", tmp_path)), original_weights(folder), set()
+@pytest.mark.parametrize("kind", RULES)
+def test_the_rules_of_comfyui_and_kohya_take_every_key(kind, trained, folder, tmp_path):
+    """Both add the product times alpha over rank."""
+    find, up_end, down_end = RULES[kind]
+    given, weights, taken = load_file(written(trained, kind, tmp_path)), original_weights(folder), set()
     for name in [name for name in weights if name.endswith(".weight")]:
-        x = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
-        if f"{x}.lora_up.weight" not in given:
+        keys = [f"{find(name.removesuffix('.weight'))}.{end}" for end in (up_end, down_end, "alpha")]
+        if keys[0] not in given:
             continue
-        up, down, alpha = given[f"{x}.lora_up.weight"], given[f"{x}.lora_down.weight"], given[f"{x}.alpha"].item()
-        weights[name] += (alpha / down.shape[0]) * (up @ down)
-        taken |= {f"{x}.lora_up.weight", f"{x}.lora_down.weight", f"{x}.alpha"}
+        up, down, alpha = (given[key] for key in keys)
+        weights[name] += (alpha.item() / down.shape[0]) * (up @ down)
+        taken.update(keys)
     assert taken == given.keys()
     assert (predicts(folder, weights) - trained[2]).abs().max() <= 1e-5
 

@@ -16,7 +16,8 @@ from transformers import UMT5Config, UMT5EncoderModel
 
 from faceid.errors import ModelError
 from faceid.models import original_names
-from faceid.models.model_files import ModelFiles, Part
+from faceid.models.model_files import ModelFiles
+from faceid.models.model_part import Part
 from faceid.models.original_configs import LATENTS_MEAN, LATENTS_STD
 from faceid.models.wan import load_wan
 from faceid.models.weights import WeightsFile

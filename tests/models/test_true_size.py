@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from launching import REPOSITORY, SIZES, losses
+from launching import REPOSITORY, in_proof_only, losses
 from true_base import write_true_base
 
 from faceid.models.adapter_file import read_adapter
@@ -17,7 +17,7 @@ from faceid.models.adapter_file import read_adapter
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("true size"),  # one folder of 5 GB for all of them
-    pytest.mark.skipif(SIZES == "tests", reason="writes 5 GB and takes minutes: in make prove-model"),
+    in_proof_only("writes 5 GB and takes minutes", "prove-model"),
 ]
 BF16_ON_CPU = """
 compute_environment: LOCAL_MACHINE

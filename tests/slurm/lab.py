@@ -7,9 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from cluster import REPOSITORY, Cluster, wait_until
-from launching import QUIET, SIZES, SMALL_ADAPTER, ToyInputs, losses
+from launching import QUIET, SMALL_ADAPTER, ToyInputs, in_proof_only, losses
 
 from faceid.training.attempts import Attempt, Attempts
 
@@ -33,7 +32,7 @@ WORLD=cpu_zero2
 """
 
 
-IN_PROOF_ONLY = pytest.mark.skipif(SIZES == "tests", reason="takes its time: in make prove-slurm")
+IN_PROOF_ONLY = in_proof_only("takes its time", "prove-slurm")
 
 
 @dataclass

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import torch
-from lab import SIZES, Lab
+from lab import Lab
+from launching import SIZES
 
 from faceid.models.adapter_file import read_adapter
 

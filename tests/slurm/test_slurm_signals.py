@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from cluster import ENDED, REPOSITORY, Cluster, wait_until
-from lab import IN_PROOF_ONLY, SIZES, Lab
+from lab import IN_PROOF_ONLY, Lab
+from launching import SIZES
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("waits")]
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import pytest
-from launching import QUIET, SIZES, SMALL_ADAPTER, losses, train
+from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses, train
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(SIZES == "tests", reason="compiles for two minutes: in make prove-model")
+@in_proof_only("compiles for two minutes", "prove-model")
 def test_a_compiled_run_has_the_losses_of_another_and_compiles_every_kind_of_block(
-    toy_inputs, tmp_path, record_property
+    toy_inputs, tmp_path, monkeypatch, record_property
 ):
     """Clips and photos, the base as a target, and a validation that renders: torch would stop at 8 variants."""
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--validate_every 1 --validation_steps 2".split()]
     flags += "--batch_size 4 --num_epochs 2 --freeze_mapper_after_epochs 1 --face_modulation true".split()
     flags += ["--gradient_checkpointing", "attention"]
     train(*flags, "--output_dir", str(tmp_path / "plain"), world="cpu_zero2")
+    # Says each variant that is compiled beside the first.
+    monkeypatch.setenv("TORCH_LOGS", "recompiles")
     done = train(*flags, "--compile", "true", "--output_dir", str(tmp_path / "compiled"), world="cpu_zero2")
-    assert "recompile_limit" not in done.stderr + done.stdout
+    said = done.stderr + done.stdout
+    assert "recompile_limit" not in said and said.count("Recompiling function") > 8
     plain, compiled = losses(tmp_path / "plain"), losses(tmp_path / "compiled")
     apart = max(abs(a / b - 1) for a, b in zip(compiled, plain, strict=True))
     record_property("measured", f"{len(plain)} losses {apart:.1e} apart (relative), no variant left uncompiled")

@@ -1,12 +1,12 @@
 """A run that begins with another adapter's weights: only with one that fits, and only its weights."""
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from launching import QUIET, REPOSITORY, SMALL_ADAPTER, train
+from calling import command_module
+from launching import QUIET, SMALL_ADAPTER, train
 from safetensors.torch import load_file
 from written_identities import write_identity
 
@@ -140,9 +140,7 @@ def test_with_photos_alone_the_encoder_is_checked_before_a_photo_is_read(plan_wi
 def test_toy_names_the_adapter_that_is_shipped(plan_with, tmp_path, monkeypatch):
     from faceid.training import run
 
-    spec = importlib.util.spec_from_file_location("train_command", REPOSITORY / "train.py")
-    command = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(command)
+    command = command_module("train.py")
     inputs = plan_with(base_name="Other", base_fingerprint="0" * 64).inputs
     monkeypatch.setattr(run, "resolve_adapter_path", {"toy": str(tmp_path / "init.safetensors")}.get)
     folders = [

@@ -7,7 +7,7 @@ import time
 
 import pytest
 import torch
-from launching import QUIET, REPOSITORY, SIZES, SMALL_ADAPTER, losses, train
+from launching import QUIET, REPOSITORY, SMALL_ADAPTER, in_proof_only, losses, train
 from safetensors.torch import load_file
 
 # 4 clips and 4 photos, 2 at a time: 12 steps; a checkpoint after steps 3, 6, 9, 12; stage 2 from step 8.
@@ -18,7 +18,7 @@ RECIPE = (
 NUM_STEPS = 12
 
 
-IN_PROOF_ONLY = pytest.mark.skipif(SIZES == "tests", reason="a minute or two: in make prove-main")
+IN_PROOF_ONLY = in_proof_only("a minute or two", "prove-main")
 
 
 def flags(toy_inputs, folder):

@@ -1,0 +1,102 @@
+"""One part of a base on disk: transformer, VAE or text encoder; its weights opened, its config read or made.
+
+What the configs of the original layout do not say is read off the shapes of the tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Literal
+
+from faceid.errors import ModelError
+from faceid.models import original_names
+from faceid.models.original_configs import FROM_SHAPES, Shapes, transformer_config
+from faceid.models.weights import WeightsFile, shapes_of, sharded_files
+
+Layout = Literal["diffusers", "original"]
+PartName = Literal["transformer", "vae", "text_encoder"]
+PARTS: tuple[PartName, ...] = ("transformer", "vae", "text_encoder")
+# Of the transformer's files in the original layout.
+WEIGHTS_STEM = "diffusion_pytorch_model"
+# Enough of a weights file to tell two fine-tunes of one architecture apart, in milliseconds instead of a minute.
+_FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES = 16, 65536
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a base. path: its folder, or its one file (VAE and text encoder in the original layout)."""
+
+    name: PartName
+    layout: Layout
+    path: Path
+
+    @cached_property
+    def files(self) -> list[WeightsFile]:
+        """Its weights, opened. Raises: ModelError naming a file that is missing, cut short or of another format."""
+        return [WeightsFile.open(path) for path in self._paths()]
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """As diffusers (of the text encoder: transformers) writes it. Raises: ModelError naming what is not in it."""
+        if self.layout == "diffusers":
+            return read_json(self.path / "config.json")
+        return self.config_from(shapes_of(self.files))
+
+    def config_from(self, shapes: Shapes) -> dict[str, Any]:
+        """Of a part in the original layout whose tensors have these shapes."""
+        if self.name == "transformer":
+            return transformer_config(read_json(self.path / "config.json"), shapes, self.path)
+        return FROM_SHAPES[self.name](shapes, self.path)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What is in its files, and what that is called in the model. Raises: ModelError for an unknown tensor."""
+        shapes = shapes_of(self.files)
+        if self.layout == "diffusers":
+            return {name: name for name in shapes}
+        rules: dict[str, original_names.Translate] = {
+            "transformer": original_names.transformer_name,
+            "vae": partial(original_names.vae_name, num_res_blocks=self.config.get("num_res_blocks", 0)),
+            "text_encoder": original_names.text_encoder_name,
+        }
+        return original_names.translate(shapes, rules[self.name], str(self.path))
+
+    def described(self) -> list[Any]:
+        """What its fingerprint is of: config, and size, head and spread pieces of each weights file."""
+        config = {key: value for key, value in self.config.items() if not key.startswith("_")}
+        return [config, *([path.name, path.stat().st_size, _sample_digest(path)] for path in self._paths())]
+
+    def _paths(self) -> list[Path]:
+        if self.path.is_file():
+            return [self.path]
+        if self.layout == "original":
+            return sharded_files(self.path, WEIGHTS_STEM)
+        found = sorted(self.path.glob("*.safetensors"))
+        if not found:
+            raise ModelError(f"{self.path}: no .safetensors weights in it")
+        return found
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Raises: ModelError naming the file when it is missing or not JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+
+
+def _sample_digest(file: Path) -> str:
+    size = file.stat().st_size
+    step = max(size // _FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES)
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        for offset in range(0, size, step):
+            stream.seek(offset)
+            digest.update(stream.read(_FINGERPRINT_PIECE_BYTES))
+        stream.seek(max(size - _FINGERPRINT_PIECE_BYTES, 0))
+        digest.update(stream.read())
+    return digest.hexdigest()
