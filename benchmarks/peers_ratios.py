@@ -137,27 +137,28 @@ def _forked(function: Callable[[], Any], is_wanted: bool) -> tuple[Any, Cost]:
     process.start()
     its.close()
     status = Path(f"/proc/{process.pid}/status")
-    before = peak = _memory_kib(status)["RssAnon"]
+    peak = 0
     # Linux keeps no high-water mark of anonymous memory alone.
     while not mine.poll(_POLL_S):
         with suppress(OSError, KeyError):
             peak = max(peak, _memory_kib(status)["RssAnon"])
     try:
-        result, error, cpu_s, wall_s, peak_mib, anonymous = mine.recv()
+        result, error, cpu_s, wall_s, peak_mib, before, after = mine.recv()
     except EOFError:
         process.join()
         raise RuntimeError(f"a measurement ended without a word: exit code {process.exitcode}") from None
     process.join()
     if error is not None:
         raise error
-    return result, Cost(cpu_s, wall_s, (max(peak, anonymous) - before) / 1024, peak_mib)
+    return result, Cost(cpu_s, wall_s, (max(peak, after) - before) / 1024, peak_mib)
 
 
 def _work(function: Callable[[], Any], is_wanted: bool, pipe: Any) -> None:
     status = Path("/proc/self/status")
     # VmHWM begins anew, see proc(5).
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    before = _memory_kib(status)["VmRSS"]
+    # Here, not in the process that watches: it may look first when the work is done.
+    before = _memory_kib(status)
     result, error = None, None
     began = time.perf_counter()
     used = _cpu_s()
@@ -166,9 +167,9 @@ def _work(function: Callable[[], Any], is_wanted: bool, pipe: Any) -> None:
     except Exception as found:  # noqa: BLE001 - raised again where the fork was asked for
         error = found
     cpu_s, wall_s, memory = _cpu_s() - used, time.perf_counter() - began, _memory_kib(status)
-    pipe.send(
-        (result if is_wanted else None, error, cpu_s, wall_s, (memory["VmHWM"] - before) / 1024, memory["RssAnon"])
-    )
+    peak_mib = (memory["VmHWM"] - before["VmRSS"]) / 1024
+    result = result if is_wanted else None
+    pipe.send((result, error, cpu_s, wall_s, peak_mib, before["RssAnon"], memory["RssAnon"]))
 
 
 def _memory_kib(status: Path) -> dict[str, int]:
