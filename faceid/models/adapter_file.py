@@ -39,6 +39,7 @@ class AdapterMetadata:
     base_name: str
     """The base as it was named in training; what `--model_path` defaults to."""
     base_fingerprint: str
+    """Of `ModelFiles`; in files from before it was one of contents, the former one."""
     face_embedding_dim: int
     encoder: str
     encoder_fingerprint: str
@@ -109,7 +110,7 @@ def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadat
     when any key is missing or left unused.
     """
     tensors, metadata = read_adapter(path)
-    check_base(path, metadata, wan.name, wan.fingerprint)
+    check_base(path, metadata, wan.name, wan.files)
     return install_tensors(wan.transformer, tensors, metadata, str(path)), metadata
 
 
@@ -131,8 +132,8 @@ def join_experts(high: Path, low: Path, files: ModelFiles, name: str) -> tuple[d
     Raises: ModelError naming what does not fit together.
     """
     (tensors, metadata), (others, other) = read_adapter(high, "high"), read_adapter(low, "low")
-    check_base(high, metadata, name, files.of_expert("high").fingerprint, "high")
-    check_base(low, other, name, files.of_expert("low").fingerprint, "low")
+    check_base(high, metadata, name, files.of_expert("high"), "high")
+    check_base(low, other, name, files.of_expert("low"), "low")
     for what in ("encoder_fingerprint", "face_embedding_dim"):
         if getattr(metadata, what) != getattr(other, what):
             raise ModelError(f"low={low}: {what} is {getattr(other, what)}, of high={high} {getattr(metadata, what)}")
@@ -149,12 +150,14 @@ def expert_tensors(tensors: Mapping[str, Tensor], expert: ExpertName) -> dict[st
     return {name.removeprefix(LOW_NOISE): t for name, t in tensors.items() if name.startswith(LOW_NOISE)}
 
 
-def check_base(path: Path, metadata: AdapterMetadata, name: str, fingerprint: str, key: str = "face_lora_path") -> None:
+def check_base(
+    path: Path, metadata: AdapterMetadata, name: str, files: ModelFiles, key: str = "face_lora_path"
+) -> None:
     """Raises: ModelError naming both bases when the adapter was trained on another one than the named."""
-    if metadata.base_fingerprint != fingerprint:
+    if metadata.base_fingerprint not in (files.fingerprint, files.former_fingerprint):
         raise ModelError(
             f"{key}={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
-            f"but {name} is {fingerprint[:12]}; give --model_path of the base it was trained on"
+            f"but {name} is {files.fingerprint[:12]}; give --model_path of the base it was trained on"
         )
 
 

@@ -7,10 +7,13 @@ transformer's weights beside its config.json, `models_t5_umt5-xxl-enc-bf16.pth`,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+
+import torch
 
 from faceid.errors import ConfigError, ModelError
 from faceid.flow import ALL_NOISE, NoiseRange
@@ -136,10 +139,28 @@ class ModelFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex sha256 naming the transformer, or both, and the VAE: what an adapter fits."""
-        described: dict[str, Any] = {part.name: part.described() for part in (self.transformer, self.vae)}
+        """Hex sha256 naming the transformer, or both, and the VAE: what an adapter fits.
+
+        Of the transformers' values as bfloat16: Wan's own files are float32, most copies of them are rounded so, and so
+        is what trains and renders on a GPU.
+        """
+        rounded = {"transformer": torch.bfloat16}
+        return self._fingerprint(lambda part: part.described(rounded.get(part.name, torch.float32)))
+
+    @cached_property
+    def exact_fingerprint(self) -> str:
+        """Naming the same without rounding: equal ones compute the same."""
+        return self._fingerprint(Part.described)
+
+    @cached_property
+    def former_fingerprint(self) -> str:
+        """What adapters named their base by before: its files, so that another layout was another base."""
+        return self._fingerprint(Part.formerly_described)
+
+    def _fingerprint(self, describe: Callable[[Part], list[Any]]) -> str:
+        described: dict[str, Any] = {part.name: describe(part) for part in (self.transformer, self.vae)}
         if self.experts is not None:
-            described["low_noise"] = [self.experts.boundary, *self.experts.low.described()]
+            described["low_noise"] = [self.experts.boundary, *describe(self.experts.low)]
         return sha256_json(described)
 
     @cached_property

@@ -12,16 +12,26 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from faceid.errors import ModelError
 from faceid.models import original_names
 from faceid.models.original_configs import FROM_SHAPES, Shapes, transformer_config
-from faceid.models.weights import WeightsFile, shapes_of, sharded_files
+from faceid.models.weights import WeightsFile, digest_of, shapes_of, sharded_files
 
 Layout = Literal["diffusers", "original"]
 PartName = Literal["transformer", "vae", "text_encoder"]
 PARTS: tuple[PartName, ...] = ("transformer", "vae", "text_encoder")
 # Of the transformer's files in the original layout.
 WEIGHTS_STEM = "diffusion_pytorch_model"
+# What its tensors' shapes leave open, and what comes out depends on.
+NOT_IN_SHAPES: dict[PartName, tuple[str, ...]] = {
+    "transformer": ("num_attention_heads", "patch_size", "vace_layers", "qk_norm", "cross_attn_norm", "eps"),
+    "vae": ("latents_mean", "latents_std", "temperal_downsample", "attn_scales"),
+    "text_encoder": ("num_heads", "relative_attention_max_distance", "feed_forward_proj", "layer_norm_epsilon"),
+}
+# One tensor by two names, which transformers writes or leaves out.
+_ALIASES = {"encoder.embed_tokens.weight": "shared.weight"}
 # Enough of a weights file to tell two fine-tunes of one architecture apart, in milliseconds instead of a minute.
 _FINGERPRINT_PIECES, _FINGERPRINT_PIECE_BYTES = 16, 65536
 
@@ -65,8 +75,14 @@ class Part:
         }
         return original_names.translate(shapes, rules[self.name], str(self.path))
 
-    def described(self) -> list[Any]:
-        """What its fingerprint is of: config, and size, head and spread pieces of each weights file."""
+    def described(self, dtype: torch.dtype = torch.float32) -> list[Any]:
+        """What its fingerprint is of, the same in either layout: config, and tensors, their values rounded to dtype."""
+        config = {key: self.config.get(key) for key in NOT_IN_SHAPES[self.name]}
+        names = {old: _ALIASES.get(new, new) for old, new in self.names.items()}
+        return [config, digest_of(self.files, names, dtype)]
+
+    def formerly_described(self) -> list[Any]:
+        """What its fingerprint was of: config, and size, head and spread pieces of each weights file."""
         config = {key: value for key, value in self.config.items() if not key.startswith("_")}
         return [config, *([path.name, path.stat().st_size, _sample_digest(path)] for path in self._paths())]
 

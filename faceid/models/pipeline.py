@@ -181,7 +181,7 @@ class FaceIdentityPipeline:
             return
         tensors, metadata = read_adapter(path) if path is not None else ({}, None)
         if path is not None and metadata is not None:
-            check_base(path, metadata, self.wan.name, self.files.fingerprint)
+            check_base(path, metadata, self.wan.name, self.files)
         self._adapter_path = None
         if self.low is None:
             self.denoiser.set_adapter(tensors, metadata, path)

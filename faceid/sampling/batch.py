@@ -61,9 +61,7 @@ def _run(settings: SampleSettings, faces: FaceSettings, models: Models, make_jud
     planner = Planner(
         settings,
         models.name,
-        models.fingerprint,
-        models.geometry,
-        models.transformer_config,
+        models.base,
         faces_by_name(settings, faces),
         str(models.dtype),
     )

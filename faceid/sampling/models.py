@@ -50,13 +50,8 @@ class Models:
             log.warning("offload: has no effect on the CPU, where the blocks are anyhow")
         found = cls(settings, adapter, metadata, name, base, device)
         if adapter is not None and metadata is not None:
-            check_base(Path(adapter), metadata, name, found.fingerprint)
+            check_base(Path(adapter), metadata, name, base)
         return found
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the base."""
-        return self.base.fingerprint
 
     @property
     def geometry(self) -> Geometry:

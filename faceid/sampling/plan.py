@@ -18,9 +18,9 @@ from typing import Any
 
 import faceid
 from faceid.errors import DataError, FaceidError, one_line
-from faceid.geometry import Geometry
 from faceid.media.video import promised_frames
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
+from faceid.models.model_files import ModelFiles
 from faceid.provenance import sha256_file, sha256_json
 from faceid.sampling.identities import Face
 from faceid.sampling.job_folder import JobFolder
@@ -78,15 +78,12 @@ class Planner:
         self,
         settings: SampleSettings,
         base_name: str,
-        base_fingerprint: str,
-        geometry: Geometry,
-        transformer_config: dict[str, Any],
+        base: ModelFiles,
         face_of: Callable[[str, AdapterMetadata | None], Face],
         dtype: str,
     ) -> None:
-        self.settings, self.base_name, self.base_fingerprint = settings, base_name, base_fingerprint
-        self.geometry, self.transformer_config, self.face_of = geometry, transformer_config, face_of
-        self.dtype = dtype
+        self.settings, self.base_name, self.base = settings, base_name, base
+        self.face_of, self.dtype = face_of, dtype
         self._rigs: dict[str | None, Rig | str] = {}
         self._faces: dict[tuple[str, str | None], Face | str] = {}
         self._poses: dict[Path, str] = {}
@@ -113,7 +110,7 @@ class Planner:
             # Two names for the same bytes are two videos: who asked for both looks for both.
             "named": [wish.pose.stem, wish.identity, wish.output],
             "program": faceid.__version__,
-            "base": self.base_fingerprint,
+            "base": self.base.exact_fingerprint,
             "adapter": rig.sha256,
             "pose": pose,
             "face": face.numbers,
@@ -126,7 +123,7 @@ class Planner:
             "dtype": self.dtype,
             **{name: getattr(self.settings, name) for name in HOW},
         }
-        inputs = Inputs(self.base_fingerprint, rig.sha256, face.sha256, pose, self._references)
+        inputs = Inputs(self.base.exact_fingerprint, rig.sha256, face.sha256, pose, self._references)
         pixels = self._pixels(wish.pose, rig.shape)
         return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, inputs, rig, pixels=pixels)
 
@@ -138,10 +135,10 @@ class Planner:
         path = resolve_adapter_path(adapter)
         metadata = read_adapter(Path(path))[1] if path is not None else None
         if path is not None and metadata is not None:
-            check_base(Path(path), metadata, self.base_name, self.base_fingerprint)
-        window = choose_window(self.settings, metadata, self.geometry)
-        check_how(self.settings, window, self.transformer_config)
-        shape = choose_shape(self.settings, metadata, self.geometry)
+            check_base(Path(path), metadata, self.base_name, self.base)
+        window = choose_window(self.settings, metadata, self.base.geometry)
+        check_how(self.settings, window, self.base.transformer.config)
+        shape = choose_shape(self.settings, metadata, self.base.geometry)
         return Rig(path, sha256_file(Path(path)) if path is not None else "", metadata, shape, window)
 
     def _face(self, wish: Wish) -> Face:

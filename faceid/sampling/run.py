@@ -45,7 +45,7 @@ def _run_one(settings: SampleSettings, faces: FaceSettings, models: Models) -> i
     check_output(pose, output)
     read_pose(pose, shape, models.geometry, settings)
     face = face_given(settings, faces, models.metadata)
-    inputs = Inputs.of(settings, models.fingerprint, face, pose, models.adapter)
+    inputs = Inputs.of(settings, models.base.exact_fingerprint, face, pose, models.adapter)
     kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
     cache = models.cache(Path(settings.cache_dir)) if settings.cache_dir is not None else None
     texts = models.texts(cache)

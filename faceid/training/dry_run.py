@@ -184,7 +184,7 @@ def _check_checkpoints(plan: Preparation, training: TrainingSettings, pairing: P
     if found is None:
         return
     saved = checkpoint.verify(found)["origin"]
-    known = {"base": plan.base.fingerprint}
+    known = {"base": plan.base.exact_fingerprint}
     if plan.inputs.latents is not None:
         known["latents"] = LatentSets.open(plan.inputs.latents_dirs).sha256
     recipe = {**asdict(training), **asdict(plan.adapter), **asdict(pairing)}

@@ -70,7 +70,7 @@ def origin_of(
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that saved; hashes, never faces."""
     return {
-        "base": wan.fingerprint,
+        "base": wan.files.exact_fingerprint,
         "latents": training_set.latents.sha256,
         "photos": sha256_json(training_set.photo_names),
         "identity": sha256_json(identity.embedding.tolist()),

@@ -269,7 +269,7 @@ def _check_init_adapter(plan: Preparation) -> None:
     """Raises: ModelError for another base, ConfigError for other sizes than the run's."""
     path, metadata = plan.init_adapter, plan.init_metadata
     if path is not None and metadata is not None:
-        check_base(path, metadata, plan.base_name, plan.base.fingerprint, INIT_ADAPTER)
+        check_base(path, metadata, plan.base_name, plan.base, INIT_ADAPTER)
         check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
 
 

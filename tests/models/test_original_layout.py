@@ -17,8 +17,13 @@ from transformers import UMT5Config, UMT5EncoderModel
 from faceid.errors import ModelError
 from faceid.models import original_names
 from faceid.models.model_files import ModelFiles
-from faceid.models.model_part import Part
-from faceid.models.original_configs import LATENTS_MEAN, LATENTS_STD
+from faceid.models.model_part import NOT_IN_SHAPES, Part
+from faceid.models.original_configs import (
+    LATENTS_MEAN,
+    LATENTS_STD,
+    original_transformer_config,
+    transformer_config,
+)
 from faceid.models.wan import load_wan
 from faceid.models.weights import WeightsFile
 
@@ -54,7 +59,62 @@ def test_both_layouts_load_to_the_same_tensors(both, dtype):
         assert [name for name in mine if mine[name].dtype != other[name].dtype] == []
         assert [name for name in mine if not torch.equal(mine[name], other[name])] == []
     assert ours.geometry == theirs.geometry and ours.statistics == theirs.statistics
-    assert ours.fingerprint != theirs.fingerprint, "a fingerprint is of files"
+
+
+def fingerprints(folder: Path) -> tuple[str, str, str]:
+    """Exact; of what an adapter fits; of what encodes."""
+    found = ModelFiles.find(folder)
+    return found.exact_fingerprint, found.fingerprint, found.latents_fingerprint
+
+
+def test_a_base_is_named_by_its_contents_and_not_by_its_files(both, original):
+    known = fingerprints(both[0])
+    assert fingerprints(original) == known
+    file = original / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    index = {"weight_map": dict.fromkeys(tensors, "b.safetensors") | {"head.modulation": "a.safetensors"}}
+    save_file({"head.modulation": tensors["head.modulation"]}, original / "a.safetensors")
+    save_file({name: t for name, t in tensors.items() if name != "head.modulation"}, original / "b.safetensors")
+    (original / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    file.unlink()
+    assert fingerprints(original) == known
+
+
+def test_a_rounded_copy_is_another_base_but_fits_the_same_adapters(original):
+    file = original / "diffusion_pytorch_model.safetensors"
+    tensors = {name: tensor + 1e-4 * torch.randn_like(tensor) for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    exact, fits, latents = fingerprints(original)
+    save_file({name: tensor.bfloat16() for name, tensor in tensors.items()}, file)
+    rounded = fingerprints(original)
+    assert rounded[0] != exact and rounded[1:] == (fits, latents)
+
+
+@pytest.mark.parametrize("name", ["blocks.3.ffn.2.weight", "vace_blocks.0.before_proj.bias", "head.modulation"])
+def test_a_tensor_that_moved_makes_another_base(original, name):
+    before, file = fingerprints(original), original / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    save_file({**tensors, name: tensors[name] + 0.01}, file)
+    exact, fits, latents = fingerprints(original)
+    assert exact != before[0] and fits != before[1] and latents == before[2]
+
+
+def test_another_config_of_the_same_tensors_makes_another_base(original):
+    before = fingerprints(original)
+    for change in ({"eps": 1e-5}, {"num_heads": 4}, {"vace_layers": [0, 3]}):
+        (original / "config.json").write_text(json.dumps({**ORIGINAL_CONFIG, **change}))
+        exact, fits, latents = fingerprints(original)
+        assert exact != before[0] and fits != before[1] and latents == before[2]
+
+
+@pytest.mark.parametrize("part", ["Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"])
+def test_what_encodes_is_named_exactly(original, part):
+    before = fingerprints(original)
+    tensors = torch.load(original / part, weights_only=True)
+    torch.save({name: (tensor.float() * 1.0001) for name, tensor in tensors.items()}, original / part)
+    exact, fits, latents = fingerprints(original)
+    assert latents != before[2]
+    assert (exact != before[0]) == (fits != before[1]) == (part == "Wan2.1_VAE.pth")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -133,12 +193,18 @@ def test_a_name_that_no_vace_model_has_is_unknown(name):
 @pytest.mark.parametrize("config", TRUE_SIZES)
 def test_the_true_models_have_each_tensor_once(real_data, config):
     layers, vace_layers, tensors, parameters = TRUE_SIZES[config]
+    published = json.loads((real_data / "wan" / config).read_text())
     with torch.device("meta"):
-        model = WanVACETransformer3DModel.from_config(json.loads((real_data / "wan" / config).read_text()))
+        model = WanVACETransformer3DModel.from_config(published)
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     names = transformer_names(layers, vace_layers)
     found = original_names.translate(names, original_names.transformer_name, config)
     assert sorted(found.values()) == sorted(expected) and len(names) == len(expected)
+    shapes = {old: tuple(expected[new]) for old, new in found.items()}
+    made = transformer_config(original_transformer_config(published), shapes, Path(config))
+    assert {key: made[key] for key in NOT_IN_SHAPES["transformer"]} == {
+        key: published[key] for key in NOT_IN_SHAPES["transformer"]
+    }
     if tensors is not None:
         table = json.loads((real_data / "wan" / "wan21_vace_1.3b_diffusers_state_dict_shapes.json").read_text())
         assert table == expected and len(table) == tensors
@@ -156,6 +222,7 @@ def test_the_true_vae_and_text_encoder_have_each_tensor_once(real_data):
     assert {key: config[key] for key in config.keys() & default.keys()} == {
         key: default[key] for key in config.keys() & default.keys()
     }
+    assert all(config[key] == default[key] for key in NOT_IN_SHAPES["vae"])
     assert config["latents_mean"] == list(LATENTS_MEAN) and config["latents_std"] == list(LATENTS_STD)
     with torch.device("meta"):
         model = AutoencoderKLWan.from_config(config)
@@ -171,6 +238,7 @@ def test_the_true_vae_and_text_encoder_have_each_tensor_once(real_data):
     shapes = {old: expected[new] for old, new in translated.items()}
     config = Part("text_encoder", "original", Path("t5.pth")).config_from(shapes)
     assert {key: config[key] for key in text if key in config} == {key: text[key] for key in text if key in config}
+    assert all(config[key] == text[key] for key in NOT_IN_SHAPES["text_encoder"])
 
 
 def test_a_file_that_is_missing_is_named(original):
