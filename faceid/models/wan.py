@@ -98,7 +98,7 @@ def load_wan(
         model.scheduler = UniPCMultistepScheduler.from_pretrained(files.scheduler, local_files_only=True)
     else:
         model.scheduler = UniPCMultistepScheduler(**SCHEDULER)
-    log.info("loaded %s of base %s (fingerprint %s)", ", ".join(parts), model.name, model.fingerprint[:12])
+    log.info("loaded %s of base %s", ", ".join(parts), model.name)
     return model
 
 
