@@ -37,6 +37,7 @@ from peers_reading import compare_reading
 from peers_sampling import compare_sampling
 from peers_step import compare_steps
 from peers_table import gather, write_table
+from peers_worlds import compare_worlds
 from proof import RECORDS, REPOSITORY
 
 from faceid.provenance import describe_provenance, write_json
@@ -118,7 +119,19 @@ def _sample(folder: Path, is_small: bool, details: dict[str, Any]) -> list[Ratio
     return ratios
 
 
-LOOKS: dict[str, Look] = {"loading": _load, "reading": _read, "step": _step, "bytes": _hold, "sampling": _sample}
+def _join(folder: Path, is_small: bool, details: dict[str, Any]) -> list[Ratio]:
+    ratios, details["worlds"] = compare_worlds(folder, 1, is_small)
+    return ratios
+
+
+LOOKS: dict[str, Look] = {
+    "loading": _load,
+    "reading": _read,
+    "step": _step,
+    "bytes": _hold,
+    "sampling": _sample,
+    "worlds": _join,
+}
 
 
 def _head(record: dict[str, Any]) -> list[str]:

@@ -40,6 +40,17 @@ PROMISES = (
         ),
     ),
     Promise(
+        "a base is named by its contents: the other layout, shards and a copy in bfloat16 take the same adapters",
+        "the same fingerprint; another one when a tensor or the config changes",
+        (
+            f"{LAYOUT}::test_a_base_is_named_by_its_contents_and_not_by_its_files",
+            f"{LAYOUT}::test_a_rounded_copy_is_another_base_but_fits_the_same_adapters",
+            f"{LAYOUT}::test_a_tensor_that_moved_makes_another_base",
+            f"{LAYOUT}::test_another_config_of_the_same_tensors_makes_another_base",
+            f"{LAYOUT}::test_what_encodes_is_named_exactly",
+        ),
+    ),
+    Promise(
         "files that are missing, cut short, of another model, or would run code",
         "named before anything large is read",
         (
@@ -118,6 +129,11 @@ PROMISES = (
         "benchmarks/gpu.py: every section at a tiny size on the CPU, each variant against its reference",
         "all checks pass",
         ("tests/test_gpu_benchmark.py",),
+    ),
+    Promise(
+        "benchmarks/peers.py: outputs that differ stop it before anything is timed; losing and missing figures stay",
+        "all checks pass",
+        ("tests/test_peers_benchmark.py",),
     ),
     Promise(
         "the README's quick start, literally, with a tiny base under the names of the Wan repositories' files",

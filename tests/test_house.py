@@ -48,6 +48,7 @@ COMPARED_WITH = {
     *((f"benchmarks/peers_{name}.py", "peft") for name in ("bytes", "models", "step")),
     ("benchmarks/peers.py", "diffusers"),
     ("benchmarks/peers.py", "transformers"),
+    ("benchmarks/peers_worlds.py", "accelerate"),
     ("benchmarks/checkpoint_crashes.py", "accelerate"),
     ("benchmarks/sampling_caches.py", "diffusers"),
     ("benchmarks/sampling_loop.py", "diffusers"),
