@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from launching import REPOSITORY, SIZES, run_command
+from launching import REPOSITORY, in_proof_only, run_command
 
 from faceid.errors import ConfigError
 
@@ -100,14 +100,13 @@ def test_a_tiny_run_does_not_overwrite_a_real_ones_record(gpu_model, tmp_path):
         make_bench(Settings(tiny=True, record=file))
 
 
-@pytest.mark.slow
+@in_proof_only("compiles for a minute", "prove-model")
 def test_a_tiny_run_measures_and_records(tmp_path):
     file = tmp_path / "tiny.json"
     flags = ["--tiny", "true", "--repeats", "1", "--frames", "[9]", "--record", str(file)]
-    # Compiling takes a minute: in make prove-model.
-    compiled = [] if SIZES == "tests" else ["training", "sampling"]
-    sections = [*compiled, "ceilings", "loader", "vae", "offload"]
-    run_command([sys.executable, "benchmarks/gpu.py", *flags, "--only", f"[{', '.join(sections)}]"], timeout_s=300)
+    sections = ("training", "sampling", "ceilings", "loader", "vae", "offload")
+    only = f"[{', '.join(sections)}]"
+    run_command([sys.executable, "benchmarks/gpu.py", *flags, "--only", only], timeout_s=300)
     record = json.loads(file.read_text())
     assert record["is_tiny"] and record["versions"]["torch"] and record["command"][0] == "gpu.py"
     # What has no kernel on a CPU says so; all else must work.
@@ -115,10 +114,9 @@ def test_a_tiny_run_measures_and_records(tmp_path):
     assert [name for name in failed if "cudnn" not in name and "efficient" not in name] == []
     found = {(row["section"], row["name"]): row for row in record["rows"]}
     assert {section for section, _ in found} == set(sections)
-    if compiled:
-        kept = found["training", "9 frames, attention, eager, native"]
-        assert kept["same_to_the_bit"] and kept["step_s"] > 0
-        # The graphs do not grow with the number of blocks.
-        assert found["training", "9 frames, attention, compiled, native"]["graphs"] <= 4
+    kept = found["training", "9 frames, attention, eager, native"]
+    assert kept["same_to_the_bit"] and kept["step_s"] > 0
+    # The graphs do not grow with the number of blocks.
+    assert found["training", "9 frames, attention, compiled, native"]["graphs"] <= 4
     assert found["offload", "9 frames, eager, native, offloaded"]["error"] == 0
     assert 0 < found["loader", "9 frames, attention, eager, native"]["stall_share"] < 1

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
+from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses, run_command, train
 
 from faceid.data.buckets import BucketedMixture, _Stage, make_mixture
 from faceid.data.latent_sets import LatentSets
@@ -127,7 +127,7 @@ def flags(toy_inputs, portrait, folder, *more):
     return [*SMALL_ADAPTER, *QUIET, *words, *more, "--output_dir", str(folder)]
 
 
-@pytest.mark.slow
+@in_proof_only("a minute", "prove-data")
 def test_a_run_mixes_sizes_and_single_frames_whatever_the_world(toy_inputs, portrait, tmp_path):
     two_at_a_time = ("--micro_batch_size", "2", "--freeze_mapper_after_epochs", "1", "--checkpoint_every_steps", "2")
     done = train(*flags(toy_inputs, portrait, tmp_path / "one", *two_at_a_time))

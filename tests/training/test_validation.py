@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_inputs import train_a_little
-from launching import QUIET, SIZES, SMALL_ADAPTER, train
+from launching import QUIET, SMALL_ADAPTER, in_proof_only, train
 from PIL import Image
 
 from faceid import flow
@@ -215,12 +215,11 @@ def validate_flags(toy_inputs, folder, *more):
     return [*flags, *more, "--output_dir", str(folder)]
 
 
-@pytest.mark.slow
+@in_proof_only("two minutes", "prove-training FULL=1")
 def test_every_world_measures_the_same_as_one_process(toy_inputs, tmp_path):
     flags = ["--learning_rate", "3e-3", "--validation_videos", "2", "--num_epochs", "1", "--tensorboard", "true"]
     train(*validate_flags(toy_inputs, tmp_path / "one", *flags))
-    # Where each forward gathers parameters from all; the other one in make prove-training.
-    for world in ("cpu_zero3",) if SIZES == "tests" else ("cpu_zero2", "cpu_zero3"):
+    for world in ("cpu_zero2", "cpu_zero3"):
         train(*validate_flags(toy_inputs, tmp_path / world, *flags), world=world)
         _measured_the_same(tmp_path / "one", tmp_path / world)
 
