@@ -131,7 +131,7 @@ def swap_gap_predicts(folder: Path, demo: Path | None) -> Result:
     command = [sys.executable, "benchmarks/swap_gap_checkpoints.py", "--output_dir", str(folder)]
     if demo is not None:
         # Fewer people than in the full version: minutes are what the quick one has least of.
-        command += ["--demo_dir", str(demo), "--num_poses", "1", "--num_people", "12"]
+        command += ["--demo_dir", str(demo), "--num_poses", "1", "--num_people", "8"]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     record = json.loads((folder / "checkpoints.json").read_text())
     rho, rows = record["spearman"], record["rows"]
