@@ -157,6 +157,8 @@ def _work(function: Callable[[], Any], is_wanted: bool, pipe: Any) -> None:
     status = Path("/proc/self/status")
     # VmHWM begins anew, see proc(5).
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    # What the forked process had freed and kept would be used again, and count as nothing.
+    ctypes.CDLL(None).malloc_trim(0)
     # Here, not in the process that watches: it may look first when the work is done.
     before = _memory_kib(status)
     result, error = None, None
