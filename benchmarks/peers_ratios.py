@@ -134,6 +134,8 @@ def _forked(function: Callable[[], Any], is_wanted: bool) -> tuple[Any, Cost]:
     context = multiprocessing.get_context("fork")
     mine, its = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(function, is_wanted, its))
+    # What this process has freed and kept would be used again by its fork, and count as nothing.
+    ctypes.CDLL(None).malloc_trim(0)
     process.start()
     its.close()
     status = Path(f"/proc/{process.pid}/status")
@@ -157,8 +159,6 @@ def _work(function: Callable[[], Any], is_wanted: bool, pipe: Any) -> None:
     status = Path("/proc/self/status")
     # VmHWM begins anew, see proc(5).
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    # What the forked process had freed and kept would be used again, and count as nothing.
-    ctypes.CDLL(None).malloc_trim(0)
     # Here, not in the process that watches: it may look first when the work is done.
     before = _memory_kib(status)
     result, error = None, None
