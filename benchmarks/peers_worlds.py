@@ -17,13 +17,13 @@ import accelerate
 import torch
 from accelerate import Accelerator
 from peers_ratios import Ratio, largest_error, least_and_median
+from proof import REPOSITORY
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from faceid.training.settings import TrainingSettings
 from faceid.training.world import join_world
 
-REPOSITORY = Path(__file__).parents[1]
 PROCESSES, WARM = 2, 2
 LARGEST_NORM = 1.0
 # Sums of gradients in another order, seen by AdamW.
@@ -87,7 +87,7 @@ def _work(world: str, results: Path, steps: int, values: int, *counts: int) -> N
         accelerator = _accelerator(world)
         if accelerator.num_processes != PROCESSES:
             raise RuntimeError(f"{world}: {accelerator.num_processes} processes joined, not {PROCESSES}")
-        model, spent[count] = _take_steps(accelerator, world == THEIRS, steps, count, values // count)
+        model, spent[count] = _take_steps(accelerator, steps, count, values // count)
         if accelerator.is_main_process:
             save_file(
                 {name: part.detach() for name, part in model.named_parameters()}, results / f"{count}.safetensors"
@@ -96,9 +96,7 @@ def _work(world: str, results: Path, steps: int, values: int, *counts: int) -> N
         (results / "spent.json").write_text(json.dumps(spent), encoding="utf-8")
 
 
-def _take_steps(
-    accelerator: Accelerator, is_ddp: bool, steps: int, count: int, size: int
-) -> tuple[Any, dict[str, float]]:
+def _take_steps(accelerator: Accelerator, steps: int, count: int, size: int) -> tuple[Any, dict[str, float]]:
     model = Parameters(count, size)
     model, optimizer = accelerator.prepare(model, torch.optim.AdamW(model.parameters(), lr=1e-3))
     generator = torch.Generator().manual_seed(accelerator.process_index)
@@ -108,7 +106,9 @@ def _take_steps(
         accelerator.wait_for_everyone()
         began, used = time.perf_counter(), time.process_time()
         accelerator.backward(model(inputs))
-        if is_ddp:  # DeepSpeed does this itself, and in it steps and forgets the gradients.
+        if (
+            accelerator.state.deepspeed_plugin is None
+        ):  # DeepSpeed does this itself, and in it steps and forgets the gradients.
             accelerator.clip_grad_norm_(model.parameters(), LARGEST_NORM)
         optimizer.step()
         optimizer.zero_grad()

@@ -48,6 +48,7 @@ PROMISES = (
             f"{LAYOUT}::test_a_tensor_that_moved_makes_another_base",
             f"{LAYOUT}::test_another_config_of_the_same_tensors_makes_another_base",
             f"{LAYOUT}::test_what_encodes_is_named_exactly",
+            f"{LAYOUT}::test_a_rounded_vae_is_another_base_to_adapters_too",
         ),
     ),
     Promise(

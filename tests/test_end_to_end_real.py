@@ -141,9 +141,24 @@ def test_the_run_goes_on_from_its_checkpoint(run):
     assert sorted(folder.name for folder in (run.folder / "checkpoints").iterdir())[-1] == f"step_{len(steps):08d}"
 
 
-def test_the_adapter_renders_a_real_pose_at_its_size_and_length(inputs, run, tmp_path):
+def render(inputs: RealInputs, adapter: Path, output: Path) -> Path:
     pose = ("--pose_video", inputs.poses / f"{LANDSCAPE}_pose.mp4", "--num_inference_steps", 2, "--seed", 5)
-    words = ("--face_lora_path", run.folder / "face_lora_final.safetensors", "--face_embedding", inputs.identity)
-    run_command([sys.executable, "sample.py", *map(str, (*words, *pose, "--output", tmp_path / "real.mp4"))])
-    video = read_video(tmp_path / "real.mp4")
+    words = ("--face_lora_path", adapter, "--face_embedding", inputs.identity, *pose, "--output", output)
+    run_command([sys.executable, "sample.py", *map(str, words)])
+    return output
+
+
+@pytest.fixture(scope="module")
+def rendered(inputs, run, tmp_path_factory) -> Path:
+    return render(inputs, run.folder / "face_lora_final.safetensors", tmp_path_factory.mktemp("real") / "out.mp4")
+
+
+@in_proof_only("half a minute; on drawn poses it is in test_end_to_end", "prove-main")
+def test_both_adapter_files_render_the_same_real_pose(inputs, run, rendered, tmp_path):
+    other = render(inputs, run.folder / "face_lora_final.pth", tmp_path / "pth.mp4")
+    assert other.read_bytes() == rendered.read_bytes()
+
+
+def test_the_adapter_renders_a_real_pose_at_its_size_and_length(rendered):
+    video = read_video(rendered)
     assert video.frames.shape == (FRAMES, HEIGHT, WIDTH, 3) and video.fps == 16

@@ -154,7 +154,8 @@ def check_base(
     path: Path, metadata: AdapterMetadata, name: str, files: ModelFiles, key: str = "face_lora_path"
 ) -> None:
     """Raises: ModelError naming both bases when the adapter was trained on another one than the named."""
-    if metadata.base_fingerprint not in (files.fingerprint, files.former_fingerprint):
+    # Two comparisons, as the former one is read off the files only where it is asked for.
+    if metadata.base_fingerprint != files.fingerprint and metadata.base_fingerprint != files.former_fingerprint:
         raise ModelError(
             f"{key}={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
             f"but {name} is {files.fingerprint[:12]}; give --model_path of the base it was trained on"

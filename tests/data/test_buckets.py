@@ -127,6 +127,7 @@ def flags(toy_inputs, portrait, folder, *more):
     return [*SMALL_ADAPTER, *QUIET, *words, *more, "--output_dir", str(folder)]
 
 
+@pytest.mark.slow
 @in_proof_only("a minute", "prove-data")
 def test_a_run_mixes_sizes_and_single_frames_whatever_the_world(toy_inputs, portrait, tmp_path):
     two_at_a_time = ("--micro_batch_size", "2", "--freeze_mapper_after_epochs", "1", "--checkpoint_every_steps", "2")

@@ -192,6 +192,7 @@ def test_the_first_step_begins_with_the_weights_of_the_initial_adapter(toy_input
     assert any(not torch.allclose(fresh[name], trained[name]) for name in trained)
 
 
+@pytest.mark.slow
 @in_proof_only("half a minute", "prove-training FULL=1")
 def test_a_pth_under_zero_in_bfloat16_begins_as_exactly(toy_inputs, stage_one, tmp_path):
     """DeepSpeed makes its float32 masters of the rounded weights: 0.4 % away, if they are not set again."""

@@ -215,6 +215,7 @@ def validate_flags(toy_inputs, folder, *more):
     return [*flags, *more, "--output_dir", str(folder)]
 
 
+@pytest.mark.slow
 @in_proof_only("two minutes", "prove-training FULL=1")
 def test_every_world_measures_the_same_as_one_process(toy_inputs, tmp_path):
     flags = ["--learning_rate", "3e-3", "--validation_videos", "2", "--num_epochs", "1", "--tensorboard", "true"]
