@@ -56,7 +56,7 @@ def true_base(tmp_path_factory):
 
 def peak_of(command: list[str]) -> float:
     """Run it; the most memory it took, in GB."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = process.stderr.read()

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKLWan, WanVACETransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from original_layout import renamed, text_names, transformer_names, vae_names
-from safetensors.torch import save_file
+from safetensors import TensorSpec, serialize_file
 from torch import Tensor
 
 from faceid.models.original_names import transformer_name
@@ -63,7 +63,8 @@ def write_true_base(folder: Path) -> int:
         part = names[number * TENSORS_PER_FILE : (number + 1) * TENSORS_PER_FILE]
         tensors = {name: noise.of(shapes[transformer_name(name)]) for name in part}
         written += sum(tensor.nbytes for tensor in tensors.values())
-        save_file(tensors, folder / file)
+        # save_file wants tensors that share no memory.
+        serialize_file({name: _spec(tensor) for name, tensor in tensors.items()}, folder / file)
         weight_map |= dict.fromkeys(part, file)
     index = {"metadata": {"total_size": written}, "weight_map": weight_map}
     (folder / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
@@ -82,14 +83,19 @@ class Noise:
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.pool = torch.empty(2**24 + 3).normal_(0, 0.02, generator=generator).bfloat16()
+        self.period = 2**24 + 3
+        self.pool = torch.empty(self.period).normal_(0, 0.02, generator=generator).bfloat16().repeat(4)
         self.at = 0
 
     def of(self, shape: Iterable[int]) -> Tensor:
+        """A view: to copy 5 GB takes longer than to write them."""
         size = torch.Size(shape)
-        places = -(-size.numel() // len(self.pool)) + 1
-        self.at = (self.at + 7919) % len(self.pool)
-        return self.pool.repeat(places)[self.at : self.at + size.numel()].reshape(size).clone()
+        self.at = (self.at + 7919) % self.period
+        return self.pool[self.at : self.at + size.numel()].reshape(size)
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    return TensorSpec(dtype="bfloat16", shape=list(tensor.shape), data_ptr=tensor.data_ptr(), data_len=tensor.nbytes)
 
 
 def _text_tensors(noise: Noise) -> Iterable[tuple[str, Tensor]]:
@@ -102,4 +108,4 @@ def _text_tensors(noise: Noise) -> Iterable[tuple[str, Tensor]]:
         **{f"blocks.0.attn.{layer}.weight": (D_MODEL, D_MODEL) for layer in "qkvo"},
     }
     for name in text_names(1):
-        yield name, noise.of(sizes.get(name, (D_MODEL,)))
+        yield name, noise.of(sizes.get(name, (D_MODEL,))).clone()

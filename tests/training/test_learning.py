@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import QUIET, SIZES, SMALL_ADAPTER, losses, run_command, train
+from launching import IS_SMALL, QUIET, SMALL_ADAPTER, in_proof_only, losses, run_command, train
 from safetensors.torch import load_file
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 # The base's weights are random and frozen: attention LoRA and the face branch can lower the loss so far, not to 0.
-OVERFIT_STEPS, OVERFIT_FACTOR = (200, 1.5) if SIZES == "full" else (60, 1.25)
+OVERFIT_STEPS, OVERFIT_FACTOR = (60, 1.25) if IS_SMALL else (200, 1.5)
 
 
 @pytest.mark.slow
+@in_proof_only("a minute and a half", "prove-main")
 def test_the_loss_of_one_clip_falls(toy_inputs, tmp_path, record_property):
     import sys
 

@@ -1,14 +1,14 @@
 """One seed, one loss curve: a single process, DDP, ZeRO-2 and ZeRO-3 are the same run."""
 
-import os
-
 import pytest
-from launching import IS_SMALL, QUIET, SMALL_ADAPTER, losses, train
+from launching import IS_SMALL, QUIET, SIZES, SMALL_ADAPTER, losses, train
 from safetensors.torch import load_file
 
 # 4 clips and 4 photos, 2 at a time: 4 steps an epoch; stage 2 begins before the last one.
-EPOCHS = 1 if IS_SMALL else 13 if os.environ.get("FACEID_SIZES") == "full" else 2
+EPOCHS = 1 if IS_SMALL else 13 if SIZES == "full" else 2
 STEPS = 4 * EPOCHS
+# That ZeRO-2 is the same run as a single process, `make test` shows by stopping it and going on (test_resume.py).
+WORLDS = ("single", "cpu", "cpu_zero3") if SIZES == "tests" else ("single", "cpu", "cpu_zero2", "cpu_zero3")
 # Of losses, relative. Of weights: a tenth of what one step moves them by. Where a gradient is nothing but rounding Adam
 # makes something of it, how much depends on the kind of processor (8e-6 on one, 1.3e-5 on another).
 RELATIVE, ADAPTER = 1e-5, 1e-4
@@ -19,7 +19,7 @@ def test_ddp_zero2_and_zero3_give_the_losses_of_a_single_process(toy_inputs, tmp
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *f"--batch_size 2 --num_epochs {EPOCHS}".split()]
     flags += f"--freeze_mapper_after_epochs {EPOCHS - 1} --learning_rate 1e-3 --warmup_steps 0 --save_every 100".split()
     curves = {}
-    for world in ("single", "cpu", "cpu_zero2", "cpu_zero3"):
+    for world in WORLDS:
         train(*flags, "--output_dir", str(tmp_path / world), world=world)
         curves[world] = losses(tmp_path / world)
     reference = curves["single"]
