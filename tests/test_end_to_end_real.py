@@ -119,6 +119,7 @@ def test_latents_have_the_size_the_base_asks_for(inputs):
         assert sample.video.isfinite().all() and not torch.equal(sample.video, sample.pose)
 
 
+@in_proof_only("a minute and a half; on drawn clips it is in test_end_to_end", "prove-main")
 def test_both_stages_train_on_two_processes(run):
     assert "world: zero2, 2 processes" in run.said.stderr
     assert "Epoch 1/2 - Average Loss: " in run.said.stdout and "Epoch 2/2 - Average Loss: " in run.said.stdout
@@ -159,6 +160,7 @@ def test_both_adapter_files_render_the_same_real_pose(inputs, run, rendered, tmp
     assert other.read_bytes() == rendered.read_bytes()
 
 
+@in_proof_only("trains for a minute and a half", "prove-main")
 def test_the_adapter_renders_a_real_pose_at_its_size_and_length(rendered):
     video = read_video(rendered)
     assert video.frames.shape == (FRAMES, HEIGHT, WIDTH, 3) and video.fps == 16
