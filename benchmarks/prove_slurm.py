@@ -52,11 +52,6 @@ PROMISES = (
         (f"{FAULTS}::test_before_the_time_limit_it_is_saved_and_requeued",),
     ),
     Promise(
-        "the file STOP",
-        "saved, not requeued, goes on when submitted again, adapter the same bits",
-        (f"{FAULTS}::test_a_stop_file_ends_the_job_until_it_is_submitted_again",),
-    ),
-    Promise(
         "the signal matrix of docs/slurm.md: who hears what",
         "every line as written",
         (f"{SIGNALS}::test_who_hears_what", f"{SIGNALS}::test_the_documentation_has_this_table"),
@@ -79,8 +74,13 @@ PROMISES = (
         ("tests/slurm/test_slurm_scripts.py",),
     ),
 )
-# A quarter of an hour.
+# The matrix takes a quarter of an hour.
 FULL_ONLY = (
+    Promise(
+        "the file STOP",
+        "saved, not requeued, goes on when submitted again, adapter the same bits",
+        (f"{FAULTS}::test_a_stop_file_ends_the_job_until_it_is_submitted_again",),
+    ),
     Promise(
         "the signal matrix of docs/slurm.md: what training makes of it",
         "every line as written",

@@ -14,6 +14,7 @@ def benchmarks(monkeypatch):
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
 
 
+@pytest.mark.slow
 def test_the_small_comparison_runs_and_gathers_every_row(tmp_path):
     flags = ["--small", "--only", "loading", "reading", "--output_dir", str(tmp_path)]
     run_command([sys.executable, "benchmarks/peers.py", *flags], timeout_s=120)

@@ -116,6 +116,7 @@ def test_pixels_are_not_enlarged_where_the_film_has_room(tmp_path):
     assert all(clip["box"][2:] == [32, 48] for clip in record["clips"])
 
 
+@pytest.mark.slow
 def test_bad_stretches_are_left_out_with_their_reasons(tmp_path):
     films, keypoints = tmp_path / "films", tmp_path / "keypoints"
     for number, name in enumerate(("nobody", "unknown", "fine")):
@@ -211,6 +212,7 @@ def test_keypoints_of_another_film_are_refused(tmp_path):
         split_films(tmp_path / "films", tmp_path / "clips", SplitSettings(**SMALL), tmp_path / "keypoints")
 
 
+@pytest.mark.slow
 def test_four_processes_killed_at_random_leave_the_bytes_of_a_single_run(tmp_path):
     for number in range(6):
         joints = add_film(tmp_path / "films", f"film_{number}", seed=number, num_frames=200)

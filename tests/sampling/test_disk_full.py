@@ -23,6 +23,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room(settings, small_disk, tmp_path):  # noqa: F811
     jobs = {"pose": ["x_pose.mp4", "y_pose.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
     (tmp_path / "jobs.jsonl").write_text(json.dumps(jobs) + "\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cluster import wait_until
 from lab import IN_PROOF_ONLY
-from launching import losses
+from launching import SIZES, losses
 from long_run import PREEMPTIONS, STEPS_BETWEEN, differences, starts, stops, submit, tasks_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -164,6 +164,7 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
 
 
 @IN_PROOF_ONLY
+@pytest.mark.skipif(SIZES == "small", reason="takes its time: in make prove-slurm FULL=1")
 @WORKS
 def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, record_property):
     run = lab.folder / "run"

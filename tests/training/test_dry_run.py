@@ -5,6 +5,8 @@ import re
 import pytest
 from launching import QUIET, SMALL_ADAPTER, train
 
+pytestmark = pytest.mark.slow
+
 
 def said(done):
     return {line.partition(":")[0]: line for line in done.stdout.splitlines() if ":" in line}

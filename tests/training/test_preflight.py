@@ -103,6 +103,7 @@ def test_two_tasks_meet_and_say_it_once(tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_a_red_line(tmp_path):
     (tmp_path / "file").touch()
     codes, said = run_tasks(2, *TRAIN_FLAGS, "--output_dir", str(tmp_path / "file" / "run"))

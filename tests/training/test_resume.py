@@ -17,7 +17,7 @@ RECIPE = (
 ).split()
 NUM_STEPS = 12
 
-
+# Of the same kind, on a cluster, is tests/slurm: preempted, and the same bits.
 IN_PROOF_ONLY = in_proof_only("a minute or two", "prove-main")
 
 
@@ -84,7 +84,8 @@ def test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75(toy_inputs, undist
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["cpu_zero2", pytest.param("cpu_zero3", marks=IN_PROOF_ONLY)])
+@IN_PROOF_ONLY
+@pytest.mark.parametrize("world", ["cpu_zero2", "cpu_zero3"])
 def test_stopped_by_a_file_under_deepspeed_and_resumed(toy_inputs, undisturbed, tmp_path, world):
     """Interrupted equals undisturbed within the same world, bit for bit; and both equal a single process closely."""
     folder, whole = tmp_path / "run", tmp_path / "whole"

@@ -85,6 +85,7 @@ def test_the_shipped_adapter_has_a_gap_on_people_it_never_saw_and_it_repeats(lat
     assert set(first.gap_at) == {0.35, 0.55, 0.75, 0.9}
 
 
+@pytest.mark.slow
 def test_training_logs_the_gap_of_training_and_held_out_dancers(toy_inputs, tmp_path):
     flags = [*QUIET, *SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run")]
     train(*flags, *"--num_epochs 1 --batch_size 4 --validate_every 1 --validation_steps 2 --save_every 9".split())
@@ -95,6 +96,7 @@ def test_training_logs_the_gap_of_training_and_held_out_dancers(toy_inputs, tmp_
     assert "validation/swap_gap_heldout_dancers" not in logged
 
 
+@pytest.mark.slow
 def test_held_out_clips_of_known_dancers_have_a_gap_of_their_own(toy_inputs, tmp_path):
     flags = [*QUIET, *SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run")]
     done = train(*flags, *"--num_epochs 1 --heldout_clips 2 --validate_every 1 --validation_steps 2".split())
