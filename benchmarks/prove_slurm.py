@@ -27,19 +27,14 @@ PROMISES = (
         (f"{FAULTS}::test_preempted_again_and_again_it_ends_with_the_same_adapter",),
     ),
     Promise(
-        "a signal to one task alone",
-        "all stop at the same step, adapter the same bits",
-        (f"{FAULTS}::test_a_signal_to_one_task_stops_all_at_the_same_step",),
+        "a signal to one task alone; and once requeued, slurmctld killed and restarted in mid-run",
+        "all stop at the same step, the restart makes no other attempt, adapter the same bits",
+        (f"{FAULTS}::test_a_signal_to_one_task_stops_all_and_a_controller_that_restarts_none",),
     ),
     Promise(
         "a node loses power in training",
         "requeued, steps since the last checkpoint, adapter the same bits",
         (f"{FAULTS}::test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint",),
-    ),
-    Promise(
-        "slurmctld killed and restarted in mid-run",
-        "one attempt, adapter the same bits",
-        (f"{FAULTS}::test_a_controller_that_restarts_is_not_noticed",),
     ),
     Promise(
         "an attempt that Slurm takes for dead goes on beside the one that replaces it",
@@ -61,11 +56,6 @@ PROMISES = (
         "one world, 0 steps lost, adapter the same bits",
         (f"{LAUNCHERS}::test_accelerate_launch_on_each_node_stops_and_goes_on",),
     ),
-    Promise(
-        "launch/two_nodes.sh on two machines, without Slurm",
-        "one world, adapter the same bits as by Slurm",
-        (f"{LAUNCHERS}::test_two_machines_without_slurm",),
-    ),
     Promise("a crash loop", "ends, and says why", (f"{FAULTS}::test_a_crash_loop_ends_and_says_why",)),
     Promise("traps of batch scripts, each tried", "all checks pass", (TRAPS,)),
     Promise(
@@ -76,6 +66,11 @@ PROMISES = (
 )
 # The matrix takes a quarter of an hour.
 FULL_ONLY = (
+    Promise(
+        "launch/two_nodes.sh on two machines, without Slurm",
+        "one world, adapter the same bits as by Slurm",
+        (f"{LAUNCHERS}::test_two_machines_without_slurm",),
+    ),
     Promise(
         "the file STOP",
         "saved, not requeued, goes on when submitted again, adapter the same bits",
