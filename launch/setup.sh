@@ -26,13 +26,11 @@ fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 # torch first and alone: nothing else may choose its version.
-# Not compiled by pip: of its thousands of files ours import a third, which are compiled below.
-"$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt torch
-DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+"$venv/bin/python" -m pip install --quiet --constraint constraints.txt torch
+DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 # The one op that DeepSpeed compiles for CPU worlds, now and here: at first use two processes would wait for it.
 home=$(cd "$venv" && pwd)
 PATH="$home/bin:$PATH" TORCH_EXTENSIONS_DIR="$home/torch_extensions" DS_ACCELERATOR=cpu \
-  "$venv/bin/python" -c 'import faceid.evaluation.run, faceid.sampling.run, faceid.training.run
-from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' >/dev/null
+  "$venv/bin/python" -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' >/dev/null
 touch "$venv/.done"
 echo "setup: $venv is ready"
