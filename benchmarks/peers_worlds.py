@@ -106,9 +106,8 @@ def _take_steps(accelerator: Accelerator, steps: int, count: int, size: int) -> 
         accelerator.wait_for_everyone()
         began, used = time.perf_counter(), time.process_time()
         accelerator.backward(model(inputs))
-        if (
-            accelerator.state.deepspeed_plugin is None
-        ):  # DeepSpeed does this itself, and in it steps and forgets the gradients.
+        # DeepSpeed does this itself, and in it steps and forgets the gradients.
+        if accelerator.state.deepspeed_plugin is None:
             accelerator.clip_grad_norm_(model.parameters(), LARGEST_NORM)
         optimizer.step()
         optimizer.zero_grad()

@@ -30,7 +30,7 @@ TESTED = (
         ("tests/training/test_worlds.py",),
     ),
     Promise(
-        "operations of a step by the analytic least, at the true 1.3B and 14B",
+        "operations of a step by the analytic least, at the true 1.3B, with FULL=1 at 14B, too",
         "<= 1.02",
         ("tests/models/test_flops.py::test_a_step_computes_what_it_must_and_at_most_two_percent_more",),
     ),

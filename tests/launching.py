@@ -25,6 +25,11 @@ def in_proof_only(why: str, proof: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(SIZES == "tests", reason=f"{why}: in make {proof}")
 
 
+def in_full_proof_only(why: str, proof: str) -> pytest.MarkDecorator:
+    """The mark of a test that its proof, too, leaves out but for FULL=1."""
+    return pytest.mark.skipif(SIZES != "full", reason=f"{why}: in make {proof} FULL=1")
+
+
 SMALL_ADAPTER = (
     "--conditioning_dim 40 --mapper_hidden_dim 48 --num_tokens 3 --lora_rank 4 --encoder_path toy --model_path toy"
 ).split()

@@ -258,15 +258,11 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
     config = tmp_path / "small.yaml"
     text = (REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 16", "num_epochs: 1")
     config.write_text(text.replace("init_adapter: toy", "") if base == "tiny" else text)
-    # One process: of two it is in the demo and in test_end_to_end.
-    world = tmp_path / "world.yaml"
-    text = (REPOSITORY / "launch/accelerate/cpu.yaml").read_text().replace("num_processes: 2", "num_processes: 1")
-    world.write_text(text.replace("distributed_type: MULTI_GPU", "distributed_type: 'NO'"))
     models = tmp_path / "models"
     pose = next((toy_inputs.dataset / "poses").glob("*.mp4"))
     given = variables("toy") | {
         "CONFIG": str(config),
-        "WORLD": str(world),
+        "WORLD": "launch/accelerate/cpu.yaml",
         "PHOTOS": str(toy_inputs.dataset / "photos" / "target"),
         "CLIPS": str(toy_inputs.dataset / "videos"),
         "POSES": str(toy_inputs.dataset / "poses"),

@@ -86,3 +86,17 @@ def test_own_scores_are_above_impostors(scores, record_property):
     auc = roc_auc(scores[own], scores[~own])
     record_property("measured", f"AUC {auc:.3f}")
     assert auc >= 0.9
+
+
+def test_likeness_grows_with_face_scale(world, scores, record_property):
+    at_zero = np.stack([world.likeness(face, 0, face_scale=0.0) for face in world.faces[:4]])
+    # The base knows nobody: whoever is given, it draws the same.
+    assert (at_zero == at_zero[0]).all()
+    dances = range(len(DANCES))
+    # Everybody in every dance: in one dance, half of the strength is no nearer than whoever the base happens to draw.
+    half = [[world.likeness(face, dance, face_scale=0.5) for face in world.faces] for dance in dances]
+    base = [[at_zero[0] if dance == 0 else world.likeness(world.faces[0], dance, face_scale=0.0)] for dance in dances]
+    none = np.broadcast_to(base, scores.shape)
+    own = [np.diagonal(one, axis1=1, axis2=2).mean() for one in (none, np.array(half), scores)]
+    record_property("measured", f"likeness at 0, 0.5, 1: {own[0]:.3f}, {own[1]:.3f}, {own[2]:.3f}")
+    assert own[0] < own[1] < own[2]

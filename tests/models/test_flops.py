@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
-from launching import SIZES as PROOF_SIZES
-from launching import in_proof_only
+from launching import in_full_proof_only, in_proof_only
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -91,7 +90,7 @@ IN_PROOF_ONLY = in_proof_only("half a minute", "prove-training")
     [
         ("1.3B", "attention"),
         *(pytest.param("1.3B", mode, marks=IN_PROOF_ONLY) for mode in ("none", "full")),
-        *([("14B", "full")] if PROOF_SIZES == "full" else []),
+        pytest.param("14B", "full", marks=in_full_proof_only("half a minute", "prove-training")),
     ],
 )
 def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode, record_property):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cluster import wait_until
 from lab import IN_PROOF_ONLY
-from launching import SIZES, losses
+from launching import in_full_proof_only, losses
 from long_run import PREEMPTIONS, STEPS_BETWEEN, differences, starts, stops, submit, tasks_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -154,8 +154,7 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     record_property("measured", f"stopped by {stopped['by']} at step {stopped['step']}, requeued, 0 steps lost")
 
 
-@IN_PROOF_ONLY
-@pytest.mark.skipif(SIZES == "small", reason="takes its time: in make prove-slurm FULL=1")
+@in_full_proof_only("takes its time", "prove-slurm")
 @WORKS
 def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, record_property):
     run = lab.folder / "run"

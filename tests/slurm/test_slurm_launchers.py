@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cluster import REPOSITORY, wait_until
 from lab import IN_PROOF_ONLY
-from launching import BIN, SIZES, losses
+from launching import BIN, in_full_proof_only, losses
 from long_run import STEPS_BETWEEN, TWO_BY_ONE, differences, run_flags, starts, stops, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
@@ -31,8 +31,7 @@ def test_accelerate_launch_on_each_node_stops_and_goes_on(lab, undisturbed, reco
     record_property("measured", f"stopped by {stopped['by']} at step {stopped['step']}, requeued, 0 tensors differ")
 
 
-@IN_PROOF_ONLY
-@pytest.mark.skipif(SIZES == "small", reason="another minute: in make prove-slurm FULL=1")
+@in_full_proof_only("another minute", "prove-slurm")
 def test_two_machines_without_slurm(lab, undisturbed, record_property):
     """launch/two_nodes.sh, typed on two machines that have nothing in common but files and a network."""
     run = lab.folder / "run"

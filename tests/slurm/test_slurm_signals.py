@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cluster import ENDED, REPOSITORY, Cluster, wait_until
 from lab import IN_PROOF_ONLY, Lab
-from launching import SIZES
+from launching import in_full_proof_only
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("waits")]
 
@@ -215,8 +215,7 @@ def what_came_of(lab: Lab, cause: Cause) -> str:
     return f"{saved}, {'requeued' if lab.cluster.show(job)['Restarts'] != '0' else 'not requeued'}"
 
 
-@IN_PROOF_ONLY
-@pytest.mark.skipif(SIZES == "small", reason="takes a quarter of an hour: in make prove-slurm FULL=1")
+@in_full_proof_only("takes a quarter of an hour", "prove-slurm")
 def test_what_training_makes_of_it(lab, telling_lab, record_property):
     found = {}
     for cause in CAUSES:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses, run_command, train
+from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, losses, run_command, train
 
 from faceid.errors import DataError
 from faceid.training import checkpoint, saving
@@ -135,11 +135,11 @@ def test_a_watchdog_of_zero_seconds_never_watches(tmp_path):
     assert "watchdog" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
-IN_PROOF_ONLY = in_proof_only("half a minute", "prove-training FULL=1")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("world", ["single", pytest.param("cpu_zero2", marks=IN_PROOF_ONLY)])
+@pytest.mark.parametrize(
+    "world",
+    ["single", pytest.param("cpu_zero2", marks=in_full_proof_only("half a minute", "prove-training"))],
+)
 def test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on(toy_inputs, tmp_path, world):
     """A learning rate of 1e30 makes everything after the first update overflow: ten steps, then the end."""
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 2 --num_epochs 30".split()]

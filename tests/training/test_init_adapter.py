@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from calling import command_module
-from launching import QUIET, SMALL_ADAPTER, in_proof_only, train
+from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, train
 from safetensors.torch import load_file
 from written_identities import write_identity
 
@@ -193,7 +193,7 @@ def test_the_first_step_begins_with_the_weights_of_the_initial_adapter(toy_input
 
 
 @pytest.mark.slow
-@in_proof_only("half a minute", "prove-training FULL=1")
+@in_full_proof_only("half a minute", "prove-training")
 def test_a_pth_under_zero_in_bfloat16_begins_as_exactly(toy_inputs, stage_one, tmp_path):
     """DeepSpeed makes its float32 masters of the rounded weights: 0.4 % away, if they are not set again."""
     more = ("--init_adapter", stage_one / "face_lora_final.pth", "--mixed_precision", "bf16")

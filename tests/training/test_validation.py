@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_inputs import train_a_little
-from launching import QUIET, SMALL_ADAPTER, in_proof_only, train
+from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, train
 from PIL import Image
 
 from faceid import flow
@@ -216,7 +216,7 @@ def validate_flags(toy_inputs, folder, *more):
 
 
 @pytest.mark.slow
-@in_proof_only("two minutes", "prove-training FULL=1")
+@in_full_proof_only("two minutes", "prove-training")
 def test_every_world_measures_the_same_as_one_process(toy_inputs, tmp_path):
     flags = ["--learning_rate", "3e-3", "--validation_videos", "2", "--num_epochs", "1", "--tensorboard", "true"]
     train(*validate_flags(toy_inputs, tmp_path / "one", *flags))

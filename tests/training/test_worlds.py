@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 # 4 clips and 4 photos, 2 at a time: 4 steps an epoch; stage 2 begins before the last one.
 EPOCHS = 1 if IS_SMALL else 13 if SIZES == "full" else 2
 STEPS = 4 * EPOCHS
-# That ZeRO-2 is the same run as a single process, `make test` shows by stopping it and going on (test_resume.py).
+# With ZeRO-2, which test_resume, test_launched and the cluster's tests train in as well, in the proofs.
 WORLDS = ("single", "cpu", "cpu_zero3") if SIZES == "tests" else ("single", "cpu", "cpu_zero2", "cpu_zero3")
 # Of losses, relative. Of weights: a tenth of what one step moves them by. Where a gradient is nothing but rounding Adam
 # makes something of it, how much depends on the kind of processor (8e-6 on one, 1.3e-5 on another).
