@@ -158,6 +158,14 @@ def is_private(folder: Path) -> bool:
         return False
 
 
+def make_folder(path: Path, private: bool) -> None:
+    """Make a folder and its parents; a new one is its owner's alone where it is to show faces."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        if private:
+            path.chmod(PRIVATE_FOLDER)
+
+
 def settle_modes(path: Path, private: bool) -> None:
     """Permissions of what is about to be published: its owner's alone, or as the umask says.
 
