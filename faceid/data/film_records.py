@@ -26,7 +26,7 @@ from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_
 log = logging.getLogger(__name__)
 
 # Raised when the clips of a film change for the same film and settings.
-RECIPE = 1
+RECIPE = 2
 RECORDS_NAME, SKIPPED_NAME, SUMMARY_NAME = "films", "skipped.csv", "split.json"
 CLIP_NAME = re.compile(r"(.+_clip_\d{3,})\..+")
 
