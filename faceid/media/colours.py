@@ -194,9 +194,9 @@ Curve = Callable[[np.ndarray], np.ndarray]
 def _curves(colours: Colours) -> tuple[Curve, Curve]:
     """Code values to light, where 1 is the screen's white, and light back to code values."""
     if colours.transfer == HLG:
-        return lambda v: _tone_mapped(_hlg_nits(v), USUAL_PEAK_NITS), lambda light: light ** (1 / 2.4)
+        return lambda v: tone_mapped(_hlg_nits(v), USUAL_PEAK_NITS), lambda light: light ** (1 / 2.4)
     if colours.transfer == PQ:
-        return lambda v: _tone_mapped(_pq_nits(v), colours.peak_nits), lambda light: light ** (1 / 2.4)
+        return lambda v: tone_mapped(_pq_nits(v), colours.peak_nits), lambda light: light ** (1 / 2.4)
     if colours.transfer == _SRGB:
         return _srgb_light, _srgb_values
     gamma = _GAMMA.get(colours.transfer, 2.4)
@@ -234,7 +234,7 @@ def _hlg_nits(values: np.ndarray) -> np.ndarray:
     return USUAL_PEAK_NITS * scene * luminance[..., None] ** 0.2
 
 
-def _tone_mapped(nits: np.ndarray, peak_nits: float) -> np.ndarray:
+def tone_mapped(nits: np.ndarray, peak_nits: float) -> np.ndarray:
     """Bring the largest of red, green and blue below the screen's white by BT.2390's EETF; their ratios stay."""
     largest = nits.max(-1, keepdims=True)
     top = _pq_values(REFERENCE_WHITE_NITS) / _pq_values(peak_nits)

@@ -61,10 +61,11 @@ class Timeline:
         return (round(k * ratio) for k in itertools.count(start))
 
     def _shown(self, seconds: float) -> int:
-        """The last frame that has begun, half a mean frame ahead: what rounding does at a constant rate."""
+        """The last frame that has begun, half a usual frame ahead: what rounding does at a constant rate."""
         assert self.times_s is not None
-        ahead = seconds + 0.5 / float(self.fps)
-        past_end = int((ahead - float(self.times_s[-1])) * float(self.fps))
+        usual_s = float(np.median(np.diff(self.times_s)))
+        ahead = seconds + 0.5 * usual_s
+        past_end = int((ahead - float(self.times_s[-1])) / usual_s)
         return int(np.searchsorted(self.times_s, ahead, "right")) - 1 + max(past_end, 0)
 
 
