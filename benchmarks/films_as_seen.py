@@ -24,7 +24,8 @@ from proof import RECORDS, Row, Seen, memory_folder, rows_of
 from faceid.errors import DataError
 from faceid.media.colours import Colours, tone_mapped
 from faceid.media.video import measure_video, read_video
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
+from faceid.writing import write_json
 
 SIZE_HW = (96, 160)
 # Squares of 8 pixels that say a frame's number in binary, in the middle of the picture.

@@ -32,7 +32,7 @@ from faceid.errors import DataError
 from faceid.media.fit import Fit, fit_sizes
 from faceid.media.motion import ENERGY_WIDTH_PX
 from faceid.media.video import Measured, measure_video, stream_frames, video_writer
-from faceid.provenance import write_json
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

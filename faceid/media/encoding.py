@@ -16,7 +16,7 @@ from faceid.errors import DataError
 from faceid.media.colours import BT709
 from faceid.media.pictures import EXACT
 from faceid.media.timeline import exact_rate
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 # One thread, or the bytes depend on the number of cores; cpu-independent, or on the processor's instructions and,
 # below 64 px, on chance (1 encode in 10 of a 32x48 clip differed without it).
