@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from faceid.errors import DataError
+from faceid.errors import FaceidError, OutputError
 from faceid.processes import is_mark_running, process_mark
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file of a folder's own bookkeeping: a reader sees the old one or the whole new one.
 
     What a user reads as a result is written by `outputs.staged_file`, which replaces nothing that is not ours.
-    Raises: DataError when the disk is full or cannot be written.
+    Raises: OutputError when the disk is full or cannot be written.
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,8 +72,9 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".faceid-{process_mark()}-{uuid.uuid4().hex[:6]}.tmp{path.suffix}")
 
 
+@functools.cache
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that dead processes left in a folder. They hold photos, at times."""
+    """Remove the temporary files that dead processes left in a folder, once a process. They hold photos, at times."""
     with suppress(OSError):
         for path in folder.glob(_TEMPORARY):
             mark = path.name.split(".tmp")[0].removeprefix(".faceid-").rpartition("-")[0]
@@ -86,17 +88,17 @@ def sweep(folder: Path) -> None:
 def told(path: Path) -> Iterator[None]:
     """Say in one line that a disk is full or cannot be written. path: what is being written there.
 
-    Raises: DataError in place of the OSError, and of whatever a library makes of it.
+    Raises: OutputError in place of the OSError, and of whatever a library makes of it.
     """
     try:
         yield
-    except DataError:
+    except FaceidError:
         raise
     except OSError as error:
         if error.errno in FULL or _is_full(path):
             raise no_room(path) from error
         if error.errno == errno.EROFS or (error.errno in REFUSED and _is_near(error.filename, path)):
-            raise DataError(
+            raise OutputError(
                 f"{error.filename or path}: cannot be written ({os.strerror(error.errno or 0)}); choose another place, "
                 "or change its permissions"
             ) from error
@@ -108,9 +110,9 @@ def told(path: Path) -> Iterator[None]:
         raise
 
 
-def no_room(path: Path) -> DataError:
+def no_room(path: Path) -> OutputError:
     """The line about a full disk."""
-    return DataError(f"{path}: no space left on the disk; make room there and run the same command again")
+    return OutputError(f"{path}: no space left on the disk; make room there and run the same command again")
 
 
 def fsync_tree(folder: Path) -> None:
