@@ -26,6 +26,7 @@ from faceid.data.pairs import POSE_ENDING
 from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError, OutputError
+from faceid.media.listing import say_passed_over
 from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
 from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Measured, measure_video, stream_frames, write_video
@@ -108,6 +109,7 @@ def _find_units(source: PoseSource) -> dict[str, Unit]:
     if source.videos_dir is None:
         assert source.keypoints_dir is not None
         files = sorted(f for f in source.keypoints_dir.iterdir() if f.suffix in (".pkl", ".json") and f.is_file())
+        say_passed_over(source.keypoints_dir, files, "whose endings are not keypoints'", lambda path, _: False)
         if not files:
             raise DataError(f"keypoints_dir={source.keypoints_dir}: holds no .pkl or .json of keypoints")
         return {_pose_stem(file, source.camera): (None, file) for file in files}

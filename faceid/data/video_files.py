@@ -34,7 +34,7 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False)
         log.warning(
             "%s: %d left out that are no files (broken links, folders, pipes): %s", named, len(others), others[0]
         )
-    say_passed_over(folder, named_so, "videos", _belongs, named)
+    say_passed_over(folder, named_so, "whose endings are not videos'", _belongs, named)
     if not videos and not may_be_none:
         raise DataError(f"{named}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)")
     return videos

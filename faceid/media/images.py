@@ -66,7 +66,12 @@ def list_photos(folder: Path) -> list[Path]:
         if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
     # A caption lies beside its photo.
-    say_passed_over(folder, photos, "photos", lambda path, stems: path.suffix.lower() == ".txt" and path.stem in stems)
+    say_passed_over(
+        folder,
+        photos,
+        "whose endings are not photos'",
+        lambda path, stems: path.suffix.lower() == ".txt" and path.stem in stems,
+    )
     return photos
 
 

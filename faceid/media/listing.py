@@ -13,12 +13,12 @@ SHOWN = 3
 
 
 def say_passed_over(
-    folder: Path, taken: Iterable[Path], what: str, belongs: Callable[[Path, set[str]], bool], where: str | None = None
+    folder: Path, taken: Iterable[Path], why: str, belongs: Callable[[Path, set[str]], bool], where: str | None = None
 ) -> None:
     """Name the files of a folder that are not among `taken`; hidden files and folders are not asked for.
 
-    what: the kind that was looked for. belongs: whether a file goes with those that were taken, by their stems.
-    where: the folder in the words of its flag. The same files of a folder are said once in a process.
+    why: what is said of them. belongs: whether a file goes with those that were taken, by their stems. where: the
+    folder in the words of its flag. The same files of a folder are said once in a process.
     """
     known = set(taken)
     stems = {path.stem for path in known}
@@ -28,12 +28,10 @@ def say_passed_over(
         if path not in known and path.is_file() and not path.name.startswith(".") and not belongs(path, stems)
     )
     if others:
-        _say_once(where or str(folder), what, tuple(others))
+        _say_once(where or str(folder), why, tuple(others))
 
 
 @functools.lru_cache(maxsize=1024)
-def _say_once(folder: str, what: str, names: tuple[str, ...]) -> None:
+def _say_once(folder: str, why: str, names: tuple[str, ...]) -> None:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    log.warning(
-        "%s: %d passed over, whose endings are not %s': %s%s", folder, len(names), what, ", ".join(names[:SHOWN]), more
-    )
+    log.warning("%s: %d passed over, %s: %s%s", folder, len(names), why, ", ".join(names[:SHOWN]), more)
