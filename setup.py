@@ -46,6 +46,8 @@ setup(
     ],
     extras_require={
         "onnx": ["onnxruntime>=1.20"],
+        # Photos as iPhones save them; libheif is LGPL, so it comes only where it is asked for.
+        "heic": ["pillow-heif>=1.0"],
         "dev": [
             "pytest>=9",
             "pytest-xdist>=3.8",
@@ -55,6 +57,9 @@ setup(
             "types-tqdm",
             "onnx>=1.18",
             "onnxruntime>=1.20",
+            "pillow-heif>=1.0",
+            # A static ffmpeg: the independent decoder that films are compared with.
+            "imageio-ffmpeg>=0.6",
         ],
     },
 )

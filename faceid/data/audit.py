@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceid.data.keypoints import COUNT_TOLERANCE
+from faceid.data.keypoints import belong_together
 from faceid.data.pairs import ClipPair
 from faceid.data.settings import ClipSettings
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
-from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, motion_energy, pairing_correlation
-from faceid.media.video import frame_indices, measure_video
+from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, energy_correlation
+from faceid.media.video import measure_video
 
 # A face needs about this many latent cells a side; below FEW_CELLS there is hardly anything to learn from
 # (facts of AIST at 480p: 3 whole in landscape, 5.4 in portrait, 8 and more from head to hips).
@@ -108,10 +108,12 @@ def audit_pairs(pairs: Sequence[ClipPair], settings: ClipSettings, spatial_facto
 def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
     """Decode a pair and measure it; a file that cannot be used is a problem, not an error."""
     try:
-        video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
-        if abs(video.frames - pose.frames) > COUNT_TOLERANCE * max(video.frames, pose.frames):
+        looks: list[np.ndarray] = []
+        video = measure_video(pair.video, ENERGY_WIDTH_PX, lambda small: looks.append(_coarse(small)))
+        pose = measure_video(pair.pose, ENERGY_WIDTH_PX)
+        if not belong_together(video.frames, pose.frames) and settings.uneven_pairs == "refuse":
             raise DataError(f"{video.frames} frames, its pose {pose.frames}")
-        needed = frame_indices(video.fps, settings.fps, settings.num_frames)[-1] + 1
+        needed = video.timeline.indices(settings.fps, settings.num_frames)[-1] + 1
         if min(video.frames, pose.frames) < needed:
             raise DataError(f"{video.frames} frames at {float(video.fps):g} fps, a clip needs {needed}")
         heads, visible = _heads(pair, video.size_hw, settings)
@@ -119,8 +121,8 @@ def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
         return ClipAudit(
             pair.key, pair.dancer, pair.genre, pair.camera, problem=str(error).replace(f"{pair.video}: ", "")
         )
-    assert video.thumbnails is not None and pose.thumbnails is not None
-    correlation = pairing_correlation(video.thumbnails, pose.thumbnails)
+    assert video.energy is not None and pose.energy is not None
+    correlation = energy_correlation(video.energy, pose.energy)
     return ClipAudit(
         pair.key,
         pair.dancer,
@@ -131,9 +133,9 @@ def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
         size_hw=video.size_hw,
         head_px=float(np.median(heads)) if heads else None,
         visible=visible,
-        motion=float(motion_energy(video.thumbnails).mean()) if video.frames > 1 else 0.0,
+        motion=float(video.energy.mean()) if video.frames > 1 else 0.0,
         correlation=None if np.isnan(correlation) else float(correlation),
-        look=look_of(video.thumbnails),
+        look=look_of(np.stack(looks)),
     )
 
 
@@ -141,11 +143,15 @@ def look_of(thumbnails: np.ndarray) -> int:
     """192 bits of three frames, grey [T, h, w]: whether each of 64 places is brighter than the one to its right."""
     bits = 0
     for at in (0.25, 0.5, 0.75):
-        frame = thumbnails[int(at * (len(thumbnails) - 1))].astype(float)
-        small = np.stack([_means(row, HASH_HW[1]) for row in _means(frame, HASH_HW[0])])
+        small = _coarse(thumbnails[int(at * (len(thumbnails) - 1))])
         for bit in (small[:, :-1] > small[:, 1:]).ravel():
             bits = bits << 1 | int(bit)
     return bits
+
+
+def _coarse(frame: np.ndarray) -> np.ndarray:
+    """Means of 8x9 equal parts of a grey picture [h, w]: all that is kept of a frame, however long the clip."""
+    return np.stack([_means(row, HASH_HW[1]) for row in _means(frame.astype(float), HASH_HW[0])])
 
 
 def near_duplicates(clips: Sequence[ClipAudit]) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """Clips and their poses to clip shards: one size, one rate, one length, checked pair by pair.
 
-Frames are paired by index, never by time, because pose files carry wrong rates: the video's rate decides which frames
-are taken, and the pose gives the frames of the same indices. A clip that cannot be used is dropped with its reason.
+Frames are paired by index, never by time, because pose files carry wrong rates: the video's rate (its time stamps,
+where that varies) decides which frames are taken, and the pose gives the frames of the same indices. A clip that cannot
+be used is dropped with its reason.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import fit_points
 from faceid.data.disk_space import check_space
 from faceid.data.head_boxes import face_boxes, frontalness
-from faceid.data.keypoints import COUNT_TOLERANCE, read_film_keypoints
+from faceid.data.keypoints import belong_together, read_film_keypoints
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
@@ -43,14 +44,14 @@ from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.logs import progress
 from faceid.media.fit import Fit, fit_sizes
-from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, pairing_correlation
-from faceid.media.video import Measured, encode_video_bytes, frame_indices, measure_video, read_frames
+from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, energy_correlation
+from faceid.media.video import Measured, encode_video_bytes, measure_video, read_frames
 from faceid.provenance import sha256_file, sha256_json, sizes_and_times
 
 log = logging.getLogger(__name__)
 
 # Raised when the bytes of a clip change for the same inputs and settings.
-RECIPE = 2
+RECIPE = 3
 ASPECT_TOLERANCE = 0.02
 # Of a clip and its pose together, as they are encoded: 0.45 and 0.47 in two real pairs of 480x832.
 BITS_PER_PIXEL = 0.6
@@ -175,8 +176,8 @@ def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
 def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
     video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
-    common = _common_frames(pair, video.frames, pose.frames)
-    indices = frame_indices(video.fps, settings.fps, settings.num_frames)
+    common = _common_frames(pair, video.frames, pose.frames, settings)
+    indices = video.timeline.indices(settings.fps, settings.num_frames)
     if indices[-1] >= common:
         raise DataError(
             f"{common} frames at {float(video.fps):g} fps; {settings.num_frames} at {settings.fps:g} fps "
@@ -208,11 +209,12 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     return Entry(pair.key, members, {name: details[name] for name in ("frames", "dancer", "genre", "camera")})
 
 
-def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int) -> int:
-    if abs(video_frames - pose_frames) > COUNT_TOLERANCE * max(video_frames, pose_frames):
+def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int, settings: ClipSettings) -> int:
+    if settings.uneven_pairs == "refuse" and not belong_together(video_frames, pose_frames):
         raise DataError(
             f"the video has {video_frames} frames, its pose {pair.pose.name} has {pose_frames}; "
-            "they must show the same frames: render the pose again from this video"
+            "they must show the same frames: render the pose again from this video, or use --uneven_pairs cut where "
+            "the first frames of both belong together"
         )
     if video_frames != pose_frames:
         log.warning(
@@ -235,6 +237,8 @@ def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings:
             aspect,
             pose_aspect,
         )
+    if video.timeline.varies:
+        log.warning("%s: %s; frames are taken by their time stamps", name, video.timeline.varies)
     if video.fps < settings.fps:
         log.warning("%s: %g fps, a clip has %g; frames are repeated", name, float(video.fps), settings.fps)
     if video.size_hw[0] < settings.height and video.size_hw[1] < settings.width:
@@ -244,8 +248,8 @@ def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings:
 
 def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | None:
     """Over the whole files: a clip's few frames would say little."""
-    assert video.thumbnails is not None and pose.thumbnails is not None
-    correlation = pairing_correlation(video.thumbnails, pose.thumbnails)
+    assert video.energy is not None and pose.energy is not None
+    correlation = energy_correlation(video.energy, pose.energy)
     if math.isnan(correlation):
         log.warning(
             "%s: cannot tell whether %s belongs to it: one stands still, or they are too short",

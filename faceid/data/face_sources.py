@@ -19,7 +19,7 @@ from faceid.data.face_cuts import Looked
 from faceid.data.films import Film
 from faceid.data.head_boxes import face_boxes, frontalness
 from faceid.data.index import Sample, ShardIndex
-from faceid.data.keypoints import Keypoints, read_film_keypoints
+from faceid.data.keypoints import Keypoints, belong_together, read_film_keypoints
 from faceid.data.pairs import ClipPair, key_of
 from faceid.data.sidecars import joints_path, read_heads
 from faceid.errors import DataError
@@ -47,9 +47,10 @@ class FilmSource:
             return looked_of(read_film_keypoints(self.keypoints, camera_of(self.path.stem), measured))
         if self.heads is not None:
             boxes = read_heads(self.heads, measured.size_hw)
-            if len(boxes) != measured.frames:
+            if not belong_together(len(boxes), measured.frames):
                 raise DataError(f"{self.heads.name}: {len(boxes)} boxes, the film has {measured.frames} frames")
-            return Looked(measured.frames, boxes)
+            nothing = [None] * max(measured.frames - len(boxes), 0)
+            return Looked(measured.frames, [*boxes[: measured.frames], *nothing])
         return Looked(measured.frames)
 
     def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:

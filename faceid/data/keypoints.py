@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 AIST_FPS, AIST_SIZE_HW = 60, (1080, 1920)
 # As VACE's annotator: what is less certain is not drawn.
 LEAST_CONFIDENCE = 0.3
-# Tools drop a frame at an end now and then; beyond this share they are of other frames.
+# Tools drop a frame at an end now and then; beyond this share, and beyond one frame, they are of other frames.
 COUNT_TOLERANCE = 0.02
 ASPECT_TOLERANCE = 0.02
 NUM_BODY, NUM_WHOLE_BODY = 17, 133
@@ -91,7 +91,7 @@ class Keypoints:
         AIST++ annotated films that had been brought to exactly 60 fps first: film frame k is then keypoint
         round(k * 60 / fps). Whether that is so, or they go frame by frame, the counts say.
         """
-        if self.fps is None and abs(len(self) - num_frames) > COUNT_TOLERANCE * num_frames:
+        if self.fps is None and not belong_together(len(self), num_frames):
             raise DataError(
                 f"keypoints of {len(self)} frames, the film has {num_frames}; they are one per frame: make them from it"
             )
@@ -99,6 +99,11 @@ class Keypoints:
         if abs(len(self) - num_frames) <= abs(len(self) - num_frames * ratio):
             ratio = Fraction(1)
         return self.at(np.array([round(k * ratio) for k in range(num_frames)]))
+
+
+def belong_together(count: int, other: int) -> bool:
+    """Whether two counts may be of the same frames: within 2 %, and one frame more or less always."""
+    return abs(count - other) <= max(COUNT_TOLERANCE * max(count, other), 1)
 
 
 def find_keypoints(folder: Path, stem: str) -> Path | None:

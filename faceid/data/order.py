@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Iterable
 
 import numpy as np
-import torch
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
@@ -20,6 +19,9 @@ def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
 
 def permutation(seed: int, number: int, purpose: str, count: int) -> list[int]:
     """A permutation of range(count), of this purpose and number (an epoch's, say), the same on every machine."""
+    # Here, not above: who asks for a seed alone (to split films, to draw poses) is spared 190 MB and its seconds.
+    import torch
+
     generator = torch.Generator().manual_seed(seed_for(seed, number, purpose))
     return torch.randperm(count, generator=generator).tolist()
 

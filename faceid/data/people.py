@@ -18,6 +18,7 @@ from faceid.faces.identity_folder import check_output_folder
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.media import images
+from faceid.media.listing import say_passed_over
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,9 @@ def find_people(people_dir: Path, output_dir: Path) -> list[Path]:
     if people_dir.resolve() in (output_dir.resolve(), *output_dir.resolve().parents):
         raise DataError(f"output_dir={output_dir}: lies in people_dir, among the photos; choose another output folder")
     folders = sorted(path for path in people_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
+    say_passed_over(
+        people_dir, [], "which lie in no person's folder", lambda path, _: False, f"people_dir={people_dir}"
+    )
     if not folders:
         raise DataError(
             f"people_dir={people_dir}: holds no folders, one for each person; a folder of photos is --face_images_dir"

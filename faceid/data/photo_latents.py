@@ -27,6 +27,8 @@ from faceid.outputs import staged_folder
 from faceid.provenance import sha256_file, write_provenance
 from faceid.writing import write_json
 
+# Raised when the same photo files give other latents.
+RECIPE = 2
 PHOTOS_NAME = "photos.safetensors"
 
 
@@ -113,4 +115,5 @@ def mask_name(key: str) -> str:
 
 
 def _made_from(photos: dict[str, str], fingerprint: str, height: int, width: int) -> dict[str, Any]:
-    return {"kind": "photos", "photos": photos, "size_hw": [height, width], "base_fingerprint": fingerprint}
+    made_of = {"photos": photos, "size_hw": [height, width], "base_fingerprint": fingerprint}
+    return {"kind": "photos", "recipe": RECIPE, **made_of}

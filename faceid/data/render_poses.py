@@ -2,16 +2,17 @@
 
 Where a clip's joints come from: `NAME.joints.json` beside it (from `split_clips`, in its own crop), a folder of
 keypoints, or a pose model that looks at the clip. Keypoints without clips are drawn as they are, at their own rate.
+Frames are drawn and written one by one: no film is held whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from faceid.data.pairs import POSE_ENDING
 from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError, OutputError
-from faceid.media.motion import LOWEST_CORRELATION, pairing_correlation
+from faceid.media.listing import say_passed_over
+from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
 from faceid.media.skeleton import draw_skeletons
-from faceid.media.video import Video, read_video, write_video
+from faceid.media.video import Measured, measure_video, stream_frames, write_video
 from faceid.outputs import claim_folder
 from faceid.provenance import made_by, sha256_json, sizes_and_times, write_provenance
 from faceid.writing import write_json
@@ -35,8 +37,11 @@ from faceid.writing import write_json
 log = logging.getLogger(__name__)
 
 # Raised when a pose video changes for the same joints.
-RECIPE = 1
+RECIPE = 2
 RECORDS_NAME, SUMMARY_NAME = ".rendered", "poses.json"
+
+# A pose model sees at most as many frames of a film at a time as fit in here.
+FRAMES_BYTES, MOST_FRAMES = 64_000_000, 64
 
 # uint8 RGB [T, H, W, 3] to [T, 17, 3]: x, y in pixels, confidence.
 PoseModel = Callable[[np.ndarray], np.ndarray]
@@ -82,12 +87,19 @@ def render_poses(source: PoseSource, output_dir: Path, claims: Claims | None = N
     return _finish(output_dir, records, source)
 
 
-def estimate(model: PoseModel, frames: np.ndarray) -> Keypoints:
-    """One person's joints by a pose model."""
-    points = model(frames).astype(np.float32)
-    known = points[..., 2] >= LEAST_CONFIDENCE
-    body = np.where(known[..., None], points[..., :2], np.float32(np.nan))
-    return Keypoints(body, None, known.any(-1).astype(int), None, (frames.shape[1], frames.shape[2]))
+def estimate(model: PoseModel, frames: Iterable[np.ndarray]) -> Keypoints:
+    """One person's joints by a pose model, some frames at a time. frames: uint8 RGB [H, W, 3], all of one size."""
+    points: list[np.ndarray] = []
+    pictures = iter(frames)
+    size_hw = (0, 0)
+    while first := list(itertools.islice(pictures, 1)):
+        size_hw = first[0].shape[:2]
+        more = min(FRAMES_BYTES // first[0].nbytes, MOST_FRAMES) - 1
+        points.append(model(np.stack([*first, *itertools.islice(pictures, max(more, 0))])).astype(np.float32))
+    found = np.concatenate(points)
+    known = found[..., 2] >= LEAST_CONFIDENCE
+    body = np.where(known[..., None], found[..., :2], np.float32(np.nan))
+    return Keypoints(body, None, known.any(-1).astype(int), None, size_hw)
 
 
 def _find_units(source: PoseSource) -> dict[str, Unit]:
@@ -97,6 +109,7 @@ def _find_units(source: PoseSource) -> dict[str, Unit]:
     if source.videos_dir is None:
         assert source.keypoints_dir is not None
         files = sorted(f for f in source.keypoints_dir.iterdir() if f.suffix in (".pkl", ".json") and f.is_file())
+        say_passed_over(source.keypoints_dir, files, "whose endings are not keypoints'", lambda path, _: False)
         if not files:
             raise DataError(f"keypoints_dir={source.keypoints_dir}: holds no .pkl or .json of keypoints")
         return {_pose_stem(file, source.camera): (None, file) for file in files}
@@ -134,40 +147,48 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
         one_by_one = draw_skeletons(keypoints.body, _even(keypoints.size_hw), "vace", keypoints.hands)
         write_video(target, one_by_one, float(keypoints.fps or source.fps))
         return {"frames": len(keypoints)}
-    video = read_video(clip)
-    frames = video.frames
-    keypoints = _joints_of(clip, file, video, source)
-    size_hw = (frames.shape[1], frames.shape[2])
-    poses = np.stack(list(draw_skeletons(keypoints.body, size_hw, "vace", keypoints.hands)))
+    film = measure_video(clip, ENERGY_WIDTH_PX)
+    assert film.energy is not None
+    keypoints = _joints_of(clip, file, film, source)
     known = np.isfinite(keypoints.body).all(-1)
     if not known.any():
         raise DataError(f"{clip.name}: no joint is known in any frame; its pose video would be black")
-    write_video(target, poses, video.fps)
-    correlation = pairing_correlation(frames, poses)
+    meter = EnergyMeter()
+    drawn = draw_skeletons(keypoints.body, film.size_hw, "vace", keypoints.hands)
+    write_video(target, _metered(drawn, meter), float(film.fps))
+    correlation = energy_correlation(film.energy, meter.energy)
     if correlation < LOWEST_CORRELATION:
         log.warning(
             "%s: its skeleton moves differently (correlation %.2f); look at it before training", name, correlation
         )
     said = None if math.isnan(correlation) else round(correlation, 4)
-    return {"frames": len(poses), "pairing_correlation": said, "frames_without_person": int((~known.any(-1)).sum())}
+    return {
+        "frames": len(keypoints),
+        "pairing_correlation": said,
+        "frames_without_person": int((~known.any(-1)).sum()),
+    }
 
 
-def _joints_of(clip: Path, file: Path | None, video: Video, source: PoseSource) -> Keypoints:
-    frames = video.frames
-    size_hw = (frames.shape[1], frames.shape[2])
+def _metered(frames: Iterable[np.ndarray], meter: EnergyMeter) -> Iterator[np.ndarray]:
+    for frame in frames:
+        meter.add(frame)
+        yield frame
+
+
+def _joints_of(clip: Path, file: Path | None, film: Measured, source: PoseSource) -> Keypoints:
+    """One entry per frame of the clip, in its pixels."""
     if source.model is not None:
-        keypoints = estimate(source.model, frames)
+        keypoints = estimate(source.model, stream_frames(clip, range(film.frames)))
         _keep_estimate(clip, keypoints)
         return keypoints
     if file is None:
         place = source.keypoints_dir or clip.parent
         raise DataError(f"no keypoints in {place} ({clip.stem}.joints.json); make them, or use --pose_model")
-    keypoints = read_keypoints(file, camera_of(clip.stem))
-    keypoints = keypoints.of_film(len(frames), Fraction(video.fps).limit_denominator(1001))
-    if keypoints.size_hw is not None and keypoints.size_hw != size_hw:
+    keypoints = read_keypoints(file, camera_of(clip.stem)).of_film(film.frames, film.fps)
+    if keypoints.size_hw is not None and keypoints.size_hw != film.size_hw:
         raise DataError(
             f"{file.name}: in pixels of {keypoints.size_hw[1]}x{keypoints.size_hw[0]}, the clip is "
-            f"{size_hw[1]}x{size_hw[0]}; draw poses of cropped clips from the joints beside them"
+            f"{film.size_hw[1]}x{film.size_hw[0]}; draw poses of cropped clips from the joints beside them"
         )
     return keypoints
 

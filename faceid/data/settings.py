@@ -29,6 +29,9 @@ class ClipSettings:
     """Frames per second of a clip; a source at another rate is sampled by frame index."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
     """How another aspect ratio is fitted: centre crop, stretched, or padded with black."""
+    uneven_pairs: Literal["refuse", "cut"] = "refuse"
+    """A pose of another number of frames than its clip, by over 2 % and over one frame: refuse it, or cut: the first
+    frames of both belong together, and what one has more is left."""
     clips_per_shard: Annotated[int, Field(ge=1)] = 32
     """Clips per tar file; a shard is one unit of work for encoding."""
 

@@ -3,12 +3,15 @@
 A film is one unit of work; many machines share a folder (`faceid.claims`). A film's clips are published first and its
 record last (`films/<name>.json`), which says what became clips and what was left out, and why; a second run keeps the
 films whose record fits. Frames are chosen by index: clip frame k is film frame start + round(k * film_fps / fps).
+Neither film nor clip is ever held whole: frames go from the decoder to the encoders of the clips that they are in.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,16 +34,20 @@ from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import Keypoints, read_film_keypoints
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.sidecars import write_heads, write_joints
-from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, why_unusable, window_starts
+from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, find_windows, why_unusable
 from faceid.errors import DataError, OutputError
 from faceid.media.fit import Fit, fit_sizes
-from faceid.media.motion import ENERGY_WIDTH_PX, motion_energy
-from faceid.media.video import Measured, frame_indices, measure_video, stream_frames, write_video
+from faceid.media.motion import ENERGY_WIDTH_PX
+from faceid.media.video import Measured, measure_video, stream_frames, video_writer
 from faceid.outputs import claim_folder
 from faceid.provenance import made_by
 from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
+
+# What encoders may hold together while a film is cut: x264 looks 40 frames ahead, and has some more in its hands.
+OPEN_CLIPS_BYTES = 160_000_000
+FRAMES_HELD = 60
 
 
 @dataclass(frozen=True)
@@ -116,8 +123,9 @@ def _clips_of(film: Film, output_dir: Path, settings: SplitSettings) -> tuple[li
     measured = measure_video(film.path, ENERGY_WIDTH_PX)
     planned, skipped = _plan(film, measured, settings)
     written: list[dict[str, Any]] = []
-    for clip, frames in _frames_of_each(film.path, planned):
-        write_video(output_dir / f"{clip.name}.mp4", frames, settings.fps)
+    for part in _passes(planned):
+        _write_in_one_pass(film.path, part, output_dir, settings.fps)
+    for clip in planned:
         if clip.keypoints is not None:
             _write_sidecars(output_dir, clip.name, clip.keypoints, clip.fit)
         start_s = _start_s(clip.indices[0], measured)
@@ -127,16 +135,16 @@ def _clips_of(film: Film, output_dir: Path, settings: SplitSettings) -> tuple[li
 
 
 def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list[PlannedClip], list[dict[str, Any]]]:
-    assert measured.thumbnails is not None
+    assert measured.energy is not None
     keypoints = _keypoints_of(film, measured)
-    cuts = find_cuts(motion_energy(measured.thumbnails))
-    offsets = frame_indices(measured.fps, settings.fps, settings.num_frames)
+    cuts = find_cuts(measured.energy)
     limbs = UPPER_LIMBS if settings.crop == "upper_body" else LIMBS
     planned: list[PlannedClip] = []
     skipped: list[dict[str, Any]] = []
-    starts = window_starts(measured.frames, measured.fps, settings.num_frames, settings.fps, settings.stride_s)
-    for number, start in enumerate(starts):
-        indices = [start + offset for offset in offsets]
+    if measured.timeline.varies:
+        log.warning("%s: %s; frames are taken by their time stamps", film.path.name, measured.timeline.varies)
+    windows = find_windows(measured.frames, measured.timeline, settings.num_frames, settings.fps, settings.stride_s)
+    for number, indices in enumerate(windows):
         of_clip = keypoints.at(np.array(indices)) if keypoints is not None else None
         why = why_unusable(of_clip, indices, cuts, settings.max_unknown_share, limbs)
         fit = _fit_of(of_clip, measured.size_hw, settings) if why is None else None
@@ -144,28 +152,50 @@ def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list
             planned.append(PlannedClip(f"{film.stem}_clip_{number:03d}", indices, fit, of_clip))
             continue
         kind, reason = why or (NOBODY, "no joint that the crop follows is known")
-        skipped.append({"start_s": _start_s(start, measured), "reason": reason, "kind": kind})
-    if not starts:
-        needed = offsets[-1] + 1
+        skipped.append({"start_s": _start_s(indices[0], measured), "reason": reason, "kind": kind})
+    if not windows:
+        needed = measured.timeline.indices(settings.fps, settings.num_frames)[-1] + 1
         reason = f"{measured.frames} frames at {float(measured.fps):g} fps; a clip needs {needed}"
         skipped.append({"start_s": 0.0, "reason": reason, "kind": "films too short"})
     return planned, skipped
 
 
-def _frames_of_each(film: Path, planned: list[PlannedClip]) -> Iterator[tuple[PlannedClip, np.ndarray]]:
-    """Each clip's frames [T, H, W, 3], in one pass over the film however much the clips overlap."""
+def _passes(planned: list[PlannedClip]) -> list[list[PlannedClip]]:
+    """Clips shared out to passes over the film, so that few are open at once: an open one holds about 60 frames."""
+    if not planned:
+        return []
+    height, width = planned[0].fit.size_hw
+    at_once = max(OPEN_CLIPS_BYTES // (FRAMES_HELD * height * width * 3 // 2), 1)
+    # Clips follow each other at one stride: those that are open at a clip's last frame.
+    overlapping = max(
+        sum(other.indices[0] <= clip.indices[-1] for other in planned[number:]) for number, clip in enumerate(planned)
+    )
+    count = math.ceil(overlapping / at_once)
+    return [planned[first::count] for first in range(count)]
+
+
+def _write_in_one_pass(film: Path, clips: list[PlannedClip], output_dir: Path, fps: float) -> None:
+    """Write each clip as its frames come; only frames are held that an encoder has not written yet."""
     wanted: dict[int, list[int]] = {}
-    for number, clip in enumerate(planned):
+    for number, clip in enumerate(clips):
         for index in clip.indices:
             wanted.setdefault(index, []).append(number)
-    frames: dict[int, list[np.ndarray]] = {}
+    left = [len(clip.indices) for clip in clips]
+    writers: dict[int, tuple[ExitStack, Callable[[np.ndarray], None]]] = {}
     indices = sorted(wanted)
-    for index, picture in zip(indices, stream_frames(film, indices), strict=True):
-        for number in wanted[index]:
-            held = frames.setdefault(number, [])
-            held.append(planned[number].fit.frame(picture))
-            if len(held) == len(planned[number].indices):
-                yield planned[number], np.stack(frames.pop(number))
+    with ExitStack() as all_files:
+        for index, picture in zip(indices, stream_frames(film, indices), strict=True):
+            for number in wanted[index]:
+                if number not in writers:
+                    file = all_files.enter_context(ExitStack())
+                    path = output_dir / f"{clips[number].name}.mp4"
+                    writers[number] = file, file.enter_context(video_writer(path, fps))
+                file, add = writers[number]
+                add(clips[number].fit.frame(picture))
+                left[number] -= 1
+                if not left[number]:
+                    file.close()
+                    del writers[number]
 
 
 def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
@@ -190,4 +220,4 @@ def _write_sidecars(output_dir: Path, name: str, of_clip: Keypoints, fit: Fit) -
 
 
 def _start_s(frame: int, measured: Measured) -> float:
-    return round(frame / float(measured.fps), 3)
+    return round(measured.timeline.time_s(frame), 3)

@@ -1,4 +1,8 @@
-"""Which files of a folder are videos: by ending, hidden ones and subfolders aside. Nothing is opened."""
+"""Which files of a folder are videos: by ending, hidden ones and subfolders aside. Nothing is opened.
+
+Other files are named in a line, but for what belongs to videos: what lies beside them under their names, lists of
+dancers, and what our own commands write.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import logging
 from pathlib import Path
 
 from faceid.errors import DataError
+from faceid.media.listing import say_passed_over
 
 log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
+# Lists that a user writes, and tables and records that commands of ours leave.
+COMPANION_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".html", ".pkl"})
 
 
 def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False) -> list[Path]:
@@ -27,6 +34,12 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False)
         log.warning(
             "%s: %d left out that are no files (broken links, folders, pipes): %s", named, len(others), others[0]
         )
+    say_passed_over(folder, named_so, "whose endings are not videos'", _belongs, named)
     if not videos and not may_be_none:
         raise DataError(f"{named}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)")
     return videos
+
+
+def _belongs(path: Path, stems: set[str]) -> bool:
+    """Whether a file is known beside videos: by its kind, or a caption or poster under a video's name."""
+    return path.suffix.lower() in COMPANION_SUFFIXES or path.stem in stems

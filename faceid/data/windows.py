@@ -1,6 +1,7 @@
 """Which stretches of a film become clips: one length, one rate, a stride; and why a stretch cannot.
 
-Frame k of a clip is film frame start + round(k * film_fps / fps), exactly.
+Frame k of a clip is film frame start + round(k * film_fps / fps), exactly; of a film of varying rate it is the frame
+that is on the screen k / fps seconds after the first.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from fractions import Fraction
 import numpy as np
 
 from faceid.data.keypoints import Keypoints
-from faceid.media.video import frame_indices
+from faceid.media.timeline import Timeline
 
 # Shoulders to ankles: eyes and ears are rightly unknown when a dancer turns around.
 LIMBS = slice(5, 17)
@@ -23,13 +24,17 @@ NOBODY = "stretches without a person"
 CUT_LEVEL, CUT_RATIO, CUT_NEIGHBOURS = 12.0, 5.0, 12
 
 
-def window_starts(num_frames: int, fps: Fraction, clip_frames: int, clip_fps: float, stride_s: float) -> list[int]:
-    """First film frame of every clip that fits into a film of `num_frames`, every `stride_s` seconds."""
-    last = frame_indices(fps, clip_fps, clip_frames)[-1]
-    starts: list[int] = []
-    while (start := round(len(starts) * Fraction(stride_s) * fps)) + last < num_frames:
-        starts.append(start)
-    return starts
+def find_windows(
+    num_frames: int, timeline: Timeline, clip_frames: int, clip_fps: float, stride_s: float
+) -> list[list[int]]:
+    """Film frames of every clip that fits into a film of `num_frames`, every `stride_s` seconds."""
+    windows: list[list[int]] = []
+    while (start := timeline.index_at(len(windows) * Fraction(stride_s))) < num_frames:
+        window = timeline.indices(clip_fps, clip_frames, start)
+        if window[-1] >= num_frames:
+            break
+        windows.append(window)
+    return windows
 
 
 def find_cuts(energy: np.ndarray) -> list[int]:

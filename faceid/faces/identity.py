@@ -25,7 +25,7 @@ from faceid.faces.report import render_report
 from faceid.faces.selection import FEWEST_PHOTOS, MOST_PHOTOS, usable
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
-from faceid.outputs import staged_folder
+from faceid.outputs import staged_folder, write_output
 from faceid.provenance import sha256_file, write_provenance
 from faceid.writing import write_atomic
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Raised when the same photos and settings make another identity.
+RECIPE = 2
 EMBEDDING_FILE = "identity_embedding.pt"
 # What some file system or archive cannot hold.
 UNSAFE_IN_NAMES = frozenset('/\\<>:"|?*')
@@ -91,7 +93,8 @@ def prepare_identity(
 
     files: the module `faceid.media.images`.
     Raises: DataError when too few photos are usable, when they look like two people, or when `output_dir` holds
-    something else.
+    something else. A refused set leaves its report beside `output_dir` (`refused_report_path`), and an identity that is
+    there already as it is.
     """
     paths = check_photos(photos_dir, settings, files)
     output_dir = output_dir.resolve()
@@ -103,7 +106,12 @@ def prepare_identity(
         examine_photo(path, files, detector, settings.face_margin) for path in progress(paths, "photos", unit="photo")
     ]
     _embed_faces(photos, encoder)
-    _select(photos, photos_dir, settings)
+    try:
+        _select(photos, photos_dir, settings)
+    except DataError as error:
+        refused = refused_report_path(output_dir)
+        _write_refused(refused, error, name, encoder, photos, settings)
+        raise DataError(f"{error}; every photo, with its faces and what became of it: {refused}") from error
     kept = usable(photos)
     embeddings = torch.stack([photo.embedding for photo in kept])
     weights = torch.tensor([photo.weight for photo in kept], dtype=torch.float64)
@@ -125,6 +133,11 @@ def prepare_identity(
     _write(output_dir, identity, photos, summary, not settings.shared)
     logger.info("identity %r from %d of %d photos in %s", name, len(kept), len(photos), output_dir)
     return identity
+
+
+def refused_report_path(output_dir: Path) -> Path:
+    """Where the report of photos goes that make no identity: beside the identity's folder, which stays as it is."""
+    return output_dir.with_name(f"{output_dir.name}_refused.html")
 
 
 def check_folder_name(name: str, source: str) -> None:
@@ -243,6 +256,16 @@ def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: d
         write_manifest(staged, {**about, "num_photos": len(photos), "num_kept": len(identity.photo_weights)})
 
 
+def _write_refused(
+    path: Path, error: DataError, name: str, encoder: FaceEncoder, photos: list[Photo], settings: FaceSettings
+) -> None:
+    """The report of photos that make no identity. It shows faces: its owner's alone."""
+    about = {"name": name, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint, **_choices(settings)}
+    write_output(path, render_report({**about, "refused": str(error)}, photos))
+    if not settings.shared:
+        path.chmod(0o600)
+
+
 def _describe(photo: Photo) -> dict[str, Any]:
     """Plain types only: what metadata.pt says of a photo."""
     return {
@@ -262,8 +285,13 @@ def _describe(photo: Photo) -> dict[str, Any]:
 
 
 def _choices(settings: FaceSettings) -> dict[str, Any]:
-    """What of the settings shapes an identity."""
-    return {"aggregation": settings.aggregation, "detector": settings.detector, "face_margin": settings.face_margin}
+    """What shapes an identity beside its photos and its encoder."""
+    return {
+        "recipe": RECIPE,
+        "aggregation": settings.aggregation,
+        "detector": settings.detector,
+        "face_margin": settings.face_margin,
+    }
 
 
 def _load_plain(file: Path) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from faceid.errors import DataError
+from faceid.faces.copies import ComparedPhoto, compared
 from faceid.faces.detect import Face, FaceDetector, crop_face
 from faceid.provenance import sha256_file
 
@@ -73,6 +74,8 @@ class Photo:
     thumbnail: np.ndarray | None = None
     """The whole photo, small: RGB uint8; None when it cannot be read."""
     thumbnail_scale: float = 1.0
+    compared: ComparedPhoto | None = None
+    """The whole photo as copies are looked for; None when it cannot be read."""
     candidates: list[Candidate] = field(default_factory=list)
     chosen: Candidate | None = None
     dropped: str | None = None
@@ -116,6 +119,7 @@ def examine_photo(path: Path, files: PhotoFiles, detector: FaceDetector, margin:
         return photo
     photo.thumbnail_scale = min(1.0, THUMBNAIL_PX / max(image.shape[:2]))
     photo.thumbnail = _shrink(image, THUMBNAIL_PX)
+    photo.compared = compared(image)
     faces = detector.detect(image)
     sure = [face for face in faces if face.score >= DOUBTFUL_SCORE]
     # A doubtful box beside a sure face is a tie or a hand far more often than a second face.

@@ -21,7 +21,9 @@ CHOSEN_COLOUR, OTHER_COLOUR = (46, 160, 67), (230, 140, 20)
 
 
 def render_report(about: dict[str, Any], photos: list[Photo]) -> str:
-    """HTML text. about: name, encoder, encoder_fingerprint, dim, aggregation, concentration, effective_photos."""
+    """HTML text. about: name, encoder, encoder_fingerprint, detector, aggregation; of a set that makes an identity dim,
+    concentration and effective_photos too, of a refused one `refused`, the reason.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )

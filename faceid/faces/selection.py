@@ -14,10 +14,15 @@ import torch
 
 from faceid.errors import DataError
 from faceid.faces.aggregate import aggregate
+from faceid.faces.copies import are_copies
 from faceid.faces.photos import DOUBTFUL_SCORE, Candidate, Photo
 
 FEWEST_PHOTOS, MOST_PHOTOS = 3, 20
 
+# Levels between red, green and blue on the mean: a grey photo saved as JPEG has 0 to 2, a pale face 20 and more.
+GREY_LEVELS = 4.0
+# Detection scores this near each other say the same.
+AS_SURE = 0.1
 DUPLICATE_COSINE, DUPLICATE_CORRELATION = 0.98, 0.95
 # Two groups alone prove little: any encoder splits one person's photos by light or glasses. They must also be far
 # apart. Published encoders, not centred, give two people 0.5 to 0.75; the photos of one person lie above 0.8.
@@ -39,7 +44,8 @@ def usable(photos: list[Photo]) -> list[Photo]:
 def choose_faces(photos: list[Photo]) -> None:
     """Settle on one face per photo: where there are several, the one that agrees with the photos of one face.
 
-    Without at least two photos of one face, the largest is taken. Either way the photo gets a note.
+    Without at least two photos of one face, the largest of those the detector is surest of is taken: a shirt's pattern
+    may be larger than any face. Either way the photo gets a note.
     """
     single = [photo for photo in usable(photos) if len(photo.candidates) == 1]
     for photo in single:
@@ -52,14 +58,23 @@ def choose_faces(photos: list[Photo]) -> None:
             continue
         count = len(photo.candidates)
         if centre is None:
-            photo.chosen = photo.candidates[0]
-            photo.notes.append(f"{count} faces; took the largest, for lack of photos with one face to compare with")
+            photo.chosen = surest(photo.candidates)
+            largest = (
+                "the largest" if photo.chosen is photo.candidates[0] else "the largest sure one (not the largest box)"
+            )
+            photo.notes.append(f"{count} faces; took {largest}, for lack of photos with one face to compare with")
         else:
             cosines = [_cosine(candidate, centre) for candidate in photo.candidates]
             best = int(np.argmax(cosines))
             photo.chosen = photo.candidates[best]
             size = "the largest" if best == 0 else "not the largest"
             photo.notes.append(f"{count} faces; took the one that agrees best with the other photos ({size})")
+
+
+def surest(candidates: list[Candidate]) -> Candidate:
+    """The largest of the faces that the detector is about as sure of as of the surest. candidates: largest first."""
+    best = max(candidate.face.score for candidate in candidates)
+    return next(candidate for candidate in candidates if candidate.face.score >= best - AS_SURE)
 
 
 def score_quality(photos: list[Photo]) -> None:
@@ -78,14 +93,18 @@ def score_quality(photos: list[Photo]) -> None:
 
 
 def drop_duplicates(photos: list[Photo]) -> None:
-    """Of photos with nearly equal embeddings *and* nearly equal pictures keep the best one."""
+    """Of photos that show one picture keep the best one, however it was saved, cut, brightened, turned or mirrored.
+
+    They are one picture when embeddings and crops are nearly equal, or when the face of one lies on the other's
+    (`copies`): an encoder may see a mirrored or grey copy as another picture.
+    """
     kept: list[Photo] = []
-    # Of equally good ones the larger: a small copy has lost detail that the scores no longer count.
-    for photo in sorted(usable(photos), key=lambda p: (-round(_merit(p), 1), -p.face.size_px, p.name)):
+    # Of equally good ones the larger: a small copy has lost detail that the scores no longer count, a grey one colours.
+    for photo in sorted(usable(photos), key=lambda p: (_is_grey(p), -round(_merit(p), 1), -p.face.size_px, p.name)):
         for other in kept:
-            alike = float(photo.embedding @ other.embedding) > DUPLICATE_COSINE
-            if alike and float(photo.face.miniature @ other.face.miniature) > DUPLICATE_CORRELATION:
-                photo.dropped = f"nearly the same picture as {other.name}, which is the better one"
+            how = _copied(photo, other)
+            if how is not None:
+                photo.dropped = f"nearly the same picture as {other.name}{how}, which is the better one"
                 break
         else:
             kept.append(photo)
@@ -136,6 +155,21 @@ def set_weights(photos: list[Photo], alike: bool) -> None:
     raw = [1.0 if alike else _weight(photo) for photo in counted]
     for photo, weight in zip(counted, raw, strict=True):
         photo.weight = weight / sum(raw)
+
+
+def _is_grey(photo: Photo) -> bool:
+    return float(np.ptp(photo.face.crop, axis=-1).mean()) < GREY_LEVELS
+
+
+def _copied(photo: Photo, other: Photo) -> str | None:
+    """How a photo shows the picture of another one, in words to add; None when it does not."""
+    alike = float(photo.embedding @ other.embedding) > DUPLICATE_COSINE
+    if alike and float(photo.face.miniature @ other.face.miniature) > DUPLICATE_CORRELATION:
+        return ""
+    if photo.compared is None or other.compared is None:
+        return None
+    how = are_copies(other.compared, other.face.face.box_xyxy, photo.compared)
+    return f" ({how})" if how else how
 
 
 def _merit(photo: Photo) -> float:

@@ -1,12 +1,15 @@
 """Photos from files people really have: read safely into RGB, upright, or refused with the reason.
 
-Reads with Pillow (never OpenCV, which returns a grey half for a truncated JPEG without saying so). The size is
-checked from the header, before any pixel is decoded. What a photo costs is bounded by its bytes and its pixels; time
+Reads with Pillow (never OpenCV, which returns a grey half for a truncated JPEG without saying so), and HEIC with
+pillow-heif where that is installed. Colours are brought to sRGB by the photo's own profile (`photo_colours`). The size
+is checked from the header, before any pixel is decoded. What a photo costs is bounded by its bytes and its pixels; time
 is not measured, since a decoder is one call that cannot be ended. Knows nothing of faces.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import struct
 import warnings
 import zlib
@@ -16,11 +19,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from faceid.errors import DataError
+from faceid.media.listing import say_passed_over
+from faceid.media.photo_colours import to_srgb
 
 # fmt: off
 PHOTO_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff",
-    ".avif", ".heic", ".heif", ".gif", ".pgm", ".ppm", ".pnm", ".pbm", ".jp2", ".tga",
+    ".avif", ".heic", ".heif", ".hif", ".gif", ".pgm", ".ppm", ".pnm", ".pbm", ".jp2", ".tga",
 ))
 # fmt: on
 
@@ -40,12 +45,14 @@ DECODE_ERRORS = (
 )
 
 BITS_PER_SAMPLE_TAG = 258
+# How a file of HEIF's begins, whatever its name: iPhones write `heic`, cameras `heix`, many tools `mif1`.
+HEIC_BRANDS = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"))
 # The largest picture that `read_photo` takes by default, stored raw: 64 million pixels of four times 16 bits.
 MAX_BYTES = 512_000_000
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """Photo files directly in `folder`, by suffix, sorted by name; hidden files are left out.
+    """Photo files directly in `folder`, by suffix, sorted by name; hidden files are left out, others are named.
 
     Raises: DataError when the folder is missing or is not a folder.
     """
@@ -53,17 +60,26 @@ def list_photos(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: no such folder; name a folder that holds the photos")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; name the folder that holds the photos")
-    return sorted(
+    photos = sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
+    # A caption lies beside its photo.
+    say_passed_over(
+        folder,
+        photos,
+        "whose endings are not photos'",
+        lambda path, stems: path.suffix.lower() == ".txt" and path.stem in stems,
+    )
+    return photos
 
 
 def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
-    """Decode one photo: RGB uint8 [H, W, 3], upright (EXIF orientation applied), first frame of an animation.
+    """Decode one photo: sRGB uint8 [H, W, 3], upright (EXIF orientation applied), first frame of an animation.
 
-    Transparency is laid on white; 16-bit and other deep greys are scaled to 8 bits, not clipped.
+    A colour profile is applied; a broken one is said, and the photo is taken for sRGB. Transparency is laid on white;
+    16-bit and other deep greys are scaled to 8 bits, not clipped.
     max_pixels: largest H * W that is decoded; a header that claims more is refused unread.
     Raises: DataError with the reason when the file is missing, undecodable, truncated or too large.
     """
@@ -74,6 +90,7 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise DataError(f"{path}: {size / 1e6:.0f} MB, above the limit of {MAX_BYTES / 1e6:.0f}; export it as JPEG")
+    reads_heic()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -81,12 +98,23 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(path) as image:
                 _check_size(path, image, max_pixels)
+                # HEIC's own turn is applied by its decoder, which takes the tag away.
                 upright = ImageOps.exif_transpose(image)
                 return _to_rgb(path, upright)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: too large to be a photo ({_one_line(error)}); scale it down") from error
     except DECODE_ERRORS as error:
         raise DataError(f"{path}: cannot be decoded ({_reason(path, error)}); {_remedy(path)}") from error
+
+
+@functools.cache
+def reads_heic() -> bool:
+    """Whether HEIC can be read: pillow-heif is installed (the extra `heic`). The first call makes Pillow know it."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
 
 
 def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
@@ -105,6 +133,7 @@ def _to_rgb(path: Path, image: Image.Image) -> np.ndarray:
     if image.mode.startswith("I") or image.mode == "F":
         grey = _deep_grey_to_8_bits(path, image)
         return np.repeat(grey[:, :, None], 3, axis=2)
+    image = to_srgb(path, image)
     if image.has_transparency_data or image.mode in ("La", "RGBa"):
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
@@ -136,8 +165,10 @@ def _reason(path: Path, error: BaseException) -> str:
 
 
 def _remedy(path: Path) -> str:
-    if path.suffix.lower() in (".heic", ".heif"):
-        return "HEIC photos must be exported as JPEG or PNG first"
+    with path.open("rb") as file:
+        is_heic = file.read(12)[4:] in HEIC_BRANDS
+    if is_heic and not reads_heic():
+        return "HEIC needs pillow-heif: pip install 'faceid[heic]', or export it as JPEG or PNG"
     return "export it again as JPEG or PNG, or leave it out"
 
 

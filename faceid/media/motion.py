@@ -6,8 +6,6 @@ swapped ones at 0.33 at most (measured on real pairs).
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import cv2
 import numpy as np
 
@@ -19,23 +17,51 @@ LOWEST_CORRELATION = 0.5
 FEWEST_DIFFERENCES = 8
 
 
+class EnergyMeter:
+    """Motion energy of frames that come one by one: only the last one is held."""
+
+    def __init__(self) -> None:
+        self._before: np.ndarray | None = None
+        self._values: list[float] = []
+
+    def add(self, frame: np.ndarray) -> None:
+        """Take the next frame: uint8 RGB [H, W, 3], or a thumbnail of 96 px that is grey already [h, w]."""
+        small = _thumbnail(frame) if frame.ndim == 3 else frame
+        if self._before is not None:
+            self._values.append(float(np.abs(small.astype(np.int16) - self._before).mean()))
+        self._before = small
+
+    @property
+    def energy(self) -> np.ndarray:
+        """Of the frames so far, as `motion_energy`."""
+        return np.array(self._values)
+
+
 def motion_energy(frames: np.ndarray) -> np.ndarray:
     """Mean |difference| between neighbours, grey and 96 px wide: float64 [T-1].
 
     frames: uint8 RGB [T, H, W, 3], or thumbnails of that width that are grey already [T, h, w].
     """
-    small = [_thumbnail(frame) for frame in frames] if frames.ndim == 4 else frames
-    return np.array([np.abs(after.astype(np.int16) - before).mean() for before, after in pairwise(small)])
+    meter = EnergyMeter()
+    for frame in frames:
+        meter.add(frame)
+    return meter.energy
 
 
 def pairing_correlation(video_frames: np.ndarray, pose_frames: np.ndarray) -> float:
-    """Pearson r of two videos' motion energy by frame index, over their common frames.
+    """Pearson r of two videos' motion energy by frame index, over their common frames; nan as `energy_correlation`."""
+    count = min(len(video_frames), len(pose_frames))
+    return energy_correlation(motion_energy(video_frames[:count]), motion_energy(pose_frames[:count]))
+
+
+def energy_correlation(video_energy: np.ndarray, pose_energy: np.ndarray) -> float:
+    """Pearson r of two motion energies by frame index, over their common frames.
 
     nan, and only then, when it cannot be said: one of them stands still, or there are fewer than nine frames.
     """
-    count = min(len(video_frames), len(pose_frames))
-    energies = motion_energy(video_frames[:count]), motion_energy(pose_frames[:count])
-    if count - 1 < FEWEST_DIFFERENCES or min(energy.std() for energy in energies) == 0:
+    count = min(len(video_energy), len(pose_energy))
+    energies = video_energy[:count], pose_energy[:count]
+    if count < FEWEST_DIFFERENCES or min(energy.std() for energy in energies) == 0:
         return float("nan")
     return float(np.corrcoef(*energies)[0, 1])
 

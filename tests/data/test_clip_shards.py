@@ -202,6 +202,29 @@ def test_a_pose_one_frame_short_of_many_still_pairs(folders):
     assert details(output, "a")["source"]["frames"] == 59
 
 
+@pytest.mark.fault("M11")
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_one_frame_more_or_less_pairs_however_short_the_clip(folders, extra):
+    videos, poses, output = folders
+    video, pose = draw_pair(1, frames=31)
+    write_video(videos / "a.mp4", video[: 30 + max(-extra, 0)], 8)
+    write_video(poses / "a_pose.mp4", pose[: 30 + max(extra, 0)], 8)
+    write_clip_shards(videos, poses, output, SETTINGS)
+    assert details(output, "a")["source"]["frames"] == 30
+
+
+@pytest.mark.fault("M11")
+def test_the_first_frames_may_be_said_to_belong_together(folders, caplog):
+    videos, poses, output = folders
+    add_clip(videos, poses, "a", seed=1)
+    write_video(poses / "a_pose.mp4", draw_pair(1)[1][:12], 8)
+    with pytest.raises(DataError, match=r"24 frames, its pose a_pose\.mp4 has 12.*or use --uneven_pairs cut"):
+        write_clip_shards(videos, poses, output, SETTINGS)
+    write_clip_shards(videos, poses, output, replace(SETTINGS, uneven_pairs="cut"))
+    assert details(output, "a")["source"]["frames"] == 12
+    assert "a.mp4: 24 frames, its pose 12; the common 12 are used" in caplog.text
+
+
 def test_none_usable_is_an_error_with_the_reasons(folders):
     videos, poses, output = folders
     add_clip(videos, poses, "a", seed=1)

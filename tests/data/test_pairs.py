@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from drawn_clips import add_clip
 
 from faceid.data.pairs import find_pairs
 from faceid.data.video_files import list_videos
@@ -112,3 +113,15 @@ def test_a_broken_link_and_a_folder_named_like_a_video_are_said(tmp_path, caplog
     (tmp_path / "c.mp4").mkdir()
     assert [video.name for video in list_videos(tmp_path)] == ["a.mp4"]
     assert "2 left out that are no files (broken links, folders, pipes): b.mp4" in caplog.text
+
+
+@pytest.mark.fault("M14")
+def test_files_that_are_no_videos_are_named_but_for_what_belongs_to_them(folders, caplog):
+    videos, poses, _ = folders
+    add_clip(videos, poses, "a", seed=1)
+    names = ("a.heads.json", "a.txt", "a.jpg", "dancers.csv", "split.json", "b.mts", "notes.txt", ".hidden")
+    for name in names:
+        (videos / name).write_text("clip,dancer\na,ann\n" if name == "dancers.csv" else "{}")
+    find_pairs(videos, poses)
+    said = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert said == [f"{videos}: 2 passed over, whose endings are not videos': b.mts, notes.txt"]

@@ -7,21 +7,28 @@ import json
 import subprocess
 import sys
 import time
+import tracemalloc
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from drawn_films import FILM_HW, add_aist_keypoints, add_film, add_keypoints, draw_film, frame_numbers
 
 from faceid.claims import Claims
+from faceid.data import render_poses as render_poses_module
+from faceid.data import split_clips
 from faceid.data.films import SplitSettings
-from faceid.data.keypoints import read_keypoints
+from faceid.data.keypoints import Keypoints, read_keypoints
 from faceid.data.pairs import find_pairs
 from faceid.data.render_poses import PoseSource, render_poses
+from faceid.data.sidecars import write_joints
 from faceid.data.split_clips import split_films
 from faceid.errors import ConfigError, DataError
 from faceid.media.motion import pairing_correlation
-from faceid.media.video import read_video, write_video
+from faceid.media.video import read_video, video_writer, write_video
 
 AIST, SEQUENCE = "gHO_sBM_c01_d19_mHO0_ch01", "gHO_sBM_cAll_d19_mHO0_ch01"
 SMALL = {"num_frames": 17, "height": 48, "width": 32}
@@ -291,3 +298,99 @@ def test_a_clip_without_joints_has_no_pose_and_a_reason(aist, tmp_path, caplog):
     claims = Claims(tmp_path / "poses/.claims")
     summary = render_poses(PoseSource(clips, None, 60, "c01"), tmp_path / "poses", claims)
     assert summary["made"] == 1 and "no keypoints in" in summary["failed"][f"{AIST}_clip_001"]
+
+
+LARGE = (160, 288)
+
+
+@pytest.fixture(scope="module")
+def large_film(tmp_path_factory):
+    """60 frames of 0.14 MB, of which no run may hold more than a few, with joints beside them."""
+    folder = tmp_path_factory.mktemp("large")
+    picture = np.zeros((*LARGE, 3), np.uint8)
+    write_video(folder / "film.mp4", (np.roll(picture + 40, k, 1) + np.uint8(k) for k in range(60)), 30, crf=40)
+    joints = np.random.default_rng(0).uniform(20, 140, (60, 17, 2)).astype(np.float32)
+    write_joints(folder / "film.mp4", Keypoints(joints, None, np.ones(60, int), None, LARGE))
+    return folder
+
+
+def peak_bytes(work) -> int:
+    """The most that Python and numpy held at once while working."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.fault("M13")
+def test_no_film_is_held_whole_while_its_poses_are_drawn(large_film, tmp_path):
+    def model(frames: np.ndarray) -> np.ndarray:
+        return np.full((len(frames), 17, 3), 50.0)
+
+    whole = 60 * LARGE[0] * LARGE[1] * 3
+    source = PoseSource(large_film, None, 60, "c01")
+    assert peak_bytes(lambda: render_poses(source, tmp_path / "poses")) < whole / 3  # a canvas is 16 frames large
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips/film.mp4").write_bytes((large_film / "film.mp4").read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(render_poses_module, "MOST_FRAMES", 4)
+        estimated = PoseSource(tmp_path / "clips", None, 60, "c01", model, "model.onnx")
+        assert peak_bytes(lambda: render_poses(estimated, tmp_path / "estimated")) < whole / 3
+    assert len(read_keypoints(tmp_path / "clips/film.joints.json")) == 60
+
+
+@pytest.mark.fault("M13")
+def test_no_clip_is_held_whole_while_a_film_is_split_and_few_are_open_at_once(large_film, tmp_path, monkeypatch):
+    settings = SplitSettings(num_frames=17, crop="none", height=LARGE[0], width=LARGE[1], stride_s=0.3)
+    whole_clip = 17 * LARGE[0] * LARGE[1] * 3
+    assert peak_bytes(lambda: split_films(large_film, tmp_path / "a", settings)) < whole_clip / 3
+    opened, most = [], []
+
+    @contextmanager
+    def counted(path, fps):
+        with video_writer(path, fps) as add:
+            opened.append(path)
+            most.append(len(opened))
+            yield add
+            opened.remove(path)
+
+    monkeypatch.setattr(split_clips, "video_writer", counted)
+    monkeypatch.setattr(split_clips, "OPEN_CLIPS_BYTES", 2 * split_clips.FRAMES_HELD * LARGE[0] * LARGE[1] * 3 // 2)
+    split_films(large_film, tmp_path / "b", settings)
+    assert max(most) == 2 and len(most) == 4
+    clips = sorted(file.name for file in (tmp_path / "a").glob("*.mp4"))
+    assert len(clips) == 4
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in clips)
+
+
+def test_a_film_of_varying_rate_is_cut_by_its_time_stamps(tmp_path, caplog):
+    (tmp_path / "films").mkdir()
+    frames, _ = draw_film(1, 200)
+    # 60 frames a second, and from frame 100 on 20.
+    stamps = [1500 * k if k < 100 else 1500 * 100 + 4500 * (k - 100) for k in range(200)]
+    write_at(tmp_path / "films/film.mkv", frames, stamps)
+    height, width = FILM_HW
+    settings = SplitSettings(num_frames=17, stride_s=2.0, crop="none", height=height, width=width)
+    split_films(tmp_path / "films", tmp_path / "clips", settings)
+    assert "film.mkv: its time stamps leave a constant rate" in caplog.text
+    for number in range(3):
+        clip = frame_numbers(read_video(tmp_path / f"clips/film_clip_{number:03d}.mp4").frames)
+        times = [stamps[n] / 90_000 for n in clip]
+        assert abs(times[0] - 2.0 * number) <= 0.05
+        # The frame that is on the screen: begun, but for half a frame, and not over.
+        assert all(-0.051 < t - (times[0] + k / 16) < 0.026 for k, t in enumerate(times)), times
+
+
+def write_at(path, frames, stamps):
+    """Frames with time stamps of their own, in ticks of 1/90000 s."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=60, options={"crf": "12"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 90_000)
+        for frame, stamp in zip(frames, stamps, strict=True):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts, picture.time_base = stamp, Fraction(1, 90_000)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))

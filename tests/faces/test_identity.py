@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from drawn_faces import draw_photo
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from faceid.errors import DataError
-from faceid.faces.identity import load_identity, prepare_identity
+from faceid.faces.copies import are_copies
+from faceid.faces.detect import Face
+from faceid.faces.identity import identity_is_current, load_identity, prepare_identity
+from faceid.faces.photos import examine_photo
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
 
@@ -216,3 +222,85 @@ def test_a_changed_or_incomplete_folder_is_refused(tmp_path, photos, tiny_clip):
 def test_a_missing_identity_says_how_to_make_one(tmp_path):
     with pytest.raises(DataError, match="prepare_face_embeddings"):
         load_identity(tmp_path / "absent")
+
+
+COPIES = {
+    "saved again": lambda image: Image.open(_saved(image, quality=30)).convert("RGB"),
+    "twice as large": lambda image: image.resize((2 * image.width, 2 * image.height), Image.Resampling.BICUBIC),
+    "0.7 as large": lambda image: image.resize((112, 112), Image.Resampling.LANCZOS),
+    "cut": lambda image: image.crop((12, 8, 152, 148)),
+    "brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
+    "turned": lambda image: image.rotate(2, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)),
+    "mirrored": ImageOps.mirror,
+    "grey": lambda image: ImageOps.grayscale(image).convert("RGB"),
+}
+
+
+def _saved(image, quality):
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    buffer.seek(0)
+    return buffer
+
+
+@pytest.mark.fault("M9")
+@pytest.mark.parametrize("name", COPIES)
+def test_a_copy_is_no_photo_of_its_own_however_it_was_made(tmp_path, photos, colour_encoder, name):
+    # By colour alone a grey or brighter copy is another person: the pictures themselves are compared.
+    COPIES[name](Image.open(photos / "p0.png")).save(photos / "copy.png")
+    identity = prepare(photos, tmp_path / "out", colour_encoder, FaceSettings(detector="none", check_one_person=False))
+    entries = torch.load(tmp_path / "out" / "metadata.pt", weights_only=True)["photos"]
+    reasons = {entry["file"]: entry["reason"] for entry in entries if not entry["kept"]}
+    (dropped,) = (file for file in ("p0.png", "copy.png") if file not in identity.photo_weights)
+    assert "nearly the same picture as" in reasons[dropped] and ("(mirrored)" in reasons[dropped]) == (
+        name == "mirrored"
+    )
+
+
+@pytest.mark.fault("M9")
+def test_eight_copies_of_one_photo_are_one_photo(tmp_path, photos, tiny_clip):
+    for index in range(1, 8):
+        (photos / f"p{index}.png").unlink()
+    for name, copy in COPIES.items():
+        copy(Image.open(photos / "p0.png")).save(photos / f"{name}.png")
+    with pytest.raises(DataError, match=r"1 of 9 photos are usable, 3 are needed .*nearly the same picture as"):
+        prepare(photos, tmp_path / "out", tiny_clip)
+
+
+def test_photos_before_one_wall_are_no_copies(tmp_path, photos, tiny_clip):
+    wall = np.asarray(Image.open(photos / "p0.png"))
+    for index in range(1, 8):
+        picture = wall.copy()
+        picture[40:120, 40:120] = np.asarray(Image.open(photos / f"p{index}.png"))[40:120, 40:120]
+        Image.fromarray(picture).save(photos / f"p{index}.png")
+    boxes = SimpleNamespace(detect=lambda image: [Face((40, 40, 120, 120), 1.0)])
+    looked = [examine_photo(path, images, boxes, 0.0) for path in sorted(photos.iterdir())]
+    assert all(are_copies(one.compared, (40, 40, 120, 120), two.compared) is None for one, two in pairwise(looked))
+
+
+@pytest.mark.fault("M10")
+@pytest.mark.parametrize("kind", ["blank", "two people"])
+def test_a_refused_set_has_its_report_and_leaves_the_identity_that_is_there(tmp_path, photos, colour_encoder, kind):
+    out = tmp_path / "out"
+    settings = FaceSettings(detector="haar" if kind == "blank" else "none")
+    before = prepare(photos, out, colour_encoder, FaceSettings(detector="none"))
+    for index in range(4):
+        draw_photo(photos / f"q{index}.png", (40, 60 + 2 * index, 210), seed=100 + index)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"what became of it: .*out_refused\.html") as caught:
+            prepare(photos, out, colour_encoder, settings)
+    report = tmp_path / "out_refused.html"
+    assert str(caught.value).endswith(str(report)) and report.stat().st_mode & 0o777 == 0o600
+    text = report.read_text()
+    assert text.count('<td class="name">') == 12 and "keep it private" in text and "refused" in text
+    assert ("no face found" if kind == "blank" else "two different people") in text
+    assert torch.equal(load_identity(out).embedding, before.embedding)
+
+
+def test_an_identity_of_an_older_recipe_is_not_current(tmp_path, photos, tiny_clip):
+    settings = FaceSettings(detector="none")
+    prepare(photos, tmp_path / "out", tiny_clip)
+    assert identity_is_current(tmp_path / "out", photos, tiny_clip, settings, images)
+    metadata = torch.load(tmp_path / "out" / "metadata.pt", weights_only=True)
+    torch.save({**metadata, "recipe": metadata["recipe"] - 1}, tmp_path / "out" / "metadata.pt")
+    assert not identity_is_current(tmp_path / "out", photos, tiny_clip, settings, images)

@@ -144,3 +144,14 @@ def test_sharper_and_larger_faces_weigh_more():
     select(photos)
     middle = photos[3].weight
     assert photos[0].weight > middle > photos[1].weight
+
+
+@pytest.mark.fault("M8")
+def test_a_large_box_that_is_hardly_a_face_does_not_win_over_sure_faces():
+    shirts = [candidate(towards(0.3, 1.0, n), 40 + n, size=300.0, score=0.78) for n in range(3)]
+    faces = [candidate(towards(1.0, 0.1 * n, 0.0), n, size=90.0) for n in range(3)]
+    others = [candidate(towards(0.0, 0.2 * n, 1.0), 20 + n, size=60.0) for n in range(3)]
+    photos = [photo(f"g{n}.jpg", shirts[n], faces[n], others[n]) for n in range(3)]
+    selection.choose_faces(photos)
+    assert [p.chosen for p in photos] == faces
+    assert all("3 faces; took the largest sure one (not the largest box)" in p.notes[0] for p in photos)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, features
+from PIL import Image, ImageCms, features
 
 from faceid.errors import DataError
+from faceid.media import images
+from faceid.media.colours import Colours, to_bt709
 from faceid.media.images import MAX_BYTES, list_photos, read_photo
 
 
@@ -110,12 +115,139 @@ def test_what_is_no_file_is_refused_unopened(tmp_path, monkeypatch, kind):
 
 
 def test_photos_are_listed_by_suffix_sorted_without_hidden_ones(tmp_path):
-    for name in ("b.JPG", "a.png", ".c.png", "notes.txt", "d.heic"):
+    for name in ("b.JPG", "a.png", ".c.png", "notes.txt", "d.heic", "e.HIF"):
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.png").mkdir()
-    assert [path.name for path in list_photos(tmp_path)] == ["a.png", "b.JPG", "d.heic"]
+    assert [path.name for path in list_photos(tmp_path)] == ["a.png", "b.JPG", "d.heic", "e.HIF"]
 
 
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         list_photos(tmp_path / "absent")
+
+
+@pytest.mark.fault("M14")
+def test_files_of_another_ending_are_named_once(tmp_path, caplog):
+    for name in ("a.png", "a.txt", "b.txt", "c.psd", "d.jxl", "e.cr3", ".hidden"):
+        (tmp_path / name).write_bytes(b"x")
+    for _ in range(2):
+        assert [path.name for path in list_photos(tmp_path)] == ["a.png"]
+    # A caption beside its photo is none of them.
+    words = f"{tmp_path}: 4 passed over, whose endings are not photos': b.txt, c.psd, d.jxl and 1 more"
+    assert [record.getMessage() for record in caplog.records] == [words]
+
+
+def srgb_with_red_and_green_swapped() -> bytes:
+    """The profile of sRGB, whose tags of red and green name each other's data."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    entries = {
+        bytes(profile[at : at + 4]): at for at in range(132, 132 + 12 * struct.unpack(">I", profile[128:132])[0], 12)
+    }
+    red, green = entries[b"rXYZ"] + 4, entries[b"gXYZ"] + 4
+    profile[red : red + 8], profile[green : green + 8] = profile[green : green + 8], profile[red : red + 8]
+    return bytes(profile)
+
+
+@pytest.mark.fault("M6")
+@pytest.mark.parametrize(
+    "name, mode",
+    [("a.png", "RGB"), ("a.jpg", "RGB"), ("a.tif", "RGB"), ("a.webp", "RGB"), ("a.png", "RGBA"), ("a.png", "P")],
+)
+def test_a_photos_own_profile_decides_its_colours(tmp_path, name, mode):
+    lossless = {"lossless": True} if name.endswith("webp") else {}
+    image = Image.new("RGB", (16, 16), (50, 200, 60))
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / name, icc_profile=srgb_with_red_and_green_swapped(), **lossless)
+    assert np.abs(read_photo(tmp_path / name).astype(int) - (200, 50, 60)).max() <= 3
+
+
+@pytest.mark.fault("M6")
+def test_a_profile_goes_with_turned_and_transparent_photos(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGBA", (40, 20), (50, 200, 60, 255))
+    image.paste((0, 0, 0, 0), (0, 0, 20, 20))
+    image.save(tmp_path / "a.png", exif=exif, icc_profile=srgb_with_red_and_green_swapped())
+    pixels = read_photo(tmp_path / "a.png")
+    assert pixels.shape == (40, 20, 3) and (pixels[:20] == 255).all()
+    assert np.abs(pixels[20:].astype(int) - (200, 50, 60)).max() <= 2
+
+
+@pytest.mark.fault("M6")
+def test_a_grey_photo_may_carry_a_profile_of_colours(tmp_path):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("L", (8, 8), 77).save(tmp_path / "a.jpg", icc_profile=srgb)
+    assert np.abs(read_photo(tmp_path / "a.jpg").astype(int) - 77).max() <= 1
+
+
+@pytest.mark.fault("M6")
+@pytest.mark.parametrize("profile", [b"no profile", b"", srgb_with_red_and_green_swapped()[:200]])
+def test_a_broken_profile_is_said_and_the_photo_taken_for_srgb(tmp_path, caplog, profile):
+    Image.new("RGB", (8, 8), (50, 200, 60)).save(tmp_path / "a.png", icc_profile=profile)
+    assert (read_photo(tmp_path / "a.png") == (50, 200, 60)).all()
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(profile) and all("a.png: its colour profile cannot be used" in line for line in said)
+
+
+def with_chunk(path, name: bytes, content: bytes) -> None:
+    """A chunk behind the header of a PNG."""
+    data = path.read_bytes()
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    path.write_bytes(data[:33] + chunk + data[33:])
+
+
+@pytest.mark.fault("M3")
+@pytest.mark.parametrize("colours", [Colours(9, 16), Colours(9, 18), Colours(12, 13)], ids=["PQ", "HLG", "P3"])
+def test_a_png_in_hdr_or_a_wide_gamut_is_brought_to_srgb(tmp_path, colours):
+    Image.fromarray(np.repeat(gradient(np.uint8, 160)[..., None], 3, -1) + np.uint8([0, 40, 20])).save(
+        tmp_path / "a.png"
+    )
+    stored = read_photo(tmp_path / "a.png")
+    with_chunk(tmp_path / "a.png", b"cICP", bytes([colours.primaries, colours.transfer, 0, 1]))
+    read = read_photo(tmp_path / "a.png")
+    assert np.array_equal(read, np.round(to_bt709(stored / 255, colours) * 255)) and not np.array_equal(read, stored)
+
+
+def test_a_png_of_unknown_colours_is_refused_with_the_reason(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with_chunk(tmp_path / "a.png", b"cICP", bytes([10, 17, 0, 1]))
+    with pytest.raises(
+        DataError, match=r"a\.png: its transfer function is number 17, which is not known here; export it"
+    ):
+        read_photo(tmp_path / "a.png")
+
+
+@pytest.mark.fault("M7")
+def test_heic_is_read_whatever_its_name_and_turned_once(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(np.repeat(gradient(np.uint8, 255)[..., None], 3, -1))
+    for name in ("a.heic", "a.jpg"):
+        # The turn is written both ways, as phones do: in the picture's own box and in EXIF.
+        buffer = io.BytesIO()
+        image.save(buffer, "HEIF", exif=exif.tobytes(), quality=95)
+        (tmp_path / name).write_bytes(buffer.getvalue())
+        pixels = read_photo(tmp_path / name)
+        assert pixels.shape == (64, 48, 3) and pixels[:8].mean() < 40 and pixels[-8:].mean() > 215
+
+
+@pytest.mark.fault("M7")
+def test_heic_in_a_wide_gamut_is_brought_to_srgb(tmp_path):
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    image = Image.new("RGB", (64, 48), (60, 180, 90))
+    image.save(tmp_path / "p.heic", quality=100, icc_profile=srgb_with_red_and_green_swapped())
+    assert np.abs(read_photo(tmp_path / "p.heic").astype(int) - (180, 60, 90)).max() <= 4
+    image.save(tmp_path / "n.heic", quality=100, color_primaries=9, transfer_characteristics=18, matrix_coefficients=9)
+    expected = to_bt709(np.array([60, 180, 90]) / 255, Colours(9, 18)) * 255
+    assert np.abs(read_photo(tmp_path / "n.heic") - expected).max() <= 6
+
+
+@pytest.mark.fault("M7")
+def test_without_pillow_heif_the_refusal_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x1cftypheic" + bytes(16))
+    monkeypatch.setattr(images, "reads_heic", lambda: False)
+    with pytest.raises(
+        DataError, match=r"a\.jpg: cannot be decoded .*; HEIC needs pillow-heif: pip install 'faceid\[heic\]'"
+    ):
+        read_photo(tmp_path / "a.jpg")

@@ -1,0 +1,106 @@
+"""Whether two photos are one picture: saved again, resized, cropped, brightened, turned a little, mirrored, grey.
+
+Such a copy says nothing new of a face, and counted as a photo of its own it makes one picture pass for many. Points of
+both pictures are matched (ORB), the move between them is found (RANSAC), and then the face itself is compared through
+that move: two photos in front of one wall match in the wall, not in the face.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# The pictures are compared at this size: enough points, and 20 photos take seconds.
+COMPARED_SIDE_PX = 512
+NUM_POINTS = 600
+# A match must be this much better than the second best one (Lowe's ratio test).
+MATCH_RATIO = 0.8
+FEWEST_MATCHES, RANSAC_PX = 10, 4.0
+# How alike the face is once it lies on the other, 1 being the same picture: copies reach 0.96 and more.
+LOWEST_CORRELATION = 0.94
+FACE_PX = 48
+# Of the face's box, as much must be in the other picture too.
+LEAST_SEEN = 0.6
+
+
+@dataclass(frozen=True)
+class ComparedPhoto:
+    """A photo as it is compared. grey: small, uint8 [h, w]. scale: its pixels per pixel of the photo."""
+
+    grey: np.ndarray
+    scale: float
+    points: tuple[np.ndarray, np.ndarray | None]
+    """Places [N, 2] in the small picture, and their descriptions."""
+    mirrored_points: tuple[np.ndarray, np.ndarray | None]
+
+
+Box = tuple[int, int, int, int]
+
+
+def compared(image: np.ndarray) -> ComparedPhoto:
+    """Prepare a photo, uint8 RGB [H, W, 3], for `are_copies`."""
+    scale = min(1.0, COMPARED_SIDE_PX / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+    return ComparedPhoto(grey, scale, _points(grey), _points(np.ascontiguousarray(grey[:, ::-1])))
+
+
+def are_copies(photo: ComparedPhoto, box: Box, other: ComparedPhoto) -> str | None:
+    """How `other` shows the same picture as `photo`: "" or "mirrored"; None when it does not.
+
+    box: of the face in `photo`, px of the photo itself.
+    """
+    for points, grey, word in (
+        (other.points, other.grey, ""),
+        (other.mirrored_points, np.ascontiguousarray(other.grey[:, ::-1]), "mirrored"),
+    ):
+        move = _move(points, photo.points)
+        if move is not None and _face_correlation(photo, box, grey, move) > LOWEST_CORRELATION:
+            return word
+    return None
+
+
+def _points(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    # Small pictures have few corners that are sharp enough for the usual threshold.
+    finder = cv2.ORB_create(NUM_POINTS, fastThreshold=8, edgeThreshold=15, patchSize=31)
+    found, descriptions = finder.detectAndCompute(cv2.equalizeHist(grey), None)
+    return np.array([point.pt for point in found], np.float32).reshape(-1, 2), descriptions
+
+
+def _move(
+    source: tuple[np.ndarray, np.ndarray | None], target: tuple[np.ndarray, np.ndarray | None]
+) -> np.ndarray | None:
+    """Turn, scale and shift [2, 3] that brings points of one picture onto the other's; None when there is none."""
+    if source[1] is None or target[1] is None or min(len(source[0]), len(target[0])) < FEWEST_MATCHES:
+        return None
+    pairs = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(source[1], target[1], k=2)
+    good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < MATCH_RATIO * pair[1].distance]
+    if len(good) < FEWEST_MATCHES:
+        return None
+    places = [source[0][[m.queryIdx for m in good]], target[0][[m.trainIdx for m in good]]]
+    # From the same start each time: which photo is dropped must not depend on chance.
+    cv2.setRNGSeed(0)
+    move, kept = cv2.estimateAffinePartial2D(*places, method=cv2.RANSAC, ransacReprojThreshold=RANSAC_PX)
+    return move if move is not None and int(kept.sum()) >= FEWEST_MATCHES else None
+
+
+def _face_correlation(photo: ComparedPhoto, box: Box, other: np.ndarray, move: np.ndarray) -> float:
+    """Pearson r of the face in both pictures, `other` moved onto `photo`; 0 where too little of it is in both."""
+    height, width = photo.grey.shape
+    laid = cv2.warpAffine(other, move, (width, height), flags=cv2.INTER_AREA)
+    seen = cv2.warpAffine(np.full_like(other, 255), move, (width, height))
+    left, top, right, bottom = (round(edge * photo.scale) for edge in box)
+    area = (slice(max(top, 0), max(bottom, top + 1)), slice(max(left, 0), max(right, left + 1)))
+    parts = [
+        cv2.resize(picture[area], (FACE_PX, FACE_PX), interpolation=cv2.INTER_AREA).astype(np.float64)
+        for picture in (photo.grey, laid, seen)
+    ]
+    inside = parts[2] > 250
+    if inside.mean() < LEAST_SEEN:
+        return 0.0
+    first, second = (part[inside] for part in parts[:2])
+    if min(first.std(), second.std()) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])

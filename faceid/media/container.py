@@ -1,0 +1,198 @@
+"""Video containers: opened, their pictures' stream chosen, and decoded to the last frame within limits.
+
+A header is never believed: frames are counted as they decode, and cover art is not a video. No file holds a run up:
+opening, each read, the whole decode, frames and pixels have limits. They are looked at between calls, so two things
+stay unbounded: a read that the system does not return from (a dead network disk), and one call into a decoder that
+never ends. Only ending the process ends those.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from time import monotonic
+from typing import Any, TypeVar
+
+import av
+
+from faceid.errors import DataError
+from faceid.media.colours import check_colours
+from faceid.media.orientation import orientation_of
+
+# A container that knows no rate may name its clock instead, such as 90000.
+_HIGHEST_FPS = 1000
+# What one file may cost, each far above a real film. Reading and decoding in all: an hour, at the speed it plays.
+DECODE_LIMIT_S = 3600.0
+# Opening, or reading one packet: a disk that stalls, or the zeros at the end of a download that broke off.
+IO_LIMIT_S = 300.0
+# An hour at 60 fps.
+MAX_FRAMES = 216_000
+# Twice 8K. With square pixels: a broken pixel aspect makes a wide picture of a small one.
+MAX_PIXELS = 64_000_000
+# A narrower strip is a broken pixel aspect too: it would make thumbnails larger than the film.
+MAX_SIDES_RATIO = 50
+# Bits of a stream's disposition in FFmpeg's avformat.h: what is beside the film (cover art, thumbnails of a timeline,
+# pictures that another track needs) is not the film.
+_DEFAULT_STREAM = 0x1
+_BESIDE_THE_FILM = 0x400 | 0x800 | 0x80000
+_SLOW_REMEDY = "copy it again from its source, to a disk that answers, or remove it"
+
+Taken = TypeVar("Taken")
+
+
+@contextmanager
+def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a container and choose its video stream. path: the name to use in messages.
+
+    Raises: DataError when it is no readable file, or holds no pictures that can be decoded.
+    """
+    if isinstance(source, Path) and not source.is_file():
+        # A pipe or device is never opened: it may block, or have no end.
+        kind = "a folder, pipe or device, not a video file" if source.exists() else "no such video file"
+        raise DataError(f"{path}: {kind}; name a file")
+    try:
+        # The prefix keeps names such as `-x.mp4` or `pipe:0` file names; the list keeps playlists off the network.
+        name = f"file:{source}" if isinstance(source, Path) else source
+        container = av.open(
+            name,
+            metadata_errors="ignore",
+            options={"protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)},
+            timeout=IO_LIMIT_S,
+        )
+    except av.error.ExitError as error:
+        raise DataError(f"{path}: not open after {IO_LIMIT_S:g} s; {_SLOW_REMEDY}") from error
+    except av.error.FFmpegError as error:
+        raise DataError(f"{path}: not a readable video ({error.strerror}); re-encode or remove it") from error
+    with container:
+        streams = [s for s in container.streams.video if not int(s.disposition) & _BESIDE_THE_FILM]
+        if not streams:
+            kinds = sorted({"cover art" if s.type == "video" else s.type for s in container.streams})
+            found = ", ".join(kinds) or "nothing"
+            raise DataError(f"{path}: no video stream (only {found}); give a file with a picture track")
+        streams = [s for s in streams if s.codec_context]
+        if not streams:
+            raise DataError(f"{path}: its pictures are in a format that is not known here; encode it again as H.264")
+        # The default track first, then the largest picture.
+        stream = max(streams, key=lambda s: (int(s.disposition) & _DEFAULT_STREAM, s.width * s.height))
+        _limit_size(stream, path)
+        yield container, stream
+
+
+def decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
+    """Yield every frame; at the end, judge whether it was all.
+
+    Raises: DataError for damage, a limit, or colours that cannot be shown as they should be seen.
+    """
+    count, end = 0, None
+    promised = f" of {stream.frames} promised" if stream.frames else ""
+    try:
+        for frame in _within_time(container, stream, path, lambda packet: packet.decode()):
+            if frame.is_corrupt:
+                raise DataError(f"{path}: frame {count} is damaged; re-encode it from its source or remove it")
+            if not count:
+                check_colours(frame, path)
+                orientation_of(frame, path)
+            count += 1
+            if count > MAX_FRAMES:
+                raise DataError(f"{path}: more frames than the limit of {MAX_FRAMES}; cut it into shorter videos")
+            if frame.pts is not None:
+                end = frame.pts + (frame.duration or 0)
+            yield frame
+    except av.error.FFmpegError as error:
+        if not 0 < stream.height * stream.width <= MAX_PIXELS:
+            # A decoder that met the limit says "invalid", and some forget the size.
+            raise DataError(
+                f"{path}: a picture of unknown size, or above the limit of {MAX_PIXELS / 1e6:.1f} megapixels, "
+                f"after {count} frames; scale it down or encode it again"
+            ) from error
+        raise DataError(
+            f"{path}: damaged, {count}{promised} frames decode ({error.strerror}); copy or encode it again"
+        ) from error
+    if not count:
+        raise DataError(f"{path}: 0{promised} frames decode; a header without pictures: remove it or encode it again")
+    if stream.frames and stream.duration and end is not None:
+        # A cut file often ends without an error: compare with the track's own length, which knows edit lists.
+        missing = 1 - (end - (stream.start_time or 0)) / stream.duration
+        # Up to two frames short is usual (priming, rounding of durations).
+        if missing > max(0.02, 2.5 / stream.frames):
+            raise DataError(f"{path}: cut short, {count}{promised} frames decode; copy or encode it again")
+
+
+def time_stamps(container: Any, stream: Any, path: Path) -> list[int]:
+    """When each picture is shown, ascending, in the stream's time base; read from the packets, nothing is decoded.
+
+    Empty where some packet has no time stamp. Raises: DataError when reading takes too long or breaks off.
+    """
+
+    def stamp(packet: Any) -> list[int | None]:
+        # The last packet of a stream is empty, and what an edit list cuts off is marked.
+        return [] if not packet.size or packet.is_discard else [packet.pts]
+
+    try:
+        stamps = list(_within_time(container, stream, path, stamp))
+    except av.error.FFmpegError as error:
+        raise DataError(f"{path}: damaged ({error.strerror}); copy or encode it again") from error
+    known = [value for value in stamps if value is not None]
+    return sorted(known) if len(known) == len(stamps) else []
+
+
+def square_hw(frame: Any, stream: Any) -> tuple[int, int]:
+    """Height and width with square pixels, as stored (not yet turned upright). frame: or the stream, by its header."""
+    return frame.height, max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1)
+
+
+def fps_of(stream: Any, path: Path) -> Fraction:
+    """Frames per second by the header. Raises: DataError when it names none that can be."""
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= _HIGHEST_FPS:
+            return Fraction(rate)
+    raise DataError(f"{path}: names no frame rate; encode it again with a constant one")
+
+
+def _limit_size(stream: Any, path: Path) -> None:
+    """Refuse a picture that is too large by its header, and have the decoder refuse what the header does not say."""
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    stream.codec_context.options = {"max_pixels": str(int(MAX_PIXELS / max(aspect, 1)))}
+    if not stream.height * stream.width:
+        return
+    height, width = square_hw(stream, stream)
+    if height * width > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {width}x{height} = {width * height / 1e6:.1f} megapixels, above the limit of "
+            f"{MAX_PIXELS / 1e6:.1f}; scale it down"
+        )
+    if max(height / width, width / height) > MAX_SIDES_RATIO:
+        raise DataError(
+            f"{path}: {width}x{height} by its pixel aspect of {aspect}, one side over {MAX_SIDES_RATIO} times the "
+            "other; encode it again, with square pixels"
+        )
+
+
+def _within_time(container: Any, stream: Any, path: Path, take: Callable[[Any], list[Taken]]) -> Iterator[Taken]:
+    """Yield what is taken of the stream's packets, with a clock that runs while reading and taking, not for the caller.
+
+    Packets of all tracks are read, so that the clock is looked at during a long stretch without pictures too. The last
+    packet of each track is an empty one: it makes the decoder give the frames that it still holds.
+    """
+    packets, spent_s = container.demux(), 0.0
+    while True:
+        start = monotonic()
+        try:
+            packet = next(packets, None)
+            # Not every format reports a read that was given up: some go on with what had come.
+            is_late = monotonic() - start > IO_LIMIT_S
+        except av.error.ExitError:
+            is_late = True
+        if is_late:
+            raise DataError(f"{path}: one read took over {IO_LIMIT_S:g} s; {_SLOW_REMEDY}")
+        # By the packet's stream: `packet.stream_index` of an empty packet is always 0.
+        taken = take(packet) if packet is not None and packet.stream.index == stream.index else []
+        spent_s += monotonic() - start
+        if spent_s > DECODE_LIMIT_S:
+            raise DataError(f"{path}: not decoded after {DECODE_LIMIT_S:g} s; cut it into shorter videos")
+        if packet is None:
+            return
+        yield from taken
