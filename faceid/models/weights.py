@@ -52,6 +52,32 @@ class WeightsFile:
             yield from _map_pth(self.path).items()
 
 
+def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
+    """A tensor of a file as torch can compute with it: 8-bit floats become float32, wider ones stay as they are.
+
+    Raises: ModelError naming a tensor of whole numbers (what they stand for is not in the file), or not finite.
+    """
+    if not tensor.is_floating_point():
+        raise ModelError(f"{source}: {name} is {_dtype_name(tensor)}; quantised weights are not read: give plain ones")
+    if tensor.element_size() == 1:
+        tensor = tensor.float()
+    check_finite(tensor, name, source)
+    return tensor
+
+
+def check_finite(tensor: Tensor, name: str, source: str) -> None:
+    """Raises: ModelError naming a tensor with a NaN or an infinite number in it.
+
+    By its sum, at a fraction of what looking at each number costs; they are looked at where the sum is not finite.
+    """
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+        count = int((~torch.isfinite(tensor)).sum())
+        raise ModelError(
+            f"{source}: {name} has {count} of {tensor.numel()} numbers that are not finite (NaN or infinite); the file "
+            "is damaged or its training failed: get it again"
+        )
+
+
 def digest_of(files: Sequence[WeightsFile], names: Mapping[str, str], dtype: torch.dtype) -> str:
     """Hex sha256 over name, shape and the middle of every tensor, whatever file it is in, and in whatever order.
 
@@ -113,6 +139,10 @@ def _open_safetensors(path: Path) -> Any:
         return safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be read, cut short or another format: {error}") from error
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _map_pth(path: Path) -> dict[str, Tensor]:

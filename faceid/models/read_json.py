@@ -1,0 +1,43 @@
+"""JSON from somebody's file: of a bounded size, an object, and refused in one line when it is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import ModelError
+
+# The longest true one is an index of weights: 100 bytes for each of some thousand tensors.
+MOST_BYTES = 16 << 20
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Raises: ModelError naming the file when it is missing, too large, or not a JSON object."""
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise ModelError(f"{file}: {file.stat().st_size} bytes of JSON, at most {MOST_BYTES} are read; damaged")
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
+    return parse_json(text, str(file))
+
+
+def parse_json(text: str, source: str) -> dict[str, Any]:
+    """source: for the message. Raises: ModelError when it is too long, too deep, or not a JSON object."""
+    if len(text) > MOST_BYTES:
+        raise ModelError(f"{source}: {len(text)} bytes of JSON, at most {MOST_BYTES} are read; damaged")
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ModelError(f"{source}: cannot be read: nested too deep") from error
+    except ValueError as error:
+        raise ModelError(f"{source}: cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{source}: cannot be read: a {type(found).__name__}, not an object")
+    return found
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether a name from a file is one of a file in the same folder, and leads nowhere else."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
