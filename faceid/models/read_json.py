@@ -23,10 +23,10 @@ def read_json(file: Path) -> dict[str, Any]:
     return parse_json(text, str(file))
 
 
-def parse_json(text: str, source: str) -> dict[str, Any]:
-    """source: for the message. Raises: ModelError when it is too long, too deep, or not a JSON object."""
-    if len(text) > MOST_BYTES:
-        raise ModelError(f"{source}: {len(text)} bytes of JSON, at most {MOST_BYTES} are read; damaged")
+def parse_json(text: str, source: str, most: int = MOST_BYTES) -> dict[str, Any]:
+    """source: for the message. most: bytes. Raises: ModelError when it is too long, too deep, or not a JSON object."""
+    if len(text) > most:
+        raise ModelError(f"{source}: {len(text)} bytes of JSON, at most {most} are read; damaged")
     try:
         found = json.loads(text)
     except RecursionError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from torch import Tensor
 from faceid.errors import ModelError
 from faceid.provenance import sha256_json
 
+DAMAGED_PICKLE = (
+    *(RuntimeError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError, AttributeError, OSError),
+    *(EOFError, MemoryError, OverflowError, AssertionError, struct.error, zipfile.BadZipFile),
+)
+"""What torch.load raises, under weights_only, for a file that is cut short, damaged, or holds more than tensors."""
 _LFS_POINTER = b"version https://git-lfs"
 # Of each tensor: whoever trains a tensor moves nearly all of it.
 _SAMPLE = 256
@@ -151,7 +157,7 @@ def _map_pth(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path}: cannot be read, cut short or another format: not a file of torch.save")
     try:
         found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, KeyError, IndexError) as error:
+    except DAMAGED_PICKLE as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: cannot be read: damaged, or more than tensors in it: {first}") from error
     if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):

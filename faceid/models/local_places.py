@@ -1,0 +1,62 @@
+"""Where on this machine a base or an encoder lies, and what it is called where that is published.
+
+An adapter file is what people give away: it names its base and its encoder, never a folder of its author. Where they
+lie is in the run folder's config.yaml, which stays; and in the usual place, `models/`. What is found is held against
+the fingerprint before it is used, as what a flag names is.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+# Whose models are commonly kept in a folder of their name, as `hf download` is told to: part of a model's name then.
+_ORGANISATIONS = ("Wan-AI", "alibaba-pai")
+_CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_MOST_BYTES = 1 << 18
+
+
+def published_name(given: str, is_base: bool = True) -> str:
+    """What a model that was given as a folder, a file or a hub id is called elsewhere: its last part, or the hub id.
+
+    is_base: a base is always a folder; an encoder may be a hub id.
+    """
+    path = Path(given)
+    cached = [match for part in path.parts if (match := _CACHED.fullmatch(part)) is not None]
+    if cached:
+        return f"{cached[-1][1]}/{cached[-1][2]}"
+    is_place = is_base or given.startswith(("/", "./", "../", "~")) or given.count("/") > 1 or path.exists()
+    if not is_place and _NAME.fullmatch(given):
+        return given
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    return f"{path.parent.name}/{name}" if path.parent.name in _ORGANISATIONS else name
+
+
+def place_of(name: str, adapter: Path, key: str) -> str:
+    """Where on this machine the model of a published name lies; the name itself where that is not known.
+
+    adapter: the file that names it. key: what the run folder's config calls it.
+    """
+    # Files from before held places; those are taken as they are.
+    if not _NAME.fullmatch(name) or ".." in name.split("/"):
+        return name
+    recorded = _recorded(adapter.parent / "config.yaml", key)
+    if recorded is not None and published_name(recorded, is_base=key == "model_path") == name:
+        return recorded
+    usual = Path("models") / name
+    return str(usual) if usual.is_dir() and not Path(name).exists() else name
+
+
+def _recorded(config: Path, key: str) -> str | None:
+    """What a run's config says; None without one, whatever else the file is."""
+    try:
+        if config.stat().st_size > _MOST_BYTES:
+            return None
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError):
+        return None
+    value = content.get(key) if isinstance(content, dict) else None
+    return value if isinstance(value, str) and value else None
