@@ -16,7 +16,7 @@ import yaml
 _ORGANISATIONS = ("Wan-AI", "alibaba-pai")
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_MOST_BYTES = 1 << 18
+_MOST_BYTES, _LONGEST = 1 << 18, 4096
 
 
 def published_name(given: str, is_base: bool = True) -> str:
@@ -51,12 +51,15 @@ def place_of(name: str, adapter: Path, key: str) -> str:
 
 
 def _recorded(config: Path, key: str) -> str | None:
-    """What a run's config says; None without one, whatever else the file is."""
+    """What a run's config says; None without one, whatever else the file is.
+
+    The one line, with its continuations: a whole file of somebody's may take a YAML reader minutes.
+    """
     try:
         if config.stat().st_size > _MOST_BYTES:
             return None
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError):
+        found = re.search(rf"^{key}: ([^\[{{&*!|>\s].*(?:\n[ ]+.*)*)", config.read_text(encoding="utf-8"), re.MULTILINE)
+        value = yaml.safe_load(found[1]) if found is not None and len(found[1]) < _LONGEST else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError):
         return None
-    value = content.get(key) if isinstance(content, dict) else None
     return value if isinstance(value, str) and value else None
