@@ -217,13 +217,14 @@ def _find_folder(kind: str, path: str) -> Path:
 def _load_model(kind: str, path: Path) -> Any:
     if kind in DINO_FAMILIES:
         _check_dino(kind, path)
+    _check_indices(path)
     model_class: Any = transformers.CLIPVisionModelWithProjection if kind == "clip" else transformers.AutoModel
     try:
         with _quiet_transformers():
             model, loading = model_class.from_pretrained(
-                path, local_files_only=True, dtype=torch.float32, output_loading_info=True
+                path, local_files_only=True, trust_remote_code=False, dtype=torch.float32, output_loading_info=True
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, ImportError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a {kind} encoder that can be loaded: {error}") from error
     # transformers fills what a checkpoint lacks with random numbers and goes on.
     if loading["missing_keys"] or loading["mismatched_keys"]:
@@ -232,7 +233,23 @@ def _load_model(kind: str, path: Path) -> Any:
             f"{path}: not a {kind} encoder: {len(absent)} tensors missing or misshapen, such as {absent[0]}; "
             "check --encoder and --encoder_path"
         )
+    for name, parameter in model.named_parameters():
+        # By the sum: at a fraction of what looking at each number costs.
+        if not torch.isfinite(parameter.sum()):
+            raise ModelError(f"{path}: {name} has numbers that are not finite (NaN or infinite); get the encoder again")
     return model.eval().requires_grad_(False)
+
+
+def _check_indices(folder: Path) -> None:
+    """Raises: ModelError when an index of weights names a file outside of the folder."""
+    for file in folder.glob("*.index.json"):
+        try:
+            names = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
+            outside = [name for name in names if not isinstance(name, str) or set(name) & set("/\\\0") or name == ".."]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{file}: cannot be read: no list of files: {error}") from error
+        if outside:
+            raise ModelError(f"{file}: names {str(outside[0])[:80]!r}: must be the name of a file in {folder}")
 
 
 def _check_dino(kind: str, folder: Path) -> None:

@@ -42,6 +42,8 @@ class OnnxEncoder:
         probe = self._run(np.zeros((1, self.side, self.side, 3), np.uint8))
         if probe.ndim != 2:
             raise ModelError(f"{file}: output of shape {list(probe.shape)}; a face recogniser gives [N, D]")
+        if not np.isfinite(probe).all():
+            raise ModelError(f"{file}: gives numbers that are not finite (NaN or infinite); get the recogniser again")
         self.dim = int(probe.shape[1])
         self.embedding_mean = load_embedding_mean(file.parent, self.dim)
         centring = self.embedding_mean.tolist() if self.embedding_mean is not None else None

@@ -10,6 +10,9 @@ from faceid.errors import ModelError
 
 # The longest true one is an index of weights: 100 bytes for each of some thousand tensors.
 MOST_BYTES = 16 << 20
+# Of blocks, heads and stages; of widths and vocabularies, and of positions, which are computed as a table.
+MOST_LAYERS = 1000
+MOST_SIZE = {"": 1 << 24, "rope_max_seq_len": 1 << 16}
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -36,6 +39,19 @@ def parse_json(text: str, source: str, most: int = MOST_BYTES) -> dict[str, Any]
     if not isinstance(found, dict):
         raise ModelError(f"{source}: cannot be read: a {type(found).__name__}, not an object")
     return found
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A model's config. Raises: ModelError naming a number in it that no model has: it would be built for hours."""
+    config = read_json(file)
+    for key, value in config.items():
+        most = MOST_LAYERS if key.startswith("num_") else MOST_SIZE.get(key, MOST_SIZE[""])
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, int | float) and not abs(number) <= most:
+                raise ModelError(f"{file}: {key}={str(number)[:40]}: must be at most {most}; not the config of a model")
+        if isinstance(value, list) and len(value) > MOST_LAYERS:
+            raise ModelError(f"{file}: {key}: {len(value)} entries, at most {MOST_LAYERS} are read; damaged")
+    return config
 
 
 def is_file_name(name: Any) -> bool:
