@@ -80,7 +80,7 @@ def _find_model(path: Path | str | None) -> Path:
 def _open_session(file: Path, device: str) -> Any:
     try:
         import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+        from onnxruntime.capi import onnxruntime_pybind11_state as raised
     except ImportError as error:
         raise ModelError("encoder=onnx: onnxruntime is not installed; run `pip install faceid[onnx]`") from error
     providers = ["CPUExecutionProvider"]
@@ -90,7 +90,16 @@ def _open_session(file: Path, device: str) -> Any:
         providers.insert(0, "CUDAExecutionProvider")
     try:
         return onnxruntime.InferenceSession(str(file), providers=providers)
-    except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
+    except (
+        raised.Fail,
+        raised.InvalidArgument,
+        raised.InvalidGraph,
+        raised.InvalidProtobuf,
+        raised.NoModel,
+        raised.NotImplemented,
+        raised.NoSuchFile,
+        raised.RuntimeException,
+    ) as error:
         raise ModelError(f"{file}: onnxruntime cannot load it: {error}") from error
 
 
