@@ -100,7 +100,9 @@ def load_wan(
         model.text_encoder = _load_text_encoder(files.text_encoder, dtype).to(device).requires_grad_(False).eval()
         _check_encoder(model.text_encoder, files.text_encoder)
     if files.scheduler is not None:
-        model.scheduler = UniPCMultistepScheduler.from_pretrained(files.scheduler, local_files_only=True)
+        model.scheduler = UniPCMultistepScheduler.from_pretrained(
+            files.scheduler, local_files_only=True, trust_remote_code=False
+        )
     else:
         model.scheduler = UniPCMultistepScheduler(**SCHEDULER)
     log.info("loaded %s of base %s", ", ".join(parts), model.name)
