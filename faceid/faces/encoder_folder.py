@@ -107,11 +107,17 @@ def _check_indices(folder: Path) -> None:
     for file in folder.glob("*.index.json"):
         try:
             names = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
-            outside = [name for name in names if not isinstance(name, str) or set(name) & set("/\\\0") or name == ".."]
+            outside = [name for name in names if not _is_file_name(name)]
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{file}: cannot be read: no list of files: {error}") from error
         if outside:
             raise ModelError(f"{file}: names {str(outside[0])[:80]!r}: must be the name of a file in {folder}")
+
+
+def _is_file_name(name: Any) -> bool:
+    """Whether it is of a file in the same folder, and leads nowhere else."""
+    is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")
+    return is_name and name.isprintable() and len(name.encode()) <= 255
 
 
 def _check_dino(kind: str, folder: Path) -> None:

@@ -65,7 +65,7 @@ def _weights_in(folder: Path, key: str) -> Path:
         raise ModelError(f"{key}={folder}: no {CONFIG_NAME} that can be read in it: {error}") from error
     if config.get("type") != _TYPE:
         what = config.get("peft_type") or config.get("type") or "something else"
-        raise ModelError(f"{key}={folder}: its {CONFIG_NAME} is of {what}, not of a faceid face adapter")
+        raise ModelError(f"{key}={folder}: its {CONFIG_NAME} is of {ascii(what)[:80]}, not of a faceid face adapter")
     given = config.get("weights", WEIGHTS_NAME)
     # A config from elsewhere must not point out of its folder.
     if not is_file_name(given):

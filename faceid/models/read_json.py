@@ -56,4 +56,6 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def is_file_name(name: Any) -> bool:
     """Whether a name from a file is one of a file in the same folder, and leads nowhere else."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")
+    # Without line breaks, zeros and halves of characters; 255 bytes is the most that file systems take.
+    return is_name and name.isprintable() and len(name.encode()) <= 255

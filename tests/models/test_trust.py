@@ -134,7 +134,8 @@ def part_of(base: Path, layout: str) -> Path:
 
 @pytest.mark.fault("S3")
 @pytest.mark.parametrize(
-    "name", ["../x.safetensors", "/etc/passwd", "a/../../x", "..", "", 7, None, "a\\b", "sub/x.safetensors"]
+    "name",
+    ["../x.safetensors", "/etc/passwd", "a/../../x", "..", "", 7, None, "a\\b", "sub/x.safetensors", "a\nb", "9" * 300],
 )
 def test_an_index_may_not_name_what_is_elsewhere(base, layout, name):
     folder = part_of(base, layout)
