@@ -227,6 +227,9 @@ def _product(
     is_pair = down.dim() >= 2 and up.dim() >= 2 and up[0].numel() == rank
     if not is_pair or not 0 < rank <= MOST_RANK:
         raise ModelError(f"{source}: {layer} is {list(up.shape)} by {list(down.shape)}; these are no two halves")
+    if down.shape[2:].numel() == 1:
+        # Some tools keep a linear layer's as those of a convolution of size 1.
+        down, up = down.flatten(1), up.flatten(1)
     described = 1.0 if scales is None else scales.scale(named, rank)
     if "alpha" not in kinds:
         return LoraLayer(down, up, described * rank)

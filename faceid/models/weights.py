@@ -195,6 +195,10 @@ def _map_pth(path: Path) -> dict[str, Tensor]:
     except DAMAGED_PICKLE as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: cannot be read: damaged, or more than tensors in it: {first}") from error
-    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+    is_by_name = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in found.items())
+    if not is_by_name:
         raise ModelError(f"{path}: not a list of tensors by name; give the file as the Wan repository has it")
+    # A view may claim any size of the few numbers that are stored; two names of one tensor are in order.
+    if sum(tensor.numel() * tensor.element_size() for tensor in found.values()) > 2 * path.stat().st_size:
+        raise ModelError(f"{path}: cannot be read, damaged: its tensors are larger than the file")
     return found

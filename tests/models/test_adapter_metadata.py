@@ -284,6 +284,7 @@ def test_in_its_run_folder_an_adapter_finds_base_and_encoder(home, tmp_path):
 def test_a_base_in_the_usual_place_is_found_by_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "Wan-AI" / "Wan2.1-VACE-1.3B").mkdir(parents=True)
+    (tmp_path / "models" / "toy").mkdir()  # the embedded one is meant all the same
     found = place_of("Wan-AI/Wan2.1-VACE-1.3B", tmp_path / "a.safetensors", "model_path")
     assert found == "models/Wan-AI/Wan2.1-VACE-1.3B"
     for name in ("..", "../models", "Wan-AI/..", "toy"):

@@ -279,6 +279,14 @@ def test_stored_numbers_that_are_no_weights_are_refused_in_a_line(dtype, tmp_pat
         read_lora(tmp_path / "x.safetensors")
 
 
+def test_a_linear_layer_s_halves_may_be_those_of_a_convolution_of_size_one(tmp_path):
+    given = {name: tensor[:, :, None, None] for name, tensor in pairs().items()}
+    save_file(given, tmp_path / "x.safetensors")
+    save_file(pairs(), tmp_path / "y.safetensors")
+    ours, theirs = (read_lora(tmp_path / f"{name}.safetensors") for name in "xy")
+    assert all(torch.equal(ours[layer].down, theirs[layer].down) and ours[layer].up.dim() == 2 for layer in theirs)
+
+
 @pytest.mark.fault("M14")
 def test_a_lora_with_a_number_that_is_none_is_refused_by_the_tensor(tmp_path):
     tensors = pairs()

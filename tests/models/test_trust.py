@@ -261,6 +261,17 @@ def test_an_encoder_with_a_number_that_is_none_is_refused_by_the_tensor(clip_fol
         load_encoder("clip", folder)
 
 
+@pytest.mark.fault("A4")
+@pytest.mark.parametrize(
+    "content", [{"a": torch.zeros(1).expand(10**10)}, {7: torch.zeros(3)}, {"a": 1}, [torch.zeros(1)]]
+)
+def test_a_vae_file_that_claims_what_it_does_not_hold_is_refused(both, tmp_path, content):
+    base = Path(shutil.copytree(both[1], tmp_path / "base"))
+    torch.save(content, base / "Wan2.1_VAE.pth")
+    said = refusal(base, ())
+    assert "Wan2.1_VAE.pth: " in said and ("larger than the file" in said or "not a list of tensors" in said)
+
+
 @pytest.mark.fault("A3")
 @pytest.mark.parametrize("part", ["transformer", "vae", "text_encoder"])
 def test_a_base_of_whole_numbers_is_refused_before_anything_is_loaded(base, part):
