@@ -501,7 +501,7 @@ def test_an_adapter_of_another_rank_names_the_tensor_and_both_shapes(toy_inputs,
     wrong = replace(metadata, settings=replace(metadata.settings, lora_rank=8))
     save_adapter(tmp_path / f"wrong{suffix}", tensors, wrong)
     ended = call("sample.py", *sample_flags(toy_inputs, tmp_path / f"wrong{suffix}", tmp_path / "a.mp4"))
-    refused(ended, f"wrong{suffix}", "lora", "is [4, ", "needs [8, ", "another rank")
+    refused(ended, f"wrong{suffix}", "lora", "is [4, ", "say [8, ", "rank 8")
     assert not (tmp_path / "a.mp4").exists()
 
 

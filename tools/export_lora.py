@@ -44,6 +44,11 @@ class ExportSettings:
     """merged: the base. Default: the one named in the adapter."""
     dtype: Literal["file", "bfloat16", "float32"] = "file"
     """merged: precision of what is written; file: as the base's weights are."""
+    expert: Literal["high", "low"] | None = None
+    """Of an adapter for both transformers of a Wan2.2 base, or a LoRA for one of them: which one."""
+    allow_partial: bool = False
+    """Take what fits of a LoRA that is on more than the base has, such as one of an I2V model; what is left out is
+    said. Without it such a file is refused."""
     name: str = "Face adapter"
     """hub: heading of the model card."""
 
@@ -73,27 +78,29 @@ def main(argv: list[str] | None = None) -> int:
     _refuse_output(settings)
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.models.adapter_file import read_adapter
     from faceid.models.adapter_folder import write_adapter_folder
-    from faceid.models.lora_formats import lora_of_adapter, read_lora, write_lora
+    from faceid.models.lora_formats import read_lora_file
+    from faceid.models.lora_writing import write_lora
     from faceid.toy.base import resolve_adapter_path
 
-    base_name = ""
-    if settings.face_lora_path is not None:
-        adapter = Path(resolve_adapter_path(settings.face_lora_path) or "")
-        tensors, metadata = read_adapter(adapter)
-        base_name = metadata.base_name
-        lora = lora_of_adapter(tensors, metadata.settings.alpha)
-    else:
-        lora = read_lora(settings.lora or Path())
+    adapter = Path(resolve_adapter_path(settings.face_lora_path) or "")
     if settings.lora_format == "hub":
         write_adapter_folder(adapter, settings.output, settings.name)
-    elif settings.is_folder:
-        _write_merged(settings, lora, base_name)
+        log.info("%s: the whole adapter", settings.output)
+        return 0
+    base_name = ""
+    if settings.face_lora_path is not None:
+        lora, base_name, expert = _lora_of(adapter, settings.expert)
     else:
-        write_lora(settings.output, lora, settings.lora_format)  # type: ignore[arg-type]  # the others are folders
-        _say_what_is_not_loaded(settings, lora)
-    log.info("%s: %d layers as %s", settings.output, len(lora), settings.lora_format)
+        lora = read_lora_file(settings.lora or Path()).without_outside(settings.allow_partial)
+        expert = settings.expert
+    if settings.is_folder:
+        _write_merged(settings, lora, base_name, expert)
+    else:
+        write_lora(settings.output, lora.lora, settings.lora_format, lora.diffs)  # type: ignore[arg-type]  # no folder
+        _say_what_is_not_loaded(settings, lora.lora)
+    whole = f", and {len(lora.diffs)} parameters changed whole" if lora.diffs else ""
+    log.info("%s: %d layers as %s%s", settings.output, len(lora.lora), settings.lora_format, whole)
     return 0
 
 
@@ -108,7 +115,24 @@ def _refuse_output(settings: ExportSettings) -> None:
         refuse_file(settings.output, [Path(path) for path in given if path is not None])
 
 
-def _write_merged(settings: ExportSettings, lora: dict[str, Any], base_name: str) -> None:
+def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, str, Any]:
+    """The LoRA in an adapter file, the name of its base, and which of two transformers it is for."""
+    from faceid.models.adapter_file import expert_tensors, read_adapter
+    from faceid.models.lora_formats import LoraFile, lora_of_adapter
+
+    tensors, metadata = read_adapter(adapter)
+    expert = metadata.expert if metadata.expert != "both" else wanted
+    if metadata.expert == "both":
+        if wanted is None:
+            raise ConfigError(f"expert: missing; {adapter} is for two transformers: give --expert high or low")
+        tensors = expert_tensors(tensors, wanted)
+    elif wanted not in (None, metadata.expert):
+        raise ConfigError(f"expert={wanted}: {adapter} is for {metadata.expert or 'a base with one transformer'}")
+    found = LoraFile(f"face_lora_path={adapter}", lora_of_adapter(tensors, metadata.settings.alpha))
+    return found, metadata.base_name, expert
+
+
+def _write_merged(settings: ExportSettings, lora: Any, base_name: str, expert: Any) -> None:
     from faceid.models.export import write_merged
     from faceid.models.model_files import ModelFiles
     from faceid.toy.base import resolve_model_path
@@ -117,7 +141,8 @@ def _write_merged(settings: ExportSettings, lora: dict[str, Any], base_name: str
     if not name:
         raise ConfigError("model_path: missing; name the base that the LoRA is merged into")
     layout = "original" if settings.lora_format == "merged_original" else "diffusers"
-    write_merged(lora, ModelFiles.find(resolve_model_path(name)), settings.output, layout, settings.dtype)
+    files = ModelFiles.find(resolve_model_path(name)).of_expert(expert)
+    write_merged(lora, files, settings.output, layout, settings.dtype, settings.allow_partial)
 
 
 def _say_what_is_not_loaded(settings: ExportSettings, lora: dict[str, Any]) -> None:

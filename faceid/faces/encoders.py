@@ -6,24 +6,19 @@ encoder's folder) is taken off before normalising: CLIP vectors of different peo
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 from PIL import Image
-from safetensors import SafetensorError
 
 from faceid.device import pick_device
-from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
+from faceid.faces.encoder_folder import find_folder, load_model, quiet_transformers
 from faceid.faces.settings import EncoderKind
 from faceid.logs import progress
 from faceid.outputs import staged_folder
@@ -39,8 +34,6 @@ DEFAULT_PATHS = {
     "dinov3": "facebook/dinov3-vitl16-pretrain-lvd1689m",
     "dinov2": "facebook/dinov2-large",
 }
-# What config.json of a DINO must call itself: the other one would load as well, with the wrong preprocessing.
-DINO_FAMILIES = {"dinov3": "dinov3_", "dinov2": "dinov2"}
 # ViT-L takes about 3 s a face on one CPU core: a batch is also one step of the progress bar.
 BATCH_FACES = 8
 
@@ -88,7 +81,7 @@ def initialise_clip(folder: Path, config: dict, seed: int) -> None:
     config: keys of transformers' CLIPVisionConfig; the same config and seed give the same bytes.
     """
     vision_config = transformers.CLIPVisionConfig(**config)
-    with torch.random.fork_rng(devices=[]), staged_folder(folder, "an image encoder") as staged, _quiet_transformers():
+    with torch.random.fork_rng(devices=[]), staged_folder(folder, "an image encoder") as staged, quiet_transformers():
         torch.manual_seed(seed)
         transformers.CLIPVisionModelWithProjection(vision_config).eval().save_pretrained(staged)
         side = vision_config.image_size
@@ -111,7 +104,7 @@ def initialise_clip(folder: Path, config: dict, seed: int) -> None:
 
 def open_clip(folder: Path) -> Any:
     """The image tower of a CLIP folder as a module: to be trained. Raises: ModelError when it is not one."""
-    return _load_model("clip", folder)
+    return load_model("clip", folder)
 
 
 class _VisionEncoder:
@@ -120,8 +113,8 @@ class _VisionEncoder:
     def __init__(self, kind: str, path: str, device: str) -> None:
         self.name = kind
         self.device = pick_device(device, "encoder_device")
-        folder = _find_folder(kind, path)
-        self.model = _load_model(kind, folder)
+        folder = find_folder(kind, path)
+        self.model = load_model(kind, folder)
         self.preprocessing = _Preprocessing.of(kind, folder, self.model.config)
         self.dim = int(self.model.config.projection_dim if kind == "clip" else self.model.config.hidden_size)
         self.mean = load_embedding_mean(folder, self.dim)
@@ -184,75 +177,6 @@ class _Preprocessing:
         return ((pixels if is_scaled_first else pixels / 255) - mean) / std
 
 
-def _find_folder(kind: str, path: str) -> Path:
-    """The local folder of an encoder: as given, or its snapshot in the hub cache.
-
-    The cache is looked up by file and loading goes by folder: huggingface_hub 2.4 asks the hub for a list of agents
-    while it builds headers, even under `local_files_only`, and without a network that waits in vain.
-    """
-    folder = Path(path).expanduser()
-    if folder.exists() or path.startswith(("/", "./", "../", "~")) or path.count("/") > 1:
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{path}: no config.json there; --encoder_path must name a folder in transformers' layout")
-        return folder
-    try:
-        config = try_to_load_from_cache(path, "config.json")
-    except HFValidationError as error:
-        raise ModelError(f"{path}: no such folder, and not a hub name either; check --encoder_path") from error
-    # It answers with a path, None, or a marker for "known to be absent".
-    if not isinstance(config, str):
-        # DINOv3 cannot be had without an account that has accepted its licence.
-        steps = (
-            f"it is gated: accept the licence at https://huggingface.co/{path}, run `hf auth login`, then "
-            f"`hf download {path}`"
-            if kind == "dinov3"
-            else f"run `hf download {path}`"
-        )
-        free = "; --encoder dinov2 needs no licence accepted" if kind == "dinov3" else ""
-        raise ModelError(
-            f"encoder {path!r} is neither a folder nor in the local hub cache; {steps} on a machine with network, "
-            f"or name a folder with --encoder_path{free}"
-        )
-    return Path(config).parent
-
-
-def _load_model(kind: str, path: Path) -> Any:
-    if kind in DINO_FAMILIES:
-        _check_dino(kind, path)
-    model_class: Any = transformers.CLIPVisionModelWithProjection if kind == "clip" else transformers.AutoModel
-    try:
-        with _quiet_transformers():
-            model, loading = model_class.from_pretrained(
-                path, local_files_only=True, dtype=torch.float32, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a {kind} encoder that can be loaded: {error}") from error
-    # transformers fills what a checkpoint lacks with random numbers and goes on.
-    if loading["missing_keys"] or loading["mismatched_keys"]:
-        absent = sorted(str(key) for key in [*loading["missing_keys"], *loading["mismatched_keys"]])
-        raise ModelError(
-            f"{path}: not a {kind} encoder: {len(absent)} tensors missing or misshapen, such as {absent[0]}; "
-            "check --encoder and --encoder_path"
-        )
-    return model.eval().requires_grad_(False)
-
-
-def _check_dino(kind: str, folder: Path) -> None:
-    """Raises: ModelError when config.json says that the folder holds something else than this DINO."""
-    file = folder / "config.json"
-    try:
-        found = str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path") from error
-    if not found.startswith(DINO_FAMILIES[kind]):
-        families = {**DINO_FAMILIES, "clip": "clip"}
-        known = [f"--encoder {name}, or another" for name, family in families.items() if found.startswith(family)]
-        raise ModelError(
-            f"{folder}: not a {kind} encoder: config.json says model_type={found}; "
-            f"use {known[0] if known else 'another'} --encoder_path"
-        )
-
-
 def _side(value: Any, default: int) -> int:
     if isinstance(value, dict):
         value = value.get("shortest_edge") or value.get("height")
@@ -283,17 +207,3 @@ def _sample(tensor: torch.Tensor) -> list[float]:
     count = min(64, flat.numel())
     places = torch.arange(count) * (flat.numel() - 1) // max(count - 1, 1)
     return flat[places].tolist()
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """A full CLIP checkpoint holds text tensors that are rightly unused; do not report each, nor draw bars."""
-    level, has_bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if has_bars:
-            transformers.logging.enable_progress_bar()

@@ -42,6 +42,8 @@ class OnnxEncoder:
         probe = self._run(np.zeros((1, self.side, self.side, 3), np.uint8))
         if probe.ndim != 2:
             raise ModelError(f"{file}: output of shape {list(probe.shape)}; a face recogniser gives [N, D]")
+        if not np.isfinite(probe).all():
+            raise ModelError(f"{file}: gives numbers that are not finite (NaN or infinite); get the recogniser again")
         self.dim = int(probe.shape[1])
         self.embedding_mean = load_embedding_mean(file.parent, self.dim)
         centring = self.embedding_mean.tolist() if self.embedding_mean is not None else None
@@ -78,7 +80,7 @@ def _find_model(path: Path | str | None) -> Path:
 def _open_session(file: Path, device: str) -> Any:
     try:
         import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
+        from onnxruntime.capi import onnxruntime_pybind11_state as raised
     except ImportError as error:
         raise ModelError("encoder=onnx: onnxruntime is not installed; run `pip install faceid[onnx]`") from error
     providers = ["CPUExecutionProvider"]
@@ -88,7 +90,16 @@ def _open_session(file: Path, device: str) -> Any:
         providers.insert(0, "CUDAExecutionProvider")
     try:
         return onnxruntime.InferenceSession(str(file), providers=providers)
-    except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
+    except (
+        raised.Fail,
+        raised.InvalidArgument,
+        raised.InvalidGraph,
+        raised.InvalidProtobuf,
+        raised.NoModel,
+        raised.NotImplemented,
+        raised.NoSuchFile,
+        raised.RuntimeException,
+    ) as error:
         raise ModelError(f"{file}: onnxruntime cannot load it: {error}") from error
 
 

@@ -7,55 +7,28 @@ tensors and plain types and loads under `weights_only=True`. Loading fails on an
 from __future__ import annotations
 
 import json
-import pickle
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, install_adapter
+from faceid.models.adapter_metadata import LOW_NOISE, MOST_BYTES, AdapterMetadata, check_shapes, parse_metadata
 from faceid.models.model_files import ExpertName, ModelFiles
+from faceid.models.read_json import parse_json
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
+from faceid.models.weights import DAMAGED_PICKLE, lifted
 from faceid.outputs import staged_file
 
-FORMAT = "faceid-adapter-1"
-# Before the names of the low-noise transformer's tensors in a file for both.
-LOW_NOISE = "low_noise."
-
-
-@dataclass(frozen=True)
-class AdapterMetadata:
-    """What an adapter was made for and with."""
-
-    base_name: str
-    """The base as it was named in training; what `--model_path` defaults to."""
-    base_fingerprint: str
-    """Of `ModelFiles`; in files from before it was one of contents, the former one."""
-    face_embedding_dim: int
-    encoder: str
-    encoder_fingerprint: str
-    settings: AdapterSettings
-    encoder_path: str | None = None
-    """The encoder as it was named in training; what sampling from photos defaults to."""
-    step: int = 0
-    height: int = 0
-    width: int = 0
-    num_frames: int = 0
-    fps: float = 0.0
-    """Size and rate of the training clips, which sampling takes as its default."""
-    expert: ExpertName | Literal["both"] | None = None
-    """Of a base with two transformers: which one it is for; both: a file of tools/join_experts.py."""
-    dataset_sha256: str = ""
-    """Names the clips: of the index of their latents. Empty in files from before it was kept."""
+__all__ = ["AdapterMetadata", "check_base", "load_adapter", "read_adapter", "save_adapter"]
 
 
 def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetadata) -> None:
@@ -66,7 +39,7 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetada
     for name, tensor in tensors.items():
         if tensor.numel() == 0 or not torch.isfinite(tensor).all():
             raise ModelError(f"{path.name}: {name} is {'empty' if tensor.numel() == 0 else 'not finite'}; not saved")
-    described = {"format": FORMAT, **asdict(metadata)}
+    described = metadata.published()
     with staged_file(path) as temporary:
         if path.suffix == ".pth":
             torch.save({"tensors": tensors, "metadata": described}, temporary)
@@ -85,22 +58,22 @@ def read_adapter(path: Path, key: str = "face_lora_path") -> tuple[dict[str, Ten
         raise ModelError(f"{key}={path}: no such file")
     try:
         if path.suffix == ".pth":
-            content = _load_pth(path, key)
-            if not isinstance(content, dict) or set(content) != {"tensors", "metadata"}:
-                raise ModelError(f"{key}={path}: not a faceid adapter (no tensors and metadata in it)")
-            tensors, described = content["tensors"], content["metadata"]
+            tensors, described = _load_pth(path, key)
+            metadata = parse_metadata(path, described, key)
+            check_shapes(path, metadata, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, key)
         else:
             with safe_open(path, "pt") as file:
-                header = file.metadata() or {}
-                if "faceid" not in header:
+                header = (file.metadata() or {}).get("faceid")
+                if header is None:
                     raise ModelError(f"{key}={path}: not a faceid adapter (no faceid metadata in its header)")
-                tensors, described = (
-                    {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 (a safe_open is no dict)
-                    json.loads(header["faceid"]),
-                )
+                metadata = parse_metadata(path, parse_json(header, f"{key}={path}: metadata", MOST_BYTES), key)
+                names = list(file.keys())
+                check_shapes(path, metadata, {name: tuple(file.get_slice(name).get_shape()) for name in names}, key)
+                tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, RuntimeError, OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{key}={path}: cannot be read, damaged or another format: {error}") from error
-    return tensors, _parse_metadata(path, described, key)
+        said = " ".join(str(error).split())
+        raise ModelError(f"{key}={path}: cannot be read, damaged or another format: {said}") from error
+    return {name: lifted(tensor, name, f"{key}={path}") for name, tensor in tensors.items()}, metadata
 
 
 def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadata]:
@@ -201,25 +174,25 @@ def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) 
             parameter.copy_(tensors[name].to(parameter.device, parameter.dtype))
 
 
-def _load_pth(path: Path, key: str) -> Any:
+def _load_pth(path: Path, key: str) -> tuple[dict[str, Tensor], Any]:
+    """The tensors by name, and the description as it is in the file."""
     # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{key}={path}: cannot be read, damaged or another format: not a file of torch.save")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, KeyError, IndexError) as error:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED_PICKLE as error:
         raise ModelError(
             f"{key}={path}: cannot be read: damaged, or holds more than tensors and plain types, which is never loaded"
         ) from error
-
-
-def _parse_metadata(path: Path, described: Any, key: str) -> AdapterMetadata:
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        found = described.get("format") if isinstance(described, dict) else type(described).__name__
-        raise ModelError(f"{key}={path}: format {found!r}, this version reads {FORMAT!r}")
-    values = {key: value for key, value in described.items() if key != "format"}
-    try:
-        return TypeAdapter(AdapterMetadata).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ModelError(f"{key}={path}: metadata {first['loc']}: {first['msg']}") from error
+    if not isinstance(content, dict) or set(content) != {"tensors", "metadata"}:
+        raise ModelError(f"{key}={path}: not a faceid adapter (no tensors and metadata in it)")
+    tensors = content["tensors"]
+    if not isinstance(tensors, dict) or not all(
+        isinstance(t, Tensor) and isinstance(n, str) for n, t in tensors.items()
+    ):
+        raise ModelError(f"{key}={path}: not a faceid adapter (its tensors are no list by name)")
+    # A view may claim any size of the few numbers that are stored.
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > path.stat().st_size:
+        raise ModelError(f"{key}={path}: cannot be read, damaged: its tensors are larger than the file")
+    return tensors, content["metadata"]

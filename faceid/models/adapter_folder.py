@@ -5,11 +5,9 @@ A folder, or the hub id of one that is in the local cache, may be given wherever
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from huggingface_hub import snapshot_download
@@ -17,6 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from faceid.errors import ModelError
 from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
+from faceid.models.read_json import is_file_name, read_json
 from faceid.outputs import HUB_FOLDER, staged_folder
 from faceid.provenance import sha256_file
 from faceid.writing import write_json
@@ -32,11 +31,11 @@ def write_adapter_folder(adapter: Path, folder: Path, name: str) -> None:
         weights = temporary / WEIGHTS_NAME
         save_adapter(weights, tensors, metadata)
         sha256 = sha256_file(weights)
-        write_json(
-            temporary / CONFIG_NAME,
-            {"type": _TYPE, "weights": WEIGHTS_NAME, "sha256": sha256, **asdict(metadata)},
-        )
-        (temporary / CARD_NAME).write_text(_card(name, metadata, sha256), encoding="utf-8")
+        published = metadata.published()
+        described = {key: value for key, value in published.items() if key != "format"}
+        write_json(temporary / CONFIG_NAME, {"type": _TYPE, "weights": WEIGHTS_NAME, "sha256": sha256, **described})
+        names = {key: published[key] for key in ("base_name", "encoder_path")}
+        (temporary / CARD_NAME).write_text(_card(name, replace(metadata, **names), sha256), encoding="utf-8")
 
 
 def find_adapter(given: str | Path, key: str = "face_lora_path") -> Path:
@@ -60,15 +59,20 @@ def find_adapter(given: str | Path, key: str = "face_lora_path") -> Path:
 
 def _weights_in(folder: Path, key: str) -> Path:
     file = folder / CONFIG_NAME
+    if not file.is_file():
+        raise ModelError(f"{key}={folder}: no {CONFIG_NAME} that can be read in it: no such file")
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        config = read_json(file)
+    except ModelError as error:
         raise ModelError(f"{key}={folder}: no {CONFIG_NAME} that can be read in it: {error}") from error
     if config.get("type") != _TYPE:
         what = config.get("peft_type") or config.get("type") or "something else"
-        raise ModelError(f"{key}={folder}: its {CONFIG_NAME} is of {what}, not of a faceid face adapter")
-    # A name alone: a config from elsewhere must not point out of its folder.
-    weights = folder / Path(str(config.get("weights", WEIGHTS_NAME))).name
+        raise ModelError(f"{key}={folder}: its {CONFIG_NAME} is of {ascii(what)[:80]}, not of a faceid face adapter")
+    given = config.get("weights", WEIGHTS_NAME)
+    # A config from elsewhere must not point out of its folder.
+    if not is_file_name(given):
+        raise ModelError(f"{file}: weights={str(given)[:80]!r}: must be the name of a file in this folder")
+    weights = folder / given
     if not weights.is_file():
         raise ModelError(f"{key}={folder}: no {weights.name} in it; download it again, it is not whole")
     return weights

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,13 +16,16 @@ from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
 from faceid.errors import ModelError
-from faceid.models.lora_formats import Lora
+from faceid.models.lora_formats import LoraFile, LoraLayer
 from faceid.models.model_files import ModelFiles
-from faceid.models.model_part import Layout
+from faceid.models.model_part import Layout, Part
 from faceid.models.original_configs import original_transformer_config
 from faceid.models.original_names import original_transformer_name
 from faceid.models.wan import WanModel, load_part, load_wan
+from faceid.models.weights import shapes_of
 from faceid.outputs import new_folder
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["file", "bfloat16", "float32"]
 """file: as the weights are read."""
@@ -41,13 +48,18 @@ def write_diffusers(files: ModelFiles, folder: Path, precision: Precision) -> No
         pipeline.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
 
 
-def write_merged(lora: Lora, files: ModelFiles, folder: Path, layout: Layout, precision: Precision) -> None:
+def write_merged(
+    lora: LoraFile, files: ModelFiles, folder: Path, layout: Layout, precision: Precision, may_leave_out: bool = False
+) -> None:
     """Write the transformer of a base with a LoRA merged into it: a folder of weights and config.json, atomically.
 
-    Added in float32. Raises: ModelError naming the first layer that the base has not, or that is of another size.
+    Added in float32. may_leave_out: what the base has no place for, with a warning.
+    Raises: ModelError saying how much of it the base has no place for, and the first of that.
     """
+    # Before the base is read, which takes minutes.
+    changes = changes_for(lora, shapes_in_model(files.transformer), str(files.path), may_leave_out)
     transformer = load_part(WanVACETransformer3DModel, files.transformer, "cpu", dtype_of(precision))
-    merge(lora, transformer)
+    merge(changes, transformer)
     with new_folder(folder, "output") as temporary:
         if layout == "diffusers":
             transformer.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
@@ -55,16 +67,55 @@ def write_merged(lora: Lora, files: ModelFiles, folder: Path, layout: Layout, pr
             write_original_transformer(transformer.state_dict(), dict(transformer.config), temporary)
 
 
-def merge(lora: Lora, transformer: Any) -> None:
-    """Add a LoRA to a transformer's weights for good. Raises: ModelError as `write_merged`."""
-    layers = dict(transformer.named_modules())
-    for name, each in lora.items():
-        if name not in layers:
-            raise ModelError(f"{name}: the LoRA is on it, the base has no such layer; they are of different models")
-        weight, delta = layers[name].weight, each.delta()
-        if weight.shape != delta.shape:
-            raise ModelError(f"{name}: the LoRA is of {list(delta.shape)}, the base's layer of {list(weight.shape)}")
-        weight.data = (weight.data.float() + delta).to(weight.dtype)
+def shapes_in_model(part: Part) -> dict[str, tuple[int, ...]]:
+    """Of a part's tensors, by their names in the model."""
+    return {part.names[name]: shape for name, shape in shapes_of(part.files).items()}
+
+
+def changes_for(
+    lora: LoraFile, shapes: Mapping[str, tuple[int, ...]], base: str, may_leave_out: bool = False
+) -> dict[str, list[LoraLayer | Tensor]]:
+    """What is added to which parameter. shapes: of the base's. base: its name, for the message.
+
+    may_leave_out: what the base has no place for, with a warning.
+    Raises: ModelError saying how much of it the base has no place for, and the first of that.
+    """
+    changes: dict[str, list[LoraLayer | Tensor]] = defaultdict(list)
+    unfit = []
+    everything: list[tuple[str, LoraLayer | Tensor]] = [(f"{name}.weight", each) for name, each in lora.lora.items()]
+    for name, change in [*everything, *lora.diffs.items()]:
+        if name not in shapes:
+            unfit.append(f"{name}: the base has no such layer")
+        elif not _fits(change, shapes[name]):
+            unfit.append(f"{name} is of {_size(change)}, the base's of {list(shapes[name])}")
+        else:
+            changes[name].append(change)
+    if unfit:
+        count = len(lora.lora) + len(lora.diffs)
+        said = f"{lora.source}: {len(unfit)} of its {count} changes have no place in {base}, the first is to {unfit[0]}"
+        if not may_leave_out or not changes:
+            raise ModelError(f"{said}; it was made for another model, nothing of it was merged")
+        log.warning("%s; they are left out", said)
+    return changes
+
+
+def merge(changes: Mapping[str, list[LoraLayer | Tensor]], transformer: Any) -> None:
+    """Add changes to a transformer's parameters for good, in float32. changes: as `changes_for` gives them."""
+    for name, parameter in transformer.named_parameters():
+        for change in changes.get(name, ()):
+            delta = change.delta() if isinstance(change, LoraLayer) else change.float()
+            parameter.data = (parameter.data.float() + delta.reshape(parameter.shape)).to(parameter.dtype)
+
+
+def _fits(change: LoraLayer | Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether it is of a parameter of this shape; what a tool flattens, as of a convolution, counts as the same."""
+    if isinstance(change, LoraLayer):
+        return bool(shape) and (change.up.shape[0], change.down[0].numel()) == (shape[0], math.prod(shape[1:]))
+    return change.squeeze().shape == torch.Size(size for size in shape if size != 1)
+
+
+def _size(change: LoraLayer | Tensor) -> list[int]:
+    return [change.up.shape[0], change.down[0].numel()] if isinstance(change, LoraLayer) else list(change.shape)
 
 
 def write_original_transformer(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -> None:

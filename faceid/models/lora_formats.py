@@ -1,49 +1,44 @@
-"""A LoRA by the names that other tools give it, written and read.
+"""A LoRA file of any tool, read: what it adds to which layer, by diffusers' names, with the scale its maker meant.
 
-Inside it is known by diffusers' names of the layers. Formats (sources: facts/peers.md 5, and the loaders named):
-- `diffusers`: `transformer.LAYER.lora_A.weight`, alpha and rank in the header; WanVACEPipeline.load_lora_weights.
-- `comfyui`: `diffusion_model.ORIGINAL_LAYER.lora_A.weight` and `.alpha`; ComfyUI's LoraLoader (comfy/lora.py).
-- `diffsynth`: `ORIGINAL_LAYER.lora_A.default.weight`, which DiffSynth-Studio adds as it is: the scale is multiplied in.
-- `kohya`: `lora_unet_ORIGINAL_LAYER.lora_down.weight` and `.alpha`, with underscores; musubi-tuner and ComfyUI.
+Whose names and rules: faceid.models.lora_keys and lora_scales. Written in the formats of other tools by lora_writing.
+Files of step distillation hold more than products: biases, norms and modulations, each added whole (`diffs`). What is
+of layers that no VACE model has is counted and named, and nothing is left out unless that was asked for.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, lora_targets
-from faceid.models.original_names import BLOCK_LAYERS, VACE_LAYERS, layer_name, original_layer_name
+from faceid.models.lora_keys import KeyKind, is_of_image_branch, other_method, parse_key
+from faceid.models.lora_scales import MOST_RANK, LoraScales, check_alpha, parse_scales, scales_in_header
+from faceid.models.read_json import read_json
 from faceid.models.settings import AdapterSettings
-from faceid.outputs import staged_file
+from faceid.models.weights import lifted
 
-LoraFormat = Literal["diffusers", "comfyui", "diffsynth", "kohya"]
-_DIFFUSERS_METADATA = "lora_adapter_metadata"
-_KOHYA_PREFIX = "lora_unet_"
-# Tools write them before a layer's name, at times several.
-_PREFIXES = ("base_model.model.", "model.", "diffusion_model.", "transformer.")
-# What is after a layer's name: which of the two matrices, or how much they weigh.
-_ENDINGS = re.compile(
-    r"\.(?:(?P<down>lora_A(?:\.\w+)?\.weight|lora_down\.weight|lora\.down\.weight)"
-    r"|(?P<up>lora_B(?:\.\w+)?\.weight|lora_up\.weight|lora\.up\.weight)"
-    r"|(?P<alpha>alpha))$"
-)
+log = logging.getLogger(__name__)
+
+# peft keeps the scale of the first in the second.
+PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MERGE_HINT = "merge it into the base with tools/export_lora.py --lora FILE --lora_format merged"
 
 
 @dataclass(frozen=True)
 class LoraLayer:
-    """One layer's: down [r, in], up [out, r]; added to the layer's weight is up @ down * alpha / r."""
+    """One layer's: down [r, in], up [out, r]; added to the layer's weight is up @ down * alpha / r.
+
+    Of a convolution they have its further dimensions, and the product is of the flattened ones.
+    """
 
     down: Tensor
     up: Tensor
@@ -61,11 +56,38 @@ class LoraLayer:
 
     def delta(self) -> Tensor:
         """What is added to the layer's weight, [out, in], float32."""
-        return self.up.float() @ self.down.float() * self.scale
+        return self.up.flatten(1).float() @ self.down.flatten(1).float() * self.scale
 
 
 Lora = dict[str, LoraLayer]
 """By the layer's name in diffusers: `blocks.0.attn1.to_q`."""
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """What is in a LoRA file. diffs: what is added to a parameter as a whole, by its name in diffusers."""
+
+    source: str
+    lora: Lora
+    diffs: dict[str, Tensor] = field(default_factory=dict)
+    outside: list[str] = field(default_factory=list)
+    """Keys of layers that no Wan VACE transformer has."""
+    num_tensors: int = 0
+
+    def without_outside(self, may_leave_out: bool) -> LoraFile:
+        """Itself once nothing is outside. Raises: ModelError saying how much is, unless that may be left out."""
+        if not self.outside:
+            return self
+        images = sum(map(is_of_image_branch, self.outside))
+        of_what = f", {images} of them of the image branch of an I2V model" if images else ""
+        said = (
+            f"{self.source}: {len(self.outside)} of its {self.num_tensors} tensors are on layers that a Wan VACE model "
+            f"has not{of_what}, the first is {self.outside[0]}"
+        )
+        if not may_leave_out:
+            raise ModelError(f"{said}; nothing of it was taken")
+        log.warning("%s; they are left out", said)
+        return LoraFile(self.source, self.lora, self.diffs, [], self.num_tensors)
 
 
 def lora_of_adapter(tensors: Mapping[str, Tensor], alpha: float) -> Lora:
@@ -78,60 +100,79 @@ def lora_of_adapter(tensors: Mapping[str, Tensor], alpha: float) -> Lora:
     return found
 
 
-def write_lora(path: Path, lora: Lora, kind: LoraFormat) -> None:
-    """Write a safetensors file, atomically. Raises: ModelError for a format that is none."""
-    if kind not in get_args(LoraFormat):
-        raise ModelError(f"format={kind}: unknown; use one of {', '.join(get_args(LoraFormat))}")
-    tensors = dict(_WRITERS[kind](lora))
-    header = {"format": "pt"}
-    if kind == "diffusers":
-        header[_DIFFUSERS_METADATA] = json.dumps(_peft_metadata(lora), sort_keys=True)
-    with staged_file(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
-
-
 def read_lora(path: Path, key: str = "lora") -> Lora:
-    """Read a file in any of the formats, also with names of both layouts mixed. key: the flag it was given by.
+    """The products of a file that holds nothing but them, as an adapter can begin with. key: the flag it was given by.
 
-    Raises: ModelError naming the file and the first key that is no part of a Wan LoRA, or whose other half is missing.
+    Raises: ModelError as `read_lora_file`, or saying how much of the file is no product.
     """
+    found = read_lora_file(path, key).without_outside(may_leave_out=False)
+    if found.diffs:
+        fits = found.num_tensors - len(found.diffs)
+        raise ModelError(
+            f"{found.source}: {fits} of its {found.num_tensors} tensors are low-rank pairs, which an adapter's LoRA "
+            f"can take; {len(found.diffs)} change biases, norms or modulations whole, the first is "
+            f"{next(iter(found.diffs))}; {MERGE_HINT}, and train on that"
+        )
+    return found.lora
+
+
+def read_lora_file(path: Path, key: str = "lora") -> LoraFile:
+    """All of a file in any of the formats, also with names of several mixed. key: the flag it was given by.
+
+    Raises: ModelError naming the file, and the key or tensor that cannot be followed.
+    """
+    source = f"{key}={path}"
     if not path.is_file():
-        raise ModelError(f"{key}={path}: no such file")
+        raise ModelError(f"{source}: no such file")
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{key}={path}: cannot be read, damaged or another format: {error}") from error
-    return parse_lora(tensors, f"{key}={path}", _alpha_in(header, f"{key}={path}"))
+            names = list(file.keys())
+            _refuse_other_methods(names, source)
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelError(f"{source}: cannot be read, damaged or another format: {error}") from error
+    return parse_lora(tensors, source, scales_in_header(header, source) or _scales_beside(path, source))
 
 
-def parse_lora(tensors: Mapping[str, Tensor], source: str, alpha: float | None = None) -> Lora:
-    """A LoRA from tensors by the names of any format. alpha: of the layers that have none of their own; None: the rank.
+def parse_lora(tensors: Mapping[str, Tensor], source: str, scales: LoraScales | None = None) -> LoraFile:
+    """A LoRA from tensors by the names of any format. scales: what its description says, where it has one.
 
-    Raises: ModelError naming the first key that is unknown, doubled, or without its other half.
+    Raises: ModelError naming the first key that is doubled, without its other half, of a type or size that is none, or
+    not finite; or when nothing is of a Wan model.
     """
-    halves: dict[str, dict[str, Tensor]] = defaultdict(dict)
+    _refuse_other_methods(tensors, source)
+    layers: dict[str, dict[KeyKind, Tensor]] = defaultdict(dict)
+    named: dict[str, str] = {}
+    outside = []
     for name, tensor in tensors.items():
-        layer, which = _parse_key(name) or (None, "")
-        if layer is None:
-            raise ModelError(f"{source}: {name} is no key of a Wan LoRA; nothing of it was taken")
-        if which in halves[layer]:
-            raise ModelError(f"{source}: {layer} has two {which} tensors, {name} the second; nothing of it was taken")
-        halves[layer][which] = tensor
-    found = {}
-    for layer, parts in halves.items():
-        for needed in ("down", "up"):
-            if needed not in parts:
-                raise ModelError(f"{source}: {layer} has no {needed} tensor; the file is not whole")
-        down, up = parts["down"], parts["up"]
-        if down.dim() != 2 or up.dim() != 2 or down.shape[0] != up.shape[1]:
-            raise ModelError(f"{source}: {layer} is {list(up.shape)} by {list(down.shape)}; these are no two halves")
-        own = float(parts["alpha"]) if "alpha" in parts else alpha
-        found[layer] = LoraLayer(down, up, float(down.shape[0]) if own is None else own)
-    if not found:
-        raise ModelError(f"{source}: no LoRA in it")
-    return found
+        found = parse_key(name)
+        if found is None:
+            outside.append(name)
+            continue
+        kinds = layers[found.layer]
+        if found.kind in kinds:
+            raise ModelError(
+                f"{source}: {found.layer} has two {found.kind} tensors, {name} the second; nothing of it was taken"
+            )
+        kinds[found.kind] = tensor if found.kind == "alpha" else lifted(tensor, name, source)
+        named[found.layer] = found.named
+    if not layers:
+        first = outside[0] if outside else "none"
+        raise ModelError(f"{source}: no LoRA of a Wan model in it: {len(outside)} tensors, the first is {first}")
+    lora: Lora = {}
+    diffs: dict[str, Tensor] = {}
+    for layer, kinds in layers.items():
+        if kinds.keys() & {"down", "up", "alpha", "up_bias"}:
+            lora[layer] = _product(layer, kinds, named[layer], source, scales)
+        diffs |= _whole(layer, kinds, lora.get(layer), source)
+    zeros = [name for name, diff in diffs.items() if not diff.any()]
+    if zeros:
+        log.info("%s: %d of its changes are zero, such as %s; they are left out", source, len(zeros), zeros[0])
+    diffs = {name: diff for name, diff in diffs.items() if name not in zeros}
+    if not lora and not diffs:
+        raise ModelError(f"{source}: changes nothing: all of its {len(tensors)} tensors of a Wan model are zero")
+    return LoraFile(source, lora, diffs, outside, len(tensors))
 
 
 def check_fits(lora: Lora, settings: AdapterSettings, source: str) -> None:
@@ -139,13 +180,16 @@ def check_fits(lora: Lora, settings: AdapterSettings, source: str) -> None:
     targets = re.compile(lora_targets(settings))
     outside = sorted(layer for layer in lora if targets.fullmatch(layer) is None)
     if outside:
+        said = f"{source}: {len(outside)} of its {len(lora)} layers have no place in the adapter, the first is "
+        said += outside[0]
+        anywhere = re.compile(lora_targets(AdapterSettings(lora_branch="both", lora_layers="linear")))
+        nowhere = sorted(layer for layer in lora if anywhere.fullmatch(layer) is None)
+        if nowhere:
+            raise ConfigError(f"{said}; for {len(nowhere)} of them, such as {nowhere[0]}, no setting has: {MERGE_HINT}")
         branches = {"vace" if layer.startswith("vace_blocks.") else "base" for layer in lora}
         branch = "both" if len(branches) > 1 else branches.pop()
         kind = "attention" if all(".attn" in layer for layer in lora) else "linear"
-        raise ConfigError(
-            f"{source}: {len(outside)} of its {len(lora)} layers have no place in the adapter, the first is "
-            f"{outside[0]}; give --lora_branch {branch} --lora_layers {kind}"
-        )
+        raise ConfigError(f"{said}; give --lora_branch {branch} --lora_layers {kind}")
     rank = max(each.rank for each in lora.values())
     if rank > settings.lora_rank:
         raise ConfigError(f"{source}: of rank {rank}, lora_rank={settings.lora_rank}; give --lora_rank {rank} or more")
@@ -172,89 +216,63 @@ def start_with(lora: Lora, adapter: FaceAdapter, source: str) -> None:
         up[:, : each.rank] = (each.up.float() * (each.scale / own_scale)).to(up)
 
 
-def _parse_key(name: str) -> tuple[str, str] | None:
-    """Layer and which of its tensors; None for what is none."""
-    ending = _ENDINGS.search(name)
-    if ending is None:
+def _product(
+    layer: str, kinds: Mapping[KeyKind, Tensor], named: str, source: str, scales: LoraScales | None
+) -> LoraLayer:
+    for needed in ("down", "up"):
+        if needed not in kinds:
+            raise ModelError(f"{source}: {layer} has no {needed} tensor; the file is not whole")
+    down, up = kinds["down"], kinds["up"]
+    rank = down.shape[0] if down.dim() else 0
+    is_pair = down.dim() >= 2 and up.dim() >= 2 and up[0].numel() == rank
+    if not is_pair or not 0 < rank <= MOST_RANK:
+        raise ModelError(f"{source}: {layer} is {list(up.shape)} by {list(down.shape)}; these are no two halves")
+    if down.shape[2:].numel() == 1:
+        # Some tools keep a linear layer's as those of a convolution of size 1.
+        down, up = down.flatten(1), up.flatten(1)
+    described = 1.0 if scales is None else scales.scale(named, rank)
+    if "alpha" not in kinds:
+        return LoraLayer(down, up, described * rank)
+    if kinds["alpha"].numel() != 1:
+        raise ModelError(f"{source}: {layer}.alpha is {list(kinds['alpha'].shape)}, not one number; damaged")
+    alpha = check_alpha(f"{layer}.alpha", float(kinds["alpha"]), source)
+    if described != 1.0:
+        raise ModelError(
+            f"{source}: {layer} has an alpha of its own and another scale in the description ({described:g}); "
+            "diffusers would apply both, other tools one: keep one of the two"
+        )
+    return LoraLayer(down, up, alpha)
+
+
+def _whole(layer: str, kinds: Mapping[KeyKind, Tensor], product: LoraLayer | None, source: str) -> dict[str, Tensor]:
+    """What is added to a layer's parameters as a whole, by their names."""
+    found = {}
+    if "diff_m" in kinds:
+        found[layer] = kinds["diff_m"]
+    if "diff" in kinds:
+        found[f"{layer}.weight"] = kinds["diff"]
+    biases = [kinds[kind] for kind in ("diff_b", "up_bias") if kind in kinds]
+    if len(biases) > 1:
+        raise ModelError(f"{source}: {layer} has two biases, a diff_b and that of its LoRA; nothing of it was taken")
+    if biases:
+        scale = product.scale if product is not None and "up_bias" in kinds else 1.0
+        found[f"{layer}.bias"] = biases[0] * scale
+    return found
+
+
+def _scales_beside(path: Path, source: str) -> LoraScales | None:
+    if path.name != PEFT_WEIGHTS:
         return None
-    layer = _parse_layer(name[: ending.start()])
-    return None if layer is None else (layer, str(ending.lastgroup))
-
-
-def _parse_layer(name: str) -> str | None:
-    if name.startswith(_KOHYA_PREFIX):
-        found = re.fullmatch(r"((?:vace_)?blocks)_(\d+)_(\w+)", name.removeprefix(_KOHYA_PREFIX))
-        if found is None or found[3] not in _KOHYA_INNER:
-            return None
-        return layer_name(f"{found[1]}.{found[2]}.{_KOHYA_INNER[found[3]]}")
-    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
-        name = name.removeprefix(prefix)
-    return layer_name(name) or (name if original_layer_name(name) is not None else None)
-
-
-def _original(layer: str) -> str:
-    name = original_layer_name(layer)
-    if name is None:
-        raise ModelError(f"{layer}: not a layer of a block; only those can be exported")
-    return name
-
-
-def _as_diffusers(lora: Lora) -> Iterator[tuple[str, Tensor]]:
-    for layer, each in lora.items():
-        yield f"transformer.{layer}.lora_A.weight", each.down
-        yield f"transformer.{layer}.lora_B.weight", each.up
-
-
-def _as_comfyui(lora: Lora) -> Iterator[tuple[str, Tensor]]:
-    for layer, each in lora.items():
-        name = f"diffusion_model.{_original(layer)}"
-        yield f"{name}.lora_A.weight", each.down
-        yield f"{name}.lora_B.weight", each.up
-        yield f"{name}.alpha", torch.tensor(each.alpha)
-
-
-def _as_diffsynth(lora: Lora) -> Iterator[tuple[str, Tensor]]:
-    for layer, each in lora.items():
-        name = _original(layer)
-        yield f"{name}.lora_A.default.weight", each.down
-        yield f"{name}.lora_B.default.weight", each.up * each.scale
-
-
-def _as_kohya(lora: Lora) -> Iterator[tuple[str, Tensor]]:
-    for layer, each in lora.items():
-        name = _KOHYA_PREFIX + _original(layer).replace(".", "_")
-        yield f"{name}.lora_down.weight", each.down
-        yield f"{name}.lora_up.weight", each.up
-        yield f"{name}.alpha", torch.tensor(each.alpha)
-
-
-def _peft_metadata(lora: Lora) -> dict[str, Any]:
-    """As peft would describe it, so that the loader has alpha and rank: those of most layers, the others by name."""
-    ranks, alphas = ([getattr(each, what) for each in lora.values()] for what in ("rank", "alpha"))
-    rank, alpha = max(set(ranks), key=ranks.count), max(set(alphas), key=alphas.count)
-    described = {
-        "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": {layer: each.rank for layer, each in lora.items() if each.rank != rank},
-        "alpha_pattern": {layer: each.alpha for layer, each in lora.items() if each.alpha != alpha},
-        "target_modules": sorted(lora),
-    }
-    return {f"transformer.{key}": value for key, value in described.items()}
-
-
-def _alpha_in(header: Mapping[str, str], source: str) -> float | None:
-    if _DIFFUSERS_METADATA not in header:
+    if not (path.parent / PEFT_CONFIG).is_file():
+        log.warning("%s: no %s beside it, which says its scale; it is taken for 1", source, PEFT_CONFIG)
         return None
-    try:
-        described = json.loads(header[_DIFFUSERS_METADATA])
-        patterns = [value for key, value in described.items() if key.endswith("alpha_pattern") and value]
-        alpha = next((float(value) for key, value in described.items() if key.endswith("lora_alpha")), None)
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"{source}: its {_DIFFUSERS_METADATA} cannot be read: {error}") from error
-    if patterns:
-        raise ModelError(f"{source}: layers of several alphas (alpha_pattern); only one for all is read")
-    return alpha
+    return parse_scales(read_json(path.parent / PEFT_CONFIG), f"{source}: {PEFT_CONFIG}")
 
 
-_WRITERS = {"diffusers": _as_diffusers, "comfyui": _as_comfyui, "diffsynth": _as_diffsynth, "kohya": _as_kohya}
-_KOHYA_INNER = {inner.replace(".", "_"): inner for inner in (*BLOCK_LAYERS, *VACE_LAYERS)}
+def _refuse_other_methods(names: Iterable[str], source: str) -> None:
+    others = [(method, name) for name in names if (method := other_method(name)) is not None]
+    if others:
+        raise ModelError(
+            f"{source}: {len(others)} of its tensors are of {others[0][0]}, the first is {others[0][1]}; only a plain "
+            "LoRA can be read: merge it with the tool that made it"
+        )

@@ -19,7 +19,8 @@ from faceid.errors import ConfigError, ModelError
 from faceid.flow import ALL_NOISE, NoiseRange
 from faceid.geometry import Geometry
 from faceid.models.latents import LatentStatistics, statistics_of
-from faceid.models.model_part import PARTS, WEIGHTS_STEM, Part, PartName, read_json
+from faceid.models.model_part import PARTS, WEIGHTS_STEM, Part, PartName
+from faceid.models.read_json import read_json
 from faceid.models.weights import sharded_files
 from faceid.provenance import sha256_json
 

@@ -6,7 +6,6 @@ What the configs of the original layout do not say is read off the shapes of the
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from faceid.errors import ModelError
 from faceid.models import original_names
 from faceid.models.original_configs import FROM_SHAPES, Shapes, transformer_config
+from faceid.models.read_json import read_config
 from faceid.models.weights import WeightsFile, digest_of, shapes_of, sharded_files
 
 Layout = Literal["diffusers", "original"]
@@ -53,13 +53,13 @@ class Part:
     def config(self) -> dict[str, Any]:
         """As diffusers (of the text encoder: transformers) writes it. Raises: ModelError naming what is not in it."""
         if self.layout == "diffusers":
-            return read_json(self.path / "config.json")
+            return read_config(self.path / "config.json")
         return self.config_from(shapes_of(self.files))
 
     def config_from(self, shapes: Shapes) -> dict[str, Any]:
         """Of a part in the original layout whose tensors have these shapes."""
         if self.name == "transformer":
-            return transformer_config(read_json(self.path / "config.json"), shapes, self.path)
+            return transformer_config(read_config(self.path / "config.json"), shapes, self.path)
         return FROM_SHAPES[self.name](shapes, self.path)
 
     @cached_property
@@ -95,14 +95,6 @@ class Part:
         if not found:
             raise ModelError(f"{self.path}: no .safetensors weights in it")
         return found
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Raises: ModelError naming the file when it is missing or not JSON."""
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error
 
 
 def _sample_digest(file: Path) -> str:

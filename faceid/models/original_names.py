@@ -28,14 +28,14 @@ BLOCK_LAYERS = {
 }
 # Of the VACE blocks alone. before_proj is in the first of them only.
 VACE_LAYERS = {"before_proj": "proj_in", "after_proj": "proj_out"}
-_BLOCK_NORMS = {
+BLOCK_NORMS = {
     "self_attn.norm_q": "attn1.norm_q",
     "self_attn.norm_k": "attn1.norm_k",
     "cross_attn.norm_q": "attn2.norm_q",
     "cross_attn.norm_k": "attn2.norm_k",
     "norm3": "norm2",
 }
-_OUTER = {
+OUTER_LAYERS = {
     "patch_embedding": "patch_embedding",
     "vace_patch_embedding": "vace_patch_embedding",
     "time_embedding.0": "condition_embedder.time_embedder.linear_1",
@@ -89,7 +89,7 @@ def transformer_name(original: str) -> str | None:
     stem, _, leaf = original.rpartition(".")
     if leaf == "modulation":
         return f"{stem}.scale_shift_table" if re.fullmatch(r"(vace_)?blocks\.\d+", stem) else None
-    new = _OUTER.get(stem) or _inside(stem, {**BLOCK_LAYERS, **_BLOCK_NORMS}, VACE_LAYERS)
+    new = OUTER_LAYERS.get(stem) or _inside(stem, {**BLOCK_LAYERS, **BLOCK_NORMS}, VACE_LAYERS)
     return None if new is None else f"{new}.{leaf}"
 
 
@@ -110,8 +110,8 @@ def original_transformer_name(name: str) -> str | None:
     stem, _, leaf = name.rpartition(".")
     if leaf == "scale_shift_table":
         return f"{stem}.modulation"
-    old = _backwards(_OUTER).get(stem)
-    old = old or _inside(stem, _backwards({**BLOCK_LAYERS, **_BLOCK_NORMS}), _backwards(VACE_LAYERS))
+    old = _backwards(OUTER_LAYERS).get(stem)
+    old = old or _inside(stem, _backwards({**BLOCK_LAYERS, **BLOCK_NORMS}), _backwards(VACE_LAYERS))
     return None if old is None else f"{old}.{leaf}"
 
 

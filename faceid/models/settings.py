@@ -26,25 +26,25 @@ DEFAULT_NEGATIVE_PROMPT = (
 class AdapterSettings:
     """The face adapter: mapper, face attention, LoRA."""
 
-    conditioning_dim: Annotated[int, Field(gt=0)] = 768
+    conditioning_dim: Annotated[int, Field(gt=0, le=65536)] = 768
     """Width of a face token."""
-    mapper_hidden_dim: Annotated[int, Field(gt=0)] = 1024
+    mapper_hidden_dim: Annotated[int, Field(gt=0, le=65536)] = 1024
     """Hidden width of the mapper."""
-    num_mapper_layers: Annotated[int, Field(ge=2)] = 2
+    num_mapper_layers: Annotated[int, Field(ge=2, le=64)] = 2
     """Linear layers of the mapper."""
-    num_tokens: Annotated[int, Field(gt=0)] = 8
+    num_tokens: Annotated[int, Field(gt=0, le=1024)] = 8
     """Face tokens each block attends to."""
     mapper_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Dropout inside the mapper."""
-    lora_rank: Annotated[int, Field(gt=0)] = 64
+    lora_rank: Annotated[int, Field(gt=0, le=8192)] = 64
     """Rank of the LoRA on the transformer and on the mapper."""
-    lora_alpha: Annotated[float, Field(gt=0)] | None = None
+    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """LoRA alpha; the rank when not given, so that the LoRA's weight is 1."""
     lora_branch: Literal["base", "vace", "both"] = "base"
     """Which blocks get the LoRA. With `base` the VACE branch runs without a graph: a quarter of the work saved."""
     lora_layers: Literal["attention", "linear"] = "attention"
     """attention: q, k, v and o of both attentions; linear: the feed-forward and the VACE blocks' projections, too."""
-    face_attention_every: Annotated[int, Field(gt=0)] = 1
+    face_attention_every: Annotated[int, Field(gt=0, le=1000)] = 1
     """Face attention in every n-th main block."""
     face_modulation: bool = False
     """Also let the face shift each block's modulation (a small zero-initialised delta)."""

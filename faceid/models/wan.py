@@ -18,6 +18,7 @@ import diffusers
 import torch
 import transformers
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACETransformer3DModel
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
@@ -27,11 +28,14 @@ from faceid.models.latents import LatentStatistics
 from faceid.models.model_files import ModelFiles
 from faceid.models.model_part import Part
 from faceid.models.original_configs import SCHEDULER
-from faceid.models.weights import shapes_of
+from faceid.models.read_json import is_file_name, read_json
+from faceid.models.weights import FiniteCheck, shapes_of
 
 log = logging.getLogger(__name__)
 
 PARTS = ("transformer", "vae", "text")
+# Of a tokenizer's config: what transformers opens by the name it finds there.
+_NAMES_OF_FILES = {"vocab_file", "merges_file", "spm_file", "tokenizer_file", "fast_tokenizer_files"}
 
 
 @dataclass
@@ -92,10 +96,13 @@ def load_wan(
     if "vae" in parts:
         model.vae = load_part(AutoencoderKLWan, files.vae, device, torch.float32 if dtype else None)
     if "text" in parts:
-        model.tokenizer = AutoTokenizer.from_pretrained(files.tokenizer, local_files_only=True)
+        model.tokenizer = _load_tokenizer(files.tokenizer)
         model.text_encoder = _load_text_encoder(files.text_encoder, dtype).to(device).requires_grad_(False).eval()
+        _check_encoder(model.text_encoder, files.text_encoder)
     if files.scheduler is not None:
-        model.scheduler = UniPCMultistepScheduler.from_pretrained(files.scheduler, local_files_only=True)
+        model.scheduler = UniPCMultistepScheduler.from_pretrained(
+            files.scheduler, local_files_only=True, trust_remote_code=False
+        )
     else:
         model.scheduler = UniPCMultistepScheduler(**SCHEDULER)
     log.info("loaded %s of base %s", ", ".join(parts), model.name)
@@ -113,11 +120,15 @@ def load_part(kind: Any, part: Part, device: str | torch.device, dtype: torch.dt
     names, expected = part.names, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     _check_tensors(part, {names[name]: shape for name, shape in shapes_of(part.files).items()}, expected)
     kept = model._keep_in_fp32_modules or () if dtype in (torch.bfloat16, torch.float16) else ()
+    finite = FiniteCheck(str(part.path))
     for file in part.files:
         for name, tensor in file.tensors():
             new = names[name]
             as_used = torch.float32 if set(kept) & set(new.split(".")) else dtype
-            _put(model, new, tensor.to(device, as_used))
+            placed = tensor.to(device, as_used)
+            finite.add(name, placed)
+            _put(model, new, placed)
+    finite.finish()
     if hasattr(model, "rope"):
         # Computed, and so not in any file; in float64 on the CPU whatever the device.
         rope = model.rope
@@ -132,11 +143,41 @@ def _load_text_encoder(part: Part, dtype: torch.dtype | None) -> Any:
         tensors = {part.names[name]: tensor for file in part.files for name, tensor in file.tensors()}
         config = UMT5Config(**part.config)
         given = {"pretrained_model_name_or_path": None, "config": config, "state_dict": tensors}
-    encoder, found = UMT5EncoderModel.from_pretrained(**given, dtype=dtype or "auto", output_loading_info=True)
+    try:
+        encoder, found = UMT5EncoderModel.from_pretrained(
+            **given,
+            dtype=dtype or "auto",
+            output_loading_info=True,
+            trust_remote_code=False,
+            # Where there are none it would unpickle another file.
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(f"{part.path}: not a UMT5 encoder that can be loaded: {error}") from error
     for what, names in (("missing", found["missing_keys"]), ("left over", found["unexpected_keys"])):
         if names:
             raise ModelError(f"{part.path}: {len(names)} tensors {what}, the first is {min(names)}; not a UMT5 encoder")
     return encoder
+
+
+def _check_encoder(encoder: Any, part: Part) -> None:
+    finite = FiniteCheck(str(part.path))
+    for name, parameter in encoder.named_parameters():
+        finite.add(name, parameter)
+    finite.finish()
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    file = folder / "tokenizer_config.json"
+    config = read_json(file) if file.is_file() else {}
+    for key in _NAMES_OF_FILES & config.keys():
+        names = config[key] if isinstance(config[key], list) else [config[key]]
+        if not all(name is None or is_file_name(name) for name in names):
+            raise ModelError(f"{file}: {key}={str(config[key])[:80]!r}: must be the name of a file in this folder")
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, ImportError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder}: not a tokenizer that can be loaded: {error}") from error
 
 
 def _check_tensors(part: Part, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:

@@ -5,8 +5,8 @@ safetensors files and `.pth` files of tensors alike are mapped into memory; noth
 
 from __future__ import annotations
 
-import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +18,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from faceid.errors import ModelError
+from faceid.models.read_json import is_file_name, read_json
 from faceid.provenance import sha256_json
 
+DAMAGED_PICKLE = (
+    *(RuntimeError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError, AttributeError, OSError),
+    *(EOFError, MemoryError, OverflowError, AssertionError, struct.error, zipfile.BadZipFile),
+)
+"""What torch.load raises, under weights_only, for a file that is cut short, damaged, or holds more than tensors."""
 _LFS_POINTER = b"version https://git-lfs"
 # Of each tensor: whoever trains a tensor moves nearly all of it.
 _SAMPLE = 256
@@ -38,9 +44,16 @@ class WeightsFile:
         _refuse_what_is_no_file(path)
         if path.suffix == ".safetensors":
             with _open_safetensors(path) as file:
-                names = list(file.keys())
-                return cls(path, {name: tuple(file.get_slice(name).get_shape()) for name in names})
-        return cls(path, {name: tuple(tensor.shape) for name, tensor in _map_pth(path).items()})
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
+                for name, each in slices.items():
+                    if not each.get_dtype().startswith(("F", "BF")):
+                        raise _no_weights(str(path), name, each.get_dtype())
+                return cls(path, {name: tuple(each.get_shape()) for name, each in slices.items()})
+        mapped = _map_pth(path)
+        for name, tensor in mapped.items():
+            if not tensor.is_floating_point():
+                raise _no_weights(str(path), name, _dtype_name(tensor))
+        return cls(path, {name: tuple(tensor.shape) for name, tensor in mapped.items()})
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor, mapped into memory."""
@@ -50,6 +63,52 @@ class WeightsFile:
                     yield name, file.get_tensor(name)
         else:
             yield from _map_pth(self.path).items()
+
+
+def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
+    """A tensor of a file as torch can compute with it: 8-bit floats become float32, wider ones stay as they are.
+
+    Raises: ModelError naming a tensor of whole numbers (what they stand for is not in the file), or not finite.
+    """
+    if not tensor.is_floating_point():
+        raise _no_weights(source, name, _dtype_name(tensor))
+    if tensor.element_size() == 1:
+        tensor = tensor.float()
+    check_finite(tensor, name, source)
+    return tensor
+
+
+def check_finite(tensor: Tensor, name: str, source: str) -> None:
+    """Raises: ModelError naming a tensor with a NaN or an infinite number in it.
+
+    By its sum, at a fraction of what looking at each number costs; they are looked at where the sum is not finite.
+    """
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+        count = int((~torch.isfinite(tensor)).sum())
+        raise ModelError(
+            f"{source}: {name} has {count} of {tensor.numel()} numbers that are not finite (NaN or infinite); the file "
+            "is damaged or its training failed: get it again"
+        )
+
+
+class FiniteCheck:
+    """Whether all of many tensors are finite, asked of the device once: by the sum of each, as it is loaded."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._sums: list[tuple[str, Tensor, Tensor]] = []
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Sum one up, where it is; nothing waits for it."""
+        computed = tensor if tensor.element_size() > 1 else tensor.float()
+        self._sums.append((name, tensor, computed.sum().float()))
+
+    def finish(self) -> None:
+        """Raises: ModelError naming the first tensor with a number that is none."""
+        if self._sums and not torch.isfinite(torch.stack([total for _, _, total in self._sums])).all():
+            for name, tensor, total in self._sums:
+                if not torch.isfinite(total):
+                    check_finite(tensor if tensor.element_size() > 1 else tensor.float(), name, self.source)
 
 
 def digest_of(files: Sequence[WeightsFile], names: Mapping[str, str], dtype: torch.dtype) -> str:
@@ -73,11 +132,15 @@ def sharded_files(folder: Path, stem: str) -> list[Path]:
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelError(f"{index}: cannot be read: no list of files: {error}") from error
-        files = [folder / name for name in names]
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ModelError(f"{index}: cannot be read: no list of files in it")
+        for name, file in weight_map.items():
+            if not is_file_name(file):
+                raise ModelError(
+                    f"{index}: {name[:80]!r} is in {str(file)[:80]!r}: must be the name of a file in {folder}"
+                )
+        files = [folder / name for name in sorted(set(weight_map.values()))]
     else:
         files = [folder / f"{stem}.safetensors"]
     for file in files:
@@ -115,15 +178,27 @@ def _open_safetensors(path: Path) -> Any:
         raise ModelError(f"{path}: cannot be read, cut short or another format: {error}") from error
 
 
+def _no_weights(source: str, name: str, dtype: str) -> ModelError:
+    return ModelError(f"{source}: {name} is {dtype}; quantised weights are not read: give plain ones")
+
+
+def _dtype_name(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def _map_pth(path: Path) -> dict[str, Tensor]:
     # torch.save writes a zip; only a zip can be mapped, and its list of contents is at its end.
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{path}: cannot be read, cut short or another format: not a file of torch.save")
     try:
         found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, KeyError, IndexError) as error:
+    except DAMAGED_PICKLE as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{path}: cannot be read: damaged, or more than tensors in it: {first}") from error
-    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+    is_by_name = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in found.items())
+    if not is_by_name:
         raise ModelError(f"{path}: not a list of tensors by name; give the file as the Wan repository has it")
+    # A view may claim any size of the few numbers that are stored; two names of one tensor are in order.
+    if sum(tensor.numel() * tensor.element_size() for tensor in found.values()) > 2 * path.stat().st_size:
+        raise ModelError(f"{path}: cannot be read, damaged: its tensors are larger than the file")
     return found

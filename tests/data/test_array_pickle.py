@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
+import pkgutil
 
 import numpy as np
 import pytest
 
+from faceid.data import array_pickle
 from faceid.data.array_pickle import read_array_pickle
 from faceid.errors import DataError
 
@@ -61,6 +64,79 @@ def test_nothing_in_a_pickle_is_run(tmp_path, protocol, number):
             read_array_pickle(tmp_path / "x.pkl")
         assert str(error.value).startswith(str(tmp_path / "x.pkl"))
     assert not mark.exists() and not mark.with_suffix(".npy").exists()
+
+
+# All that a pickle may name. One more of them may be all that an attacker needs, so that each is here for a reason:
+# an array's maker, its two types, a number's, and what numpy writes for protocol 5.
+MAY_BE_NAMED = {
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    *(("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")),
+}
+SEARCHED = (
+    *(
+        "builtins",
+        "os",
+        "posix",
+        "sys",
+        "io",
+        "subprocess",
+        "shutil",
+        "socket",
+        "pickle",
+        "copyreg",
+        "functools",
+        "operator",
+    ),
+    *("importlib", "runpy", "types", "typing", "collections", "ctypes", "marshal", "codecs", "_codecs", "itertools"),
+    *(
+        "tempfile",
+        "pathlib",
+        "webbrowser",
+        "timeit",
+        "pdb",
+        "code",
+        "torch",
+        "torch.hub",
+        "torch.storage",
+        "torch._utils",
+    ),
+)
+
+
+@pytest.mark.fault("planted: one more global in the restricted unpickler")
+def test_nothing_but_array_makers_may_be_named(tmp_path):
+    """Every public and private name of numpy, of what attackers use, and of this package is asked for."""
+    numpys = [module.name for module in pkgutil.iter_modules(np.__path__, "numpy.") if "test" not in module.name]
+    inner = [
+        module.name for module in pkgutil.iter_modules(np._core.__path__, "numpy._core.") if "test" not in module.name
+    ]
+    asked, given = set(), set()
+    unpickler = array_pickle._ArraysOnly((tmp_path / "x").open("wb+"))
+    for module in ("numpy", *SEARCHED, *numpys, *inner, "faceid", "faceid.data.array_pickle"):
+        try:
+            names = dir(importlib.import_module(module))
+        except Exception:  # noqa: BLE001 (some of numpy's modules cannot be imported, and then not be named either)
+            continue
+        for alias in {module, module.replace("numpy._core", "numpy.core")}:
+            for name in names:
+                asked.add((alias, name))
+                try:
+                    unpickler.find_class(alias, name)
+                except array_pickle._Refused:
+                    continue
+                given.add((alias, name))
+    assert len(asked) > 5000
+    assert given == MAY_BE_NAMED & asked and given >= {("numpy", "ndarray"), ("_codecs", "encode")}
+    # And by dotted names, which protocol 4 takes apart.
+    for module, name in (
+        ("numpy", "ndarray.tofile"),
+        ("numpy", "dtype.__class__"),
+        ("numpy._core.multiarray", "scalar.x"),
+    ):
+        with pytest.raises(array_pickle._Refused):
+            unpickler.find_class(module, name)
+    assert array_pickle._ALLOWED | {("_codecs", "encode")} == MAY_BE_NAMED
 
 
 @pytest.mark.parametrize(

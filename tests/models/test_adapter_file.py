@@ -68,7 +68,7 @@ def test_another_base_is_refused_and_named(made, tmp_path, toy_path):
     tensors, metadata = made
     path = tmp_path / "a.safetensors"
     save_adapter(path, tensors, replace(metadata, base_fingerprint="0" * 64, base_name="models/Other"))
-    assert "models/Other" in refusal(path, load_wan(toy_path))
+    assert "base Other" in refusal(path, load_wan(toy_path))
 
 
 def test_a_file_that_names_its_base_by_its_files_is_taken(made, tmp_path, toy_path):

@@ -80,10 +80,13 @@ def test_a_folder_that_is_none_is_said(folder, tmp_path):
         find_adapter(tmp_path)
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
-    with pytest.raises(ModelError, match="is of LORA, not of a faceid face adapter"):
+    with pytest.raises(ModelError, match="is of 'LORA', not of a faceid face adapter"):
         find_adapter(folder, "init_adapter")
     # A config may not lead out of its folder.
     (folder / "adapter_config.json").write_text(json.dumps({**config, "weights": "../../etc/face_adapter.safetensors"}))
+    with pytest.raises(ModelError, match=r"weights='\.\./\.\./etc/.*must be the name of a file in this folder"):
+        find_adapter(folder)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
     assert find_adapter(folder) == folder / "face_adapter.safetensors"
     (folder / "face_adapter.safetensors").unlink()
     with pytest.raises(ModelError, match=r"no face_adapter\.safetensors in it; download it again"):

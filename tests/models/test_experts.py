@@ -16,11 +16,13 @@ from adapter_inputs import EMBEDDING_DIM, train_a_little
 from calling import call, refused
 from diffusers import WanVACEPipeline
 from original_layout import write_both
+from safetensors.torch import load_file
 from written_identities import write_identity
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
+from faceid.models.lora_formats import lora_of_adapter, read_lora
 from faceid.models.model_files import ModelFiles
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.settings import AdapterSettings
@@ -199,6 +201,31 @@ def test_each_transformer_gets_its_own_adapter(both, adapters):
     assert torch.equal(pipeline(frames(), output_type="latent", **INPUTS), base)
     pipeline.use_adapter(adapters["both"])
     assert torch.equal(pipeline(frames(), face, output_type="latent", **INPUTS), with_face)
+
+
+@pytest.mark.fault("A1")
+def test_the_lora_of_each_of_them_is_exported_and_never_one_for_the_other(both, adapters, tmp_path):
+    """A file for both was exported as its high half, without a word."""
+    words = ("--face_lora_path", adapters["both"], "--lora_format", "comfyui", "--output", tmp_path / "x.safetensors")
+    refused(call("tools/export_lora.py", *words), "expert: missing", "--expert high or low")
+    for name in ("high", "low"):
+        assert call("tools/export_lora.py", *words, "--expert", name).code == 0
+        tensors, metadata = read_adapter(adapters[name])
+        expected, found = lora_of_adapter(tensors, metadata.settings.alpha), read_lora(tmp_path / "x.safetensors")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[layer].delta(), expected[layer].delta()) for layer in expected)
+    # Merged, each goes into its own transformer.
+    words = ("--face_lora_path", adapters["low"], "--lora_format", "merged", "--model_path", both[0])
+    refused(
+        call("tools/export_lora.py", *words, "--output", tmp_path / "m", "--expert", "high"),
+        "expert=high",
+        "is for low",
+    )
+    assert call("tools/export_lora.py", *words, "--output", tmp_path / "m").code == 0
+    merged = load_file(tmp_path / "m" / "diffusion_pytorch_model.safetensors")
+    before = load_wan(ModelFiles.find(both[0]).of_expert("low"), ("transformer",)).transformer.state_dict()
+    layer = next(iter(expected))
+    assert torch.allclose(merged[f"{layer}.weight"], before[f"{layer}.weight"] + expected[layer].delta(), atol=1e-6)
 
 
 def test_offloaded_and_with_a_step_cache_it_is_the_same(both, adapters):

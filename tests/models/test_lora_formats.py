@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import adapter_tensors, install_adapter
 from faceid.models.export import write_merged
-from faceid.models.lora_formats import Lora, lora_of_adapter, parse_lora, read_lora, start_with, write_lora
+from faceid.models.lora_formats import Lora, LoraFile, lora_of_adapter, parse_lora, read_lora, start_with
+from faceid.models.lora_writing import write_lora
 from faceid.models.model_files import ModelFiles
 from faceid.models.original_names import original_transformer_name
 from faceid.models.settings import AdapterSettings
@@ -133,7 +134,7 @@ def test_a_musubi_lora_of_main_blocks_goes_through_diffusers_own_converter(folde
     train_a_little(adapter)
     lora = lora_of_adapter(adapter_tensors(adapter), settings.alpha)
     write_lora(tmp_path / "kohya.safetensors", lora, "kohya")
-    found = parse_lora(WanVACEPipeline.lora_state_dict(tmp_path / "kohya.safetensors"), "diffusers")
+    found = parse_lora(WanVACEPipeline.lora_state_dict(tmp_path / "kohya.safetensors"), "diffusers").lora
     assert found.keys() == lora.keys()
     assert all(torch.allclose(found[name].delta(), lora[name].delta(), atol=1e-6) for name in lora)
 
@@ -141,7 +142,7 @@ def test_a_musubi_lora_of_main_blocks_goes_through_diffusers_own_converter(folde
 @pytest.mark.parametrize("layout", ["diffusers", "original"])
 def test_merged_weights_predict_the_same(trained, folder, layout, tmp_path):
     files = ModelFiles.find(folder)
-    write_merged(trained[1], files, tmp_path / "merged", layout, "file")
+    write_merged(LoraFile("x", trained[1]), files, tmp_path / "merged", layout, "file")
     if layout == "original":
         weights = load_file(tmp_path / "merged" / "diffusion_pytorch_model.safetensors")
         config = json.loads((tmp_path / "merged" / "config.json").read_text())
@@ -161,7 +162,7 @@ def test_a_lora_of_another_base_is_not_merged(trained, folder, tmp_path):
     layer = next(iter(trained[1]))
     wrong = {layer.replace("blocks.0", "blocks.99"): trained[1][layer]}
     with pytest.raises(ModelError, match=r"blocks\.99\..*no such layer"):
-        write_merged(wrong, ModelFiles.find(folder), tmp_path / "merged", "diffusers", "file")
+        write_merged(LoraFile("x", wrong), ModelFiles.find(folder), tmp_path / "merged", "diffusers", "file")
     assert not (tmp_path / "merged").exists()
 
 
@@ -186,7 +187,7 @@ def test_what_has_no_place_in_the_adapter_is_said(folder, trained):
 def test_published_loras_are_read_whole(real_data):
     shapes = json.loads((real_data / "wan" / "diffhdr_vace14b_lora_keys_shapes.json").read_text())
     tensors = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    lora = parse_lora(tensors, "VACE-14B")
+    lora = parse_lora(tensors, "VACE-14B").lora
     assert 2 * len(lora) == len(tensors) == 160
     assert all(layer.startswith("vace_blocks.") and each.rank == 32 for layer, each in lora.items())
     path = real_data / "wan" / "mlxgen_wanvace_real_lora.safetensors"
@@ -199,7 +200,7 @@ def test_published_loras_are_read_whole(real_data):
     in_blocks = {name: layer for name, layer in table.items() if "blocks." in name}
     for name, layer in in_blocks.items():
         tensors = {f"{name}.lora_A.weight": torch.zeros(2, 3), f"{name}.lora_B.weight": torch.zeros(4, 2)}
-        assert list(parse_lora(tensors, "table")) == [layer]
+        assert list(parse_lora(tensors, "table").lora) == [layer]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +208,12 @@ def test_published_loras_are_read_whole(real_data):
     [
         (["blocks.0.self_attn.q.lora_A.weight"], "has no up tensor"),
         (["blocks.0.self_attn.q.lora_B.weight"], "has no down tensor"),
-        (["blocks.0.self_attn.k_img.lora_A.weight"], "k_img.lora_A.weight is no key of a Wan LoRA"),
-        (["lora_unet_blocks_0_self_attn_x.alpha"], "is no key of a Wan LoRA"),
-        (["face_mapper.0.weight"], "is no key of a Wan LoRA"),
+        (
+            ["blocks.0.cross_attn.k_img.lora_A.weight"],
+            r"no LoRA of a Wan model in it: 1 tensors, .*k_img\.lora_A\.weight",
+        ),
+        (["lora_unet_blocks_0_self_attn_x.alpha"], "no LoRA of a Wan model in it"),
+        (["face_mapper.0.weight"], "no LoRA of a Wan model in it"),
         (
             ["blocks.0.self_attn.q.lora_A.weight", "transformer.blocks.0.attn1.to_q.lora_A.weight"],
             "two down tensors",

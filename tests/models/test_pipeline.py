@@ -11,7 +11,8 @@ from adapter_inputs import write_adapter
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import install_adapter
 from faceid.models.adapter_file import read_adapter
-from faceid.models.lora_formats import lora_of_adapter, write_lora
+from faceid.models.lora_formats import lora_of_adapter
+from faceid.models.lora_writing import write_lora
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.models.wan import load_wan
 from faceid.toy.base import resolve_model_path

@@ -1,7 +1,5 @@
 """An adapter that is refused once its modules are installed leaves nothing behind, and the next one is used whole."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from adapter_inputs import EMBEDDING_DIM, write_adapter
@@ -21,11 +19,12 @@ def render(pipeline):
 
 @pytest.fixture
 def files(small_adapter_settings, tmp_path):
-    """A good adapter, and one whose tensors are of another rank than it says."""
+    """A good adapter, and one that is whole in itself, with a layer of another width than the base's."""
     good = write_adapter(tmp_path / "good.safetensors", small_adapter_settings)
     tensors, metadata = read_adapter(good)
     bad = tmp_path / "bad.safetensors"
-    save_adapter(bad, tensors, replace(metadata, settings=replace(metadata.settings, lora_rank=8)))
+    name = "transformer.blocks.1.attn1.to_q.lora_A.weight"
+    save_adapter(bad, {**tensors, name: tensors[name].repeat(1, 2)}, metadata)
     return good, bad
 
 
@@ -33,7 +32,7 @@ def test_after_a_refused_adapter_the_one_before_renders_as_it_did(files):
     good, bad = files
     pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), good)
     expected = render(pipeline)
-    with pytest.raises(ModelError, match=r"bad\.safetensors: .* this model needs \[8, 48\]"):
+    with pytest.raises(ModelError, match=r"bad\.safetensors: .* is \[4, 256\], this model needs \[4, 128\]"):
         pipeline.use_adapter(bad)
     pipeline.use_adapter(good)
     assert pipeline.adapter is not None and render(pipeline).equal(expected)
