@@ -47,3 +47,18 @@ def test_nothing_rendered_is_one_line(folders):
     (folders / "rendered" / "a_pose.mp4").unlink()
     done = sheet(folders, expect=2)
     assert done.stderr.strip().splitlines()[-1].startswith("error: rendered_dir=")
+
+
+@pytest.mark.fault("M4")
+def test_of_a_sampled_pose_the_frames_that_were_followed_are_shown(folders):
+    render = read_video(folders / "rendered/a_pose.mp4").frames[::2]
+    write_video(folders / "rendered/a_pose.mp4", render, 8)
+    (folders / "rendered/a_pose.json").write_text('{"video": {"pose_frames": [0, 2, 4, 6, 8]}}')
+    sheet(folders, "--num_columns", "5", "--frame_height", "32")
+    picture = np.asarray(Image.open(folders / "sheet.png")).astype(int)
+    label = picture.shape[1] - 5 * 48
+    for row, name in enumerate(("poses/a_pose.mp4", "videos/a.mp4")):
+        frames = read_video(folders / name).frames.astype(int)
+        for column in range(5):
+            shown = picture[row * 32 + 16, label + column * 48 + 24]
+            assert np.abs(shown - frames[2 * column, 16, 24]).max() <= 2

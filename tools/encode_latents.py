@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
+from faceid.data.captions import captions_for, say_captions
 from faceid.data.disk_space import GIB, check_space
 from faceid.data.index import ShardIndex
 from faceid.data.settings import CaptionSettings
@@ -76,7 +77,9 @@ def main(argv: list[str] | None = None) -> int:
         shape = geometry.latent_shape(index.header["settings"]["num_frames"], *size_hw)
     except ConfigError as error:
         raise DataError(f"shards={tool.shards}: {error}: make the shards again with it") from error
-    made_of = (tool.shards, tool.output_dir, files.latents_fingerprint, captions.caption, views)
+    prompts = captions_for(index, captions)
+    _say_captions(index, captions)
+    made_of = (tool.shards, tool.output_dir, files.latents_fingerprint, prompts, views)
     if latents_are_current(*made_of):
         log.info("%s: complete for these clips and this base; nothing to do", tool.output_dir)
         return 0
@@ -94,8 +97,15 @@ def main(argv: list[str] | None = None) -> int:
     if tool.dry_run:
         return 0
     wan = load_wan(files, ("vae", "text"), device, getattr(torch, tool.dtype), name=tool.model_path)
-    write_latent_shards(tool.shards, tool.output_dir, wan, captions.caption, tool.batch_size, views)
+    write_latent_shards(tool.shards, tool.output_dir, wan, prompts, tool.batch_size, views)
     return 0
+
+
+def _say_captions(index: ShardIndex, captions: CaptionSettings) -> None:
+    if captions.caption_files == "read":
+        say_captions(len(index.captions), len(index), "clips")
+    elif index.captions:
+        log.warning("%d clips' captions are not used: --caption_files ignore", len(index.captions))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -16,9 +17,10 @@ from faceid.config import parse_sections
 from faceid.data.contact_sheet import GAP_PX, labelled_row, spread, stack_rows
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.errors import ConfigError, DataError, run_entry_point
+from faceid.evaluation.renders import pose_frames_of
 from faceid.logs import set_up_logging
 from faceid.media.fit import resize_frames
-from faceid.media.video import read_video
+from faceid.media.video import read_frames, read_video
 from faceid.outputs import refuse_file, staged_file
 
 log = logging.getLogger("faceid.tools.make_contact_sheet")
@@ -75,14 +77,30 @@ def _render_of(pair: ClipPair, settings: SheetSettings) -> Path:
 
 
 def _frames_of(pair: ClipPair, settings: SheetSettings) -> dict[str, np.ndarray]:
-    """The same frames, by index, of pose, clip and render, all of one size: uint8 [N, H, W, 3] each."""
+    """The same frames of pose, clip and render, all of one size: uint8 [N, H, W, 3] each."""
     render = read_video(_render_of(pair, settings)).frames
     count, height, width = render.shape[:3]
     picks = spread(count, settings.num_columns)
     size = (settings.frame_height, max(round(width * settings.frame_height / height), 1))
-    videos = {"pose": read_video(pair.pose, max_frames=count).frames}
-    videos |= {"clip": read_video(pair.video, max_frames=count).frames, "render": render}
-    return {name: resize_frames(frames[picks], *size) for name, frames in videos.items()}
+    taken = _pose_frames(_render_of(pair, settings)) or range(count)
+    if len(taken) != count:
+        raise DataError(
+            f"{_render_of(pair, settings)}: {count} frames, its .json says {len(taken)} pose_frames; render it again"
+        )
+    places = [taken[pick] for pick in picks]
+    shown = {"pose": read_frames(pair.pose, places), "clip": read_frames(pair.video, places), "render": render[picks]}
+    return {name: resize_frames(frames, *size) for name, frames in shown.items()}
+
+
+def _pose_frames(render: Path) -> tuple[int, ...] | None:
+    """Which frames of the pose a render's follow, by the .json beside it; None: the first ones, one by one."""
+    file = render.with_suffix(".json")
+    if not file.is_file():
+        return None
+    try:
+        return pose_frames_of(json.loads(file.read_text(encoding="utf-8"))["video"], str(file))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: is not a video's .json ({error}); render the video again") from error
 
 
 if __name__ == "__main__":

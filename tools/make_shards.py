@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.data.clip_shards import write_clip_shards
+from faceid.data.clip_shards import captioned, write_clip_shards
 from faceid.data.pairs import find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
-from faceid.data.settings import ClipSettings
+from faceid.data.settings import CaptionFiles, ClipSettings
 from faceid.errors import run_entry_point
 from faceid.geometry import Geometry
 from faceid.logs import set_up_logging
@@ -30,6 +30,8 @@ class MakeShardsSettings:
     """Folder with their pose videos (dance_001_pose.mp4); may be the same folder."""
     output_dir: Path
     """Folder for the shards. Run again to continue."""
+    caption_files: CaptionFiles = "read"
+    """read: NAME.txt beside a clip is its caption. ignore: none are read."""
     model_path: str | None = None
     """Base model the clips are for; when given, size and length are checked against it. `toy`: the embedded one."""
     replace: bool = False
@@ -49,13 +51,13 @@ def main(argv: list[str] | None = None) -> int:
         geometry.latent_shape(clips.num_frames, clips.height, clips.width)
     if tool.dry_run:
         found = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir, selection)
-        for pair in found.pairs:
-            log.info("%s: %s with %s, dancer %s", pair.key, pair.video.name, pair.pose.name, pair.dancer)
+        for pair in captioned(found.pairs, tool.caption_files):
+            names = [file.name for file in (pair.video, pair.pose, pair.caption) if file is not None]
+            log.info("%s: %s, dancer %s", pair.key, " with ".join(names), pair.dancer)
         log_left_out(found.left_out + found.not_chosen, "clips")
         return 0
-    write_clip_shards(
-        tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir, clips, geometry, selection, tool.replace
-    )
+    folders = tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir
+    write_clip_shards(*folders, clips, geometry, selection, tool.caption_files, tool.replace)
     return 0
 
 

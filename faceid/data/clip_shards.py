@@ -14,20 +14,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from faceid.data.aist import camera_of
+from faceid.data.captions import read_caption, read_captions, say_captions, say_strangers
 from faceid.data.crop_boxes import fit_points
 from faceid.data.disk_space import check_space
 from faceid.data.head_boxes import face_boxes, frontalness
 from faceid.data.keypoints import belong_together, read_film_keypoints
 from faceid.data.pairs import ClipPair, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
-from faceid.data.settings import ClipSettings
+from faceid.data.settings import CaptionFiles, ClipSettings
 from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
     Dropped,
@@ -64,6 +65,7 @@ def write_clip_shards(
     settings: ClipSettings,
     geometry: Geometry | None = None,
     selection: SelectionSettings | None = None,
+    caption_files: CaptionFiles = "read",
     replace: bool = False,
 ) -> dict[str, Any]:
     """Write clip shards and their index; returns the index. A finished folder costs a look at sizes and times.
@@ -71,7 +73,7 @@ def write_clip_shards(
     geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
     replace: whether clips of an earlier run that take no part in this one may be removed.
     Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons, or when
-    clips would be lost, or the folder is not ours.
+    clips would be lost, a caption cannot be read, or the folder is not ours.
     """
     if geometry:
         geometry.check_num_frames(settings.num_frames)
@@ -83,7 +85,9 @@ def write_clip_shards(
             )
     selection = selection or SelectionSettings()
     found = find_pairs(videos_dir, poses_dir, selection)
-    pairs = found.pairs
+    pairs = captioned(found.pairs, caption_files)
+    if caption_files == "read":
+        say_strangers(videos_dir)
     log_left_out(found.left_out + found.not_chosen, "clips")
     claim_shards(output_dir, "clips", [videos_dir, poses_dir])
     units = _plan_units(pairs, output_dir, settings)
@@ -123,6 +127,21 @@ def write_clip_shards(
     return index
 
 
+def captioned(pairs: list[ClipPair], caption_files: CaptionFiles) -> list[ClipPair]:
+    """The pairs with the captions that are used; every caption is read once and counted.
+
+    Raises: DataError when one cannot be used: before an hour's work, and not as a clip that is left out.
+    """
+    files = {pair.key: pair.caption for pair in pairs}
+    if caption_files == "ignore":
+        own = sum(file is not None for file in files.values())
+        if own:
+            log.warning("%d captions beside clips are not read: --caption_files ignore", own)
+        return [replace(pair, caption=None) for pair in pairs]
+    say_captions(len(read_captions(files)), len(pairs), "clips")
+    return pairs
+
+
 def bytes_per_clip(settings: ClipSettings) -> int:
     """About what a clip and its pose take."""
     return round(settings.num_frames * settings.height * settings.width * BITS_PER_PIXEL / 8)
@@ -155,7 +174,7 @@ def _make_shard(
 
 
 def _files_of(pair: ClipPair) -> list[Path]:
-    return [file for file in (pair.video, pair.pose, pair.head_boxes, pair.joints) if file]
+    return [file for file in (pair.video, pair.pose, pair.head_boxes, pair.joints, pair.caption) if file]
 
 
 def _describe_inputs(pair: ClipPair) -> list[Any]:
@@ -188,6 +207,7 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     video_frames, pose_frames = (
         read_frames(path, indices, fit) for path, fit in zip((pair.video, pair.pose), fits, strict=True)
     )
+    caption = {"caption": read_caption(pair.caption)} if pair.caption is not None else {}
     details = {
         "key": pair.key,
         "dancer": pair.dancer,
@@ -200,13 +220,15 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
         "pairing_correlation": _check_pairing(pair, video, pose),
         "head_boxes": _head_boxes(pair, indices, fits[0], video.size_hw),
         **_joints(pair, indices, fits[0], video),
+        **caption,
     }
     members = {
         "video.mp4": encode_video_bytes(video_frames, settings.fps),
         "pose.mp4": encode_video_bytes(pose_frames, settings.fps),
         "json": json.dumps(details, sort_keys=True).encode(),
     }
-    return Entry(pair.key, members, {name: details[name] for name in ("frames", "dancer", "genre", "camera")})
+    labels = {name: details[name] for name in ("frames", "dancer", "genre", "camera")}
+    return Entry(pair.key, members, {**labels, **caption})
 
 
 def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int, settings: ClipSettings) -> int:

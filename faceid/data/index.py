@@ -58,6 +58,8 @@ class Sample(NamedTuple):
     dancer: str
     genre: str | None
     camera: str | None
+    caption: str | None = None
+    """Of a clip that has one of its own."""
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -122,6 +124,11 @@ class ShardIndex:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """The captions of the clips that have one of their own, by key."""
+        return {sample.key: sample.caption for sample in self.samples if sample.caption is not None}
 
     def read(self, key_or_number: str | int, member: str) -> bytes:
         """Read one member, by the sample's key or number; its shard is verified on first touch.
@@ -208,6 +215,8 @@ class ShardIndex:
             if not _KEY.fullmatch(sample.key) or not 0 <= sample.shard < len(self.shards):
                 raise ValueError(f"sample {sample.key!r} in shard {sample.shard}")
             counts[sample.shard] += 1
+            if sample.caption is not None and not isinstance(sample.caption, str):
+                raise ValueError(f"caption {sample.caption!r} of {sample.key}")
             for name, (offset, size) in sample.members.items():
                 inside = min(offset, size) >= 0 and offset + size <= self.shards[sample.shard].size
                 if name not in MEMBERS or size > LARGEST_MEMBER_BYTES or not inside:

@@ -91,7 +91,7 @@ class LatentSets:
 
     @property
     def caption(self) -> str:
-        """The first clip's prompt; what the target's photos are trained with as well."""
+        """What photos without a caption of their own are trained with."""
         return self.sets[0].caption
 
     def key(self, number: int) -> str:

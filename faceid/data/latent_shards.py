@@ -39,9 +39,9 @@ from faceid.data.shown_clips import ShownView, clips_ahead
 from faceid.data.views import ViewSettings, view_key
 from faceid.errors import DataError
 from faceid.geometry import Geometry
-from faceid.logs import Progress
+from faceid.logs import Progress, progress
 from faceid.models.latents import encode_pixels, to_pixels
-from faceid.models.prompts import encode_prompts
+from faceid.models.prompts import cut_padding, encode_prompts, text_length
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
 from faceid.provenance import sha256_file, sha256_json, sizes_and_times
@@ -69,9 +69,9 @@ def write_latent_shards(
 ) -> dict[str, Any]:
     """Encode a folder of clip shards into latent shards and their index; returns the index.
 
-    wan: with its VAE and text parts. captions: one prompt for every clip, or {key: prompt}. batch_size: views per
-    VAE call. views: what is encoded of each clip. Killed at any time, a second run continues at the first shard that
-    is missing.
+    wan: with its VAE and text parts. captions: one prompt for every clip that has none of its own in the shards, or
+    {key: prompt} for every clip. batch_size: views per VAE call. views: what is encoded of each clip. Killed at any
+    time, a second run continues at the first shard that is missing.
     Raises: DataError when the clips are damaged or do not fit the base, a caption is missing, or the output folder
     was made from another base, other clips, captions or views, or the disk is too full.
     """
@@ -90,7 +90,9 @@ def write_latent_shards(
         write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions, views))
         # Another run may have begun here with another base at the same moment.
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
-    _write_shared(output_dir, wan, prompts, size)
+    own = index.captions if isinstance(captions, str) else {}
+    default = {"caption": captions, "text_tokens": text_length(wan.tokenizer)} if own else {}
+    _write_shared(output_dir, wan, prompts, size, default)
     units = [_unit(output_dir, shard, wan, views) for shard in index.shards]
     of_shard: list[list[Sample]] = [[] for _ in index.shards]
     for sample in index.samples:
@@ -109,7 +111,8 @@ def write_latent_shards(
         "geometry": asdict(wan.geometry),
         "settings": settings,
         "clips_sha256": index.sha256,
-        "prompts": {text: prompt_name(text) for text in _all_texts(prompts)},
+        **default,
+        "prompts": {text: prompt_name(text) for text in _all_texts(prompts, default)},
         "prompt_of": {key: prompts[clip] for key, clip in shown.items()},
         "clip_of": {key: clip for key, clip in shown.items() if key != clip},
         "files": {name: sha256_file(output_dir / name) for name in (PROMPTS_NAME, CONSTANTS_NAME)},
@@ -234,11 +237,13 @@ def _clip_of_each(index: ShardIndex, views: ViewSettings) -> dict[str, str]:
     return clip_of
 
 
-def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size: tuple[int, int, int]) -> None:
+def _write_shared(
+    output_dir: Path, wan: WanModel, prompts: dict[str, str], size: tuple[int, int, int], default: dict[str, Any]
+) -> None:
     """Texts and constants, by one process for all: two kinds of GPU need not give the same bits."""
     mark = output_dir / SHARED_NAME
     files = [output_dir / name for name in (PROMPTS_NAME, CONSTANTS_NAME)]
-    made_of = {"texts": _all_texts(prompts), "size": list(size), "base": wan.latents_fingerprint}
+    made_of = {"texts": _all_texts(prompts, default), "size": list(size), "base": wan.latents_fingerprint}
 
     def read_mark() -> dict[str, Any]:
         try:
@@ -258,7 +263,7 @@ def _write_shared(output_dir: Path, wan: WanModel, prompts: dict[str, str], size
         # A folder that was copied has other times and the same bytes.
         if not are_there(said) or said.get("sha256") != [sha256_file(file) for file in files]:
             (output_dir / INDEX_NAME).unlink(missing_ok=True)
-            write_atomic(files[0], save(_encode_texts(wan, prompts)))
+            write_atomic(files[0], save(_encode_texts(wan, _all_texts(prompts, default), is_cut=bool(default))))
             write_atomic(files[1], save(_encode_constants(wan, size)))
         digests = [sha256_file(file) for file in files]
         write_json(mark, {"made_of": made_of, "sha256": digests, "seen": sizes_and_times(files)})
@@ -288,10 +293,13 @@ def _encode_member(batch: list[ShownView], member: str, wan: WanModel) -> Tensor
     return latents.to(torch.bfloat16).cpu().contiguous()
 
 
-def _encode_texts(wan: WanModel, prompts: dict[str, str]) -> dict[str, Tensor]:
-    texts = _all_texts(prompts)
-    embeddings = encode_prompts(wan.tokenizer, wan.text_encoder, texts)
-    return {prompt_name(text): embeddings[text].cpu().contiguous() for text in texts}
+def _encode_texts(wan: WanModel, texts: list[str], is_cut: bool) -> dict[str, Tensor]:
+    """is_cut: without the zeros after the end, which would be nine tenths of many captions' megabytes."""
+    encoded = {}
+    for text in progress(texts, "texts", unit="text", leave=False):
+        embedding = encode_prompts(wan.tokenizer, wan.text_encoder, [text])[text].cpu()
+        encoded[prompt_name(text)] = (cut_padding(embedding) if is_cut else embedding).contiguous()
+    return encoded
 
 
 def _encode_constants(wan: WanModel, size: tuple[int, int, int]) -> dict[str, Tensor]:
@@ -305,16 +313,16 @@ def _encode_constants(wan: WanModel, size: tuple[int, int, int]) -> dict[str, Te
 
 def _prompt_of_each(index: ShardIndex, captions: Captions) -> dict[str, str]:
     if isinstance(captions, str):
-        return {sample.key: captions for sample in index.samples}
+        return {sample.key: captions for sample in index.samples} | index.captions
     missing = [sample.key for sample in index.samples if sample.key not in captions]
     if missing:
         raise DataError(f"captions: none for {len(missing)} clips, such as {missing[0]}; give one per key")
     return {sample.key: captions[sample.key] for sample in index.samples}
 
 
-def _all_texts(prompts: dict[str, str]) -> list[str]:
-    """The clips' own, the empty one (text dropout) and the default negative one (previews)."""
-    return sorted({*prompts.values(), "", DEFAULT_NEGATIVE_PROMPT})
+def _all_texts(prompts: dict[str, str], default: dict[str, Any]) -> list[str]:
+    """The clips' own, the empty one (text dropout), the default negative one (previews), and that of photos."""
+    return sorted({*prompts.values(), "", DEFAULT_NEGATIVE_PROMPT, default.get("caption", "")})
 
 
 def _made_from(index: ShardIndex, fingerprint: str, captions: Captions, views: ViewSettings) -> dict[str, Any]:

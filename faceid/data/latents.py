@@ -21,6 +21,7 @@ from faceid.data.index import NOT_FINITE, UNREADABLE, DamagedError, ShardIndex
 from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name
 from faceid.errors import DataError
 from faceid.geometry import Geometry
+from faceid.models.prompts import pad
 from faceid.provenance import sha256_file
 
 
@@ -55,6 +56,10 @@ class LatentSet:
             self.geometry = Geometry(**{**geometry, "patch_thw": tuple(geometry["patch_thw"])})
             self._prompt_names: dict[str, str] = index.header["prompts"]
             self._prompt_of: dict[str, str] = index.header["prompt_of"]
+            self._caption: str | None = index.header.get("caption")
+            if not isinstance(self._caption, str | None):
+                raise TypeError("a caption that is a text")
+            self._text_tokens: int | None = index.header.get("text_tokens")
             self._clip_of: dict[str, str] = index.header.get("clip_of", {})
             files: dict[str, str] = index.header["files"]
             self._prompts = _load_verified(index.folder / PROMPTS_NAME, files[PROMPTS_NAME])
@@ -126,8 +131,14 @@ class LatentSet:
 
     @property
     def caption(self) -> str:
-        """The first clip's prompt; what the target's photos are trained with as well."""
-        return self._prompt_of[self.index.samples[0].key]
+        """What clips and photos without a caption of their own are trained with."""
+        return self._prompt_of[self.index.samples[0].key] if self._caption is None else self._caption
+
+    @property
+    def num_captioned(self) -> int:
+        """How many clips have a caption of their own, as far as it differs from the others'."""
+        own = [key for key, text in self._prompt_of.items() if self._caption is not None and text != self._caption]
+        return len({self._clip_of.get(key, key) for key in own})
 
     @property
     def dancers(self) -> list[str]:
@@ -138,7 +149,9 @@ class LatentSet:
         """Embedding [L, D] of a stored prompt: a clip's, "" or the default negative one."""
         if text not in self._prompt_names:
             raise DataError(f"{self.index.folder}: prompt {text!r} is not stored; only {sorted(self._prompt_names)}")
-        return self._prompts[self._prompt_names[text]]
+        embedding = self._prompts[self._prompt_names[text]]
+        # Where there are many they are stored without the zeros after their end.
+        return embedding if self._text_tokens is None else pad(embedding, self._text_tokens)
 
     def inactive(self, f: int, h: int, w: int) -> Tensor:
         """The inactive half for a latent size, raw [C, f, h, w] float32; stored for clips and for single frames."""

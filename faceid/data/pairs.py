@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from faceid.data.aist import parse_aist_name
+from faceid.data.captions import find_caption
 from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
 from faceid.data.selection import LeftOut, SelectionSettings, select
 from faceid.data.sidecars import heads_path, joints_path
@@ -37,6 +38,7 @@ class ClipPair:
     camera: str | None = None
     head_boxes: Path | None = None
     joints: Path | None = None
+    caption: Path | None = None
 
     @property
     def stem(self) -> str:
@@ -58,7 +60,7 @@ def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings |
 
     The dancer is read from `dancers.csv` (columns clip,dancer) in the videos folder, else from an AIST name, else
     every clip is taken for a dancer of its own. `<stem>.heads.json` beside a video gives its head boxes,
-    `<stem>.joints.json` beside it, or beside its pose, the joints.
+    `<stem>.joints.json` beside it, or beside its pose, the joints, `<stem>.txt` beside it what it shows.
     Raises: DataError when a folder is missing or empty, no video has a pose, or `dancers.csv` is not as said.
     """
     one_folder = videos_dir.resolve() == poses_dir.resolve()
@@ -107,6 +109,7 @@ def _describe(video: Path, pose: Path, table: dict[str, str]) -> ClipPair:
         camera=name.camera if name else None,
         head_boxes=heads if heads.is_file() else None,
         joints=next((file for file in joints if file.is_file()), None),
+        caption=find_caption(video),
     )
 
 

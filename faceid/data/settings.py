@@ -13,6 +13,7 @@ from faceid.models.settings import DEFAULT_PROMPT
 Kind = Literal["clip", "photo", "null"]
 """clip: with its dancer's face; photo: of the target; null: a clip with the null face, for what the base can do."""
 Share = Annotated[float, Field(ge=0, le=1)]
+CaptionFiles = Literal["read", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,12 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class CaptionSettings:
-    """What the clips are said to show."""
+    """What clips and photos are said to show."""
 
     caption: str = DEFAULT_PROMPT
-    """Text prompt that every clip is trained with."""
+    """Text prompt that every clip and photo without a caption of its own is trained with."""
+    caption_files: CaptionFiles = "read"
+    """read: NAME.txt beside a clip or photo is its caption. ignore: all are trained with --caption."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -115,6 +115,12 @@ class TrainingSet(torch.utils.data.Dataset):
         if len(self) == 0:
             raise DataError("no clips and no photos: nothing to train on")
 
+    @property
+    def photos_described(self) -> list[Any]:
+        """What says which photos are trained on, and with which captions of their own."""
+        captions = {name: photo.caption for name in self.photo_names if (photo := self.photos[name]).caption}
+        return [*self.photo_names, captions] if captions else list(self.photo_names)
+
     def __len__(self) -> int:
         """Samples in one epoch."""
         return self.mixture.samples_per_epoch
@@ -150,7 +156,9 @@ class TrainingSet(torch.utils.data.Dataset):
 
     def _photo(self, place: Place, g: int) -> TrainingSample:
         key = self.photo_names[place.number]
-        photo, prompt = self.photos[key], self.latents.prompt(self.latents.caption)
+        photo = self.photos[key]
+        own = photo.prompt_embeds
+        prompt = self.latents.prompt(self.latents.caption) if own is None else own
         # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
         inactive = self.latents.inactive(*photo.latent.shape[1:])
         shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")

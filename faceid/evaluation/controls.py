@@ -7,6 +7,7 @@ it has it.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from faceid.errors import DataError
 from faceid.evaluation.pose_error import LEAST_CONFIDENCE
 from faceid.evaluation.pose_reader import PoseReader
 from faceid.media.fit import fit_sizes, resize_frames
-from faceid.media.video import read_video
+from faceid.media.video import read_frames
 
 JOINTS_ENDING = ".joints.json"
 NUM_JOINTS = 17
@@ -25,23 +26,27 @@ NUM_JOINTS = 17
 
 def read_control(
     clip: str,
-    num_frames: int,
+    clip_frames: Sequence[int],
     size_hw: tuple[int, int],
     joints_dir: Path | None,
     driver_videos_dir: Path | None,
     reader: PoseReader,
 ) -> np.ndarray:
-    """Control joints of a clip's first frames in pixels of a render of this size, [T, 17, 2]; nan where unknown.
+    """Control joints of a clip in pixels of a render of this size, [T, 17, 2]; nan where unknown.
 
+    clip_frames: the clip's frame that each of the render's T frames follows.
     Raises: DataError when the file is missing, not as said, or shorter than the render.
     """
     if joints_dir is not None:
-        return joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", num_frames, size_hw)
+        return joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", clip_frames, size_hw)
     assert driver_videos_dir is not None, "settings want a control with every pose reader"
     path = driver_video(driver_videos_dir, clip)
-    frames = read_video(path, max_frames=num_frames).frames
-    if len(frames) < num_frames:
-        raise DataError(f"{path}: {len(frames)} frames, the render has {num_frames}; give the clip of its pose video")
+    try:
+        frames = read_frames(path, clip_frames)
+    except DataError as error:
+        raise DataError(
+            f"{error}; the render has {len(clip_frames)} frames: give the clip of its pose video"
+        ) from error
     joints = reader.read(resize_frames(frames, *size_hw))
     return np.where(joints[:, :, 2:] >= LEAST_CONFIDENCE, joints[:, :, :2], np.nan)
 
@@ -54,8 +59,8 @@ def driver_video(folder: Path, clip: str) -> Path:
     raise DataError(f"{folder / clip}.mp4: no such file; the clip behind a pose video is needed to score its pose")
 
 
-def joints_of_file(path: Path, num_frames: int, size_hw: tuple[int, int]) -> np.ndarray:
-    """Joints of a .joints.json for a picture of this size, [T, 17, 2] px. Raises: DataError as `read_control`."""
+def joints_of_file(path: Path, clip_frames: Sequence[int], size_hw: tuple[int, int]) -> np.ndarray:
+    """Joints of a .joints.json for pictures of this size, [T, 17, 2] px. As `read_control`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         joints = np.array([_frame(frame) for frame in content["joints"]], np.float64)
@@ -66,9 +71,12 @@ def joints_of_file(path: Path, num_frames: int, size_hw: tuple[int, int]) -> np.
         ) from error
     if joints.ndim != 3 or joints.shape[1:] != (NUM_JOINTS, 2):
         raise DataError(f"{path}: joints of shape {list(joints.shape)}; needs 17 points (x, y) a frame")
-    if len(joints) < num_frames:
-        raise DataError(f"{path}: {len(joints)} frames, the render has {num_frames}; write joints for every frame")
-    return fit_points(joints[:num_frames], read_size_hw(path, source_hw), size_hw)
+    if len(joints) <= max(clip_frames):
+        raise DataError(
+            f"{path}: {len(joints)} frames, the render has {len(clip_frames)} and follows the clip to its frame "
+            f"{max(clip_frames)}; write joints for every frame"
+        )
+    return fit_points(joints[list(clip_frames)], read_size_hw(path, source_hw), size_hw)
 
 
 def read_size_hw(path: Path, value: Any) -> tuple[int, int]:

@@ -25,10 +25,11 @@ HEADS_ENDING = ".heads.json"
 LOOK_MARGIN, LOOK_SIDE_PX = 0.5, 128
 
 
-def known_heads(heads_dir: Path, clip: str, num_frames: int, size_hw: tuple[int, int]) -> list[Box | None]:
-    """Head boxes of a clip's first frames inside a render of this size, (x0, y0, x1, y1) px.
+def known_heads(heads_dir: Path, clip: str, clip_frames: Sequence[int], size_hw: tuple[int, int]) -> list[Box | None]:
+    """Head boxes of a clip inside a render of this size, (x0, y0, x1, y1) px.
 
-    A file that does not say which picture its boxes are in (`size_hw`) is taken to mean the render.
+    clip_frames: the clip's frame that each frame of the render follows. A file that does not say which picture its
+    boxes are in (`size_hw`) is taken to mean the render.
     Raises: DataError when the file is missing, not as said, shorter than the video, or cannot mean the render.
     """
     path = heads_dir / f"{clip}{HEADS_ENDING}"
@@ -40,8 +41,11 @@ def known_heads(heads_dir: Path, clip: str, num_frames: int, size_hw: tuple[int,
         raise DataError(
             f'{path}: cannot be read as {{"boxes": [[x0, y0, x1, y1] or null, ...], "size_hw": [h, w]}}: {error}'
         ) from error
-    if len(listed) < num_frames:
-        raise DataError(f"{path}: {len(listed)} boxes, the render has {num_frames} frames; one box a frame is needed")
+    if len(listed) <= max(clip_frames):
+        raise DataError(
+            f"{path}: {len(listed)} boxes, the render has {len(clip_frames)} frames and follows the clip to its frame "
+            f"{max(clip_frames)}; one box a frame of the clip is needed"
+        )
     if any(box is not None and len(box) != 4 for box in listed):
         raise DataError(f"{path}: a box has not four numbers; write [x0, y0, x1, y1] or null")
     if source_hw is None:
@@ -51,7 +55,7 @@ def known_heads(heads_dir: Path, clip: str, num_frames: int, size_hw: tuple[int,
         source_hw = read_size_hw(path, source_hw)
     return [
         None if box is None else _inside(fit_points(np.reshape(box, (2, 2)), source_hw, size_hw).ravel(), size_hw)
-        for box in listed[:num_frames]
+        for box in (listed[place] for place in clip_frames)
     ]
 
 

@@ -65,7 +65,7 @@ class Measurer:
 
     instruments: Instruments
     known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
-    controls: dict[tuple[str, int, tuple[int, int]], np.ndarray] = field(default_factory=dict)
+    controls: dict[tuple[str, tuple[int, ...], tuple[int, int]], np.ndarray] = field(default_factory=dict)
 
     def measure_all(self, arms: list[Arm]) -> dict[Path, Measurement]:
         """Measure every render of every arm, by its path."""
@@ -78,30 +78,31 @@ class Measurer:
         key = (render.sha256, render.clip)
         if key not in self.known:
             frames = read_video(render.path).frames
-            self.known[key] = _measure(frames, render.clip, self.instruments, self._pose(frames, render.clip))
+            self.known[key] = _measure(frames, render, self.instruments, self._pose(frames, render))
         return self.known[key]
 
-    def _pose(self, frames: np.ndarray, clip: str) -> PoseScore | None:
+    def _pose(self, frames: np.ndarray, render: Render) -> PoseScore | None:
         tools = self.instruments
         if tools.pose_reader is None:
             return None
         size_hw = (frames.shape[1], frames.shape[2])
         # Reading the driver costs as much as reading a render, and many renders share one.
-        key = (clip, len(frames), size_hw)
+        key = (render.clip, tuple(render.clip_frames(len(frames))), size_hw)
         if key not in self.controls:
             self.controls[key] = read_control(*key, tools.joints_dir, tools.driver_videos_dir, tools.pose_reader)
         return score_pose(tools.pose_reader.read(frames), self.controls[key])
 
 
-def find_heads(frames: np.ndarray, clip: str, instruments: Instruments) -> list[Box | None]:
+def find_heads(frames: np.ndarray, render: Render, instruments: Instruments) -> list[Box | None]:
     """The head in every frame, known or found. frames: uint8 [T, H, W, 3]."""
     if instruments.heads_dir is None:
         return found_heads(frames, instruments.detector)
-    return known_heads(instruments.heads_dir, clip, len(frames), (frames.shape[1], frames.shape[2]))
+    size_hw = (frames.shape[1], frames.shape[2])
+    return known_heads(instruments.heads_dir, render.clip, render.clip_frames(len(frames)), size_hw)
 
 
-def _measure(frames: np.ndarray, clip: str, instruments: Instruments, pose: PoseScore | None) -> Measurement:
-    boxes = find_heads(frames, clip, instruments)
+def _measure(frames: np.ndarray, render: Render, instruments: Instruments, pose: PoseScore | None) -> Measurement:
+    boxes = find_heads(frames, render, instruments)
     is_found = np.array([box is not None for box in boxes])
     crops = [
         cut_head(frame, box, instruments.face_margin)

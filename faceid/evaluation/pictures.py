@@ -106,7 +106,7 @@ def _show(name: str, results: Results) -> ShownPerson:
 
 def _frames(video: ScoredVideo, results: Results) -> list[ShownFrame]:
     frames = read_video(video.render.path).frames
-    heads = find_heads(frames, video.render.clip, results.instruments)
+    heads = find_heads(frames, video.render, results.instruments)
     shown = []
     for index in _places(len(frames)):
         box = heads[index]
@@ -125,7 +125,7 @@ def _control(
     size_hw = (frames.shape[1], frames.shape[2])
     joints_dir = results.facts.settings.joints_dir
     assert joints_dir is not None
-    joints = joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", len(frames), size_hw)
+    joints = joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", video.render.clip_frames(len(frames)), size_hw)
     pictures = [data_uri(draw_skeleton(joints[index], size_hw)) for index in _places(len(frames))]
     return Cell("pose", [ShownFrame(picture, "", max(size_hw) <= LOSSLESS_PX) for picture in pictures], None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from faceid.provenance import sha256_file
 log = logging.getLogger(__name__)
 
 JOBS_NAME = "jobs.jsonl"
+# No video has as many: what a file says is not allocated.
+MOST_FRAMES = 1 << 24
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "pose": str,
     "output": str,
@@ -44,6 +46,19 @@ class Render:
     face_scale: float
     seed: int
     sha256: str
+    pose_frames: tuple[int, ...] | None = None
+    """The frame of the pose, and so of the clip, that each frame follows; None: the first ones, one by one."""
+
+    def clip_frames(self, count: int) -> Sequence[int]:
+        """The clip's frame of each of the render's `count` frames. Raises: DataError when there are not as many."""
+        if self.pose_frames is None:
+            return range(count)
+        if len(self.pose_frames) != count:
+            raise DataError(
+                f"{self.path}: {count} frames, its {JOBS_NAME} says pose_frames for {len(self.pose_frames)}; render "
+                "it again"
+            )
+        return self.pose_frames
 
 
 @dataclass(frozen=True)
@@ -161,5 +176,22 @@ def _render(folder: Path, path: Path, number: int, row: dict[str, Any]) -> Rende
     if sha256_file(video) != row["sha256"]:
         raise DataError(f"{video}: is not the file that was rendered (its sha256 is not that of {path}); render again")
     return Render(
-        video, clip_stem(row["pose"]), row["identity"], float(row["face_scale"]), row["seed"], str(row["sha256"])
+        video,
+        clip_stem(row["pose"]),
+        row["identity"],
+        float(row["face_scale"]),
+        row["seed"],
+        str(row["sha256"]),
+        pose_frames_of(row, f"{path}: line {number}"),
     )
+
+
+def pose_frames_of(row: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
+    """What a row of jobs.jsonl says of the frames it followed. Raises: DataError when it is no list of places."""
+    listed = row.get("pose_frames")
+    if listed is None:
+        return None
+    is_list = isinstance(listed, list) and all(type(place) is int and 0 <= place < MOST_FRAMES for place in listed)
+    if not is_list or not listed or listed != sorted(listed):
+        raise DataError(f"{where}: pose_frames is no list of places in a video, ascending; render again")
+    return tuple(listed)

@@ -17,7 +17,7 @@ import numpy as np
 from faceid.evaluation.gallery import find_people
 from faceid.evaluation.measure import Measurer
 from faceid.evaluation.recognisers import load_recognisers, refuse_conditioning
-from faceid.evaluation.renders import Render, clip_stem
+from faceid.evaluation.renders import JOBS_NAME, Render, clip_stem, pose_frames_of
 from faceid.evaluation.run import make_instruments
 from faceid.evaluation.scoring import score_video
 from faceid.evaluation.settings import EvaluationSettings
@@ -66,6 +66,7 @@ class BatchJudge:
                     face_scale=row["face_scale"],
                     seed=row["seed"],
                     sha256=row["sha256"],
+                    pose_frames=pose_frames_of(row, str(output_dir / JOBS_NAME)),
                 )
                 scored = score_video("batch", render, row["identity"], recogniser, measurer.measure(render), names)
                 scores = {name: _number(scored.values[name]) for name in SHOWN}

@@ -25,7 +25,8 @@ from faceid.provenance import sha256_file, sha256_json
 from faceid.sampling.identities import Face
 from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import Wish
-from faceid.sampling.renderer import SAME_IN_SAMPLING, VideoShape, check_how, choose_shape, choose_window
+from faceid.sampling.poses import VideoShape
+from faceid.sampling.renderer import SAME_IN_SAMPLING, check_how, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, hash_references
 from faceid.toy.base import resolve_adapter_path
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ID_DIGITS = 16
 # Settings that say what is rendered; the others say where from, where to and by whom.
-HOW = (*SAME_IN_SAMPLING, "attention_backend", "compile", "fit")
+HOW = (*SAME_IN_SAMPLING, "attention_backend", "compile", "fit", "pose_timing")
 
 
 @dataclass(frozen=True)

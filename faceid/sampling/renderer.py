@@ -10,20 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
-from faceid.media.fit import resize_frames
 from faceid.media.images import read_photo
-from faceid.media.video import measure_video, read_video, write_video
+from faceid.media.video import measure_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.context_parallel import check_heads
 from faceid.models.denoise import Sampling
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.identities import Face
+from faceid.sampling.poses import VideoShape, is_one_by_one, read_pose, say_timing
 from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs
@@ -31,18 +31,31 @@ from faceid.sampling.texts import Texts
 
 log = logging.getLogger(__name__)
 
+# What is kept of a pose video.
+CONTROL, POSE_FRAMES = "control", "pose_frames"
 # Flags that say how is sampled, under the names that the model's side has for them.
 SAME_IN_SAMPLING = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "window", "overlap"))
 
 
 @dataclass(frozen=True)
-class VideoShape:
-    """Size, length and rate of what is rendered. num_frames: 0 for as many as the pose video has."""
+class Control:
+    """What rendering needs of a pose video, the same for every face.
 
-    num_frames: int
-    height: int
-    width: int
-    fps: float
+    tensor: [1, control channels, R + f, h, w]. taken: as of `Pose`, [T]; f frames of latents may decode to more than T.
+    """
+
+    tensor: Tensor
+    taken: tuple[int, ...]
+
+    @property
+    def num_frames(self) -> int:
+        """T, of the video."""
+        return len(self.taken)
+
+    @property
+    def pose_frames(self) -> list[int] | None:
+        """What is recorded of a video: the frames of the pose that its frames follow; None where that is each one."""
+        return None if is_one_by_one(self.taken) else list(self.taken)
 
 
 @dataclass
@@ -62,43 +75,53 @@ class Renderer:
         """As rendered: 0, the base model, without an adapter."""
         return self.settings.face_scale if self.pipeline.adapter is not None else 0.0
 
-    def prepare(self, pose_video: Path) -> Tensor:
-        """The control tensor of a pose video: what rendering needs of it, the same for every face.
+    def prepare(self, pose_video: Path) -> Control:
+        """What rendering needs of a pose video, the same for every face.
 
         Raises: DataError when the pose video cannot be read or is too short.
         """
-        frames = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
-        return self.pipeline.control(frames, self._references)
+        pose = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
+        say_timing(pose_video, pose, self.shape)
+        return Control(self.pipeline.control(pose.frames, self._references), pose.taken)
 
-    def prepare_once(self, pose_video: Path, inputs: Inputs, cache: ResultCache | None) -> Tensor:
+    def prepare_once(self, pose_video: Path, inputs: Inputs, cache: ResultCache | None) -> Control:
         """As `prepare`, found in the cache where it was made before. inputs: of this video."""
         if cache is None:
             return self.prepare(pose_video)
         made_of = self.made_of(inputs.pose, inputs.references)
-        return cache.get_or_make("control", made_of, lambda: self.prepare(pose_video))
+        tensor, taken = (cache.get(kind, made_of) for kind in (CONTROL, POSE_FRAMES))
+        if tensor is not None and taken is not None:
+            return Control(tensor, tuple(taken.tolist()))
+        control = self.prepare(pose_video)
+        cache.put(CONTROL, made_of, control.tensor)
+        cache.put(POSE_FRAMES, made_of, torch.tensor(control.taken))
+        return control
 
     def made_of(self, pose_sha256: str, references: Sequence[str]) -> dict[str, Any]:
         """What a control tensor depends on, beside the base: for a cache of them."""
         shape = {name: getattr(self.shape, name) for name in ("num_frames", "height", "width")}
+        timing = self.settings.pose_timing
+        # One by one, the rate is written into the file alone.
+        shape |= {"timing": timing, **({} if timing == "frames" else {"fps": self.shape.fps})}
         return {"pose": pose_sha256, "references": list(references), **shape, "fit": self.settings.fit}
 
     def denoise(
-        self, control: Tensor, face: Face, seed: int, on_step: Callable[[int, int], None] | None = None
+        self, control: Control, face: Face, seed: int, on_step: Callable[[int, int], None] | None = None
     ) -> Tensor:
-        """The latents of one face on one pose, reference frames left off. control: from `prepare`."""
+        """The latents of one face on one pose, reference frames left off."""
         count = len(self.settings.reference_images)
         sampling = sampling_of(self.settings, self.window, seed)
         encode = self.texts.of if self.texts is not None else self.pipeline.encode_prompts
         text, negative_text = encode(self.settings.prompt, self.settings.negative_prompt)
-        embedding = face.over(control.shape[2] - count, count)
+        embedding = face.over(control.tensor.shape[2] - count, count)
         latents = self.pipeline.sample_latents(
-            control, text, negative_text, embedding, sampling, on_step, num_references=count
+            control.tensor, text, negative_text, embedding, sampling, on_step, num_references=count
         )
         return latents[:, :, count:]
 
-    def write(self, latents: Tensor, output: Path) -> None:
-        """Decode to an mp4, verified before this returns. May run beside the denoising of another video."""
-        frames = self.pipeline.decode(latents)
+    def write(self, latents: Tensor, output: Path, num_frames: int) -> None:
+        """Decode to an mp4 of so many frames, verified before this returns. May run beside another's denoising."""
+        frames = self.pipeline.decode(latents)[:num_frames]
         write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
         if written != len(frames):
@@ -152,22 +175,6 @@ def check_output_dir(output_dir: Path, poses: set[Path], people: Sequence[str]) 
         probe.unlink()
     except OSError as error:
         raise DataError(f"output_dir={output_dir}: cannot be written to ({error.strerror}); choose another") from error
-
-
-def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: SampleSettings) -> np.ndarray:
-    """The first frames of a pose video, fitted to the size: uint8 [T, H, W, 3].
-
-    Frames are taken one by one: the rates written in pose files are often wrong.
-    Raises: DataError when there are too few, naming the longest length it has frames for.
-    """
-    frames = read_video(path, max_frames=shape.num_frames or None).frames
-    step = geometry.temporal_factor
-    longest = (len(frames) - 1) // step * step + 1
-    if shape.num_frames == 0:
-        frames = frames[:longest]
-    elif len(frames) < shape.num_frames:
-        raise DataError(f"{path}: {len(frames)} frames, {shape.num_frames} wanted; use --num_frames {longest}")
-    return resize_frames(frames, shape.height, shape.width, settings.fit)
 
 
 def choose_shape(settings: SampleSettings, metadata: AdapterMetadata | None, geometry: Geometry) -> VideoShape:

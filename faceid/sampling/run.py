@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from faceid.errors import ConfigError
 from faceid.faces.settings import FaceSettings
@@ -18,7 +17,8 @@ from faceid.sampling.given_faces import face_given
 from faceid.sampling.identities import Face
 from faceid.sampling.models import Models
 from faceid.sampling.place import place_among_workers
-from faceid.sampling.renderer import Renderer, check_how, check_output, choose_shape, choose_window, read_pose
+from faceid.sampling.poses import read_pose
+from faceid.sampling.renderer import Control, Renderer, check_how, check_output, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
 from faceid.writing import write_json
@@ -84,7 +84,7 @@ def _check_processes(settings: SampleSettings) -> None:
 
 def _render(
     renderer: Renderer,
-    control: Tensor,
+    control: Control,
     pose: Path,
     face: Face,
     output: Path,
@@ -99,9 +99,11 @@ def _render(
     bar.close()
     if not is_first:
         return ""
-    renderer.write(latents, output)
+    renderer.write(latents, output, control.num_frames)
     device = str(renderer.pipeline.wan.transformer.device)
-    content = describe_video(output, output.name, renderer.settings, faces, inputs, pose, seed, device)
+    content = describe_video(
+        output, output.name, renderer.settings, faces, inputs, pose, seed, device, control.pose_frames
+    )
     write_json(sidecar_of(output), content)
     log.info("%s", output)
     return content["video"]["sha256"]

@@ -12,6 +12,9 @@ from faceid.errors import ConfigError
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, SchedulerName
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PoseTiming = Literal["tempo", "frames"] | float
+# Frames per second; no file is believed that names more.
+HIGHEST_FPS = 1000
 
 # Options without a meaning for one video.
 OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir", "score", "heads_dir")
@@ -117,13 +120,16 @@ class SampleSettings:
     width: int | None = None
     """Width in pixels. Default: what the adapter was trained at."""
     num_frames: int | Literal["all"] | None = None
-    """Frames to render; all: as many as the pose video has. Default: what the adapter was trained at."""
+    """Frames to render; all: as many as the pose video has, at its tempo. Default: what the adapter was trained at."""
     window_frames: int | None = None
     """A longer video is denoised in windows of so many frames. Default: what the adapter was trained at; 0 for none."""
     window_overlap: Annotated[int, Field(gt=0)] | None = None
     """Frames that windows share, where they are blended. Default: a quarter of a window."""
     fps: Annotated[float, Field(gt=0)] | None = None
-    """Frame rate written into the mp4. Default: what the adapter was trained at. Pose frames are used one by one."""
+    """Frame rate of what is rendered. Default: what the adapter was trained at."""
+    pose_timing: PoseTiming = "tempo"
+    """tempo: a pose video of another rate is sampled to --fps and dances at its own speed. frames: its frames are taken
+    one by one, whatever its rate. A number: as tempo, its true rate where the file names a wrong one."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
     """How a pose video of another aspect ratio is fitted."""
     like: str | None = None
@@ -179,6 +185,11 @@ class SampleSettings:
             raise ConfigError("compile: not together with --offload, which moves the blocks about; choose one")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
+        if isinstance(self.pose_timing, float) and not 0 < self.pose_timing <= HIGHEST_FPS:
+            raise ConfigError(
+                f"pose_timing={self.pose_timing:g}: a rate is above 0 and at most {HIGHEST_FPS} frames per second; or "
+                "give tempo, or frames"
+            )
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
 

@@ -82,14 +82,18 @@ def describe_video(
     pose: Path,
     seed: int,
     device: str,
+    pose_frames: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """A sidecar's content. video: where it lies now. name: what it is called, or will be."""
+    """A sidecar's content. video: where it lies now. name: what it is called, or will be.
+
+    pose_frames: those of the pose that the video's frames follow; None for each one.
+    """
     kept = {**asdict(settings), **asdict(faces), "pose_video": str(pose), "seed": seed}
     known = {name: _absolute(name, value) for name, value in kept.items() if name == "seed" or name not in _NOT_KEPT}
     return {
         **describe_provenance(),
         "version": VERSION,
-        "video": {"name": name, "sha256": sha256_file(video)},
+        "video": {"name": name, "sha256": sha256_file(video), "pose_frames": pose_frames},
         "inputs": asdict(inputs),
         "settings": known,
         "device": device,
@@ -121,7 +125,8 @@ def words_like(argv: Sequence[str]) -> list[str]:
     given = given_flags(words)
     if given & set(_FACES):
         given |= set(_FACES)
-    kept = read_sidecar(Path(files[-1]))["settings"]
+    # Videos of before there was a choice were rendered frame by frame.
+    kept = {"pose_timing": "frames", **read_sidecar(Path(files[-1]))["settings"]}
     return [
         f"--{name}={_word(value)}" for name, value in kept.items() if value is not None and name not in given
     ] + words

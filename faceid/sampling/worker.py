@@ -27,7 +27,8 @@ from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.provenance import write_provenance
 from faceid.sampling.job_folder import Attempt, JobFolder
 from faceid.sampling.plan import Job
-from faceid.sampling.renderer import Renderer, VideoShape
+from faceid.sampling.poses import VideoShape
+from faceid.sampling.renderer import Control, Renderer
 from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video
@@ -58,7 +59,7 @@ class Worker:
     ) -> None:
         self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
         self.texts, self.cache = texts, cache
-        self._controls: OrderedDict[tuple[str, VideoShape], Tensor] = OrderedDict()
+        self._controls: OrderedDict[tuple[str, VideoShape], Control] = OrderedDict()
         # Of each length in pixels, the longest that a job has taken here.
         self._longest_s: dict[int, float] = {}
         self._tail = Tail()
@@ -124,12 +125,13 @@ class Worker:
             self.pipeline.use_adapter(rig.path)
             settings = replace(self.settings, prompt=job.wish.prompt, negative_prompt=job.wish.negative_prompt)
             renderer = Renderer(self.pipeline, rig.shape, settings, rig.window, self.texts)
-            latents = renderer.denoise(self._control(inputs, job, renderer), job.face, job.wish.seed)
+            control = self._control(inputs, job, renderer)
+            latents = renderer.denoise(control, job.face, job.wish.seed)
             denoised_s = time.perf_counter() - began
 
             def finish() -> None:
                 with self._recorded(job, attempt):
-                    self._finish(job, inputs, renderer, latents, denoised_s, worker)
+                    self._finish(job, inputs, renderer, control, latents, denoised_s, worker)
 
             return finish
         return None
@@ -153,17 +155,34 @@ class Worker:
             self.folder.note_error(attempt, said, self._tail.lines())
 
     def _finish(
-        self, job: Job, inputs: Inputs, renderer: Renderer, latents: Tensor, denoised_s: float, worker: str
+        self,
+        job: Job,
+        inputs: Inputs,
+        renderer: Renderer,
+        control: Control,
+        latents: Tensor,
+        denoised_s: float,
+        worker: str,
     ) -> None:
         began, wish = time.perf_counter(), job.wish
         with tempfile.TemporaryDirectory(prefix="faceid_render_") as private:
             video = Path(private) / "video.mp4"
-            renderer.write(latents, video)
+            renderer.write(latents, video, control.num_frames)
             seconds = denoised_s + time.perf_counter() - began
             row = {**_row(job, renderer.face_scale), "seconds": round(seconds, 2), "worker": worker}
+            if control.pose_frames is not None:
+                row["pose_frames"] = control.pose_frames
             name = Path(job.output).name
             sidecar = describe_video(
-                video, name, self._said(job), self.faces, inputs, wish.pose, wish.seed, self._device
+                video,
+                name,
+                self._said(job),
+                self.faces,
+                inputs,
+                wish.pose,
+                wish.seed,
+                self._device,
+                control.pose_frames,
             )
             self.folder.publish(job.id, video, job.output, row, sidecar)
         self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
@@ -188,7 +207,7 @@ class Worker:
     def _device(self) -> str:
         return str(self.pipeline.wan.transformer.device)
 
-    def _control(self, inputs: Inputs, job: Job, renderer: Renderer) -> Tensor:
+    def _control(self, inputs: Inputs, job: Job, renderer: Renderer) -> Control:
         key = inputs.pose, renderer.shape
         if key not in self._controls:
             self._controls[key] = renderer.prepare_once(job.wish.pose, inputs, self.cache)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from faceid.data.buckets import make_mixture
+from faceid.data.captions import read_captions
 from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.latent_sets import LatentSets, Size
 from faceid.data.pairs import find_pairs
@@ -24,7 +25,7 @@ from faceid.training import checkpoint
 from faceid.training.launched import Launch
 from faceid.training.meter import peak_tflops
 from faceid.training.origin import refuse_other_origin
-from faceid.training.prepare import Preparation, check_before_work, check_expert
+from faceid.training.prepare import Preparation, check_before_work, check_expert, photo_captions
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
 from faceid.training.training_data import hold_back_of
@@ -48,6 +49,8 @@ class _Data:
     sizes: list[Size]
     """Of each clip; photos are of the first's."""
     num_photos: int
+    captioned: tuple[int, int] = (0, 0)
+    """Clips and photos with a caption of their own."""
 
     @property
     def largest(self) -> Size:
@@ -70,7 +73,8 @@ def dry_run(
         try:
             return check()
         except FaceidError as error:
-            refused.append(one_line(error))
+            # Two looks may meet the same fault.
+            refused.extend({one_line(error)}.difference(refused))
             return None
 
     tried(lambda: check_batch(training.batch_size, training.micro_batch_size, launch.processes))
@@ -98,13 +102,17 @@ def dry_run(
 
 def _data(plan: Preparation) -> _Data:
     inputs = plan.inputs
-    photos = len(images.list_photos(Path(inputs.face_images_dir))) if inputs.face_images_dir else 0
+    names = [file.name for file in images.list_photos(Path(inputs.face_images_dir))] if inputs.face_images_dir else []
+    photos, told = len(names), len(photo_captions(plan, names))
     if inputs.latents is not None:
         latents = LatentSets.open(inputs.latents_dirs)
-        return _Data(latents.clips, latents.dancers, latents.sizes, photos)
+        captioned = sum(one.num_captioned for one in latents.sets), told
+        return _Data(latents.clips, latents.dancers, latents.sizes, photos, captioned)
     pairs = find_pairs(Path(inputs.dance_videos_dir or ""), Path(inputs.pose_videos_dir or "")).pairs
+    is_read = plan.captions.caption_files == "read"
+    captioned = len(read_captions({pair.key: pair.caption for pair in pairs})) if is_read else 0, told
     size = (plan.clips.num_frames, plan.clips.height, plan.clips.width)
-    return _Data([pair.key for pair in pairs], [pair.dancer for pair in pairs], [size] * len(pairs), photos)
+    return _Data([pair.key for pair in pairs], [pair.dancer for pair in pairs], [size] * len(pairs), photos, captioned)
 
 
 def _data_lines(data: _Data, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
@@ -126,7 +134,8 @@ def _data_lines(data: _Data, held_out: HeldOut, training: TrainingSettings, pair
     return [
         f"data: {len(data.dancers)} clips of {len(set(data.dancers))} dancers; {len(data.dancers) - clips} held out, "
         f"of {len(held_out.dancers)} dancers and of {len(held_out.performances)} performances of others; "
-        f"{data.num_photos} photos (before any is dropped)",
+        f"{data.num_photos} photos (before any is dropped); captions of their own: {data.captioned[0]} clips, "
+        f"{data.captioned[1]} photos",
         f"mixture: an epoch is {epoch} samples; stage 1, {first} epochs: {clips} clip, {data.num_photos} photo; "
         f"stage 2, {training.num_epochs - first} epochs: {stage2}",
         f"draws: face from another clip of its dancer {pairing.other_clip_share:g}, up to {pairing.max_faces} faces; "

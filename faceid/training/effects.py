@@ -32,7 +32,8 @@ def _of_inputs(plan: Preparation) -> Iterator[tuple[str, str]]:
             if getattr(plan.clips, name) != stored.get(name):
                 yield name, f"--latents, which were made with {stored.get(name)}"
         for name in changed_fields(plan.captions):
-            yield name, "--latents, which hold the clips' captions"
+            if name != "caption_files" or inputs.face_images_dir is None:
+                yield name, "--latents, which hold the clips' captions"
     if inputs.shards is not None and inputs.face_bank is not None:
         yield "shards", "--face_bank, which has the dancers' faces"
     if inputs.face_embedding is not None:

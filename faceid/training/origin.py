@@ -72,7 +72,7 @@ def origin_of(
     return {
         "base": wan.files.exact_fingerprint,
         "latents": training_set.latents.sha256,
-        "photos": sha256_json(training_set.photo_names),
+        "photos": sha256_json(training_set.photos_described),
         "identity": sha256_json(identity.embedding.tolist()),
         # Checkpoints from before these keys had fresh weights, as None says.
         **{

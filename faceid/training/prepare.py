@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from faceid.data.captions import captions_for, find_caption, read_captions, say_captions, say_strangers
 from faceid.data.clip_shards import write_clip_shards
 from faceid.data.face_bank import open_face_bank, write_face_bank
 from faceid.data.face_cuts import FaceSource
@@ -115,6 +116,7 @@ def check_before_work(plan: Preparation) -> None:
         _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
     if plan.inputs.face_images_dir is not None:
         check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
+        photo_captions(plan, [file.name for file in images.list_photos(Path(plan.inputs.face_images_dir))])
 
 
 def check_expert(plan: Preparation, training: TrainingSettings) -> None:
@@ -138,7 +140,8 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
         clips = plan.cache() / "clips"
         videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
         assert videos is not None and poses is not None
-        write_clip_shards(Path(videos), Path(poses), clips, plan.clips, plan.base.geometry)
+        caption_files, geometry = plan.captions.caption_files, plan.base.geometry
+        write_clip_shards(Path(videos), Path(poses), clips, plan.clips, geometry, caption_files=caption_files)
         _encode_latents(plan, clips, prepared.latents[0], device)
     if prepared.faces is not None and plan.inputs.face_bank is None:
         encoder = encoder or encoder_of(plan.faces)
@@ -209,12 +212,13 @@ def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEn
 
 
 def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
-    if latents_are_current(clips, folder, plan.base.latents_fingerprint, plan.captions.caption):
+    captions = captions_for(ShardIndex.load(clips, "clips"), plan.captions)
+    if latents_are_current(clips, folder, plan.base.latents_fingerprint, captions):
         return
-    check_latents_folder(clips, folder, plan.base.latents_fingerprint, plan.captions.caption)
+    check_latents_folder(clips, folder, plan.base.latents_fingerprint, captions)
     # Only the text encoder follows the dtype; the real one takes 23 GB in float32. As tools/encode_latents.py does it.
     wan = load_wan(plan.base, ("vae", "text"), device, torch.bfloat16, name=plan.base_name)
-    write_latent_shards(clips, folder, wan, plan.captions.caption)
+    write_latent_shards(clips, folder, wan, captions)
 
 
 def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: str) -> None:
@@ -228,14 +232,27 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
             f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
             "another picture; give the folder the identity was made from, or leave out --face_embedding"
         )
-    if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width):
+    captions = photo_captions(plan, list(identity.photo_sha256))
+    if plan.captions.caption_files == "read":
+        say_strangers(photos_dir)
+        say_captions(len(captions), len(identity.photo_sha256), "photos")
+    if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width, captions):
         return
     photos = [
-        FacePhoto(name, images.read_photo(photos_dir / name), identity.photo_boxes[name], sha256)
+        FacePhoto(name, images.read_photo(photos_dir / name), identity.photo_boxes[name], sha256, captions.get(name))
         for name, sha256 in sorted(identity.photo_sha256.items())
     ]
-    wan = load_wan(plan.base, parts=("vae",), device=device, name=plan.base_name)
+    parts = ("vae", "text") if captions else ("vae",)
+    wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width)
+
+
+def photo_captions(plan: Preparation, names: Sequence[str]) -> dict[str, str]:
+    """The captions of the photos that have one of their own, by name. Raises: DataError when one cannot be used."""
+    if plan.captions.caption_files == "ignore":
+        return {}
+    folder = Path(plan.inputs.face_images_dir or "")
+    return read_captions({name: find_caption(folder / name) for name in names})
 
 
 def _sha256_or_none(file: Path) -> str | None:

@@ -38,6 +38,9 @@ def build_training_set(
     if not photos:
         log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
     dancer_of = dict(zip(latents.clips, latents.dancers, strict=True))
+    own = sum(one.num_captioned for one in latents.sets), sum(photo.caption is not None for photo in photos.values())
+    if any(own):
+        log.info("captions of their own: %d of %d clips, %d of %d photos", own[0], len(dancer_of), own[1], len(photos))
     _warn_of_faceless(faces, dancer_of, pairing_settings)
     seed = settings.seed
     pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from faceid.errors import DataError
 from faceid.evaluation.controls import read_control
+from faceid.evaluation.measure import Instruments, Measurer
+from faceid.evaluation.renders import Render
+from faceid.faces.detect import load_detector
 from faceid.media.video import write_video
 
 
@@ -28,7 +32,7 @@ def write(folder, joints, size_hw=(64, 64)):
 
 
 def from_file(folder, num_frames=1, size_hw=(64, 64)):
-    return read_control("x", num_frames, size_hw, folder, None, BrightestPixel())
+    return read_control("x", range(num_frames), size_hw, folder, None, BrightestPixel())
 
 
 def test_a_joint_that_is_null_is_unknown(tmp_path):
@@ -63,11 +67,52 @@ def test_the_driving_clip_is_read_where_its_joints_are_not_known(tmp_path):
     frames = np.zeros((3, 64, 64, 3), np.uint8)
     frames[:, 20:24, 40:44] = 255
     write_video(tmp_path / "x.mp4", frames, 16)
-    joints = read_control("x", 2, (64, 64), None, tmp_path, BrightestPixel())
+    joints = read_control("x", range(2), (64, 64), None, tmp_path, BrightestPixel())
     assert joints.shape == (2, 17, 2) and np.isnan(joints[:, 0]).all()
     assert np.abs(joints[:, 1] - (41.5, 21.5)).max() <= 2
 
 
 def test_a_missing_driving_clip_is_named(tmp_path):
     with pytest.raises(DataError, match=r"x\.mp4: no such file"):
-        read_control("x", 1, (64, 64), None, tmp_path, BrightestPixel())
+        read_control("x", range(1), (64, 64), None, tmp_path, BrightestPixel())
+
+
+@pytest.mark.fault("M4")
+def test_a_render_of_a_sampled_pose_is_held_against_the_frames_it_followed(tmp_path):
+    joints = [[[4 * frame, 4 * frame]] * 17 for frame in range(9)]
+    taken = [0, 2, 4, 8, 8]
+    found = read_control("x", taken, (64, 64), write(tmp_path, joints), None, BrightestPixel())
+    assert found[:, 5, 0].tolist() == [4 * place for place in taken]
+    with pytest.raises(DataError, match="9 frames, the render has 2 and follows the clip to its frame 9"):
+        read_control("x", [0, 9], (64, 64), tmp_path, None, BrightestPixel())
+    frames = np.zeros((9, 64, 64, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        frame[20:24, 4 + 6 * number : 8 + 6 * number] = 255
+    write_video(tmp_path / "x.mp4", frames, 30)
+    read = read_control("x", taken, (64, 64), None, tmp_path, BrightestPixel())
+    assert np.abs(read[:, 1, 0] - [5.5 + 6 * place for place in taken]).max() <= 2
+    with pytest.raises(DataError, match=r"x\.mp4: ends before frame 9.*the render has 2 frames: give the clip of its"):
+        read_control("x", [0, 9], (64, 64), None, tmp_path, BrightestPixel())
+
+
+class Upright(BrightestPixel):
+    """With hips ten pixels under everything else: a torso to measure by."""
+
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        joints = super().read(frames)
+        joints[:, 11:13, 1] += 10
+        return joints
+
+
+@pytest.mark.fault("M4")
+def test_a_perfect_render_of_a_sampled_pose_has_no_pose_error(tmp_path):
+    frames = np.zeros((9, 64, 64, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        frame[20:24, 4 + 6 * number : 8 + 6 * number] = 255
+    write_video(tmp_path / "x.mp4", frames, 32)
+    write_video(tmp_path / "render.mp4", frames[::2], 16)
+    tools = Instruments([], [], load_detector("none"), 0.0, pose_reader=Upright(), driver_videos_dir=tmp_path)
+    render = Render(tmp_path / "render.mp4", "x", "", 1.0, 0, "a", (0, 2, 4, 6, 8))
+    assert Measurer(tools).measure(render).pose.error < 0.01
+    one_by_one = replace(render, sha256="b", pose_frames=None)
+    assert Measurer(tools).measure(one_by_one).pose.error > 0.1

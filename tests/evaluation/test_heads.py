@@ -24,13 +24,13 @@ def write(folder, boxes, **more):
 
 def test_a_head_partly_outside_is_cut_at_the_edge_and_one_outside_is_none(tmp_path):
     folder = write(tmp_path, [[-5, 10, 20, 30], None, [70, 10, 90, 30]], size_hw=[64, 64])
-    assert known_heads(folder, "x", 3, (64, 64)) == [(0, 10, 20, 30), None, None]
+    assert known_heads(folder, "x", range(3), (64, 64)) == [(0, 10, 20, 30), None, None]
 
 
 def test_heads_of_another_size_are_cropped_and_scaled_as_poses_are(tmp_path):
     # 1080p to 832x480: 1872 columns of the 1920 are kept from the 24th on, and 1080 rows become 480.
     folder = write(tmp_path, [[924, 540, 1104, 720], None, [0, 0, 20, 20]], size_hw=[1080, 1920])
-    first, none, cut_off = known_heads(folder, "x", 3, (480, 832))
+    first, none, cut_off = known_heads(folder, "x", range(3), (480, 832))
     assert first == pytest.approx((400, 240, 480, 320)) and none is None and cut_off is None
 
 
@@ -39,38 +39,46 @@ def test_heads_and_joints_move_alike(tmp_path):
     write(tmp_path, [[50, 30, 70, 60]], size_hw=size)
     joints = {"joints": [[[50, 30], [70, 60]] + [None] * 15], "size_hw": size}
     (tmp_path / "x.joints.json").write_text(json.dumps(joints))
-    moved = joints_of_file(tmp_path / "x.joints.json", 1, (64, 64))[0]
-    assert known_heads(tmp_path, "x", 1, (64, 64)) == [pytest.approx((*moved[0], *moved[1]))]
+    moved = joints_of_file(tmp_path / "x.joints.json", range(1), (64, 64))[0]
+    assert known_heads(tmp_path, "x", range(1), (64, 64)) == [pytest.approx((*moved[0], *moved[1]))]
 
 
 def test_heads_of_an_unknown_picture_are_refused_where_they_cannot_be_the_renders(tmp_path):
     folder = write(tmp_path, [[1, 2, 9, 9], [700, 100, 900, 300]])
-    assert known_heads(folder, "x", 2, (1080, 1920)) == [(1, 2, 9, 9), (700, 100, 900, 300)]
+    assert known_heads(folder, "x", range(2), (1080, 1920)) == [(1, 2, 9, 9), (700, 100, 900, 300)]
     with pytest.raises(DataError, match=r"x\.heads\.json: box \[700.*\] of frame 1 .* 832x480.*write \"size_hw\""):
         # Also where the render is too short to reach that box.
-        known_heads(folder, "x", 1, (480, 832))
+        known_heads(folder, "x", range(1), (480, 832))
 
 
 @pytest.mark.parametrize("size_hw", [[64], ["a", 64], [0, 64], 7])
 def test_what_is_no_size_is_refused(tmp_path, size_hw):
     with pytest.raises(DataError, match=r'x\.heads\.json: size_hw .* is no size; write "size_hw": \[h, w\]'):
-        known_heads(write(tmp_path, [[1, 2, 9, 9]], size_hw=size_hw), "x", 1, (64, 64))
+        known_heads(write(tmp_path, [[1, 2, 9, 9]], size_hw=size_hw), "x", range(1), (64, 64))
 
 
 def test_a_render_shorter_than_its_clip_takes_the_first_boxes(tmp_path):
     folder = write(tmp_path, [[0, 0, 9, 9], [1, 1, 9, 9], [2, 2, 9, 9]])
-    assert len(known_heads(folder, "x", 2, (64, 64))) == 2
+    assert len(known_heads(folder, "x", range(2), (64, 64))) == 2
 
 
 def test_too_few_boxes_are_refused(tmp_path):
     with pytest.raises(DataError, match="1 boxes, the render has 2 frames"):
-        known_heads(write(tmp_path, [None]), "x", 2, (64, 64))
+        known_heads(write(tmp_path, [None]), "x", range(2), (64, 64))
+
+
+@pytest.mark.fault("M4")
+def test_a_render_of_a_sampled_pose_takes_the_boxes_of_the_frames_it_followed(tmp_path):
+    folder = write(tmp_path, [[place, 0, place + 9, 9] for place in range(9)])
+    assert [box[0] for box in known_heads(folder, "x", [0, 2, 4, 8, 8], (64, 64))] == [0, 2, 4, 8, 8]
+    with pytest.raises(DataError, match="9 boxes, the render has 2 frames and follows the clip to its frame 9"):
+        known_heads(folder, "x", [0, 9], (64, 64))
 
 
 @pytest.mark.parametrize("boxes", [[[1, 2, 3]], [["a", 1, 2, 3]], 7])
 def test_what_is_no_box_is_refused(tmp_path, boxes):
     with pytest.raises(DataError, match=r"x\.heads\.json"):
-        known_heads(write(tmp_path, boxes), "x", 1, (64, 64))
+        known_heads(write(tmp_path, boxes), "x", range(1), (64, 64))
 
 
 def test_a_head_of_less_than_a_pixel_is_still_cut():

@@ -123,3 +123,21 @@ def test_real_clips_show_who_dances_in_them(tmp_path):
 def test_an_arm_of_real_clips_needs_some(tmp_path):
     with pytest.raises(DataError, match=r"renders: real=.*: no clips in it"):
         read_real_clips("real", [tmp_path / "nothing"], None)
+
+
+@pytest.mark.fault("M4")
+def test_a_row_says_which_frames_of_the_clip_its_render_followed(tmp_path):
+    write_jobs(tmp_path, [row(tmp_path, pose_frames=[0, 2, 4])])
+    (render,) = read_arm("ours", [tmp_path]).renders
+    assert list(render.clip_frames(3)) == [0, 2, 4]
+    with pytest.raises(DataError, match=r"x_pose\.mp4: 4 frames, its jobs\.jsonl says pose_frames for 3"):
+        render.clip_frames(4)
+    write_jobs(tmp_path, [row(tmp_path)])
+    assert list(read_arm("ours", [tmp_path]).renders[0].clip_frames(3)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("places", [7, [], [0, -1], [2, 1], [0, 1.5], [True], ["0"], [1 << 40]])
+def test_what_is_no_list_of_frames_is_refused(tmp_path, places):
+    write_jobs(tmp_path, [row(tmp_path, pose_frames=places)])
+    with pytest.raises(DataError, match="line 1: pose_frames is no list of places in a video"):
+        read_arm("ours", [tmp_path])

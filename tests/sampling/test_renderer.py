@@ -1,18 +1,15 @@
-"""One video from file to file: its size and length, its pose, and what is refused on the way."""
+"""What is loaded once for a video: its size and length, its windows, and what is refused on the way."""
 
 import logging
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
-from faceid.media.video import read_video, write_video
 from faceid.models.adapter_file import AdapterMetadata
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.sampling.identities import Face
-from faceid.sampling.renderer import Renderer, VideoShape, check_output, choose_shape, choose_window, read_pose
+from faceid.sampling.poses import VideoShape
+from faceid.sampling.renderer import Renderer, check_output, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
@@ -34,11 +31,6 @@ def metadata(small_adapter_settings):
         num_frames=65,
         fps=16.0,
     )
-
-
-def numbered_frames(count, height=32, width=48):
-    """Frame k is grey of level 20 k: a frame tells its own number."""
-    return np.stack([np.full((height, width, 3), 20 * number, np.uint8) for number in range(count)])
 
 
 def test_size_and_length_are_those_the_adapter_was_trained_at(metadata):
@@ -63,28 +55,6 @@ def test_a_size_the_model_cannot_take_names_the_nearest(metadata, name, value, n
         choose_shape(replace(SETTINGS, **{name: value}), metadata, WAN)
 
 
-def test_pose_frames_are_taken_one_by_one_whatever_the_rate_says(tmp_path):
-    write_video(tmp_path / "pose.mp4", numbered_frames(12), fps=60)
-    frames = read_pose(tmp_path / "pose.mp4", SHAPE, WAN, SETTINGS)
-    assert frames.shape == (9, 32, 48, 3)
-    assert np.abs(frames.mean(axis=(1, 2, 3)) - 20 * np.arange(9)).max() < 3
-
-
-def test_a_pose_of_another_aspect_is_fitted_as_asked(tmp_path):
-    write_video(tmp_path / "pose.mp4", np.full((9, 64, 32, 3), 200, np.uint8), fps=16)
-    cropped = read_pose(tmp_path / "pose.mp4", SHAPE, WAN, SETTINGS)
-    padded = read_pose(tmp_path / "pose.mp4", SHAPE, WAN, replace(SETTINGS, fit="pad"))
-    assert cropped.shape == padded.shape == (9, 32, 48, 3)
-    assert cropped[:, :, 0].mean() > 190 and padded[:, :, 0].max() == 0
-
-
-@pytest.mark.parametrize("count, longest", [(8, 5), (5, 5), (4, 1), (1, 1)])
-def test_a_short_pose_video_names_the_longest_it_has_frames_for(tmp_path, count, longest):
-    write_video(tmp_path / "pose.mp4", numbered_frames(count), fps=16)
-    with pytest.raises(DataError, match=f"{count} frames, 9 wanted; use --num_frames {longest}$"):
-        read_pose(tmp_path / "pose.mp4", SHAPE, WAN, SETTINGS)
-
-
 def test_an_outputs_folder_is_made_and_the_pose_never_overwritten(tmp_path):
     check_output(tmp_path / "pose.mp4", tmp_path / "new" / "folder" / "out.mp4")
     assert (tmp_path / "new" / "folder").is_dir()
@@ -94,27 +64,6 @@ def test_an_outputs_folder_is_made_and_the_pose_never_overwritten(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be made"):
         check_output(tmp_path / "pose.mp4", tmp_path / "file" / "out.mp4")
-
-
-def test_the_base_alone_renders_with_the_size_length_and_rate_asked_for(toy_wan, tmp_path):
-    write_video(tmp_path / "pose.mp4", numbered_frames(5, 64, 64), fps=30)
-    settings = replace(SETTINGS, num_inference_steps=1, cfg_scale=1.0)
-    steps = []
-    renderer = Renderer(FaceIdentityPipeline(toy_wan), VideoShape(5, 32, 48, 12.0), settings)
-    control = renderer.prepare(tmp_path / "pose.mp4")
-    renderer.write(
-        renderer.denoise(control, Face(), 42, lambda done, of: steps.append((done, of))), tmp_path / "out.mp4"
-    )
-    video = read_video(tmp_path / "out.mp4")
-    assert video.frames.shape == (5, 32, 48, 3) and video.fps == 12 and steps == [(1, 1)]
-
-
-def test_all_frames_of_a_pose_video_are_as_many_as_the_model_can_take(metadata, tmp_path):
-    write_video(tmp_path / "pose.mp4", numbered_frames(12), fps=16)
-    shape = choose_shape(replace(SETTINGS, num_frames="all"), metadata, WAN)
-    assert shape.num_frames == 0
-    frames = read_pose(tmp_path / "pose.mp4", replace(shape, height=32, width=48), WAN, SETTINGS)
-    assert len(frames) == 9 and frames[8].mean() == pytest.approx(160, abs=3)
 
 
 def test_a_longer_video_is_denoised_in_windows_of_the_trained_length_and_not_warned_of(metadata, caplog):
@@ -148,9 +97,13 @@ def test_a_kept_control_is_of_one_pose_size_fit_and_set_of_references():
     def made_of(settings=SETTINGS, shape=SHAPE, pose="p", references=("r",)):
         return Renderer(None, shape, settings).made_of(pose, references)
 
-    # The rate is written into the file alone.
-    assert made_of() == made_of(shape=replace(SHAPE, fps=30.0), settings=replace(SETTINGS, prompt="another"))
+    assert made_of() == made_of(settings=replace(SETTINGS, prompt="another"))
+    # Frame by frame, the rate is written into the file alone.
+    one_by_one = replace(SETTINGS, pose_timing="frames")
+    assert made_of(one_by_one) == made_of(one_by_one, replace(SHAPE, fps=30.0))
     others = [
+        made_of(shape=replace(SHAPE, fps=30.0)),
+        *(made_of(settings=replace(SETTINGS, pose_timing=timing)) for timing in ("frames", 24.0)),
         *(made_of(shape=replace(SHAPE, **{name: 64})) for name in ("num_frames", "height", "width")),
         made_of(settings=replace(SETTINGS, fit="pad")),
         made_of(pose="q"),
