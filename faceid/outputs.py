@@ -69,6 +69,7 @@ def claim_folder(
                 folder.chmod(PRIVATE_FOLDER)
             write_json(mark, {"kind": kind})
         sweep(folder)
+        sweep(folder / RECORDS_NAME)
         # Here, not after hours: a mark of before may lie on a disk that is read-only by now.
         probe = temporary_beside(folder / "probe")
         probe.touch()

@@ -81,7 +81,7 @@ def _prepare(w: World, out: Path, other: bool) -> Sequence[object]:
 
 def _verify(w: World, out: Path, other: bool) -> Sequence[object]:
     faces = (w.other_dataset if other else w.dataset) / "photos"
-    return ["--faces_dir", faces, "--output_dir", out, "--encoder_path", "toy", "--bootstrap_samples", "20"]
+    return ["--faces_dir", faces, "--output_dir", out, "--encoder_path", "toy", "--bootstrap_samples", "100"]
 
 
 def _split(w: World, out: Path, other: bool) -> Sequence[object]:
@@ -118,7 +118,7 @@ def _toy(w: World, out: Path, other: bool) -> Sequence[object]:
 def _evaluate(w: World, out: Path, other: bool) -> Sequence[object]:
     name = "theirs" if other else "real"
     words = ["--renders", f"[{name}={w.videos()}]", "--real", name, "--references_dir", w.dataset / "references"]
-    return [*words, "--recognisers", "[toy_recogniser]", "--output_dir", out, "--bootstrap_samples", "20"]
+    return [*words, "--recognisers", "[toy_recogniser]", "--output_dir", out, "--bootstrap_samples", "100"]
 
 
 def _lora(w: World, out: Path, other: bool) -> Sequence[object]:
