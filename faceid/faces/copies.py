@@ -64,7 +64,7 @@ def are_copies(photo: ComparedPhoto, box: Box, other: ComparedPhoto) -> str | No
 
 def _points(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     # Small pictures have few corners that are sharp enough for the usual threshold.
-    finder = cv2.ORB_create(NUM_POINTS, fastThreshold=8, edgeThreshold=15, patchSize=31)
+    finder = cv2.ORB.create(NUM_POINTS, fastThreshold=8, edgeThreshold=15, patchSize=31)
     found, descriptions = finder.detectAndCompute(cv2.equalizeHist(grey), None)
     return np.array([point.pt for point in found], np.float32).reshape(-1, 2), descriptions
 
@@ -79,10 +79,10 @@ def _move(
     good = [pair[0] for pair in pairs if len(pair) == 2 and pair[0].distance < MATCH_RATIO * pair[1].distance]
     if len(good) < FEWEST_MATCHES:
         return None
-    places = [source[0][[m.queryIdx for m in good]], target[0][[m.trainIdx for m in good]]]
+    places, others = source[0][[m.queryIdx for m in good]], target[0][[m.trainIdx for m in good]]
     # From the same start each time: which photo is dropped must not depend on chance.
     cv2.setRNGSeed(0)
-    move, kept = cv2.estimateAffinePartial2D(*places, method=cv2.RANSAC, ransacReprojThreshold=RANSAC_PX)
+    move, kept = cv2.estimateAffinePartial2D(places, others, method=cv2.RANSAC, ransacReprojThreshold=RANSAC_PX)
     return move if move is not None and int(kept.sum()) >= FEWEST_MATCHES else None
 
 
