@@ -21,7 +21,9 @@ from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit
 from faceid.faces.encoder_folder import find_folder, load_model, quiet_transformers
 from faceid.faces.settings import EncoderKind
 from faceid.logs import progress
-from faceid.provenance import sha256_json, staged_folder, write_json
+from faceid.outputs import staged_folder
+from faceid.provenance import sha256_json
+from faceid.writing import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ def initialise_clip(folder: Path, config: dict, seed: int) -> None:
     config: keys of transformers' CLIPVisionConfig; the same config and seed give the same bytes.
     """
     vision_config = transformers.CLIPVisionConfig(**config)
-    with torch.random.fork_rng(devices=[]), staged_folder(folder) as staged, quiet_transformers():
+    with torch.random.fork_rng(devices=[]), staged_folder(folder, "an image encoder") as staged, quiet_transformers():
         torch.manual_seed(seed)
         transformers.CLIPVisionModelWithProjection(vision_config).eval().save_pretrained(staged)
         side = vision_config.image_size

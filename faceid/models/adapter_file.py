@@ -26,7 +26,7 @@ from faceid.models.read_json import parse_json
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
 from faceid.models.weights import DAMAGED_PICKLE, lifted
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 __all__ = ["AdapterMetadata", "check_base", "load_adapter", "read_adapter", "save_adapter"]
 

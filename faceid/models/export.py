@@ -23,7 +23,7 @@ from faceid.models.original_configs import original_transformer_config
 from faceid.models.original_names import original_transformer_name
 from faceid.models.wan import WanModel, load_part, load_wan
 from faceid.models.weights import shapes_of
-from faceid.provenance import staged_folder
+from faceid.outputs import new_folder
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def write_diffusers(files: ModelFiles, folder: Path, precision: Precision) -> No
     """
     wan: WanModel = load_wan(files, dtype=dtype_of(precision))
     pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
-    with staged_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         pipeline.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
 
 
@@ -60,7 +60,7 @@ def write_merged(
     changes = changes_for(lora, shapes_in_model(files.transformer), str(files.path), may_leave_out)
     transformer = load_part(WanVACETransformer3DModel, files.transformer, "cpu", dtype_of(precision))
     merge(changes, transformer)
-    with staged_folder(folder) as temporary:
+    with new_folder(folder, "output") as temporary:
         if layout == "diffusers":
             transformer.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
         else:

@@ -23,7 +23,7 @@ from faceid.models.lora_formats import Lora
 from faceid.models.lora_keys import KOHYA_PREFIX
 from faceid.models.lora_scales import DIFFUSERS_METADATA
 from faceid.models.original_names import original_transformer_name
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 LoraFormat = Literal["diffusers", "comfyui", "diffsynth", "kohya"]
 
