@@ -28,6 +28,14 @@ class DataError(FaceidError):
     """A file or folder that cannot be used: missing, undecodable, damaged, of the wrong shape."""
 
 
+class OutputError(DataError):
+    """A place that cannot be written, or that holds what we did not write."""
+
+
+class DiskError(OutputError):
+    """A disk that is full or read-only: it fails for everything that comes after, too."""
+
+
 class ModelError(FaceidError):
     """A model or adapter that does not fit: wrong base, wrong rank, missing or unused keys."""
 

@@ -34,6 +34,8 @@ class MakeShardsSettings:
     """read: NAME.txt beside a clip is its caption. ignore: none are read."""
     model_path: str | None = None
     """Base model the clips are for; when given, size and length are checked against it. `toy`: the embedded one."""
+    replace: bool = False
+    """Remove the clips of an earlier run that take no part in this one; without it such a run is refused."""
     dry_run: bool = False
     """List the pairs and stop."""
 
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         log_left_out(found.left_out + found.not_chosen, "clips")
         return 0
     folders = tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir
-    write_clip_shards(*folders, clips, geometry, selection, tool.caption_files)
+    write_clip_shards(*folders, clips, geometry, selection, tool.caption_files, tool.replace)
     return 0
 
 

@@ -25,7 +25,9 @@ from faceid.media.fit import fit_sizes
 from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.prompts import cut_padding, encode_prompts, pad, text_length
 from faceid.models.wan import WanModel
-from faceid.provenance import sha256_file, staged_folder, write_json, write_provenance
+from faceid.outputs import staged_folder
+from faceid.provenance import sha256_file, write_provenance
+from faceid.writing import write_json
 
 PHOTOS_NAME = "photos.safetensors"
 
@@ -79,7 +81,7 @@ def encode_photos(
     captions = {photo.key: photo.caption for photo in photos if photo.caption is not None}
     for text, embedding in _encode_captions(captions, wan).items():
         tensors[_prompt_key(text)] = embedding
-    with staged_folder(output_dir) as folder:
+    with staged_folder(output_dir, "photo latents", private=True) as folder:
         (folder / PHOTOS_NAME).write_bytes(save(tensors))
         index = {
             **_made_from(
