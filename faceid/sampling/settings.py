@@ -13,6 +13,8 @@ from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, Sche
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
+# What torch's generators take, on both sides of 0.
+MOST_SEED = 2**63 - 1
 # Options without a meaning for one video.
 OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir", "score", "heads_dir")
 
@@ -179,6 +181,8 @@ class SampleSettings:
             raise ConfigError("compile: not together with --offload, which moves the blocks about; choose one")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
+        if any(abs(seed) > MOST_SEED for seed in self.seeds):
+            raise ConfigError(f"seed={self.seed}: each must be from {-MOST_SEED} to {MOST_SEED}")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
 
