@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "config", "geometry", "logs", "provenance", "claims", "processes"},
+    {"errors", "config", "geometry", "logs", "provenance", "claims", "processes", "writing", "outputs"},
     {"device", "flow", "vace"},
     {"models", "faces", "media"},
     {"data", "toy"},

@@ -21,7 +21,7 @@ from faceid.data.index import ShardIndex
 from faceid.data.order import spread
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.logs import progress, set_up_logging
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 log = logging.getLogger("faceid.tools.inspect_shards")
 

@@ -19,7 +19,7 @@ from faceid.errors import DataError, run_entry_point
 from faceid.logs import set_up_logging
 from faceid.media.fit import resize_frames
 from faceid.media.video import read_video
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 log = logging.getLogger("faceid.tools.make_contact_sheet")
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.errors import DataError, run_entry_point
-from faceid.provenance import write_json
+from faceid.writing import write_json
 
 # Intervals by the name of the figure beside them.
 INTERVALS = "intervals"

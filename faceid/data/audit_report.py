@@ -10,7 +10,8 @@ import jinja2
 
 from faceid.data.audit import ENOUGH_CELLS, FEW_CELLS, LEAST_VISIBLE_SHARE, STANDS_STILL, Audit, ClipAudit
 from faceid.media.motion import LOWEST_CORRELATION
-from faceid.provenance import write_atomic, write_json, write_provenance
+from faceid.provenance import write_provenance
+from faceid.writing import write_atomic, write_json
 
 # Cells a side, upper bounds of the bars.
 BINS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, float("inf"))

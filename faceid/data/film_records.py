@@ -21,7 +21,8 @@ from faceid.data.dancers import DANCERS_NAME, dancer_of
 from faceid.data.films import Film, SplitSettings
 from faceid.data.selection import LeftOut
 from faceid.errors import DataError
-from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json, write_provenance
+from faceid.provenance import sha256_json, sizes_and_times, write_provenance
+from faceid.writing import write_atomic, write_json
 
 log = logging.getLogger(__name__)
 

@@ -43,7 +43,8 @@ from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
-from faceid.provenance import sha256_file, sha256_json, sizes_and_times, write_atomic, write_json
+from faceid.provenance import sha256_file, sha256_json, sizes_and_times
+from faceid.writing import write_atomic, write_json
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,8 @@ from faceid.errors import DataError
 from faceid.media.motion import LOWEST_CORRELATION, pairing_correlation
 from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Video, read_video, write_video
-from faceid.provenance import sha256_json, sizes_and_times, write_json, write_provenance
+from faceid.provenance import sha256_json, sizes_and_times, write_provenance
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from typing import Any
 from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.shards import ShardRecord, read_record
 from faceid.errors import DataError
-from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json
+from faceid.provenance import sha256_json, sizes_and_times
+from faceid.writing import write_atomic, write_json
 
 DONE_NAME, PLAN_NAME = ".done", ".plan"
 

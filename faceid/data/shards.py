@@ -17,7 +17,9 @@ from typing import Any
 
 from faceid.data.index import INDEX_NAME, INDEX_VERSION, index_sha256
 from faceid.errors import DataError
-from faceid.provenance import sha256_file, staged_file, write_atomic, write_json, write_provenance
+from faceid.outputs import staged_file
+from faceid.provenance import sha256_file, write_provenance
+from faceid.writing import write_atomic, write_json
 
 Dropped = dict[str, Any]
 """key, and the reason; of a clip also its video."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from faceid.data.keypoints import Keypoints
 from faceid.errors import DataError
-from faceid.provenance import write_atomic
+from faceid.writing import write_atomic
 
 Boxes = Sequence[Sequence[float] | None]
 

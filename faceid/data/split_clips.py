@@ -29,7 +29,7 @@ from faceid.errors import DataError
 from faceid.media.fit import Fit, fit_sizes
 from faceid.media.motion import ENERGY_WIDTH_PX, motion_energy
 from faceid.media.video import Measured, frame_indices, measure_video, stream_frames, write_video
-from faceid.provenance import write_json
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from faceid.provenance import write_atomic
 from faceid.training.board import Board
 from faceid.training.fence import Fence
+from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 
