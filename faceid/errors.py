@@ -28,6 +28,10 @@ class DataError(FaceidError):
     """A file or folder that cannot be used: missing, undecodable, damaged, of the wrong shape."""
 
 
+class DiskError(DataError):
+    """A disk that is full or cannot be written: no fault of what was being written."""
+
+
 class ModelError(FaceidError):
     """A model or adapter that does not fit: wrong base, wrong rank, missing or unused keys."""
 

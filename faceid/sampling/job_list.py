@@ -99,7 +99,7 @@ def _combinations(where: str, row: dict[str, Any], known: int) -> Iterator[dict[
     lists = [value if isinstance(value, list) else [value] for value in row.values()]
     for key, values in zip(row, lists, strict=True):
         if not values:
-            raise DataError(f"{where}: {key}=[] is an empty list, so the row asks for nothing; fill it, or leave it out")
+            raise DataError(f"{where}: {key}=[] is an empty list: the row asks for nothing; fill it, or leave it out")
     count = math.prod(len(values) for values in lists)
     if known + count > MOST_WISHES:
         raise DataError(f"{where}: {known + count:,} videos with this row, {MOST_WISHES:,} at most; split the list")
@@ -142,11 +142,12 @@ def _check_text(where: str, key: str, value: Any) -> None:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{where}={shown(value)} holds half of a character (a lone surrogate); write it whole") from error
+        raise DataError(f"{where}={shown(value)} holds half a character (a lone surrogate); write all of it") from error
     if key in ("prompt", "negative_prompt"):
         return
     # A blend is several names.
     for name in value.split(",") if key == "identity" else [value]:
         longest = max(len(os.fsencode(part)) for part in name.split("/"))
         if longest > MOST_NAME_BYTES or len(os.fsencode(name)) > MOST_PATH_BYTES:
-            raise DataError(f"{where}={shown(value)}: a name of {longest} bytes; no file system takes over {MOST_NAME_BYTES}")
+            said = f"a name of {longest} bytes, {MOST_NAME_BYTES} are what file systems take; give a shorter one"
+            raise DataError(f"{where}={shown(value)}: {said}")

@@ -33,8 +33,8 @@ from faceid.toy.base import resolve_adapter_path
 log = logging.getLogger(__name__)
 
 ID_DIGITS = 16
-# 255, less what a sidecar on its way to its name has besides: .NAME.json.12345678.tmp.
-MOST_OUTPUT_BYTES = 235
+# What file systems take is 255: a sidecar's ending is longer by one.
+MOST_OUTPUT_BYTES = 250
 # Settings that say what is rendered; the others say where from, where to and by whom.
 HOW = (*SAME_IN_SAMPLING, "attention_backend", "compile", "fit")
 
@@ -100,6 +100,16 @@ class Planner:
                 log.warning("%s: the same video as %s; rendered once", _said(wish), _said(jobs[job.id].wish))
             jobs.setdefault(job.id, job)
         return name_outputs(list(jobs.values()), taken)
+
+    def refuse_face_given(self, wishes: Sequence[Wish]) -> None:
+        """Refuse the command line's own face before anything is loaded; a face that a row names is that row's affair.
+
+        Raises: DataError or ModelError when it cannot be used with the command line's own adapter.
+        """
+        adapter = self.settings.face_lora_path
+        if any(not (wish.identity or wish.problem) and wish.adapter == adapter for wish in wishes):
+            metadata = self.known_rig(adapter).metadata
+            self._known(("", adapter), self._faces, lambda key: self.face_of("", metadata))
 
     def _job(self, wish: Wish) -> Job:
         try:
@@ -195,7 +205,9 @@ def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
         "prompt": _numbered({(wish.prompt, wish.negative_prompt) for wish in wishes}),
         "adapter": _numbered({wish.adapter or "" for wish in wishes}),
     }
-    named = [job if job.wish.problem else replace(job, output=job.wish.output or _name(job.wish, several)) for job in jobs]
+    named = [
+        job if job.wish.problem else replace(job, output=job.wish.output or _name(job.wish, several)) for job in jobs
+    ]
     asked = Counter(job.output for job in named)
     named = [
         replace(job, output=_with_id(job))

@@ -96,13 +96,17 @@ class Renderer:
         )
         return latents[:, :, count:]
 
-    def write(self, latents: Tensor, output: Path) -> None:
-        """Decode to an mp4, verified before this returns. May run beside the denoising of another video."""
+    def write(self, latents: Tensor, output: Path) -> np.ndarray:
+        """Decode to an mp4, verified before this returns. May run beside the denoising of another video.
+
+        Its middle frame, uint8 [H, W, 3].
+        """
         frames = self.pipeline.decode(latents)
         write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
         if written != len(frames):
             raise DataError(f"{output}: {written} frames on disk, {len(frames)} rendered; is the disk full?")
+        return frames[len(frames) // 2]
 
     @cached_property
     def _references(self) -> list[Image.Image]:

@@ -27,7 +27,8 @@ def video(tmp_path):
 
 
 def visible(folder):
-    return sorted(path.name for path in folder.output_dir.rglob("*") if path.is_file() and ".jobs" not in path.parts)
+    files = [path for path in folder.output_dir.rglob("*") if path.is_file()]
+    return sorted(path.name for path in files if not {".jobs", ".faceid"} & set(path.parts))
 
 
 def test_a_published_video_has_its_name_its_sidecar_and_its_record(folder, video):
@@ -56,15 +57,33 @@ def test_other_bytes_for_the_same_job_are_an_alarm_and_the_first_stay(folder, vi
     assert (folder.output_dir / "a.mp4").read_bytes() == b"video" and visible(folder) == ["a.json", "a.mp4"]
 
 
-def test_a_file_without_a_record_or_cut_short_since_counts_for_nothing(folder, video):
-    (folder.output_dir / "a.mp4").write_bytes(b"half")
-    assert folder.done("1a") is None
+@pytest.mark.fault("L4")
+@pytest.mark.parametrize("taken", ["a.mp4", "a.json"])
+def test_a_file_that_no_batch_wrote_is_left_as_it_is(folder, video, taken):
+    """Also one that a batch wrote and somebody has changed since, as whoever cuts a video shorter does."""
+    (folder.output_dir / taken).write_bytes(b"mine")
+    for refuse in (folder.refuse_taken, lambda output: folder.publish("1a", video(), output, ROW, {})):
+        with pytest.raises(DataError, match=f"{taken}.*: exists"):
+            refuse("a.mp4")
+    assert (folder.output_dir / taken).read_bytes() == b"mine" and folder.done("1a") is None
+    (folder.output_dir / taken).unlink()
     folder.publish("1a", video(), "a.mp4", ROW, {})
-    assert (folder.output_dir / "a.mp4").read_bytes() == b"video"
-    (folder.output_dir / "a.mp4").write_bytes(b"vi")
+    (folder.output_dir / "a.mp4").write_bytes(b"cut")
     assert folder.done("1a") is None
+    with pytest.raises(DataError, match="exists"):
+        folder.publish("1a", video(), "a.mp4", ROW, {})
+    assert (folder.output_dir / "a.mp4").read_bytes() == b"cut"
+
+
+def test_a_video_that_a_killed_worker_left_without_a_record_is_replaced(folder, video, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr(folder, "_write_once", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            folder.publish("1a", video(b"first"), "a.mp4", ROW, {})
+    assert folder.done("1a") is None and (folder.output_dir / "a.mp4").read_bytes() == b"first"
+    folder.refuse_taken("a.mp4")
     folder.publish("1a", video(), "a.mp4", ROW, {})
-    assert folder.done("1a")["bytes"] == 5
+    assert (folder.output_dir / "a.mp4").read_bytes() == b"video" and folder.done("1a")["bytes"] == 5
     (folder.output_dir / "a.mp4").unlink()
     assert folder.done("1a") is None and not folder.is_settled("1a")
 
@@ -98,7 +117,7 @@ def test_what_killed_workers_left_of_finished_jobs_is_swept(folder, video):
         path.write_bytes(b"vi")
     # One who died between the record and the claim's release, one who is still at it, and one at another's job.
     claims = [folder.claims().take(name) for name in ("1a", "again-1a", "2b")]
-    folder.sweep(["1a", "2b"])
+    folder.sweep(["1a"])
     assert {path.name for path in (folder.folder / "claims").glob("[!.]*")} == {"2b"}
     for claim in claims:
         claim.release()
@@ -109,14 +128,14 @@ def test_what_killed_workers_left_of_finished_jobs_is_swept(folder, video):
 
 def test_a_worker_whose_copy_was_swept_finds_its_job_done(folder, video, monkeypatch):
     folder.publish("1a", video(), "a.mp4", ROW, {})
-    link = folder._link
+    link = folder._publish_copy
 
     def swept(job, copy, final, sha256):
         copy.unlink()
         final.unlink()
         link(job, copy, final, sha256)
 
-    monkeypatch.setattr(folder, "_link", swept)
+    monkeypatch.setattr(folder, "_publish_copy", swept)
     with pytest.raises(FileNotFoundError):
         folder.publish("1a", video(), "a.mp4", ROW, {})
 
@@ -124,9 +143,9 @@ def test_a_worker_whose_copy_was_swept_finds_its_job_done(folder, video, monkeyp
         copy.unlink()
         raise FileNotFoundError(copy)
 
-    monkeypatch.setattr(folder, "_link", link)
+    monkeypatch.setattr(folder, "_publish_copy", link)
     folder.publish("1a", video(), "a.mp4", ROW, {})
-    monkeypatch.setattr(folder, "_link", only_copy)
+    monkeypatch.setattr(folder, "_publish_copy", only_copy)
     folder.publish("1a", video(), "a.mp4", ROW, {})
     assert folder.done("1a") is not None
 
