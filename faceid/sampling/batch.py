@@ -99,7 +99,7 @@ def _run(settings: SampleSettings, faces: FaceSettings, models: Models, make_jud
         log.info("%d of %d videos are done or were given up before: not done again", len(settled), len(jobs))
     if left:
         folder.reopen()
-        _render(left, settings, faces, models, folder, cache)
+        _render(jobs, left, settings, faces, models, folder, cache)
     rows = conclude(jobs, folder, settings)
     failed = count_failed(rows)
     is_over = not any(row["error"] == NOT_YET for row in rows)
@@ -117,6 +117,7 @@ def _run(settings: SampleSettings, faces: FaceSettings, models: Models, make_jud
 
 
 def _render(
+    jobs: Sequence[Job],
     left: Sequence[Job],
     settings: SampleSettings,
     faces: FaceSettings,
@@ -135,7 +136,8 @@ def _render(
     texts.prepare([text for job in renderable for text in (job.wish.prompt, job.wish.negative_prompt)])
     worker = Worker(models.load(), settings, faces, folder, texts, cache)
     if settings.static:
-        worker.work_share(renderable, *place_among_workers())
+        # Of all jobs, so that each worker finds the same shares.
+        worker.work_share(jobs, *place_among_workers())
     else:
         worker.work(renderable)
 
