@@ -58,7 +58,22 @@ def wishes_of_folder(poses_dir: Path, people: Sequence[str], settings: SampleSet
             "rename all but one"
         )
     words = (settings.prompt, settings.negative_prompt, settings.face_lora_path)
-    return [Wish(pose, person, seed, *words) for pose in poses for person in people for seed in settings.seeds]
+    wishes = []
+    for pose in poses:
+        if problem := _problem_of_name(pose):
+            wishes.append(Wish(Path(), "", 0, "", "", None, problem=problem))
+        else:
+            wishes += [Wish(pose, person, seed, *words) for person in people for seed in settings.seeds]
+    return wishes
+
+
+def _problem_of_name(pose: Path) -> str:
+    """Why a file of a folder cannot be told to anybody: its name is no text in any encoding that is used here."""
+    try:
+        pose.name.encode()
+    except UnicodeEncodeError:
+        return f"{shown(pose.name)}: a pose video whose name is not UTF-8; rename it"
+    return ""
 
 
 def read_job_list(path: Path, settings: SampleSettings) -> list[Wish]:
