@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from faceid.errors import DataError
+from faceid.errors import DataError, DiskError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.sampling.gallery import write_gallery
 from faceid.sampling.given_faces import faces_by_name, people_given
@@ -47,6 +47,8 @@ def run_batch(settings: SampleSettings, faces: FaceSettings, models: Models, mak
     """
     try:
         return _run(settings, faces, models, make_judge)
+    except DiskError as error:
+        raise DataError(f"output_dir={settings.output_dir}: {one_line(error)}: what is finished stays") from error
     except OSError as error:
         if is_full(error):
             raise DataError(

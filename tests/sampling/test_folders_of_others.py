@@ -1,7 +1,9 @@
 """What is not a command's own stays as it is: folders, caches, files; and others' files say nothing of places."""
 
+import errno
 import json
 import logging
+import os
 from dataclasses import fields, replace
 
 import pytest
@@ -204,3 +206,24 @@ def test_a_face_that_cannot_be_rendered_is_refused_before_weights_load(two, tmp_
     with pytest.raises(DataError, match=r"face\.pt: cannot be read as tensors"):
         run(asked)
     assert not list(tmp_path.glob("out/**/*.mp4"))
+
+
+@pytest.mark.fault("W7")
+def test_without_hard_links_a_batch_is_refused_before_weights_load_and_with_static_it_renders(
+    two,
+    tmp_path,
+    no_weights,
+    monkeypatch,
+):
+    """As exfat and many network file systems are."""
+
+    def none(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", none)
+    with pytest.raises(DataError, match=r"no hard links .*give --static"):
+        run(two)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "link", none)
+    assert run(replace(two, static=True)) == 0
+    assert not any(row["error"] for row in rows(tmp_path / "out")) and len(list(tmp_path.glob("out/*/*.mp4"))) == 4
