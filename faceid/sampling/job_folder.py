@@ -32,6 +32,7 @@ from faceid.writing import (
     fsync_folder,
     is_private,
     settle_modes,
+    sweep,
     temporary_beside,
     write_json,
 )
@@ -245,6 +246,8 @@ class JobFolder:
         for copy in self.output_dir.rglob(".*.tmp"):
             if copy.name[1:].partition(".")[0] in finished:
                 copy.unlink(missing_ok=True)
+        for folder in (path for path in self.output_dir.rglob("*") if path.is_dir() and not path.is_symlink()):
+            sweep(folder)
         for attempt in (self.folder / "attempts").iterdir():
             # A folder a job; in folders of before 2026-12 a file a try.
             if attempt.name.partition(".")[0] in finished:

@@ -263,7 +263,7 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
     if not folder.links:
         return _write_rows(named, jobs, folder, settings)
     rows = None
-    for _ in share_work(["conclusion"], lambda _: folder.is_concluded(named), folder.claims(), "concluding"):
+    for _ in share_work(["rows"], lambda _: folder.is_concluded(named), folder.claims(), "concluding"):
         rows = _write_rows(named, jobs, folder, settings)
     return rows or folder.conclusion(named) or _write_rows(named, jobs, folder, settings)
 
