@@ -79,12 +79,17 @@ def test_what_came_into_a_cache_later_is_never_removed(cache):
     """By its name, or by what it says inside: both must be an entry's."""
     names = ("face_lora_final.safetensors", f"text_{'0' * 32}.safetensors", f"control_{'1' * 32}.safetensors.bak")
     mine = {name: write_adapter_file(cache.folder / name) for name in names}
+    # And an entry that somebody has kept under another name.
+    cache.put("text", {}, torch.ones(MB))
+    (kept,) = (path for path in entries(cache) if path.name not in names)
+    kept.rename(cache.folder / "kept.safetensors")
+    mine["kept.safetensors"] = (cache.folder / "kept.safetensors").read_bytes()
     small = ResultCache(cache.folder, 1000, {})
     for number in range(3):
         small.put("control", {"pose": number}, torch.zeros(MB))
     small.remove()
     assert {name: (cache.folder / name).read_bytes() for name in names} == mine
-    assert sorted(path.name for path in cache.folder.iterdir() if path.name != ".faceid") == sorted(names)
+    assert sorted(path.name for path in cache.folder.iterdir() if path.name != ".faceid") == sorted(mine)
 
 
 def test_a_cache_is_gone_once_it_is_removed(cache):
