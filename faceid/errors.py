@@ -28,8 +28,12 @@ class DataError(FaceidError):
     """A file or folder that cannot be used: missing, undecodable, damaged, of the wrong shape."""
 
 
-class DiskError(DataError):
-    """A disk that is full or cannot be written: no fault of what was being written."""
+class OutputError(DataError):
+    """A place that cannot be written, or that holds what we did not write."""
+
+
+class DiskError(OutputError):
+    """A disk that is full or read-only: it fails for everything that comes after, too."""
 
 
 class ModelError(FaceidError):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from faceid.errors import DataError
+from faceid.errors import OutputError
 from faceid.processes import process_mark
 from faceid.provenance import sha256_file
 from faceid.writing import (
@@ -34,9 +34,11 @@ from faceid.writing import (
 
 log = logging.getLogger(__name__)
 
+# What folders hold, in words, where more than one room has to know.
+HUB_FOLDER, RUN_FOLDER, BATCH_FOLDER = "a face adapter for the hub", "a training run", "a batch of renders"
 RECORDS_NAME, FOLDER_NAME = ".faceid", "folder.json"
-# Left in a folder by file systems and desktops; nobody's work.
-_NOBODYS = (RECORDS_NAME, ".DS_Store", "Thumbs.db", "lost+found", ".directory")
+# Of claims (faceid.claims), and what file systems and desktops leave in a folder; nobody's work.
+_NOBODYS = (RECORDS_NAME, ".claims", ".DS_Store", "Thumbs.db", "lost+found", ".directory")
 _SHOWN = 3
 
 
@@ -55,7 +57,7 @@ def claim_folder(
     private: whether it shows faces, so that only its owner may look in. beside: names that may lie in it before the
     first run. key: the flag it was given by. is_known: whether the caller knows it for one of ours: those of before
     2026-12 have no mark. What is there already stays; see `staged_file` for what may be replaced.
-    Raises: DataError when it is a file, is read from, cannot be written, or holds what another command wrote.
+    Raises: OutputError when it is a file, is read from, cannot be written, or holds what another command wrote.
     """
     refuse_folder(folder, kind, inputs, beside, key, is_known)
     with told(folder):
@@ -81,19 +83,19 @@ def refuse_folder(
     key: str = "output_dir",
     is_known: bool = False,
 ) -> None:
-    """Only the refusals of `claim_folder`: nothing is written. Raises: DataError."""
+    """Only the refusals of `claim_folder`: nothing is written. Raises: OutputError."""
     if folder.exists() and not folder.is_dir():
-        raise DataError(f"{key}={folder}: is a file; name a folder")
+        raise OutputError(f"{key}={folder}: is a file; name a folder")
     for read in inputs:
         if read.exists() and folder.exists() and read.resolve() == folder.resolve():
-            raise DataError(f"{key}={folder}: is read from by the same command; name another folder")
+            raise OutputError(f"{key}={folder}: is read from by the same command; name another folder")
     found = kind_of(folder)
     if found is not None and found != kind:
-        raise DataError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
+        raise OutputError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
     if found is None and not is_known:
         strangers = [name for name in _names_in(folder) if name not in (*_NOBODYS, *beside)]
         if strangers:
-            raise DataError(
+            raise OutputError(
                 f"{key}={folder}: holds {_some(strangers)}, not written by this command; name an empty or a new folder"
             )
     _refuse_unwritable(folder, key)
@@ -111,32 +113,34 @@ def kind_of(folder: Path) -> str | None:
 def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output") -> None:
     """Say before the work that `path` cannot be written, or holds what no command of ours wrote.
 
-    inputs: files that are read; none of them may be it. Raises: DataError.
+    inputs: files that are read; none of them may be it. Raises: OutputError.
     """
     if path.is_dir():
-        raise DataError(f"{key}={path}: is a folder; name a file")
+        raise OutputError(f"{key}={path}: is a folder; name a file")
     for read in inputs:
         if read.exists() and path.exists() and read.resolve() == path.resolve():
-            raise DataError(f"{key}={path}: is read from by the same command; name another file")
+            raise OutputError(f"{key}={path}: is read from by the same command; name another file")
     _refuse_foreign(path, key)
     _refuse_unwritable(path.parent, key)
 
 
 @contextmanager
-def staged_file(path: Path) -> Iterator[Path]:
+def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path` (same suffix); publish it under `path` when the block ends well.
 
-    A file that is there already is replaced only when the record beside it says that we wrote it.
-    Raises: DataError when it is somebody's, or when the disk is full or cannot be written; nothing is changed then.
+    A file that is there already is replaced only when the record beside it says that we wrote it. private: whether it
+    shows faces; in a private folder every file is private.
+    Raises: OutputError when it is somebody's, or when the disk is full or cannot be written; nothing is changed then.
     """
     _refuse_foreign(path)
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
         temporary = temporary_beside(path)
         try:
             yield temporary
             fsync_file(temporary)
-            settle_modes(temporary, is_private(path.parent))
+            settle_modes(temporary, private or is_private(path.parent))
             digest = sha256_file(temporary)
             if path.is_file() and sha256_file(path) == digest:
                 record(path.parent, [(path.name, digest)])
@@ -169,6 +173,14 @@ def remove_output(path: Path) -> bool:
     return True
 
 
+def set_aside(path: Path) -> Path:
+    """Give a damaged file or folder that is in the way another name. What it holds cannot be proved to be ours."""
+    aside = _free_name(path.with_name(f"{path.name}.damaged"))
+    path.rename(aside)
+    log.warning("%s: damaged or changed; kept as %s, which may be removed", path, aside.name)
+    return aside
+
+
 @contextmanager
 def staged_folder(path: Path, kind: str, private: bool = False, key: str = "output_dir") -> Iterator[Path]:
     """Yield a temporary folder beside `path`; publish it under `path` when the block ends well.
@@ -176,7 +188,7 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
     A folder that is there already is replaced, in one step where the file system can exchange names (local ones can;
     NFS cannot: there it is moved away first), only when it is of the same kind and every file in it is as we wrote it.
     kind: what it holds, in words. private: whether it shows faces. key: the flag it was given by.
-    Raises: DataError otherwise, or when the disk is full or cannot be written; nothing is changed then.
+    Raises: OutputError otherwise, or when the disk is full or cannot be written; nothing is changed then.
     """
     refuse_replacing(path, kind, key)
     with told(path):
@@ -205,7 +217,7 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
     """Yield a temporary folder beside `path`; when the block ends well it gets the name `path`, which nothing may have.
 
     For what is too large to be replaced on a proof, and keeps its own record of sums.
-    Raises: DataError when `path` exists and is not an empty folder, or when the disk is full or cannot be written.
+    Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or cannot be written.
     """
     refuse_existing(path, key)
     with told(path):
@@ -225,24 +237,24 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
 
 
 def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
-    """Only the refusals of `staged_folder`: nothing is written. Raises: DataError."""
+    """Only the refusals of `staged_folder`: nothing is written. Raises: OutputError."""
     if path.exists() and not path.is_dir():
-        raise DataError(f"{key}={path}: is a file; name a folder")
+        raise OutputError(f"{key}={path}: is a file; name a folder")
     found = kind_of(path)
     if found is not None and found != kind:
-        raise DataError(f"{key}={path}: holds {found}, not {kind}; name another folder")
+        raise OutputError(f"{key}={path}: holds {found}, not {kind}; name another folder")
     strangers = _strangers_in(path)
     if strangers:
-        raise DataError(
+        raise OutputError(
             f"{key}={path}: holds {_some(strangers)}, not as this command wrote it; name an empty or a new folder"
         )
     _refuse_unwritable(path.parent, key)
 
 
 def refuse_existing(path: Path, key: str = "output_dir") -> None:
-    """For results too large to be replaced on a proof. Raises: DataError when anything is there."""
+    """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{key}={path}: exists; name a new folder, or remove it")
+        raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
     _refuse_unwritable(path.parent, key)
 
 
@@ -293,7 +305,7 @@ def _is_foreign(path: Path) -> bool:
 def _refuse_foreign(path: Path, key: str = "") -> None:
     if _is_foreign(path):
         named = f"{key}={path}" if key else f"{path}"
-        raise DataError(
+        raise OutputError(
             f"{named}: exists, and is not as a command of ours wrote it; it is left as it is: name another file, or "
             "move it away"
         )
@@ -346,7 +358,9 @@ def _remove_ours(folder: Path) -> None:
 
 def _free_name(path: Path) -> Path:
     number = 2
-    while (free := path.with_name(f"{path.stem}-{number}{path.suffix}")).exists():
+    free = path
+    while free.exists() or free.is_symlink():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return free
 
@@ -359,10 +373,10 @@ def _say_where(path: Path, target: Path) -> None:
 def _refuse_unwritable(folder: Path, key: str) -> None:
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not place.is_dir():
-        raise DataError(f"{key}={folder}: {place} is a file; name another place")
+        raise OutputError(f"{key}={folder}: {place} is a file; name another place")
     # access() knows read-only disks, and that the superuser may write anywhere else.
     if not os.access(place, os.W_OK | os.X_OK):
-        raise DataError(f"{key}={folder}: {place} cannot be written; name another place, or change its permissions")
+        raise OutputError(f"{key}={folder}: {place} cannot be written; name another place, or change its permissions")
 
 
 def _names_in(folder: Path) -> list[str]:

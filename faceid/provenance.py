@@ -57,6 +57,15 @@ def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None
     write_json(folder / "provenance.json", describe_provenance(inputs))
 
 
+def made_by(folder: Path, command: str) -> bool:
+    """Whether `provenance.json` says that a command, by its file's name, made a folder."""
+    try:
+        said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        return Path(str(said["command"][0])).name == command
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        return False
+
+
 def _digest(file: Any) -> str:
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):

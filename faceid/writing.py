@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from faceid.errors import DataError, DiskError
+from faceid.errors import DiskError, FaceidError
 from faceid.processes import is_mark_running, process_mark
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,9 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".faceid-{process_mark()}-{uuid.uuid4().hex[:6]}.tmp{path.suffix}")
 
 
+@functools.cache
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that dead processes left in a folder. They hold photos, at times."""
+    """Remove the temporary files that dead processes left in a folder, once a process. They hold photos, at times."""
     with suppress(OSError):
         for path in folder.glob(_TEMPORARY):
             mark = path.name.split(".tmp")[0].removeprefix(".faceid-").rpartition("-")[0]
@@ -90,7 +92,7 @@ def told(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except DataError:
+    except FaceidError:
         raise
     except OSError as error:
         if error.errno in FULL or _is_full(path):
@@ -154,6 +156,14 @@ def is_private(folder: Path) -> bool:
         return folder.stat().st_mode & 0o077 == 0
     except OSError:
         return False
+
+
+def make_folder(path: Path, private: bool) -> None:
+    """Make a folder and its parents; a new one is its owner's alone where it is to show faces."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        if private:
+            path.chmod(PRIVATE_FOLDER)
 
 
 def settle_modes(path: Path, private: bool) -> None:

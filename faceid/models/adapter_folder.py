@@ -17,13 +17,11 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from faceid.errors import ModelError
 from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
-from faceid.outputs import staged_folder
+from faceid.outputs import HUB_FOLDER, staged_folder
 from faceid.provenance import sha256_file
 from faceid.writing import write_json
 
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "adapter_config.json", "face_adapter.safetensors", "README.md"
-# What the folder holds, in words.
-HUB_FOLDER = "a face adapter for the hub"
 _TYPE = "FACEID_FACE_ADAPTER"
 
 
