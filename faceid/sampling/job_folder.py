@@ -22,7 +22,7 @@ from typing import Any
 
 from faceid.claims import Claims, refuse_without_links
 from faceid.errors import DataError
-from faceid.outputs import claim_folder, is_ours, kind_of, refuse_file, write_output
+from faceid.outputs import BATCH_FOLDER, claim_folder, is_ours, kind_of, refuse_file, write_output
 from faceid.outputs import record as note_written
 from faceid.provenance import sha256_file
 from faceid.sampling.sidecar import sidecar_of
@@ -39,7 +39,7 @@ from faceid.writing import (
 
 log = logging.getLogger(__name__)
 
-FOLDER_NAME, FOLDER_KIND = ".jobs", "rendered videos"
+FOLDER_NAME = ".jobs"
 ROWS_NAME, CONCLUSION, POSTERS = "jobs.jsonl", "concluded.json", "gallery/posters"
 # What a batch writes beside its videos.
 SUMMARIES = (ROWS_NAME, "provenance.json", "gallery.html", "scores.jsonl")
@@ -76,7 +76,7 @@ class JobFolder:
         """
         is_of_before = kind_of(output_dir) is None and (output_dir / FOLDER_NAME / "done").is_dir()
         # Another worker may make .jobs in this moment.
-        claim_folder(output_dir, FOLDER_KIND, inputs, private, (FOLDER_NAME,), is_known=is_of_before)
+        claim_folder(output_dir, BATCH_FOLDER, inputs, private, (FOLDER_NAME,), is_known=is_of_before)
         if is_of_before:
             _adopt(output_dir)
         for name in SUMMARIES:
