@@ -10,9 +10,10 @@ from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
+from faceid.sampling.like import words_like
 from faceid.sampling.place import place_among_workers
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import words_like
+from faceid.sampling.stopping import stop_when_told
 
 if TYPE_CHECKING:
     from faceid.evaluation.score_videos import BatchJudge
@@ -24,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     sections = parse_sections("sample.py", __doc__ or "", (SampleSettings, FaceSettings), words)
     rank, _ = place_among_workers()
     set_up_logging(rank)
+    stop_when_told()
     # Heavy imports only once the command line is known to be good.
     from faceid.sampling.run import run_sampling
 

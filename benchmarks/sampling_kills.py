@@ -111,7 +111,7 @@ class _Watch(threading.Thread):
     def look(self) -> None:
         """Hash what is new or has changed."""
         self.looks += 1
-        self.attempts |= set(_names(self.out / ".jobs" / "attempts"))
+        self.attempts |= {path.name for path in (self.out / ".jobs" / "attempts").glob("*/[!.]*.json")}
         for name in _published(self.out):
             status = (self.out / name).stat()
             mark = (status.st_ino, status.st_size, status.st_mtime_ns)

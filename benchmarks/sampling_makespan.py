@@ -82,7 +82,7 @@ def measure(
     records = out / ".jobs" / "done"
     attempts: set[str] = set()
     while len(names := list(records.glob("[!.]*.json"))) < len(jobs.waits_s):
-        attempts |= {path.name for path in (out / ".jobs" / "attempts").glob("*.json")}
+        attempts |= {path.name for path in (out / ".jobs" / "attempts").glob("*/[!.]*.json")}
         if time.monotonic() > until or not any(worker.is_alive() for worker in workers):
             raise RuntimeError(f"{out}: {len(names)} of {len(jobs.waits_s)} jobs done; see {out}.log")
         time.sleep(0.05)

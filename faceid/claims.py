@@ -178,6 +178,28 @@ class Claim:
                 os.fsync(file.fileno())
 
 
+def refuse_without_links(folder: Path, otherwise: str) -> None:
+    """Say before the work what `take` would find out after it.
+
+    otherwise: which option needs links, and what else to do.
+    Raises: DataError when the file system of a folder has no hard links.
+    """
+    own = folder / f".link.{uuid.uuid4().hex[:8]}"
+    try:
+        own.touch()
+        os.link(own, own.with_name(f"{own.name}.second"))
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        raise DataError(
+            f"{folder}: this file system has no hard links ({error.strerror}), by which processes agree who does what; "
+            f"choose a folder on another one ({otherwise})"
+        ) from error
+    finally:
+        for path in (own, own.with_name(f"{own.name}.second")):
+            path.unlink(missing_ok=True)
+
+
 def share_work(
     names: Sequence[str], is_done: Callable[[str], bool], claims: Claims, description: str = "work", unit: str = "unit"
 ) -> Iterator[str]:
@@ -210,10 +232,12 @@ def take_work(
     unit that another worker holds is done once more, by one worker that has nothing else to do: a slow worker must not
     keep all waiting. Only where a unit that is done twice is published once.
     """
-    left = sorted(
+    ordered = sorted(
         names,
         key=lambda name: [place if isinstance(place, int) else _rank(claims.worker, place) for place in places(name)],
     )
+    # Ordered, and any one is taken out at once.
+    left = dict.fromkeys(ordered)
     held_since: dict[str, float] = {}
     bar = Progress(description, len(left), unit=unit)
     shortest_s = wait_s = min(0.05, claims.beat_s)
@@ -230,7 +254,7 @@ def take_work(
                     claim.release()
                 else:
                     yield name, claim
-            left.remove(name)
+            del left[name]
             bar.advance()
         if left and len(left) == begun and again_after is not None:
             late = [name for name in left if time.monotonic() - held_since[name] >= again_after(name)]
@@ -238,7 +262,7 @@ def take_work(
             if again is not None:
                 log.info("%s: takes long where it is; done here as well", again[0])
                 yield again
-                left.remove(again[0])
+                del left[again[0]]
                 bar.advance()
         if left and len(left) == begun:
             time.sleep(wait_s)

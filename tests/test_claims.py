@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -13,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from faceid.claims import Claims, share_work, take_work
+from faceid.claims import Claims, refuse_without_links, share_work, take_work
+from faceid.errors import DataError
 
 # A worker: every unit takes a moment, is published under one name, and leaves a line that says who did it.
 WORKER = """
@@ -169,3 +171,56 @@ def test_a_unit_that_takes_long_elsewhere_is_done_by_one_more_worker(tmp_path):
     assert list(units) == [] and list(share_work(["a"], lambda name: name in done, second)) == []
     held.release()
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.fault("8")
+def test_a_claim_that_beat_between_the_look_and_the_theft_is_given_back(tmp_path):
+    """Stealing renames first and looks again then: who was only slow must find the claim where it was."""
+    slow, thief = Claims(tmp_path, stale_s=0), Claims(tmp_path, stale_s=0)
+    held = slow.take("unit")
+    assert held is not None and thief.take("unit") is None  # the first look only remembers
+    rename = Path.rename
+
+    def beats_first(self, target):
+        with held._own.open("a") as file:
+            file.write(".")
+        return rename(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", beats_first)
+        assert thief.take("unit") is None
+    assert held.is_held() and [path.name for path in tmp_path.glob("[!.]*")] == ["unit"]
+    assert not list(tmp_path.glob(".stale*"))
+    held.release()
+    assert thief.take("unit") is not None
+
+
+@pytest.mark.fault("W7")
+def test_a_file_system_without_hard_links_is_told_before_the_work(tmp_path, monkeypatch):
+    def none(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    refuse_without_links(tmp_path, "static")
+    monkeypatch.setattr(os, "link", none)
+    with pytest.raises(DataError, match=r"no hard links \(Operation not permitted\).*\(give --static\)"):
+        refuse_without_links(tmp_path, "give --static")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.fault("C2")
+def test_units_are_taken_out_without_looking_at_the_others(tmp_path):
+    class Counted(str):
+        compared = 0
+
+        def __eq__(self, other):
+            Counted.compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    names, done = [Counted(f"unit-{number}") for number in range(500)], set()
+    # One that others hold all the while stands before those that are done.
+    claims = Claims(tmp_path)
+    for name in share_work(names, lambda name: str(name) in done or str(name) != "unit-9", claims):
+        done.add(str(name))
+    assert done == {"unit-9"} and Counted.compared <= 20 * 500

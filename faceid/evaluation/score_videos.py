@@ -23,8 +23,8 @@ from faceid.evaluation.scoring import score_video
 from faceid.evaluation.settings import EvaluationSettings
 from faceid.logs import progress
 from faceid.models.adapter_file import read_adapter
+from faceid.outputs import write_output
 from faceid.provenance import sha256_file, sha256_json
-from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class BatchJudge:
         others = sum(not row["error"] for row in rows) - len(shown)
         if others:
             log.warning("%d videos are not scored: they show nobody of --references_dir", others)
-        write_atomic(file, "".join(json.dumps(entry) + "\n" for entry in found.values()))
+        write_output(file, "".join(json.dumps(entry) + "\n" for entry in found.values()))
         return found
 
 

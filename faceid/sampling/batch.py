@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from faceid.errors import DataError
+from faceid.errors import DataError, DiskError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.sampling.gallery import write_gallery
 from faceid.sampling.given_faces import faces_by_name, people_given
@@ -17,10 +17,11 @@ from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import read_job_list, wishes_of_folder
 from faceid.sampling.models import Models
 from faceid.sampling.place import place_among_workers
-from faceid.sampling.plan import Planner, safe_name
+from faceid.sampling.plan import Job, Planner, safe_name
 from faceid.sampling.renderer import check_output, check_output_dir
+from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed, is_full
+from faceid.sampling.worker import NOT_YET, Worker, conclude, count_failed, give_up, is_full
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def run_batch(settings: SampleSettings, faces: FaceSettings, models: Models, mak
     """
     try:
         return _run(settings, faces, models, make_judge)
+    except DiskError as error:
+        raise DataError(f"output_dir={settings.output_dir}: {one_line(error)}: what is finished stays") from error
     except OSError as error:
         if is_full(error):
             raise DataError(
@@ -72,33 +75,33 @@ def _run(settings: SampleSettings, faces: FaceSettings, models: Models, make_jud
         if settings.identities_dir is not None:
             check_people_folder(Path(settings.identities_dir))
         # Who cannot be used is the fault of the jobs that name them; who is not named is nobody's.
-        people = sorted({safe_name(wish.identity) for wish in wishes})
+        people = sorted({safe_name(wish.identity) for wish in wishes if not wish.problem})
     else:
         people = people_given(settings, models.metadata)
         wishes = wishes_of_folder(Path(settings.pose_videos_dir or ""), people, settings)
     check_output_dir(output_dir, {wish.pose for wish in wishes}, people)
-    folder = JobFolder(output_dir)
-    jobs = planner.plan(wishes, folder)
-    for job in jobs:
-        check_output(job.wish.pose, output_dir / job.output)
+    folder = JobFolder.claim(output_dir, _folders_read(settings), not faces.shared, not settings.static)
+    cache = _cache(settings, faces, models, folder)
+    planner.refuse_face_given(wishes)
+    records = folder.records()
+    jobs = planner.plan(wishes, {record["output"]: job for job, record in records.items()})
+    settled = folder.settled_among((job.id for job in jobs), records)
+    left = [job for job in jobs if job.id not in settled]
+    for job in left:
+        if job.rig is not None:
+            folder.make_folder_of(job.output)
+            check_output(job.wish.pose, output_dir / job.output)
+            folder.refuse_taken(job.output)
     judge = None
     is_last_hand = settings.static or place_among_workers()[0] == 0
     if settings.score is not None and make_judge is not None and is_last_hand:
         adapters = dict.fromkeys(Path(job.rig.path) for job in jobs if job.rig is not None and job.rig.path is not None)
         judge = make_judge(settings, faces, list(adapters))
-    left = [job for job in jobs if not folder.is_settled(job.id)]
-    if len(left) < len(jobs):
-        log.info("%d of %d videos are done or were given up before: not done again", len(jobs) - len(left), len(jobs))
+    if settled:
+        log.info("%d of %d videos are done or were given up before: not done again", len(settled), len(jobs))
     if left:
-        kept_in = Path(settings.cache_dir) if settings.cache_dir is not None else folder.cache_dir
-        cache = models.cache(kept_in)
-        texts = models.texts(cache)
-        texts.prepare([text for job in left for text in (job.wish.prompt, job.wish.negative_prompt)])
-        worker = Worker(models.load(), settings, faces, folder, texts, cache)
-        if settings.static:
-            worker.work_share(jobs, *place_among_workers())
-        else:
-            worker.work(jobs)
+        folder.reopen()
+        _render(jobs, left, settings, faces, models, folder, cache)
     rows = conclude(jobs, folder, settings)
     failed = count_failed(rows)
     is_over = not any(row["error"] == NOT_YET for row in rows)
@@ -107,7 +110,48 @@ def _run(settings: SampleSettings, faces: FaceSettings, models: Models, make_jud
         if settings.gallery:
             references = Path(settings.references_dir) if settings.references_dir is not None else None
             log.info("to look at: %s", write_gallery(output_dir, rows, references, scores))
+    if is_over and settings.cache_dir is None:
+        cache.remove()
     log.info("%d of %d videos rendered into %s", len(jobs) - failed, len(jobs), output_dir)
     if failed:
         log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")
     return SOME_FAILED_EXIT_CODE if failed else 0
+
+
+def _render(
+    jobs: Sequence[Job],
+    left: Sequence[Job],
+    settings: SampleSettings,
+    faces: FaceSettings,
+    models: Models,
+    folder: JobFolder,
+    cache: ResultCache,
+) -> None:
+    """Until all jobs that are left are done or given up. The base is loaded only for what can be rendered."""
+    renderable = [job for job in left if job.rig is not None]
+    for job in left:
+        if job.rig is None:
+            give_up(job, folder)
+    if not renderable:
+        return
+    texts = models.texts(cache)
+    texts.prepare([text for job in renderable for text in (job.wish.prompt, job.wish.negative_prompt)])
+    worker = Worker(models.load(), settings, faces, folder, texts, cache)
+    if settings.static:
+        # Of all jobs, so that each worker finds the same shares.
+        worker.work_share(jobs, *place_among_workers())
+    else:
+        worker.work(renderable)
+
+
+def _cache(settings: SampleSettings, faces: FaceSettings, models: Models, folder: JobFolder) -> ResultCache:
+    """Where workers keep what they share. Raises: DataError when --cache_dir is no place for it."""
+    cache = models.cache(Path(settings.cache_dir) if settings.cache_dir is not None else folder.cache_dir)
+    cache.claim(private=not faces.shared)
+    return cache
+
+
+def _folders_read(settings: SampleSettings) -> list[Path]:
+    """Folders that no video may be written into."""
+    given = ("pose_videos_dir", "identities_dir", "face_images_dir", "references_dir", "heads_dir", "face_embedding")
+    return [Path(value) for name in given if (value := getattr(settings, name)) is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from faceid.faces.identity import Identity, load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.sampling.identities import Face, check_identity, named_face, read_people
+from faceid.sampling.private_folder import private_folder
 from faceid.sampling.settings import SampleSettings
 from faceid.toy.base import resolve_encoder_path
 
@@ -63,5 +63,5 @@ def _identity(settings: SampleSettings, faces: FaceSettings, metadata: AdapterMe
         chosen = {**asdict(faces), "encoder": metadata.encoder, "encoder_path": metadata.encoder_path}
         faces = build_section(FaceSettings, chosen)
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
-    with tempfile.TemporaryDirectory(prefix="faceid_identity_") as folder:
-        return make_identity(Path(settings.face_images_dir), Path(folder) / "identity", faces)
+    with private_folder() as folder:
+        return make_identity(Path(settings.face_images_dir), folder / "identity", faces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,23 +119,22 @@ def named_face(settings: SampleSettings, metadata: AdapterMetadata) -> Face:
 def parse_blend(key: str, text: str) -> list[tuple[str, float]]:
     """anna:0.7,bob:0.3 to names and weights; one name alone weighs 1. Raises: DataError for what is neither."""
     parts = [part.strip() for part in text.split(",")]
-    if len(parts) == 1 and not _weight(parts[0].rpartition(":")[2]):
+    # A person may be called 7, or a path may have a colon.
+    if len(parts) == 1 and (":" not in parts[0] or _weight(parts[0].rpartition(":")[2]) is None):
         return [(parts[0], 1.0)]
     found = []
     for part in parts:
         name, colon, weight = part.rpartition(":")
         number = _weight(weight)
-        if not colon or not name or number is None or number < 0:
+        if not colon or not name or number is None:
             raise DataError(f"{key}={text}: {part!r} is not NAME:WEIGHT; write anna:0.7,bob:0.3")
         found.append((name, number))
     return found
 
 
 def _weight(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+    """A plain number, not negative: float would take nan, inf and 1_0, too."""
+    return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII) and len(text) < 20 else None
 
 
 def _blend(key: str, text: str, folder: Path | None, metadata: AdapterMetadata) -> Tensor:

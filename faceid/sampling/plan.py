@@ -8,9 +8,10 @@ has an id as well, of what was asked for, and a problem that becomes its record.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -23,7 +24,6 @@ from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.model_files import ModelFiles
 from faceid.provenance import sha256_file, sha256_json
 from faceid.sampling.identities import Face
-from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.job_list import Wish
 from faceid.sampling.poses import VideoShape
 from faceid.sampling.renderer import SAME_IN_SAMPLING, check_how, choose_shape, choose_window
@@ -34,6 +34,8 @@ from faceid.toy.base import resolve_adapter_path
 log = logging.getLogger(__name__)
 
 ID_DIGITS = 16
+# What file systems take is 255: a sidecar's ending is longer by one.
+MOST_OUTPUT_BYTES = 250
 # Settings that say what is rendered; the others say where from, where to and by whom.
 HOW = (*SAME_IN_SAMPLING, "attention_backend", "compile", "fit", "pose_timing")
 
@@ -90,18 +92,30 @@ class Planner:
         self._poses: dict[Path, str] = {}
         self._frames: dict[Path, int] = {}
 
-    def plan(self, wishes: Sequence[Wish], folder: JobFolder) -> list[Job]:
-        """Jobs in the wishes' order. Two wishes for one video are one job."""
+    def plan(self, wishes: Sequence[Wish], taken: Mapping[str, str]) -> list[Job]:
+        """Jobs in the wishes' order. Two wishes for one video are one job. taken: as `name_outputs`."""
         jobs: dict[str, Job] = {}
         for wish in wishes:
             job = self._job(wish)
             if job.id in jobs:
                 log.warning("%s: the same video as %s; rendered once", _said(wish), _said(jobs[job.id].wish))
             jobs.setdefault(job.id, job)
-        return name_outputs(list(jobs.values()), folder)
+        return name_outputs(list(jobs.values()), taken)
+
+    def refuse_face_given(self, wishes: Sequence[Wish]) -> None:
+        """Refuse the command line's own face before anything is loaded; a face that a row names is that row's affair.
+
+        Raises: DataError or ModelError when it cannot be used with the command line's own adapter.
+        """
+        adapter = self.settings.face_lora_path
+        if any(not (wish.identity or wish.problem) and wish.adapter == adapter for wish in wishes):
+            metadata = self.known_rig(adapter).metadata
+            self._known(("", adapter), self._faces, lambda key: self.face_of("", metadata))
 
     def _job(self, wish: Wish) -> Job:
         try:
+            if wish.problem:
+                raise DataError(wish.problem)
             rig, face = self.known_rig(wish.adapter), self._face(wish)
             pose = self._pose(wish.pose)
         except FaceidError as error:
@@ -180,36 +194,61 @@ class Planner:
         return kept[key]
 
 
-def name_outputs(jobs: Sequence[Job], folder: JobFolder) -> list[Job]:
+def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
     """Give each job its video's name: NAME/POSE.mp4, with what else tells it from others of this list.
 
-    A name that a finished job of another id has already (another adapter, another prompt) gets the job's id besides.
+    taken: names that finished jobs have, and their ids: a job of another id (another adapter, another prompt) gets its
+    id besides. A job whose name cannot be gets a problem in its place.
     """
-    wishes = [job.wish for job in jobs]
-    several = {
-        "seed": len({wish.seed for wish in wishes}) > 1,
-        "prompt": sorted({(wish.prompt, wish.negative_prompt) for wish in wishes}),
-        "adapter": sorted({wish.adapter or "" for wish in wishes}),
+    wishes = [job.wish for job in jobs if not job.wish.problem]
+    several: dict[str, dict[Any, int]] = {
+        "seed": _numbered({wish.seed for wish in wishes}),
+        "prompt": _numbered({(wish.prompt, wish.negative_prompt) for wish in wishes}),
+        "adapter": _numbered({wish.adapter or "" for wish in wishes}),
     }
-    named = [replace(job, output=job.wish.output or _name(job.wish, several)) for job in jobs]
-    taken = Counter(job.output for job in named)
-    others = folder.names()
-    return [
-        replace(job, output=_with_id(job)) if taken[job.output] > 1 or others.get(job.output, job.id) != job.id else job
+    named = [
+        job if job.wish.problem else replace(job, output=job.wish.output or _name(job.wish, several)) for job in jobs
+    ]
+    asked = Counter(job.output for job in named)
+    named = [
+        replace(job, output=_with_id(job))
+        if job.output and (asked[job.output] > 1 or taken.get(job.output, job.id) != job.id)
+        else job
         for job in named
     ]
+    outputs = {job.output for job in named}
+    return [_nameable(job, outputs) for job in named]
 
 
-def _name(wish: Wish, several: dict[str, Any]) -> str:
+def _numbered(values: set[Any]) -> dict[Any, int]:
+    """Each value's place among all of them, from 1."""
+    return {value: number for number, value in enumerate(sorted(values), start=1)}
+
+
+def _name(wish: Wish, several: Mapping[str, Mapping[Any, int]]) -> str:
     name = wish.pose.stem
-    if several["seed"]:
+    if len(several["seed"]) > 1:
         name += f"_seed{wish.seed}"
     if len(several["prompt"]) > 1:
-        name += f"_prompt{several['prompt'].index((wish.prompt, wish.negative_prompt)) + 1}"
+        name += f"_prompt{several['prompt'][wish.prompt, wish.negative_prompt]}"
     if len(several["adapter"]) > 1:
-        name += f"_adapter{several['adapter'].index(wish.adapter or '') + 1}"
+        name += f"_adapter{several['adapter'][wish.adapter or '']}"
     person = safe_name(wish.identity)
     return f"{person}/{name}.mp4" if person else f"{name}.mp4"
+
+
+def _nameable(job: Job, outputs: set[str]) -> Job:
+    """The job, or with a problem one whose video no file system could hold beside the others."""
+    path = PurePosixPath(job.output)
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    problem = ""
+    if longest > MOST_OUTPUT_BYTES:
+        problem = f"its video's name would be of {longest} bytes, {MOST_OUTPUT_BYTES} at most; give a shorter output"
+    elif above := next((str(folder) for folder in path.parents if str(folder) in outputs), ""):
+        problem = f"output={job.output}: {above} is another job's video, and no folder; give another output"
+    if not problem or job.problem:
+        return job
+    return replace(job, output="", rig=None, inputs=None, problem=f"{_said(job.wish)}: {problem}")
 
 
 def safe_name(identity: str) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -119,13 +120,17 @@ class Renderer:
         )
         return latents[:, :, count:]
 
-    def write(self, latents: Tensor, output: Path, num_frames: int) -> None:
-        """Decode to an mp4 of so many frames, verified before this returns. May run beside another's denoising."""
+    def write(self, latents: Tensor, output: Path, num_frames: int) -> np.ndarray:
+        """Decode to an mp4 of so many frames, verified before this returns. May run beside another's denoising.
+
+        Its middle frame, uint8 [H, W, 3].
+        """
         frames = self.pipeline.decode(latents)[:num_frames]
         write_video(output, frames, self.shape.fps)
         written = measure_video(output).frames
         if written != len(frames):
             raise DataError(f"{output}: {written} frames on disk, {len(frames)} rendered; is the disk full?")
+        return frames[len(frames) // 2]
 
     @cached_property
     def _references(self) -> list[Image.Image]:

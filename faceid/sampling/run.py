@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -11,23 +12,26 @@ from faceid.errors import ConfigError
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
 from faceid.models.context_parallel import join_processes
+from faceid.outputs import refuse_file, staged_file, write_output
 from faceid.sampling.batch import MakeJudge, run_batch
 from faceid.sampling.effects import warn_without_effect
 from faceid.sampling.given_faces import face_given
 from faceid.sampling.identities import Face
+from faceid.sampling.like import check_like, say_what_is_read, say_whether_like, use_threads_of
 from faceid.sampling.models import Models
 from faceid.sampling.place import place_among_workers
 from faceid.sampling.poses import read_pose
 from faceid.sampling.renderer import Control, Renderer, check_how, check_output, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
-from faceid.writing import write_json
+from faceid.sampling.sidecar import Inputs, describe_video, sidecar_of
 
 log = logging.getLogger(__name__)
 
 
 def run_sampling(settings: SampleSettings, faces: FaceSettings, make_judge: MakeJudge | None = None) -> int:
     """Render what was asked for. Exit code 0, or 1 when some videos of a batch failed. make_judge: for --score."""
+    if settings.like is not None:
+        say_what_is_read(Path(settings.like), settings, faces)
     models = Models.find(settings)
     warn_without_effect(settings, faces)
     if settings.batch:
@@ -43,11 +47,18 @@ def _run_one(settings: SampleSettings, faces: FaceSettings, models: Models) -> i
     _check_processes(settings)
     pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
     check_output(pose, output)
+    for seed in settings.seeds:
+        for path in (place := _place(settings, seed), sidecar_of(place)):
+            refuse_file(path, [Path(name) for name in _files_read(settings, pose)])
     read_pose(pose, shape, models.geometry, settings)
     face = face_given(settings, faces, models.metadata)
     inputs = Inputs.of(settings, models.base.exact_fingerprint, face, pose, models.adapter)
     kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
+    if settings.like and models.device.type == "cpu":
+        use_threads_of(Path(settings.like))
     cache = models.cache(Path(settings.cache_dir)) if settings.cache_dir is not None else None
+    if cache is not None:
+        cache.claim(private=not faces.shared)
     texts = models.texts(cache)
     texts.prepare([settings.prompt, settings.negative_prompt])
     pipeline = models.load()
@@ -57,14 +68,26 @@ def _run_one(settings: SampleSettings, faces: FaceSettings, models: Models) -> i
     renderer = Renderer(pipeline, shape, settings, window, texts)
     control = renderer.prepare_once(pose, inputs, cache)
     for seed in settings.seeds:
-        suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
-        path = output.with_name(f"{output.stem}{suffix}{output.suffix}")
+        path = _place(settings, seed)
         sha256 = _render(renderer, control, pose, face, path, seed, faces, inputs)
         if kept is not None and sha256:
             say_whether_like(kept, path, sha256)
     if settings.context_parallel > 1:
         torch.distributed.destroy_process_group()
     return 0
+
+
+def _place(settings: SampleSettings, seed: int) -> Path:
+    """Where the video of a seed goes."""
+    output = Path(settings.output or "")
+    suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
+    return output.with_name(f"{output.stem}{suffix}{output.suffix}")
+
+
+def _files_read(settings: SampleSettings, pose: Path) -> list[str | Path]:
+    """Files that no video may take the place of."""
+    given = (settings.face_lora_path, settings.face_embedding, settings.like, *settings.reference_images)
+    return [pose, *(name for name in given if name is not None)]
 
 
 def _check_processes(settings: SampleSettings) -> None:
@@ -99,11 +122,13 @@ def _render(
     bar.close()
     if not is_first:
         return ""
-    renderer.write(latents, output, control.num_frames)
     device = str(renderer.pipeline.wan.transformer.device)
-    content = describe_video(
-        output, output.name, renderer.settings, faces, inputs, pose, seed, device, control.pose_frames
-    )
-    write_json(sidecar_of(output), content)
+    # Both or none: the video gets its name once its sidecar has.
+    with staged_file(output) as temporary:
+        renderer.write(latents, temporary, control.num_frames)
+        content = describe_video(
+            temporary, output.name, renderer.settings, faces, inputs, pose, seed, device, control.pose_frames
+        )
+        write_output(sidecar_of(output), json.dumps(content, indent=1) + "\n")
     log.info("%s", output)
     return content["video"]["sha256"]

@@ -16,6 +16,8 @@ PoseTiming = Literal["tempo", "frames"] | float
 # Frames per second; no file is believed that names more.
 HIGHEST_FPS = 1000
 
+# What torch's generators take, on both sides of 0.
+MOST_SEED = 2**63 - 1
 # Options without a meaning for one video.
 OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir", "score", "heads_dir")
 
@@ -190,6 +192,8 @@ class SampleSettings:
                 f"pose_timing={self.pose_timing:g}: a rate is above 0 and at most {HIGHEST_FPS} frames per second; or "
                 "give tempo, or frames"
             )
+        if any(abs(seed) > MOST_SEED for seed in self.seeds):
+            raise ConfigError(f"seed={self.seed}: each must be from {-MOST_SEED} to {MOST_SEED}")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
 

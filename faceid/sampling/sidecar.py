@@ -6,14 +6,11 @@ paths are absolute, so that the file serves from anywhere on that machine.
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.provenance import describe_provenance, sha256_file
 from faceid.sampling.settings import SampleSettings
@@ -21,23 +18,21 @@ from faceid.sampling.settings import SampleSettings
 if TYPE_CHECKING:
     from faceid.sampling.identities import Face
 
-log = logging.getLogger(__name__)
-
 VERSION = 1
-_PATHS = (
-    "face_lora_path",
-    "model_path",
-    "face_images_dir",
-    "face_embedding",
-    "identities_dir",
-    "pose_video",
-    "reference_image",
+# What is kept of the settings: files to read, and how a video looks. Never where to, nor what computes. Somebody else's
+# file may set these (faceid/sampling/like.py) and nothing else.
+READ_BY_IT = (
+    *("face_lora_path", "model_path", "vae_path", "text_encoder_path", "encoder_path", "detector_path"),
+    *("face_images_dir", "face_embedding", "identities_dir", "pose_video", "reference_image"),
 )
-_FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
-# What says where to, not what of.
-_NOT_KEPT = (
-    *("output", "batch", "pose_videos_dir", "output_dir", "like", "seed"),
-    *("device", "context_parallel", "offload", "cache_dir", "cache_gb"),
+SET_BY_IT = (
+    *READ_BY_IT,
+    *("dtype", "identity", "identity_from", "identity_to", "encoder", "encoder_device"),
+    *("onnx_mean", "onnx_std", "onnx_colour", "aggregation"),
+    *("detector", "face_margin", "allow_few", "check_one_person", "prompt", "negative_prompt", "seed"),
+    *("face_scale", "face_start", "face_end", "face_guidance", "face_block_scales", "control_scale", "reference_scale"),
+    *("cfg_scale", "cfg_start", "num_inference_steps", "scheduler", "shift", "step_cache", "attention_backend"),
+    *("compile", "height", "width", "num_frames", "window_frames", "window_overlap", "fps", "pose_timing", "fit"),
 )
 
 
@@ -88,8 +83,11 @@ def describe_video(
 
     pose_frames: those of the pose that the video's frames follow; None for each one.
     """
+    # Not before: flags are read without it (sample.py).
+    import torch
+
     kept = {**asdict(settings), **asdict(faces), "pose_video": str(pose), "seed": seed}
-    known = {name: _absolute(name, value) for name, value in kept.items() if name == "seed" or name not in _NOT_KEPT}
+    known = {name: absolute(name, value) for name, value in kept.items() if name in SET_BY_IT}
     return {
         **describe_provenance(),
         "version": VERSION,
@@ -97,83 +95,16 @@ def describe_video(
         "inputs": asdict(inputs),
         "settings": known,
         "device": device,
+        # On a CPU the last bits depend on it: sums are cut into as many parts.
+        "threads": torch.get_num_threads(),
     }
 
 
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """A sidecar's content. Raises: DataError when it is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["version"] != VERSION:
-            raise DataError(f"like={path}: is of version {content['version']}, this program knows {VERSION}")
-        content["settings"]["seed"], content["inputs"]["pose"], content["video"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"like={path}: is not a video's .json ({error}); give the one beside a rendered mp4") from error
-    return content
-
-
-def words_like(argv: Sequence[str]) -> list[str]:
-    """A command line with what its `--like FILE` says put before the rest, so that flags given besides win.
-
-    A face or a size that is given besides takes the place of its like: a folder of photos that of an embedding.
-    """
-    words = list(argv)
-    files = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--like"]
-    files += [word.partition("=")[2] for word in words if word.startswith("--like=")]
-    if not files:
-        return words
-    given = given_flags(words)
-    if given & set(_FACES):
-        given |= set(_FACES)
-    # Videos of before there was a choice were rendered frame by frame.
-    kept = {"pose_timing": "frames", **read_sidecar(Path(files[-1]))["settings"]}
-    return [
-        f"--{name}={_word(value)}" for name, value in kept.items() if value is not None and name not in given
-    ] + words
-
-
-def given_flags(argv: Sequence[str]) -> set[str]:
-    """Names of the flags on a command line."""
-    return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
-
-
-def check_like(path: Path, settings: SampleSettings, inputs: Inputs) -> Mapping[str, Any]:
-    """The sidecar, once all that was not given anew is what it was. Raises: DataError naming what changed."""
-    kept = read_sidecar(path)
-    before = kept["settings"]
-    now = {name: _absolute(name, value) for name, value in asdict(settings).items()}
-    for name, keys in (
-        ("base", ("model_path",)),
-        ("adapter", ("face_lora_path",)),
-        ("identity", _FACES),
-        ("pose", ("pose_video",)),
-        ("references", ("reference_image",)),
-    ):
-        is_same_path = all(before.get(key) == now.get(key) for key in keys)
-        was, found = kept["inputs"].get(name), getattr(inputs, name)
-        if is_same_path and was != (list(found) if isinstance(found, tuple) else found):
-            said = ", ".join(f"{key}={now[key]}" for key in keys if now.get(key) is not None) or name
-            raise DataError(f"like={path}: {said}: its content is not what that video was made of; give what was")
-    return kept
-
-
-def say_whether_like(kept: Mapping[str, Any], output: Path, sha256: str) -> None:
-    """Whether the bytes came out the same."""
-    before = kept["video"]
-    if before["sha256"] == sha256:
-        log.info("%s: the same bytes as %s", output, before["name"])
-    else:
-        log.warning("%s: not the bytes of %s: other settings, another machine or versions", output, before["name"])
-
-
-def _absolute(name: str, value: Any) -> Any:
-    if name not in _PATHS or value is None:
+def absolute(name: str, value: Any) -> Any:
+    """A setting with its paths made absolute."""
+    if name not in READ_BY_IT or value is None:
         return value
     if isinstance(value, (list, tuple)):
-        return [_absolute(name, one) for one in value]
+        return [absolute(name, one) for one in value]
     # A name such as toy is no path.
     return str(Path(value).absolute()) if Path(value).exists() else value
-
-
-def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -6,8 +6,6 @@ import errno
 import json
 import logging
 import math
-import shutil
-import tempfile
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,21 +17,23 @@ from typing import Any
 
 from torch import Tensor
 
-from faceid.claims import Claim, take_work
-from faceid.errors import FaceidError, one_line
+from faceid.claims import Claim, share_work, take_work
+from faceid.errors import DiskError, FaceidError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.provenance import write_provenance
+from faceid.outputs import write_output
+from faceid.provenance import describe_provenance, sha256_json
+from faceid.sampling.gallery import make_poster
 from faceid.sampling.job_folder import Attempt, JobFolder
 from faceid.sampling.plan import Job
 from faceid.sampling.poses import VideoShape
+from faceid.sampling.private_folder import private_folder
 from faceid.sampling.renderer import Control, Renderer
 from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video
 from faceid.sampling.texts import Texts
-from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -69,22 +69,35 @@ class Worker:
         """Until all jobs are done or given up, by this worker or others."""
         by_id = {job.id: job for job in jobs}
         claims = self.folder.claims()
+        settled: set[str] = set()
+
+        def is_settled(name: str) -> bool:
+            # Once is for good: what others have finished is looked at once.
+            if name not in settled and self.folder.is_settled(name):
+                settled.add(name)
+            return name in settled
+
         with ThreadPoolExecutor(1) as pool:
             # A job whose try failed comes again: to this worker as to any other.
-            while left := [name for name in by_id if not self.folder.is_settled(name)]:
+            while left := [name for name in by_id if not is_settled(name)]:
                 finishing: Future[None] | None = None
                 for name, claim in take_work(
                     left,
-                    self.folder.is_settled,
+                    is_settled,
                     claims,
                     "videos",
                     "video",
                     places=lambda name: by_id[name].places,
                     again_after=lambda name: self._patience_s(by_id[name]),
                 ):
-                    finish = self.begin(by_id[name], claims.worker)
-                    if finishing is not None:
-                        finishing.result()
+                    try:
+                        finish = self.begin(by_id[name], claims.worker)
+                        if finishing is not None:
+                            finishing.result()
+                    except BaseException:
+                        # Told to stop, or the disk is full: others need not wait for this worker's heartbeat.
+                        claim.release()
+                        raise
                     # Decoded, encoded and published while the next is denoised.
                     finishing = pool.submit(_then_release, finish, claim)
                 if finishing is not None:
@@ -114,8 +127,7 @@ class Worker:
     def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
         """Denoise one job; what is left to do for it, or None when there is nothing, for which there is a record."""
         if job.rig is None or job.inputs is None:
-            log.error("%s: %s", job.wish.pose.name, job.problem)
-            self.folder.fail(job.id, job.problem, [], 0)
+            give_up(job, self.folder)
             return None
         attempt = self.folder.begin(job.id, worker)
         if attempt is None:
@@ -141,6 +153,9 @@ class Worker:
         """Whatever goes wrong inside becomes the attempt's record, and nothing else."""
         try:
             yield
+        except DiskError:
+            # No fault of the job, and there is no room to record it.
+            raise
         except FaceidError as error:
             # What the files themselves are will not change by trying again.
             log.error("%s: %s", job.output, one_line(error))
@@ -148,11 +163,14 @@ class Worker:
             self.folder.fail(job.id, one_line(error), self._tail.lines(), 1)
         except Exception as error:
             if is_full(error):
-                # No fault of the job, and there is no room to record it.
                 raise
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
             log.exception("%s: %s", job.output, said)
             self.folder.note_error(attempt, said, self._tail.lines())
+        except BaseException:
+            # Told to stop: on a cluster that hands its machines about this may happen to one job many times.
+            self.folder.forget(attempt)
+            raise
 
     def _finish(
         self,
@@ -165,9 +183,9 @@ class Worker:
         worker: str,
     ) -> None:
         began, wish = time.perf_counter(), job.wish
-        with tempfile.TemporaryDirectory(prefix="faceid_render_") as private:
-            video = Path(private) / "video.mp4"
-            renderer.write(latents, video, control.num_frames)
+        with private_folder() as private:
+            video = private / "video.mp4"
+            frame = renderer.write(latents, video, control.num_frames)
             seconds = denoised_s + time.perf_counter() - began
             row = {**_row(job, renderer.face_scale), "seconds": round(seconds, 2), "worker": worker}
             if control.pose_frames is not None:
@@ -184,7 +202,8 @@ class Worker:
                 self._device,
                 control.pose_frames,
             )
-            self.folder.publish(job.id, video, job.output, row, sidecar)
+            poster = make_poster(frame) if self.settings.gallery else None
+            self.folder.publish(job.id, video, job.output, row, sidecar, poster)
         self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
         log.info("%s in %.1f s", job.output, seconds)
 
@@ -215,6 +234,12 @@ class Worker:
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)
         return self._controls[key]
+
+
+def give_up(job: Job, folder: JobFolder) -> None:
+    """Record a job that cannot be, with the reason."""
+    log.error("%s", job.wish.problem or f"{job.wish.pose.name}: {job.problem}")
+    folder.fail(job.id, job.problem, [], 0)
 
 
 def is_full(error: BaseException) -> bool:
@@ -248,7 +273,21 @@ class Tail(logging.Handler):
 
 
 def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
-    """Write jobs.jsonl and provenance.json; the former's rows. Every worker may: all write the same."""
+    """Write jobs.jsonl and provenance.json, once all is settled; the former's rows.
+
+    Of many workers one writes them, and the others read what it wrote. With --static, where nobody waits for another,
+    each writes what it can know.
+    """
+    named = sha256_json([job.id for job in jobs])
+    if not folder.links:
+        return _write_rows(named, jobs, folder, settings)
+    rows = None
+    for _ in share_work(["rows"], lambda _: folder.is_concluded(named), folder.claims(), "concluding"):
+        rows = _write_rows(named, jobs, folder, settings)
+    return rows or folder.conclusion(named) or _write_rows(named, jobs, folder, settings)
+
+
+def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
     rows = []
     for job in jobs:
         done = folder.done(job.id)
@@ -262,10 +301,10 @@ def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -
         error = record["error"] if record is not None else NOT_YET
         rows.append({**_row(job, settings.face_scale), **said, "error": error})
     if not any(row["error"] == NOT_YET for row in rows):
-        folder.sweep(job.id for job in jobs)
-        shutil.rmtree(folder.cache_dir, ignore_errors=True)
-    write_atomic(folder.output_dir / "jobs.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    write_provenance(folder.output_dir, {"videos": len(rows), "failed": count_failed(rows)})
+        folder.sweep(row["id"] for row in rows if not row["error"])
+    provenance = describe_provenance({"videos": len(rows), "failed": count_failed(rows)})
+    write_output(folder.output_dir / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+    folder.conclude(named, rows)
     return rows
 
 

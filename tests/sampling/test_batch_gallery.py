@@ -4,13 +4,16 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_worker import run, settings  # noqa: F401 (the fixture of two poses and two people)
 
-from faceid.media.video import write_video
+from faceid.media.video import read_video, write_video
+from faceid.sampling import gallery as module
 from faceid.sampling.gallery import write_gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -66,6 +69,42 @@ def test_posters_are_made_once(out, tmp_path):
     before = poster.stat().st_mtime_ns
     write_gallery(out, rendered(out, ("anna", "x pose")), None)
     assert poster.stat().st_mtime_ns == before
+
+
+@pytest.mark.fault("C6")
+def test_posters_are_kept_as_videos_are_rendered_and_no_video_is_decoded_again(settings, tmp_path, monkeypatch):  # noqa: F811
+    asked = replace(settings, num_inference_steps=1, cfg_scale=1.0)
+    monkeypatch.setattr(module, "read_video", lambda path: pytest.fail(f"{path} is decoded again"))
+    assert run(asked) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out" / "jobs.jsonl").read_text().splitlines()]
+    posters = {path.stem: path for path in (tmp_path / "out" / "gallery" / "posters").glob("*.jpg")}
+    assert sorted(posters) == sorted(row["id"] for row in rows) and len(rows) == 4
+    monkeypatch.undo()
+    for row in rows:
+        frames = read_video(tmp_path / "out" / row["output"]).frames
+        shown = np.asarray(Image.open(posters[row["id"]])).astype(int)
+        assert np.abs(shown - frames[len(frames) // 2]).mean() < 12
+    # Folders of before have none: they are made of the videos.
+    shutil.rmtree(tmp_path / "out" / "gallery")
+    write_gallery(tmp_path / "out", rows)
+    assert len(list((tmp_path / "out" / "gallery" / "posters").glob("*.jpg"))) == 4
+
+
+@pytest.mark.fault("S1")
+def test_a_name_from_a_file_is_never_a_path(tmp_path):
+    """An identity's name is what its file says, and may be anybody's."""
+    out, people = tmp_path / "out", tmp_path / "people"
+    for folder in (people / "anna", tmp_path / "escaped" / "pwn"):
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(folder / "1.png")
+    rows = rendered(out, ("anna", "x"), ("bob", "y"), ("carl", "z"))
+    for row, name in zip(rows[1:], ("../escaped/pwn", str(tmp_path / "escaped" / "pwn")), strict=True):
+        row["identity"] = name
+    before = {path for path in tmp_path.rglob("*") if out not in path.parents}
+    html = write_gallery(out, rows, people).read_text()
+    assert {path for path in tmp_path.rglob("*") if out not in path.parents} == before
+    assert [path.suffix for path in (out / "gallery" / "references").glob("*.*") if path.is_file()] == [".jpg"]
+    assert html.count("gallery/references/") == 1 and "escaped/pwn" in html
 
 
 def scored(row, **values):

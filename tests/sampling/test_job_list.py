@@ -48,7 +48,7 @@ def test_names_may_hold_anything_and_duplicates_are_one(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("j.jsonl", '{"pose": "a"}\n{"pse": "b"}\n', "line 2: unknown key 'pse'; did you mean pose?"),
+        ("j.jsonl", '\n{"pse": "b"}\n', "line 2: unknown key 'pse'; did you mean pose?"),
         ("j.jsonl", '\n{"seed": 1}\n', "line 2: says no pose"),
         ("j.jsonl", "[1]\n", "line 1: is not an object"),
         ("j.jsonl", "{pose}\n", "line 1: is not JSON"),

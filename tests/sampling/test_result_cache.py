@@ -5,7 +5,9 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from faceid.errors import DataError
 from faceid.models.prompts import encode_prompts
 from faceid.models.wan import load_wan
 from faceid.sampling import texts as module
@@ -18,7 +20,13 @@ MB = 10**6
 
 @pytest.fixture
 def cache(tmp_path):
-    return ResultCache(tmp_path / "cache", 10 * MB, {"base": "a"})
+    cache = ResultCache(tmp_path / "cache", 10 * MB, {"base": "a"})
+    cache.claim()
+    return cache
+
+
+def entries(cache):
+    return sorted(path for path in cache.folder.iterdir() if path.suffix == ".safetensors")
 
 
 def test_what_was_made_of_the_same_is_found_and_nothing_else(cache, tmp_path):
@@ -34,24 +42,66 @@ def test_what_was_used_longest_ago_goes_first(cache):
     # 4 MB each.
     for number in range(2):
         cache.put("control", {"pose": number}, torch.full((MB,), float(number)))
-        for path in cache.folder.iterdir():
+        for path in entries(cache):
             os.utime(path, ns=(number, number))
     assert cache.get("control", {"pose": 0}) is not None
     cache.put("control", {"pose": 2}, torch.full((MB,), 2.0))
     assert [number for number in range(3) if cache.get("control", {"pose": number}) is not None] == [0, 2]
-    assert sum(path.stat().st_size for path in cache.folder.iterdir()) <= 10 * MB
+    assert sum(path.stat().st_size for path in entries(cache)) <= 10 * MB
 
 
 def test_one_that_is_larger_than_the_bound_is_kept_alone(tmp_path):
     cache = ResultCache(tmp_path, 1000, {})
-    cache.put("control", {"pose": 1}, torch.zeros(MB))
-    assert cache.get("control", {"pose": 1}) is not None and len(list(tmp_path.iterdir())) == 1
+    cache.claim()
+    for number in range(2):
+        cache.put("control", {"pose": number}, torch.zeros(MB))
+    assert cache.get("control", {"pose": 1}) is not None and len(entries(cache)) == 1
+
+
+def write_adapter_file(path):
+    path.parent.mkdir(exist_ok=True)
+    save_file({"tensor": torch.zeros(MB)}, path, {"faceid": "{}"})
+    return path.read_bytes()
+
+
+@pytest.mark.fault("L5")
+def test_a_folder_that_holds_anything_else_is_no_cache(tmp_path):
+    mine = write_adapter_file(tmp_path / "models" / "face_lora.safetensors")
+    with pytest.raises(DataError, match=r"cache_dir=.*models: holds face_lora.safetensors, not written by this"):
+        ResultCache(tmp_path / "models", 1000, {}).claim()
+    # Nor may what has been kept elsewhere go there by a way around.
+    ResultCache(tmp_path / "models", 1000, {}).put("text", {}, torch.zeros(MB))
+    assert (tmp_path / "models" / "face_lora.safetensors").read_bytes() == mine
+
+
+@pytest.mark.fault("L5")
+def test_what_came_into_a_cache_later_is_never_removed(cache):
+    """By its name, or by what it says inside: both must be an entry's."""
+    names = ("face_lora_final.safetensors", f"text_{'0' * 32}.safetensors", f"control_{'1' * 32}.safetensors.bak")
+    mine = {name: write_adapter_file(cache.folder / name) for name in names}
+    # And an entry that somebody has kept under another name.
+    cache.put("text", {}, torch.ones(MB))
+    (kept,) = (path for path in entries(cache) if path.name not in names)
+    kept.rename(cache.folder / "kept.safetensors")
+    mine["kept.safetensors"] = (cache.folder / "kept.safetensors").read_bytes()
+    small = ResultCache(cache.folder, 1000, {})
+    for number in range(3):
+        small.put("control", {"pose": number}, torch.zeros(MB))
+    small.remove()
+    assert {name: (cache.folder / name).read_bytes() for name in names} == mine
+    assert sorted(path.name for path in cache.folder.iterdir() if path.name != ".faceid") == sorted(mine)
+
+
+def test_a_cache_is_gone_once_it_is_removed(cache):
+    cache.put("text", {}, torch.zeros(2))
+    cache.remove()
+    assert not cache.folder.exists()
 
 
 def test_a_damaged_file_or_a_folder_that_cannot_be_is_said_and_does_no_harm(cache, tmp_path, caplog):
     caplog.set_level(logging.WARNING, "faceid")
     cache.put("text", {"text": "x"}, torch.ones(2))
-    (path,) = cache.folder.iterdir()
+    (path,) = entries(cache)
     path.write_bytes(path.read_bytes()[:20])
     assert torch.equal(cache.get_or_make("text", {"text": "x"}, lambda: torch.ones(2)), torch.ones(2))
     assert "cannot be read" in caplog.text and torch.equal(cache.get("text", {"text": "x"}), torch.ones(2))

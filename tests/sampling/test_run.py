@@ -21,6 +21,7 @@ from faceid.faces.settings import FaceSettings
 from faceid.media.video import write_video
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling import models, plan, run
+from faceid.sampling.job_folder import JobFolder
 from faceid.sampling.settings import SampleSettings
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
@@ -118,7 +119,7 @@ def test_one_person_by_another_encoder_is_refused_before_weights_are_loaded(sett
 
 
 def test_a_file_in_the_place_of_a_persons_folder_is_refused_before_weights_are_loaded(settings, tmp_path, no_weights):
-    (tmp_path / "out").mkdir()
+    JobFolder.claim(tmp_path / "out", [])
     (tmp_path / "out" / "bob").write_text("mine")
     with pytest.raises(DataError, match=r"out/bob/x_pose\.mp4: its folder cannot be made"):
         run.run_sampling(settings, FaceSettings())

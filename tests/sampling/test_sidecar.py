@@ -15,9 +15,10 @@ from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.media.video import read_video, write_video
 from faceid.provenance import sha256_file
+from faceid.sampling.like import given_flags, read_sidecar, words_like
 from faceid.sampling.run import run_sampling
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import given_flags, read_sidecar, sidecar_of, words_like
+from faceid.sampling.sidecar import sidecar_of
 
 HOW = "--num_inference_steps 2 --cfg_scale 2 --device cpu --face_scale 0.8 --scheduler euler --face_end 0.5".split()
 

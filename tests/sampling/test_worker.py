@@ -83,7 +83,7 @@ def test_a_batch_is_byte_for_byte_what_single_calls_give(settings, tmp_path):
 def test_twelve_jobs_of_four_poses_and_three_prompts_encode_five_videos_and_four_texts(settings, tmp_path, monkeypatch):
     for seed in (2, 3):
         write_pose(tmp_path / "poses" / f"z{seed}_pose.mp4", seed)
-    poses = sorted(path.name for path in (tmp_path / "poses").iterdir())
+    poses = sorted(path.name for path in (tmp_path / "poses").glob("*.mp4"))
     job = {"pose": poses, "prompt": ["a dance", "a slow dance", "a jump"], "identity": "anna"}
     counted, load = {"videos": 0, "texts": 0}, FaceIdentityPipeline.from_pretrained
 

@@ -1,0 +1,96 @@
+"""A job's id is a hash of all that its video's bytes depend on: what is not in it is taken for done when it is not."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_worker import settings, write_pose  # noqa: F401 (the fixture of two poses and two people)
+
+from faceid.faces.settings import FaceSettings
+from faceid.models.denoise import Sampling
+from faceid.sampling.given_faces import faces_by_name
+from faceid.sampling.job_list import Wish
+from faceid.sampling.models import Models
+from faceid.sampling.plan import HOW, Planner
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What was found on disk, by what names it: read once for all of this file."""
+    return {}
+
+
+def id_of(settings, found, dtype="torch.float32", **changes):  # noqa: F811
+    key = settings.face_lora_path
+    models = found.setdefault(key, Models.find(settings))
+    planner = Planner(settings, models.name, models.base, faces_by_name(settings, FaceSettings()), dtype)
+    pose = Path(settings.pose_videos_dir) / "x_pose.mp4"
+    wish = Wish(pose, "anna", 5, settings.prompt, settings.negative_prompt, settings.face_lora_path)
+    (job,) = planner.plan([replace(wish, **changes)], {})
+    assert job.problem == ""
+    return job.id
+
+
+OTHERS = {
+    "cfg_scale": 3.0,
+    "cfg_start": 0.5,
+    "face_scale": 0.5,
+    "face_start": 0.25,
+    "face_end": 0.75,
+    "face_guidance": 2.0,
+    "control_scale": 0.5,
+    "reference_scale": 0.5,
+    "num_inference_steps": 3,
+    "scheduler": "euler",
+    "shift": 5.0,
+    "step_cache": 0.1,
+    "attention_backend": "_native_math",
+    "compile": True,
+    "fit": "pad",
+    "height": 48,
+    "width": 32,
+    "num_frames": 1,
+    "fps": 8.0,
+    "window_frames": 0,
+    "negative_prompt": "another",
+    "prompt": "another",
+}
+
+
+@pytest.mark.fault("8")
+def test_whatever_changes_the_bytes_changes_the_id(settings, found, tmp_path):  # noqa: F811
+    plain = id_of(settings, found)
+    assert id_of(settings, found) == plain
+    ids = {name: id_of(replace(settings, **{name: value}), found) for name, value in OTHERS.items()}
+    blocks = found[settings.face_lora_path].transformer_config["num_layers"]
+    ids["face_block_scales"] = id_of(replace(settings, face_block_scales=[0.5] * blocks), found)
+    for number in range(2):
+        picture = Image.fromarray(np.full((16, 16, 3), 90 + number, np.uint8))
+        picture.save(tmp_path / f"{number}.png")
+    pictures = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for name, value in {"one": pictures[0], "other": pictures[1], "both": pictures, "turned": pictures[::-1]}.items():
+        ids[f"reference_image, {name}"] = id_of(replace(settings, reference_image=value), found)
+    ids["seed"] = id_of(settings, found, seed=6)
+    ids["identity"] = id_of(settings, found, identity="bob")
+    ids["output"] = id_of(settings, found, output="named.mp4")
+    ids["dtype"] = id_of(settings, found, dtype="torch.bfloat16")
+    # The same name, another picture in it.
+    Image.fromarray(np.full((16, 16, 3), 7, np.uint8)).save(pictures[0])
+    ids["reference_image, changed"] = id_of(replace(settings, reference_image=pictures[0]), found)
+    write_pose(Path(settings.pose_videos_dir) / "x_pose.mp4", 9)
+    ids["pose"] = id_of(settings, found)
+    same = [name for name, one in ids.items() if one == plain]
+    assert same == [] and len(set(ids.values())) == len(ids)
+
+
+def test_without_guidance_a_negative_prompt_changes_nothing(settings, found):  # noqa: F811
+    without = replace(settings, cfg_scale=1.0)
+    assert id_of(without, found) == id_of(replace(without, negative_prompt="another"), found)
+
+
+def test_every_option_of_sampling_is_tried_above():
+    tried = {*OTHERS, "face_block_scales"}
+    of_sampling = {field.name for field in fields(Sampling)} - {"seed", "window", "overlap"}
+    assert of_sampling - tried == set() and set(HOW) - tried - {"pose_timing"} == set()
