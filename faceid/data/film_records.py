@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import re
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any
 from faceid.data.dancers import DANCERS_NAME, dancer_of
 from faceid.data.films import Film, SplitSettings
 from faceid.data.selection import LeftOut
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json, write_provenance
 
@@ -39,7 +39,7 @@ def record_path(output_dir: Path, film: Film) -> Path:
 def current_record(output_dir: Path, film: Film, settings: SplitSettings) -> dict[str, Any] | None:
     """A film's record when it was made from the same film and settings and its clips are there."""
     try:
-        record = json.loads(record_path(output_dir, film).read_text(encoding="utf-8"))
+        record = parse_json(record_path(output_dir, film).read_bytes())
         is_current = record["inputs"] == inputs_of(film, settings)
         are_there = all((output_dir / f"{clip['name']}.mp4").is_file() for clip in record["clips"])
         return record if is_current and are_there else None

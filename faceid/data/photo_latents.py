@@ -6,7 +6,6 @@ clips.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from faceid.data.head_mask import head_mask
+from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
@@ -79,7 +80,7 @@ def encode_photos(
 def photo_latents_are_current(folder: Path, photos: dict[str, str], fingerprint: str, height: int, width: int) -> bool:
     """Whether `folder` holds exactly these photos (name to sha256) at this size, encoded with this base."""
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = parse_json((folder / "index.json").read_bytes())
     except (OSError, ValueError):
         return False
     expected = _made_from(photos, fingerprint, height, width)
@@ -92,8 +93,9 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     Raises: DataError when the folder is missing, damaged, or made with another base.
     """
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        fingerprint, sha256, keys = index["base_fingerprint"], index["sha256"], index["keys"]
+        index = parse_json((folder / "index.json").read_bytes())
+        fingerprint, sha256 = str(index["base_fingerprint"]), index["sha256"]
+        keys = fitted(list[str], index["keys"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a folder of photo latents ({error}); encode the photos again") from error
     if fingerprint != base_fingerprint:
@@ -101,8 +103,11 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     path = folder / PHOTOS_NAME
     if not path.is_file() or sha256_file(path) != sha256:
         raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); encode the photos again")
-    tensors = load(path.read_bytes())
-    return {key: PhotoLatent(tensors[key], tensors[mask_name(key)]) for key in keys}
+    try:
+        tensors = load(path.read_bytes())
+        return {key: PhotoLatent(tensors[key], tensors[mask_name(key)]) for key in keys}
+    except (SafetensorError, KeyError) as error:
+        raise DataError(f"{path}: damaged ({error}); encode the photos again") from error
 
 
 def mask_name(key: str) -> str:

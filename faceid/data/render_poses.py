@@ -6,7 +6,6 @@ keypoints, or a pose model that looks at the clip. Keypoints without clips are d
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, r
 from faceid.data.pairs import POSE_ENDING
 from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
 from faceid.data.video_files import list_videos
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.media.motion import LOWEST_CORRELATION, pairing_correlation
 from faceid.media.skeleton import draw_skeletons
@@ -186,7 +186,7 @@ def _inputs(unit: Unit, source: PoseSource) -> str:
 
 def _current_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
     try:
-        record = json.loads((output_dir / RECORDS_NAME / f"{name}.json").read_text(encoding="utf-8"))
+        record = parse_json((output_dir / RECORDS_NAME / f"{name}.json").read_bytes())
         is_there = not record["frames"] or (output_dir / f"{name}{POSE_ENDING}.mp4").is_file()
         return record if is_there and record["inputs"] == _inputs(unit, source) else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -6,7 +6,6 @@ still the one that was rendered is checked by its sha256. The arm of real clips 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 from faceid.data.pairs import POSE_ENDING
 from faceid.data.video_files import VIDEO_SUFFIXES
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.evaluation.drivers import find_drivers
 from faceid.provenance import sha256_file
@@ -140,7 +140,7 @@ def _refuse_second(path: Path, first: Render, second: Render) -> None:
 
 def _parse(path: Path, number: int, text: str) -> dict[str, Any]:
     try:
-        row = json.loads(text)
+        row = parse_json(text, nan=True)
     except ValueError as error:
         raise DataError(f"{path}: line {number} is not JSON ({error}); render again with sample.py --batch") from error
     if not isinstance(row, dict):
