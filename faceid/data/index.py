@@ -177,6 +177,9 @@ class ShardIndex:
         data = self.read(key_or_number, "json")
         try:
             details = parse_json(data)
+            missing = {"key", "size_hw", "head_boxes"} - details.keys() if self.kind == "clips" else ()
+            if missing:
+                raise ValueError(f"no {min(missing)}")
             boxes = fitted(list[tuple[float, float, float, float] | None] | None, details.get("head_boxes"))
             if not all(math.isfinite(edge) for box in boxes or [] if box for edge in box):
                 raise ValueError("head_boxes: not finite")

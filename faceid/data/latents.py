@@ -81,6 +81,9 @@ class LatentSet:
                 raise ValueError(f"prompt_of: no prompt of {without}")
             self._prompts = _load_verified(index.folder / PROMPTS_NAME, header.files[PROMPTS_NAME])
             self._constants = _load_verified(index.folder / CONSTANTS_NAME, header.files[CONSTANTS_NAME])
+            for name, tensor in self._prompts.items():
+                if tensor.dim() != 2 or tensor.dtype not in _LATENT_DTYPES:
+                    raise ValueError(f"{PROMPTS_NAME}: {name} is {tensor.dtype} {list(tensor.shape)}, no embedding")
         except (KeyError, ValueError) as error:
             raise DataError(f"{index.folder}: its index lacks {error}; encode the clips again") from error
         if not len(index):
@@ -157,7 +160,7 @@ class LatentSet:
 
     def prompt(self, text: str) -> Tensor:
         """Embedding [L, D] of a stored prompt: a clip's, "" or the default negative one."""
-        if self._prompt_names.get(text) not in self._prompts:
+        if self._prompt_names.get(text, "") not in self._prompts:
             raise DataError(f"{self.index.folder}: prompt {text!r} is not stored; only {sorted(self._prompt_names)}")
         return self._prompts[self._prompt_names[text]]
 
@@ -166,7 +169,13 @@ class LatentSet:
         name = inactive_name(f, h, w)
         if name not in self._constants:
             raise DataError(f"{self.index.folder}: {name} is not stored; only {sorted(self._constants)}")
-        return self._constants[name]
+        inactive = self._constants[name]
+        if inactive.shape != (self.geometry.latent_channels, f, h, w) or not inactive.is_floating_point():
+            raise DataError(
+                f"{self.index.folder / CONSTANTS_NAME}: {name} is {inactive.dtype} {list(inactive.shape)}; encode the "
+                "clips again"
+            )
+        return inactive
 
 
 def _load_verified(path: Path, sha256: str) -> dict[str, torch.Tensor]:
