@@ -30,8 +30,8 @@ from pathlib import Path
 from random import Random
 
 import torch
-from fuzz_mutations import ESCAPED
 from fuzz_targets import TARGETS, Sample
+from fuzz_values import ESCAPED
 from proof import RECORDS, REPOSITORY, Row, memory_folder
 
 from faceid.errors import LONGEST_LINE, FaceidError, one_line
@@ -256,7 +256,9 @@ def check(full: bool, names: list[str] | None = None, count: int | None = None) 
                 number, why = next(iter(sorted(found.failures.items())))
                 measured += f"; number {number}: {why.splitlines()[-1][:200]}"
             verdict = "falls short" if found.failures else "holds"
-            promise = f"{name}, {each} mutations: read or refused in one line, in {LONGEST_S} s and 2 GB, nothing else written"
+            promise = (
+                f"{name}: {each} mutations read or refused in one line, in {LONGEST_S} s and 2 GB, no write outside"
+            )
             rows.append(Row(promise, "none fails", measured, verdict, round(found.seconds, 1)))
             print(f"{verdict}: {name}: {measured}; {found.seconds:.0f} s", flush=True)
     return rows

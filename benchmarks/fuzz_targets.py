@@ -12,7 +12,6 @@ import io
 import json
 import os
 import pickle
-import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,18 +19,17 @@ from random import Random
 from typing import Any
 
 import fuzz_mutations as change
+import fuzz_shards as shards
+import fuzz_values as values
 import numpy as np
 import torch
-from safetensors.torch import save
+from fuzz_shards import Sample
 
 from faceid.config import parse_sections, sections_as_yaml
 from faceid.data.dancers import dancers_beside
 from faceid.data.head_boxes import head_boxes
-from faceid.data.index import ShardIndex, index_sha256
 from faceid.data.keypoints import read_keypoints
-from faceid.data.latent_sets import LatentSets
-from faceid.data.sidecars import joints_content, read_heads
-from faceid.data.views import ViewSettings, joints_in, plan_views, show_boxes
+from faceid.data.sidecars import read_heads
 from faceid.evaluation.controls import joints_of_file
 from faceid.evaluation.heads import known_heads
 from faceid.evaluation.renders import read_arm
@@ -49,9 +47,7 @@ from faceid.training.launched import read_accelerate_config, read_launch
 from faceid.training.metrics import cut_lines_after
 from faceid.training.sections import SECTIONS
 
-Sample = dict[str, bytes]
-SIZE_HW, FRAMES, CHANNELS = (32, 48), 5, 16
-_FACE, _ADAPTER = torch.full((4,), 0.5), AdapterSettings(8, 8, lora_rank=2, num_tokens=2, mapper_dropout=0.0)
+_ADAPTER = AdapterSettings(8, 8, lora_rank=2, num_tokens=2, mapper_dropout=0.0)
 
 
 @dataclass(frozen=True)
@@ -75,190 +71,6 @@ def one_file(
         lambda random, sample: {name: mutate(random, sample[name])},
         lambda folder, out: read(folder / name),
     )
-
-
-# Shards.
-_SETTINGS = {"num_frames": FRAMES, "height": 32, "width": 48, "fps": 16.0, "fit": "crop", "clips_per_shard": 2}
-_BOXES = [[10.0, 4.0, 20.0, 14.0] if frame % 2 == 0 else None for frame in range(FRAMES)]
-
-
-def _joints(frames: int = FRAMES) -> dict[str, Any]:
-    from faceid.data.keypoints import Keypoints
-
-    body = np.random.default_rng(0).uniform(4, 30, (frames, 17, 2)).astype(np.float32)
-    return joints_content(Keypoints(body, None, np.ones(frames, int), None, SIZE_HW))
-
-
-def _details() -> dict[str, Any]:
-    return {"key": "a", "size_hw": list(SIZE_HW), "head_boxes": _BOXES, "joints": _joints()}
-
-
-def _latents(seed: int) -> bytes:
-    generator = torch.Generator().manual_seed(seed)
-    video, pose = (torch.randn(CHANNELS, 2, 8, 12, generator=generator).bfloat16() for _ in range(2))
-    return save({"video": video, "pose": pose, "head_mask": torch.ones(2, 8, 12, dtype=torch.uint8)})
-
-
-def _shards(kind: str, entries: dict[str, dict[str, bytes]], header: dict[str, Any]) -> Sample:
-    """A shard and its index, checksums right."""
-    file, samples = io.BytesIO(), []
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for key, members in entries.items():
-            places = {}
-            for name, data in members.items():
-                info = tarfile.TarInfo(f"{key}.{name}")
-                info.size = len(data)
-                places[name] = [tar.offset + tarfile.BLOCKSIZE, len(data)]
-                tar.addfile(info, io.BytesIO(data))
-            labels = {"frames": FRAMES, "dancer": "d1", "genre": None, "camera": "c01"}
-            samples.append({"key": key, "members": places, **labels, "shard": 0})
-    content = {
-        "kind": kind,
-        "version": 1,
-        **header,
-        "dropped": [],
-        "shards": [_shard(kind, file.getvalue(), len(entries))],
-    }
-    return {f"{kind}-000000.tar": file.getvalue(), "index.json": _signed({**content, "samples": samples})}
-
-
-def _shard(kind: str, data: bytes, count: int) -> dict[str, Any]:
-    return {"path": f"{kind}-000000.tar", "size": len(data), "sha256": _sha256(data), "count": count}
-
-
-def _sha256(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()
-
-
-def _signed(content: dict[str, Any]) -> bytes:
-    return json.dumps({**content, "sha256": index_sha256(content)}).encode()
-
-
-def _sign_again(random: Random, data: bytes) -> bytes:
-    """An index with a checksum that fits, where it can be read at all."""
-    try:
-        content = json.loads(data) if random.random() < 0.8 else None
-        return _signed(content) if isinstance(content, dict) else data
-    except (ValueError, RecursionError):
-        return data
-
-
-def _clips(folder: Path) -> Sample:
-    members = {"json": json.dumps(_details()).encode(), "pose.mp4": b"pose" * 8, "video.mp4": b"video" * 8}
-    return _shards("clips", {"clip_a": members, "clip_b": members}, {"settings": _SETTINGS})
-
-
-def _latent_folder(folder: Path) -> Sample:
-    texts, constants = save({"t0": torch.ones(4, 8), "t1": torch.ones(4, 8)}), {}
-    for frames in (1, 2):
-        constants[f"inactive_{frames}x8x12"] = torch.zeros(CHANNELS, frames, 8, 12)
-    shared = {"prompts.safetensors": texts, "constants.safetensors": save(constants)}
-    header = {
-        "base": {"name": "toy", "fingerprint": "f" * 64},
-        "geometry": {"spatial_factor": 4, "temporal_factor": 4, "latent_channels": CHANNELS, "patch_thw": [1, 2, 2]},
-        "settings": _SETTINGS,
-        "prompts": {"": "t0", "a person": "t1"},
-        "prompt_of": {"clip_a": "a person", "clip_b": "a person"},
-        "clip_of": {"clip_b": "clip_a"},
-        "files": {name: _sha256(data) for name, data in shared.items()},
-    }
-    details = {name: value for name, value in _details().items() if name != "joints"}
-    members = {"json": json.dumps(details).encode()}
-    entries = {f"clip_{key}": {**members, "safetensors": _latents(seed)} for seed, key in enumerate("ab")}
-    return {**_shards("latents", entries, header), **shared}
-
-
-def _change_index(random: Random, sample: Sample) -> Sample:
-    return {"index.json": _sign_again(random, change.change_json(random, sample["index.json"]))}
-
-
-def _change_member(random: Random, sample: Sample) -> Sample:
-    """A member, or the tar's bytes; checksums of shard and index made right most of the time."""
-    content = json.loads(sample["index.json"])
-    kind = content["kind"]
-    name = f"{kind}-000000.tar"
-    if random.random() < 0.15:
-        return {name: change.change_bytes(random, sample[name])}
-    entries = {
-        each["key"]: {part: sample[name][at : at + size] for part, (at, size) in each["members"].items()}
-        for each in content["samples"]
-    }
-    members = entries[random.choice(sorted(entries))]
-    part = random.choice(sorted(set(members) - {"pose.mp4", "video.mp4"}))
-    changed = change.change_json if part == "json" else change.change_safetensors
-    members[part] = changed(random, members[part])
-    header = {
-        key: value for key, value in content.items() if key not in ("kind", "version", "shards", "samples", "sha256")
-    }
-    return _shards(kind, entries, header)
-
-
-def _change_shared(random: Random, sample: Sample) -> Sample:
-    """Prompts or constants, with a checksum that fits."""
-    name = random.choice(("prompts.safetensors", "constants.safetensors"))
-    data = change.change_safetensors(random, sample[name])
-    content = json.loads(sample["index.json"])
-    content["files"][name] = _sha256(data)
-    content.pop("sha256")
-    return {name: data, "index.json": _signed(content)}
-
-
-def _read_clips(folder: Path, out: Path) -> None:
-    index = ShardIndex.load(folder, "clips")
-    views = ViewSettings(views=["full", "upper_body", "head"])
-    for sample in index.samples[:4]:
-        for member in sample.members:
-            index.read(sample.key, member)
-        details = index.read_details(sample.key)
-        joints_in(details)
-        for view in plan_views(views, {"size_hw": list(SIZE_HW), **details}, None)[0]:
-            show_boxes(view, details.get("head_boxes"))
-    settings = index.header["settings"]
-    views.size_hw((settings["height"], settings["width"]))
-
-
-def _read_latents(folder: Path, out: Path) -> None:
-    sets = LatentSets.open([folder])
-    sets.geometry.latent_shape(*sets.sizes[0])
-    for number in range(min(len(sets), 4)):
-        sample = sets[number]
-        (sample.video.float() + sample.pose.float() + sample.inactive.float() * sample.head_mask).mean()
-        sets.head_boxes(number)
-    sets.prompt(""), sets.prompt(sets.caption), sorted(set(sets.dancers)), sets.clips
-
-
-# Identities.
-def _identity(folder: Path) -> Sample:
-    photos = [_photo(f"{name}.jpg", True) for name in "ab"] + [_photo("c.jpg", False)]
-    about = {"name": "anna", "encoder": "clip", "encoder_fingerprint": "e" * 64}
-    files = {"identity_embedding.pt": _FACE, "metadata.pt": {**about, "photos": photos}}
-    files |= {f"embeddings/{name}.jpg.pt": _FACE.clone() for name in "ab"}
-    return _with_manifest(folder, {name: change.torch_bytes(content) for name, content in files.items()})
-
-
-def _photo(name: str, kept: bool) -> dict[str, Any]:
-    described = {"file": name, "kept": kept, "weight": 0.5, "box_xyxy": [1, 2, 30, 40], "sha256": "a" * 64}
-    return {**described, "reason": "", "notes": ["blurred"], "quality": {"sharpness": 1.0}, "cosine": None}
-
-
-def _with_manifest(folder: Path, sample: Sample) -> Sample:
-    about = {"format": "faceid identity 1", "name": "anna", "encoder": "clip", "encoder_fingerprint": "e" * 64}
-    described = {name: {"size": len(data), "sha256": _sha256(data)} for name, data in sorted(sample.items())}
-    return {**sample, "manifest.json": json.dumps({**about, "files": described}).encode()}
-
-
-def _change_identity(random: Random, sample: Sample) -> Sample:
-    files = {name: data for name, data in sample.items() if name != "manifest.json"}
-    if random.random() < 0.2:
-        return {"manifest.json": change.change_json(random, sample["manifest.json"])}
-    name = random.choice(["metadata.pt"] * 4 + sorted(files))
-    tree = torch.load(io.BytesIO(files[name]), weights_only=True)
-    files[name] = change.change_torch(random, tree if isinstance(tree, dict) else {"": tree})
-    if not isinstance(tree, dict) and random.random() < 0.7:
-        files[name] = change.torch_bytes(random.choice(change.tensor_values()))
-    return _with_manifest(Path(), files) if random.random() < 0.9 else {name: files[name]}
 
 
 # Adapters and LoRA files.
@@ -294,7 +106,7 @@ def _change_pth(random: Random, sample: Sample) -> Sample:
     tree = torch.load(io.BytesIO(sample[name]), weights_only=True)
     # Most of the tree are tensors; what they are for is what is read first.
     if random.random() < 0.4:
-        tree["metadata"] = change.change_tree(random, tree["metadata"], change.PICKLED_VALUES)
+        tree["metadata"] = change.change_tree(random, tree["metadata"], values.PICKLED_VALUES)
         return {name: change.torch_bytes(tree)}
     return {name: change.change_torch(random, tree)}
 
@@ -327,7 +139,9 @@ def _read_loras(folder: Path, out: Path) -> None:
 
 # Sidecars, job lists, configs.
 def _sidecar() -> bytes:
-    settings = SampleSettings(face_embedding="/data/anna", pose_video="/data/a.mp4", output="a.mp4", face_lora_path="toy")
+    settings = SampleSettings(
+        face_embedding="/data/anna", pose_video="/data/a.mp4", output="a.mp4", face_lora_path="toy"
+    )
     left = {"output", "batch", "pose_videos_dir", "output_dir", "like", "device", "context_parallel", "offload"}
     left |= {"cache_dir", "cache_gb"}
     kept = {name: value for name, value in (asdict(settings) | asdict(FaceSettings())).items() if name not in left}
@@ -377,7 +191,7 @@ def _aist() -> dict[str, Any]:
 
 
 def _change_aist(random: Random, sample: Sample) -> Sample:
-    return {"a.pkl": change.change_pickle(random, _aist(), change.PICKLED_VALUES + change.array_values())}
+    return {"a.pkl": change.change_pickle(random, _aist(), values.PICKLED_VALUES + values.array_values())}
 
 
 def _read_film(path: Path, camera: int | None = 0) -> None:
@@ -396,7 +210,7 @@ def _coco(folder: Path) -> Sample:
     annotations = [{"image_id": n, "category_id": 1, "keypoints": flat} for n in range(5)]
     instances = [{"keypoints": points[:, :2].tolist(), "keypoint_scores": points[:, 2].tolist()}]
     contents = {
-        "ours": {**_joints(), "size_hw": [1080, 1920]},
+        "ours": {**shards.joints(), "size_hw": [1080, 1920]},
         "mmpose": {"instance_info": [{"frame_id": n + 1, "instances": instances} for n in range(5)]},
         "annotations": {"images": images, "annotations": annotations},
         "results": [{**each, "image_id": f"{each['image_id']:06d}.jpg", "score": 0.9} for each in annotations],
@@ -415,14 +229,14 @@ def _read_any_film(folder: Path, out: Path) -> None:
 
 
 def _heads(folder: Path) -> Sample:
-    heads = {"boxes": _BOXES, "size_hw": list(SIZE_HW)}
-    return {"a.heads.json": json.dumps(heads).encode(), "a.joints.json": json.dumps(_joints()).encode()}
+    heads = {"boxes": shards.BOXES, "size_hw": list(shards.SIZE_HW)}
+    return {"a.heads.json": json.dumps(heads).encode(), "a.joints.json": json.dumps(shards.joints()).encode()}
 
 
 def _read_heads(folder: Path, out: Path) -> None:
-    read_heads(folder / "a.heads.json", SIZE_HW)
-    known_heads(folder, "a", FRAMES, SIZE_HW)
-    joints_of_file(folder / "a.joints.json", FRAMES, SIZE_HW)
+    read_heads(folder / "a.heads.json", shards.SIZE_HW)
+    known_heads(folder, "a", shards.FRAMES, shards.SIZE_HW)
+    joints_of_file(folder / "a.joints.json", shards.FRAMES, shards.SIZE_HW)
 
 
 # Runs.
@@ -442,7 +256,7 @@ def _change_checkpoint(random: Random, sample: Sample) -> Sample:
     changed = {f"{place}/{name}": data}
     if name != "MANIFEST.json" and random.random() < 0.9:
         manifest = json.loads(sample[f"{place}/MANIFEST.json"])
-        manifest["files"][name] = {"size": len(data), "sha256": _sha256(data)}
+        manifest["files"][name] = {"size": len(data), "sha256": shards.sha256(data)}
         changed[f"{place}/MANIFEST.json"] = json.dumps(manifest).encode()
     return changed
 
@@ -458,15 +272,7 @@ def _run_logs(folder: Path) -> Sample:
     attempts = [
         {"attempt": "7.0", "event": "started", "step": 0, "time_s": 1.5},
         {"attempt": "7.0", "event": "stopped", "step": 4, "time_s": 2.5, "by": "SIGUSR1"},
-        {
-            "attempt": "7.0",
-            "event": "ended",
-            "step": 4,
-            "time_s": 3.5,
-            "exit_code": 1,
-            "gained_steps": 0,
-            "goes_on": True,
-        },
+        {"attempt": "7.0", "event": "ended", "step": 4, "time_s": 3.5, "gained_steps": 0, "goes_on": True},
     ]
     metrics = [{"step": step, "train/loss": 0.5 / step, "time_s": step} for step in range(1, 6)]
     logs = {"attempts.jsonl": attempts, "metrics.jsonl": metrics}
@@ -490,7 +296,7 @@ def _renders(folder: Path) -> Sample:
     rows = []
     for number in range(3):
         row = {"pose": "a_pose.mp4", "identity": "anna", "seed": number, "face_scale": 1.0, "output": f"{number}.mp4"}
-        rows.append({**row, "sha256": _sha256(b"video"), "error": "", "status": "done"})
+        rows.append({**row, "sha256": shards.sha256(b"video"), "error": "", "status": "done"})
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     return {"jobs.jsonl": lines, **{f"{number}.mp4": b"video" for number in range(3)}}
 
@@ -504,23 +310,8 @@ _VARIABLES = (
     *("SLURM_STEP_NUM_NODES", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"),
 )
 _VALUES = (
-    "",
-    " ",
-    "0",
-    "1",
-    "3",
-    "-1",
-    "abc",
-    "1.5",
-    "0x1",
-    "1_0",
-    "9" * 50,
-    "１",
-    "²",
-    "nan",
-    "../..",
-    "\x1b[31m",
-    "é",
+    *("", " ", "0", "1", "3", "-1", "abc", "1.5"),
+    *("0x1", "1_0", "9" * 50, "１", "²", "nan", "../..", "\x1b[31m", "é"),
 )
 
 
@@ -543,12 +334,12 @@ def _read_environment(folder: Path, out: Path) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "clip index": Target(_clips, _change_index, _read_clips),
-    "clip shard": Target(_clips, _change_member, _read_clips),
-    "latent index": Target(_latent_folder, _change_index, _read_latents),
-    "latent shard": Target(_latent_folder, _change_member, _read_latents),
-    "latent texts and constants": Target(_latent_folder, _change_shared, _read_latents),
-    "identity folder": Target(_identity, _change_identity, lambda folder, out: load_identity(folder)),
+    "clip index": Target(shards.clips, shards.change_index, shards.read_clips),
+    "clip shard": Target(shards.clips, shards.change_member, shards.read_clips),
+    "latent index": Target(shards.latent_folder, shards.change_index, shards.read_latents),
+    "latent shard": Target(shards.latent_folder, shards.change_member, shards.read_latents),
+    "latent texts and constants": Target(shards.latent_folder, shards.change_shared, shards.read_latents),
+    "identity folder": Target(shards.identity, shards.change_identity, lambda folder, out: load_identity(folder)),
     "adapter .safetensors": Target(
         functools.partial(_adapter, "face_lora_a.safetensors"),
         lambda random, sample: {
@@ -568,7 +359,9 @@ TARGETS: dict[str, Target] = {
     ),
     "accelerate .yaml": one_file("a.yaml", _accelerate, change.change_yaml, read_accelerate_config),
     "AIST++ keypoints": Target(
-        lambda folder: {"a.pkl": pickle.dumps(_aist(), 2)}, _change_aist, lambda folder, out: _read_film(folder / "a.pkl")
+        lambda folder: {"a.pkl": pickle.dumps(_aist(), 2)},
+        _change_aist,
+        lambda folder, out: _read_film(folder / "a.pkl"),
     ),
     "COCO and MMPose keypoints": Target(_coco, _change_any_json, _read_any_film),
     "heads and joints": Target(_heads, _change_any_json, _read_heads),
