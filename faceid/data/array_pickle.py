@@ -61,7 +61,7 @@ class _Refused(Exception):
 
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _MAKERS:
+        if (module, name) not in _ALLOWED:
             raise _Refused(f"names {module}.{name}; only numpy arrays are read, nothing in a pickle is run")
         return _MAKERS[module, name]
 
@@ -121,6 +121,7 @@ _MAKERS: dict[tuple[str, str], Any] = {
     (f"numpy.{core}.{module}", name): make for core in ("core", "_core") for (module, name), make in _OF_NUMPY.items()
 }
 _MAKERS |= {("numpy", "ndarray"): _ARRAY, ("numpy", "dtype"): _dtype, ("_codecs", "encode"): _latin1}
+_ALLOWED = set(_MAKERS)
 
 
 def _holds_objects(content: Any) -> bool:

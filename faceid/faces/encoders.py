@@ -7,6 +7,7 @@ encoder's folder) is taken off before normalising: CLIP vectors of different peo
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,6 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from faceid.device import pick_device
-from faceid.documents import parse_json
 from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.settings import EncoderKind
@@ -149,7 +149,7 @@ class _Preprocessing:
     @classmethod
     def of(cls, kind: str, folder: Path, config: Any) -> _Preprocessing:
         file = folder / "preprocessor_config.json"
-        content = parse_json(file.read_bytes()) if file.is_file() else {}
+        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         # Published files name what they leave open, as null.
         stored = {key: value for key, value in content.items() if value is not None}
         if not stored:
@@ -239,7 +239,7 @@ def _check_dino(kind: str, folder: Path) -> None:
     """Raises: ModelError when config.json says that the folder holds something else than this DINO."""
     file = folder / "config.json"
     try:
-        found = str(parse_json(file.read_bytes())["model_type"])
+        found = str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
     except (ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path") from error
     if not found.startswith(DINO_FAMILIES[kind]):
