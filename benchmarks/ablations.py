@@ -39,10 +39,11 @@ from faceid.media import images
 from faceid.models.adapter_file import load_adapter
 from faceid.models.face_tokens import face_input
 from faceid.models.wan import WanModel, load_wan
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
 from faceid.toy.base import resolve_model_path
 from faceid.training.metrics import read_metrics
 from faceid.vace import pose_control
+from faceid.writing import write_json
 
 VARIANTS: dict[str, str] = {
     "the recipe": "",

@@ -21,7 +21,8 @@ from proof import RECORDS, REPOSITORY, memory_folder
 
 from faceid.errors import run_entry_point
 from faceid.logs import progress
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
+from faceid.writing import write_json
 
 # What the tests draw for the same tools.
 sys.path.append(str(REPOSITORY / "tests" / "data"))

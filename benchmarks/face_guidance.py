@@ -27,9 +27,10 @@ from faceid.evaluation.pose_reader import PoseReader
 from faceid.logs import progress
 from faceid.models.adapter_file import load_adapter
 from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_model_path
 from faceid.toy.readers import load_toy_pose_reader
+from faceid.writing import write_json
 
 
 @dataclass(frozen=True)

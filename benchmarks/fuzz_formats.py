@@ -35,11 +35,13 @@ from fuzz_values import ESCAPED
 from proof import RECORDS, REPOSITORY, Row, memory_folder
 
 from faceid.errors import LONGEST_LINE, FaceidError, one_line
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
+from faceid.writing import write_json
 
 SEED = 21
 FULL_COUNT, SMALL_COUNT = 2_000, 40
-LONGEST_S = 10
+# Of the reader's own time, as other processes may have the machine; and while it stands still.
+LONGEST_S, LONGEST_STILL_S = 10, 60
 MOST_BYTES = 2 << 30
 WORKERS = 2
 # Mutations that are done again, with their files: none of any size stands in the repository.
@@ -169,13 +171,15 @@ def try_one(name: str, sample: Sample, number: int, place: Place) -> str:
 
 def _read(name: str, place: Place) -> BaseException | None:
     # At its end the process is killed, wherever it is: no handler runs within a call of C.
-    signal.setitimer(signal.ITIMER_REAL, LONGEST_S)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST_STILL_S)
     try:
         with _bounded_memory():
             TARGETS[name].read(place.input, place.out)
     except BaseException as error:  # noqa: BLE001 (whatever it is, it is what is looked for)
         return error
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
     return None
 
@@ -229,6 +233,7 @@ def _work(name: str, sample: Sample, root: Path, share: list[int], sender: Conne
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     for number in share:
         sender.send((number, try_one(name, sample, number, place)))
     sender.close()
@@ -237,8 +242,10 @@ def _work(name: str, sample: Sample, root: Path, share: list[int], sender: Conne
 
 
 def _said_by_end(code: int | None) -> str:
-    if code == -signal.SIGALRM:
+    if code == -signal.SIGPROF:
         return f"not done after {LONGEST_S} s"
+    if code == -signal.SIGALRM:
+        return f"stood still for {LONGEST_STILL_S} s"
     return f"the process died ({signal.Signals(-code).name if code and code < 0 else code})"
 
 

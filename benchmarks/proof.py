@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
+from faceid.writing import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECORDS = REPOSITORY / "benchmarks" / "records"

@@ -40,11 +40,12 @@ from faceid.faces.encoders import load_encoder
 from faceid.faces.settings import FaceSettings
 from faceid.models.adapter_file import load_adapter
 from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
 from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 from faceid.training.metrics import read_metrics
+from faceid.writing import write_json
 
 ORACLE = "oracle embedding"
 VARIANTS: dict[str, list[str]] = {

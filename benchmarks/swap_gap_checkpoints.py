@@ -33,11 +33,12 @@ from faceid.faces.encoders import load_encoder
 from faceid.logs import progress
 from faceid.models.adapter_file import load_adapter
 from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.training.metrics import read_metrics
 from faceid.training.validation.losses import pair_faces, swap_gap
 from faceid.training.validation.validate import SWAP_GAP_CLIPS
+from faceid.writing import write_json
 
 GAP = "validation/swap_gap_heldout_dancers"
 # The last layer of each path from a face, or a LoRA, into the transformer.

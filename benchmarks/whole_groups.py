@@ -28,9 +28,10 @@ from faceid.errors import run_entry_point
 from faceid.faces.detect import FaceDetector, load_detector
 from faceid.logs import progress
 from faceid.media import images
-from faceid.provenance import describe_provenance, write_json
+from faceid.provenance import describe_provenance
 from faceid.toy.build_base import WORLD
 from faceid.training.settings import TrainingSettings
+from faceid.writing import write_json
 
 GROUP = 16
 # Of a person's photos, and of the references: too few, and preparing or judging refuses them.

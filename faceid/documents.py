@@ -117,6 +117,9 @@ def read_yaml(path: Path, largest_bytes: int = LARGEST_YAML_BYTES) -> Any:
 
 def parse_yaml(data: bytes) -> Any:
     """As `read_yaml`, without a name to give."""
+    # PyYAML looks a thousand characters ahead of each bracket: of many, that takes a second before it fails.
+    if _brackets_deep(data) > DEEPEST:
+        raise DocumentError(f"nested more than {DEEPEST} deep")
     try:
         loader = yaml.SafeLoader(data.decode("utf-8-sig"))
         try:
@@ -218,6 +221,15 @@ def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise DocumentError(f"{text[:40]} is no number that can be used")
     return number
+
+
+def _brackets_deep(data: bytes) -> int:
+    """How deep brackets are nested, those in texts taken along."""
+    deep = deepest = 0
+    for bracket in re.findall(rb"[\[\]{}]", data):
+        deep = deep + 1 if bracket in b"[{" else max(deep - 1, 0)
+        deepest = max(deepest, deep)
+    return deepest
 
 
 def _refuse_depth(content: Any) -> None:

@@ -30,6 +30,10 @@ class DataError(FaceidError):
     """A file or folder that cannot be used: missing, undecodable, damaged, of the wrong shape."""
 
 
+class OutputError(DataError):
+    """A place that cannot be written, or that holds what we did not write. No other clip or photo would fare better."""
+
+
 class ModelError(FaceidError):
     """A model or adapter that does not fit: wrong base, wrong rank, missing or unused keys."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,25 @@ def is_running_here(said: Any) -> bool | None:
         return _start(int(said["pid"])) == said["start"]
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def process_mark() -> str:
+    """This process in a few characters that a file name can carry: place, number, start."""
+    mine = this_process()
+    return f"{_place(mine)}-{mine['pid']}-{mine['start'] or 0}"
+
+
+def is_mark_running(mark: str) -> bool | None:
+    """Whether the process of a mark runs; None when it is not of this machine and namespace, or is no mark."""
+    match = re.fullmatch(r"([0-9a-f]{8})-(\d{1,9})-(\d{1,20})", mark)
+    mine = this_process()
+    if match is None or match.group(1) != _place(mine) or not mine["machine"]:
+        return None
+    return _start(int(match.group(2))) == match.group(3)
+
+
+def _place(process: dict[str, str | int]) -> str:
+    return hashlib.sha256(f"{process['machine']} {process['space']}".encode()).hexdigest()[:8]
 
 
 def _start(pid: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 from launching import REPOSITORY
@@ -39,6 +40,10 @@ def _hang(folder, out):
         pass
 
 
+def _wait(folder, out):
+    time.sleep(60)
+
+
 def _allocate(folder, out):
     try:
         bytearray(3 << 30)
@@ -64,6 +69,7 @@ def _die(folder, out):
     [
         (lambda folder, out: {}["a"], "KeyError: 'a'"),
         (_hang, "not done after 1 s"),
+        (_wait, "stood still for 2 s"),
         (_allocate, "asked for over 2 GB"),
         (_write, "wrote to"),
         (_die, "the process died (SIGKILL)"),
@@ -83,6 +89,7 @@ def test_each_way_to_break_the_promise_is_noticed(fuzz_formats, tmp_path, monkey
     monkeypatch.setitem(fuzz_formats.TARGETS, "a test's", target)
     monkeypatch.setattr(fuzz_formats, "FAILED", tmp_path / "failed")
     monkeypatch.setattr(fuzz_formats, "LONGEST_S", 1)
+    monkeypatch.setattr(fuzz_formats, "LONGEST_STILL_S", 30 if read is _hang else 2)
     found = fuzz_formats.fuzz("a test's", 3, tmp_path, workers=1)
     number, why = next(iter(found.failures.items()))
     assert number == 1 and said in why and found.outcomes["read"] == 2

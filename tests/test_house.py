@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "config", "documents", "geometry", "logs", "provenance", "claims", "processes"},
+    {"errors", "config", "documents", "geometry", "logs", "provenance", "claims", "processes", "writing", "outputs"},
     {"device", "flow", "tensor_files", "vace"},
     {"models", "faces", "media"},
     {"data", "toy"},

@@ -10,13 +10,14 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.data.audit import audit_pairs
-from faceid.data.audit_report import write_audit
+from faceid.data.audit_report import AUDIT, write_audit
 from faceid.data.pairs import find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import ClipSettings
 from faceid.errors import run_entry_point
 from faceid.geometry import WAN_SPATIAL_FACTOR
 from faceid.logs import set_up_logging
+from faceid.outputs import refuse_replacing
 
 log = logging.getLogger("faceid.tools.audit_dataset")
 
@@ -30,7 +31,7 @@ class AuditSettings:
     pose_videos_dir: Path
     """Folder with their pose videos; may be the same folder."""
     output_dir: Path
-    """Folder for audit.html and audit.json."""
+    """Folder for audit.html and audit.json, of its own; an earlier audit there is replaced."""
     model_path: str | None = None
     """Base model the clips are for, whose latent cells are counted; by default Wan's, of 8 pixels."""
 
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     sections = [AuditSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/audit_dataset.py", __doc__ or "", sections, words)
     set_up_logging()
+    refuse_replacing(tool.output_dir, AUDIT)
     found = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir, selection)
     left_out = found.left_out + found.not_chosen
     log_left_out(left_out, "clips")

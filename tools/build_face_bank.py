@@ -13,6 +13,7 @@ from faceid.config import changed_fields, parse_sections
 from faceid.data.face_bank import FaceBankSettings
 from faceid.data.films import SplitSettings, find_films
 from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.shards import refuse_shards
 from faceid.errors import run_entry_point
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
@@ -30,6 +31,8 @@ class BuildFaceBankSettings:
     """Folder for the bank: shards and index.json. Run again, by any number of processes, to continue."""
     keypoints_dir: Path | None = None
     """Keypoints of the films (AIST++ pickles, COCO JSON); without them a detector looks for frontal faces."""
+    replace: bool = False
+    """Remove the faces of films of an earlier run that take no part in this one; without it such a run is refused."""
     dry_run: bool = False
     """Say what would be looked through and stop."""
 
@@ -45,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     log.info("%d films of %d dancers", len(films), len({film.dancer for film in films}))
     for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(faces))):
         log.warning("%s: has no effect here; it says how photos become an identity", name)
+    refuse_shards(tool.output_dir, "faces", [tool.videos_dir])
     if tool.dry_run:
         return 0
 
@@ -55,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     from faceid.toy.base import resolve_encoder_path
 
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
-    write_face_bank(of_films(films), tool.output_dir, encoder_of(faces), faces, bank)
+    write_face_bank(of_films(films), tool.output_dir, encoder_of(faces), faces, bank, tool.replace)
     return 0
 
 

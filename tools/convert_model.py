@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.data.disk_space import GIB, check_space
-from faceid.errors import ConfigError, run_entry_point
+from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
+from faceid.outputs import refuse_existing
 
 log = logging.getLogger("faceid.tools.convert_model")
 
@@ -44,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/convert_model.py", __doc__ or "", [ConvertSettings], words)
     set_up_logging()
-    if settings.output_dir.exists():
-        raise ConfigError(f"output_dir={settings.output_dir}: exists; give a new folder, or remove it")
+    refuse_existing(settings.output_dir)
 
     # Loading these takes seconds: only after the cheap checks.
     from faceid.models.export import check_same_tensors, write_diffusers

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
+from faceid.outputs import HUB_FOLDER, refuse_existing, refuse_file, refuse_replacing
 
 log = logging.getLogger("faceid.tools.export_lora")
 
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     settings: ExportSettings
     (settings,) = parse_sections("tools/export_lora.py", __doc__ or "", [ExportSettings], words)
     set_up_logging()
+    _refuse_output(settings)
 
     # Loading these takes seconds: only after the cheap checks.
     from faceid.models.adapter_file import read_adapter
@@ -93,6 +95,17 @@ def main(argv: list[str] | None = None) -> int:
         _say_what_is_not_loaded(settings, lora)
     log.info("%s: %d layers as %s", settings.output, len(lora), settings.lora_format)
     return 0
+
+
+def _refuse_output(settings: ExportSettings) -> None:
+    """Before anything is read. Raises: DataError."""
+    if settings.lora_format == "hub":
+        refuse_replacing(settings.output, HUB_FOLDER, "output")
+    elif settings.is_folder:
+        refuse_existing(settings.output, "output")
+    else:
+        given = (settings.face_lora_path, settings.lora)
+        refuse_file(settings.output, [Path(path) for path in given if path is not None])
 
 
 def _write_merged(settings: ExportSettings, lora: dict[str, Any], base_name: str) -> None:

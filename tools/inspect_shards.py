@@ -21,7 +21,7 @@ from faceid.data.index import ShardIndex
 from faceid.data.order import spread
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.logs import progress, set_up_logging
-from faceid.provenance import staged_file
+from faceid.outputs import refuse_file, staged_file
 
 log = logging.getLogger("faceid.tools.inspect_shards")
 
@@ -38,6 +38,8 @@ class InspectSettings:
     """Compare every shard with the index: size and sha256; exit 2 when one differs, after naming all that do."""
     sheet: Path | None = None
     """A .png to write: rows of video, pose and head; of latents, head masks and what the VAE makes of them; faces."""
+    shared: bool = False
+    """Let others on this machine look at the sheet, which shows faces; by default only you can."""
     keys: list[str] = field(default_factory=list)
     """Entries for the sheet, [a, b]; by default some from all over the folder."""
     num_entries: Annotated[int, Field(ge=1)] = 4
@@ -61,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/inspect_shards.py", __doc__ or "", [InspectSettings], words)
     set_up_logging()
+    if settings.sheet is not None:
+        refuse_file(settings.sheet, key="sheet")
     index = ShardIndex.load(settings.shards)
     dropped, people = len(index.header.get("dropped", [])), {sample.dancer for sample in index.samples}
     log.info(
@@ -80,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     if settings.sheet is not None:
         numbers = [index.number(key) for key in settings.keys] or spread(len(index), settings.num_entries)
         picture = draw_sheet(index, numbers, settings.num_columns, _decoder(index, settings))
-        with staged_file(settings.sheet) as temporary:
+        with staged_file(settings.sheet, private=not settings.shared) as temporary:
             Image.fromarray(picture).save(temporary)
         log.info("%s: %d entries", settings.sheet, len(numbers))
     return 0

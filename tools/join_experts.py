@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
+from faceid.outputs import refuse_file
 
 log = logging.getLogger("faceid.tools.join_experts")
 
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     from faceid.models.adapter_folder import find_adapter
     from faceid.models.model_files import ModelFiles
 
+    refuse_file(settings.output, [settings.high, settings.low])
     files = ModelFiles.find(Path(settings.model_path))
     high, low = find_adapter(settings.high, "high"), find_adapter(settings.low, "low")
     tensors, metadata = join_experts(high, low, files, settings.model_path)

@@ -15,11 +15,11 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.data.contact_sheet import GAP_PX, labelled_row, spread, stack_rows
 from faceid.data.pairs import ClipPair, find_pairs
-from faceid.errors import DataError, run_entry_point
+from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.logs import set_up_logging
 from faceid.media.fit import resize_frames
 from faceid.media.video import read_video
-from faceid.provenance import staged_file
+from faceid.outputs import refuse_file, staged_file
 
 log = logging.getLogger("faceid.tools.make_contact_sheet")
 
@@ -42,6 +42,12 @@ class SheetSettings:
     """Frames of each, evenly spaced over the rendered ones."""
     frame_height: Annotated[int, Field(ge=16)] = 128
     """Height of a frame in the picture, pixels."""
+    shared: bool = False
+    """Let others on this machine look at the picture, which shows faces; by default only you can."""
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() != ".png":
+            raise ConfigError(f"output={self.output}: a picture is written; name a .png file")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/make_contact_sheet.py", __doc__ or "", [SheetSettings], words)
     set_up_logging()
+    refuse_file(settings.output, key="output")
     pairs = find_pairs(settings.dance_videos_dir, settings.pose_videos_dir).pairs
     rendered = [pair for pair in pairs if _render_of(pair, settings).is_file()]
     if not rendered:
@@ -57,9 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     for number in spread(len(rendered), settings.num_clips):
         rows += [labelled_row(name, frames) for name, frames in _frames_of(rendered[number], settings).items()]
         rows.append(np.full((GAP_PX, rows[-1].shape[1], 3), 255, np.uint8))
-    with staged_file(settings.output.with_suffix(".png")) as temporary:
+    with staged_file(settings.output, private=not settings.shared) as temporary:
         Image.fromarray(stack_rows(rows)).save(temporary)
-    log.info("%s", settings.output.with_suffix(".png"))
+    log.info("%s", settings.output)
     return 0
 
 

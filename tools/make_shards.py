@@ -32,6 +32,8 @@ class MakeShardsSettings:
     """Folder for the shards. Run again to continue."""
     model_path: str | None = None
     """Base model the clips are for; when given, size and length are checked against it. `toy`: the embedded one."""
+    replace: bool = False
+    """Remove the clips of an earlier run that take no part in this one; without it such a run is refused."""
     dry_run: bool = False
     """List the pairs and stop."""
 
@@ -51,7 +53,9 @@ def main(argv: list[str] | None = None) -> int:
             log.info("%s: %s with %s, dancer %s", pair.key, pair.video.name, pair.pose.name, pair.dancer)
         log_left_out(found.left_out + found.not_chosen, "clips")
         return 0
-    write_clip_shards(tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir, clips, geometry, selection)
+    write_clip_shards(
+        tool.dance_videos_dir, tool.pose_videos_dir, tool.output_dir, clips, geometry, selection, tool.replace
+    )
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.documents import parse_json
 from faceid.errors import DataError, run_entry_point
-from faceid.provenance import write_json
+from faceid.outputs import refuse_file, write_output
 
 # Intervals by the name of the figure beside them.
 INTERVALS = "intervals"
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, join, print."""
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/merge_summaries.py", __doc__ or "", [MergeSettings], words)
+    refuse_file(settings.output, settings.summaries)
     read = [_read(path) for path in settings.summaries]
     _refuse_other_judges(settings.summaries, read)
     joined: dict[str, Any] = {}
@@ -40,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
         joined = fill_gaps(joined, summary)
     seconds = [summary.get("wall_s") or 0.0 for summary in read]
     joined["wall_s"] = round(settings.wall_s if settings.wall_s is not None else sum(seconds), 1)
-    write_json(settings.output, joined)
+    write_output(settings.output, json.dumps(joined, indent=1) + "\n")
     for key, value in joined.items():
         if not isinstance(value, dict):
             print(f"  {key:<36} {value:.3f}" if isinstance(value, float) else f"  {key:<36} {value}")

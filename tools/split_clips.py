@@ -31,6 +31,8 @@ class SplitClipsSettings:
     """Folder for the clips. Run again to continue."""
     keypoints_dir: Path | None = None
     """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON (FILM.json); needed for every --crop but none."""
+    replace: bool = False
+    """Remove the clips of films of an earlier run that take no part in this one; without it such a run is refused."""
     dry_run: bool = False
     """List the films and stop."""
 
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             log.info("%s: dancer %s, keypoints %s", film.path.name, film.dancer, film.keypoints)
         log_left_out(left_out, "films")
         return 0
-    split_films(tool.videos_dir, tool.output_dir, settings, tool.keypoints_dir, selection)
+    split_films(tool.videos_dir, tool.output_dir, settings, tool.keypoints_dir, selection, replace=tool.replace)
     return 0
 
 

@@ -19,8 +19,8 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
-from faceid.provenance import write_json
 from faceid.training.metrics import read_metrics
+from faceid.writing import write_json
 
 RECORD = Path(__file__).resolve().parents[1] / "benchmarks" / "records" / "toy_base.json"
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}

@@ -10,8 +10,11 @@ import jinja2
 
 from faceid.data.audit import ENOUGH_CELLS, FEW_CELLS, LEAST_VISIBLE_SHARE, STANDS_STILL, Audit, ClipAudit
 from faceid.media.motion import LOWEST_CORRELATION
-from faceid.provenance import write_atomic, write_json, write_provenance
+from faceid.outputs import staged_folder
+from faceid.provenance import write_provenance
+from faceid.writing import write_atomic, write_json
 
+AUDIT, PAGE_NAME = "an audit", "audit.html"
 # Cells a side, upper bounds of the bars.
 BINS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, float("inf"))
 LONGEST_BAR_PX, MOST_LOOKS = 400, 200
@@ -19,14 +22,14 @@ LONGEST_BAR_PX, MOST_LOOKS = 400, 200
 
 def write_audit(audit: Audit, output_dir: Path, spatial_factor: int) -> Path:
     """Write the page and the numbers; returns the page."""
-    page = output_dir / "audit.html"
     content = asdict(audit)
     # Bits as text: JSON readers keep 53 of a number.
     content["clips"] = [{**clip, "look": f"{clip['look']:048x}"} for clip in content["clips"]]
-    write_json(output_dir / "audit.json", content)
-    write_atomic(page, render_audit(audit, spatial_factor))
-    write_provenance(output_dir)
-    return page
+    with staged_folder(output_dir, AUDIT) as staged:
+        write_json(staged / "audit.json", content)
+        write_atomic(staged / PAGE_NAME, render_audit(audit, spatial_factor))
+        write_provenance(staged)
+    return output_dir / PAGE_NAME
 
 
 def render_audit(audit: Audit, spatial_factor: int) -> str:

@@ -32,7 +32,8 @@ from faceid.data.shards import (
     Dropped,
     Entry,
     ShardRecord,
-    refuse_other_content,
+    claim_shards,
+    refuse_losing,
     remake_shard,
     shard_name,
     write_index,
@@ -62,11 +63,14 @@ def write_clip_shards(
     settings: ClipSettings,
     geometry: Geometry | None = None,
     selection: SelectionSettings | None = None,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Write clip shards and their index; returns the index. A finished folder costs a look at sizes and times.
 
     geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
-    Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons.
+    replace: whether clips of an earlier run that take no part in this one may be removed.
+    Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons, or when
+    clips would be lost, or the folder is not ours.
     """
     if geometry:
         geometry.check_num_frames(settings.num_frames)
@@ -80,7 +84,7 @@ def write_clip_shards(
     found = find_pairs(videos_dir, poses_dir, selection)
     pairs = found.pairs
     log_left_out(found.left_out + found.not_chosen, "clips")
-    refuse_other_content(output_dir, "clips")
+    claim_shards(output_dir, "clips", [videos_dir, poses_dir])
     units = _plan_units(pairs, output_dir, settings)
     left = sum(len(group) for unit, group in units if not unit.path.is_file())
     check_space(output_dir, left * bytes_per_clip(settings), "the shards")
@@ -90,7 +94,12 @@ def write_clip_shards(
         def make(unit: ShardUnit) -> ShardRecord:
             return _make_shard(unit, groups[unit.name], settings, pool)
 
-        records = make_shards_together(output_dir, [unit for unit, _ in units], make)
+        records = make_shards_together(
+            output_dir,
+            [unit for unit, _ in units],
+            make,
+            before_another_plan=lambda: refuse_losing(output_dir, "clips", {pair.key for pair in pairs}, replace),
+        )
     for record in records:
         for drop in record.dropped:
             log.warning("%s: left out: %s", drop["video"], drop["reason"])

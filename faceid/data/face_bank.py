@@ -32,7 +32,8 @@ from faceid.data.shards import (
     Dropped,
     Entry,
     ShardRecord,
-    refuse_other_content,
+    claim_shards,
+    refuse_losing,
     remake_shard,
     shard_name,
     write_index,
@@ -149,15 +150,17 @@ def write_face_bank(
     encoder: FaceEncoder,
     faces: FaceSettings,
     settings: FaceBankSettings | None = None,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Cut, score and embed the faces of every source; returns the index. Any number of processes share the work.
 
     faces: the detector, for sources that do not say where the face is, and the margin, as for the photos. A source
     without a usable face is left out with its reason. Run again, a finished bank costs a look at sizes.
-    Raises: DataError when the folder holds something else.
+    replace: whether faces of an earlier run whose films take no part in this one may be removed.
+    Raises: DataError when the folder holds something else, or faces would be lost.
     """
     settings = settings or FaceBankSettings()
-    refuse_other_content(output_dir, "faces")
+    claim_shards(output_dir, "faces", [], private=not faces.shared)
     sources = sorted(sources, key=lambda source: source.key)
     detector = load_detector(faces.detector, faces.detector_path)
     detected_by = [faces.detector, sha256_file(Path(faces.detector_path)) if faces.detector_path else None]
@@ -177,7 +180,13 @@ def write_face_bank(
     def make(unit: ShardUnit) -> ShardRecord:
         return remake_shard(unit.path, sha256_json(unit.seen), lambda: cut(unit))
 
-    records = make_shards_together(output_dir, units, make)
+    keys = {source.key for source in sources}
+    records = make_shards_together(
+        output_dir,
+        units,
+        make,
+        before_another_plan=lambda: refuse_losing(output_dir, "faces", keys, replace),
+    )
     header = {
         "encoder": encoder.name,
         "encoder_fingerprint": encoder.fingerprint,

@@ -1,7 +1,7 @@
 """What became of each film: a record that makes its clips count, and the summary over all of them.
 
 A record (`films/<film>.json`) is written after a film's clips. It names what they were made from, so that a second run
-keeps them, and says what was left out and why. At the end clips that no record names are removed: whoever lists the
+keeps them, and says what was left out and why. At the end our clips that no record names are removed: whoever lists the
 folder would train on them.
 """
 
@@ -12,6 +12,7 @@ import io
 import logging
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from faceid.data.films import Film, SplitSettings
 from faceid.data.selection import LeftOut
 from faceid.documents import parse_json
 from faceid.errors import DataError
-from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json, write_provenance
+from faceid.outputs import recorded, remove_output, write_output
+from faceid.provenance import sha256_json, sizes_and_times, write_provenance
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +59,7 @@ def inputs_of(film: Film, settings: SplitSettings) -> str:
 def finish_split(
     output_dir: Path, records: list[dict[str, Any]], left_out: list[LeftOut], settings: SplitSettings
 ) -> dict[str, Any]:
-    """Remove clips that no record names; write what was left out, who dances, and the summary, which is returned."""
+    """Remove our clips that no record names; write what was left out, who dances, and the summary; return that."""
     skipped = [(record["film"], entry) for record in records for entry in record["skipped"]]
     clips = [(clip["name"], record) for record in records for clip in record["clips"]]
     _remove_strangers(output_dir, {name for name, _ in clips}, {Path(record["film"]).stem for record in records})
@@ -65,12 +68,12 @@ def finish_split(
     rows.writerow(("film", "start_s", "reason"))
     rows.writerows((film, entry["start_s"], entry["reason"]) for film, entry in skipped)
     rows.writerows((entry.name, "", entry.reason) for entry in left_out)
-    write_atomic(output_dir / SKIPPED_NAME, table.getvalue())
+    write_output(output_dir / SKIPPED_NAME, table.getvalue())
     named = [(name, record["dancer"]) for name, record in clips if dancer_of(name, {}) != record["dancer"]]
     if named:
         lines = io.StringIO()
         csv.writer(lines, lineterminator="\n").writerows([("clip", "dancer"), *named])
-        write_atomic(output_dir / DANCERS_NAME, lines.getvalue())
+        write_output(output_dir / DANCERS_NAME, lines.getvalue())
     counts = Counter(entry["kind"] for _, entry in skipped)
     for kind, count in sorted(counts.items()):
         log.warning("%d left out: %s", count, kind)
@@ -92,11 +95,42 @@ def finish_split(
     return summary
 
 
+def refuse_losing_films(output_dir: Path, films: Sequence[Film], replace: bool) -> None:
+    """To be called before any work. replace: whether the user said that other films' clips may go.
+
+    Raises: DataError when the folder holds clips of films that take no part in this run, which would remove them.
+    """
+    others = sorted({path.stem for path in _records_in(output_dir)} - {film.stem for film in films})
+    if others and not replace:
+        raise DataError(
+            f"output_dir={output_dir}: holds clips of {len(others)} films that do not take part in this run, such as "
+            f"{others[0]}, and would lose them; name a new folder, or give --replace to remove them"
+        )
+
+
 def _remove_strangers(output_dir: Path, names: set[str], films: set[str]) -> None:
-    for path in (output_dir / RECORDS_NAME).glob("*.json"):
+    for path in _records_in(output_dir):
         if path.stem not in films:
             path.unlink()
-    for file in output_dir.iterdir():
+    ours = recorded(output_dir)
+    for file in sorted(output_dir.iterdir()):
         match = CLIP_NAME.fullmatch(file.name)
         if match and match.group(1) not in names and file.is_file():
-            file.unlink()
+            # A file of that name that no record names is the user's own, or of before there were records.
+            if file.name in ours:
+                remove_output(file)
+            else:
+                log.warning("%s: not made here, and left where it is: whoever lists the folder finds it", file)
+
+
+def _records_in(output_dir: Path) -> list[Path]:
+    """Records of films, ours by what they say: a file of the user's in there is none."""
+    found = []
+    for path in sorted((output_dir / RECORDS_NAME).glob("*.json")):
+        try:
+            said = parse_json(path.read_bytes())
+            if {"film", "inputs", "clips", "skipped"} <= said.keys():
+                found.append(path)
+        except (OSError, ValueError):
+            continue
+    return found

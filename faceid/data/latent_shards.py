@@ -29,7 +29,8 @@ from faceid.data.shards import (
     Dropped,
     Entry,
     ShardRecord,
-    refuse_other_content,
+    claim_shards,
+    refuse_shards,
     remake_shard,
     shard_name,
     write_index,
@@ -44,7 +45,8 @@ from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.prompts import encode_prompts
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel
-from faceid.provenance import sha256_file, sha256_json, sizes_and_times, write_atomic, write_json
+from faceid.provenance import sha256_file, sha256_json, sizes_and_times
+from faceid.writing import write_atomic, write_json
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ def write_latent_shards(
     clip_of = _clip_of_each(index, views)
     check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     check_space(output_dir, bytes_left(index, output_dir, wan.geometry, views), "the latents")
+    claim_shards(output_dir, "latents", [clips])
     if _read_made_from(output_dir) is None:
         write_json(output_dir / MADE_FROM_NAME, _made_from(index, wan.latents_fingerprint, captions, views))
         # Another run may have begun here with another base at the same moment.
@@ -149,7 +152,7 @@ def check_latents_folder(
 
     Raises: DataError when `output_dir` holds something else, or latents of another base, clips, captions or views.
     """
-    refuse_other_content(output_dir, "latents")
+    refuse_shards(output_dir, "latents", [clips])
     before = _read_made_from(output_dir)
     if before is None:
         return

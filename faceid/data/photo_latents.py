@@ -24,7 +24,9 @@ from faceid.logs import progress
 from faceid.media.fit import fit_sizes
 from faceid.models.latents import encode_pixels, to_pixels
 from faceid.models.wan import WanModel
-from faceid.provenance import sha256_file, staged_folder, write_json, write_provenance
+from faceid.outputs import staged_folder
+from faceid.provenance import sha256_file, write_provenance
+from faceid.writing import write_json
 
 PHOTOS_NAME = "photos.safetensors"
 
@@ -65,7 +67,7 @@ def encode_photos(
         pixels = to_pixels(fit.frame(photo.pixels)[None])
         tensors[photo.key] = encode_pixels(wan.vae, pixels)[0].to(torch.bfloat16).cpu().contiguous()
         tensors[mask_name(photo.key)] = head_mask([fit.box(photo.face_box)], 1, height, width, wan.geometry)
-    with staged_folder(output_dir) as folder:
+    with staged_folder(output_dir, "photo latents", private=True) as folder:
         (folder / PHOTOS_NAME).write_bytes(save(tensors))
         index = {
             **_made_from({photo.key: photo.sha256 for photo in photos}, wan.latents_fingerprint, height, width),

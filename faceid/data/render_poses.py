@@ -24,11 +24,13 @@ from faceid.data.pairs import POSE_ENDING
 from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
 from faceid.data.video_files import list_videos
 from faceid.documents import parse_json
-from faceid.errors import DataError
+from faceid.errors import DataError, OutputError
 from faceid.media.motion import LOWEST_CORRELATION, pairing_correlation
 from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Video, read_video, write_video
-from faceid.provenance import sha256_json, sizes_and_times, write_json, write_provenance
+from faceid.outputs import claim_folder
+from faceid.provenance import made_by, sha256_json, sizes_and_times, write_provenance
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,8 @@ def render_poses(source: PoseSource, output_dir: Path, claims: Claims | None = N
     Raises: DataError when no pose video can be made.
     """
     units = _find_units(source)
+    inputs = [folder for folder in (source.videos_dir, source.keypoints_dir) if folder is not None]
+    claim_folder(output_dir, "pose videos", inputs, is_known=made_by(output_dir, "render_poses.py"))
     (output_dir / RECORDS_NAME).mkdir(parents=True, exist_ok=True)
     claims = claims or Claims(output_dir / CLAIMS_NAME)
 
@@ -111,6 +115,8 @@ def _pose_stem(file: Path, camera: str) -> str:
 def _render_one(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[str, Any]:
     try:
         return _draw(name, unit, source, output_dir)
+    except OutputError:
+        raise
     except DataError as error:
         log.warning("%s: no pose video: %s", name, error)
         return {"frames": 0, "reason": str(error)}

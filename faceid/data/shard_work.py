@@ -17,7 +17,8 @@ from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.shards import ShardRecord, read_record
 from faceid.documents import parse_json
 from faceid.errors import DataError
-from faceid.provenance import sha256_json, sizes_and_times, write_atomic, write_json
+from faceid.provenance import sha256_json, sizes_and_times
+from faceid.writing import write_atomic, write_json
 
 DONE_NAME, PLAN_NAME = ".done", ".plan"
 
@@ -41,23 +42,25 @@ def make_shards_together(
     make: Callable[[ShardUnit], ShardRecord],
     claims: Claims | None = None,
     description: str = "shards",
+    before_another_plan: Callable[[], None] = lambda: None,
 ) -> list[ShardRecord]:
     """Make this process's part of the shards, wait for the others', and return every record in the units' order.
 
-    make: publishes a shard and its record, or finds that they are there. claims: for tests.
+    make: publishes a shard and its record, or finds that they are there. claims: for tests. before_another_plan: asked
+    when the folder was last filled by other settings or from other inputs; raises when something would be lost.
     Raises: DataError when a run with other settings or inputs is at work in the folder.
     """
     by_name = {unit.name: unit for unit in units}
     (folder / DONE_NAME).mkdir(parents=True, exist_ok=True)
     claims = claims or Claims(folder / CLAIMS_NAME)
-    _refuse_other_plans(folder, claims, sha256_json([unit.seen for unit in units]))
+    _refuse_other_plans(folder, claims, sha256_json([unit.seen for unit in units]), before_another_plan)
     for name in share_work(list(by_name), lambda n: _is_done(folder, by_name[n]), claims, description, "shard"):
         make(by_name[name])
         write_json(_mark_path(folder, by_name[name]), _mark(by_name[name]))
     return [_finished_record(folder, unit) for unit in units]
 
 
-def _refuse_other_plans(folder: Path, claims: Claims, plan: str) -> None:
+def _refuse_other_plans(folder: Path, claims: Claims, plan: str, before_another: Callable[[], None]) -> None:
     """One folder, one plan at a time: two would take turns at making each other's shards anew."""
     path = claims.folder / PLAN_NAME
     before = path.read_text(encoding="utf-8") if path.is_file() else plan
@@ -68,6 +71,7 @@ def _refuse_other_plans(folder: Path, claims: Claims, plan: str) -> None:
             f"output folder (if that process is gone, remove {claims.folder})"
         )
     if before != plan or not path.is_file():
+        before_another()
         write_atomic(path, plan)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from typing import Any
 from faceid.data.index import INDEX_NAME, INDEX_VERSION, LARGEST_INDEX_BYTES, Shard, index_sha256, parse_sample
 from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
-from faceid.provenance import sha256_file, staged_file, write_atomic, write_json, write_provenance
+from faceid.outputs import claim_folder, is_ours, record, refuse_folder, set_aside, staged_file
+from faceid.provenance import sha256_file, write_provenance
+from faceid.writing import write_atomic, write_json
+
+log = logging.getLogger(__name__)
 
 Dropped = dict[str, Any]
 """key, and the reason; of a clip also its video."""
@@ -59,9 +64,9 @@ def write_shard(path: Path, inputs: str, entries: Iterable[Entry], dropped: list
                     samples.append({"key": entry.key, "members": _add_members(tar, entry), **entry.labels})
             shard = {"size": temporary.stat().st_size, "sha256": sha256_file(temporary)}
         shard = {"path": path.name, **shard, "count": len(samples)}
-    record = ShardRecord(inputs, shard, samples, dropped)
-    write_json(path.with_suffix(".json"), vars(record))
-    return record
+    made = ShardRecord(inputs, shard, samples, dropped)
+    write_json(path.with_suffix(".json"), vars(made))
+    return made
 
 
 def remake_shard(path: Path, inputs: str, make: Callable[[], Iterable[Entry | Dropped]]) -> ShardRecord:
@@ -69,11 +74,13 @@ def remake_shard(path: Path, inputs: str, make: Callable[[], Iterable[Entry | Dr
 
     make: gives its entries, and in between what could not become one, with why.
     """
-    record = reusable_record(path, inputs)
-    if record is not None:
-        return record
+    reusable = reusable_record(path, inputs)
+    if reusable is not None:
+        return reusable
     # From here on the folder is not what an older index says.
     (path.parent / INDEX_NAME).unlink(missing_ok=True)
+    if path.exists() and not _is_proved(path):
+        set_aside(path)
     made = list(make())
     entries = [entry for entry in made if isinstance(entry, Entry)]
     return write_shard(path, inputs, entries, [drop for drop in made if not isinstance(drop, Entry)])
@@ -81,12 +88,12 @@ def remake_shard(path: Path, inputs: str, make: Callable[[], Iterable[Entry | Dr
 
 def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
     """The record beside a shard when it was made from the same inputs and the tar is still what it says."""
-    record = read_record(path)
-    if record is None or record.inputs != inputs:
+    known = read_record(path)
+    if known is None or known.inputs != inputs:
         return None
-    if record.shard and not (path.is_file() and sha256_file(path) == record.shard["sha256"]):
+    if known.shard and not (path.is_file() and sha256_file(path) == known.shard["sha256"]):
         return None
-    return record
+    return known
 
 
 def read_record(path: Path) -> ShardRecord | None:
@@ -107,11 +114,11 @@ def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[S
     shards: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
-    for record in records:
-        dropped += record.dropped
-        if record.shard:
-            samples += [{**sample, "shard": len(shards)} for sample in record.samples]
-            shards.append(record.shard)
+    for each in records:
+        dropped += each.dropped
+        if each.shard:
+            samples += [{**sample, "shard": len(shards)} for sample in each.samples]
+            shards.append(each.shard)
     content = {"kind": kind, "version": INDEX_VERSION, **header}
     content |= {"dropped": content.get("dropped", []) + dropped, "shards": shards, "samples": samples}
     content["sha256"] = index_sha256(content)
@@ -121,6 +128,44 @@ def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[S
         write_atomic(folder / INDEX_NAME, json.dumps(content) + "\n")
     _remove_strangers(folder, kind, {shard["path"] for shard in shards})
     return content
+
+
+def claim_shards(folder: Path, kind: str, inputs: Sequence[Path], private: bool = False) -> None:
+    """Make a folder ours before any work. inputs: folders that are read. private: whether it shows faces.
+
+    Raises: DataError when it is read from, cannot be written, or holds anything else.
+    """
+    refuse_shards(folder, kind, inputs)
+    claim_folder(folder, f"shards of {kind}", inputs, private, is_known=_is_known(folder, kind))
+
+
+def refuse_shards(folder: Path, kind: str, inputs: Sequence[Path]) -> None:
+    """Only the refusals of `claim_shards`: nothing is written. Raises: DataError."""
+    refuse_other_content(folder, kind)
+    refuse_folder(folder, f"shards of {kind}", inputs, is_known=_is_known(folder, kind))
+
+
+def _is_known(folder: Path, kind: str) -> bool:
+    """Whether a folder without a mark is one of ours, of before there were marks: by its shards' records."""
+    return any(read_record(file) is not None for file in folder.glob(f"{kind}-*.json"))
+
+
+def refuse_losing(folder: Path, kind: str, keys: Collection[str], replace: bool) -> None:
+    """Raises: DataError when a folder holds entries of other films or clips, which this run would remove.
+
+    keys: of all that takes part now. replace: whether the user said that they may go.
+    """
+    held: set[str] = set()
+    for file in folder.glob(f"{kind}-*.json"):
+        known = read_record(file)
+        if known is not None:
+            held |= {str(entry["key"]) for entry in (*known.samples, *known.dropped) if entry.get("key")}
+    lost = sorted(held - set(keys))
+    if lost and not replace:
+        raise DataError(
+            f"output_dir={folder}: holds {len(lost)} {kind} that do not take part in this run, such as {lost[0]}, and "
+            "would lose them; name a new folder, or give --replace to remove them"
+        )
 
 
 def refuse_other_content(folder: Path, kind: str) -> None:
@@ -159,6 +204,24 @@ def _remove_strangers(folder: Path, kind: str, kept: set[str]) -> None:
     """Shards of an earlier, longer run would be read by anyone who globs for tars."""
     for file in folder.glob(f"{kind}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"):
         if file.name not in kept:
+            if not _is_proved(file):
+                log.warning("%s: left where it is; it is not as we wrote it", file)
+                continue
             # Another process that shares the work may be at the same.
             file.unlink(missing_ok=True)
             file.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _is_proved(shard: Path) -> bool:
+    """Whether a tar is as we wrote it; one of before there were records is noted as ours."""
+    try:
+        if is_ours(shard):
+            return True
+        known = read_record(shard)
+        sha256 = known.shard["sha256"] if known is not None and known.shard else None
+        if sha256 is None or sha256_file(shard) != sha256:
+            return False
+    except (OSError, KeyError, TypeError):
+        return False
+    record(shard.parent, [(shard.name, sha256)])
+    return True

@@ -13,7 +13,7 @@ import numpy as np
 from faceid.data.keypoints import Keypoints
 from faceid.documents import parse_json
 from faceid.errors import DataError
-from faceid.provenance import write_atomic
+from faceid.outputs import write_output
 
 Boxes = Sequence[Sequence[float] | None]
 
@@ -90,4 +90,4 @@ def _plain(points: np.ndarray) -> list[list[list[float] | None]]:
 
 def _write(path: Path, value: Any) -> None:
     # Without indentation: a clip's joints are thousands of numbers.
-    write_atomic(path, json.dumps(value) + "\n")
+    write_output(path, json.dumps(value) + "\n")

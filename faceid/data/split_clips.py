@@ -18,18 +18,27 @@ import numpy as np
 from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import crop_fit, fit_points
-from faceid.data.film_records import RECORDS_NAME, current_record, finish_split, inputs_of, record_path
+from faceid.data.film_records import (
+    RECORDS_NAME,
+    current_record,
+    finish_split,
+    inputs_of,
+    record_path,
+    refuse_losing_films,
+)
 from faceid.data.films import Film, SplitSettings, find_films
 from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import Keypoints, read_film_keypoints
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.sidecars import write_heads, write_joints
 from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, why_unusable, window_starts
-from faceid.errors import DataError
+from faceid.errors import DataError, OutputError
 from faceid.media.fit import Fit, fit_sizes
 from faceid.media.motion import ENERGY_WIDTH_PX, motion_energy
 from faceid.media.video import Measured, frame_indices, measure_video, stream_frames, write_video
-from faceid.provenance import write_json
+from faceid.outputs import claim_folder
+from faceid.provenance import made_by
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +60,19 @@ def split_films(
     keypoints_dir: Path | None = None,
     selection: SelectionSettings | None = None,
     claims: Claims | None = None,
+    replace: bool = False,
 ) -> dict[str, Any]:
     """Split every film of a folder; returns the summary that is written last.
 
-    claims: of another worker's view than this process's own, for tests.
-    Raises: DataError when no film can be used.
+    claims: of another worker's view than this process's own, for tests. replace: whether clips of an earlier run whose
+    films take no part in this one may be removed.
+    Raises: DataError when no film can be used, clips would be lost, or the folder is not ours.
     """
     films, left_out = find_films(videos_dir, keypoints_dir, settings, selection)
     log_left_out(left_out, "films")
+    inputs = [videos_dir] if keypoints_dir is None else [videos_dir, keypoints_dir]
+    claim_folder(output_dir, "clips of films", inputs, is_known=made_by(output_dir, "split_clips.py"))
+    refuse_losing_films(output_dir, films, replace)
     (output_dir / RECORDS_NAME).mkdir(parents=True, exist_ok=True)
     by_name = {film.stem: film for film in films}
     records: dict[str, dict[str, Any]] = {}
@@ -79,6 +93,8 @@ def _split_film(film: Film, output_dir: Path, settings: SplitSettings) -> dict[s
     """Write a film's clips and then its record; a film that cannot be read has a record too."""
     try:
         clips, skipped, about = _clips_of(film, output_dir, settings)
+    except OutputError:
+        raise
     except DataError as error:
         reason = str(error).replace(f"{film.path}: ", "")
         log.warning("%s: left out: %s", film.path.name, reason)

@@ -11,15 +11,19 @@ from faceid.evaluation.curve import ScalePoint
 from faceid.evaluation.metrics import ALL_METRICS
 from faceid.evaluation.report import render_report
 from faceid.evaluation.results import Results
-from faceid.provenance import sha256_file, sha256_json, staged_folder, write_atomic, write_json, write_provenance
+from faceid.outputs import staged_folder
+from faceid.provenance import sha256_file, sha256_json, write_provenance
+from faceid.writing import write_atomic, write_json
 
 SCORES_NAME = "scores.json"
+# What the output folder holds, in words.
+EVALUATION = "an evaluation"
 
 
 def publish(results: Results) -> None:
     """Write the output folder whole: scores.json, summary.json, videos.csv, report.html and provenance.json."""
     settings = results.facts.settings
-    with staged_folder(settings.output_dir) as folder:
+    with staged_folder(settings.output_dir, EVALUATION, private=not settings.shared) as folder:
         write_json(folder / SCORES_NAME, _scores(results))
         write_json(folder / "summary.json", plain(results.summary))
         write_atomic(folder / "videos.csv", _videos_table(results))

@@ -19,7 +19,7 @@ from faceid.evaluation.gallery import cut_references, find_people, refuse_shared
 from faceid.evaluation.heads import HEADS_ENDING
 from faceid.evaluation.measure import Instruments, Measurer
 from faceid.evaluation.pose_reader import NONE, PoseReader, check_pose_reader_name, load_pose_reader
-from faceid.evaluation.publish import SCORES_NAME, publish
+from faceid.evaluation.publish import EVALUATION, publish
 from faceid.evaluation.recognisers import check_recogniser_names, know_gallery, load_recognisers
 from faceid.evaluation.renders import JOBS_NAME, Arm, read_arm, read_real_clips
 from faceid.evaluation.results import Results
@@ -28,6 +28,7 @@ from faceid.evaluation.settings import EvaluationSettings
 from faceid.evaluation.summary import Facts, compare_arms, summarise
 from faceid.faces.detect import load_detector
 from faceid.faces.encoders import FaceEncoder
+from faceid.outputs import refuse_replacing
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ def make_instruments(
 
 def check_inputs(settings: EvaluationSettings) -> Inputs:
     """Find and check everything that needs no model. Raises: ConfigError or DataError naming what cannot be."""
-    _check_output(settings.output_dir)
+    refuse_replacing(settings.output_dir, EVALUATION)
     check_recogniser_names(settings.recognisers)
     check_pose_reader_name(settings.pose_reader)
     people = find_people(settings.references_dir)
@@ -134,13 +135,6 @@ def check_inputs(settings: EvaluationSettings) -> Inputs:
     if settings.pose_reader == NONE:
         log.info("pose_reader=none: pose is not scored")
     return Inputs(arms, people, drivers, notes)
-
-
-def _check_output(folder: Path) -> None:
-    if folder.is_file():
-        raise DataError(f"output_dir={folder}: is a file; name a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SCORES_NAME).is_file():
-        raise DataError(f"output_dir={folder}: holds files and is no evaluation; name another folder")
 
 
 def _check_clip_files(settings: EvaluationSettings, clips: set[str]) -> None:

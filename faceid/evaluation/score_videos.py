@@ -24,7 +24,8 @@ from faceid.evaluation.scoring import score_video
 from faceid.evaluation.settings import EvaluationSettings
 from faceid.logs import progress
 from faceid.models.adapter_file import read_adapter
-from faceid.provenance import sha256_file, sha256_json, write_atomic
+from faceid.provenance import sha256_file, sha256_json
+from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 

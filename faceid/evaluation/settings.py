@@ -39,6 +39,8 @@ class EvaluationSettings:
     primary."""
     output_dir: Path
     """Folder for report.html, summary.json, scores.json and videos.csv; an older evaluation there is replaced."""
+    shared: bool = False
+    """Let others on this machine look into the report, which shows faces; by default only you can."""
     conditioning_dir: Path | None = None
     """The photos the embeddings were made from, laid out as references_dir; refused when one is also a reference."""
     adapter: Path | None = None

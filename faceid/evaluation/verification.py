@@ -16,7 +16,7 @@ import numpy as np
 from faceid.data.identities import encoder_of
 from faceid.errors import DataError
 from faceid.evaluation.verification_figures import Figures, Pairs, conclusion, make_pairs, measure
-from faceid.evaluation.verification_report import JSON_NAME, About, publish
+from faceid.evaluation.verification_report import VERIFICATION, About, publish
 from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.photos import Photo, examine_photo, miniature
@@ -24,6 +24,7 @@ from faceid.faces.selection import DUPLICATE_CORRELATION, usable
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
 from faceid.media import images
+from faceid.outputs import refuse_replacing
 from faceid.provenance import sha256_json
 from faceid.toy.base import resolve_encoder_path
 
@@ -135,10 +136,7 @@ def check_output(output_dir: Path, faces_dir: Path) -> None:
         raise DataError(f"output_dir={output_dir}: lies in faces_dir, among the photos; choose another output folder")
     if output_dir in faces_dir.parents:
         raise DataError(f"output_dir={output_dir}: holds faces_dir and would be replaced; choose another output folder")
-    if output_dir.is_file():
-        raise DataError(f"output_dir={output_dir}: is a file; name a folder")
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / JSON_NAME).is_file():
-        raise DataError(f"output_dir={output_dir}: holds files and is no verification; name another folder")
+    refuse_replacing(output_dir, VERIFICATION)
 
 
 def embed_photos(

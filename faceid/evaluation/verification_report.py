@@ -14,9 +14,13 @@ from faceid.evaluation.arms import plain
 from faceid.evaluation.plots import Plot, plot_verification
 from faceid.evaluation.verification_figures import VERDICTS, Figures, Pairs, roc_points
 from faceid.faces.settings import FaceSettings
-from faceid.provenance import staged_folder, write_atomic, write_json, write_provenance
+from faceid.outputs import staged_folder
+from faceid.provenance import write_provenance
+from faceid.writing import write_atomic, write_json
 
 JSON_NAME = "verification.json"
+# What the output folder holds, in words.
+VERIFICATION = "a verification"
 # Of FaceSettings, what shapes an embedding.
 SHAPING = ("encoder", "encoder_path", "detector", "face_margin", "onnx_mean", "onnx_std", "onnx_colour")
 
@@ -53,7 +57,7 @@ def publish(output_dir: Path, about: About, figures: Figures, pairs: Pairs) -> N
         (figures.equal_error_rate.value, figures.equal_error_threshold),
         figures.false_accept_threshold,
     )
-    with staged_folder(output_dir) as folder:
+    with staged_folder(output_dir, VERIFICATION) as folder:
         write_json(folder / JSON_NAME, plain(_as_dict(about, figures)))
         write_atomic(folder / "verification.png", plot.light)
         write_atomic(folder / "report.html", render_report(about, figures, plot))

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from faceid.errors import ModelError
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 MEAN_FILE = "embedding_mean.safetensors"
 

@@ -26,7 +26,9 @@ from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.settings import EncoderKind
 from faceid.logs import progress
-from faceid.provenance import sha256_json, staged_folder, write_json
+from faceid.outputs import staged_folder
+from faceid.provenance import sha256_json
+from faceid.writing import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,7 @@ def initialise_clip(folder: Path, config: dict, seed: int) -> None:
     config: keys of transformers' CLIPVisionConfig; the same config and seed give the same bytes.
     """
     vision_config = transformers.CLIPVisionConfig(**config)
-    with torch.random.fork_rng(devices=[]), staged_folder(folder) as staged, _quiet_transformers():
+    with torch.random.fork_rng(devices=[]), staged_folder(folder, "an image encoder") as staged, _quiet_transformers():
         torch.manual_seed(seed)
         transformers.CLIPVisionModelWithProjection(vision_config).eval().save_pretrained(staged)
         side = vision_config.image_size

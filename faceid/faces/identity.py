@@ -19,14 +19,16 @@ from faceid.errors import DataError
 from faceid.faces import selection
 from faceid.faces.aggregate import aggregate, concentration, effective_number
 from faceid.faces.detect import load_detector
-from faceid.faces.identity_folder import check_output_folder, read_manifest, write_manifest
+from faceid.faces.identity_folder import IDENTITY, check_output_folder, read_manifest, write_manifest
 from faceid.faces.photos import Photo, PhotoFiles, examine_photo
 from faceid.faces.report import render_report
 from faceid.faces.selection import FEWEST_PHOTOS, MOST_PHOTOS, usable
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
-from faceid.provenance import sha256_file, staged_folder, write_atomic, write_provenance
+from faceid.outputs import staged_folder
+from faceid.provenance import sha256_file, write_provenance
 from faceid.tensor_files import TensorFileError, load_plain
+from faceid.writing import write_atomic
 
 if TYPE_CHECKING:
     # transformers takes seconds to import, and loading an identity does not need it.
@@ -142,7 +144,7 @@ def prepare_identity(
         "concentration": concentration(embeddings, weights),
         "effective_photos": effective_number(weights),
     }
-    _write(output_dir, identity, photos, summary)
+    _write(output_dir, identity, photos, summary, not settings.shared)
     logger.info("identity %r from %d of %d photos in %s", name, len(kept), len(photos), output_dir)
     return identity
 
@@ -246,7 +248,7 @@ def _require_enough(photos: list[Photo], photos_dir: Path, settings: FaceSetting
     )
 
 
-def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: dict[str, Any]) -> None:
+def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: dict[str, Any], private: bool) -> None:
     about = {
         "name": identity.name,
         "encoder": identity.encoder,
@@ -254,7 +256,7 @@ def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: d
         "dim": len(identity.embedding),
         **summary,
     }
-    with staged_folder(output_dir) as staged:
+    with staged_folder(output_dir, IDENTITY, private) as staged:
         torch.save(identity.embedding, staged / EMBEDDING_FILE)
         (staged / "embeddings").mkdir()
         for photo_name, embedding in identity.photo_embeddings.items():

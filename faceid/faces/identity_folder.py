@@ -7,10 +7,14 @@ from typing import Any
 
 from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
-from faceid.provenance import sha256_file, write_json
+from faceid.outputs import refuse_replacing
+from faceid.provenance import sha256_file
+from faceid.writing import write_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = "faceid identity 1"
+# What the folder holds, in words.
+IDENTITY = "an identity"
 
 
 def write_manifest(folder: Path, about: dict[str, Any]) -> None:
@@ -54,18 +58,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
 
 
 def check_output_folder(output_dir: Path, photos_dir: Path) -> None:
-    """Raises: DataError unless `output_dir` is new, empty, or wholly an earlier identity folder of ours."""
-    if output_dir.exists() and not output_dir.is_dir():
-        raise DataError(f"{output_dir}: is a file; choose another output folder")
+    """Raises: DataError unless `output_dir` is new, empty, or an earlier identity folder just as we wrote it."""
     if output_dir in (photos_dir.resolve(), *photos_dir.resolve().parents):
         raise DataError(f"{output_dir}: holds the photos themselves; choose another output folder")
-    if not output_dir.exists() or not any(output_dir.iterdir()):
-        return
-    if not (output_dir / MANIFEST_FILE).is_file():
-        raise DataError(f"{output_dir}: exists and was not written by this tool; choose another output folder")
-    known = {*read_manifest(output_dir)["files"], MANIFEST_FILE}
-    present = {str(path.relative_to(output_dir)) for path in output_dir.rglob("*") if path.is_file()}
-    if present - known:
-        raise DataError(
-            f"{output_dir}: also holds {min(present - known)}, which is not ours; choose another output folder"
-        )
+    refuse_replacing(output_dir, IDENTITY)

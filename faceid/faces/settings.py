@@ -41,3 +41,5 @@ class FaceSettings:
     """Go on with fewer than 3 usable photos. The likeness will be weaker."""
     check_one_person: bool = True
     """Stop when the photos fall into two groups that look like two people."""
+    shared: bool = False
+    """Let others on this machine look into what shows a face, as the umask says; by default only you can."""

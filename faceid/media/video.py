@@ -28,7 +28,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from faceid.errors import DataError
 from faceid.media.fit import Fit
 from faceid.media.fit import resize_frames as resize_frames  # offered here too: most callers read, then resize
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 # libswscale's BILINEAR, FULL_CHR_H_INT, ACCURATE_RND and BITEXACT: exact rounding and full chroma give the same pixels
 # on every processor, for a few per cent of the decoding time. As numbers: PyAV names the last three only since 18.

@@ -25,7 +25,7 @@ from faceid.models.adapter import FaceAdapter, install_adapter
 from faceid.models.model_files import ExpertName, ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 FORMAT = "faceid-adapter-1"
 # Before the names of the low-noise transformer's tensors in a file for both.

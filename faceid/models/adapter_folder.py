@@ -17,7 +17,9 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from faceid.errors import ModelError
 from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
-from faceid.provenance import sha256_file, staged_folder, write_json
+from faceid.outputs import HUB_FOLDER, staged_folder
+from faceid.provenance import sha256_file
+from faceid.writing import write_json
 
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "adapter_config.json", "face_adapter.safetensors", "README.md"
 _TYPE = "FACEID_FACE_ADAPTER"
@@ -26,7 +28,7 @@ _TYPE = "FACEID_FACE_ADAPTER"
 def write_adapter_folder(adapter: Path, folder: Path, name: str) -> None:
     """Write a folder of an adapter file, atomically. name: the heading of its card. Raises: ModelError."""
     tensors, metadata = read_adapter(adapter)
-    with staged_folder(folder) as temporary:
+    with staged_folder(folder, HUB_FOLDER, key="output") as temporary:
         weights = temporary / WEIGHTS_NAME
         save_adapter(weights, tensors, metadata)
         sha256 = sha256_file(weights)

@@ -18,7 +18,7 @@ from faceid.models.model_part import Layout
 from faceid.models.original_configs import original_transformer_config
 from faceid.models.original_names import original_transformer_name
 from faceid.models.wan import WanModel, load_part, load_wan
-from faceid.provenance import staged_folder
+from faceid.outputs import new_folder
 
 Precision = Literal["file", "bfloat16", "float32"]
 """file: as the weights are read."""
@@ -37,7 +37,7 @@ def write_diffusers(files: ModelFiles, folder: Path, precision: Precision) -> No
     """
     wan: WanModel = load_wan(files, dtype=dtype_of(precision))
     pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
-    with staged_folder(folder) as temporary:
+    with new_folder(folder) as temporary:
         pipeline.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
 
 
@@ -48,7 +48,7 @@ def write_merged(lora: Lora, files: ModelFiles, folder: Path, layout: Layout, pr
     """
     transformer = load_part(WanVACETransformer3DModel, files.transformer, "cpu", dtype_of(precision))
     merge(lora, transformer)
-    with staged_folder(folder) as temporary:
+    with new_folder(folder, "output") as temporary:
         if layout == "diffusers":
             transformer.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
         else:

@@ -26,7 +26,7 @@ from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, lora_targets
 from faceid.models.original_names import BLOCK_LAYERS, VACE_LAYERS, layer_name, original_layer_name
 from faceid.models.settings import AdapterSettings
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 
 LoraFormat = Literal["diffusers", "comfyui", "diffsynth", "kohya"]
 _DIFFUSERS_METADATA = "lora_adapter_metadata"

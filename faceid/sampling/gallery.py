@@ -19,7 +19,8 @@ from PIL import Image
 from faceid.errors import FaceidError
 from faceid.media.images import list_photos, read_photo
 from faceid.media.video import read_video
-from faceid.provenance import staged_file, write_atomic
+from faceid.outputs import staged_file
+from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 

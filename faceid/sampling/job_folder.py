@@ -21,8 +21,9 @@ from typing import Any
 
 from faceid.claims import Claims
 from faceid.errors import DataError
-from faceid.provenance import fsync_file, fsync_folder, sha256_file, write_json
+from faceid.provenance import sha256_file
 from faceid.sampling.sidecar import sidecar_of
+from faceid.writing import fsync_file, fsync_folder, write_json
 
 log = logging.getLogger(__name__)
 

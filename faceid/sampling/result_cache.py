@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from faceid.provenance import sha256_json, staged_file
+from faceid.outputs import staged_file
+from faceid.provenance import sha256_json
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from faceid.errors import ConfigError
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
 from faceid.models.context_parallel import join_processes
-from faceid.provenance import write_json
 from faceid.sampling.batch import MakeJudge, run_batch
 from faceid.sampling.effects import warn_without_effect
 from faceid.sampling.given_faces import face_given
@@ -22,6 +21,7 @@ from faceid.sampling.place import place_among_workers
 from faceid.sampling.renderer import Renderer, check_how, check_output, choose_shape, choose_window, read_pose
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, check_like, describe_video, say_whether_like, sidecar_of
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

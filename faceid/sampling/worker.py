@@ -24,7 +24,7 @@ from faceid.errors import FaceidError, one_line
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.provenance import write_atomic, write_provenance
+from faceid.provenance import write_provenance
 from faceid.sampling.job_folder import Attempt, JobFolder
 from faceid.sampling.plan import Job
 from faceid.sampling.renderer import Renderer, VideoShape
@@ -32,6 +32,7 @@ from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video
 from faceid.sampling.texts import Texts
+from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ from faceid.media import images
 from faceid.models.initialise import initialise_base, initialise_vae_as_low_pass
 from faceid.models.settings import DEFAULT_PROMPT
 from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance, sha256_file, write_json
+from faceid.provenance import describe_provenance, sha256_file
 from faceid.toy.base import BASE_CONFIGS, ENCODER_CONFIG, RECOGNISER_CONFIG
 from faceid.toy.dataset import ToySettings, write_toy_dataset
 from faceid.toy.face_views import FaceViews, draw_views, head_in_clip, portrait_cut
@@ -56,6 +56,7 @@ from faceid.toy.train_vae import (
     train_vae,
 )
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

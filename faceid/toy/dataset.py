@@ -24,17 +24,19 @@ from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.video import write_video
-from faceid.provenance import staged_folder, write_atomic, write_json
+from faceid.outputs import refuse_replacing, staged_folder
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import BadPhoto, head_boxes, render_bad_photo, render_clip, render_photo, render_pose
 from faceid.toy.worlds import person_seed
+from faceid.writing import write_atomic, write_json
 
 TARGET = "target"
 WORLD_FILE = "world.json"
+# What the folder holds, in words.
+TOY_DATASET = "a toy dataset"
 JPEG_QUALITY = 92
 # AIST's names have two digits for the dancer; more dancers are told apart by dancers.csv.
 MOST_AIST_DANCERS = 99
@@ -96,15 +98,10 @@ class ToyClip:
 def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
     """Write the whole world into `settings.output_dir`, or nothing; returns what world.json holds.
 
-    Raises: DataError when the folder exists and is not a toy dataset.
+    Raises: DataError when the folder exists and is not a toy dataset as it was written.
     """
     folder = settings.output_dir
-    if folder.is_file():
-        raise DataError(f"output_dir={folder}: is a file; name a folder")
-    if folder.exists() and any(folder.iterdir()) and not (folder / WORLD_FILE).is_file():
-        raise DataError(
-            f"output_dir={folder}: holds files and no {WORLD_FILE}, so it is not a toy dataset; name another folder"
-        )
+    refuse_replacing(folder, TOY_DATASET)
     people = {name: person_seed(settings.seed, name) for name in people_names(settings)}
     clips = plan_clips(settings)
     bad_photos: dict[str, str] = {}
@@ -114,7 +111,7 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
         "clips": [dataclasses.asdict(clip) for clip in clips],
         "bad_photos": bad_photos,
     }
-    with staged_folder(folder) as staged:
+    with staged_folder(folder, TOY_DATASET) as staged:
         for name in progress(people, "photos", total=len(people), unit="person"):
             bad_photos.update(_write_photos(staged / "photos" / name, name, settings))
             _write_references(staged / "references" / name, name, settings)

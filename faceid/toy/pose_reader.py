@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from faceid.errors import ModelError
 from faceid.logs import progress
 from faceid.media.draw import blur
-from faceid.provenance import staged_file
+from faceid.outputs import staged_file
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
 from faceid.toy.render import render_clip

@@ -24,7 +24,8 @@ from torch import Tensor
 from faceid.data.disk_space import check_space
 from faceid.documents import parse_json
 from faceid.errors import FaceidError
-from faceid.provenance import sha256_file, staged_folder
+from faceid.outputs import new_folder
+from faceid.provenance import sha256_file
 from faceid.training.checkpoint_names import name_of, newest_first
 from faceid.training.sharded_state import MOMENTS, TRAINABLES
 
@@ -61,7 +62,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values())
     check_space(folder, 2 * size, "two checkpoints")
-    with staged_folder(final) as temporary:
+    with new_folder(final) as temporary:
         _write(temporary, tensors, state)
         verify(temporary)
         check_ours()

@@ -24,9 +24,9 @@ from torch.distributed import TCPStore
 from faceid.documents import DocumentError, read_json, read_yaml
 from faceid.errors import ConfigError
 from faceid.processes import count_of
-from faceid.provenance import write_json
 from faceid.training.address import LOOPBACK, own_address, tell_gloo
 from faceid.training.attempts import Attempt, read_attempt
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from faceid.documents import read_json_lines
-from faceid.provenance import write_atomic
 from faceid.training.board import Board
 from faceid.training.fence import Fence
+from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,10 @@ import torch.distributed as dist
 from faceid.data.disk_space import GIB
 from faceid.device import pick_device
 from faceid.errors import FaceidError
-from faceid.provenance import describe_provenance, write_atomic
+from faceid.provenance import describe_provenance
 from faceid.training.launched import Launch, leave_meeting, meet
 from faceid.training.world import join_group
+from faceid.writing import write_atomic
 
 GREEN, AMBER, RED = "green", "amber", "red"
 # A look that hangs is ended after LONGEST_S. Most of the usual time is python reading torch from the file server.

@@ -38,8 +38,9 @@ from faceid.models.lora_formats import check_fits, read_lora
 from faceid.models.model_files import ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import load_wan
-from faceid.provenance import sha256_file, sha256_json, write_json
+from faceid.provenance import sha256_file, sha256_json
 from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from faceid.faces.identity import Identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.models.settings import AdapterSettings
-from faceid.provenance import write_atomic, write_provenance
+from faceid.provenance import write_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.training.attempts import Attempts
 from faceid.training.build import Run, StartingPoint, build_run
@@ -40,6 +40,7 @@ from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.validation.judge import NONE, OWN, Judging
 from faceid.training.validation.validate import Validation
 from faceid.training.world import check_batch, expected_world, join_world
+from faceid.writing import write_atomic
 
 log = logging.getLogger(__name__)
 

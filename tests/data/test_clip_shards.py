@@ -153,14 +153,19 @@ def test_a_changed_clip_changes_its_shard_only(folders):
     ShardIndex.load(output).verify_all()
 
 
-def test_shards_of_a_longer_run_are_removed(folders):
+@pytest.mark.fault("L8")
+def test_shards_of_a_longer_run_are_removed_only_when_it_is_asked_for(folders):
     videos, poses, output = folders
     for number in range(4):
         add_clip(videos, poses, f"c{number}", seed=number)
     write_clip_shards(videos, poses, output, SETTINGS)
     for number in (2, 3):
         (videos / f"c{number}.mp4").unlink()
-    write_clip_shards(videos, poses, output, SETTINGS)
+    before = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
+    with pytest.raises(DataError, match="holds 2 clips that do not take part in this run, such as c2, and would lose"):
+        write_clip_shards(videos, poses, output, SETTINGS)
+    assert {file: file.read_bytes() for file in output.rglob("*") if file.is_file()} == before
+    write_clip_shards(videos, poses, output, SETTINGS, replace=True)
     assert sorted(f.name for f in output.glob("*.tar")) == ["clips-000000.tar"]
 
 

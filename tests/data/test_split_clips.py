@@ -194,9 +194,27 @@ def test_a_second_run_keeps_what_fits_and_other_settings_leave_no_old_clips(tmp_
     assert (clips / "a_clip_001.mp4").exists()
     split_films(tmp_path / "films", clips, SplitSettings(**{**SMALL, "crop": "none"}, stride_s=4.0))
     assert sorted(f.name for f in clips.glob("*.mp4")) == ["a_clip_000.mp4", "b_clip_000.mp4"]
-    (tmp_path / "films/b.mp4").unlink()
-    split_films(tmp_path / "films", clips, first)
-    assert {f.name[0] for f in clips.glob("*.mp4")} == {"a"} and not (clips / "films/b.json").exists()
+
+
+@pytest.mark.fault("L2")
+@pytest.mark.fault("L3")
+def test_clips_of_other_films_go_only_when_it_is_asked_for_and_the_users_own_never(tmp_path):
+    for name in ("a", "b"):
+        add_film(tmp_path / "films", name, num_frames=70)
+    clips, films = tmp_path / "clips", tmp_path / "films"
+    settings = SplitSettings(**{**SMALL, "crop": "none"})
+    split_films(films, clips, settings)
+    (clips / "holiday_clip_001.mp4").write_text("the user's own")
+    (films / "b.mp4").unlink()
+    before = {file: file.read_bytes() for file in clips.rglob("*") if file.is_file()}
+    with pytest.raises(DataError, match="holds clips of 1 films that do not take part in this run, such as b"):
+        split_films(films, clips, settings)
+    assert {file: file.read_bytes() for file in clips.rglob("*") if file.is_file()} == before
+    split_films(films, clips, settings, replace=True)
+    assert {f.name for f in clips.glob("*.mp4")} == {"a_clip_000.mp4", "holiday_clip_001.mp4"}
+    assert not (clips / "films/b.json").exists()
+    with pytest.raises(DataError, match="is read from by the same command"):
+        split_films(films, films, settings)
 
 
 def test_crops_need_keypoints(tmp_path):

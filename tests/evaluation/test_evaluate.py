@@ -255,12 +255,12 @@ def test_texts_of_the_user_are_not_html(settings, tmp_path):
 def test_an_older_evaluation_is_replaced_and_another_folder_refused(settings, tmp_path):
     made = settings("ours")
     evaluate(made)
-    (made.output_dir / "leftover.txt").write_text("old")
+    before = (made.output_dir / "summary.json").read_bytes()
     evaluate(made)
-    assert not (made.output_dir / "leftover.txt").exists()
+    assert (made.output_dir / "summary.json").read_bytes() != before
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
-    with pytest.raises(DataError, match="holds files and is no evaluation"):
+    with pytest.raises(DataError, match="holds file, not as this command wrote it"):
         evaluate(settings("ours", output_dir=tmp_path / "precious"))
 
 

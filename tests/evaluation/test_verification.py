@@ -223,7 +223,7 @@ def test_another_kind_of_encoder_is_verified_with_the_same_flags(verify, tmp_pat
 def test_the_folder_holds_scores_and_no_face_and_no_embedding(verify, tmp_path):
     found = verify()
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == OUTPUTS
+    assert sorted(path.name for path in out.iterdir()) == [".faceid", *OUTPUTS]
     page = (out / "report.html").read_text()
     assert found["conclusion"] in page and page.index(found["conclusion"]) < page.index("<h2>")
     # The only pictures are the plot, light and dark.
@@ -248,9 +248,10 @@ def test_the_folder_holds_scores_and_no_face_and_no_embedding(verify, tmp_path):
 
 def test_a_second_verification_replaces_the_first_whole(verify, tmp_path, people_dir):
     verify()
-    (tmp_path / "out" / "old.txt").write_text("of the first")
+    before = (tmp_path / "out" / "provenance.json").read_bytes()
     verify(people_dir, "--seed", 1)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == OUTPUTS
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".faceid", *OUTPUTS]
+    assert (tmp_path / "out" / "provenance.json").read_bytes() != before
 
 
 def test_photos_that_do_not_count_are_named_with_the_reason(verify, tmp_path, people_dir):
@@ -375,7 +376,7 @@ def refuse_output_over_photos(tmp_path):
         (refuse_damaged_person, r"faces_dir=\S+: 1 people with a usable photo, .* \(b/1\.png: cannot be decoded"),
         (refuse_single_usable, r"faces_dir=\S+: nobody has 2 usable photos, .* \(a/2\.png: cannot be decoded"),
         (refuse_output_file, r"output_dir=\S+out: is a file; name a folder"),
-        (refuse_foreign_output, r"output_dir=\S+out: holds files and is no verification; name another folder"),
+        (refuse_foreign_output, r"output_dir=\S+out: holds thesis.txt, not as this command wrote it"),
         (refuse_output_among_photos, r"output_dir=\S+report: lies in faces_dir, among the photos"),
         (refuse_output_over_photos, r"output_dir=\S+: holds faces_dir and would be replaced"),
     ],

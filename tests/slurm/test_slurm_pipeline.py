@@ -12,8 +12,8 @@ from lab import IN_PROOF_ONLY, Lab
 from launching import BIN, SMALL_ADAPTER, run_command
 
 from faceid.models.adapter_file import read_adapter
-from faceid.provenance import write_json
 from faceid.sampling.job_folder import JobFolder
+from faceid.writing import write_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
 

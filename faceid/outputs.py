@@ -1,0 +1,389 @@
+"""What a command may replace and delete: what it can prove it wrote itself, and nothing else.
+
+The proof is a record beside the files (`.faceid/written-*.jsonl`): a line with name and sha256 for each, flushed to
+disk before the file gets its name. A file whose bytes are not in the record is somebody's: it is refused, by name,
+before any work begins. A folder carries its kind (`.faceid/folder.json`), so that no command writes into another's.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from faceid.documents import parse_json
+from faceid.errors import OutputError
+from faceid.processes import process_mark
+from faceid.provenance import sha256_file
+from faceid.writing import (
+    PRIVATE_FOLDER,
+    exchange,
+    fsync_file,
+    fsync_folder,
+    fsync_tree,
+    is_private,
+    settle_modes,
+    sweep,
+    temporary_beside,
+    told,
+    write_json,
+)
+
+log = logging.getLogger(__name__)
+
+# What folders hold, in words, where more than one room has to know.
+HUB_FOLDER, RUN_FOLDER, BATCH_FOLDER = "a face adapter for the hub", "a training run", "a batch of renders"
+RECORDS_NAME, FOLDER_NAME = ".faceid", "folder.json"
+# Of claims (faceid.claims), and what file systems and desktops leave in a folder; nobody's work.
+_NOBODYS = (RECORDS_NAME, ".claims", ".DS_Store", "Thumbs.db", "lost+found", ".directory")
+_SHOWN = 3
+
+
+def claim_folder(
+    folder: Path,
+    kind: str,
+    inputs: Sequence[Path] = (),
+    private: bool = False,
+    beside: Sequence[str] = (),
+    key: str = "output_dir",
+    is_known: bool = False,
+) -> None:
+    """Make `folder` a place to write one kind of result into, bit by bit, over any number of runs.
+
+    kind: what it will hold, in words (`clips`, `a run`). inputs: folders that are read; none of them may be it.
+    private: whether it shows faces, so that only its owner may look in. beside: names that may lie in it before the
+    first run. key: the flag it was given by. is_known: whether the caller knows it for one of ours: those of before
+    2026-12 have no mark. What is there already stays; see `staged_file` for what may be replaced.
+    Raises: OutputError when it is a file, is read from, cannot be written, or holds what another command wrote.
+    """
+    refuse_folder(folder, kind, inputs, beside, key, is_known)
+    with told(folder):
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / RECORDS_NAME / FOLDER_NAME
+        if not mark.is_file():
+            if private and (is_new or not any(folder.iterdir())):
+                folder.chmod(PRIVATE_FOLDER)
+            write_json(mark, {"kind": kind})
+        sweep(folder)
+        # Here, not after hours: a mark of before may lie on a disk that is read-only by now.
+        probe = temporary_beside(folder / "probe")
+        probe.touch()
+        probe.unlink()
+
+
+def refuse_folder(
+    folder: Path,
+    kind: str,
+    inputs: Sequence[Path] = (),
+    beside: Sequence[str] = (),
+    key: str = "output_dir",
+    is_known: bool = False,
+) -> None:
+    """Only the refusals of `claim_folder`: nothing is written. Raises: OutputError."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{key}={folder}: is a file; name a folder")
+    for read in inputs:
+        if read.exists() and folder.exists() and read.resolve() == folder.resolve():
+            raise OutputError(f"{key}={folder}: is read from by the same command; name another folder")
+    found = kind_of(folder)
+    if found is not None and found != kind:
+        raise OutputError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
+    if found is None and not is_known:
+        strangers = [name for name in _names_in(folder) if name not in (*_NOBODYS, *beside)]
+        if strangers:
+            raise OutputError(
+                f"{key}={folder}: holds {_some(strangers)}, not written by this command; name an empty or a new folder"
+            )
+    _refuse_unwritable(folder, key)
+
+
+def kind_of(folder: Path) -> str | None:
+    """What a folder of ours holds, in words; None for any other folder."""
+    try:
+        said = parse_json((folder / RECORDS_NAME / FOLDER_NAME).read_bytes())
+        return str(said["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output") -> None:
+    """Say before the work that `path` cannot be written, or holds what no command of ours wrote.
+
+    inputs: files that are read; none of them may be it. Raises: OutputError.
+    """
+    if path.is_dir():
+        raise OutputError(f"{key}={path}: is a folder; name a file")
+    for read in inputs:
+        if read.exists() and path.exists() and read.resolve() == path.resolve():
+            raise OutputError(f"{key}={path}: is read from by the same command; name another file")
+    _refuse_foreign(path, key)
+    _refuse_unwritable(path.parent, key)
+
+
+@contextmanager
+def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path` (same suffix); publish it under `path` when the block ends well.
+
+    A file that is there already is replaced only when the record beside it says that we wrote it. private: whether it
+    shows faces; in a private folder every file is private.
+    Raises: OutputError when it is somebody's, or when the disk is full or cannot be written; nothing is changed then.
+    """
+    _refuse_foreign(path)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary = temporary_beside(path)
+        try:
+            yield temporary
+            fsync_file(temporary)
+            settle_modes(temporary, private or is_private(path.parent))
+            digest = sha256_file(temporary)
+            if path.is_file() and sha256_file(path) == digest:
+                record(path.parent, [(path.name, digest)])
+                return
+            # Once more: the work may have taken hours.
+            target = _free_name(path) if _is_foreign(path) else path
+            record(path.parent, [(target.name, digest)])
+            temporary.replace(target)
+            fsync_folder(path.parent)
+            _say_where(path, target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_output(path: Path, content: bytes | str) -> None:
+    """Write a result a user reads. As `staged_file`."""
+    with staged_file(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove_output(path: Path) -> bool:
+    """Remove a file if the record beside it says that we wrote it; says whether it is gone."""
+    if not path.exists():
+        return True
+    if _is_foreign(path):
+        log.warning("%s: left where it is; it is not as we wrote it", path)
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file or folder that is in the way another name. What it holds cannot be proved to be ours."""
+    aside = _free_name(path.with_name(f"{path.name}.damaged"))
+    path.rename(aside)
+    log.warning("%s: damaged or changed; kept as %s, which may be removed", path, aside.name)
+    return aside
+
+
+@contextmanager
+def staged_folder(path: Path, kind: str, private: bool = False, key: str = "output_dir") -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; publish it under `path` when the block ends well.
+
+    A folder that is there already is replaced, in one step where the file system can exchange names (local ones can;
+    NFS cannot: there it is moved away first), only when it is of the same kind and every file in it is as we wrote it.
+    kind: what it holds, in words. private: whether it shows faces. key: the flag it was given by.
+    Raises: OutputError otherwise, or when the disk is full or cannot be written; nothing is changed then.
+    """
+    refuse_replacing(path, kind, key)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary = temporary_beside(path.with_suffix(""))
+        temporary.mkdir(PRIVATE_FOLDER)
+        try:
+            yield temporary
+            files = [each for each in sorted(temporary.rglob("*")) if each.is_file()]
+            record(temporary, [(each.relative_to(temporary).as_posix(), sha256_file(each)) for each in files])
+            write_json(temporary / RECORDS_NAME / FOLDER_NAME, {"kind": kind})
+            settle_modes(temporary, private)
+            fsync_tree(temporary)
+            strangers = _strangers_in(path)
+            target = _free_name(path) if strangers else path
+            _put(temporary, target)
+            _say_where(path, target)
+        finally:
+            # After an exchange the old folder lies here.
+            _remove_ours(temporary)
+
+
+@contextmanager
+def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; when the block ends well it gets the name `path`, which nothing may have.
+
+    For what is too large to be replaced on a proof, and keeps its own record of sums.
+    Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or cannot be written.
+    """
+    refuse_existing(path, key)
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary = temporary_beside(path.with_suffix(""))
+        temporary.mkdir(PRIVATE_FOLDER)
+        try:
+            yield temporary
+            settle_modes(temporary, False)
+            fsync_tree(temporary)
+            # A folder takes the place of an empty one, and of nothing else, in one step.
+            temporary.rename(path)
+            fsync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
+    """Only the refusals of `staged_folder`: nothing is written. Raises: OutputError."""
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{key}={path}: is a file; name a folder")
+    found = kind_of(path)
+    if found is not None and found != kind:
+        raise OutputError(f"{key}={path}: holds {found}, not {kind}; name another folder")
+    strangers = _strangers_in(path)
+    if strangers:
+        raise OutputError(
+            f"{key}={path}: holds {_some(strangers)}, not as this command wrote it; name an empty or a new folder"
+        )
+    _refuse_unwritable(path.parent, key)
+
+
+def refuse_existing(path: Path, key: str = "output_dir") -> None:
+    """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
+    _refuse_unwritable(path.parent, key)
+
+
+def record(folder: Path, files: Iterable[tuple[str, str]]) -> None:
+    """Note that files of `folder` are ours, before they get their names. files: (relative name, hex sha256)."""
+    place = folder / RECORDS_NAME
+    if not place.is_dir():
+        place.mkdir(parents=True, exist_ok=True)
+        fsync_folder(folder)
+    # A file for each process: appending to one from several machines is not safe.
+    path = place / f"written-{process_mark()}.jsonl"
+    is_new = not path.exists()
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps({"name": name, "sha256": digest}) + "\n" for name, digest in files)
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        settle_modes(path, is_private(folder))
+        fsync_folder(place)
+
+
+def recorded(folder: Path) -> dict[str, set[str]]:
+    """What we wrote into a folder: each file's name and the sha256 of all that was ever written under it."""
+    known: dict[str, set[str]] = {}
+    for path in sorted((folder / RECORDS_NAME).glob("written-*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # A killed writer may leave half a line.
+            with suppress(ValueError, KeyError, TypeError):
+                said = parse_json(line)
+                known.setdefault(str(said["name"]), set()).add(str(said["sha256"]))
+    return known
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is there and is as we wrote it."""
+    return path.is_file() and not _is_foreign(path)
+
+
+def _is_foreign(path: Path) -> bool:
+    if not path.exists() and not path.is_symlink():
+        return False
+    if path.is_symlink() or not path.is_file():
+        return True
+    digests = recorded(path.parent).get(path.name)
+    return digests is None or sha256_file(path) not in digests
+
+
+def _refuse_foreign(path: Path, key: str = "") -> None:
+    if _is_foreign(path):
+        named = f"{key}={path}" if key else f"{path}"
+        raise OutputError(
+            f"{named}: exists, and is not as a command of ours wrote it; it is left as it is: name another file, or "
+            "move it away"
+        )
+
+
+def _strangers_in(folder: Path) -> list[str]:
+    """Files of a folder that we did not write, or that are not as we wrote them."""
+    if not folder.is_dir():
+        return []
+    known = recorded(folder)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name.split("/")[0] in _NOBODYS or (path.is_dir() and not path.is_symlink()):
+            continue
+        if path.is_symlink() or name not in known or sha256_file(path) not in known[name]:
+            found.append(name)
+            if len(found) > _SHOWN:
+                break
+    return found
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Give a whole folder its name; an older one is under the temporary name after that."""
+    if path.exists() and not exchange(temporary, path):
+        # This file system cannot exchange names: for a moment the folder is only under its second name.
+        aside = temporary_beside(path.with_suffix(""))
+        path.rename(aside)
+        temporary.rename(path)
+        _remove_ours(aside)
+    elif temporary.exists() and not path.exists():
+        temporary.rename(path)
+    fsync_folder(path.parent)
+
+
+def _remove_ours(folder: Path) -> None:
+    """Remove a folder that is replaced, or that was never finished; what somebody put into it meanwhile is kept."""
+    if not folder.exists():
+        return
+    if kind_of(folder) is None:
+        # Never finished: all of it is this process's.
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    strangers = _strangers_in(folder)
+    if strangers:
+        log.warning("%s: kept: somebody put %s into the folder that was replaced", folder, _some(strangers))
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_name(path: Path) -> Path:
+    number = 2
+    free = path
+    while free.exists() or free.is_symlink():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free
+
+
+def _say_where(path: Path, target: Path) -> None:
+    if target != path:
+        log.warning("%s: somebody wrote there meanwhile, and it is left as it is; the result is %s", path, target)
+
+
+def _refuse_unwritable(folder: Path, key: str) -> None:
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise OutputError(f"{key}={folder}: {place} is a file; name another place")
+    # access() knows read-only disks, and that the superuser may write anywhere else.
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"{key}={folder}: {place} cannot be written; name another place, or change its permissions")
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and more"

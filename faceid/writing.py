@@ -1,0 +1,193 @@
+"""How files come to exist: whole, or not at all.
+
+Everything is written under a temporary name, flushed to disk and renamed; killing the writer at any moment leaves the
+old state or the new one. A temporary name says which process made it, so that the next command removes what a killed
+one left. What a place may hold already, and what may be replaced there, is `faceid.outputs`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import functools
+import json
+import logging
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import FaceidError, OutputError
+from faceid.processes import is_mark_running, process_mark
+
+log = logging.getLogger(__name__)
+
+# `.faceid-MARK-TOKEN.tmp`, and the suffix of what it is to become.
+_TEMPORARY = ".faceid-*.tmp*"
+# Of a process on another machine nothing is known; no write takes this long.
+ABANDONED_S = 7 * 86400
+# Errors that are the user's disk, not a defect of ours.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+# With less free than this a writer that failed, whatever it raised, failed for want of room.
+_NO_ROOM_BYTES = 1 << 16
+# Of renameat2(2).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file of a folder's own bookkeeping: a reader sees the old one or the whole new one.
+
+    What a user reads as a result is written by `outputs.staged_file`, which replaces nothing that is not ours.
+    Raises: OutputError when the disk is full or cannot be written.
+    """
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_beside(path)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            settle_modes(temporary, is_private(path.parent))
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON as `write_atomic`, indented, with a final newline."""
+    write_atomic(path, json.dumps(value, indent=1) + "\n")
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder, of the same suffix, that says whose it is."""
+    return path.with_name(f".faceid-{process_mark()}-{uuid.uuid4().hex[:6]}.tmp{path.suffix}")
+
+
+@functools.cache
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that dead processes left in a folder, once a process. They hold photos, at times."""
+    with suppress(OSError):
+        for path in folder.glob(_TEMPORARY):
+            mark = path.name.split(".tmp")[0].removeprefix(".faceid-").rpartition("-")[0]
+            alive = is_mark_running(mark)
+            if alive is False or (alive is None and time.time() - path.lstat().st_mtime > ABANDONED_S):
+                log.info("%s: left by a process that was ended; removed", path)
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say in one line that a disk is full or cannot be written. path: what is being written there.
+
+    Raises: OutputError in place of the OSError, and of whatever a library makes of it.
+    """
+    try:
+        yield
+    except FaceidError:
+        raise
+    except OSError as error:
+        if error.errno in FULL or _is_full(path):
+            raise no_room(path) from error
+        if error.errno == errno.EROFS or (error.errno in REFUSED and _is_near(error.filename, path)):
+            raise OutputError(
+                f"{error.filename or path}: cannot be written ({os.strerror(error.errno or 0)}); choose another place, "
+                "or change its permissions"
+            ) from error
+        raise
+    except Exception as error:
+        # safetensors and torch raise errors of their own.
+        if _is_full(path):
+            raise no_room(path) from error
+        raise
+
+
+def no_room(path: Path) -> OutputError:
+    """The line about a full disk."""
+    return OutputError(f"{path}: no space left on the disk; make room there and run the same command again")
+
+
+def fsync_tree(folder: Path) -> None:
+    """Make a folder and all in it last through a power cut."""
+    for path in [folder, *folder.rglob("*")]:
+        fsync_file(path) if path.is_file() else fsync_folder(path)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    """Make what was written to a file last through a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step; False when the system cannot. Python has no os.renameat2."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    code = libc.renameat2(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)
+    if code == 0:
+        return True
+    error = ctypes.get_errno()
+    if error in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(error, os.strerror(error), str(first), None, str(second))
+
+
+def is_private(folder: Path) -> bool:
+    """Whether only its owner can look into a folder."""
+    try:
+        return folder.stat().st_mode & 0o077 == 0
+    except OSError:
+        return False
+
+
+def settle_modes(path: Path, private: bool) -> None:
+    """Permissions of what is about to be published: its owner's alone, or as the umask says.
+
+    Libraries write with 0600 whatever the umask is: a colleague could not read an adapter.
+    """
+    umask = current_umask()
+    for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
+        is_dir = each.is_dir()
+        mode = PRIVATE_FOLDER if is_dir else PRIVATE_FILE
+        each.chmod(mode if private else (0o777 if is_dir else 0o666) & ~umask)
+
+
+def current_umask() -> int:
+    """The process's umask, without changing it for a moment as os.umask does: other threads write."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
+
+
+def _is_near(filename: str | bytes | int | None, path: Path) -> bool:
+    """Whether an error is about what is written, not about something that is read meanwhile."""
+    return filename is None or (isinstance(filename, str) and Path(filename).is_relative_to(path.parent))
+
+
+def _is_full(path: Path) -> bool:
+    for place in (path, *path.parents):
+        with suppress(OSError):
+            status = os.statvfs(place)
+            return status.f_bavail * status.f_frsize < _NO_ROOM_BYTES or (status.f_files > 0 and status.f_favail == 0)
+    return False

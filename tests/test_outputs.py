@@ -1,0 +1,342 @@
+"""Files come to exist whole or not at all, even when the writer is killed at any moment; and only ours are replaced."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faceid import outputs, writing
+from faceid.errors import DataError
+from faceid.outputs import claim_folder, is_ours, new_folder, recorded, remove_output, staged_file, staged_folder
+from faceid.writing import sweep, temporary_beside, told, write_atomic, write_json
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+# Kills itself before or after the n-th call that changes the disk's state: every point at which a real kill can matter.
+KILLED = """
+import os, pathlib, shutil, signal, sys
+from faceid.outputs import staged_file, staged_folder
+from faceid.writing import write_atomic
+left = int(sys.argv[2])
+def counted(call):
+    def wrapper(*args, **kwargs):
+        step()
+        result = call(*args, **kwargs)
+        step()
+        return result
+    return wrapper
+def step():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync, shutil.rmtree = counted(os.fsync), counted(shutil.rmtree)
+for name in ("mkdir", "rename", "replace", "open", "unlink"):
+    setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
+path = pathlib.Path(sys.argv[1])
+"""
+WRITERS = {
+    "atomic": "write_atomic(path, b'new' * 1000)",
+    "file": "with staged_file(path) as temporary:\n    temporary.write_bytes(b'new' * 1000)",
+    "folder": "with staged_folder(path, 'a test') as temporary:\n"
+    "    (temporary / 'a').write_bytes(b'new')\n    (temporary / 'b').write_bytes(b'new')",
+}
+
+
+def run_killed(writer: str, path: Path, point: int) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED + WRITERS[writer], str(path), str(point)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=30,
+    )
+    return done.returncode
+
+
+def killed_at_every_point(writer: str, path: Path, prepare: Callable[[], object]) -> Iterator[tuple[int, int]]:
+    """Run the writer, killed one step later each time, until it ends unharmed; yield (step, exit code)."""
+    points = 0
+    while True:
+        prepare()
+        points += 1
+        code = run_killed(writer, path, points)
+        yield points, code
+        if code == 0:
+            return
+        assert code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("writer", ["atomic", "file"])
+def test_a_killed_file_is_old_or_new(tmp_path, writer):
+    path = tmp_path / "in" / "state.bin"
+    path.parent.mkdir()
+    seen = set()
+
+    def prepare() -> None:
+        # Each process keeps a record of its own, and reads all of them: with those of before there would be no end.
+        shutil.rmtree(path.parent)
+        with staged_file(path) as temporary:
+            temporary.write_bytes(b"old")
+
+    points = 0
+    for point, _ in killed_at_every_point(writer, path, prepare):
+        seen.add(path.read_bytes())
+        points = point
+    assert seen == {b"old", b"new" * 1000}
+    assert points > 3
+    assert path.read_bytes() == b"new" * 1000
+
+
+def names_in(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()} - {".faceid"} if folder.exists() else set()
+
+
+def test_a_killed_folder_never_shows_a_part_of_the_new_one(tmp_path):
+    path = tmp_path / "out"
+    points = 0
+
+    def prepare() -> None:
+        shutil.rmtree(path, ignore_errors=True)
+
+    for point, code in killed_at_every_point("folder", path, prepare):
+        points = point
+        assert names_in(path) in (set(), {"a", "b"})
+        if code == 0:
+            assert names_in(path) == {"a", "b"}
+    assert points > 5
+    assert os.listdir(tmp_path) == ["out"], "what the killed ones left is swept by the next"
+
+
+def test_a_killed_replacement_leaves_the_old_or_the_new_folder(tmp_path):
+    path = tmp_path / "out"
+
+    def prepare() -> None:
+        shutil.rmtree(tmp_path)
+        with staged_folder(path, "a test") as staged:
+            for name in ("a", "b"):
+                (staged / name).write_bytes(b"old")
+
+    seen = set()
+    for _ in killed_at_every_point("folder", path, prepare):
+        assert path.is_dir(), "neither the old nor the new folder is at its name"
+        contents = {(path / name).read_bytes() for name in names_in(path)}
+        assert len(contents) == 1
+        seen |= contents
+    assert seen == {b"old", b"new"}
+
+
+def test_a_block_that_raises_leaves_the_old_state_and_no_temporary(tmp_path):
+    write_atomic(tmp_path / "file.txt", "old")
+    with pytest.raises(RuntimeError), staged_file(tmp_path / "other.txt") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    with pytest.raises(RuntimeError), staged_folder(tmp_path / "folder", "a test") as staged:
+        (staged / "a").write_text("half")
+        raise RuntimeError
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "new") as staged:
+        (staged / "a").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+    assert (tmp_path / "file.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_staged_folder_replaces_its_older_one_whole(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(outputs, "exchange", lambda first, second: False)
+    for generation in ("one", "two"):
+        with staged_folder(tmp_path / "out", "a test") as staged:
+            (staged / generation).write_text("x")
+    assert os.listdir(tmp_path) == ["out"]
+    assert names_in(tmp_path / "out") == {"two"}
+
+
+def test_a_staged_file_keeps_its_suffix(tmp_path):
+    with staged_file(tmp_path / "video.mp4") as temporary:
+        assert temporary.suffix == ".mp4"
+        temporary.write_bytes(b"x")
+
+
+def test_json_is_readable_text(tmp_path):
+    write_json(tmp_path / "deep" / "x.json", {"a": 1})
+    assert (tmp_path / "deep" / "x.json").read_text() == '{\n "a": 1\n}\n'
+
+
+# What may be replaced.
+
+
+def put(path: Path, text: str) -> None:
+    with staged_file(path) as temporary:
+        temporary.write_text(text)
+
+
+@pytest.mark.fault("L4")
+def test_a_file_of_somebody_is_not_replaced(tmp_path):
+    mine = tmp_path / "dance.mp4"
+    mine.write_text("a real clip")
+    with pytest.raises(DataError, match=r"dance\.mp4: exists, and is not as a command of ours wrote it"):
+        put(mine, "a render")
+    assert mine.read_text() == "a real clip"
+
+
+def test_a_file_of_ours_is_replaced_until_somebody_changes_it(tmp_path):
+    path = tmp_path / "x.txt"
+    put(path, "one")
+    put(path, "two")
+    assert is_ours(path)
+    path.write_text("edited by hand")
+    assert not is_ours(path)
+    with pytest.raises(DataError, match="exists"):
+        put(path, "three")
+    assert not remove_output(path)
+    assert path.read_text() == "edited by hand"
+
+
+def test_a_file_that_appears_while_we_work_is_left_and_the_result_kept_beside_it(tmp_path):
+    path = tmp_path / "x.txt"
+    with staged_file(path) as temporary:
+        temporary.write_text("hours of work")
+        path.write_text("somebody's")
+    assert path.read_text() == "somebody's"
+    assert (tmp_path / "x-2.txt").read_text() == "hours of work"
+
+
+def test_a_link_is_not_followed(tmp_path):
+    """Replacing it would replace a name of the user's; writing through it, a file elsewhere."""
+    put(tmp_path / "x.txt", "one")
+    (tmp_path / "x.txt").rename(tmp_path / "elsewhere.txt")
+    (tmp_path / "x.txt").symlink_to(tmp_path / "elsewhere.txt")
+    with pytest.raises(DataError, match="exists"):
+        put(tmp_path / "x.txt", "two")
+
+
+@pytest.mark.fault("L1")
+@pytest.mark.parametrize("where", ["photos/me.jpg", "one"])
+def test_a_folder_with_a_file_of_somebody_is_not_replaced(tmp_path, where):
+    with staged_folder(tmp_path / "out", "a test") as staged:
+        (staged / "one").write_text("ours")
+    mine = tmp_path / "out" / where
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    refused = pytest.raises(DataError, match=f"holds {where}, not as this command wrote it")
+    with refused, staged_folder(tmp_path / "out", "a test"):
+        pytest.fail("the work began")
+    assert mine.read_text() == "mine"
+
+
+def test_what_is_put_into_a_folder_while_we_work_is_kept(tmp_path):
+    out = tmp_path / "out"
+    with staged_folder(out, "a test") as staged:
+        (staged / "one").write_text("ours")
+    with staged_folder(out, "a test") as staged:
+        (staged / "two").write_text("ours")
+        (out / "mine").write_text("mine")
+    assert names_in(out) == {"one", "mine"}
+    assert names_in(tmp_path / "out-2") == {"two"}
+
+
+def test_a_folder_of_another_kind_is_not_replaced(tmp_path):
+    with staged_folder(tmp_path / "out", "an identity") as staged:
+        (staged / "one").write_text("ours")
+    refused = pytest.raises(DataError, match="holds an identity, not an evaluation")
+    with refused, staged_folder(tmp_path / "out", "an evaluation"):
+        pytest.fail("the work began")
+    with pytest.raises(DataError, match="holds an identity, not clips"):
+        claim_folder(tmp_path / "out", "clips")
+
+
+def test_a_new_folder_takes_no_name_that_is_taken(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("mine")
+    with pytest.raises(DataError, match="exists"), new_folder(tmp_path / "out"):
+        pytest.fail("the work began")
+
+
+# Folders that are filled bit by bit.
+
+
+def test_a_folder_of_somebody_is_not_claimed(tmp_path):
+    (tmp_path / "me.jpg").write_text("mine")
+    with pytest.raises(DataError, match=r"holds me\.jpg, not written by this command"):
+        claim_folder(tmp_path, "clips")
+    claim_folder(tmp_path / "new", "clips")
+    (tmp_path / "new" / "notes.txt").write_text("mine")
+    claim_folder(tmp_path / "new", "clips")
+
+
+@pytest.mark.fault("L2")
+def test_a_folder_that_is_read_from_is_not_claimed(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="is read from by the same command"):
+        claim_folder(tmp_path / "link", "clips", inputs=[tmp_path])
+
+
+def test_a_record_is_written_before_a_file_gets_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        put(tmp_path / "x.txt", "one")
+    assert list(recorded(tmp_path)) == ["x.txt"]
+
+
+def test_half_a_line_in_a_record_hides_no_other(tmp_path):
+    put(tmp_path / "x.txt", "one")
+    (file,) = (tmp_path / ".faceid").glob("written-*")
+    file.write_text('{"name": "y"\n' + file.read_text() + '{"name": "z.txt", "sha')
+    assert list(recorded(tmp_path)) == ["x.txt"]
+
+
+# Disks, permissions, and what killed processes leave.
+
+
+@pytest.mark.fault("W1")
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(writing, "_is_full", lambda path: True)
+    refused = pytest.raises(DataError, match=r"x\.pt: no space left on the disk; make room")
+    with refused, staged_file(tmp_path / "x.pt"):
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_is_read_is_not_said_to_be_written(tmp_path):
+    denied = PermissionError(13, "Permission denied", "/elsewhere/photo.jpg")
+    with pytest.raises(PermissionError), told(tmp_path / "x.pt"):
+        raise denied
+
+
+@pytest.mark.fault("S5")
+def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
+    program = "import sys, pathlib; from faceid.writing import temporary_beside as t;"
+    program += " p = t(pathlib.Path(sys.argv[1])); p.mkdir(); (p / 'photo.jpg').touch()"
+    subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "x")],
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    living = temporary_beside(tmp_path / "y.mp4")
+    living.touch()
+    (tmp_path / ".faceid-notes.tmp").touch()
+    assert len(os.listdir(tmp_path)) == 3
+    sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {living.name, ".faceid-notes.tmp"}
+
+
+@pytest.mark.fault("S4")
+def test_what_shows_a_face_is_private_and_all_else_as_the_umask_says(tmp_path):
+    for private in (True, False):
+        with staged_folder(tmp_path / str(private), "a test", private=private) as staged:
+            (staged / "deep").mkdir()
+            os.close(os.open(staged / "deep" / "x", os.O_CREAT, 0o600))
+    modes = [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "True", tmp_path / "True/deep/x")]
+    assert modes == ["0o700", "0o600"]
+    modes = [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "False", tmp_path / "False/deep/x")]
+    assert modes == [oct(0o777 & ~writing.current_umask()), oct(0o666 & ~writing.current_umask())]
+    claim_folder(tmp_path / "faces", "faces", private=True)
+    put(tmp_path / "faces" / "x.mp4", "a face")
+    assert (tmp_path / "faces").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "faces" / "x.mp4").stat().st_mode & 0o077 == 0
