@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from faceid.documents import DocumentError, read_yaml
 from faceid.errors import ConfigError
 
 Section = TypeVar("Section")
@@ -48,13 +50,16 @@ def build_section(section: type[Section], values: dict[str, Any]) -> Section:
     for name in sorted(unknown):
         raise ConfigError(_unknown(name, [f.name for f in dataclasses.fields(section)]))  # type: ignore[arg-type]
     try:
-        return TypeAdapter(section).validate_python(values)
+        built = TypeAdapter(section).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         reason = first["msg"].removeprefix("Value error, ")
         # A check over several keys (__post_init__) has no location and names its keys itself.
         raise ConfigError(f"{key}={first['input']!r}: {reason}" if key else reason) from error
+    for field in dataclasses.fields(section):  # type: ignore[arg-type]
+        _refuse_unusable(field.name, getattr(built, field.name))
+    return built
 
 
 def changed_fields(section: Any) -> list[str]:
@@ -112,14 +117,27 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], names: Sequence[str]) -> None
         if not path.is_file():
             raise ConfigError(f"--config {file}: no such file")
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config {file}: not YAML: {error}") from error
+            content = read_yaml(path)
+        except DocumentError as error:
+            raise ConfigError(f"--config {error}") from error
         if not isinstance(content, dict):
             raise ConfigError(f"--config {file}: expected `key: value` lines, found {type(content).__name__}")
         for key in content:
             if key not in names:
                 raise ConfigError(f"{file}: {_unknown(str(key), names)}")
+        # Without this it is a group of keys to jsonargparse, which says so at length.
+        nested = next((key for key, value in content.items() if isinstance(value, dict)), None)
+        if nested is not None:
+            raise ConfigError(f"{file}: {nested}: has keys below it; no key of these has")
+
+
+def _refuse_unusable(name: str, value: Any) -> None:
+    """No range of ours holds NaN, infinity passes every lower bound, and no file's name has a NUL."""
+    for one in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(one, float) and not math.isfinite(one):
+            raise ConfigError(f"{name}={one}: is not a finite number; give one")
+        if isinstance(one, str | Path) and "\0" in str(one):
+            raise ConfigError(f"{name}={str(one)!r}: holds a NUL, which no file's name or text has; leave it out")
 
 
 def _unknown(name: str, known: Sequence[str], prefix: str = "") -> str:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 USER_ERROR_EXIT_CODE = 2
 # Longer than launchers take to end the other processes once one has left.
 GRACE_S = 5.0
+# A message repeats what was wrong, and that may be a text of megabytes.
+LONGEST_LINE = 2_000
 
 
 class FaceidError(Exception):
@@ -49,7 +51,9 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except FaceidError as error:
-        if int(os.environ.get("RANK", "0")) > 0:
+        # A RANK that is no number may be the very error that is told here.
+        rank = os.environ.get("RANK", "0")
+        if rank.isdecimal() and int(rank) > 0:
             time.sleep(GRACE_S)
         print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(USER_ERROR_EXIT_CODE)
@@ -57,9 +61,10 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
 
 
 def one_line(error: FaceidError) -> str:
-    """The message as it is shown."""
+    """The message as it is shown: no line break, nothing a terminal would obey, not longer than can be read."""
     text = str(error)
     if "Original Traceback" in text:
         # torch's loader puts the whole traceback of a reader process into the message; ours comes last.
         text = text.rpartition(f"{type(error).__qualname__}: ")[2]
-    return " ".join(text.split())
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}… ({len(text)} characters)"

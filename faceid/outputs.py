@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from faceid.documents import parse_json
 from faceid.errors import OutputError
 from faceid.processes import process_mark
 from faceid.provenance import sha256_file
@@ -105,7 +106,7 @@ def refuse_folder(
 def kind_of(folder: Path) -> str | None:
     """What a folder of ours holds, in words; None for any other folder."""
     try:
-        said = json.loads((folder / RECORDS_NAME / FOLDER_NAME).read_text(encoding="utf-8"))
+        said = parse_json((folder / RECORDS_NAME / FOLDER_NAME).read_bytes())
         return str(said["kind"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -284,7 +285,7 @@ def recorded(folder: Path) -> dict[str, set[str]]:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             # A killed writer may leave half a line.
             with suppress(ValueError, KeyError, TypeError):
-                said = json.loads(line)
+                said = parse_json(line)
                 known.setdefault(str(said["name"]), set()).add(str(said["sha256"]))
     return known
 

@@ -5,8 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from faceid.errors import ConfigError
+
+
+def count_of(environment: Mapping[str, str], name: str, default: int = 0) -> int:
+    """A number that a launcher or Slurm put into the environment. Raises: ConfigError when it is none, or below 0."""
+    text = environment.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ConfigError(
+            f"{name}={text}: the environment variable is no whole number from 0; unset it, or let the launcher set it"
+        )
+    return int(text)
 
 
 def this_process() -> dict[str, str | int]:

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from faceid.documents import parse_json
 from faceid.writing import write_json
 
 PACKAGES = ("torch", "accelerate", "deepspeed", "diffusers", "transformers", "peft", "webdataset", "av")
@@ -60,7 +61,7 @@ def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None
 def made_by(folder: Path, command: str) -> bool:
     """Whether `provenance.json` says that a command, by its file's name, made a folder."""
     try:
-        said = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+        said = parse_json((folder / "provenance.json").read_bytes())
         return Path(str(said["command"][0])).name == command
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

@@ -171,3 +171,43 @@ def test_help_tells_each_flag_with_its_default(capsys):
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "--learning_rate" in text and "Peak rate." in text and "0.0001" in text
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Scale."""
+
+    scale: float = 1.0
+    """Without bounds."""
+    place: Path = Path("a")
+    """A file."""
+
+
+@pytest.mark.fault("W5")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("learning_rate: 1e-5\nlearning_rate: 1e-6\n", "the key 'learning_rate' is there twice"),
+        ("num_epochs: &a [*a]\n", "in itself"),
+        ("num_epochs: " + "[" * 500 + "]" * 500, "nested more than 64 deep"),
+        ("learning_rate: .nan\n", "nan is no number that can be used"),
+        ('resume: "a\\0b"\n', "holds a NUL"),
+        ("num_epochs: {a: 1}\n", "num_epochs: has keys below it"),
+    ],
+)
+def test_yaml_that_would_be_taken_wrongly_is_one_line(tmp_path, text, reason):
+    path = yaml_file(tmp_path, text)
+    with pytest.raises(ConfigError) as error:
+        parse("--output_dir", "out", "--config", path)
+    assert reason in str(error.value) and path in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.fault("W5")
+@pytest.mark.parametrize(
+    ("words", "reason"), [("scale=.nan", "scale=nan: is not a finite"), ("scale=1e999", "scale=inf: is not a finite")]
+)
+def test_a_number_that_is_not_finite_is_refused(words, reason):
+    with pytest.raises(ConfigError, match=reason):
+        parse_sections("prog", "", [Scale], [f"--{words}"])
+    with pytest.raises(ConfigError, match=r"place=.*holds a NUL"):
+        build_section(Scale, {"place": "a\0b"})

@@ -52,3 +52,21 @@ def test_the_exit_code_is_what_main_returns(returned, code):
     with pytest.raises(SystemExit) as end:
         run_entry_point(lambda: returned)
     assert end.value.code == code
+
+
+@pytest.mark.fault("W5")
+def test_a_rank_that_is_no_number_hides_no_error(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "abc")
+    monkeypatch.setattr(errors.time, "sleep", lambda seconds: pytest.fail("waited for another process"))
+    with pytest.raises(SystemExit) as end:
+        run_entry_point(raising(DataError("damaged")))
+    assert end.value.code == 2 and capsys.readouterr().err == "error: damaged\n"
+
+
+@pytest.mark.fault("W5")
+def test_what_a_file_says_is_shown_and_not_obeyed(capsys):
+    with pytest.raises(SystemExit):
+        run_entry_point(raising(DataError("\x1b[2Jred\0\u202e \ud800" + "x" * 10_000)))
+    line = capsys.readouterr().err
+    assert line.startswith(r"error: \x1b[2Jred\x00\u202e \ud800xxx") and line.count("\n") == 1 and len(line) < 2_100
+    assert line.endswith("characters)\n")

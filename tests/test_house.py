@@ -15,8 +15,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "config", "geometry", "logs", "provenance", "claims", "processes", "writing", "outputs"},
-    {"device", "flow", "vace"},
+    {"errors", "config", "documents", "geometry", "logs", "provenance", "claims", "processes", "writing", "outputs"},
+    {"device", "flow", "tensor_files", "vace"},
     {"models", "faces", "media"},
     {"data", "toy"},
     {"sampling", "evaluation"},

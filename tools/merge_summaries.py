@@ -10,6 +10,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
+from faceid.documents import parse_json
 from faceid.errors import DataError, run_entry_point
 from faceid.outputs import refuse_file, write_output
 
@@ -78,7 +79,7 @@ def _refuse_other_judges(paths: list[Path], read: list[dict[str, Any]]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes(), nan=True)
     except (OSError, ValueError) as error:
         raise DataError(
             f"summaries={path}: cannot be read: {error}; give a summary.json of tools/evaluate.py"

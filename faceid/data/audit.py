@@ -5,7 +5,6 @@ Every pair is decoded once. Nothing is judged by names alone, and nothing is wri
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from faceid.data.keypoints import belong_together
 from faceid.data.pairs import ClipPair
 from faceid.data.settings import ClipSettings
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
@@ -175,7 +175,7 @@ def _heads(pair: ClipPair, size_hw: tuple[int, int], settings: ClipSettings) -> 
     if pair.head_boxes is None:
         return [], None
     try:
-        boxes = json.loads(pair.head_boxes.read_text(encoding="utf-8"))["boxes"]
+        boxes = parse_json(pair.head_boxes.read_bytes())["boxes"]
         fit = fit_sizes(size_hw, settings.height, settings.width, settings.fit)
         moved = [fit.box(tuple(float(edge) for edge in box)) if box else None for box in boxes]  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

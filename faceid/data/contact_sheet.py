@@ -6,7 +6,6 @@ They show people; keep them as private as what they were made of.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -64,7 +63,7 @@ def _starts(part: str) -> range:
 def _frames_of(index: ShardIndex, number: int, decode: Decode | None) -> dict[str, np.ndarray]:
     if index.kind == "clips":
         video, pose = (decode_video_bytes(index.read(number, f"{name}.mp4")).frames for name in ("video", "pose"))
-        boxes = json.loads(index.read(number, "json")).get("head_boxes")
+        boxes = index.read_details(number).get("head_boxes")
         return {"video with head": _with_boxes(video, boxes), "pose": pose}
     if index.kind == "faces":
         strip = np.asarray(Image.open(io.BytesIO(index.read(number, "jpg"))).convert("RGB"))

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from pathlib import Path
 
 from faceid.data.aist import parse_aist_name, several_people
 from faceid.data.video_files import VIDEO_SUFFIXES
+from faceid.documents import DocumentError, read_csv
 from faceid.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -25,15 +25,17 @@ def read_dancers(path: Path, key: str | None = None) -> dict[str, str]:
     """
     named = f"{key}={path}" if key else str(path)
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{named}: cannot be read as a CSV file in UTF-8: {error}") from error
-    dancers = {}
-    for number, row in enumerate(rows, start=2):
-        clip, dancer = ((row.get(name) or "").strip() for name in ("clip", "dancer"))
+        rows = read_csv(path)
+    except DocumentError as error:
+        raise DataError(f"{named.removesuffix(str(path))}{error}") from error
+    dancers: dict[str, str] = {}
+    for number, row in rows:
+        clip, dancer = (row.get(name, "").strip() for name in ("clip", "dancer"))
         if not clip or not dancer:
             raise DataError(f"{named}: line {number} has no clip or no dancer; the first line must be `clip,dancer`")
-        dancers[Path(clip).stem if Path(clip).suffix.lower() in VIDEO_SUFFIXES else clip] = dancer
+        stem = Path(clip).stem if Path(clip).suffix.lower() in VIDEO_SUFFIXES else clip
+        if dancers.setdefault(stem, dancer) != dancer:
+            raise DataError(f"{named}: line {number}: {clip} is of {dancer}, and of {dancers[stem]} before; name one")
     return dancers
 
 

@@ -20,12 +20,13 @@ import torch
 from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_dataclass
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from faceid.data.aist import performance_of
 from faceid.data.face_cuts import FaceCut, FaceSource, cut_faces
-from faceid.data.index import ShardIndex
+from faceid.data.index import DamagedError, ShardIndex
 from faceid.data.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards import (
     Dropped,
@@ -202,7 +203,9 @@ def write_face_bank(
 def open_face_bank(folder: Path, encoder_fingerprint: str) -> ShardIndex:
     """A bank's index; no face is read. Raises: DataError when it is missing, or made by another encoder."""
     index = ShardIndex.load(folder, "faces")
-    found = index.header["encoder_fingerprint"]
+    found = index.header.get("encoder_fingerprint")
+    if not isinstance(found, str):
+        raise DataError(f"{folder}: does not say which encoder made it; make the bank again")
     if found != encoder_fingerprint:
         raise DataError(
             f"{folder}: made by encoder {found[:12]}, the identity by {encoder_fingerprint[:12]}; use one encoder for "
@@ -214,10 +217,22 @@ def open_face_bank(folder: Path, encoder_fingerprint: str) -> ShardIndex:
 def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
     """Read a bank, verified. Raises: DataError as `open_face_bank`, and when it is damaged."""
     index = open_face_bank(folder, encoder_fingerprint)
-    entries = []
+    entries: list[BankedFaces] = []
     for number, sample in enumerate(index.samples):
-        tensors = load(index.read(number, "safetensors"))
-        entries.append(BankedFaces(sample.key, sample.dancer, tensors["embeddings"], tensors["scores"]))
+        try:
+            tensors = load(index.read(number, "safetensors"))
+            embeddings, scores = tensors["embeddings"], tensors["scores"]
+        except (SafetensorError, KeyError) as error:
+            raise DamagedError(
+                f"{folder}: {sample.key}: no embeddings and scores ({error}); make the bank again"
+            ) from error
+        size = entries[0].embeddings.shape[1] if entries else embeddings.shape[-1]
+        if scores.dim() != 1 or embeddings.shape != (len(scores), size) or not torch.isfinite(embeddings).all():
+            raise DamagedError(
+                f"{folder}: {sample.key}: embeddings {list(embeddings.shape)} and scores {list(scores.shape)} do not "
+                "belong together, or are not finite; make the bank again"
+            )
+        entries.append(BankedFaces(sample.key, sample.dancer, embeddings, scores))
     return FaceBank(entries)
 
 

@@ -5,7 +5,6 @@ A clip made for training has lost most of a face's pixels; so the source is take
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +75,7 @@ class ShardSource:
         return [self.key, self.labels, self.index.shards[self.sample.shard].sha256]
 
     def look(self) -> Looked:
-        details = json.loads(self.index.read(self.key, "json"))
+        details = self.index.read_details(self.key)
         if "face_boxes" in details:
             return Looked(len(self._video), details["face_boxes"], np.array(details["frontal"]))
         return Looked(len(self._video), details.get("head_boxes"))

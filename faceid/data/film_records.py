@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import re
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import Any
 from faceid.data.dancers import DANCERS_NAME, dancer_of
 from faceid.data.films import Film, SplitSettings
 from faceid.data.selection import LeftOut
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.outputs import recorded, remove_output, write_output
 from faceid.provenance import sha256_json, sizes_and_times, write_provenance
@@ -42,7 +42,7 @@ def record_path(output_dir: Path, film: Film) -> Path:
 def current_record(output_dir: Path, film: Film, settings: SplitSettings) -> dict[str, Any] | None:
     """A film's record when it was made from the same film and settings and its clips are there."""
     try:
-        record = json.loads(record_path(output_dir, film).read_text(encoding="utf-8"))
+        record = parse_json(record_path(output_dir, film).read_bytes())
         is_current = record["inputs"] == inputs_of(film, settings)
         are_there = all((output_dir / f"{clip['name']}.mp4").is_file() for clip in record["clips"])
         return record if is_current and are_there else None
@@ -128,8 +128,8 @@ def _records_in(output_dir: Path) -> list[Path]:
     found = []
     for path in sorted((output_dir / RECORDS_NAME).glob("*.json")):
         try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(said, dict) and {"film", "inputs", "clips", "skipped"} <= said.keys():
+            said = parse_json(path.read_bytes())
+            if {"film", "inputs", "clips", "skipped"} <= said.keys():
                 found.append(path)
         except (OSError, ValueError):
             continue

@@ -8,15 +8,18 @@ and latent shards share this format; `faceid.data.shards` writes it.
 from __future__ import annotations
 
 import gc
-import json
+import math
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from pydantic import Field
+
+from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
 from faceid.provenance import sha256_file, sha256_json
 
@@ -25,6 +28,9 @@ INDEX_VERSION = 1
 MEMBERS = ("jpg", "json", "pose.mp4", "safetensors", "video.mp4")
 # A latent of 81 frames at 720p is 45 MB; nothing honest comes near this, and a read allocates what the index says.
 LARGEST_MEMBER_BYTES = 1 << 30
+# Of 100,000 clips it has 28 MB.
+LARGEST_INDEX_BYTES = 1 << 30
+KINDS = ("clips", "faces", "latents")
 
 # What damaged entries are counted under.
 MISSING, UNREADABLE = "shard_missing", "unreadable"
@@ -33,6 +39,7 @@ DAMAGES = (MISSING, UNREADABLE, WRONG_SIZE, WRONG_SHA256, NOT_FINITE)
 
 _SHARD_NAME = re.compile(r"(clips|faces|latents)-\d{6}\.tar")
 _KEY = re.compile(r"[a-z0-9_-]{1,80}")
+_Side = Annotated[int, Field(gt=0, le=1 << 16)]
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,16 @@ class Shard:
     size: int
     sha256: str
     count: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the clips of a folder were cut, as its index says it: frames, pixels, frames a second."""
+
+    num_frames: Annotated[int, Field(gt=0, le=1 << 20)]
+    height: Annotated[int, Field(gt=0, le=1 << 16)]
+    width: Annotated[int, Field(gt=0, le=1 << 16)]
+    fps: Annotated[float, Field(gt=0, le=10_000)]
 
 
 class Sample(NamedTuple):
@@ -92,7 +109,7 @@ class ShardIndex:
         self.sha256: str = content["sha256"]
         self.header = {k: v for k, v in content.items() if k not in ("shards", "samples", "sha256")}
         self.shards = [Shard(**shard) for shard in content["shards"]]
-        self.samples = [_sample(sample) for sample in content["samples"]]
+        self.samples = [parse_sample(sample) for sample in content["samples"]]
         self._numbers = {sample.key: number for number, sample in enumerate(self.samples)}
         self._verified: set[int] = set()
         self._damaged: dict[int, DamagedError] = {}
@@ -109,7 +126,7 @@ class ShardIndex:
             raise DataError(f"{folder}: no {INDEX_NAME} in it; the folder is not finished: run its command again")
         try:
             with _without_collection():
-                content = json.loads(path.read_bytes())
+                content = parse_json(path.read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)
                 if content["version"] != INDEX_VERSION:
                     raise DataError(
                         f"{path}: format version {content['version']}, this is {INDEX_VERSION}; make it again"
@@ -119,7 +136,9 @@ class ShardIndex:
                 if kind and content["kind"] != kind:
                     raise DataError(f"{folder}: holds {content['kind']}, not {kind}; give the folder that holds {kind}")
                 return cls(folder, content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise DataError(f"{path}: not an index of ours ({error}); make the folder again") from error
 
     def __len__(self) -> int:
@@ -156,6 +175,28 @@ class ShardIndex:
                 f"{path}: {len(data)} of {size} bytes at {offset}; the shard changed while in use", WRONG_SIZE
             )
         return data
+
+    def read_details(self, key_or_number: str | int) -> dict[str, Any]:
+        """What a clip's `json` member says of it: size_hw, head_boxes, joints and more, as far as they are there.
+
+        Raises: DataError as `read`; DamagedError when it is not as said.
+        """
+        data = self.read(key_or_number, "json")
+        try:
+            details = parse_json(data)
+            missing = {"key", "size_hw", "head_boxes"} - details.keys() if self.kind == "clips" else ()
+            if missing:
+                raise ValueError(f"no {min(missing)}")
+            boxes = fitted(list[tuple[float, float, float, float] | None] | None, details.get("head_boxes"))
+            if not all(math.isfinite(edge) for box in boxes or [] if box for edge in box):
+                raise ValueError("head_boxes: not finite")
+            if "size_hw" in details:
+                fitted(tuple[_Side, _Side], details["size_hw"])
+            fitted(dict[str, Any] | None, details.get("joints"))
+        except ValueError as error:
+            name = key_or_number if isinstance(key_or_number, str) else self.samples[key_or_number].key
+            raise DamagedError(f"{self.folder}: {name}: its description is damaged ({error}); make it again") from error
+        return details
 
     def number(self, key: str) -> int:
         """The number of a key. Raises: DataError when there is none."""
@@ -207,13 +248,24 @@ class ShardIndex:
 
     def _check(self) -> None:
         """Nothing of an index reaches the file system or an allocation unchecked. Raises: ValueError."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r}")
+        if self.kind != "faces":
+            fitted(Cut, self.header["settings"])
+        fitted(list[dict[str, Any]], self.header.get("dropped", []))
         for shard in self.shards:
             if not _SHARD_NAME.fullmatch(shard.path):
                 raise ValueError(f"shard name {shard.path!r}")
+            if type(shard.size) is not int or not isinstance(shard.sha256, str):
+                raise ValueError(f"size {shard.size!r} or sha256 {shard.sha256!r} of {shard.path}")
         counts = [0] * len(self.shards)
         for sample in self.samples:
             if not _KEY.fullmatch(sample.key) or not 0 <= sample.shard < len(self.shards):
                 raise ValueError(f"sample {sample.key!r} in shard {sample.shard}")
+            if type(sample.frames) is not int or sample.frames < 0 or not isinstance(sample.dancer, str):
+                raise ValueError(f"frames {sample.frames!r} or dancer {sample.dancer!r} of {sample.key}")
+            if not isinstance(sample.genre, str | None) or not isinstance(sample.camera, str | None):
+                raise ValueError(f"genre {sample.genre!r} or camera {sample.camera!r} of {sample.key}")
             counts[sample.shard] += 1
             if sample.caption is not None and not isinstance(sample.caption, str):
                 raise ValueError(f"caption {sample.caption!r} of {sample.key}")
@@ -232,7 +284,8 @@ def index_sha256(content: dict[str, Any]) -> str:
     return sha256_json({key: value for key, value in content.items() if key != "sha256"})
 
 
-def _sample(entry: dict[str, Any]) -> Sample:
+def parse_sample(entry: dict[str, Any]) -> Sample:
+    """An entry of an index or a record. Raises: KeyError, TypeError, ValueError and such when it is none."""
     members = {name: (int(place[0]), int(place[1])) for name, place in entry["members"].items()}
     return Sample(**(entry | {"members": members}))
 

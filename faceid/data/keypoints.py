@@ -6,7 +6,6 @@ them carries the driver's identity. Of several people in a picture one is follow
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from faceid.data.aist import parse_aist_name
 from faceid.data.array_pickle import read_array_pickle
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.media.video import Measured
 
@@ -35,6 +35,9 @@ NUM_BODY, NUM_WHOLE_BODY = 17, 133
 HANDS = slice(91, 133)
 # Size on disk of a JSON file of a ten-minute film is far below this.
 LARGEST_JSON_BYTES = 1 << 30
+# An hour at 50 a second. A frame's number alone makes room for all before it.
+MOST_FRAMES = 180_000
+LARGEST_SIDE_PX = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,9 @@ def read_keypoints(path: Path, camera: int | None = None) -> Keypoints:
     try:
         if path.stat().st_size > LARGEST_JSON_BYTES:
             raise DataError(f"{path}: over {LARGEST_JSON_BYTES} bytes; no film's keypoints are that large")
-        return _read_json(json.loads(path.read_text(encoding="utf-8")), path)
+        # Tools write NaN for joints they did not find.
+        content = parse_json(path.read_bytes(), None, largest_bytes=LARGEST_JSON_BYTES, nan=True)
+        return _read_json(content, path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from error
 
@@ -145,12 +150,15 @@ def _read_aist(path: Path, camera: int | None) -> Keypoints:
     content = read_array_pickle(path)
     points = content.get("keypoints2d") if isinstance(content, dict) else None
     if isinstance(points, list):
-        points = np.stack(points) if points and all(isinstance(p, np.ndarray) for p in points) else None
+        are_alike = all(isinstance(p, np.ndarray) for p in points) and len({(p.shape, p.dtype) for p in points}) == 1
+        points = np.stack(points) if are_alike else None
     shape = getattr(points, "shape", None)
     if not isinstance(points, np.ndarray) or points.ndim != 4 or points.shape[2] not in (NUM_BODY, NUM_WHOLE_BODY):
         raise DataError(f"{path}: keypoints2d {shape}; AIST++'s are [cameras, frames, 17, 3]: x, y, confidence")
     if points.shape[3] != 3 or points.dtype.kind not in "fiu":
         raise DataError(f"{path}: keypoints2d {shape} {points.dtype}; AIST++'s hold x, y and confidence as numbers")
+    if not 0 < points.shape[1] <= MOST_FRAMES:
+        raise DataError(f"{path}: keypoints2d {shape}; a film has 1 to {MOST_FRAMES} frames")
     if camera is None:
         raise DataError(f"{path}: holds {len(points)} cameras; the film's name must say which (c01 to c09)")
     if camera >= len(points):
@@ -165,12 +173,12 @@ def _read_json(content: Any, path: Path) -> Keypoints:
         return keypoints_of(content, str(path))
     if isinstance(content, dict) and "instance_info" in content:
         frames = [entry["instances"] for entry in sorted(content["instance_info"], key=lambda e: e["frame_id"])]
-        first = min((entry["frame_id"] for entry in content["instance_info"]), default=1)
+        first = min((_frame_number(entry["frame_id"]) for entry in content["instance_info"]), default=1)
         return _followed([[]] * max(first - 1, 0) + frames, path)
     if isinstance(content, dict) and "annotations" in content:
         images = sorted(content["images"], key=lambda image: (image.get("frame_id", 0), image["file_name"]))
         places = {image["id"]: place for place, image in enumerate(images)}
-        sizes = {(int(image["height"]), int(image["width"])) for image in images if "height" in image}
+        sizes = {_size_of([image["height"], image["width"]]) for image in images if "height" in image}
         size_hw = sizes.pop() if len(sizes) == 1 else None
         return _followed(_by_frame(content["annotations"], places), path, size_hw)
     if isinstance(content, list):
@@ -182,16 +190,32 @@ def _read_json(content: Any, path: Path) -> Keypoints:
 
 def keypoints_of(content: Mapping[str, Any], where: str) -> Keypoints:
     """Keypoints from what `faceid.data.sidecars.joints_content` made of them. Raises: DataError naming `where`."""
-    body, hands = (_from_ours(content.get(name)) for name in ("joints", "hands"))
+    try:
+        body, hands = (_from_ours(content.get(name)) for name in ("joints", "hands"))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where}: joints are [frames][17][x, y] or null: {error}") from error
     if body is None or body.shape[1:] != (NUM_BODY, 2) or (hands is not None and hands.shape[1:] != (42, 2)):
         raise DataError(f"{where}: joints are [frames][17][x, y] or null, hands [frames][42]")
     size = content.get("size_hw")
-    size_hw = (int(size[0]), int(size[1])) if size else None
+    try:
+        size_hw = _size_of(size) if size else None
+    except (ValueError, TypeError, LookupError) as error:
+        raise DataError(f"{where}: size_hw {size!r} is not [height, width] in pixels ({error})") from error
     return Keypoints(body, hands, np.isfinite(body).all(-1).any(-1).astype(int), None, size_hw)
 
 
 def _frame_number(image_id: Any) -> int:
-    return image_id if isinstance(image_id, int) else int(Path(image_id).stem)
+    number = image_id if isinstance(image_id, int) else int(Path(image_id).stem)
+    if not 0 <= number <= MOST_FRAMES:
+        raise ValueError(f"frame {number}; a film has up to {MOST_FRAMES}")
+    return number
+
+
+def _size_of(size: Any) -> tuple[int, int]:
+    height, width = (int(side) for side in size)
+    if not (0 < height <= LARGEST_SIDE_PX and 0 < width <= LARGEST_SIDE_PX):
+        raise ValueError(f"a picture of {width}x{height} pixels")
+    return height, width
 
 
 def _by_frame(entries: list[dict[str, Any]], places: Mapping[Any, int]) -> list[list[dict[str, Any]]]:

@@ -6,9 +6,8 @@ VAE means; the reader does not normalise them. Safe to use from several workers:
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,38 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from faceid.data.index import NOT_FINITE, UNREADABLE, DamagedError, ShardIndex
+from faceid.data.index import NOT_FINITE, UNREADABLE, Cut, DamagedError, ShardIndex
 from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name
+from faceid.documents import fitted
 from faceid.errors import DataError
 from faceid.geometry import Geometry
 from faceid.models.prompts import pad
 from faceid.provenance import sha256_file
+
+_LATENT_DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+
+
+@dataclass(frozen=True)
+class _Base:
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the index of a folder of latents says beside its samples."""
+
+    base: _Base
+    geometry: Geometry
+    settings: Cut
+    prompts: dict[str, str]
+    prompt_of: dict[str, str]
+    files: dict[str, str]
+    clip_of: dict[str, str] = field(default_factory=dict)
+    caption: str | None = None
+    """Of clips without one of their own; in folders of before there were captions it is not said."""
+    text_tokens: int | None = None
+    """L, where embeddings are stored without the zeros after their end."""
 
 
 @dataclass
@@ -50,22 +75,25 @@ class LatentSet:
         self.index = index
         self.sha256 = index.sha256
         try:
-            self.base_fingerprint: str = index.header["base"]["fingerprint"]
-            self.base_name: str = index.header["base"]["name"]
-            geometry = dict(index.header["geometry"])
-            self.geometry = Geometry(**{**geometry, "patch_thw": tuple(geometry["patch_thw"])})
-            self._prompt_names: dict[str, str] = index.header["prompts"]
-            self._prompt_of: dict[str, str] = index.header["prompt_of"]
-            self._caption: str | None = index.header.get("caption")
-            if not isinstance(self._caption, str | None):
-                raise TypeError("a caption that is a text")
-            self._text_tokens: int | None = index.header.get("text_tokens")
-            self._clip_of: dict[str, str] = index.header.get("clip_of", {})
-            files: dict[str, str] = index.header["files"]
-            self._prompts = _load_verified(index.folder / PROMPTS_NAME, files[PROMPTS_NAME])
-            self._constants = _load_verified(index.folder / CONSTANTS_NAME, files[CONSTANTS_NAME])
-        except (KeyError, TypeError) as error:
+            header = fitted(_Header, index.header)
+            self.base_fingerprint, self.base_name = header.base.fingerprint, header.base.name
+            self.geometry = header.geometry
+            if min(self.geometry.spatial_factor, self.geometry.temporal_factor, *self.geometry.patch_thw) < 1:
+                raise ValueError(f"geometry: {self.geometry}, which cannot be")
+            self._caption, self._text_tokens = header.caption, header.text_tokens
+            self._prompt_names, self._prompt_of, self._clip_of = header.prompts, header.prompt_of, header.clip_of
+            without = next((sample.key for sample in index.samples if sample.key not in header.prompt_of), None)
+            if without is not None:
+                raise ValueError(f"prompt_of: no prompt of {without}")
+            self._prompts = _load_verified(index.folder / PROMPTS_NAME, header.files[PROMPTS_NAME])
+            self._constants = _load_verified(index.folder / CONSTANTS_NAME, header.files[CONSTANTS_NAME])
+            for name, tensor in self._prompts.items():
+                if tensor.dim() != 2 or tensor.dtype not in _LATENT_DTYPES:
+                    raise ValueError(f"{PROMPTS_NAME}: {name} is {tensor.dtype} {list(tensor.shape)}, no embedding")
+        except (KeyError, ValueError) as error:
             raise DataError(f"{index.folder}: its index lacks {error}; encode the clips again") from error
+        if not len(index):
+            raise DataError(f"{index.folder}: holds no clips; encode some")
 
     @classmethod
     def open(cls, folder: Path) -> LatentSet:
@@ -81,11 +109,12 @@ class LatentSet:
         where = f"{self.index.folder}: {sample.key}"
         try:
             tensors = load(self.index.read(number, "safetensors"))
-        except SafetensorError as error:
+        except (SafetensorError, KeyError) as error:
             raise DamagedError(f"{where}: not safetensors ({error}); encode it again", UNREADABLE) from error
         missing = {"video", "pose", "head_mask"} - set(tensors)
         if missing:
             raise DamagedError(f"{where} has no {', '.join(sorted(missing))}; encode it again", UNREADABLE)
+        _check_shapes(tensors, self.geometry.latent_channels, where)
         for name in ("video", "pose"):
             # Of NaN and of infinity this is false; one pass, where isfinite makes a mask of bf16 in ten times the time.
             if not tensors[name].abs().max() < math.inf:
@@ -107,12 +136,8 @@ class LatentSet:
 
         Raises: DamagedError.
         """
-        try:
-            boxes = json.loads(self.index.read(number, "json")).get("head_boxes") or []
-            return [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
-        except (ValueError, AttributeError, TypeError, IndexError) as error:
-            where = f"{self.index.folder}: {self.index.samples[number].key}"
-            raise DamagedError(f"{where}: its description is damaged ({error}); encode it again", UNREADABLE) from error
+        boxes = self.index.read_details(number).get("head_boxes") or []
+        return [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -147,7 +172,7 @@ class LatentSet:
 
     def prompt(self, text: str) -> Tensor:
         """Embedding [L, D] of a stored prompt: a clip's, "" or the default negative one."""
-        if text not in self._prompt_names:
+        if self._prompt_names.get(text, "") not in self._prompts:
             raise DataError(f"{self.index.folder}: prompt {text!r} is not stored; only {sorted(self._prompt_names)}")
         embedding = self._prompts[self._prompt_names[text]]
         # Where there are many they are stored without the zeros after their end.
@@ -158,10 +183,31 @@ class LatentSet:
         name = inactive_name(f, h, w)
         if name not in self._constants:
             raise DataError(f"{self.index.folder}: {name} is not stored; only {sorted(self._constants)}")
-        return self._constants[name]
+        inactive = self._constants[name]
+        if inactive.shape != (self.geometry.latent_channels, f, h, w) or not inactive.is_floating_point():
+            raise DataError(
+                f"{self.index.folder / CONSTANTS_NAME}: {name} is {inactive.dtype} {list(inactive.shape)}; encode the "
+                "clips again"
+            )
+        return inactive
 
 
 def _load_verified(path: Path, sha256: str) -> dict[str, torch.Tensor]:
     if not path.is_file() or sha256_file(path) != sha256:
         raise DataError(f"{path}: missing or not what the index says; encode the clips again")
-    return load(path.read_bytes())
+    try:
+        return load(path.read_bytes())
+    except (SafetensorError, KeyError, OSError) as error:
+        raise DataError(f"{path}: not safetensors ({error}); encode the clips again") from error
+
+
+def _check_shapes(tensors: dict[str, Tensor], channels: int, where: str) -> None:
+    video, pose, mask = (tensors[name] for name in ("video", "pose", "head_mask"))
+    for name in ("video", "pose"):
+        latents = tensors[name]
+        if latents.dtype not in _LATENT_DTYPES or latents.dim() != 4 or latents.shape[0] != channels:
+            found = f"{latents.dtype} {list(latents.shape)}"
+            raise DamagedError(f"{where}: {name} is {found}, not latents of {channels} channels; encode it again")
+    if not video.numel() or pose.shape != video.shape or mask.shape != video.shape[1:] or mask.dtype != torch.uint8:
+        shapes = ", ".join(f"{name} {list(tensors[name].shape)}" for name in ("video", "pose", "head_mask"))
+        raise DamagedError(f"{where}: {shapes} do not belong together; encode it again")

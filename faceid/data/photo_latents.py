@@ -6,7 +6,6 @@ clips.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from faceid.data.head_mask import head_mask
 from faceid.data.latent_shards import prompt_name
+from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
@@ -111,7 +112,7 @@ def photo_latents_are_current(
     captions: of the photos that have one of their own.
     """
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = parse_json((folder / "index.json").read_bytes())
     except (OSError, ValueError):
         return False
     expected = _made_from(photos, captions or {}, fingerprint, height, width)
@@ -124,9 +125,11 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     Raises: DataError when the folder is missing, damaged, or made with another base.
     """
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        fingerprint, sha256, keys = index["base_fingerprint"], index["sha256"], index["keys"]
-        captions, length = dict(index.get("captions", {})), index.get("text_tokens", 0)
+        index = parse_json((folder / "index.json").read_bytes())
+        fingerprint, sha256 = str(index["base_fingerprint"]), index["sha256"]
+        keys = fitted(list[str], index["keys"])
+        captions = fitted(dict[str, str], index.get("captions", {}))
+        length = fitted(int, index.get("text_tokens", 0))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a folder of photo latents ({error}); encode the photos again") from error
     if fingerprint != base_fingerprint:
@@ -134,13 +137,15 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     path = folder / PHOTOS_NAME
     if not path.is_file() or sha256_file(path) != sha256:
         raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); encode the photos again")
-    tensors = load(path.read_bytes())
     try:
+        tensors = load(path.read_bytes())
         texts = {text: pad(tensors[_prompt_key(text)], length) for text in captions.values()}
         own = {key: (captions[key], texts[captions[key]]) for key in captions}
         return {key: PhotoLatent(tensors[key], tensors[mask_name(key)], *own.get(key, ())) for key in keys}
     except KeyError as error:
         raise DataError(f"{path}: has no {error}, which its index names; encode the photos again") from error
+    except SafetensorError as error:
+        raise DataError(f"{path}: damaged ({error}); encode the photos again") from error
 
 
 def mask_name(key: str) -> str:

@@ -8,7 +8,6 @@ Frames are drawn and written one by one: no film is held whole.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +24,7 @@ from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, r
 from faceid.data.pairs import POSE_ENDING
 from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
 from faceid.data.video_files import list_videos
+from faceid.documents import parse_json
 from faceid.errors import DataError, OutputError
 from faceid.media.listing import say_passed_over
 from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
@@ -213,7 +213,7 @@ def _inputs(unit: Unit, source: PoseSource) -> str:
 
 def _current_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
     try:
-        record = json.loads((output_dir / RECORDS_NAME / f"{name}.json").read_text(encoding="utf-8"))
+        record = parse_json((output_dir / RECORDS_NAME / f"{name}.json").read_bytes())
         is_there = not record["frames"] or (output_dir / f"{name}{POSE_ENDING}.mp4").is_file()
         return record if is_there and record["inputs"] == _inputs(unit, source) else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -8,7 +8,6 @@ the records: the same bytes each time, whatever the order in which shards were f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.shards import ShardRecord, read_record
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.provenance import sha256_json, sizes_and_times
 from faceid.writing import write_atomic, write_json
@@ -92,7 +92,7 @@ def _is_done(folder: Path, unit: ShardUnit) -> bool:
 
 def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
     try:
-        return json.loads(_mark_path(folder, unit).read_text(encoding="utf-8"))
+        return parse_json(_mark_path(folder, unit).read_bytes())
     except (OSError, ValueError):
         return None
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faceid.data.index import INDEX_NAME, INDEX_VERSION, index_sha256
+from faceid.data.index import INDEX_NAME, INDEX_VERSION, LARGEST_INDEX_BYTES, Shard, index_sha256, parse_sample
+from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
 from faceid.outputs import claim_folder, is_ours, record, refuse_folder, set_aside, staged_file
 from faceid.provenance import sha256_file, write_provenance
@@ -98,8 +99,13 @@ def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
 def read_record(path: Path) -> ShardRecord | None:
     """The record beside a shard; None when there is none, or it is torn or of another version."""
     try:
-        return ShardRecord(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        record = fitted(ShardRecord, parse_json(path.with_suffix(".json").read_bytes()))
+        if record.shard is not None:
+            fitted(Shard, record.shard)
+        for sample in record.samples:
+            parse_sample({**sample, "shard": 0})
+        return record
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
 
 
@@ -167,7 +173,7 @@ def refuse_other_content(folder: Path, kind: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, not a folder; choose another output folder")
     try:
-        content = json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))
+        content = parse_json((folder / INDEX_NAME).read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)
     except (OSError, ValueError):
         return  # None there, or a torn one of ours, which is made again.
     found = content.get("kind") if isinstance(content, dict) else None
@@ -188,7 +194,8 @@ def _add_members(tar: tarfile.TarFile, entry: Entry) -> dict[str, list[int]]:
 
 def _has_index(folder: Path, sha256: str) -> bool:
     try:
-        return json.loads((folder / INDEX_NAME).read_text(encoding="utf-8"))["sha256"] == sha256
+        content = parse_json((folder / INDEX_NAME).read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)
+        return content["sha256"] == sha256
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

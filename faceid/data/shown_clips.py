@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,7 +59,7 @@ def _show_clip(
 ) -> tuple[list[ShownView], list[dict[str, Any]]]:
     """All views of one clip, and those that cannot be with why."""
     video, pose = (decode_video_bytes(index.read(sample.key, f"{name}.mp4")).frames for name in ("video", "pose"))
-    details = json.loads(index.read(sample.key, "json"))
+    details = index.read_details(sample.key)
     keypoints = joints_in(details) if settings.are_drawn else None
     style = drawn_style(pose, keypoints)
     views, missing = plan_views(settings, details, style)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from faceid.data.keypoints import Keypoints
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.outputs import write_output
 
@@ -48,7 +50,7 @@ def read_heads(path: Path, size_hw: tuple[int, int]) -> list[tuple[float, float,
     Raises: DataError when it is not as said, or its boxes are in pixels of another picture.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         said = content.get("size_hw")
         boxes = [_four(box) if box else None for box in content["boxes"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -72,6 +74,8 @@ def joints_content(keypoints: Keypoints) -> dict[str, Any]:
 
 def _four(box: Any) -> tuple[float, float, float, float]:
     x0, y0, x1, y1 = (float(edge) for edge in box)
+    if not all(math.isfinite(edge) for edge in (x0, y0, x1, y1)):
+        raise ValueError(f"a box at {box}")
     return x0, y0, x1, y1
 
 

@@ -6,13 +6,13 @@ edge; one that is outside altogether is a frame without a face.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.evaluation.controls import fit_points, read_size_hw
 from faceid.evaluation.temporal import Box
@@ -34,7 +34,7 @@ def known_heads(heads_dir: Path, clip: str, clip_frames: Sequence[int], size_hw:
     """
     path = heads_dir / f"{clip}{HEADS_ENDING}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         listed = [None if box is None else [float(value) for value in box] for box in content["boxes"]]
         source_hw = content.get("size_hw")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -46,8 +46,8 @@ def known_heads(heads_dir: Path, clip: str, clip_frames: Sequence[int], size_hw:
             f"{path}: {len(listed)} boxes, the render has {len(clip_frames)} frames and follows the clip to its frame "
             f"{max(clip_frames)}; one box a frame of the clip is needed"
         )
-    if any(box is not None and len(box) != 4 for box in listed):
-        raise DataError(f"{path}: a box has not four numbers; write [x0, y0, x1, y1] or null")
+    if any(box is not None and (len(box) != 4 or not np.isfinite(box).all()) for box in listed):
+        raise DataError(f"{path}: a box has not four finite numbers; write [x0, y0, x1, y1] or null")
     if source_hw is None:
         _refuse_another_picture(path, listed, size_hw)
         source_hw = size_hw

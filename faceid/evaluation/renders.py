@@ -6,15 +6,15 @@ still the one that was rendered is checked by its sha256. The arm of real clips 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from faceid.data.pairs import POSE_ENDING
 from faceid.data.video_files import VIDEO_SUFFIXES
+from faceid.documents import DocumentError, read_json_lines
 from faceid.errors import DataError
 from faceid.evaluation.drivers import find_drivers
 from faceid.provenance import sha256_file
@@ -124,11 +124,12 @@ def _read_folder(name: str, folder: Path) -> tuple[dict[tuple[str, str, int], Re
     path = folder / JOBS_NAME
     if not path.is_file():
         raise DataError(f"renders: {name}={folder}: no {JOBS_NAME} in it; render with sample.py --batch")
-    rows = [row for row in path.read_text(encoding="utf-8").splitlines() if row.strip()]
+    rows = list(read_json_lines(path))
     renders: dict[tuple[str, str, int], Render] = {}
     num_failed = 0
-    for number, text in enumerate(rows, start=1):
-        row = _parse(path, number, text)
+    for number, row in rows:
+        if isinstance(row, DocumentError):
+            raise DataError(f"{row}; render again with sample.py --batch") from row
         if row.get("error"):
             num_failed += 1
             continue
@@ -153,16 +154,6 @@ def _refuse_second(path: Path, first: Render, second: Render) -> None:
         )
 
 
-def _parse(path: Path, number: int, text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path}: line {number} is not JSON ({error}); render again with sample.py --batch") from error
-    if not isinstance(row, dict):
-        raise DataError(f"{path}: line {number} is no JSON object; render again with sample.py --batch")
-    return row
-
-
 def _render(folder: Path, path: Path, number: int, row: dict[str, Any]) -> Render:
     for field, kind in _FIELDS.items():
         if not isinstance(row.get(field), kind) or isinstance(row.get(field), bool):
@@ -170,7 +161,10 @@ def _render(folder: Path, path: Path, number: int, row: dict[str, Any]) -> Rende
                 f"{path}: line {number} has no {field}, as rows of an older sample.py; render again with "
                 "sample.py --batch into an empty folder"
             )
-    video = folder / row["output"]
+    inside = PurePosixPath(row["output"])
+    if inside.is_absolute() or ".." in inside.parts:
+        raise DataError(f"{path}: line {number}: output={row['output']!r} is outside the folder; render again")
+    video = folder / inside
     if not video.is_file():
         raise DataError(f"{video}: missing, {path} names it; render it again")
     if sha256_file(video) != row["sha256"]:

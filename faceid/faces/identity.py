@@ -7,14 +7,14 @@ appear nowhere but in report.html.
 from __future__ import annotations
 
 import logging
-import pickle
-import zipfile
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from faceid.documents import DocumentError, fitted
 from faceid.errors import DataError
 from faceid.faces import selection
 from faceid.faces.aggregate import aggregate, concentration, effective_number
@@ -27,6 +27,7 @@ from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.outputs import staged_folder, write_output
 from faceid.provenance import sha256_file, write_provenance
+from faceid.tensor_files import TensorFileError, load_plain
 from faceid.writing import write_atomic
 
 if TYPE_CHECKING:
@@ -61,6 +62,27 @@ class Identity:
     """Photo file name to its face box (x0, y0, x1, y1) in pixels of the upright photo."""
     photo_sha256: dict[str, str] = field(default_factory=dict)
     """Photo file name to the hash of its file."""
+
+
+@dataclass(frozen=True)
+class _Photo:
+    """What metadata.pt says of a photo, as far as it is read back."""
+
+    file: str
+    kept: bool
+    weight: float
+    box_xyxy: list[int]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """What metadata.pt says, as far as it is read back."""
+
+    name: str
+    encoder: str
+    encoder_fingerprint: str
+    photos: list[_Photo]
 
 
 def check_photos(photos_dir: Path, settings: FaceSettings, files: PhotoFiles) -> list[Path]:
@@ -165,20 +187,22 @@ def load_identity(path: str | Path) -> Identity:
     if path.is_file() and not (file.name == EMBEDDING_FILE and (folder / "metadata.pt").is_file()):
         return Identity(name=file.stem, embedding=embedding, encoder="unknown", encoder_fingerprint="")
     read_manifest(folder, verify=True)
-    metadata = _load_plain(folder / "metadata.pt")
-    if any("sha256" not in entry for entry in metadata["photos"]):
-        raise DataError(f"{folder}: written by an older version, without the photos' hashes; make the identity again")
-    weights = {entry["file"]: float(entry["weight"]) for entry in metadata["photos"] if entry["kept"]}
-    photo_files = {name: folder / "embeddings" / f"{name}.pt" for name in weights}
+    metadata = _read_metadata(folder)
+    kept = {photo.file: photo for photo in metadata.photos if photo.kept}
+    photo_files = {name: folder / "embeddings" / f"{name}.pt" for name in kept}
+    photo_embeddings = {name: _check_embedding(file, _load_plain(file)) for name, file in photo_files.items()}
+    other = next((name for name, found in photo_embeddings.items() if found.shape != embedding.shape), None)
+    if other is not None:
+        raise DataError(f"{photo_files[other]}: of another size than {EMBEDDING_FILE}; make the identity again")
     return Identity(
-        name=metadata["name"],
+        name=metadata.name,
         embedding=embedding,
-        encoder=metadata["encoder"],
-        encoder_fingerprint=metadata["encoder_fingerprint"],
-        photo_embeddings={name: _check_embedding(file, _load_plain(file)) for name, file in photo_files.items()},
-        photo_weights=weights,
-        photo_boxes={e["file"]: tuple(e["box_xyxy"]) for e in metadata["photos"] if e["kept"]},
-        photo_sha256={e["file"]: e["sha256"] for e in metadata["photos"] if e["kept"]},
+        encoder=metadata.encoder,
+        encoder_fingerprint=metadata.encoder_fingerprint,
+        photo_embeddings=photo_embeddings,
+        photo_weights={name: photo.weight for name, photo in kept.items()},
+        photo_boxes={name: _four(photo.box_xyxy, folder) for name, photo in kept.items()},
+        photo_sha256={name: str(photo.sha256) for name, photo in kept.items()},
     )
 
 
@@ -188,12 +212,13 @@ def identity_is_current(
     """Whether `folder` already holds the identity of exactly these photos, by this encoder and these choices."""
     if not (folder / "metadata.pt").is_file():
         return False
-    metadata = _load_plain(folder / "metadata.pt")
+    content = _load_plain(folder / "metadata.pt")
+    metadata = _parse_metadata(content, folder)
     photos = {path.name: sha256_file(path) for path in files.list_photos(photos_dir)}
     expected = {**_choices(settings), "encoder_fingerprint": encoder.fingerprint}
     return (
-        photos == {entry["file"]: entry.get("sha256") for entry in metadata["photos"]}
-        and {name: metadata.get(name) for name in expected} == expected
+        photos == {photo.file: photo.sha256 for photo in metadata.photos}
+        and {name: content.get(name) for name in expected} == expected
     )
 
 
@@ -295,14 +320,36 @@ def _choices(settings: FaceSettings) -> dict[str, Any]:
 
 
 def _load_plain(file: Path) -> Any:
-    # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
-    if not zipfile.is_zipfile(file):
-        raise DataError(f"{file}: cannot be read as tensors and plain types (not a file of torch.save); make it again")
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{file}: cannot be read as tensors and plain types ({reason}); make it again") from error
+        return load_plain(file)
+    except (TensorFileError, OSError) as error:
+        raise DataError(f"{file}: cannot be read as tensors and plain types ({error}); make it again") from error
+
+
+def _read_metadata(folder: Path) -> _Metadata:
+    metadata = _parse_metadata(_load_plain(folder / "metadata.pt"), folder)
+    if any(photo.sha256 is None for photo in metadata.photos):
+        raise DataError(f"{folder}: written by an older version, without the photos' hashes; make the identity again")
+    for photo in metadata.photos:
+        # It names a file here, and may come from anybody.
+        if photo.file != Path(photo.file).name or "\0" in photo.file:
+            raise DataError(f"{folder}: metadata.pt: {photo.file!r} is no photo's name; make the identity again")
+        if not math.isfinite(photo.weight):
+            raise DataError(f"{folder}: metadata.pt: {photo.file} weighs {photo.weight}; make the identity again")
+    return metadata
+
+
+def _parse_metadata(content: Any, folder: Path) -> _Metadata:
+    try:
+        return fitted(_Metadata, content)
+    except DocumentError as error:
+        raise DataError(f"{folder}: metadata.pt: {error}; make the identity again") from error
+
+
+def _four(box: list[int], folder: Path) -> tuple[int, int, int, int]:
+    if len(box) != 4:
+        raise DataError(f"{folder}: metadata.pt: a face box of {len(box)} numbers; make the identity again")
+    return box[0], box[1], box[2], box[3]
 
 
 def _check_embedding(file: Path, value: Any) -> torch.Tensor:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
 from faceid.outputs import refuse_replacing
 from faceid.provenance import sha256_file
@@ -34,13 +34,22 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     """
     file = folder / MANIFEST_FILE
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = parse_json(file.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{file}: missing, so the identity folder is not whole; make it again") from error
     except ValueError as error:
         raise DataError(f"{file}: not JSON ({error}); make the identity again") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+    if manifest.get("format") != FORMAT:
         raise DataError(f"{file}: not the manifest of an identity folder ({FORMAT!r}); choose another folder")
+    try:
+        manifest["files"] = fitted(dict[str, dict[str, Any]], manifest.get("files"))
+        outside = [name for name in manifest["files"] if PurePosixPath(name).is_absolute() or ".." in name.split("/")]
+        if outside or any(not isinstance(entry.get("sha256"), str) for entry in manifest["files"].values()):
+            raise ValueError(f"{outside[0]!r} is outside the folder" if outside else "a file without its sha256")
+    except ValueError as error:
+        raise DataError(f"{file}: damaged ({error}); make the identity again") from error
     for name, entry in manifest["files"].items() if verify else ():
         path = folder / name
         if path.suffix == ".pt" and (not path.is_file() or sha256_file(path) != entry["sha256"]):

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faceid.documents import read_json_lines
 from faceid.errors import USER_ERROR_EXIT_CODE
+from faceid.processes import count_of
 from faceid.training.checkpoint_names import newest_first, step_of
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,7 @@ class Attempt:
 def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
     """Which start of which Slurm job this is."""
     # SLURM_RESTART_COUNT is not set before the first requeue.
-    return Attempt(environment.get("SLURM_JOB_ID", ""), int(environment.get("SLURM_RESTART_COUNT") or 0))
+    return Attempt(environment.get("SLURM_JOB_ID", ""), count_of(environment, "SLURM_RESTART_COUNT"))
 
 
 class Attempts:
@@ -70,13 +72,7 @@ class Attempts:
         """All lines of all attempts, in order; one that a kill cut short is left out."""
         if not self.path.is_file():
             return []
-        lines = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
-                continue
-        return lines
+        return [line for _, line in read_json_lines(self.path) if _is_one(line)]
 
 
 @dataclass(frozen=True)
@@ -105,6 +101,14 @@ def judge(run_folder: Path, attempt: Attempt, exit_code: int, most_without_gain:
     return verdict
 
 
+def _is_one(line: Any) -> bool:
+    """Whether a line says what `add` writes; a torn one is an error instead of an object."""
+    if not isinstance(line, dict) or line.get("event") not in (STARTED, STOPPED, FINISHED, ENDED):
+        return False
+    counts = [line.get("step"), *([line.get("gained_steps")] if line["event"] == ENDED else [])]
+    return isinstance(line.get("attempt"), str) and all(type(count) is int for count in counts)
+
+
 def _verdict(
     lines: list[dict[str, Any]],
     mine: list[dict[str, Any]],
@@ -120,7 +124,7 @@ def _verdict(
         return Verdict(False, "refused: the line that begins with `error:` says what to change")
     if exit_code == _INTERRUPTED:
         return Verdict(False, "interrupted by hand (SIGINT)")
-    if any(line["event"] == STOPPED and line["by"] == BY_FILE for line in mine):
+    if any(line["event"] == STOPPED and line.get("by") == BY_FILE for line in mine):
         return Verdict(False, f"stopped at step {step} by the file STOP; submit the same command to go on")
     if gained > 0:
         return Verdict(True, f"{gained} steps gained, {step} done")

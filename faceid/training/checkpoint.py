@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from faceid.data.disk_space import check_space
+from faceid.documents import parse_json
 from faceid.errors import FaceidError
 from faceid.outputs import new_folder, set_aside
 from faceid.provenance import sha256_file
@@ -94,15 +95,20 @@ def find_newest(folder: Path) -> Path | None:
 def verify(checkpoint: Path) -> dict[str, Any]:
     """Read the whole checkpoint and return its state. Raises: CheckpointError naming the first thing wrong."""
     try:
-        described = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        described = parse_json((checkpoint / MANIFEST_FILE).read_bytes(), nan=True)["files"]
         missing = {STATE_FILE, *(f"{name}.safetensors" for name in _ALWAYS)} - described.keys()
         if missing:
             raise CheckpointError(f"{checkpoint}: its manifest does not name {min(missing)}; the checkpoint is damaged")
         for name in described:
             path = checkpoint / name
+            if path.name != name:
+                raise CheckpointError(f"{checkpoint}: its manifest names {name!r}, no file in it; it is damaged")
             if path.stat().st_size != described[name]["size"] or sha256_file(path) != described[name]["sha256"]:
                 raise CheckpointError(f"{path}: not what the manifest says (size or sha256); the file is damaged")
-        return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        state = parse_json((checkpoint / STATE_FILE).read_bytes(), nan=True)
+        if type(state["step"]) is not int or state["step"] < 0:
+            raise CheckpointError(f"{checkpoint}: {STATE_FILE} says step={state['step']!r}; it is damaged")
+        return state
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}: incomplete or damaged ({error})") from error
 
@@ -111,7 +117,7 @@ def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
     """The tensors of a verified checkpoint: trainables, moments and averages, each by adapter file name."""
     try:
         return {path.stem: load_file(path) for path in sorted(checkpoint.glob("*.safetensors"))}
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, OSError) as error:
         raise CheckpointError(f"{checkpoint}: damaged ({error})") from error
 
 

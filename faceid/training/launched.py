@@ -8,7 +8,6 @@ that the processes meet in.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import socket
@@ -20,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch.distributed import TCPStore
 
+from faceid.documents import DocumentError, read_json, read_yaml
 from faceid.errors import ConfigError
+from faceid.processes import count_of
 from faceid.training.address import LOOPBACK, own_address, tell_gloo
 from faceid.training.attempts import Attempt, read_attempt
 from faceid.writing import write_json
@@ -67,11 +67,14 @@ def read_launch(
     if "RANK" in environment:
         if accelerate_config is not None:
             log.warning("accelerate_config: has no effect under accelerate launch, which has read its own")
-        _refuse_worlds_apart(int(environment["WORLD_SIZE"]), environment)
-        return Launch(int(environment["RANK"]), int(environment["WORLD_SIZE"]), attempt=read_attempt(environment))
+        rank, processes = count_of(environment, "RANK"), count_of(environment, "WORLD_SIZE", default=1)
+        if rank >= processes:
+            raise ConfigError(f"RANK={rank}: with WORLD_SIZE={processes} ranks go from 0 to {processes - 1}")
+        _refuse_worlds_apart(processes, environment)
+        return Launch(rank, processes, attempt=read_attempt(environment))
     if accelerate_config is not None:
         environment.update(read_accelerate_config(Path(accelerate_config)))
-    processes = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) if "SLURM_STEP_ID" in environment else 1
+    processes = count_of(environment, "SLURM_STEP_NUM_TASKS", default=1) if "SLURM_STEP_ID" in environment else 1
     if processes > 1:
         return _read_slurm(processes, folder, environment)
     if environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
@@ -130,11 +133,9 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
     """The environment variables `accelerate launch` would set for its YAML. Raises: ConfigError."""
     key = f"accelerate_config={path}"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{key}: cannot be read ({error}); give a file such as those in launch/accelerate/"
-        ) from error
+        content = read_yaml(path)
+    except DocumentError as error:
+        raise ConfigError(f"accelerate_config={error}; give a file such as those in launch/accelerate/") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{key}: expected `key: value` lines, as in launch/accelerate/")
     kind = content.get("distributed_type", "NO")
@@ -144,8 +145,10 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
     if kind == "DEEPSPEED":
         values["ACCELERATE_USE_DEEPSPEED"] = "true"
         options = content.get("deepspeed_config") or {}
+        if not isinstance(options, dict):
+            raise ConfigError(f"{key}: deepspeed_config={options!r}: expected `key: value` lines below it")
         values["ACCELERATE_CONFIG_DS_FIELDS"] = ",".join([*options, "mixed_precision"])
-        unknown = sorted(set(options) - _DEEPSPEED_KEYS.keys())
+        unknown = [name for name in options if name not in _DEEPSPEED_KEYS]
         if unknown:
             known = ", ".join(_DEEPSPEED_KEYS)
             raise ConfigError(f"{key}: deepspeed_config.{unknown[0]} is not read without its launcher; known: {known}")
@@ -155,7 +158,7 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
 
 def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None:
     """A launcher that does not know of the other nodes makes a world on each, and all would train the same run."""
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    nodes = count_of(environment, "SLURM_STEP_NUM_NODES", default=1)
     if processes < nodes:
         raise ConfigError(
             f"WORLD_SIZE={processes}: the launcher made a world of its own on each of {nodes} nodes; give accelerate "
@@ -164,15 +167,14 @@ def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None
 
 
 def _read_slurm(processes: int, folder: Path, environment: MutableMapping[str, str]) -> Launch:
-    rank = int(environment["SLURM_PROCID"])
+    rank, local_rank = count_of(environment, "SLURM_PROCID"), count_of(environment, "SLURM_LOCALID")
     # Slurm may show each task one GPU of its own, which then is number 0 there.
-    local_rank = int(environment["SLURM_LOCALID"]) % max(torch.cuda.device_count(), 1)
-    if not torch.cuda.is_available():
-        local_rank = int(environment["SLURM_LOCALID"])
+    if torch.cuda.is_available():
+        local_rank %= torch.cuda.device_count()
     _set_place(environment, rank, processes, local_rank)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     step = "_".join(environment.get(name, "0") for name in names)
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    nodes = count_of(environment, "SLURM_STEP_NUM_NODES", default=1)
     return Launch(rank, processes, folder / f".meeting_{step}.json", read_attempt(environment), nodes)
 
 
@@ -195,7 +197,7 @@ def _wait_for_address(meeting: Path, wait_s: float) -> dict[str, Any]:
     while time.monotonic() < until:
         # Listing the folder makes NFS look at it again; asking for the name alone may be answered from a cache.
         if meeting.parent.is_dir() and any(path.name == meeting.name for path in meeting.parent.iterdir()):
-            return json.loads(meeting.read_text(encoding="utf-8"))
+            return read_json(meeting)
         time.sleep(0.2)
     raise ConfigError(
         f"{meeting}: rank 0 did not write it within {wait_s:.0f} s; see its log, and that all nodes see "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from faceid.documents import read_json_lines
 from faceid.training.board import Board
 from faceid.training.fence import Fence
 from faceid.writing import write_atomic
@@ -96,14 +97,14 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """All lines of a metrics.jsonl; a half-written last line (a kill) is left out."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    is_cut = not path.read_bytes().endswith(b"\n")
+    read = list(read_json_lines(path))
     records = []
-    for number, line in enumerate(lines):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            if line and number < len(lines) - 1:
-                log.warning("%s: line %d is damaged and left out", path, number + 1)
+    for number, record in read:
+        if isinstance(record, dict) and isinstance(record.get("step"), int):
+            records.append(record)
+        elif not (is_cut and number == read[-1][0]):
+            log.warning("%s: line %d is damaged and left out", path, number)
     return records
 
 
@@ -111,5 +112,5 @@ def cut_lines_after(path: Path, start_step: int) -> None:
     """Remove lines of steps after `start_step`, and one that was half written."""
     records = read_metrics(path)
     kept = [record for record in records if record["step"] <= start_step]
-    if records != kept or (path.is_file() and not path.read_text(encoding="utf-8").endswith("\n")):
+    if records != kept or (path.is_file() and not path.read_bytes().endswith(b"\n")):
         write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from faceid.documents import DocumentError, read_json_lines
 from faceid.training.metrics import cut_lines_after
 
 
@@ -28,7 +29,8 @@ def read_samples(log_dir: Path) -> dict[int, list[tuple[int, str]]]:
     """Samples by step, those of all ranks, by global index."""
     by_step: dict[int, list[tuple[int, str]]] = {}
     for path in sorted(log_dir.glob("samples_rank*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
+        for _, record in read_json_lines(path):
+            if isinstance(record, DocumentError):
+                raise record
             by_step.setdefault(record["step"], []).extend((g, key) for g, key in record["samples"])
     return {step: sorted(samples) for step, samples in sorted(by_step.items())}

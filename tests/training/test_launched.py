@@ -113,7 +113,7 @@ def test_a_yaml_says_the_same_to_us_as_to_accelerate(name):
         ("[1]", "expected `key: value` lines"),
         ("distributed_type: FSDP", "distributed_type FSDP is not supported"),
         ("distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stages: 2}", "deepspeed_config.zero_stages is not read"),
-        ("a: [", "cannot be read"),
+        ("a: [", "not YAML: line 1"),
     ],
 )
 def test_a_yaml_that_cannot_be_used_is_one_line(tmp_path, content, said):

@@ -1,0 +1,302 @@
+"""JSON, YAML and CSV from files that anybody may have written: every reader of the project begins here.
+
+What comes back is of bounded size and depth, has each key once, and holds no number or text that later code would
+stumble over (a number beyond 64 bits, NaN, a NUL, half a character). Anything else is a `DocumentError`, which is a
+`ValueError` too: a reader that says more about its file catches it with what else can be wrong there.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from faceid.errors import DataError
+
+# A parsed value takes up to 25 times its bytes ("[],[],..."): this stays under 2 GB.
+LARGEST_BYTES = 64 << 20
+# Ours are 5 KB, and PyYAML reads about 60 KB in a second.
+LARGEST_YAML_BYTES = 64 << 10
+# An index has 5 levels, COCO's files 6.
+DEEPEST = 64
+# What aliases stand for counts each time: nine lines can name a billion values.
+MOST_YAML_VALUES = 20_000
+# Seeds are up to 64 bits wide; a larger number fits no array and, beyond 308 digits, no float.
+LARGEST_INTEGER = (1 << 64) - 1
+
+# An escaped half of a character, or an escaped NUL. Only where one is found is every text looked at: of an index of
+# 100,000 clips that takes two seconds.
+_SUSPECT = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
+# The same for whole numbers: 20 digits in a row, all of them written as 0 by the table.
+_DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
+_LONG_NUMBER = b"0" * 20
+_NAMES = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+
+
+class DocumentError(DataError, ValueError):
+    """A document that is not as said, in one line."""
+
+
+def read_json(path: Path, kind: type | None = dict, *, largest_bytes: int = LARGEST_BYTES, nan: bool = False) -> Any:
+    """A JSON file's content. kind: dict or list, what it must be; None for either. nan: whether NaN may be in it.
+
+    Raises: DocumentError naming the file.
+    """
+    try:
+        return parse_json(_read(path, largest_bytes), kind, nan=nan, largest_bytes=largest_bytes)
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+
+
+def parse_json(
+    data: bytes | str, kind: type | None = dict, *, largest_bytes: int = LARGEST_BYTES, nan: bool = False
+) -> Any:
+    """The content of JSON in UTF-8, with or without a byte order mark. As `read_json`, without a name to give."""
+    if isinstance(data, str):
+        data = data.encode("utf-8", "surrogatepass")
+    if len(data) > largest_bytes:
+        raise DocumentError(f"{len(data)} bytes, at most {largest_bytes} are read")
+    try:
+        content = json.loads(
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_each_once,
+            parse_int=_integer if _LONG_NUMBER in data.translate(_DIGITS) else None,
+            parse_float=float if nan else _finite,
+            parse_constant=float if nan else _finite,
+        )
+    except RecursionError:
+        raise DocumentError(f"nested more than {DEEPEST} deep") from None
+    except DocumentError:
+        raise
+    except ValueError as error:
+        raise DocumentError(f"not JSON in UTF-8: {error}") from None
+    _refuse_depth(content)
+    if _SUSPECT.search(data):
+        _refuse_odd_values(content, nan)
+    return _of_kind(content, kind)
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers from 1 and the object of each line; for a line that is none, the DocumentError that says why.
+
+    A last line without its end is such a line when it was cut short. Raises: DocumentError when there is no such file.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, parse_json(line, dict, nan=True)
+        except DocumentError as error:
+            yield number, DocumentError(f"{path}, line {number}: {error}")
+
+
+def read_yaml(path: Path, largest_bytes: int = LARGEST_YAML_BYTES) -> Any:
+    """A YAML file's content: plain types, one document. Raises: DocumentError naming the file."""
+    try:
+        return parse_yaml(_read(path, largest_bytes))
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+
+
+def parse_yaml(data: bytes) -> Any:
+    """As `read_yaml`, without a name to give."""
+    # PyYAML looks a thousand characters ahead of each bracket: of many, that takes a second before it fails.
+    if _brackets_deep(data) > DEEPEST:
+        raise DocumentError(f"nested more than {DEEPEST} deep")
+    try:
+        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _refuse_odd_nodes(node)
+            content = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except DocumentError:
+        raise
+    except RecursionError:
+        raise DocumentError(f"nested more than {DEEPEST} deep") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise DocumentError(f"not YAML: {where}{error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        # Of a tag that does not fit its value, PyYAML's constructors fail in any of these ways.
+        raise DocumentError(f"not YAML in UTF-8: {' '.join(str(error).split())}") from None
+    _refuse_odd_values(content, nan=False)
+    return content
+
+
+def read_csv(path: Path, largest_bytes: int = LARGEST_BYTES) -> list[tuple[int, dict[str, str]]]:
+    """Line number and cells by the names of the first line, for each row that is not empty. UTF-8.
+
+    A cell may hold line breaks between quotes. Raises: DocumentError naming file and line: a quote that is not closed,
+    more cells than names, a name that is there twice.
+    """
+    try:
+        text = _read(path, largest_bytes).decode("utf-8-sig")
+        if "\0" in text:
+            raise DocumentError("holds a NUL")
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        names = [name.strip() for name in next(reader, [])]
+        if len(set(names)) != len(names):
+            raise DocumentError(f"line 1: {next(n for n in names if names.count(n) > 1)!r} is there twice")
+        rows = []
+        for cells in reader:
+            if len(cells) > len(names):
+                raise DocumentError(f"line {reader.line_num}: more cells than the first line has names")
+            if cells:
+                rows.append((reader.line_num, dict(zip(names, cells, strict=False))))
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DocumentError(f"{path}: cannot be read as a CSV file in UTF-8: {error}") from error
+    return rows
+
+
+def fitted(kind: Any, value: Any) -> Any:
+    """A parsed value as a `kind` (a dataclass, or dict[str, str] and such). Raises: DocumentError naming the place."""
+    try:
+        return _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DocumentError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(path: Path, largest_bytes: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(largest_bytes + 1)
+    if len(data) > largest_bytes:
+        raise DocumentError(f"over {largest_bytes} bytes; nothing of this kind is that large")
+    return data
+
+
+def _of_kind(content: Any, kind: type | None) -> Any:
+    if isinstance(content, kind or (dict, list)):
+        return content
+    wanted = _NAMES[kind] if kind else "an object or a list"
+    raise DocumentError(f"holds {_NAMES.get(type(content), 'a number')}, not {wanted}")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise DocumentError(f"the key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _integer(text: str) -> int:
+    # A sign and 20 digits hold 64 bits.
+    if len(text) > 21 or abs(number := int(text)) > LARGEST_INTEGER:
+        raise DocumentError("a whole number of more than 64 bits")
+    return number
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise DocumentError(f"{text[:40]} is no number that can be used")
+    return number
+
+
+def _brackets_deep(data: bytes) -> int:
+    """How deep brackets are nested, those in texts taken along."""
+    deep = deepest = 0
+    for bracket in re.findall(rb"[\[\]{}]", data):
+        deep = deep + 1 if bracket in b"[{" else max(deep - 1, 0)
+        deepest = max(deepest, deep)
+    return deepest
+
+
+def _refuse_depth(content: Any) -> None:
+    """Level by level: a walk that calls itself would fail where it is to protect."""
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            if type(value) in (dict, list)
+            for inner in (value.values() if type(value) is dict else value)
+            if type(inner) in (dict, list)
+        ]
+        if not level:
+            return
+    raise DocumentError(f"nested more than {DEEPEST} deep")
+
+
+def _refuse_odd_values(content: Any, nan: bool) -> None:
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, str):
+            _refuse_odd_text(value)
+        elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise DocumentError("a whole number of more than 64 bits")
+        elif isinstance(value, float) and not math.isfinite(value) and not nan:
+            raise DocumentError(f"{value} is no number that can be used")
+
+
+def _refuse_odd_text(text: str) -> None:
+    if "\0" in text:
+        raise DocumentError(f"the text {text[:40]!r} holds a NUL")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DocumentError(f"the text {text[:40]!r} holds half a character (a lone surrogate)") from None
+
+
+def _refuse_odd_nodes(root: yaml.Node) -> None:
+    """Depth, keys, and the number of values with what aliases stand for; before anything is made of them."""
+    waiting = [(root, 1)]
+    number = 0
+    while waiting:
+        node, depth = waiting.pop()
+        number += 1
+        if depth > DEEPEST:
+            raise DocumentError(f"nested more than {DEEPEST} deep, or in itself")
+        if number + len(waiting) > MOST_YAML_VALUES:
+            raise DocumentError(f"over {MOST_YAML_VALUES} values, with what its aliases stand for")
+        if isinstance(node, yaml.MappingNode):
+            _refuse_doubled_keys(node)
+            waiting += [(inner, depth + 1) for pair in node.value for inner in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(inner, depth + 1) for inner in node.value]
+
+
+def _refuse_doubled_keys(node: yaml.MappingNode) -> None:
+    seen = set()
+    for key, _ in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise DocumentError(f"line {key.start_mark.line + 1}: a key that is no plain word")
+        if key.value in seen:
+            raise DocumentError(f"line {key.start_mark.line + 1}: the key {key.value!r} is there twice")
+        seen.add(key.value)
