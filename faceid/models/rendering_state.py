@@ -75,10 +75,10 @@ def _attributes_of(thing: Any, names: tuple[str, ...] | None = None) -> Callable
         for name in [name for name in vars(thing) if names is None and name not in kept]:
             delattr(thing, name)
         for name, (value, content) in kept.items():
-            if isinstance(value, dict):
+            if isinstance(content, dict):
                 value.clear()
                 value.update(content)
-            elif isinstance(value, list):
+            elif isinstance(content, list):
                 value[:] = content
             vars(thing)[name] = value
 
