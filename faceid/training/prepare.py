@@ -109,11 +109,16 @@ def check_before_work(plan: Preparation) -> None:
         geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
     else:
         _check_latents(plan)
+    photos_dir = Path(plan.inputs.face_images_dir) if plan.inputs.face_images_dir is not None else None
+    if photos_dir is not None:
+        check_photos(photos_dir, plan.faces, images)
     if plan.inputs.face_embedding is not None:
         identity = load_identity(plan.inputs.face_embedding)
         _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
-    if plan.inputs.face_images_dir is not None:
-        check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
+        if plan.inputs.face_bank is not None:
+            open_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
+        if photos_dir is not None:
+            _check_same_photos(photos_dir, identity)
 
 
 def check_expert(plan: Preparation, training: TrainingSettings) -> None:
@@ -220,13 +225,7 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
     height, width = _clip_size(plan)
-    # By content: another person's photos have the same names often enough.
-    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
-    if other or not identity.photo_sha256:
-        raise DataError(
-            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
-            "another picture; give the folder the identity was made from, or leave out --face_embedding"
-        )
+    _check_same_photos(photos_dir, identity)
     if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width):
         return
     photos = [
@@ -235,6 +234,16 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     ]
     wan = load_wan(plan.base, parts=("vae",), device=device, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width)
+
+
+def _check_same_photos(photos_dir: Path, identity: Identity) -> None:
+    # By content: another person's photos have the same names often enough.
+    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
+    if other or not identity.photo_sha256:
+        raise DataError(
+            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
+            "another picture; give the folder the identity was made from, or leave out --face_embedding"
+        )
 
 
 def _sha256_or_none(file: Path) -> str | None:
