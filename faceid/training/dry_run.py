@@ -72,7 +72,7 @@ def dry_run(
         held_out = tried(lambda: hold_back_of(data.clips, data.dancers, training)) or NOTHING
         lines += _data_lines(data, held_out, training, pairing)
         if has_base:
-            lines += _size_lines(plan, training, data, launch.processes, world_kind, is_bf16)
+            lines += tried(lambda: _size_lines(plan, training, data, processes, world_kind, is_bf16)) or []
     # What one check needs of another is refused by both.
     return lines, list(dict.fromkeys(refused))
 

@@ -170,14 +170,19 @@ def _read_launcher(environment: Mapping[str, str]) -> tuple[int, int]:
     number_in(environment, "LOCAL_RANK", 0)
     if rank >= processes:
         raise ConfigError(f"RANK={rank}, WORLD_SIZE={processes}: ranks go from 0 to WORLD_SIZE - 1; unset both")
-    if processes > 1 and not (environment.get("MASTER_ADDR") and environment.get("MASTER_PORT")):
-        raise ConfigError(
-            f"WORLD_SIZE={processes}: MASTER_ADDR and MASTER_PORT do not say where the processes meet; unset RANK and "
-            "WORLD_SIZE, or start by accelerate launch"
-        )
     if not 0 <= number_in(environment, "MASTER_PORT", 0) < 1 << 16:
         raise ConfigError(f"MASTER_PORT={environment['MASTER_PORT']}: no port; use one from 1024 to 65535")
     return rank, processes
+
+
+def check_meeting(launch: Launch, environment: Mapping[str, str] = os.environ) -> None:
+    """Raises: ConfigError when nothing says where several processes meet."""
+    is_said = environment.get("MASTER_ADDR") and environment.get("MASTER_PORT")
+    if launch.processes > 1 and launch.meeting is None and not is_said:
+        raise ConfigError(
+            f"WORLD_SIZE={launch.processes}: MASTER_ADDR and MASTER_PORT do not say where the processes meet; unset "
+            "RANK and WORLD_SIZE, or start by accelerate launch"
+        )
 
 
 def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None:

@@ -24,7 +24,7 @@ from faceid.toy.base import resolve_encoder_path
 from faceid.training import checkpoint
 from faceid.training.fence import refuse_if_in_use
 from faceid.training.known_data import KnownData
-from faceid.training.launched import Launch
+from faceid.training.launched import Launch, check_meeting
 from faceid.training.origin import refuse_other_origin
 from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, Preparation, check_before_work, check_expert
 from faceid.training.run_folder import check_run_folder
@@ -45,6 +45,7 @@ def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSett
     folder = Path(plan.inputs.output_dir)
     checks: list[Check] = [
         check_precision,
+        lambda: check_meeting(launch),
         lambda: _check_names(training),
         lambda: plan.base,
         lambda: check_before_work(plan),

@@ -27,7 +27,8 @@ def check_run_folder(folder: Path) -> None:
 
     Nothing is made or changed.
     """
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    whole = folder.resolve()
+    nearest = next(path for path in (whole, *whole.parents) if path.exists())
     if not nearest.is_dir():
         raise DataError(f"{folder}: not a folder that can be written (Not a directory); choose another output folder")
     # Asked of the system: for root all folders can be written, but for those of a read-only disk.
