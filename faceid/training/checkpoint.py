@@ -103,7 +103,7 @@ def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
         try:
             state = json.loads((candidate / STATE_FILE).read_text(encoding="utf-8"))
             state["origin"]["recipe"]["batch_size"] + 0
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # what is wrong with it is said when it is verified
         return state
     return None
@@ -121,7 +121,7 @@ def verify(checkpoint: Path) -> dict[str, Any]:
             if path.stat().st_size != described[name]["size"] or sha256_file(path) != described[name]["sha256"]:
                 raise CheckpointError(f"{path}: not what the manifest says (size or sha256); the file is damaged")
         return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint}: incomplete or damaged ({error})") from error
 
 

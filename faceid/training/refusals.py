@@ -40,10 +40,11 @@ Check = Callable[[], Any]
 def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSettings, launch: Launch) -> list[Check]:
     """Checks in the order in which a run makes them; each raises a FaceidError for what cannot be.
 
-    What takes long, or looks into the run folder, where the main process soon writes, is for that process alone.
+    What takes long, or depends on what is in the run folder, where the main process soon writes, is for that one alone.
     """
     folder = Path(plan.inputs.output_dir)
     checks: list[Check] = [
+        lambda: check_run_folder(folder),
         check_precision,
         lambda: check_meeting(launch),
         lambda: _check_names(training),
@@ -56,7 +57,6 @@ def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSett
         return checks
     return [
         *checks,
-        lambda: check_run_folder(folder),
         lambda: refuse_if_in_use(folder, launch.attempt),
         lambda: _check_resume(training.resume, folder / "checkpoints"),
         lambda: _check_data(plan, training),

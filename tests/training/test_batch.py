@@ -6,6 +6,9 @@ import tracemalloc
 from types import SimpleNamespace
 
 import pytest
+import yaml
+from forked_runs import run
+from launching import QUIET, SMALL_ADAPTER, losses
 
 from faceid.errors import ConfigError
 from faceid.training.batch import global_batch, said_of_batch
@@ -75,6 +78,20 @@ def test_what_the_batch_is_is_said_where_it_is_not_what_was_asked_for():
     assert said_of_batch(1, 2, 2, False) == "batch_size=1: the global batch is 2, one sample for each of 2 processes"
     assert said_of_batch(1, 2, 1, True) == "batch_size=1: the global batch is 2, as the run began"
     assert said_of_batch(0, 2, 2, False) is None and said_of_batch(2, 2, 2, False) is None
+
+
+@pytest.mark.fault("W10")
+def test_the_command_people_come_with_runs_on_two_processes_and_goes_on_in_one(toy_inputs, tmp_path):
+    words = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path)]
+    words += "--batch_size 1 --learning_rate 1e-4 --freeze_mapper_after_epochs 20 --save_every 10".split()
+    assert run([*words, "--num_epochs", "1"], "cpu") == [0, 0]
+    log = tmp_path / "logs" / "rank0000.log"
+    assert "batch_size=1: the global batch is 2, one sample for each of 2 processes" in log.read_text()
+    # 4 clips and 4 photos.
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["batch_size"] == 2 and len(losses(tmp_path)) == 4
+    assert run([*words, "--num_epochs", "2"]) == [0]
+    assert "batch_size=1: the global batch is 2, as the run began" in log.read_text()
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["batch_size"] == 2 and len(losses(tmp_path)) == 8
 
 
 def world(batch_size, micro, processes, rank):
