@@ -10,15 +10,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+from faceid.data.face_bank import open_face_bank
+from faceid.data.index import ShardIndex
 from faceid.data.latent_sets import LatentSets
 from faceid.data.settings import PairingSettings
 from faceid.errors import ConfigError, DataError
 from faceid.evaluation.recognisers import TOY_RECOGNISERS, check_recogniser_names
 from faceid.faces.detect import load_detector
 from faceid.faces.encoders import check_encoder_is_there
-from faceid.faces.identity import load_identity
+from faceid.faces.identity import check_photos, load_identity
 from faceid.faces.settings import EncoderKind
+from faceid.media import images
+from faceid.models.adapter_file import check_base, check_settings
 from faceid.models.execution import check_attention_backend
+from faceid.models.lora_formats import check_fits, read_lora
 from faceid.provenance import sha256_file, sha256_json
 from faceid.toy.base import resolve_encoder_path
 from faceid.training import checkpoint
@@ -26,7 +31,7 @@ from faceid.training.fence import refuse_if_in_use
 from faceid.training.known_data import KnownData
 from faceid.training.launched import Launch, check_meeting
 from faceid.training.origin import refuse_other_origin
-from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, Preparation, check_before_work, check_expert
+from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, Preparation, check_init_encoder, check_same_photos
 from faceid.training.run_folder import check_run_folder
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
@@ -62,6 +67,47 @@ def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSett
         lambda: _check_data(plan, training),
         lambda: _check_checkpoint(plan, training, pairing),
     ]
+
+
+def check_before_work(plan: Preparation) -> None:
+    """Everything that can be refused without loading a weight. Raises: FaceidError."""
+    geometry = plan.base.geometry
+    _check_init_adapter(plan)
+    if plan.inputs.init_lora is not None:
+        check_fits(
+            read_lora(Path(plan.inputs.init_lora), INIT_LORA), plan.adapter, f"{INIT_LORA}={plan.inputs.init_lora}"
+        )
+    single = ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "face_bank")
+    given = [(name, Path(folder)) for name in single if (folder := getattr(plan.inputs, name)) is not None]
+    given += [("latents", folder) for folder in plan.inputs.latents_dirs]
+    given += [("shards", folder) for folder in plan.inputs.shards_dirs]
+    for name, folder in given:
+        if not folder.is_dir():
+            raise DataError(f"{name}={folder}: no such folder")
+    if plan.inputs.latents is None:
+        geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
+    else:
+        _check_latents(plan)
+    photos_dir = Path(plan.inputs.face_images_dir) if plan.inputs.face_images_dir is not None else None
+    if photos_dir is not None:
+        check_photos(photos_dir, plan.faces, images)
+    if plan.inputs.face_embedding is not None:
+        identity = load_identity(plan.inputs.face_embedding)
+        check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
+        if plan.inputs.face_bank is not None:
+            open_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
+        if photos_dir is not None:
+            check_same_photos(photos_dir, identity)
+
+
+def check_expert(plan: Preparation, training: TrainingSettings) -> None:
+    """Raises: ConfigError when one of two transformers is to render videos: it takes both."""
+    asked = training.validation_videos or (training.validation_people and training.heldout_dancers)
+    if plan.base.expert is not None and training.validate_every and asked:
+        raise ConfigError(
+            f"validation_videos={training.validation_videos}, validation_people={training.validation_people}: a video "
+            f"takes both transformers, expert={plan.base.expert} is one; give 0 for both"
+        )
 
 
 def _check_names(training: TrainingSettings) -> None:
@@ -142,3 +188,28 @@ def _known_origin(plan: Preparation, training: TrainingSettings, pairing: Pairin
         held_out = hold_back_of(data.clips, data.dancers, training)
         known["chunk"] = data.mixture(held_out, training, pairing).chunk
     return known
+
+
+def _check_latents(plan: Preparation) -> None:
+    sets = LatentSets.open(plan.inputs.latents_dirs).sets
+    for latents in sets:
+        if latents.base_fingerprint != plan.base.latents_fingerprint:
+            raise DataError(
+                f"latents={latents.index.folder}: encoded with base {latents.base_name} "
+                f"({latents.base_fingerprint[:12]}), model_path is {plan.base_name} "
+                f"({plan.base.latents_fingerprint[:12]}); encode the shards with this base"
+            )
+    for latents, shards in zip(sets, plan.inputs.shards_dirs, strict=False):
+        if ShardIndex.load(shards, "clips").sha256 != latents.index.header["clips_sha256"]:
+            raise DataError(
+                f"shards={shards}: latents={latents.index.folder} were not made from these clips; give the shards they "
+                "were made from"
+            )
+
+
+def _check_init_adapter(plan: Preparation) -> None:
+    """Raises: ModelError for another base, ConfigError for other sizes than the run's."""
+    path, metadata = plan.init_adapter, plan.init_metadata
+    if path is not None and metadata is not None:
+        check_base(path, metadata, plan.base_name, plan.base, INIT_ADAPTER)
+        check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
