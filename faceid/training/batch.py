@@ -53,7 +53,7 @@ def said_of_batch(asked: int, batch_size: int, processes: int, is_resumed: bool)
 def check_batch(batch_size: int, micro_batch_size: int, processes: int) -> None:
     """Raises: ConfigError listing legal values unless the global batch divides evenly."""
     unit = processes * micro_batch_size
-    if batch_size % unit:
+    if batch_size < 1 or batch_size % unit:
         below = batch_size // unit * unit
         legal = f"{below} or {below + unit}" if below else str(unit)
         per = f" x micro_batch_size {micro_batch_size}" if micro_batch_size > 1 else ""

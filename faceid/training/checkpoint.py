@@ -134,14 +134,15 @@ def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def pin(checkpoint: Path, why: str) -> None:
-    """Keep a checkpoint until its file PINNED is removed. why: what the file says."""
-    (checkpoint / PIN_FILE).write_text(why + "\n", encoding="utf-8")
+    """Keep a checkpoint until its file PINNED is removed. why: what the file says; a user's own is left as it is."""
+    if not (checkpoint / PIN_FILE).exists():
+        (checkpoint / PIN_FILE).write_text(why + "\n", encoding="utf-8")
 
 
 def unpin(folder: Path, why: str) -> None:
     """Remove the pins in `folder` that say `why`; those of users stay."""
     for path in folder.glob(f"step_*/{PIN_FILE}"):
-        if path.read_text(encoding="utf-8").strip() == why:
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() == why:
             path.unlink()
 
 
