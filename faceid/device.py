@@ -7,7 +7,7 @@ import os
 import torch
 
 from faceid.errors import ConfigError
-from faceid.processes import count_of
+from faceid.processes import number_in
 
 
 def pick_device(name: str | None, key: str = "device") -> torch.device:
@@ -18,7 +18,7 @@ def pick_device(name: str | None, key: str = "device") -> torch.device:
     Raises: ConfigError when there is no such device on this machine.
     """
     if name is None or name == "auto":
-        place = count_of(os.environ, "LOCAL_RANK" if os.environ.get("LOCAL_RANK") else "SLURM_LOCALID")
+        place = number_in(os.environ, "LOCAL_RANK", number_in(os.environ, "SLURM_LOCALID", 0))
         # Slurm may show each process one GPU of its own.
         name = f"cuda:{place % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:

@@ -12,16 +12,6 @@ from typing import Any
 from faceid.errors import ConfigError
 
 
-def count_of(environment: Mapping[str, str], name: str, default: int = 0) -> int:
-    """A number that a launcher or Slurm put into the environment. Raises: ConfigError when it is none, or below 0."""
-    text = environment.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ConfigError(
-            f"{name}={text}: the environment variable is no whole number from 0; unset it, or let the launcher set it"
-        )
-    return int(text)
-
-
 def this_process() -> dict[str, str | int]:
     """What tells this process from any other: machine since boot, process namespace, number and start."""
     machine, pid = _read("/proc/sys/kernel/random/boot_id"), os.getpid()
@@ -56,6 +46,18 @@ def is_mark_running(mark: str) -> bool | None:
 
 def _place(process: dict[str, str | int]) -> str:
     return hashlib.sha256(f"{process['machine']} {process['space']}".encode()).hexdigest()[:8]
+
+
+def number_in(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """A launcher's number, 0 or more. default: where it is not set, or empty. Raises: ConfigError."""
+    value = environment.get(name, "").strip()
+    if not value and default is not None:
+        return default
+    if not (value.isascii() and value.isdigit() and len(value) < 10):
+        raise ConfigError(
+            f"{name}={value!r}: launchers set a whole number there; unset it, or start by accelerate launch or srun"
+        )
+    return int(value)
 
 
 def _start(pid: int) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from faceid.device import pick_device
 from faceid.errors import ConfigError
-from faceid.processes import count_of
+from faceid.processes import number_in
 from faceid.sampling.place import place_among_workers
 from faceid.training.attempts import read_attempt
 from faceid.training.launched import read_launch
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.fault("W5")
 
 @pytest.mark.parametrize("value", ["abc", "-1", "1.5", "1_0", "²", "9" * 40, "0x1"])
 def test_a_number_that_is_none_is_named(monkeypatch, tmp_path, value):
-    with pytest.raises(ConfigError, match=f"^RANK={value}: .*no whole number"):
-        count_of({"RANK": value}, "RANK")
+    with pytest.raises(ConfigError, match=f"^RANK={value!r}: launchers set a whole number"):
+        number_in({"RANK": value}, "RANK")
     for name in ("RANK", "WORLD_SIZE"):
         environment = {"RANK": "0", "WORLD_SIZE": "2", name: value}
         with pytest.raises(ConfigError, match=f"^{name}="):
@@ -33,6 +33,10 @@ def test_a_number_that_is_none_is_named(monkeypatch, tmp_path, value):
 
 
 def test_an_unset_or_empty_one_is_the_default(tmp_path):
-    assert (count_of({}, "RANK"), count_of({"RANK": ""}, "RANK", 3), count_of({"RANK": "12"}, "RANK")) == (0, 3, 12)
-    with pytest.raises(ConfigError, match=r"^RANK=2: with WORLD_SIZE=2 ranks go from 0 to 1"):
+    assert (number_in({}, "RANK", 0), number_in({"RANK": ""}, "RANK", 3), number_in({"RANK": "12"}, "RANK")) == (
+        0,
+        3,
+        12,
+    )
+    with pytest.raises(ConfigError, match=r"^RANK=2, WORLD_SIZE=2: ranks go from 0 to WORLD_SIZE - 1"):
         read_launch(None, tmp_path, {"RANK": "2", "WORLD_SIZE": "2"})

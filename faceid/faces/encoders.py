@@ -17,6 +17,7 @@ import transformers
 from PIL import Image
 
 from faceid.device import pick_device
+from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.encoder_folder import find_folder, load_model, quiet_transformers
 from faceid.faces.settings import EncoderKind
@@ -73,6 +74,14 @@ def load_encoder(
 
         return OnnxEncoder(path, device, **onnx_input)
     return _VisionEncoder(kind, str(path) if path is not None else DEFAULT_PATHS[kind], device)
+
+
+def check_encoder_is_there(kind: EncoderKind, path: str | None, key: str) -> None:
+    """Look for an encoder's files without loading them. key: the flag that named them. Raises: ModelError."""
+    if kind != "onnx":
+        find_folder(kind, path or DEFAULT_PATHS[kind])
+    elif path is None or not Path(path).is_file():
+        raise ModelError(f"{key}={path}: no such file; give the .onnx file of a face recogniser")
 
 
 def initialise_clip(folder: Path, config: dict, seed: int) -> None:

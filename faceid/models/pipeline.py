@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from faceid.models.face_tokens import face_input
 from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.model_files import ModelFiles
 from faceid.models.prompts import encode_prompts
+from faceid.models.rendering_state import rendering
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.wan import PARTS, WanModel, load_wan
 from faceid.vace import assemble_control
@@ -206,7 +208,7 @@ class FaceIdentityPipeline:
         on_step: Callable[[int, int], None] | None = None,
         num_references: int = 0,
     ) -> Tensor:
-        """Noise to normalised latents [1, C, R + f, h, w], reference frames included.
+        """Noise to normalised latents [1, C, R + f, h, w], reference frames included. Leaves the model as it was.
 
         control: [1, control channels, R + f, h, w] from `control` or a cache. num_references: R. text, negative_text:
         [L, D].
@@ -217,17 +219,19 @@ class FaceIdentityPipeline:
         conditions = self._conditions(control, text, negative_text, embedding, sampling, num_references)
         shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
         noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
-        adapters = [denoiser.adapter for denoiser in self.denoisers if denoiser.adapter is not None]
-        for adapter in adapters:
-            adapter.set_lora_strength(min(1.0, sampling.face_scale))
-            if sampling.face_block_scales is not None:
-                adapter.set_block_strengths(sampling.face_block_scales)
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
         first, low, experts = self.denoiser, self.low, self.files.experts
         low_noise = None
         if low is not None and experts is not None:
             low_noise = LowNoise(low.wan.transformer, low.adapter, low.share, experts.boundary)
-        try:
+        with ExitStack() as stack:
+            for denoiser in self.denoisers:
+                adapter = denoiser.adapter
+                stack.enter_context(rendering(denoiser.wan.transformer, adapter))
+                if adapter is not None:
+                    adapter.set_lora_strength(min(1.0, sampling.face_scale))
+                    if sampling.face_block_scales is not None:
+                        adapter.set_block_strengths(sampling.face_block_scales)
             return denoise(
                 first.wan.transformer,
                 scheduler,
@@ -239,9 +243,6 @@ class FaceIdentityPipeline:
                 first.share,
                 low_noise,
             )
-        finally:
-            for adapter in adapters:
-                adapter.set_num_faces(1)
 
     def _conditions(
         self,

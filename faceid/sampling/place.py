@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from faceid.processes import count_of
+from faceid.processes import number_in
 
 
 def place_among_workers() -> tuple[int, int]:
     """This process's number and how many there are, as accelerate launch or Slurm say; 0 of 1 without them."""
     for rank, count in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
         if rank in os.environ and count in os.environ:
-            return count_of(os.environ, rank), count_of(os.environ, count, default=1)
+            return number_in(os.environ, rank, 0), number_in(os.environ, count, 1)
     return 0, 1

@@ -18,7 +18,7 @@ from typing import Any
 
 from faceid.documents import read_json_lines
 from faceid.errors import USER_ERROR_EXIT_CODE
-from faceid.processes import count_of
+from faceid.processes import number_in
 from faceid.training.checkpoint_names import newest_first, step_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Attempt:
 def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
     """Which start of which Slurm job this is."""
     # SLURM_RESTART_COUNT is not set before the first requeue.
-    return Attempt(environment.get("SLURM_JOB_ID", ""), count_of(environment, "SLURM_RESTART_COUNT"))
+    return Attempt(environment.get("SLURM_JOB_ID", ""), number_in(environment, "SLURM_RESTART_COUNT", 0))
 
 
 class Attempts:
@@ -69,7 +69,7 @@ class Attempts:
             log.error("%s: could not be written (%s)", self.path, error)
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines of all attempts, in order; one that a kill cut short is left out."""
+        """All lines of all attempts, in order; one that a kill cut short, or somebody spoilt, is left out."""
         if not self.path.is_file():
             return []
         return [line for _, line in read_json_lines(self.path) if _is_one(line)]

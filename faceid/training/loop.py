@@ -1,4 +1,4 @@
-"""The training loop: positions to samples to a loss to a step; and at epochs' ends, videos, adapters, checkpoints."""
+"""The training loop: positions to samples to a loss to a step, until the end or until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -6,35 +6,31 @@ import logging
 import time
 
 import torch
-from torch import Tensor
 
 from faceid.data.training_set import collate
-from faceid.logs import Progress, log_file
+from faceid.logs import Progress
 from faceid.training.agreement import Agreement
 from faceid.training.attempts import FINISHED, STARTED, STOPPED, Attempts
 from faceid.training.build import Run
 from faceid.training.drawn import Drawn
+from faceid.training.epochs import Epochs
 from faceid.training.meter import Meter, peak_tflops
 from faceid.training.metrics import Metrics
 from faceid.training.samples import SampleLog
 from faceid.training.saving import CheckpointWriter, check_ours, save_adapter_files
-from faceid.training.schedule import end_of_epoch, epoch_of, learning_rate
+from faceid.training.schedule import epoch_of, learning_rate
 from faceid.training.skips import Skips
 from faceid.training.step import Step, train_step
 from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
 from faceid.training.validation.validate import Validation
 from faceid.training.watchdog import Watchdog
+from faceid.training.world import Positions
 
 log = logging.getLogger(__name__)
 
 
-def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts) -> int:
+def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts, watchdog: Watchdog) -> int:
     """Train from `run.start_step` to the end; returns the exit code (0, or 75 when asked to stop)."""
-    with Watchdog(run.settings.watchdog_s, log_file(run.folder / "logs", run.world.rank)) as watchdog:
-        return _train(run, metrics, validation, attempts, watchdog)
-
-
-def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts, watchdog: Watchdog) -> int:
     world, settings = run.world, run.settings
     stop, agreement = StopFlag(run.folder, world.is_main), Agreement(world.accelerator)
     batches = iter(_loader(run))
@@ -42,7 +38,8 @@ def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempt
     samples = SampleLog(run.folder / "logs", world.rank, run.start_step, settings.log_samples)
     meter = Meter(settings.peak_tflops or peak_tflops(world.accelerator.device))
     checkpoints = CheckpointWriter(run, validation.best)
-    epochs = _Epochs(run, metrics, validation, checkpoints)
+    epochs = Epochs(run, metrics, validation, checkpoints, watchdog)
+    epochs.catch_up()
     progress = Progress("training", total=run.num_steps, done=run.start_step, is_shown=world.is_main)
     num_steps = run.start_step if validation.best.is_over(settings.early_stop_after) else run.num_steps
     if world.is_main:
@@ -74,8 +71,8 @@ def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempt
             speed = meter.take(world.accelerator.num_processes)
             _log_step(run, metrics, done, mean_loss, result, {**speed, **skips.metrics(), **drawn.metrics()})
         skips.check(checkpoints.folder)
-        is_due = epochs.after_step(done, result.loss, watchdog)
-        is_due = is_due or bool(settings.checkpoint_every_steps and done % settings.checkpoint_every_steps == 0)
+        epochs.after_step(done, result.loss, is_asked and not is_last)
+        is_due = settings.checkpoint_every_steps > 0 and done % settings.checkpoint_every_steps == 0
         is_too_damaged = drawn.is_over(len(run.training_set), settings.max_damaged_share)
         is_over = is_last or validation.best.is_over(settings.early_stop_after)
         if is_due or is_over or is_asked or is_too_damaged:
@@ -106,52 +103,12 @@ def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempt
     return 0
 
 
-class _Epochs:
-    """What happens where an epoch ends: a line, a validation, an adapter file."""
-
-    def __init__(self, run: Run, metrics: Metrics, validation: Validation, checkpoints: CheckpointWriter) -> None:
-        self.run, self.metrics, self.validation, self.checkpoints = run, metrics, validation, checkpoints
-        # This rank's finite losses and their number, on the device until they are asked for.
-        self._sums = torch.zeros(2, device=run.world.accelerator.device)
-
-    def after_step(self, done: int, loss: Tensor, watchdog: Watchdog) -> bool:
-        """Count a step's loss; where it completes an epoch, do what is due. Returns whether a checkpoint is due."""
-        is_finite = torch.isfinite(loss)
-        self._sums += torch.stack([torch.where(is_finite, loss, 0.0), is_finite.float()])
-        settings = self.run.settings
-        epoch = _epoch_ending_at(done, len(self.run.training_set), settings.batch_size)
-        if epoch is None:
-            return False
-        watchdog.at(f"step {done}: the end of epoch {epoch + 1}")
-        self._say(epoch, done)
-        if settings.validate_every and (epoch + 1) % settings.validate_every == 0:
-            watchdog.at(f"step {done}: validation")
-            if self.validation.validate(epoch, done):
-                self.checkpoints.keep_best(done)
-        is_due = (epoch + 1) % settings.save_every == 0
-        if is_due:
-            save_adapter_files(self.run, done, f"face_lora_epoch_{epoch + 1}", (".safetensors",))
-        return is_due
-
-    def _say(self, epoch: int, done: int) -> None:
-        settings = self.run.settings
-        total, count = self.run.world.accelerator.reduce(self._sums, reduction="sum").tolist()
-        self._sums.zero_()
-        average = total / max(count, 1)
-        rate = learning_rate(done - 1, settings, self.run.num_steps)
-        if self.run.world.is_main:
-            # The console line users look for.
-            print(f"Epoch {epoch + 1}/{settings.num_epochs} - Average Loss: {average:.4f} - LR: {rate:.2e}", flush=True)
-        self.metrics.log(done, {"epoch/average_loss": average, "epoch/number": epoch + 1})
-
-
 def _loader(run: Run) -> torch.utils.data.DataLoader:
     """This rank's micro-batches from the start step on. Never `accelerator.prepare`d: positions are ours."""
-    positions = [m for step in range(run.start_step, run.num_steps) for m in run.world.positions(step)]
     workers = run.settings.num_workers
     return torch.utils.data.DataLoader(
         run.training_set,
-        batch_sampler=positions,
+        batch_sampler=Positions(run.world, run.start_step, run.num_steps),
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=ignore_stop_signals,
@@ -180,9 +137,3 @@ def _memory_gib(device: torch.device) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _epoch_ending_at(done: int, samples_per_epoch: int, batch_size: int) -> int | None:
-    """The last epoch (from 0) that is complete after `done` steps and was not after one fewer."""
-    epoch = done * batch_size // samples_per_epoch - 1
-    return epoch if epoch >= 0 and end_of_epoch(epoch, samples_per_epoch, batch_size) == done else None

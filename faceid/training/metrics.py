@@ -52,6 +52,13 @@ class Metrics:
         if self._board is not None:
             self._board.scalars(values, step)
 
+    def validation_at(self, step: int) -> dict[str, float] | None:
+        """What a validation after `step` steps recorded, also in an attempt before this one; None where none did."""
+        if not self.is_main:
+            return None
+        records = [record for record in read_metrics(self.path) if record["step"] == step]
+        return next((record for record in records if any(name.startswith("validation/") for name in record)), None)
+
     def log_text(self, name: str, text: str) -> None:
         """Show a text (the config) in TensorBoard."""
         if self._board is not None:

@@ -46,6 +46,8 @@ class CheckpointWriter:
         """best: whose state is kept in every checkpoint."""
         self.run, self.folder, self.best = run, run.folder / "checkpoints", best
         self.last_saved = run.start_step
+        self.awaits_validation = False
+        """Whether the step that is saved has a validation that is not done yet."""
         self._failed = 0
 
     def save(self, done: int, is_needed: bool) -> None:
@@ -61,6 +63,8 @@ class CheckpointWriter:
             "updates": self.run.sharded.updates(),
             "origin": self.run.origin,
             "validation": self.best.as_saved(),
+            "validated": not self.awaits_validation,
+            "samples_per_epoch": len(self.run.training_set),
         }
         problem = None
         if self.run.world.is_main:
@@ -87,7 +91,9 @@ class CheckpointWriter:
     def keep_best(self, done: int) -> None:
         """Save the state after `done` steps and keep it, and its adapter, whatever comes after."""
         self.save(done, is_needed=False)
-        if self.last_saved == done and self.run.world.is_main:
+        kept = self.folder / checkpoint.name_of(done)
+        # One that a run goes on from by --resume may lie elsewhere, and is somebody's own.
+        if self.last_saved == done and self.run.world.is_main and kept.is_dir():
             checkpoint.unpin(self.folder, BEST)
-            checkpoint.pin(self.folder / checkpoint.name_of(done), BEST)
+            checkpoint.pin(kept, BEST)
         save_adapter_files(self.run, done, "face_lora_best", (".safetensors",))

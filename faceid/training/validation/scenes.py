@@ -151,8 +151,6 @@ class SceneRenderer:
 
     def _render(self, scene: Scene, sampling: Sampling) -> np.ndarray:
         sample, wan = self.latents[scene.number], self.wan
-        was_training = wan.transformer.training
-        wan.transformer.eval()
         latents = FaceIdentityPipeline(wan, self.adapter).sample_latents(
             self._control(sample),
             sample.prompt_embeds,
@@ -160,7 +158,6 @@ class SceneRenderer:
             scene.face,
             sampling,
         )
-        wan.transformer.train(was_training)
         return to_frames(decode_latents(wan.vae, latents.to(torch.float32)))
 
     def _control(self, sample: LatentSample) -> Tensor:

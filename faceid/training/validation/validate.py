@@ -21,6 +21,7 @@ from faceid.data.held_out import HeldOut
 from faceid.data.latent_sets import LatentSets
 from faceid.media.video import read_video, write_video
 from faceid.models.denoise import Sampling
+from faceid.models.rendering_state import rendering
 from faceid.models.wan import load_wan
 from faceid.training.build import Run
 from faceid.training.metrics import Metrics
@@ -88,14 +89,10 @@ class Validation:
 
     def validate(self, epoch: int, done: int) -> bool:
         """After epoch `epoch` (from 0) and `done` steps; whether it is the best so far."""
-        transformer = self.run.wan.transformer
-        was_training = transformer.training
-        transformer.eval()
-        # What is saved for use is what is looked at.
-        with self.run.sharded.averaged():
+        # What is saved for use is what is looked at; what is looked at is trained on as if nobody had.
+        with rendering(self.run.wan.transformer, self.run.adapter), self.run.sharded.averaged():
             values = self._losses()
             values |= self._videos(epoch, done)
-        transformer.train(was_training)
         is_best = self.best.update(values, done)
         if self.best.value is not None:
             values["validation/best_step"] = float(self.best.step)

@@ -1,0 +1,102 @@
+"""What happens where an epoch ends: a line, an adapter file, a checkpoint, and then a validation.
+
+The checkpoint comes first: a validation renders for minutes and may be killed, or fail, like anything else. What it
+leaves undone is done by the run that goes on from that checkpoint, and recorded once.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from faceid.training.build import Run
+from faceid.training.metrics import Metrics
+from faceid.training.saving import CheckpointWriter, save_adapter_files
+from faceid.training.schedule import end_of_epoch, learning_rate
+from faceid.training.validation.validate import Validation
+from faceid.training.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+
+class Epochs:
+    """The ends of a run's epochs. All ranks call."""
+
+    def __init__(
+        self, run: Run, metrics: Metrics, validation: Validation, checkpoints: CheckpointWriter, watchdog: Watchdog
+    ) -> None:
+        self.run, self.metrics, self.validation, self.checkpoints = run, metrics, validation, checkpoints
+        self.watchdog = watchdog
+        # This rank's finite losses and their number, on the device until they are asked for.
+        self._sums = torch.zeros(2, device=run.world.accelerator.device)
+
+    def catch_up(self) -> None:
+        """Do what the attempt before left undone: the validation of the epoch that ended where this one begins."""
+        done = self.run.start_step
+        epoch = self._ending_at(done)
+        if epoch is None or self.run.saved.get("validated", True) or not self._is_validated(epoch):
+            return
+        # Done and not yet in any checkpoint, or not done: metrics.jsonl knows.
+        (values,) = broadcast_object_list([self.metrics.validation_at(done)])
+        if values is None:
+            log.info("step %d: the validation of epoch %d was not done; doing it now", done, epoch + 1)
+            self._validate(epoch, done)
+        elif self.validation.best.update(values, done):
+            self.checkpoints.keep_best(done)
+
+    def after_step(self, done: int, loss: Tensor, is_asked_to_stop: bool) -> None:
+        """Count a step's loss; where it completes an epoch, do what is due.
+
+        is_asked_to_stop: a validation is left to the run that goes on.
+        """
+        is_finite = torch.isfinite(loss)
+        self._sums += torch.stack([torch.where(is_finite, loss, 0.0), is_finite.float()])
+        self.checkpoints.awaits_validation = False
+        epoch = self._ending_at(done)
+        if epoch is None:
+            return
+        self.watchdog.at(f"step {done}: the end of epoch {epoch + 1}")
+        self._say(epoch, done)
+        is_saved, is_validated = (epoch + 1) % self.run.settings.save_every == 0, self._is_validated(epoch)
+        if is_saved:
+            save_adapter_files(self.run, done, f"face_lora_epoch_{epoch + 1}", (".safetensors",))
+        if is_saved or is_validated:
+            self.watchdog.at(f"step {done}: saving a checkpoint")
+            self.checkpoints.awaits_validation = is_validated
+            self.checkpoints.save(done, is_needed=False)
+        if is_validated and not is_asked_to_stop:
+            self._validate(epoch, done)
+
+    def _validate(self, epoch: int, done: int) -> None:
+        self.watchdog.at(f"step {done}: validation")
+        is_best = self.validation.validate(epoch, done)
+        self.checkpoints.awaits_validation = False
+        if is_best:
+            self.checkpoints.keep_best(done)
+
+    def _is_validated(self, epoch: int) -> bool:
+        every = self.run.settings.validate_every
+        return every > 0 and (epoch + 1) % every == 0
+
+    def _ending_at(self, done: int) -> int | None:
+        return epoch_ending_at(done, len(self.run.training_set), self.run.settings.batch_size)
+
+    def _say(self, epoch: int, done: int) -> None:
+        settings = self.run.settings
+        total, count = self.run.world.accelerator.reduce(self._sums, reduction="sum").tolist()
+        self._sums.zero_()
+        average = total / max(count, 1)
+        rate = learning_rate(done - 1, settings, self.run.num_steps)
+        if self.run.world.is_main:
+            # The console line users look for.
+            print(f"Epoch {epoch + 1}/{settings.num_epochs} - Average Loss: {average:.4f} - LR: {rate:.2e}", flush=True)
+        self.metrics.log(done, {"epoch/average_loss": average, "epoch/number": epoch + 1})
+
+
+def epoch_ending_at(done: int, samples_per_epoch: int, batch_size: int) -> int | None:
+    """The last epoch (from 0) that is complete after `done` steps and was not after one fewer."""
+    epoch = done * batch_size // samples_per_epoch - 1
+    return epoch if epoch >= 0 and end_of_epoch(epoch, samples_per_epoch, batch_size) == done else None

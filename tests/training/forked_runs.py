@@ -1,0 +1,108 @@
+"""Runs of train.py in processes forked from one that has imported everything: real ones, without python's start."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from launching import REPOSITORY
+from module_digest import differences, random_state, state_of_module
+
+from faceid.training.launched import read_accelerate_config
+
+# Fresh, and not a child of pytest's: whoever has computed gradients cannot be forked.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["faceid.training.run", "module_digest"])
+TIMEOUT_S = 120
+
+
+def run(words: list[str], world: str = "single", around: Callable[[], None] | None = None) -> list[int]:
+    """Exit codes of train.py's processes, one a rank. world: single, or a config of launch/accelerate.
+
+    around: called in each process before it trains, to watch it or to break it.
+    """
+    places: list[dict[str, str]] = [{}]
+    if world != "single":
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = str(listener.getsockname()[1])
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared |= read_accelerate_config(REPOSITORY / "launch" / "accelerate" / f"{world}.yaml")
+        places = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    processes = [FORKS.Process(target=_train, args=(words, place, around)) for place in places]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(TIMEOUT_S)
+    hanging = [process.kill() for process in processes if process.exitcode is None]
+    assert not hanging, "a run hangs"
+    return [process.exitcode or 0 for process in processes]
+
+
+def _train(words: list[str], place: dict[str, str], around: Callable[[], None] | None) -> None:
+    from faceid.training.validation import validate
+
+    os.environ.update(place)
+    os.chdir(REPOSITORY)
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # One clip for the losses at fixed noise: what is looked at here is what a validation leaves, not what it finds.
+    validate.SWAP_GAP_CLIPS = 1
+    if around is not None:
+        around()
+    from faceid.config import parse_sections
+    from faceid.errors import run_entry_point
+    from faceid.training.run import run_training
+    from faceid.training.sections import SECTIONS
+
+    sections = parse_sections("train.py", "", SECTIONS, words)
+    run_entry_point(lambda: run_training(*sections))
+
+
+class Looking:
+    """Writes for each validation what it left behind: one line a validation, one file a rank."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self) -> None:
+        from faceid.training.validation.validate import Validation
+
+        validate = Validation.validate
+
+        def watched(validation: Any, epoch: int, done: int) -> bool:
+            before = whole_state(validation.run)
+            is_best = validate(validation, epoch, done)
+            left = differences(before, whole_state(validation.run))
+            with (self.folder / f"left_by_validation_{validation.run.world.rank}.jsonl").open("a") as file:
+                file.write(json.dumps(left) + "\n")
+            return is_best
+
+        Validation.validate = watched  # type: ignore[method-assign]
+
+
+class DyingInTheFirstRender:
+    """SIGKILL in the middle of a validation's first video: what an out-of-memory killer does."""
+
+    def __call__(self) -> None:
+        from faceid.training.validation.scenes import SceneRenderer
+
+        SceneRenderer.base = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign, assignment]
+
+
+def whole_state(run: Any) -> dict[str, Any]:
+    """Of a run: the module, what wraps it, weights, moments and averages, generators and log levels."""
+    found = state_of_module(run.wan.transformer, run.adapter) | random_state()
+    found["wrapper is training"] = run.transformer.training
+    found["mapper is frozen"] = run.mapper_gate.is_frozen
+    found["level"] = logging.getLogger("faceid").level
+    for kind, tensors in run.sharded.gather().items():
+        found |= {f"{kind} {name}": tensor.double().sum().item() for name, tensor in tensors.items()}
+    return found
