@@ -36,12 +36,13 @@ from faceid.training.metrics import Metrics
 from faceid.training.origin import what_is_learnt_by
 from faceid.training.prepare import INIT_ADAPTER, Preparation, prepare_on_main, remove_marker
 from faceid.training.refusals import refusals, refuse_shorter
+from faceid.training.run_folder import FOLDERS_WITH_FACES
 from faceid.training.settings import InputSettings, TrainingSettings
 from faceid.training.validation.judge import NONE, Judging
 from faceid.training.validation.validate import Validation
 from faceid.training.watchdog import Watchdog
 from faceid.training.world import expected_world, join_world
-from faceid.writing import write_atomic
+from faceid.writing import make_folder, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +83,8 @@ def run_training(
         if rank == 0:
             # What lies there was looked at by `refusals`.
             claim_folder(folder, RUN_FOLDER, is_known=True)
+            for name in FOLDERS_WITH_FACES:
+                make_folder(folder / name, private=not faces.shared)
         set_up_logging(rank, folder / "logs")
         # From here on a process may stand still: for want of the others, of a file server, of a compiler.
         watchdog = stack.enter_context(Watchdog(training.watchdog_s, log_file(folder / "logs", rank)))
@@ -113,7 +116,7 @@ def run_training(
         metrics.log_settings({**what_is_learnt_by(run.origin["recipe"]), "base": run.wan.name})
         _say_what_starts(run)
         try:
-            validation = Validation(run, metrics, _judging(plan, training, run.identity))
+            validation = Validation(run, metrics, _judging(plan, training, run.identity), not faces.shared)
             return train(run, metrics, validation, Attempts(folder, launch.attempt), watchdog)
         except BaseException as error:
             if isinstance(error, FaceidError) and not world.is_main:

@@ -23,7 +23,9 @@ FILES = (
     "face_lora_final.safetensors",
     "face_lora_final.pth",
 )
-FOLDERS = ("logs", "checkpoints", "cache", "tensorboard", "validation_base", CLAIMS_NAME)
+# Photos and faces, pictures of validations and their videos.
+FOLDERS_WITH_FACES = ("cache", "tensorboard", "validation_base")
+FOLDERS = ("logs", "checkpoints", *FOLDERS_WITH_FACES, CLAIMS_NAME)
 
 
 # What may lie there before the first run: of the cluster, of `tools/check_cluster.py`, of a user who stops it at once.

@@ -37,6 +37,7 @@ from faceid.training.validation.losses import (
     pair_faces,
 )
 from faceid.training.validation.scenes import Scene, SceneRenderer, choose_scenes, strip
+from faceid.writing import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,9 @@ def base_folder_of(sampling: Sampling) -> Path:
 class Validation:
     """What is measured, chosen once for a run, so that one validation compares with the next."""
 
-    def __init__(self, run: Run, metrics: Metrics, judging: Judging | None) -> None:
-        """judging: None for videos and losses without scores."""
-        self.run, self.metrics, self.judging = run, metrics, judging
+    def __init__(self, run: Run, metrics: Metrics, judging: Judging | None, private: bool = True) -> None:
+        """judging: None for videos and losses without scores. private: whether only the owner may see the videos."""
+        self.run, self.metrics, self.judging, self._private = run, metrics, judging, private
         data, settings = run.training_set, run.settings
         self.heldout = sorted(data.held_out.dancers)
         self.dancers = sorted(set(data.latents.dancers) - data.held_out.dancers)
@@ -181,6 +182,7 @@ class Validation:
     def _write(self, path: Path, frames: np.ndarray) -> None:
         """By the rank that rendered it; by the main one where all did."""
         if self.run.world.is_main or self.run.world.kind != "zero3":
+            make_folder(self.run.folder / path.relative_to(self.run.folder).parts[0], self._private)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_video(path, frames, self.run.metadata.fps)
 
