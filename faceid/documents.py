@@ -187,6 +187,13 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def is_file_name(name: Any) -> bool:
+    """Whether a name from a file is one of a file in the same folder, and leads nowhere else."""
+    is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")
+    # Without line breaks, zeros and halves of characters; 255 bytes is the most that file systems take.
+    return is_name and name.isprintable() and len(name.encode()) <= 255
+
+
 def _read(path: Path, largest_bytes: int) -> bytes:
     with path.open("rb") as file:
         data = file.read(largest_bytes + 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.data.contact_sheet import GAP_PX, labelled_row, spread, stack_rows
 from faceid.data.pairs import ClipPair, find_pairs
+from faceid.documents import read_json
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.evaluation.renders import pose_frames_of
 from faceid.logs import set_up_logging
@@ -98,7 +98,7 @@ def _pose_frames(render: Path) -> tuple[int, ...] | None:
     if not file.is_file():
         return None
     try:
-        return pose_frames_of(json.loads(file.read_text(encoding="utf-8"))["video"], str(file))
+        return pose_frames_of(read_json(file)["video"], str(file))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{file}: is not a video's .json ({error}); render the video again") from error
 

@@ -7,7 +7,6 @@ A folder may be anybody's: no code that comes with it is run, its names lead now
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
+from faceid.documents import is_file_name, read_json
 from faceid.errors import ModelError
 
 # What config.json of a DINO must call itself: the other one would load as well, with the wrong preprocessing.
@@ -89,7 +89,7 @@ def load_model(kind: str, path: Path) -> Any:
 def _check_sizes(file: Path) -> None:
     """Raises: ModelError naming a number in a config that no encoder has: it would be built for hours."""
     try:
-        waiting = list(json.loads(file.read_text(encoding="utf-8")).items())
+        waiting = list(read_json(file).items())
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{file}: cannot be read: no config of an encoder: {error}") from error
     while waiting:
@@ -106,25 +106,19 @@ def _check_indices(folder: Path) -> None:
     """Raises: ModelError when an index of weights names a file outside of the folder."""
     for file in folder.glob("*.index.json"):
         try:
-            names = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
-            outside = [name for name in names if not _is_file_name(name)]
+            names = read_json(file)["weight_map"].values()
+            outside = [name for name in names if not is_file_name(name)]
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{file}: cannot be read: no list of files: {error}") from error
         if outside:
             raise ModelError(f"{file}: names {str(outside[0])[:80]!r}: must be the name of a file in {folder}")
 
 
-def _is_file_name(name: Any) -> bool:
-    """Whether it is of a file in the same folder, and leads nowhere else."""
-    is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")
-    return is_name and name.isprintable() and len(name.encode()) <= 255
-
-
 def _check_dino(kind: str, folder: Path) -> None:
     """Raises: ModelError when config.json says that the folder holds something else than this DINO."""
     file = folder / "config.json"
     try:
-        found = str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
+        found = str(read_json(file)["model_type"])
     except (ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path") from error
     if not found.startswith(DINO_FAMILIES[kind]):

@@ -6,7 +6,6 @@ encoder's folder) is taken off before normalising: CLIP vectors of different peo
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import transformers
 from PIL import Image
 
 from faceid.device import pick_device
+from faceid.documents import read_json
 from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.encoder_folder import find_folder, load_model, quiet_transformers
@@ -153,7 +153,7 @@ class _Preprocessing:
     @classmethod
     def of(cls, kind: str, folder: Path, config: Any) -> _Preprocessing:
         file = folder / "preprocessor_config.json"
-        content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        content = read_json(file) if file.is_file() else {}
         # Published files name what they leave open, as null.
         stored = {key: value for key, value in content.items() if value is not None}
         if not stored:

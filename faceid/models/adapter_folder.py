@@ -13,9 +13,10 @@ import jinja2
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from faceid.documents import is_file_name
 from faceid.errors import ModelError
 from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
-from faceid.models.read_json import is_file_name, read_json
+from faceid.models.read_json import read_json
 from faceid.outputs import HUB_FOLDER, staged_folder
 from faceid.provenance import sha256_file
 from faceid.writing import write_json

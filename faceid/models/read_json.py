@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from faceid import documents
 from faceid.errors import ModelError
 
 # The longest true one is an index of weights: 100 bytes for each of some thousand tensors.
@@ -18,27 +18,17 @@ MOST_SIZE = {"": 1 << 24, "rope_max_seq_len": 1 << 16}
 def read_json(file: Path) -> dict[str, Any]:
     """Raises: ModelError naming the file when it is missing, too large, or not a JSON object."""
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ModelError(f"{file}: {file.stat().st_size} bytes of JSON, at most {MOST_BYTES} are read; damaged")
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{file}: cannot be read: {error}") from error
-    return parse_json(text, str(file))
+        return documents.read_json(file, largest_bytes=MOST_BYTES)
+    except documents.DocumentError as error:
+        raise ModelError(str(error)) from error
 
 
-def parse_json(text: str, source: str, most: int = MOST_BYTES) -> dict[str, Any]:
+def parse_json(text: str | bytes, source: str, most: int = MOST_BYTES) -> dict[str, Any]:
     """source: for the message. most: bytes. Raises: ModelError when it is too long, too deep, or not a JSON object."""
-    if len(text) > most:
-        raise ModelError(f"{source}: {len(text)} bytes of JSON, at most {most} are read; damaged")
     try:
-        found = json.loads(text)
-    except RecursionError as error:
-        raise ModelError(f"{source}: cannot be read: nested too deep") from error
-    except ValueError as error:
+        return documents.parse_json(text, largest_bytes=most)
+    except documents.DocumentError as error:
         raise ModelError(f"{source}: cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{source}: cannot be read: a {type(found).__name__}, not an object")
-    return found
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -52,10 +42,3 @@ def read_config(file: Path) -> dict[str, Any]:
         if isinstance(value, list) and len(value) > MOST_LAYERS:
             raise ModelError(f"{file}: {key}: {len(value)} entries, at most {MOST_LAYERS} are read; damaged")
     return config
-
-
-def is_file_name(name: Any) -> bool:
-    """Whether a name from a file is one of a file in the same folder, and leads nowhere else."""
-    is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")
-    # Without line breaks, zeros and halves of characters; 255 bytes is the most that file systems take.
-    return is_name and name.isprintable() and len(name.encode()) <= 255

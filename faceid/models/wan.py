@@ -22,13 +22,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
+from faceid.documents import is_file_name
 from faceid.errors import ModelError
 from faceid.geometry import Geometry
 from faceid.models.latents import LatentStatistics
 from faceid.models.model_files import ModelFiles
 from faceid.models.model_part import Part
 from faceid.models.original_configs import SCHEDULER
-from faceid.models.read_json import is_file_name, read_json
+from faceid.models.read_json import read_json
 from faceid.models.weights import FiniteCheck, shapes_of
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from faceid.documents import is_file_name
 from faceid.errors import ModelError
-from faceid.models.read_json import is_file_name, read_json
+from faceid.models.read_json import read_json
 from faceid.provenance import sha256_json
 
 DAMAGED_PICKLE = (

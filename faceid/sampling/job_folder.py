@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from faceid.claims import Claims, refuse_without_links
+from faceid.documents import parse_json, read_json_lines
 from faceid.errors import DataError
 from faceid.outputs import BATCH_FOLDER, claim_folder, is_ours, kind_of, refuse_file, write_output
 from faceid.outputs import record as note_written
@@ -226,7 +227,7 @@ class JobFolder:
         said, path = _read(self.folder / CONCLUSION), self.output_dir / ROWS_NAME
         with suppress(OSError, ValueError):
             if said is not None and said.get("jobs") == jobs and said.get("sha256") == sha256_file(path):
-                return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+                return [row for _, row in read_json_lines(path)]
         return None
 
     def conclude(self, jobs: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -337,7 +338,7 @@ def _is_inside(record: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes(), nan=True)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
