@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,8 @@ from faceid.models.settings import AdapterSettings
 
 # The claims of workers that have ended, and records of what was written: no result.
 BOOKKEEPING = {".faceid", ".claims"}
+# No command here takes a tenth of it.
+LONGEST_S = 120
 # Of a disk that is full soon after the work began.
 SMALL_DISK = "size=24k"
 
@@ -136,8 +140,12 @@ def test_a_killed_command_leaves_nothing_half_and_the_next_one_finishes(command,
 
 def killed(command: Command, world: World, out: Path, moment: int) -> int:
     """Run a command in a copy of this process, which ends without a word at its n-th flush to disk. Its exit code."""
+    gc.collect()
     pid = os.fork()
     if pid == 0:
+        # What is left over of decoders waits for threads that a fork does not copy.
+        gc.disable()
+        signal.alarm(LONGEST_S)
         left = [moment]
 
         def fsync(descriptor: int) -> None:

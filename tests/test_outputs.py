@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -42,8 +43,10 @@ WRITERS = {"atomic": write_by_atomic, "file": write_by_file, "folder": write_by_
 
 def run_killed(writer: str, path: Path, point: int) -> int:
     """Write in a copy of this process, which kills itself at its n-th point; its exit code."""
+    gc.collect()
     pid = os.fork()
     if pid == 0:
+        gc.disable()
         left = [point]
 
         def step() -> None:
