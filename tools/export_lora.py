@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     _refuse_output(settings)
 
     # Loading these takes seconds: only after the cheap checks.
+    from faceid.models.adapter_file import base_of
     from faceid.models.adapter_folder import write_adapter_folder
     from faceid.models.lora_formats import read_lora_file
     from faceid.models.lora_writing import write_lora
@@ -88,20 +89,38 @@ def main(argv: list[str] | None = None) -> int:
         write_adapter_folder(adapter, settings.output, settings.name)
         log.info("%s: the whole adapter", settings.output)
         return 0
-    base_name = ""
+    metadata = None
     if settings.face_lora_path is not None:
-        lora, base_name, expert = _lora_of(adapter, settings.expert)
+        lora, metadata, expert = _lora_of(adapter, settings.expert)
     else:
         lora = read_lora_file(settings.lora or Path()).without_outside(settings.allow_partial)
         expert = settings.expert
     if settings.is_folder:
-        _write_merged(settings, lora, base_name, expert)
+        name = settings.model_path or (base_of(adapter, metadata) if metadata is not None else "")
+        _write_merged(settings, lora, name, expert)
     else:
         write_lora(settings.output, lora.lora, settings.lora_format, lora.diffs)  # type: ignore[arg-type]  # no folder
         _say_what_is_not_loaded(settings, lora.lora)
     whole = f", and {len(lora.diffs)} parameters changed whole" if lora.diffs else ""
     log.info("%s: %d layers as %s%s", settings.output, len(lora.lora), settings.lora_format, whole)
     return 0
+
+
+def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, Any, Any]:
+    """The LoRA in an adapter file, what the file says of itself, and which of two transformers it is for."""
+    from faceid.models.adapter_file import expert_tensors, read_adapter
+    from faceid.models.lora_formats import LoraFile, lora_of_adapter
+
+    tensors, metadata = read_adapter(adapter)
+    expert = metadata.expert if metadata.expert != "both" else wanted
+    if metadata.expert == "both":
+        if wanted is None:
+            raise ConfigError(f"expert: missing; {adapter} is for two transformers: give --expert high or low")
+        tensors = expert_tensors(tensors, wanted)
+    elif wanted not in (None, metadata.expert):
+        raise ConfigError(f"expert={wanted}: {adapter} is for {metadata.expert or 'a base with one transformer'}")
+    found = LoraFile(f"face_lora_path={adapter}", lora_of_adapter(tensors, metadata.settings.alpha))
+    return found, metadata, expert
 
 
 def _refuse_output(settings: ExportSettings) -> None:
@@ -115,29 +134,11 @@ def _refuse_output(settings: ExportSettings) -> None:
         refuse_file(settings.output, [Path(path) for path in given if path is not None])
 
 
-def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, str, Any]:
-    """The LoRA in an adapter file, the name of its base, and which of two transformers it is for."""
-    from faceid.models.adapter_file import expert_tensors, read_adapter
-    from faceid.models.lora_formats import LoraFile, lora_of_adapter
-
-    tensors, metadata = read_adapter(adapter)
-    expert = metadata.expert if metadata.expert != "both" else wanted
-    if metadata.expert == "both":
-        if wanted is None:
-            raise ConfigError(f"expert: missing; {adapter} is for two transformers: give --expert high or low")
-        tensors = expert_tensors(tensors, wanted)
-    elif wanted not in (None, metadata.expert):
-        raise ConfigError(f"expert={wanted}: {adapter} is for {metadata.expert or 'a base with one transformer'}")
-    found = LoraFile(f"face_lora_path={adapter}", lora_of_adapter(tensors, metadata.settings.alpha))
-    return found, metadata.base_name, expert
-
-
-def _write_merged(settings: ExportSettings, lora: Any, base_name: str, expert: Any) -> None:
+def _write_merged(settings: ExportSettings, lora: Any, name: str, expert: Any) -> None:
     from faceid.models.export import write_merged
     from faceid.models.model_files import ModelFiles
     from faceid.toy.base import resolve_model_path
 
-    name = settings.model_path or base_name
     if not name:
         raise ConfigError("model_path: missing; name the base that the LoRA is merged into")
     layout = "original" if settings.lora_format == "merged_original" else "diffusers"

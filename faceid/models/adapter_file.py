@@ -21,6 +21,7 @@ from torch import Tensor
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import FaceAdapter, install_adapter
 from faceid.models.adapter_metadata import LOW_NOISE, MOST_BYTES, AdapterMetadata, check_shapes, parse_metadata
+from faceid.models.local_places import EMBEDDED
 from faceid.models.model_files import ExpertName, ModelFiles
 from faceid.models.read_json import parse_json
 from faceid.models.settings import AdapterSettings
@@ -28,7 +29,7 @@ from faceid.models.wan import WanModel
 from faceid.models.weights import DAMAGED_PICKLE, lifted
 from faceid.outputs import staged_file
 
-__all__ = ["AdapterMetadata", "check_base", "load_adapter", "read_adapter", "save_adapter"]
+__all__ = ["AdapterMetadata", "base_of", "check_base", "load_adapter", "read_adapter", "save_adapter"]
 
 
 def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetadata) -> None:
@@ -133,6 +134,17 @@ def check_base(
             f"{key}={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
             f"but {name} is {files.fingerprint[:12]}; give --model_path of the base it was trained on"
         )
+
+
+def base_of(path: Path, metadata: AdapterMetadata) -> str:
+    """Where the base of an adapter lies on this machine. Raises: ModelError when that is not known here."""
+    name = metadata.base_name
+    if name != EMBEDDED and not Path(name).is_dir():
+        raise ModelError(
+            f"model_path: missing; {path} was trained on {name} ({metadata.base_fingerprint[:12]}), which is neither "
+            "in models/ nor named by a config.yaml beside it: give --model_path of that base"
+        )
+    return name
 
 
 def check_settings(path: Path, metadata: AdapterMetadata, settings: AdapterSettings, key: str) -> None:

@@ -16,7 +16,7 @@ import yaml
 _ORGANISATIONS = ("Wan-AI", "alibaba-pai")
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_EMBEDDED = "toy"
+EMBEDDED = "toy"
 _MOST_BYTES, _LONGEST = 1 << 18, 4096
 
 
@@ -42,7 +42,7 @@ def place_of(name: str, adapter: Path, key: str) -> str:
     adapter: the file that names it. key: what the run folder's config calls it.
     """
     # Files from before held places; those are taken as they are, and so is what comes with faceid.
-    if name == _EMBEDDED or not _NAME.fullmatch(name) or ".." in name.split("/"):
+    if name == EMBEDDED or not _NAME.fullmatch(name) or ".." in name.split("/"):
         return name
     recorded = _recorded(adapter.parent / "config.yaml", key)
     if recorded is not None and published_name(recorded, is_base=key == "model_path") == name:

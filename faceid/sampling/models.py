@@ -12,7 +12,7 @@ import torch
 import faceid
 from faceid.device import pick_device
 from faceid.geometry import Geometry
-from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
+from faceid.models.adapter_file import AdapterMetadata, base_of, check_base, read_adapter
 from faceid.models.model_files import ModelFiles
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.result_cache import ResultCache, describe_hardware
@@ -43,7 +43,7 @@ class Models:
         """Raises: ModelError when one is not there or they do not belong together; ConfigError for the device."""
         adapter = resolve_adapter_path(settings.face_lora_path)
         metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
-        name = settings.model_path or (metadata.base_name if metadata is not None else "")
+        name = settings.model_path or (base_of(Path(str(adapter)), metadata) if metadata is not None else "")
         base = ModelFiles.find(resolve_model_path(name), settings.vae_path, settings.text_encoder_path)
         device = pick_device(settings.device)
         if settings.offload and device.type == "cpu":

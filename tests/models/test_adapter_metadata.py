@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from calling import call
+from calling import call, refused
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -289,6 +289,17 @@ def test_a_base_in_the_usual_place_is_found_by_its_name(tmp_path, monkeypatch):
     assert found == "models/Wan-AI/Wan2.1-VACE-1.3B"
     for name in ("..", "../models", "Wan-AI/..", "toy"):
         assert place_of(name, tmp_path / "a.safetensors", "model_path") == name
+
+
+@pytest.mark.fault("A5")
+def test_where_the_base_is_not_known_it_is_asked_for_by_its_name(tmp_path):
+    save_adapter(tmp_path / "a.safetensors", tensors(), replace(METADATA, base_name="/home/anna/Wan2.1-VACE-1.3B"))
+    said = ("model_path: missing", "a.safetensors was trained on Wan2.1-VACE-1.3B (bbbbbbbbbbbb)", "give --model_path")
+    words = ("--face_lora_path", tmp_path / "a.safetensors")
+    refused(call("tools/export_lora.py", *words, "--lora_format", "merged", "--output", tmp_path / "m"), *said)
+    render = ("--pose_video", tmp_path / "a.mp4", "--output", tmp_path / "b.mp4", "--face_embedding", tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    refused(call("sample.py", *words, *render), *said)
 
 
 @pytest.mark.fault("A5")
