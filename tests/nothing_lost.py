@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapter_inputs import write_adapter
+from adapter_inputs import EMBEDDING_DIM, write_adapter
 from launching import ToyInputs
+from written_identities import write_identity
 
 from faceid.models.settings import AdapterSettings
 
@@ -29,6 +30,8 @@ class World:
     identity: Path
     adapter: Path
     other_adapter: Path
+    known: Path
+    few_poses: Path
     rendered: Path
     summary: Path
     other_summary: Path
@@ -156,6 +159,22 @@ def _merge(w: World, out: Path, other: bool) -> Sequence[object]:
     return ["--summaries", f"[{w.other_summary if other else w.summary}]", "--output", out]
 
 
+def _video(w: World, out: Path, other: bool) -> Sequence[object]:
+    pose = sorted(w.poses().glob("*.mp4"))[int(other)]
+    words = ["--face_embedding", w.known, "--face_lora_path", w.adapter, "--pose_video", pose, "--output", out]
+    return [*words, *RENDERED]
+
+
+def _batch(w: World, out: Path, other: bool) -> Sequence[object]:
+    words = ["--batch", "--face_embedding", w.known, "--face_lora_path", w.adapter, "--output_dir", out]
+    return [*words, "--pose_videos_dir", w.few_poses, *RENDERED, "--seed", 2 if other else 1]
+
+
+def _train(w: World, out: Path, other: bool) -> Sequence[object]:
+    return ["--face_embedding", w.identity, "--latents", w.latents, "--output_dir", out, "--model_path", "toy"]
+
+
+RENDERED = "--num_inference_steps 1 --cfg_scale 1 --device cpu".split()
 NO_CLIPS_LOST = "would lose them; name a new folder, or give --replace"
 COMMANDS = (
     Command("identity", "tools/prepare_face_embeddings.py", _prepare, REPLACED, reads=lambda w: w.photos()),
@@ -190,6 +209,16 @@ COMMANDS = (
     ),
     Command("contact sheet", "tools/make_contact_sheet.py", _sheet, REPLACED, ".png"),
     Command("shards' sheet", "tools/inspect_shards.py", _inspect, REPLACED, ".png"),
+    Command("video", "sample.py", _video, REPLACED, ".mp4"),
+    Command("batch", "sample.py", _batch, REPLACED, reads=lambda w: w.few_poses),
+    Command(
+        "run",
+        "train.py",
+        _train,
+        "resume=none",
+        reads=lambda w: w.latents,
+        not_run="tests/training has it killed, resumed and out of room (test_resume, test_checkpoint, test_metrics)",
+    ),
     Command("summary", "tools/merge_summaries.py", _merge, REPLACED, ".json", reads=lambda w: w.summary),
 )
 
@@ -205,6 +234,8 @@ def make_world(folder: Path, toy: ToyInputs, settings: AdapterSettings) -> World
         Path(shutil.copytree(toy.identity, folder / "identity")),
         write_adapter(folder / "adapter.safetensors", settings, 2),
         write_adapter(folder / "other.safetensors", settings, 3),
+        write_identity(folder / "known", size=EMBEDDING_DIM),
+        folder / "few_poses",
         folder / "rendered",
         *(folder / f"{name}.json" for name in ("summary", "other_summary")),
     )
@@ -215,6 +246,8 @@ def make_world(folder: Path, toy: ToyInputs, settings: AdapterSettings) -> World
             shutil.copy(file, world.other_dataset / kind / file.name.replace("_ch0", "_ch2"))
     shutil.copytree(world.dataset / "photos" / "d01", world.other_dataset / "photos" / "target")
     shutil.copytree(world.dataset / "photos" / "d02", world.other_dataset / "photos" / "d02")
+    world.few_poses.mkdir()
+    shutil.copy(min(world.poses().glob("*.mp4")), world.few_poses)
     world.rendered.mkdir()
     for clip in world.videos().glob("*.mp4"):
         shutil.copy(clip, world.rendered / f"{clip.stem}_pose.mp4")
