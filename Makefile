@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # by their number of tests. 0: all in this process, for a debugger.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model slurm-packages clean
+.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model prove-nothing-lost slurm-packages clean
 
 setup: $(VENV)/.done
 
@@ -48,6 +48,9 @@ prove-slurm: setup slurm-packages
 
 prove-model: setup
 	$(BIN)/python benchmarks/prove_model.py $(if $(FULL),--full)
+
+prove-nothing-lost: setup
+	$(BIN)/python benchmarks/prove_nothing_lost.py $(if $(FULL),--full)
 
 slurm-packages:
 	bash tests/slurm/install.sh

@@ -31,7 +31,11 @@ class DataError(FaceidError):
 
 
 class OutputError(DataError):
-    """A place that cannot be written, or that holds what we did not write. No other clip or photo would fare better."""
+    """A place that cannot be written, or that holds what we did not write."""
+
+
+class DiskError(OutputError):
+    """A disk that is full or read-only: it fails for everything that comes after, too."""
 
 
 class ModelError(FaceidError):

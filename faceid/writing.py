@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from faceid.errors import FaceidError, OutputError
+from faceid.errors import DiskError, FaceidError
 from faceid.processes import is_mark_running, process_mark
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file of a folder's own bookkeeping: a reader sees the old one or the whole new one.
 
     What a user reads as a result is written by `outputs.staged_file`, which replaces nothing that is not ours.
-    Raises: OutputError when the disk is full or cannot be written.
+    Raises: DiskError when the disk is full or cannot be written.
     """
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def sweep(folder: Path) -> None:
 def told(path: Path) -> Iterator[None]:
     """Say in one line that a disk is full or cannot be written. path: what is being written there.
 
-    Raises: OutputError in place of the OSError, and of whatever a library makes of it.
+    Raises: DiskError in place of the OSError, and of whatever a library makes of it.
     """
     try:
         yield
@@ -98,7 +98,7 @@ def told(path: Path) -> Iterator[None]:
         if error.errno in FULL or _is_full(path):
             raise no_room(path) from error
         if error.errno == errno.EROFS or (error.errno in REFUSED and _is_near(error.filename, path)):
-            raise OutputError(
+            raise DiskError(
                 f"{error.filename or path}: cannot be written ({os.strerror(error.errno or 0)}); choose another place, "
                 "or change its permissions"
             ) from error
@@ -110,9 +110,9 @@ def told(path: Path) -> Iterator[None]:
         raise
 
 
-def no_room(path: Path) -> OutputError:
+def no_room(path: Path) -> DiskError:
     """The line about a full disk."""
-    return OutputError(f"{path}: no space left on the disk; make room there and run the same command again")
+    return DiskError(f"{path}: no space left on the disk; make room there and run the same command again")
 
 
 def fsync_tree(folder: Path) -> None:
@@ -156,6 +156,14 @@ def is_private(folder: Path) -> bool:
         return folder.stat().st_mode & 0o077 == 0
     except OSError:
         return False
+
+
+def make_folder(path: Path, private: bool) -> None:
+    """Make a folder and its parents; a new one is its owner's alone where it is to show faces."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        if private:
+            path.chmod(PRIVATE_FOLDER)
 
 
 def settle_modes(path: Path, private: bool) -> None:

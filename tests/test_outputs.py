@@ -18,44 +18,57 @@ from faceid.outputs import claim_folder, is_ours, new_folder, recorded, remove_o
 from faceid.writing import sweep, temporary_beside, told, write_atomic, write_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# Kills itself before or after the n-th call that changes the disk's state: every point at which a real kill can matter.
-KILLED = """
-import os, pathlib, shutil, signal, sys
-from faceid.outputs import staged_file, staged_folder
-from faceid.writing import write_atomic
-left = int(sys.argv[2])
-def counted(call):
-    def wrapper(*args, **kwargs):
-        step()
-        result = call(*args, **kwargs)
-        step()
-        return result
-    return wrapper
-def step():
-    global left
-    left -= 1
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-os.fsync, shutil.rmtree = counted(os.fsync), counted(shutil.rmtree)
-for name in ("mkdir", "rename", "replace", "open", "unlink"):
-    setattr(pathlib.Path, name, counted(getattr(pathlib.Path, name)))
-path = pathlib.Path(sys.argv[1])
-"""
-WRITERS = {
-    "atomic": "write_atomic(path, b'new' * 1000)",
-    "file": "with staged_file(path) as temporary:\n    temporary.write_bytes(b'new' * 1000)",
-    "folder": "with staged_folder(path, 'a test') as temporary:\n"
-    "    (temporary / 'a').write_bytes(b'new')\n    (temporary / 'b').write_bytes(b'new')",
-}
+# Calls that change the disk's state: before and after each is a point at which a real kill can matter.
+CALLS = ("mkdir", "rename", "replace", "open", "unlink")
+
+
+def write_by_atomic(path: Path) -> None:
+    write_atomic(path, b"new" * 1000)
+
+
+def write_by_file(path: Path) -> None:
+    with staged_file(path) as temporary:
+        temporary.write_bytes(b"new" * 1000)
+
+
+def write_by_folder(path: Path) -> None:
+    with staged_folder(path, "a test") as temporary:
+        (temporary / "a").write_bytes(b"new")
+        (temporary / "b").write_bytes(b"new")
+
+
+WRITERS = {"atomic": write_by_atomic, "file": write_by_file, "folder": write_by_folder}
 
 
 def run_killed(writer: str, path: Path, point: int) -> int:
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED + WRITERS[writer], str(path), str(point)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        timeout=30,
-    )
-    return done.returncode
+    """Write in a copy of this process, which kills itself at its n-th point; its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        left = [point]
+
+        def step() -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def counted(call):
+            def wrapper(*args, **kwargs):
+                step()
+                result = call(*args, **kwargs)
+                step()
+                return result
+
+            return wrapper
+
+        os.fsync, shutil.rmtree = counted(os.fsync), counted(shutil.rmtree)
+        for name in CALLS:
+            setattr(Path, name, counted(getattr(Path, name)))
+        sweep.cache_clear()
+        try:
+            WRITERS[writer](path)
+        finally:
+            os._exit(0 if left[0] > 0 and sys.exc_info()[0] is None else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def killed_at_every_point(writer: str, path: Path, prepare: Callable[[], object]) -> Iterator[tuple[int, int]]:
@@ -165,6 +178,34 @@ def test_a_staged_file_keeps_its_suffix(tmp_path):
 def test_json_is_readable_text(tmp_path):
     write_json(tmp_path / "deep" / "x.json", {"a": 1})
     assert (tmp_path / "deep" / "x.json").read_text() == '{\n "a": 1\n}\n'
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_everything_is_on_disk_before_it_gets_its_name(tmp_path, monkeypatch, writer):
+    """A rename may reach the disk before what it names: after a power cut there would be an empty file."""
+    happened: list[tuple[str, str]] = []
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def noted(what, call, path_of):
+        def wrapper(*args):
+            happened.append((what, path_of(*args)))
+            return call(*args)
+
+        return wrapper
+
+    monkeypatch.setattr(os, "fsync", noted("flush", fsync, lambda number: os.readlink(f"/proc/self/fd/{number}")))
+    monkeypatch.setattr(Path, "rename", noted("name", rename, lambda old, new: str(new)))
+    monkeypatch.setattr(Path, "replace", noted("name", replace, lambda old, new: str(new)))
+    path = tmp_path / "out"
+    WRITERS[writer](path)
+    named = happened.index(("name", str(path)))
+    flushed = [Path(name).name for what, name in happened[:named] if what == "flush"]
+    if writer == "folder":
+        assert {"a", "b"} <= set(flushed)
+        assert any(Path(name).name.startswith(".faceid-") for what, name in happened[:named] if what == "flush")
+    else:
+        assert any(name.startswith(".faceid-") for name in flushed)
+    assert ("flush", str(tmp_path)) in happened[named:]
 
 
 # What may be replaced.

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faceid.errors import DataError, OutputError, one_line
+from faceid.errors import DataError, DiskError, one_line
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.identity import check_folder_name, check_photos, identity_is_current, load_identity, prepare_identity
 from faceid.faces.identity_folder import check_output_folder
@@ -36,7 +36,7 @@ class PreparedPeople:
         """A DataError inside the block is this person's failure, said in one line, and goes no further."""
         try:
             yield
-        except OutputError:
+        except DiskError:
             raise
         except DataError as error:
             self.failed[name] = one_line(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Mapping
@@ -24,7 +25,7 @@ from torch import Tensor
 from faceid.data.disk_space import check_space
 from faceid.documents import parse_json
 from faceid.errors import FaceidError
-from faceid.outputs import new_folder
+from faceid.outputs import new_folder, set_aside
 from faceid.provenance import sha256_file
 from faceid.training.checkpoint_names import name_of, newest_first
 from faceid.training.sharded_state import MOMENTS, TRAINABLES
@@ -36,8 +37,8 @@ PIN_FILE = "PINNED"
 FEWEST_KEPT = 2
 # Every checkpoint has these; those with averaged weights say so in their manifest.
 _ALWAYS = (TRAINABLES, *MOMENTS)
-# What killed attempts leave behind: half-written ones (provenance.staged_folder), and half-deleted ones.
-_LEFTOVERS = (".step_*.tmp", ".step_*.old", ".tmp_*", ".trash_*")
+# Half-deleted by a killed attempt; what it had half written is swept by `faceid.writing`.
+_TRASH = re.compile(r"\.trash_step_\d{8}_[0-9a-f]{8}")
 
 
 class CheckpointError(FaceidError):
@@ -62,6 +63,7 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values())
     check_space(folder, 2 * size, "two checkpoints")
+    _make_way(final)
     with new_folder(final) as temporary:
         _write(temporary, tensors, state)
         verify(temporary)
@@ -133,25 +135,60 @@ def unpin(folder: Path, why: str) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` valid ones and the pinned, and what killed attempts left behind."""
+    """Remove all but the newest `keep` valid ones and the pinned, and what killed attempts left half deleted.
+
+    One that holds anything its manifest does not name, or whose manifest cannot be read, is left where it is.
+    """
     valid = 0
     for candidate in newest_first(folder):
         if (candidate / PIN_FILE).exists():
             continue
         if valid >= max(keep, FEWEST_KEPT):
-            # First it stops being a checkpoint, then it goes: a kill in between leaves no torn one under its name.
-            trash = folder / f".trash_{candidate.name}_{uuid.uuid4().hex[:8]}"
-            candidate.rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
+            _remove(candidate)
             continue
         try:
             verify(candidate)
             valid += 1
         except CheckpointError as error:
             log.warning("not counted among the %d that are kept: %s", max(keep, FEWEST_KEPT), error)
-    for pattern in _LEFTOVERS:
-        for leftover in folder.glob(pattern):
+    for leftover in folder.iterdir():
+        if _TRASH.fullmatch(leftover.name):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _make_way(final: Path) -> None:
+    """A run that went on from an older checkpoint comes by the newer ones' steps again."""
+    if not final.exists():
+        return
+    try:
+        verify(final)
+        _remove(final)
+    except CheckpointError as error:
+        log.warning("%s", error)
+    if final.exists():
+        set_aside(final)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint, unless it holds anything that its manifest does not name.
+
+    Names and sizes are compared, not sums: to read all of a checkpoint again at each save would hold training up.
+    """
+    try:
+        described = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        known = {name: entry["size"] for name, entry in described.items()}
+        found = {path.name: path.lstat().st_size for path in checkpoint.iterdir()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        log.warning("%s: not removed, for what it holds is not known (%s)", checkpoint, error)
+        return
+    strangers = {name for name, size in found.items() if known.get(name) != size} - {MANIFEST_FILE, PIN_FILE}
+    if strangers:
+        log.warning("%s: not removed: %s in it is not as it was saved", checkpoint, min(strangers))
+        return
+    # First it stops being a checkpoint, then it goes: a kill in between leaves no torn one under its name.
+    trash = checkpoint.with_name(f".trash_{checkpoint.name}_{uuid.uuid4().hex[:8]}")
+    checkpoint.rename(trash)
+    shutil.rmtree(trash, ignore_errors=True)
 
 
 def _refuse_empty_or_not_finite(final: Path, tensors: Mapping[str, dict[str, Tensor]]) -> None:

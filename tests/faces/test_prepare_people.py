@@ -84,11 +84,12 @@ def test_an_identity_under_another_name_is_made_again(people_dir, tmp_path, load
 
 
 @pytest.mark.parametrize("file", ["identity_embedding.pt", "metadata.pt"])
-def test_a_damaged_identity_is_made_again(people_dir, tmp_path, load_encoder, file):
+def test_a_damaged_identity_is_named_and_left(people_dir, tmp_path, load_encoder, file):
     prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
     (tmp_path / "out" / "bob" / file).write_bytes(b"damaged")
-    assert prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder).made == ["bob"]
-    assert load_identity(tmp_path / "out" / "bob").name == "bob"
+    people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert people.made == [] and f"holds {file}, not as this command wrote it" in people.failed["bob"]
+    assert (tmp_path / "out" / "bob" / file).read_bytes() == b"damaged"
 
 
 def test_a_person_without_usable_photos_is_one_line_and_the_rest_goes_on(
@@ -132,7 +133,7 @@ def test_a_foreign_folder_in_the_place_of_an_identity_stays(people_dir, tmp_path
     (tmp_path / "out" / "anna").mkdir(parents=True)
     (tmp_path / "out" / "anna" / "thesis.txt").write_text("years of work")
     people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
-    assert people.made == ["bob", "carl"] and "not written by this tool" in people.failed["anna"]
+    assert people.made == ["bob", "carl"] and "not as this command wrote it" in people.failed["anna"]
     assert (tmp_path / "out" / "anna" / "thesis.txt").read_text() == "years of work"
 
 

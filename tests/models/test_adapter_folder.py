@@ -34,6 +34,7 @@ def folder(adapter, tmp_path) -> Path:
 
 def test_the_folder_is_the_adapter_and_says_what_it_is(adapter, folder):
     assert sorted(path.name for path in folder.iterdir()) == [
+        ".faceid",
         "README.md",
         "adapter_config.json",
         "face_adapter.safetensors",

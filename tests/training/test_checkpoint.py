@@ -2,16 +2,30 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from launching import REPOSITORY
 from torch import nn
 
 from faceid.errors import DataError
 from faceid.training import checkpoint
-from faceid.training.checkpoint import CheckpointError, find_newest, pin, read_tensors, save, unpin, verify
-from faceid.training.sharded_state import ShardedState, average_decay
+from faceid.training.checkpoint import (
+    MANIFEST_FILE,
+    STATE_FILE,
+    CheckpointError,
+    find_newest,
+    pin,
+    read_tensors,
+    save,
+    unpin,
+    verify,
+)
+from faceid.training.sharded_state import TRAINABLES, ShardedState, average_decay
+from faceid.writing import sweep
 
 EMA = 0.9
 
@@ -150,20 +164,48 @@ def test_a_save_that_fails_leaves_the_older_ones_and_no_rubbish(trained, tmp_pat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(DataError, match="no space left on the disk"):
         save_steps(tmp_path, trained, [2])
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
     assert find_newest(tmp_path).name == "step_00000001"
 
 
 def test_what_a_killed_save_left_is_never_taken_and_swept_by_the_next(trained, tmp_path):
-    for name in (".tmp_step_00000009_dead", ".step_00000009.dead.tmp", ".trash_step_00000001_dead"):
-        torn = tmp_path / name
-        torn.mkdir()
-        (torn / "trainables.safetensors").write_bytes(b"half")
+    dead = subprocess.run(
+        [sys.executable, "-c", "from faceid.processes import process_mark as m; print(m())"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=True,
+    )
+    left = f".faceid-{dead.stdout.strip()}-0123ab.tmp"
+    for name in (left, ".trash_step_00000001_0123abcd", ".trash_of_mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / STATE_FILE).write_text("{}")
     assert find_newest(tmp_path) is None
+    sweep.cache_clear()
     save_steps(tmp_path, trained, [1])
-    assert [path.name for path in tmp_path.iterdir()] == ["step_00000001"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".trash_of_mine", "step_00000001"]
+
+
+def test_a_checkpoint_with_a_file_of_somebody_is_not_removed(trained, tmp_path, caplog):
+    first, second = save_steps(tmp_path, trained, [1, 2])
+    (first / "notes.txt").write_text("why this one is good")
+    (second / MANIFEST_FILE).write_text("{}")
+    faceid_propagates(caplog)
+    save_steps(tmp_path, trained, [3, 4, 5])
+    assert (first / "notes.txt").read_text() == "why this one is good" and second.is_dir()
+    assert "notes.txt in it is not as it was saved" in caplog.text
+
+
+def test_a_damaged_checkpoint_in_the_way_of_a_new_one_is_kept_under_another_name(trained, tmp_path):
+    _, second = save_steps(tmp_path, trained, [1, 2])
+    (second / f"{TRAINABLES}.safetensors").write_bytes(b"damaged")
+    save_steps(tmp_path, trained, [2])
+    assert find_newest(tmp_path).name == "step_00000002"
+    assert (tmp_path / "step_00000002.damaged" / f"{TRAINABLES}.safetensors").read_bytes() == b"damaged"
+    save_steps(tmp_path, trained, [1, 2])
+    assert sorted(path.name for path in tmp_path.iterdir())[:2] == ["step_00000001", "step_00000002"]
 
 
 def test_a_pinned_checkpoint_stays_and_does_not_count(trained, tmp_path):

@@ -1,0 +1,129 @@
+"""Plant each known fault in a copy of the tree, run the one test that should notice it, and say whether it did.
+
+`python tests/planted_faults.py [--only NAME ...]`, by hand, weekly, or in `make prove-nothing-lost`. The faults are in
+planted_faults.yaml: a file, what stands there, what a careless change would make of it, and the test that must fail.
+A fault that nobody notices is a promise without a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LIST = Path(__file__).with_suffix(".yaml")
+# pytest's own: 1 is a failed test; 2 to 5 are that it did not run.
+FAILED = 1
+LONGEST_S = 300
+
+
+@dataclass(frozen=True)
+class PlantedFault:
+    """One careless change. old occurs once in file. test: a pytest node id, of under 10 s on a quiet machine."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What became of one. noticed: the test failed with the fault; None where it could not be run."""
+
+    fault: PlantedFault
+    noticed: bool | None
+    seconds: float
+    said: str = ""
+
+
+def read_faults() -> list[PlantedFault]:
+    """The list, in its order. Raises: ValueError when two have one name."""
+    faults = [PlantedFault(**entry) for entry in yaml.safe_load(LIST.read_text(encoding="utf-8"))]
+    if len({fault.name for fault in faults}) < len(faults):
+        raise ValueError(f"{LIST}: two faults of one name")
+    return faults
+
+
+def copy_tree(target: Path) -> None:
+    """The tracked files as they are on disk now, and a link to the data beside the repository."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, check=True).stdout
+    for name in names.decode().split("\0"):
+        if name and (REPOSITORY / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPOSITORY / name, target / name)
+
+
+def plant(fault: PlantedFault, tree: Path) -> str:
+    """Change the file and return what it was. Raises: ValueError when `old` does not occur just once."""
+    file = tree / fault.file
+    whole = file.read_text(encoding="utf-8")
+    if whole.count(fault.old) != 1:
+        raise ValueError(f"{fault.name}: {fault.file} has {whole.count(fault.old)} times {fault.old!r}; needs one")
+    file.write_text(whole.replace(fault.old, fault.new), encoding="utf-8")
+    return whole
+
+
+def look(fault: PlantedFault, tree: Path) -> Looked:
+    """Plant one fault, run its test, and take the fault out again."""
+    began = time.perf_counter()
+    whole = plant(fault, tree)
+    try:
+        code, said = run_test(fault.test, tree)
+    finally:
+        (tree / fault.file).write_text(whole, encoding="utf-8")
+    noticed = {FAILED: True, 0: False}.get(code)
+    return Looked(fault, noticed, time.perf_counter() - began, said if noticed is None else "")
+
+
+def run_test(test: str, tree: Path) -> tuple[int, str]:
+    """pytest's exit code, and the end of what it said."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.setdefault("FACEID_REAL_DATA", str(REPOSITORY.parent / "shared" / "data"))
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    try:
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
+    except subprocess.TimeoutExpired:
+        return -1, f"not over after {LONGEST_S} s"
+    skipped = " skipped" in done.stdout and " passed" not in done.stdout and " failed" not in done.stdout
+    return (-1 if skipped else done.returncode), done.stdout[-400:]
+
+
+def look_at(faults: Sequence[PlantedFault]) -> list[Looked]:
+    """All of them, one after the other, a line each."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="planted_") as folder:
+        tree = Path(folder)
+        copy_tree(tree)
+        for fault in faults:
+            found.append(look(fault, tree))
+            word = {True: "noticed", False: "NOT NOTICED", None: "NOT RUN"}[found[-1].noticed]
+            print(f"{word:<12} {found[-1].seconds:6.1f} s  {fault.name}  ({fault.test}) {found[-1].said}", flush=True)
+    return found
+
+
+def main(argv: list[str]) -> int:
+    """Exit code 1 when one was not noticed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", help="names of faults; by default all")
+    given = parser.parse_args(argv)
+    faults = [fault for fault in read_faults() if not given.only or fault.name in given.only]
+    found = look_at(faults)
+    noticed = sum(each.noticed is True for each in found)
+    print(f"{noticed} of {len(found)} noticed")
+    return int(noticed < len(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,167 @@
+"""Every command that writes, in every place a user may name: nothing is lost, and one line says why."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from calling import call, refused
+from nothing_lost import COMMANDS, REPLACED, Command, World, make_world
+
+# The claims of workers that have ended, and records of what was written: no result.
+BOOKKEEPING = {".faceid", ".claims"}
+# Of a disk that is full soon after the work began.
+SMALL_DISK = "size=24k"
+
+
+@pytest.fixture
+def world(tmp_path, toy_inputs, small_adapter_settings) -> World:
+    (tmp_path / "world").mkdir()
+    return make_world(tmp_path / "world", toy_inputs, small_adapter_settings)
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    """Where outputs go: a folder of its own, to see what else comes to lie there."""
+    (tmp_path / "place").mkdir()
+    return tmp_path / "place"
+
+
+def out_of(command: Command, place: Path) -> Path:
+    return place / f"out{command.suffix}"
+
+
+def run(command: Command, world: World, out: Path, other: bool = False):
+    return call(command.script, *command.words(world, out, other))
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not BOOKKEEPING & set(path.relative_to(folder).parts)
+    }
+
+
+def named(commands) -> list:
+    return [pytest.param(command, id=command.name) for command in commands]
+
+
+@pytest.mark.fault("L7")
+@pytest.mark.parametrize("command", named(command for command in COMMANDS if command.reads))
+def test_an_output_that_is_an_input_is_refused(command, world):
+    assert command.reads is not None
+    before = content(world.folder)
+    refused(run(command, world, command.reads(world)), str(command.reads(world)))
+    assert content(world.folder) == before
+
+
+@pytest.mark.fault("L1")
+@pytest.mark.parametrize("command", named(COMMANDS))
+def test_what_the_user_has_there_is_refused_by_name(command, world, place):
+    out = out_of(command, place)
+    mine = out if command.suffix else out / "me.jpg"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("years of work")
+    refused(run(command, world, out), str(out))
+    assert content(place) == {str(mine.relative_to(place)): hashlib.sha256(b"years of work").hexdigest()}
+
+
+@pytest.fixture
+def read_only(place) -> Iterator[Path]:
+    mount(place, "size=1m")
+    subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.fixture
+def small_disk(place) -> Iterator[Path]:
+    mount(place, SMALL_DISK)
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def mount(folder: Path, size: str) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", size, "none", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"file systems cannot be mounted here ({mounted.stderr.decode().strip()})")
+
+
+@pytest.mark.fault("L9")
+@pytest.mark.parametrize("command", named(COMMANDS))
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, world, read_only):
+    ended = run(command, world, out_of(command, read_only))
+    refused(ended, "cannot be written", str(read_only))
+    assert not any(word in ended.screen for word in ("loaded", "100%"))
+
+
+@pytest.mark.fault("W1")
+@pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(command, world, small_disk):
+    (small_disk / "mine.txt").write_text("mine")
+    # Room for a start, and not for a result.
+    (small_disk / "filling").write_bytes(b"x" * 12_000)
+    ended = run(command, world, out_of(command, small_disk))
+    refused(ended, "space", str(small_disk))
+    assert (small_disk / "mine.txt").read_text() == "mine"
+    assert not list(small_disk.rglob("*.tmp*")), "half-written files take the room that is needed"
+
+
+@pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
+def test_a_killed_command_leaves_nothing_half_and_the_next_one_finishes(command, world, place, tmp_path):
+    (tmp_path / "quiet").mkdir()
+    assert run(command, world, out_of(command, tmp_path / "quiet")).code == 0
+    for moment in (1, 5):
+        assert killed(command, world, out_of(command, place), moment) == 9
+    assert run(command, world, out_of(command, place)).code == 0
+    assert content(place).keys() == content(tmp_path / "quiet").keys()
+    assert not list(place.rglob(".faceid-*")), "what the killed ones left is swept"
+
+
+def killed(command: Command, world: World, out: Path, moment: int) -> int:
+    """Run a command in a copy of this process, which ends without a word at its n-th flush to disk. Its exit code."""
+    pid = os.fork()
+    if pid == 0:
+        left = [moment]
+
+        def fsync(descriptor: int) -> None:
+            left[0] -= 1
+            if left[0] <= 0:
+                os._exit(9)
+
+        os.fsync = fsync
+        run(command, world, out)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.fault("L8")
+@pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
+def test_an_older_result_of_other_inputs_is_replaced_whole_or_kept_whole(command, world, place, tmp_path):
+    out = out_of(command, place)
+    assert run(command, world, out, other=True).code == 0
+    before = content(place)
+    ended = run(command, world, out)
+    if command.older == REPLACED:
+        assert ended.code == 0, ended.screen
+        assert content(place) != before
+    else:
+        refused(ended, command.older)
+        assert content(place) == before
+
+
+def test_every_command_that_writes_has_a_row():
+    """A new tool is added here, or said to write nothing."""
+    tools = {path.name for path in (Path(sys.modules[call.__module__].__file__).parents[1] / "tools").glob("*.py")}
+    no_row = {
+        "check_cluster.py": "writes into a run folder, as train.py",
+        "judge_attempt.py": "reads a run folder",
+        "train_toy_base.py": "makes what the package ships, in a folder of its maker's",
+    }
+    assert {Path(command.script).name for command in COMMANDS} | no_row.keys() >= tools
