@@ -23,9 +23,9 @@ def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mappi
         if asked in (0, before, asked_before(saved)):
             _check_batch_of_run(before, micro_batch_size, processes)
             return before
+    if 0 < asked < processes and micro_batch_size == 1:
+        return processes
     batch_size = asked or processes * micro_batch_size
-    if batch_size < processes:
-        batch_size = processes
     check_batch(batch_size, micro_batch_size, processes)
     return batch_size
 
@@ -65,6 +65,6 @@ def _check_batch_of_run(batch_size: int, micro_batch_size: int, processes: int) 
         legal = [number for number in range(1, batch_size + 1) if batch_size % number == 0]
         raise ConfigError(
             f"batch_size={batch_size}: the global batch this run began with cannot be shared by {processes} processes "
-            f"x micro_batch_size {micro_batch_size}; start as many as give one of {', '.join(map(str, legal))}, or "
+            f"x micro_batch_size {micro_batch_size}; let their product be one of {', '.join(map(str, legal))}, or "
             "choose another output_dir"
         )
