@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from faceid.config import parse_sections, sections_as_yaml
+from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.training.sections import SECTIONS
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     # Heavy imports only once the command line is known to be good.
     from faceid.training.run import run_training
 
-    return run_training(*sections, config_yaml=sections_as_yaml(sections))
+    return run_training(*sections)
 
 
 if __name__ == "__main__":

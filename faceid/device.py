@@ -7,6 +7,7 @@ import os
 import torch
 
 from faceid.errors import ConfigError
+from faceid.processes import number_in
 
 
 def pick_device(name: str | None, key: str = "device") -> torch.device:
@@ -17,7 +18,7 @@ def pick_device(name: str | None, key: str = "device") -> torch.device:
     Raises: ConfigError when there is no such device on this machine.
     """
     if name is None or name == "auto":
-        place = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+        place = number_in(os.environ, "LOCAL_RANK", number_in(os.environ, "SLURM_LOCALID", 0))
         # Slurm may show each process one GPU of its own.
         name = f"cuda:{place % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:

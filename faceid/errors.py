@@ -41,7 +41,9 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except FaceidError as error:
-        if int(os.environ.get("RANK", "0")) > 0:
+        rank = os.environ.get("RANK", "0")
+        # What is no number is itself refused, by name.
+        if rank.isdecimal() and int(rank) > 0:
             time.sleep(GRACE_S)
         print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(USER_ERROR_EXIT_CODE)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from faceid.errors import ConfigError
 
 
 def this_process() -> dict[str, str | int]:
@@ -22,6 +25,18 @@ def is_running_here(said: Any) -> bool | None:
         return _start(int(said["pid"])) == said["start"]
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def number_in(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """A launcher's number, 0 or more. default: where it is not set, or empty. Raises: ConfigError."""
+    value = environment.get(name, "").strip()
+    if not value and default is not None:
+        return default
+    if not (value.isascii() and value.isdigit()):
+        raise ConfigError(
+            f"{name}={value!r}: launchers set a whole number there; unset it, or start by accelerate launch or srun"
+        )
+    return int(value)
 
 
 def _start(pid: int) -> str:

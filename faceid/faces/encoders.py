@@ -80,6 +80,14 @@ def load_encoder(
     return _VisionEncoder(kind, str(path) if path is not None else DEFAULT_PATHS[kind], device)
 
 
+def check_encoder_is_there(kind: EncoderKind, path: str | None, key: str) -> None:
+    """Look for an encoder's files without loading them. key: the flag that named them. Raises: ModelError."""
+    if kind != "onnx":
+        _find_folder(kind, path or DEFAULT_PATHS[kind])
+    elif path is None or not Path(path).is_file():
+        raise ModelError(f"{key}={path}: no such file; give the .onnx file of a face recogniser")
+
+
 def initialise_clip(folder: Path, config: dict, seed: int) -> None:
     """Write a randomly initialised CLIP image encoder and its preprocessing into `folder`, in the standard layout.
 

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import torch
 from diffusers.hooks import apply_group_offloading
-from diffusers.models.attention_dispatch import AttentionBackendName
+from diffusers.models.attention_dispatch import AttentionBackendName, _check_attention_backend_requirements
 from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
@@ -67,13 +67,23 @@ def allow_variants() -> None:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_VARIANTS)
 
 
-def set_attention_backend(transformer: Any, name: str) -> None:
-    """Use one of diffusers' attention kernels by name. Raises: ConfigError when it is unknown or cannot run here."""
+def check_attention_backend(name: str) -> None:
+    """Raises: ConfigError when diffusers knows no attention kernel of that name, or it is not installed here."""
     known = sorted(backend.value for backend in AttentionBackendName)
     if name not in known:
         raise ConfigError(f"attention_backend={name!r}: unknown to diffusers; use one of {', '.join(known)}")
+    _try_backend(name, lambda: _check_attention_backend_requirements(AttentionBackendName(name)))
+
+
+def set_attention_backend(transformer: Any, name: str) -> None:
+    """Use one of diffusers' attention kernels by name. Raises: ConfigError when it is unknown or cannot run here."""
+    check_attention_backend(name)
+    _try_backend(name, lambda: transformer.set_attention_backend(name))
+
+
+def _try_backend(name: str, use: Callable[[], Any]) -> None:
     try:
-        transformer.set_attention_backend(name)
+        use()
     except Exception as error:  # each backend has its own way to say that it is not installed
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"attention_backend={name!r}: cannot be used here ({first_line}); use native") from error

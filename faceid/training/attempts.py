@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from faceid.errors import USER_ERROR_EXIT_CODE
+from faceid.processes import number_in
 from faceid.training.checkpoint_names import newest_first, step_of
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Attempt:
 def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
     """Which start of which Slurm job this is."""
     # SLURM_RESTART_COUNT is not set before the first requeue.
-    return Attempt(environment.get("SLURM_JOB_ID", ""), int(environment.get("SLURM_RESTART_COUNT") or 0))
+    return Attempt(environment.get("SLURM_JOB_ID", ""), number_in(environment, "SLURM_RESTART_COUNT", 0))
 
 
 class Attempts:
@@ -67,14 +68,15 @@ class Attempts:
             log.error("%s: could not be written (%s)", self.path, error)
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines of all attempts, in order; one that a kill cut short is left out."""
+        """All lines of all attempts, in order; one that a kill cut short, or somebody spoilt, is left out."""
         if not self.path.is_file():
             return []
         lines = []
         for line in self.path.read_text(encoding="utf-8").splitlines():
             try:
-                lines.append(json.loads(line))
-            except ValueError:
+                found = json.loads(line)
+                lines += [found] if found.keys() >= {"attempt", "event", "step"} else []
+            except (ValueError, AttributeError, RecursionError):
                 continue
         return lines
 

@@ -26,6 +26,7 @@ from faceid.models.model_files import ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel, load_wan
 from faceid.training import checkpoint
+from faceid.training.batch import asked_before
 from faceid.training.fence import Fence
 from faceid.training.origin import origin_of, refuse_other_origin
 from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, PreparedInputs
@@ -51,6 +52,8 @@ class StartingPoint:
     """The adapter whose weights it begins with; None for fresh ones."""
     init_lora: Path | None = None
     """Instead: the LoRA of another tool that its LoRA begins as."""
+    asked_batch_size: int = 0
+    """What the command asks for; settings have what it gives (`faceid.training.batch`)."""
 
 
 @dataclass
@@ -126,12 +129,14 @@ def build_run(
     adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
     recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
     origin = origin_of(training_set, identity, recipe, wan, start.init_adapter, start.init_lora)
-    found = _checkpoint_to_resume(folder / "checkpoints", settings.resume)
+    origin["asked_batch_size"] = start.asked_batch_size
+    found = checkpoint.to_resume(folder / "checkpoints", settings.resume)
     start_step = updates = 0
     state: dict[str, Any] = {}
     if found is not None:
         state = checkpoint.verify(found)
         refuse_other_origin(found, state["origin"], origin)
+        origin["asked_batch_size"] = asked_before(state)
         start_step, tensors = state["step"], checkpoint.read_tensors(found)
         updates = state.get("updates", start_step)  # from before steps could be skipped
         load_tensors(adapter, tensors[TRAINABLES], str(found))
@@ -185,15 +190,6 @@ def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.o
     return torch.optim.AdamW(
         groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999), fused=True
     )
-
-
-def _checkpoint_to_resume(folder: Path, resume: str) -> Path | None:
-    if resume == "auto":
-        return checkpoint.find_newest(folder)
-    if resume == "none":
-        return None  # that there are none was checked before any work (run.py)
-    checkpoint.verify(Path(resume))
-    return Path(resume)
 
 
 def _before_first_step(trainables: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

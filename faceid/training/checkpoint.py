@@ -88,6 +88,27 @@ def find_newest(folder: Path) -> Path | None:
     return None
 
 
+def to_resume(folder: Path, resume: str) -> Path | None:
+    """The checkpoint that --resume means, verified; None for a new run. Raises: CheckpointError."""
+    if resume in ("auto", "none"):
+        return find_newest(folder) if resume == "auto" else None
+    verify(Path(resume))
+    return Path(resume)
+
+
+def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
+    """The state that a run would go on from, read without looking at the tensors; None for a new run."""
+    given = [] if resume == "none" else newest_first(folder) if resume == "auto" else [Path(resume)]
+    for candidate in given:
+        try:
+            state = json.loads((candidate / STATE_FILE).read_text(encoding="utf-8"))
+            state["origin"]["recipe"]["batch_size"] + 0
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            continue  # what is wrong with it is said when it is verified
+        return state
+    return None
+
+
 def verify(checkpoint: Path) -> dict[str, Any]:
     """Read the whole checkpoint and return its state. Raises: CheckpointError naming the first thing wrong."""
     try:
@@ -100,7 +121,7 @@ def verify(checkpoint: Path) -> dict[str, Any]:
             if path.stat().st_size != described[name]["size"] or sha256_file(path) != described[name]["sha256"]:
                 raise CheckpointError(f"{path}: not what the manifest says (size or sha256); the file is damaged")
         return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint}: incomplete or damaged ({error})") from error
 
 
@@ -113,14 +134,15 @@ def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def pin(checkpoint: Path, why: str) -> None:
-    """Keep a checkpoint until its file PINNED is removed. why: what the file says."""
-    (checkpoint / PIN_FILE).write_text(why + "\n", encoding="utf-8")
+    """Keep a checkpoint until its file PINNED is removed. why: what the file says; a user's own is left as it is."""
+    if not (checkpoint / PIN_FILE).exists():
+        (checkpoint / PIN_FILE).write_text(why + "\n", encoding="utf-8")
 
 
 def unpin(folder: Path, why: str) -> None:
     """Remove the pins in `folder` that say `why`; those of users stay."""
     for path in folder.glob(f"step_*/{PIN_FILE}"):
-        if path.read_text(encoding="utf-8").strip() == why:
+        if path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() == why:
             path.unlink()
 
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from faceid.data.buckets import make_mixture
 from faceid.data.held_out import NOTHING, HeldOut
-from faceid.data.latent_sets import LatentSets, Size
-from faceid.data.pairs import find_pairs
 from faceid.data.settings import PairingSettings
 from faceid.errors import FaceidError, one_line
 from faceid.faces.identity import load_identity
-from faceid.media import images
 from faceid.models.flops import step_flops
 from faceid.models.sizes import Placement, count_parameters, predicted_memory
-from faceid.training import checkpoint
+from faceid.training.batch import said_of_batch, with_global_batch
+from faceid.training.known_data import KnownData
 from faceid.training.launched import Launch
 from faceid.training.meter import peak_tflops
-from faceid.training.origin import refuse_other_origin
-from faceid.training.prepare import Preparation, check_before_work, check_expert
+from faceid.training.prepare import Preparation
+from faceid.training.refusals import refusals
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
 from faceid.training.training_data import hold_back_of
-from faceid.training.world import check_batch
 
 # Wan pads every prompt to this many tokens.
 TEXT_TOKENS = 512
@@ -37,33 +31,19 @@ USUAL_EMBEDDING = 768
 GIB = 1 << 30
 
 
-@dataclass(frozen=True)
-class _Data:
-    """What is known of the data without preparing it."""
-
-    clips: list[str]
-    """Keys: of the clip that each entry is a view of."""
-    dancers: list[str]
-    """Of each."""
-    sizes: list[Size]
-    """Of each clip; photos are of the first's."""
-    num_photos: int
-
-    @property
-    def largest(self) -> Size:
-        """The size with the most pixels: what memory must hold."""
-        return max(self.sizes, key=math.prod)
-
-
 def dry_run(
     plan: Preparation,
     training: TrainingSettings,
     pairing: PairingSettings,
     launch: Launch,
-    world_kind: str,
+    saved: Mapping[str, Any] | None,
     is_bf16: bool,
+    world_kind: str,
 ) -> tuple[list[str], list[str]]:
-    """Lines that describe the run, and what would be refused, one line each."""
+    """Lines that describe the run, and what would be refused, one line each.
+
+    training: as asked for. saved: state of the checkpoint it would go on from; None for a new run.
+    """
     refused: list[str] = []
 
     def tried(check: Callable[[], Any]) -> Any:
@@ -73,52 +53,33 @@ def dry_run(
             refused.append(one_line(error))
             return None
 
-    tried(lambda: check_batch(training.batch_size, training.micro_batch_size, launch.processes))
+    asked, processes = training.batch_size, launch.processes
+    resolved = tried(lambda: with_global_batch(training, processes, saved))
+    training = resolved or replace(training, batch_size=asked or processes)
+    for check in refusals(plan, training, pairing, launch):
+        tried(check)
     has_base = tried(lambda: plan.base) is not None
-    if has_base:
-        tried(lambda: check_before_work(plan))
-        tried(lambda: check_expert(plan, training))
-    data = tried(lambda: _data(plan))
+    data = tried(lambda: KnownData.of(plan))
     unit = launch.processes * training.micro_batch_size
     lines = [
         f"world: {world_kind}, {launch.processes} processes, {'bf16' if is_bf16 else 'float32'}; global batch "
         f"{training.batch_size} = {launch.processes} x {training.micro_batch_size} x "
         f"{training.batch_size / unit:g} passes"
     ]
-    if data is None:
-        return lines, refused
-    held_out = tried(lambda: hold_back_of(data.clips, data.dancers, training)) or NOTHING
-    tried(lambda: _check_checkpoints(plan, training, pairing))
-    lines += _data_lines(data, held_out, training, pairing)
-    if not has_base:
-        return lines, refused
-    lines += _size_lines(plan, training, data, launch.processes, world_kind, is_bf16)
-    return lines, refused
+    if said := said_of_batch(asked, training.batch_size, processes, saved is not None):
+        lines.append(said)
+    if data is not None and data.clips:
+        held_out = tried(lambda: hold_back_of(data.clips, data.dancers, training)) or NOTHING
+        lines += _data_lines(data, held_out, training, pairing)
+        if has_base:
+            lines += tried(lambda: _size_lines(plan, training, data, processes, world_kind, is_bf16)) or []
+    # What one check needs of another is refused by both.
+    return lines, list(dict.fromkeys(refused))
 
 
-def _data(plan: Preparation) -> _Data:
-    inputs = plan.inputs
-    photos = len(images.list_photos(Path(inputs.face_images_dir))) if inputs.face_images_dir else 0
-    if inputs.latents is not None:
-        latents = LatentSets.open(inputs.latents_dirs)
-        return _Data(latents.clips, latents.dancers, latents.sizes, photos)
-    pairs = find_pairs(Path(inputs.dance_videos_dir or ""), Path(inputs.pose_videos_dir or "")).pairs
-    size = (plan.clips.num_frames, plan.clips.height, plan.clips.width)
-    return _Data([pair.key for pair in pairs], [pair.dancer for pair in pairs], [size] * len(pairs), photos)
-
-
-def _data_lines(data: _Data, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
-    entries = zip(data.sizes, data.clips, data.dancers, strict=True)
-    sizes = [size for size, clip, dancer in entries if not held_out.has(clip, dancer)]
-    clips = len(sizes)
-    mixture = make_mixture(
-        sizes,
-        [(1, *data.sizes[0][1:])] * data.num_photos,
-        pairing.stage2_shares,
-        training.freeze_mapper_after_epochs,
-        training.seed,
-        training.micro_batch_size,
-    )
+def _data_lines(data: KnownData, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
+    clips = len(data.trained_on(held_out))
+    mixture = data.mixture(held_out, training, pairing)
     epoch = mixture.samples_per_epoch
     steps = total_steps(training, epoch) if epoch else 0
     stage2 = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
@@ -139,7 +100,7 @@ def _data_lines(data: _Data, held_out: HeldOut, training: TrainingSettings, pair
 def _size_lines(
     plan: Preparation,
     training: TrainingSettings,
-    data: _Data,
+    data: KnownData,
     processes: int,
     world_kind: str,
     is_bf16: bool,
@@ -173,22 +134,6 @@ def _size_lines(
     lines.append(f"memory: about {sum(memory.values()) / GIB:.1f} GiB a device, predicted ({parts})")
     lines.append(f"disk: {trained * 4 / 1e6:.1f} MB an adapter, {trained * 4 * kept / 1e6:.1f} MB a checkpoint")
     return lines
-
-
-def _check_checkpoints(plan: Preparation, training: TrainingSettings, pairing: PairingSettings) -> None:
-    """Whether what is there would be gone on from; what cannot be known without preparing is taken to fit."""
-    folder = Path(plan.inputs.output_dir) / "checkpoints"
-    found = checkpoint.find_newest(folder) if training.resume == "auto" else None
-    if training.resume not in ("auto", "none"):
-        found = Path(training.resume)
-    if found is None:
-        return
-    saved = checkpoint.verify(found)["origin"]
-    known = {"base": plan.base.exact_fingerprint}
-    if plan.inputs.latents is not None:
-        known["latents"] = LatentSets.open(plan.inputs.latents_dirs).sha256
-    recipe = {**asdict(training), **asdict(plan.adapter), **asdict(pairing)}
-    refuse_other_origin(found, saved, {"chunk": saved.get("chunk", 1), **saved, **known, "recipe": recipe})
 
 
 def print_dry_run(lines: Iterable[str], refused: Iterable[str]) -> bool:

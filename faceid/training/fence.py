@@ -76,15 +76,28 @@ class Fence:
                     first = holder
                     log.info("%s: held by %s; looking whether it is alive", self.folder, _say(holder.worker))
                 if holder.is_alive_here or holder.look != first.look:
-                    raise DataError(
-                        f"{self.folder}: in use by {_say(holder.worker)}; wait for it to end or choose another output "
-                        "folder"
-                    )
+                    raise _in_use(self.folder, holder)
             time.sleep(_POLL_S)
         return claim
 
     def _is_superseded(self, worker: str) -> bool:
-        return self.attempt.supersedes(worker.split("-")[0])
+        return _is_superseded(self.attempt, worker)
+
+
+def refuse_if_in_use(folder: Path, attempt: Attempt) -> None:
+    """Raises: DataError when another run of this machine holds the folder now. Takes, and changes, nothing."""
+    if (folder / CLAIMS_NAME).is_dir():
+        holder = Claims(folder / CLAIMS_NAME).holder(UNIT)
+        if holder is not None and holder.is_alive_here and not _is_superseded(attempt, holder.worker):
+            raise _in_use(folder, holder)
+
+
+def _is_superseded(attempt: Attempt, worker: str) -> bool:
+    return attempt.supersedes(worker.split("-")[0])
+
+
+def _in_use(folder: Path, holder: Holder) -> DataError:
+    return DataError(f"{folder}: in use by {_say(holder.worker)}; wait for it to end or choose another output folder")
 
 
 def _say(worker: str) -> str:

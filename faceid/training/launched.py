@@ -24,6 +24,7 @@ import yaml
 from torch.distributed import TCPStore
 
 from faceid.errors import ConfigError
+from faceid.processes import number_in
 from faceid.provenance import write_json
 from faceid.training.address import LOOPBACK, own_address, tell_gloo
 from faceid.training.attempts import Attempt, read_attempt
@@ -67,11 +68,12 @@ def read_launch(
     if "RANK" in environment:
         if accelerate_config is not None:
             log.warning("accelerate_config: has no effect under accelerate launch, which has read its own")
-        _refuse_worlds_apart(int(environment["WORLD_SIZE"]), environment)
-        return Launch(int(environment["RANK"]), int(environment["WORLD_SIZE"]), attempt=read_attempt(environment))
+        rank, processes = _read_launcher(environment)
+        _refuse_worlds_apart(processes, environment)
+        return Launch(rank, processes, attempt=read_attempt(environment))
     if accelerate_config is not None:
         environment.update(read_accelerate_config(Path(accelerate_config)))
-    processes = int(environment.get("SLURM_STEP_NUM_TASKS", "1")) if "SLURM_STEP_ID" in environment else 1
+    processes = number_in(environment, "SLURM_STEP_NUM_TASKS", 1) if "SLURM_STEP_ID" in environment else 1
     if processes > 1:
         return _read_slurm(processes, folder, environment)
     if environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
@@ -131,7 +133,7 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
     key = f"accelerate_config={path}"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             f"{key}: cannot be read ({error}); give a file such as those in launch/accelerate/"
         ) from error
@@ -139,23 +141,53 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
         raise ConfigError(f"{key}: expected `key: value` lines, as in launch/accelerate/")
     kind = content.get("distributed_type", "NO")
     if kind not in _DISTRIBUTED:
+        kind = kind if isinstance(kind, str) else type(kind).__name__
         raise ConfigError(f"{key}: distributed_type {kind} is not supported; use {', '.join(_DISTRIBUTED)}")
-    values = {"ACCELERATE_MIXED_PRECISION": _word(content.get("mixed_precision", "no"))}
+    precision = content.get("mixed_precision", "no")
+    if isinstance(precision, dict | list):
+        raise ConfigError(f"{key}: mixed_precision: expected one word, found {type(precision).__name__}")
+    values = {"ACCELERATE_MIXED_PRECISION": _word(precision)}
     if kind == "DEEPSPEED":
         values["ACCELERATE_USE_DEEPSPEED"] = "true"
         options = content.get("deepspeed_config") or {}
-        values["ACCELERATE_CONFIG_DS_FIELDS"] = ",".join([*options, "mixed_precision"])
-        unknown = sorted(set(options) - _DEEPSPEED_KEYS.keys())
+        if not isinstance(options, dict):
+            raise ConfigError(f"{key}: deepspeed_config: expected `key: value` lines, found {type(options).__name__}")
+        values["ACCELERATE_CONFIG_DS_FIELDS"] = ",".join([*map(str, options), "mixed_precision"])
+        unknown = sorted(map(str, set(options) - _DEEPSPEED_KEYS.keys()))
         if unknown:
             known = ", ".join(_DEEPSPEED_KEYS)
             raise ConfigError(f"{key}: deepspeed_config.{unknown[0]} is not read without its launcher; known: {known}")
+        for name, value in options.items():
+            if isinstance(value, dict | list):
+                raise ConfigError(f"{key}: deepspeed_config.{name}: expected one word, found {type(value).__name__}")
         values |= {_DEEPSPEED_KEYS[name]: _word(value) for name, value in options.items()}
     return values
 
 
+def _read_launcher(environment: Mapping[str, str]) -> tuple[int, int]:
+    """The rank and how many there are, as a launcher says. Raises: ConfigError for what no launcher would."""
+    rank, processes = number_in(environment, "RANK"), number_in(environment, "WORLD_SIZE")
+    number_in(environment, "LOCAL_RANK", 0)
+    if rank >= processes:
+        raise ConfigError(f"RANK={rank}, WORLD_SIZE={processes}: ranks go from 0 to WORLD_SIZE - 1; unset both")
+    if not 0 <= number_in(environment, "MASTER_PORT", 0) < 1 << 16:
+        raise ConfigError(f"MASTER_PORT={environment['MASTER_PORT']}: no port; use one from 1024 to 65535")
+    return rank, processes
+
+
+def check_meeting(launch: Launch, environment: Mapping[str, str] = os.environ) -> None:
+    """Raises: ConfigError when nothing says where several processes meet."""
+    is_said = environment.get("MASTER_ADDR") and environment.get("MASTER_PORT")
+    if launch.processes > 1 and launch.meeting is None and not is_said:
+        raise ConfigError(
+            f"WORLD_SIZE={launch.processes}: MASTER_ADDR and MASTER_PORT do not say where the processes meet; unset "
+            "RANK and WORLD_SIZE, or start by accelerate launch"
+        )
+
+
 def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None:
     """A launcher that does not know of the other nodes makes a world on each, and all would train the same run."""
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    nodes = number_in(environment, "SLURM_STEP_NUM_NODES", 1)
     if processes < nodes:
         raise ConfigError(
             f"WORLD_SIZE={processes}: the launcher made a world of its own on each of {nodes} nodes; give accelerate "
@@ -164,15 +196,14 @@ def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None
 
 
 def _read_slurm(processes: int, folder: Path, environment: MutableMapping[str, str]) -> Launch:
-    rank = int(environment["SLURM_PROCID"])
-    # Slurm may show each task one GPU of its own, which then is number 0 there.
-    local_rank = int(environment["SLURM_LOCALID"]) % max(torch.cuda.device_count(), 1)
-    if not torch.cuda.is_available():
-        local_rank = int(environment["SLURM_LOCALID"])
+    rank, local_rank = number_in(environment, "SLURM_PROCID"), number_in(environment, "SLURM_LOCALID")
+    if torch.cuda.is_available():
+        # Slurm may show each task one GPU of its own, which then is number 0 there.
+        local_rank %= max(torch.cuda.device_count(), 1)
     _set_place(environment, rank, processes, local_rank)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     step = "_".join(environment.get(name, "0") for name in names)
-    nodes = int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    nodes = number_in(environment, "SLURM_STEP_NUM_NODES", 1)
     return Launch(rank, processes, folder / f".meeting_{step}.json", read_attempt(environment), nodes)
 
 

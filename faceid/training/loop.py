@@ -8,7 +8,7 @@ import time
 import torch
 
 from faceid.data.training_set import collate
-from faceid.logs import Progress, log_file
+from faceid.logs import Progress
 from faceid.training.agreement import Agreement
 from faceid.training.attempts import FINISHED, STARTED, STOPPED, Attempts
 from faceid.training.build import Run
@@ -24,17 +24,13 @@ from faceid.training.step import Step, train_step
 from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
 from faceid.training.validation.validate import Validation
 from faceid.training.watchdog import Watchdog
+from faceid.training.world import Positions
 
 log = logging.getLogger(__name__)
 
 
-def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts) -> int:
+def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts, watchdog: Watchdog) -> int:
     """Train from `run.start_step` to the end; returns the exit code (0, or 75 when asked to stop)."""
-    with Watchdog(run.settings.watchdog_s, log_file(run.folder / "logs", run.world.rank)) as watchdog:
-        return _train(run, metrics, validation, attempts, watchdog)
-
-
-def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts, watchdog: Watchdog) -> int:
     world, settings = run.world, run.settings
     stop, agreement = StopFlag(run.folder, world.is_main), Agreement(world.accelerator)
     batches = iter(_loader(run))
@@ -109,11 +105,10 @@ def _train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempt
 
 def _loader(run: Run) -> torch.utils.data.DataLoader:
     """This rank's micro-batches from the start step on. Never `accelerator.prepare`d: positions are ours."""
-    positions = [m for step in range(run.start_step, run.num_steps) for m in run.world.positions(step)]
     workers = run.settings.num_workers
     return torch.utils.data.DataLoader(
         run.training_set,
-        batch_sampler=positions,
+        batch_sampler=Positions(run.world, run.start_step, run.num_steps),
         collate_fn=collate,
         num_workers=workers,
         worker_init_fn=ignore_stop_signals,

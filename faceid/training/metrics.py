@@ -107,8 +107,11 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     records = []
     for number, line in enumerate(lines):
         try:
-            records.append(json.loads(line))
-        except ValueError:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                raise ValueError("not a record")
+            records.append(record)
+        except (ValueError, RecursionError):
             if line and number < len(lines) - 1:
                 log.warning("%s: line %d is damaged and left out", path, number + 1)
     return records

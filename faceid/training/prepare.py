@@ -28,18 +28,17 @@ from faceid.data.latent_shards import check_latents_folder, latents_are_current,
 from faceid.data.pairs import find_pairs
 from faceid.data.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
 from faceid.data.settings import CaptionSettings, ClipSettings
-from faceid.errors import ConfigError, DataError, ModelError
+from faceid.errors import DataError, ModelError
 from faceid.faces.encoders import FaceEncoder
-from faceid.faces.identity import Identity, check_photos, identity_is_current, load_identity
+from faceid.faces.identity import Identity, identity_is_current, load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.media import images
-from faceid.models.adapter_file import AdapterMetadata, check_base, check_settings, read_adapter
-from faceid.models.lora_formats import check_fits, read_lora
+from faceid.models.adapter_file import AdapterMetadata, read_adapter
 from faceid.models.model_files import ModelFiles
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import load_wan
 from faceid.provenance import sha256_file, sha256_json, write_json
-from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.training.settings import InputSettings
 
 log = logging.getLogger(__name__)
 
@@ -88,42 +87,6 @@ class Preparation:
     def cache(self) -> Path:
         """Where prepared inputs are kept."""
         return Path(self.inputs.output_dir) / "cache"
-
-
-def check_before_work(plan: Preparation) -> None:
-    """Everything that can be refused without loading a weight. Raises: FaceidError."""
-    geometry = plan.base.geometry
-    _check_init_adapter(plan)
-    if plan.inputs.init_lora is not None:
-        check_fits(
-            read_lora(Path(plan.inputs.init_lora), INIT_LORA), plan.adapter, f"{INIT_LORA}={plan.inputs.init_lora}"
-        )
-    single = ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "face_bank")
-    given = [(name, Path(folder)) for name in single if (folder := getattr(plan.inputs, name)) is not None]
-    given += [("latents", folder) for folder in plan.inputs.latents_dirs]
-    given += [("shards", folder) for folder in plan.inputs.shards_dirs]
-    for name, folder in given:
-        if not folder.is_dir():
-            raise DataError(f"{name}={folder}: no such folder")
-    if plan.inputs.latents is None:
-        geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
-    else:
-        _check_latents(plan)
-    if plan.inputs.face_embedding is not None:
-        identity = load_identity(plan.inputs.face_embedding)
-        _check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))
-    if plan.inputs.face_images_dir is not None:
-        check_photos(Path(plan.inputs.face_images_dir), plan.faces, images)
-
-
-def check_expert(plan: Preparation, training: TrainingSettings) -> None:
-    """Raises: ConfigError when one of two transformers is to render videos: it takes both."""
-    asked = training.validation_videos or (training.validation_people and training.heldout_dancers)
-    if plan.base.expert is not None and training.validate_every and asked:
-        raise ConfigError(
-            f"validation_videos={training.validation_videos}, validation_people={training.validation_people}: a video "
-            f"takes both transformers, expert={plan.base.expert} is one; give 0 for both"
-        )
 
 
 def prepare(plan: Preparation, device: str) -> PreparedInputs:
@@ -201,7 +164,7 @@ def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEn
         return load_identity(folder), None
     photos = Path(plan.inputs.face_images_dir or "")
     encoder = encoder_of(plan.faces)
-    _check_init_encoder(plan, encoder.name, encoder.fingerprint, encoder.dim)
+    check_init_encoder(plan, encoder.name, encoder.fingerprint, encoder.dim)
     if identity_is_current(folder, photos, encoder, plan.faces, images):
         return load_identity(folder), encoder
     return make_identity(photos, folder, plan.faces, encoder), encoder
@@ -220,13 +183,7 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
     height, width = _clip_size(plan)
-    # By content: another person's photos have the same names often enough.
-    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
-    if other or not identity.photo_sha256:
-        raise DataError(
-            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
-            "another picture; give the folder the identity was made from, or leave out --face_embedding"
-        )
+    check_same_photos(photos_dir, identity)
     if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width):
         return
     photos = [
@@ -235,6 +192,17 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     ]
     wan = load_wan(plan.base, parts=("vae",), device=device, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width)
+
+
+def check_same_photos(photos_dir: Path, identity: Identity) -> None:
+    """Raises: DataError when the folder lacks a photo of the identity."""
+    # By content: another person's photos have the same names often enough.
+    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
+    if other or not identity.photo_sha256:
+        raise DataError(
+            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
+            "another picture; give the folder the identity was made from, or leave out --face_embedding"
+        )
 
 
 def _sha256_or_none(file: Path) -> str | None:
@@ -248,32 +216,7 @@ def _clip_size(plan: Preparation) -> tuple[int, int]:
     return settings["height"], settings["width"]
 
 
-def _check_latents(plan: Preparation) -> None:
-    sets = LatentSets.open(plan.inputs.latents_dirs).sets
-    for latents in sets:
-        if latents.base_fingerprint != plan.base.latents_fingerprint:
-            raise DataError(
-                f"latents={latents.index.folder}: encoded with base {latents.base_name} "
-                f"({latents.base_fingerprint[:12]}), model_path is {plan.base_name} "
-                f"({plan.base.latents_fingerprint[:12]}); encode the shards with this base"
-            )
-    for latents, shards in zip(sets, plan.inputs.shards_dirs, strict=False):
-        if ShardIndex.load(shards, "clips").sha256 != latents.index.header["clips_sha256"]:
-            raise DataError(
-                f"shards={shards}: latents={latents.index.folder} were not made from these clips; give the shards they "
-                "were made from"
-            )
-
-
-def _check_init_adapter(plan: Preparation) -> None:
-    """Raises: ModelError for another base, ConfigError for other sizes than the run's."""
-    path, metadata = plan.init_adapter, plan.init_metadata
-    if path is not None and metadata is not None:
-        check_base(path, metadata, plan.base_name, plan.base, INIT_ADAPTER)
-        check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
-
-
-def _check_init_encoder(plan: Preparation, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
+def check_init_encoder(plan: Preparation, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
     """Raises: ModelError when the initial adapter knows faces by another encoder than the run's identity."""
     metadata = plan.init_metadata
     if metadata is None:

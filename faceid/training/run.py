@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import traceback
 import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from faceid.config import sections_as_yaml
 from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.device import pick_device
-from faceid.errors import USER_ERROR_EXIT_CODE, ConfigError, FaceidError, one_line
-from faceid.evaluation.recognisers import check_recogniser_names
+from faceid.errors import USER_ERROR_EXIT_CODE, FaceidError, one_line
 from faceid.faces.identity import Identity
 from faceid.faces.settings import FaceSettings
-from faceid.logs import set_up_logging
+from faceid.logs import log_file, set_up_logging
 from faceid.models.settings import AdapterSettings
+from faceid.processes import number_in
 from faceid.provenance import write_atomic, write_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.training import checkpoint
 from faceid.training.attempts import Attempts
+from faceid.training.batch import said_of_batch, with_global_batch
 from faceid.training.build import Run, StartingPoint, build_run
+from faceid.training.compile_lock import choose_extensions_folder, clear_stale_locks
 from faceid.training.dry_run import dry_run, print_dry_run
 from faceid.training.effects import warn_without_effect
 from faceid.training.fence import Fence
@@ -28,18 +33,13 @@ from faceid.training.launched import leave_meeting, meet, read_launch
 from faceid.training.loop import train
 from faceid.training.metrics import Metrics
 from faceid.training.origin import what_is_learnt_by
-from faceid.training.prepare import (
-    INIT_ADAPTER,
-    Preparation,
-    check_before_work,
-    check_expert,
-    prepare_on_main,
-    remove_marker,
-)
+from faceid.training.prepare import INIT_ADAPTER, Preparation, prepare_on_main, remove_marker
+from faceid.training.refusals import refusals, refuse_shorter
 from faceid.training.settings import InputSettings, TrainingSettings
-from faceid.training.validation.judge import NONE, OWN, Judging
+from faceid.training.validation.judge import NONE, Judging
 from faceid.training.validation.validate import Validation
-from faceid.training.world import check_batch, expected_world, join_world
+from faceid.training.watchdog import Watchdog
+from faceid.training.world import expected_world, join_world
 
 log = logging.getLogger(__name__)
 
@@ -52,47 +52,54 @@ def run_training(
     clips: ClipSettings,
     captions: CaptionSettings,
     faces: FaceSettings,
-    config_yaml: str,
 ) -> int:
     """Train and return the exit code: 0 when finished, 75 when asked to stop and checkpointed."""
     folder = Path(inputs.output_dir)
     launch = read_launch(training.accelerate_config, folder)
     rank = launch.rank
-    if not training.dry_run:
-        check_batch(training.batch_size, training.micro_batch_size, launch.processes)
     base_path = resolve_model_path(inputs.model_path)
-    encoder_path = faces.encoder_path
-    faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
+    given_faces, faces = faces, replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
     init_adapter = Path(init) if (init := resolve_adapter_path(inputs.init_adapter, INIT_ADAPTER)) is not None else None
     init_lora = Path(inputs.init_lora) if inputs.init_lora is not None else None
     plan = Preparation(inputs, adapter, clips, captions, faces, base_path, inputs.model_path, init_adapter)
+    saved, asked = checkpoint.state_of_newest(folder / "checkpoints", training.resume), training.batch_size
     if training.dry_run:
         if rank > 0:
             return 0
         kind, is_bf16 = expected_world(training, launch.processes)
-        return 0 if print_dry_run(*dry_run(plan, training, pairing, launch, kind, is_bf16)) else USER_ERROR_EXIT_CODE
-    check_before_work(plan)
-    check_expert(plan, training)
-    if training.validation_recogniser not in (OWN, NONE):
-        check_recogniser_names([training.validation_recogniser])
-    _check_resume(training.resume, folder / "checkpoints")
+        is_begun = print_dry_run(*dry_run(plan, training, pairing, launch, saved, is_bf16, kind))
+        return 0 if is_begun else USER_ERROR_EXIT_CODE
+    training = with_global_batch(training, launch.processes, saved)
+    for check in refusals(plan, training, pairing, launch):
+        check()
+    config_yaml = sections_as_yaml([inputs, training, adapter, pairing, clips, captions, given_faces])
     with ExitStack() as stack:
         # Before anything there is read or written. A run that is refused leaves nothing in another's logs.
         set_up_logging(rank)
         fence = stack.enter_context(Fence(folder, launch.attempt)) if rank == 0 else None
         set_up_logging(rank, folder / "logs")
+        # From here on a process may stand still: for want of the others, of a file server, of a compiler.
+        watchdog = stack.enter_context(Watchdog(training.watchdog_s, log_file(folder / "logs", rank)))
         _quiet_libraries()
+        if said := said_of_batch(asked, training.batch_size, launch.processes, saved is not None):
+            log.warning("%s", said)
         warn_without_effect(plan, training, pairing)
         device = str(pick_device(None))
+        watchdog.at("preparing the inputs", may_take_long=True)
         prepared = prepare_on_main(plan, rank, device)
+        watchdog.at("joining the other processes")
+        if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+            extensions = choose_extensions_folder()
+            clear_stale_locks(extensions, may_remove=number_in(os.environ, "LOCAL_RANK", 0) == 0)
         world = join_world(training, launch.processes, meet(launch))
         if world.is_main:
             # Joining is a barrier: everyone has seen them.
             remove_marker(plan)
             leave_meeting(launch)
-        start = StartingPoint(plan.base, inputs.model_path, encoder_path, init_adapter, init_lora)
+        watchdog.at("loading the base, the data and a checkpoint")
+        start = StartingPoint(plan.base, inputs.model_path, given_faces.encoder_path, init_adapter, init_lora, asked)
         run = build_run(world, training, adapter, pairing, prepared, folder, start, fence)
-        _refuse_shorter(run)
+        refuse_shorter(training, run.num_steps, run.start_step, folder)
         if world.is_main:
             write_atomic(folder / "config.yaml", config_yaml)
             write_provenance(folder, run.origin)
@@ -102,7 +109,7 @@ def run_training(
         _say_what_starts(run)
         try:
             validation = Validation(run, metrics, _judging(plan, training, run.identity))
-            return train(run, metrics, validation, Attempts(folder, launch.attempt))
+            return train(run, metrics, validation, Attempts(folder, launch.attempt), watchdog)
         except BaseException as error:
             if isinstance(error, FaceidError) and not world.is_main:
                 # Now: the main process is about to fail for want of this one.
@@ -120,25 +127,6 @@ def _judging(plan: Preparation, training: TrainingSettings, identity: Identity) 
         return None
     photos = plan.inputs.face_images_dir
     return Judging(training.validation_recogniser, plan.faces, identity, Path(photos) if photos else None)
-
-
-def _check_resume(resume: str, checkpoints: Path) -> None:
-    """What can be said of --resume before hours of preparation. Raises: ConfigError."""
-    if resume == "none" and any(checkpoints.glob("step_*")):
-        raise ConfigError(
-            f"resume=none: {checkpoints} already holds checkpoints; choose another output_dir, or --resume auto"
-        )
-    if resume not in ("auto", "none") and not Path(resume).is_dir():
-        raise ConfigError(f"resume={resume}: no such checkpoint folder; use auto, none, or a folder checkpoints/step_N")
-
-
-def _refuse_shorter(run: Run) -> None:
-    """The final adapter would be replaced by one that says less than was done. Raises: ConfigError."""
-    if run.start_step > run.num_steps:
-        raise ConfigError(
-            f"num_epochs={run.settings.num_epochs}: ends after {run.num_steps} steps, but {run.folder} has "
-            f"{run.start_step} steps done already; give more epochs, or choose another output_dir"
-        )
 
 
 def _quiet_libraries() -> None:

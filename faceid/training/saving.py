@@ -64,6 +64,7 @@ class CheckpointWriter:
             "origin": self.run.origin,
             "validation": self.best.as_saved(),
             "validated": not self.awaits_validation,
+            "samples_per_epoch": len(self.run.training_set),
         }
         problem = None
         if self.run.world.is_main:

@@ -90,8 +90,9 @@ class TrainingSettings:
 
     num_epochs: Annotated[int, Field(gt=0)] = 100
     """One epoch is every clip and every photo once."""
-    batch_size: Annotated[int, Field(gt=0)] = 1
-    """Samples per optimizer step over all processes; accumulation follows from it and the world."""
+    batch_size: Annotated[int, Field(ge=0)] = 0
+    """Samples per optimizer step over all processes; accumulation follows from it and the world. Fewer than there are
+    processes, or 0: one sample (one micro-batch) a process."""
     micro_batch_size: Annotated[int, Field(gt=0)] = 1
     """Samples per forward pass and process."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-4

@@ -5,6 +5,7 @@ Nothing is saved inside the signal handler. A file STOP in the run folder does t
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from pathlib import Path
@@ -12,8 +13,11 @@ from types import FrameType
 
 from faceid.training.attempts import BY_FILE
 
+log = logging.getLogger(__name__)
+
 STOPPED_EXIT_CODE = 75
 """Checkpointed, please run the same command again (EX_TEMPFAIL)."""
+STOP_FILE = "STOP"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
 
@@ -21,8 +25,8 @@ class StopFlag:
     """Whether this run was asked to stop."""
 
     def __init__(self, run_folder: Path, is_main: bool) -> None:
-        self.file, self.is_main = run_folder / "STOP", is_main
-        self.is_set = False
+        self.file, self.is_main = run_folder / STOP_FILE, is_main
+        self.is_set = self._is_stuck = False
         self.by = "a signal to another process"
         self._since: float | None = None
         for number in SIGNALS:
@@ -30,9 +34,14 @@ class StopFlag:
 
     def is_asked(self) -> bool:
         """Whether this process was asked. A STOP file is used up by this, by the main process."""
-        if self.is_main and self.file.exists():
-            self.file.unlink()
+        if self.is_main and not self._is_stuck and self.file.exists():
             self._take(BY_FILE)
+            try:
+                self.file.unlink()
+            except OSError as error:
+                self._is_stuck = True
+                # A folder of that name, or one in which nothing may be removed: what is meant is plain all the same.
+                log.warning("%s: cannot be removed (%s); do so before the run is started again", self.file, error)
         return self.is_set
 
     def asked_for_s(self) -> float | None:

@@ -17,7 +17,7 @@ class Watchdog:
     def __init__(self, seconds: float, log_file: Path) -> None:
         """seconds: without a report; 0 for never. log_file: where the stacks go."""
         self.seconds, self.log_file = seconds, log_file
-        self._doing, self._since = "starting", time.monotonic()
+        self._doing, self._since, self._may_take_long = "starting", time.monotonic(), False
         self._ended = threading.Event()
         if seconds:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -28,9 +28,12 @@ class Watchdog:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def at(self, doing: str) -> None:
-        """Progress: from now on this process is `doing` that."""
-        self._doing, self._since = doing, time.monotonic()
+    def at(self, doing: str, may_take_long: bool = False) -> None:
+        """Progress: from now on this process is `doing` that.
+
+        may_take_long: hours of it are no fault; then it is said as a matter of course.
+        """
+        self._doing, self._since, self._may_take_long = doing, time.monotonic(), may_take_long
 
     def close(self) -> None:
         """Stop watching."""
@@ -44,7 +47,10 @@ class Watchdog:
             if still_s < self.seconds or (reported >= since and time.monotonic() - reported < self.seconds):
                 continue
             reported = time.monotonic()
-            log.error("no progress for %.0f s: %s; where it stands is in %s", still_s, self._doing, self.log_file)
+            if self._may_take_long:
+                log.info("%s for %.0f s; where it stands is in %s", self._doing, still_s, self.log_file)
+            else:
+                log.error("no progress for %.0f s: %s; where it stands is in %s", still_s, self._doing, self.log_file)
             try:
                 with self.log_file.open("a", encoding="utf-8") as file:
                     faulthandler.dump_traceback(file=file, all_threads=True)

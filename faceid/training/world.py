@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
 from faceid.errors import ConfigError
+from faceid.training.batch import check_batch
 from faceid.training.settings import TrainingSettings
 
 # Long enough for a rank that renders a validation video while the others wait, short enough to end a dead job.
@@ -76,6 +77,20 @@ class World:
         start = step * self.batch_size + rank * self.accumulation * self.micro_batch_size
         size = self.micro_batch_size
         return [list(range(start + m * size, start + (m + 1) * size)) for m in range(self.accumulation)]
+
+
+@dataclass(frozen=True)
+class Positions:
+    """This rank's micro-batches from one step to another, in order. Made when asked for: a run may have 10 million."""
+
+    world: World
+    start_step: int
+    num_steps: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Global sample indices of one micro-batch after the other."""
+        for step in range(self.start_step, self.num_steps):
+            yield from self.world.positions(step)
 
 
 def join_world(settings: TrainingSettings, processes: int, store: torch.distributed.Store | None = None) -> World:
@@ -139,22 +154,19 @@ def expected_world(settings: TrainingSettings, processes: int) -> tuple[str, boo
     return kind, chosen == "bf16"
 
 
-def check_batch(batch_size: int, micro_batch_size: int, processes: int) -> None:
-    """Raises: ConfigError listing legal values unless the global batch divides evenly."""
-    unit = processes * micro_batch_size
-    if batch_size % unit:
-        below = batch_size // unit * unit
-        legal = f"{below} or {below + unit}" if below else str(unit)
-        per = f" x micro_batch_size {micro_batch_size}" if micro_batch_size > 1 else ""
-        raise ConfigError(f"batch_size={batch_size}: not divisible by {processes} processes{per}; use {legal}")
-
-
 def _precision(chosen: str) -> str | None:
     if chosen != "auto":
         return chosen
     if "ACCELERATE_MIXED_PRECISION" in os.environ:
         return None  # the launcher's YAML decides
     return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+
+
+def check_precision() -> None:
+    """What a launcher's YAML says of it, before anything is joined. Raises: ConfigError."""
+    chosen = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if chosen not in ("no", "bf16"):
+        raise ConfigError(f"mixed_precision={chosen}: Wan overflows in float16; use bf16 in the accelerate config")
 
 
 def _check_deepspeed(plugin: Any) -> None:

@@ -42,23 +42,28 @@ def run(words: list[str], world: str = "single", around: Callable[[], None] | No
         process.start()
     for process in processes:
         process.join(TIMEOUT_S)
-        assert process.exitcode is not None, "a run hangs"
+    hanging = [process.kill() for process in processes if process.exitcode is None]
+    assert not hanging, "a run hangs"
     return [process.exitcode or 0 for process in processes]
 
 
 def _train(words: list[str], place: dict[str, str], around: Callable[[], None] | None) -> None:
+    from faceid.training.validation import validate
+
     os.environ.update(place)
     os.chdir(REPOSITORY)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # One clip for the losses at fixed noise: what is looked at here is what a validation leaves, not what it finds.
+    validate.SWAP_GAP_CLIPS = 1
     if around is not None:
         around()
-    from faceid.config import parse_sections, sections_as_yaml
+    from faceid.config import parse_sections
     from faceid.errors import run_entry_point
     from faceid.training.run import run_training
     from faceid.training.sections import SECTIONS
 
     sections = parse_sections("train.py", "", SECTIONS, words)
-    run_entry_point(lambda: run_training(*sections, config_yaml=sections_as_yaml(sections)))
+    run_entry_point(lambda: run_training(*sections))
 
 
 class Looking:

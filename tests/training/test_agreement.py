@@ -21,7 +21,7 @@ from faceid.training.skips import MOST_IN_A_ROW, DivergedError, Skips
 from faceid.training.validation.best import Best
 from faceid.training.watchdog import Watchdog
 
-STATE = {"updates": 5, "origin": {}, "validation": Best().as_saved()}
+STATE = {"updates": 5, "origin": {}, "validation": Best().as_saved(), "validated": True, "samples_per_epoch": 8}
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +61,7 @@ class TestCheckpointWriter:
         settings = SimpleNamespace(keep_checkpoints=2)
         world = SimpleNamespace(is_main=True)
         run = SimpleNamespace(folder=tmp_path, sharded=sharded, settings=settings, world=world, origin={}, start_step=0)
-        run.fence = None
+        run.fence, run.training_set = None, range(8)
         return CheckpointWriter(run, Best())
 
     def test_an_attempt_that_is_superseded_publishes_and_removes_nothing(self, writer):
@@ -114,6 +114,18 @@ def test_a_process_that_stands_still_writes_where(tmp_path, said):
     watchdog.close()
     assert "no progress for" in said.text and "step 9: waiting for data" in said.text
     assert "stands_still_here" in log_file.read_text() and "most recent call first" in log_file.read_text()
+
+
+@pytest.mark.fault("W6")
+def test_what_may_take_hours_is_said_without_alarm_and_where_it_stands_is_kept(tmp_path, said):
+    log_file = tmp_path / "rank0000.log"
+    with Watchdog(0.2, log_file) as watchdog:
+        said.set_level(logging.INFO, logger="faceid")
+        watchdog.at("preparing the inputs", may_take_long=True)
+        stands_still_here(0.6)
+    assert "preparing the inputs for" in said.text and "no progress" not in said.text
+    assert all(record.levelname == "INFO" for record in said.records)
+    assert "stands_still_here" in log_file.read_text()
 
 
 def stands_still_here(seconds):

@@ -176,6 +176,20 @@ def test_a_pinned_checkpoint_stays_and_does_not_count(trained, tmp_path):
     assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["2", "5", "6"]
 
 
+@pytest.mark.fault("L10")
+def test_a_users_own_pin_is_neither_written_over_nor_removed(trained, tmp_path):
+    """The best checkpoint so far may be one that a user keeps for reasons of their own."""
+    paths = save_steps(tmp_path, trained, [1, 2])
+    (paths[0] / "PINNED").write_bytes(b"sch\xf6n\n")
+    (paths[1] / "PINNED").mkdir()
+    for path in paths:
+        pin(path, "best")
+    unpin(tmp_path, "best")
+    assert (paths[0] / "PINNED").read_bytes() == b"sch\xf6n\n" and (paths[1] / "PINNED").is_dir()
+    save_steps(tmp_path, trained, [3, 4, 5])
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "2", "4", "5"]
+
+
 def test_a_tensor_that_is_not_finite_is_never_written(trained, tmp_path):
     tensors = trained.gather()
     tensors["exp_avg"]["a.weight"][0, 0] = float("nan")

@@ -17,7 +17,8 @@ from faceid.models.settings import AdapterSettings
 from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.training import prepare as module
 from faceid.training.effects import warn_without_effect
-from faceid.training.prepare import Preparation, check_before_work, prepare
+from faceid.training.prepare import Preparation, prepare
+from faceid.training.refusals import check_before_work
 from faceid.training.settings import InputSettings, TrainingSettings
 
 

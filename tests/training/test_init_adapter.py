@@ -17,7 +17,8 @@ from faceid.faces.settings import FaceSettings
 from faceid.models.adapter import adapter_tensors, install_adapter
 from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
 from faceid.toy.base import resolve_encoder_path
-from faceid.training.prepare import Preparation, check_before_work, prepare
+from faceid.training.prepare import Preparation, prepare
+from faceid.training.refusals import check_before_work
 from faceid.training.settings import InputSettings
 
 DIM = 24

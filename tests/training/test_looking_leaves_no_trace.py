@@ -5,14 +5,16 @@ import json
 import pytest
 import torch
 from forked_runs import DyingInTheFirstRender, Looking, run
-from launching import QUIET, SMALL_ADAPTER, losses
+from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses
 from safetensors.torch import load_file
 
 from faceid.training import checkpoint
 from faceid.training.metrics import read_metrics
 
 # 4 clips and 4 photos, 4 at a time: two steps an epoch, a validation with videos after each.
-RECIPE = "--num_epochs 2 --batch_size 4 --learning_rate 1e-2 --warmup_steps 0 --validation_steps 1".split()
+RECIPE = (
+    "--num_epochs 2 --batch_size 4 --learning_rate 1e-2 --warmup_steps 0 --validation_steps 1 --validation_cfg_scale 1"
+).split()
 
 
 def words(toy_inputs, folder, *more):
@@ -42,7 +44,9 @@ def test_a_validation_leaves_no_trace_in_a_single_process(undisturbed):
 
 
 @pytest.mark.fault("T1")
-@pytest.mark.parametrize("world", ["cpu", "cpu_zero2"])
+@pytest.mark.parametrize(
+    "world", ["cpu", "cpu_zero2", pytest.param("cpu_zero3", marks=in_proof_only("ten seconds", "prove-training"))]
+)
 def test_nor_in_any_of_two_processes(toy_inputs, tmp_path, world):
     """With one scene one process renders and the other waits: what is left must not differ between them."""
     asked = words(toy_inputs, tmp_path, "--num_epochs", "1", "--validation_recogniser", "none")

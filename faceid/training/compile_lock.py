@@ -1,0 +1,78 @@
+"""The folder in which torch compiles what DeepSpeed needs on a CPU, and the lock that a killed compile leaves there.
+
+torch waits for that lock without an end and without a word. The one who compiles keeps it open, so on this machine it
+can be seen whether anybody does; one of another machine would have written something within a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator, MutableMapping
+from pathlib import Path
+
+from torch.utils.cpp_extension import get_default_build_root
+
+log = logging.getLogger(__name__)
+
+FOLDER_KEY = "TORCH_EXTENSIONS_DIR"
+# A compile here takes under a minute and writes all along.
+STALE_S = 120.0
+_POLL_S = 0.5
+
+
+def choose_extensions_folder(environment: MutableMapping[str, str] = os.environ) -> Path:
+    """Where torch keeps what it compiles; named to it where nobody has: beside the packages it is compiled for.
+
+    launch/setup.sh compiles there; environments that share one folder compile under each other's running processes.
+    """
+    if given := environment.get(FOLDER_KEY):
+        return Path(given)
+    own = Path(sys.prefix) / "torch_extensions"
+    is_own = sys.prefix != sys.base_prefix and os.access(own if own.exists() else own.parent, os.W_OK)
+    if is_own:
+        environment[FOLDER_KEY] = str(own)
+    return own if is_own else Path(get_default_build_root())
+
+
+def clear_stale_locks(folder: Path, may_remove: bool, stale_s: float = STALE_S) -> None:
+    """Wait for whoever compiles in a folder of torch's, and remove a lock that nobody holds; says which.
+
+    may_remove: of one process on each machine; the others wait until it has. stale_s: after which a lock is nobody's
+    that no process of this machine has open and beside which nothing was written.
+    """
+    for lock in sorted(folder.glob("**/lock")):
+        said = ""
+        while (looked := _still_for_s(lock)) is not None:
+            holders = list(_holders(lock))
+            if not holders and looked >= stale_s and may_remove:
+                lock.unlink(missing_ok=True)
+                log.warning("%s: left by a compile that was killed; removed, or torch would wait for it for ever", lock)
+                break
+            who = f"process {holders[0]} compiles" if holders else "nobody on this machine compiles; another one may"
+            if who != said:
+                said = who
+                log.info("%s: %s; waiting, for an hour at most" if holders else "%s: %s; waiting a while", lock, who)
+            time.sleep(min(_POLL_S, stale_s))
+
+
+def _still_for_s(lock: Path) -> float | None:
+    """Seconds since anything was written beside a lock, itself included; None when it is gone."""
+    try:
+        newest = max(path.stat().st_mtime for path in [lock, *lock.parent.iterdir()])
+        return time.time() - newest if lock.exists() else None
+    except FileNotFoundError:
+        return time.time() - lock.stat().st_mtime if lock.exists() else None
+
+
+def _holders(lock: Path) -> Iterator[int]:
+    """Processes of this machine that have the lock open, as far as they may be looked at."""
+    wanted = os.path.realpath(lock)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(os.readlink(entry) == wanted for entry in os.scandir(process / "fd")):
+                yield int(process.name)
+        except OSError:
+            continue
