@@ -28,6 +28,8 @@ FOREIGN_FLAGS |= {"signal", "gpus-per-node", "no-requeue", "from", "wait", "kill
 FOREIGN_FLAGS |= {"batch", "full", "time", "ntasks-per-node"}
 # Of accelerate launch.
 FOREIGN_FLAGS |= {"deepspeed_multinode_launcher"}
+# Of tests/planted_faults.py.
+FOREIGN_FLAGS |= {"only"}
 
 
 class _Parsed(Exception):
