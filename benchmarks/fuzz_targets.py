@@ -36,11 +36,12 @@ from faceid.evaluation.renders import read_arm
 from faceid.faces.identity import load_identity
 from faceid.faces.settings import FaceSettings
 from faceid.models.adapter_file import AdapterMetadata, install_tensors, read_adapter, save_adapter
-from faceid.models.lora_formats import LoraLayer, check_fits, read_lora, write_lora
+from faceid.models.lora_formats import LoraLayer, check_fits, read_lora
+from faceid.models.lora_writing import write_lora
 from faceid.models.settings import AdapterSettings
 from faceid.sampling.job_list import read_job_list
+from faceid.sampling.like import words_like
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import words_like
 from faceid.training import checkpoint
 from faceid.training.attempts import Attempt, judge
 from faceid.training.launched import read_accelerate_config, read_launch

@@ -6,6 +6,7 @@ is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -14,6 +15,8 @@ from collections.abc import Callable
 USER_ERROR_EXIT_CODE = 2
 # Longer than launchers take to end the other processes once one has left.
 GRACE_S = 5.0
+# What a full disk answers.
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # A message repeats what was wrong, and that may be a text of megabytes.
 LONGEST_LINE = 2_000
 
@@ -49,7 +52,14 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
     if the main one left too, the launcher ends it meanwhile; if not, the error is its own, and it prints it.
     """
     try:
-        code = main()
+        try:
+            code = main()
+        except OSError as error:
+            # Most writes say it with more words (faceid.writing); any other that meets a full disk is no defect either.
+            if error.errno not in FULL:
+                raise
+            where = error.filename or "writing"
+            raise DiskError(f"{where}: no space left on the disk; make room and run the same command again") from error
     except FaceidError as error:
         # A RANK that is no number may be the very error that is told here.
         rank = os.environ.get("RANK", "0")

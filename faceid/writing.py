@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from faceid.errors import DiskError, FaceidError
+from faceid.errors import FULL, DiskError, FaceidError
 from faceid.processes import is_mark_running, process_mark
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ _TEMPORARY = ".faceid-*.tmp*"
 # Of a process on another machine nothing is known; no write takes this long.
 ABANDONED_S = 7 * 86400
 # Errors that are the user's disk, not a defect of ours.
-FULL = (errno.ENOSPC, errno.EDQUOT)
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # With less free than this a writer that failed, whatever it raised, failed for want of room.
 _NO_ROOM_BYTES = 1 << 16

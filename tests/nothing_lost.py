@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from adapter_inputs import EMBEDDING_DIM, write_adapter
-from launching import ToyInputs
+from calling import call
+from launching import REPOSITORY, ToyInputs
 from written_identities import write_identity
 
 from faceid.models.settings import AdapterSettings
@@ -255,3 +257,19 @@ def make_world(folder: Path, toy: ToyInputs, settings: AdapterSettings) -> World
         file.write_text(json.dumps({"primary_recogniser": "x", "wall_s": value}))
     (folder / "base").mkdir()
     return world
+
+
+def run_until_flush(script: str, words: Sequence[object], moment: int) -> None:
+    """Run a command in this process, which ends without a word, as by SIGKILL, at its n-th flush to disk."""
+    left = [moment]
+
+    def fsync(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] <= 0:
+            os._exit(9)
+
+    os.fsync = fsync
+    # A process of its own, in the repository as the tests are.
+    os.chdir(REPOSITORY)
+    call(script, *words)
+    os._exit(0)

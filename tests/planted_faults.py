@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ LONGEST_S = 300
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """One careless change. old occurs once in file. test: a pytest node id, of under 10 s on a quiet machine."""
+    """One careless change. old occurs once in file. test: what pytest is given (a node id, or files and -k), of
+    under 10 s on a quiet machine."""
 
     name: str
     file: str
@@ -91,7 +93,18 @@ def run_test(test: str, tree: Path) -> tuple[int, str]:
     """pytest's exit code, and the end of what it said."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.setdefault("FACEID_REAL_DATA", str(REPOSITORY.parent / "shared" / "data"))
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", test]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        *shlex.split(test),
+    ]
     try:
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
     except subprocess.TimeoutExpired:

@@ -47,6 +47,16 @@ def test_a_defect_keeps_its_traceback():
         run_entry_point(raising(ZeroDivisionError()))
 
 
+@pytest.mark.fault("W1")
+def test_a_full_disk_is_one_line_wherever_it_is_met(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_entry_point(raising(OSError(28, "No space left on device", "out/x.json")))
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith("error: out/x.json: no space left on the disk; make room")
+    with pytest.raises(OSError, match="No such"):
+        run_entry_point(raising(OSError(2, "No such file", "in.mp4")))
+
+
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
 def test_the_exit_code_is_what_main_returns(returned, code):
     with pytest.raises(SystemExit) as end:

@@ -11,7 +11,7 @@ from launching import REPOSITORY
 pytestmark = pytest.mark.fault("W5")
 
 # Those that load a base, and what is parsed by all flags of a command, are left to the benchmark.
-LEFT_OUT = ("adapter .safetensors", "adapter .pth", "config .yaml", "sidecar", "job list .csv")
+LEFT_OUT = ("adapter .safetensors", "adapter .pth", "config .yaml", "sidecar")
 COUNT = 25
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import os
-import signal
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from calling import call, refused
-from nothing_lost import COMMANDS, REPLACED, Command, World, make_world
+from nothing_lost import COMMANDS, REPLACED, Command, World, make_world, run_until_flush
 
 from faceid.models.settings import AdapterSettings
 
 # The claims of workers that have ended, and records of what was written: no result.
 BOOKKEEPING = {".faceid", ".claims"}
+# Forked from a process that has only imported: what this one has begun (threads of decoders) cannot be forked.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["faceid.training.run", "module_digest", "calling"])
 # No command here takes a tenth of it.
 LONGEST_S = 120
 # Of a disk that is full soon after the work began.
@@ -139,24 +140,13 @@ def test_a_killed_command_leaves_nothing_half_and_the_next_one_finishes(command,
 
 
 def killed(command: Command, world: World, out: Path, moment: int) -> int:
-    """Run a command in a copy of this process, which ends without a word at its n-th flush to disk. Its exit code."""
-    gc.collect()
-    pid = os.fork()
-    if pid == 0:
-        # What is left over of decoders waits for threads that a fork does not copy.
-        gc.disable()
-        signal.alarm(LONGEST_S)
-        left = [moment]
-
-        def fsync(descriptor: int) -> None:
-            left[0] -= 1
-            if left[0] <= 0:
-                os._exit(9)
-
-        os.fsync = fsync
-        run(command, world, out)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    """Run a command in a process that ends without a word at its n-th flush to disk. Its exit code."""
+    process = FORKS.Process(target=run_until_flush, args=(command.script, command.words(world, out, False), moment))
+    process.start()
+    process.join(LONGEST_S)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode or 0
 
 
 @pytest.mark.fault("L8")

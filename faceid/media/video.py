@@ -65,7 +65,7 @@ def read_video(path: Path, fps: float | None = None, max_frames: int | None = No
     start, max_frames: the window, counted in output frames; the file is decoded no further than the window's end.
     Raises: DataError when the file holds no video or no frame in the window, or is damaged within what was read.
     """
-    timeline = _timeline(path) if fps else None
+    timeline = read_timeline(path) if fps else None
     with opened(path, path) as (container, stream):
         indices = timeline.sampled(fps, start) if timeline else itertools.count(start)
         wanted = itertools.islice(indices, max_frames)
@@ -154,8 +154,8 @@ def decode_video_bytes(data: bytes) -> Video:
         return Video(frames, float(fps_of(stream, name)))
 
 
-def _timeline(path: Path) -> Timeline:
-    """A file's timeline from its packets, without decoding; a varying rate is said."""
+def read_timeline(path: Path) -> Timeline:
+    """A file's timeline from its packets, without decoding; a varying rate is said. Raises: DataError."""
     with opened(path, path) as (container, stream):
         fps = fps_of(stream, path)
         timeline = timeline_of(time_stamps(container, stream, path), stream.time_base, fps)

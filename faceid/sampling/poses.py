@@ -7,10 +7,10 @@ those are goes wherever the render goes, so that whoever compares it with its po
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ import numpy as np
 from faceid.errors import DataError
 from faceid.geometry import Geometry
 from faceid.media.fit import Fit, How, fit_sizes
-from faceid.media.video import frame_indices, measure_video, read_video, stream_frames
+from faceid.media.timeline import Timeline, exact_rate
+from faceid.media.video import measure_video, read_timeline, stream_frames
 from faceid.sampling.settings import PoseTiming, SampleSettings
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: Sampl
 
     Raises: DataError when there are too few, naming the longest length it has frames for.
     """
-    rate = _rate(path, settings.pose_timing)
-    taken = _places(path, rate, shape, settings.pose_timing)
+    timeline = _timeline(path, settings.pose_timing)
+    taken = _places(path, timeline, shape)
     try:
         frames = _fitted(stream_frames(path, taken), shape, settings.fit)
     except DataError:
@@ -61,9 +62,9 @@ def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: Sampl
         found = measure_video(path).frames
         if found > taken[-1]:
             raise
-        raise DataError(_too_short(path, found, rate, shape, geometry, settings.pose_timing)) from None
+        raise DataError(_too_short(path, found, timeline, shape, geometry)) from None
     lacking = -(len(frames) - 1) % geometry.temporal_factor
-    return Pose(np.stack(frames + frames[-1:] * lacking), tuple(taken), rate)
+    return Pose(np.stack(frames + frames[-1:] * lacking), tuple(taken), float(timeline.fps) if timeline else shape.fps)
 
 
 def say_timing(path: Path, pose: Pose, shape: VideoShape) -> None:
@@ -86,26 +87,21 @@ def is_one_by_one(taken: Sequence[int]) -> bool:
     return list(taken) == list(range(len(taken)))
 
 
-def _rate(path: Path, timing: PoseTiming) -> float:
-    """Frames per second of a pose video: as given, else as its file says."""
-    return timing if isinstance(timing, float) else read_video(path, max_frames=1).fps
+def _timeline(path: Path, timing: PoseTiming) -> Timeline | None:
+    """Which frame of a pose video is shown when: as its file says, or at the rate given; None for one by one."""
+    if isinstance(timing, float):
+        return Timeline(exact_rate(timing))
+    return read_timeline(path) if timing == "tempo" else None
 
 
-def _places(path: Path, rate: float, shape: VideoShape, timing: PoseTiming) -> list[int]:
+def _places(path: Path, timeline: Timeline | None, shape: VideoShape) -> list[int]:
     """The place in the file of each frame of the render."""
+    places = timeline.sampled(shape.fps) if timeline is not None else itertools.count()
     if shape.num_frames:
-        return _at(rate, shape.fps, shape.num_frames, timing)
-    found = measure_video(path).frames
+        return list(itertools.islice(places, shape.num_frames))
     # As many as there are: of the pose's last moment none is made up.
-    most = found if timing == "frames" else int(found * shape.fps / rate) + 2
-    return [place for place in _at(rate, shape.fps, most, timing) if place < found]
-
-
-def _at(rate: float, fps: float, count: int, timing: PoseTiming) -> list[int]:
-    if timing == "frames":
-        return list(range(count))
-    # 1001 keeps 24000/1001 and its kin exact.
-    return frame_indices(Fraction(rate).limit_denominator(1001), fps, count)
+    found = measure_video(path).frames
+    return list(itertools.takewhile(lambda place: place < found, places))
 
 
 def _fitted(pictures: Iterable[np.ndarray], shape: VideoShape, how: How) -> list[np.ndarray]:
@@ -118,12 +114,12 @@ def _fitted(pictures: Iterable[np.ndarray], shape: VideoShape, how: How) -> list
     return frames
 
 
-def _too_short(path: Path, found: int, rate: float, shape: VideoShape, geometry: Geometry, timing: PoseTiming) -> str:
-    count = sum(place < found for place in _at(rate, shape.fps, shape.num_frames, timing))
+def _too_short(path: Path, found: int, timeline: Timeline | None, shape: VideoShape, geometry: Geometry) -> str:
+    count = found if timeline is None else sum(place < found for place in timeline.indices(shape.fps, shape.num_frames))
     longest = (count - 1) // geometry.temporal_factor * geometry.temporal_factor + 1
     said = f"{found} frames"
-    if count != found:
-        said += f" at {round(rate, 3):g} fps, which are {count} at {shape.fps:g}"
+    if timeline is not None and count != found:
+        said += f" at {float(timeline.fps):.5g} fps, which are {count} at {shape.fps:g}"
     # Its frames would do, were they taken one by one.
     frames = ", or --pose_timing frames" if found >= shape.num_frames else ""
     return f"{path}: {said}, {shape.num_frames} wanted; use --num_frames {longest}, or all{frames}"

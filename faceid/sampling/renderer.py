@@ -33,7 +33,7 @@ from faceid.sampling.texts import Texts
 log = logging.getLogger(__name__)
 
 # What is kept of a pose video.
-CONTROL, POSE_FRAMES = "control", "pose_frames"
+CONTROL, POSE_FRAMES = "control", "frames"
 # Flags that say how is sampled, under the names that the model's side has for them.
 SAME_IN_SAMPLING = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "window", "overlap"))
 

@@ -3,7 +3,9 @@
 import json
 import logging
 from dataclasses import replace
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
@@ -68,6 +70,25 @@ def test_frames_are_taken_by_the_files_rate_by_another_or_one_by_one(tmp_path, t
     pose = write_pose(tmp_path / "pose.mp4", 24, tagged)
     found = read_pose(pose, SHAPE, WAN, replace(SETTINGS, pose_timing=timing))
     assert list(found.taken) == list(taken) == numbers(found.frames)
+
+
+@pytest.mark.fault("M4")
+def test_a_pose_of_varying_rate_goes_by_its_time_stamps(tmp_path):
+    # Ten frames of an eighth of a second, then ten of a thirty-second.
+    with av.open(str(tmp_path / "pose.mkv"), "w") as container:
+        stream = container.add_stream("libx264", rate=32, options={"crf": "10", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 32)
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 7 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 4 * min(number, 10) + max(number - 10, 0), Fraction(1, 32)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    found = read_pose(tmp_path / "pose.mkv", ALL, WAN, SETTINGS)
+    assert list(found.taken) == numbers(found.frames)[: len(found.taken)]
+    # At 16 fps: each of the slow ones twice, about every second one of the fast ones.
+    counts = [found.taken.count(number) for number in range(20)]
+    assert sum(counts[:10]) in (19, 20) and 4 <= sum(counts[10:]) <= 7 and max(counts[10:]) == 1
 
 
 @pytest.mark.fault("M4")
