@@ -172,13 +172,16 @@ def read_csv(path: Path, largest_bytes: int = LARGEST_BYTES) -> list[tuple[int, 
     return rows
 
 
-def fitted(kind: Any, value: Any) -> Any:
-    """A parsed value as a `kind` (a dataclass, or dict[str, str] and such). Raises: DocumentError naming the place."""
+def fitted(kind: Any, value: Any, name: str = "") -> Any:
+    """A parsed value as a `kind` (a dataclass, or dict[str, str] and such). name: of the value.
+
+    Raises: DocumentError naming the place.
+    """
     try:
         return _adapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in (*([name] if name else ()), *first["loc"]))
         raise DocumentError(f"{place}: {first['msg']}" if place else first["msg"]) from None
 
 

@@ -187,12 +187,14 @@ class ShardIndex:
             missing = {"key", "size_hw", "head_boxes"} - details.keys() if self.kind == "clips" else ()
             if missing:
                 raise ValueError(f"no {min(missing)}")
-            boxes = fitted(list[tuple[float, float, float, float] | None] | None, details.get("head_boxes"))
+            boxes = fitted(
+                list[tuple[float, float, float, float] | None] | None, details.get("head_boxes"), "head_boxes"
+            )
             if not all(math.isfinite(edge) for box in boxes or [] if box for edge in box):
                 raise ValueError("head_boxes: not finite")
             if "size_hw" in details:
-                fitted(tuple[_Side, _Side], details["size_hw"])
-            fitted(dict[str, Any] | None, details.get("joints"))
+                fitted(tuple[_Side, _Side], details["size_hw"], "size_hw")
+            fitted(dict[str, Any] | None, details.get("joints"), "joints")
         except ValueError as error:
             name = key_or_number if isinstance(key_or_number, str) else self.samples[key_or_number].key
             raise DamagedError(f"{self.folder}: {name}: its description is damaged ({error}); make it again") from error
@@ -251,8 +253,8 @@ class ShardIndex:
         if self.kind not in KINDS:
             raise ValueError(f"kind {self.kind!r}")
         if self.kind != "faces":
-            fitted(Cut, self.header["settings"])
-        fitted(list[dict[str, Any]], self.header.get("dropped", []))
+            fitted(Cut, self.header["settings"], "settings")
+        fitted(list[dict[str, Any]], self.header.get("dropped", []), "dropped")
         for shard in self.shards:
             if not _SHARD_NAME.fullmatch(shard.path):
                 raise ValueError(f"shard name {shard.path!r}")

@@ -127,9 +127,9 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     try:
         index = parse_json((folder / "index.json").read_bytes())
         fingerprint, sha256 = str(index["base_fingerprint"]), index["sha256"]
-        keys = fitted(list[str], index["keys"])
-        captions = fitted(dict[str, str], index.get("captions", {}))
-        length = fitted(int, index.get("text_tokens", 0))
+        keys = fitted(list[str], index["keys"], "keys")
+        captions = fitted(dict[str, str], index.get("captions", {}), "captions")
+        length = fitted(int, index.get("text_tokens", 0), "text_tokens")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a folder of photo latents ({error}); encode the photos again") from error
     if fingerprint != base_fingerprint:

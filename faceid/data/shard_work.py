@@ -63,7 +63,7 @@ def make_shards_together(
 def _refuse_other_plans(folder: Path, claims: Claims, plan: str, before_another: Callable[[], None]) -> None:
     """One folder, one plan at a time: two would take turns at making each other's shards anew."""
     path = claims.folder / PLAN_NAME
-    before = path.read_text(encoding="utf-8") if path.is_file() else plan
+    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else plan
     holders = claims.holders()
     if before != plan and holders:
         raise DataError(

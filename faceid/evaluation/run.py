@@ -127,7 +127,10 @@ def check_inputs(settings: EvaluationSettings) -> Inputs:
     if settings.notes is not None:
         if not settings.notes.is_file():
             raise ConfigError(f"notes={settings.notes}: no such file")
-        notes = settings.notes.read_text(encoding="utf-8").splitlines()
+        try:
+            notes = settings.notes.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"notes={settings.notes}: cannot be read as text in UTF-8: {error}") from error
     warn_without_effect(settings, clips)
     for name, arm in arms.items():
         log.info("%s: %d videos, face_scale %s", name, len(arm.renders), arm.face_scales)

@@ -44,7 +44,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         raise DataError(f"{file}: not the manifest of an identity folder ({FORMAT!r}); choose another folder")
     try:
-        manifest["files"] = fitted(dict[str, dict[str, Any]], manifest.get("files"))
+        manifest["files"] = fitted(dict[str, dict[str, Any]], manifest.get("files"), "files")
         outside = [name for name in manifest["files"] if PurePosixPath(name).is_absolute() or ".." in name.split("/")]
         if outside or any(not isinstance(entry.get("sha256"), str) for entry in manifest["files"].values()):
             raise ValueError(f"{outside[0]!r} is outside the folder" if outside else "a file without its sha256")

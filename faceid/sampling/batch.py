@@ -134,6 +134,8 @@ def _render(
             give_up(job, folder)
     if not renderable:
         return
+    if settings.cache_dir is None:
+        cache.claim(private=not faces.shared)
     texts = models.texts(cache)
     texts.prepare([text for job in renderable for text in (job.wish.prompt, job.wish.negative_prompt)])
     worker = Worker(models.load(), settings, faces, folder, texts, cache)
@@ -146,7 +148,10 @@ def _render(
 
 def _cache(settings: SampleSettings, faces: FaceSettings, models: Models, folder: JobFolder) -> ResultCache:
     """Where workers keep what they share. Raises: DataError when --cache_dir is no place for it."""
-    cache = models.cache(Path(settings.cache_dir) if settings.cache_dir is not None else folder.cache_dir)
+    if settings.cache_dir is None:
+        # Made when there is work: another worker may be removing it, with all done.
+        return models.cache(folder.cache_dir)
+    cache = models.cache(Path(settings.cache_dir))
     cache.claim(private=not faces.shared)
     return cache
 

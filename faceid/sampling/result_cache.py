@@ -32,7 +32,7 @@ FOLDER_KIND = "a cache of rendering"
 NAME = "tensor"
 MARK = {"faceid": "cache entry"}
 DIGITS = 32
-ENTRY = re.compile(rf"[a-z]+_[0-9a-f]{{{DIGITS}}}\.safetensors")
+ENTRY = re.compile(rf"[a-z_]+_[0-9a-f]{{{DIGITS}}}\.safetensors")
 
 
 class ResultCache:

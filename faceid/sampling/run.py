@@ -124,7 +124,7 @@ def _render(
         return ""
     device = str(renderer.pipeline.wan.transformer.device)
     # Both or none: the video gets its name once its sidecar has.
-    with staged_file(output) as temporary:
+    with staged_file(output, private=not faces.shared) as temporary:
         renderer.write(latents, temporary, control.num_frames)
         content = describe_video(
             temporary, output.name, renderer.settings, faces, inputs, pose, seed, device, control.pose_frames

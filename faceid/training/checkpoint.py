@@ -151,6 +151,7 @@ def pin(checkpoint: Path, why: str) -> None:
 def unpin(folder: Path, why: str) -> None:
     """Remove the pins in `folder` that say `why`; those of users stay."""
     for path in folder.glob(f"step_*/{PIN_FILE}"):
+        # What a user put there may be anything.
         if path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() == why:
             path.unlink()
 

@@ -92,7 +92,7 @@ def test_an_arm_of_failures_alone_is_refused(tmp_path):
 
 def test_a_damaged_line_is_named(tmp_path):
     (tmp_path / "jobs.jsonl").write_text('{"pose"')
-    with pytest.raises(DataError, match="line 1 is not JSON"):
+    with pytest.raises(DataError, match="line 1: not JSON"):
         read_arm("ours", [tmp_path])
 
 

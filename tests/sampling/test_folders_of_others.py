@@ -168,6 +168,8 @@ def test_a_disk_that_is_full_leaves_no_video_without_its_json(flags, tmp_path, m
     for _ in range(2):
         assert render(*flags, "--output", str(tmp_path / "o.mp4")) == 0
     assert read_sidecar(sidecar_of(tmp_path / "o.mp4"))
+    # It shows a face.
+    assert (tmp_path / "o.mp4").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.fault("W8")

@@ -93,7 +93,8 @@ def test_what_came_into_a_cache_later_is_never_removed(cache):
 
 
 def test_a_cache_is_gone_once_it_is_removed(cache):
-    cache.put("text", {}, torch.zeros(2))
+    for kind in ("text", "pose_frames"):
+        cache.put(kind, {}, torch.zeros(2))
     cache.remove()
     assert not cache.folder.exists()
 
