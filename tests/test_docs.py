@@ -28,6 +28,8 @@ FOREIGN_FLAGS |= {"signal", "gpus-per-node", "no-requeue", "from", "wait", "kill
 FOREIGN_FLAGS |= {"batch", "full", "time", "ntasks-per-node"}
 # Of accelerate launch.
 FOREIGN_FLAGS |= {"deepspeed_multinode_launcher"}
+# Of tests/planted_faults.py.
+FOREIGN_FLAGS |= {"only"}
 
 
 class _Parsed(Exception):
@@ -156,7 +158,7 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/audit_dataset.py": "--dance_videos_dir v --pose_videos_dir p --output_dir o",
         "tools/encode_latents.py": "--shards s --model_path m --output_dir o",
         "tools/make_toy_dataset.py": "--output_dir o",
-        "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o",
+        "tools/make_contact_sheet.py": "--dance_videos_dir v --pose_videos_dir p --rendered_dir r --output o.png",
         "tools/evaluate.py": "--renders [a=b] --references_dir r --recognisers [toy_readout] --output_dir o",
         "tools/check_cluster.py": "--model_path m --output_dir o --face_images_dir f --latents l",
         "tools/judge_attempt.py": "--exit_code 75 --model_path m --output_dir o --face_images_dir f --latents l",
