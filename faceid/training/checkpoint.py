@@ -175,7 +175,7 @@ def _remove(checkpoint: Path) -> None:
     Names and sizes are compared, not sums: to read all of a checkpoint again at each save would hold training up.
     """
     try:
-        described = json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8"))["files"]
+        described = parse_json((checkpoint / MANIFEST_FILE).read_bytes(), nan=True)["files"]
         known = {name: entry["size"] for name, entry in described.items()}
         found = {path.name: path.lstat().st_size for path in checkpoint.iterdir()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
