@@ -7,7 +7,6 @@ tensors and plain types and loads under `weights_only=True`. Loading fails on an
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -26,8 +25,9 @@ from faceid.models.model_files import ExpertName, ModelFiles
 from faceid.models.read_json import parse_json
 from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
-from faceid.models.weights import DAMAGED_PICKLE, lifted
+from faceid.models.weights import lifted
 from faceid.outputs import staged_file
+from faceid.tensor_files import TensorFileError, load_plain
 
 __all__ = ["AdapterMetadata", "base_of", "check_base", "load_adapter", "read_adapter", "save_adapter"]
 
@@ -188,14 +188,12 @@ def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) 
 
 def _load_pth(path: Path, key: str) -> tuple[dict[str, Tensor], Any]:
     """The tensors by name, and the description as it is in the file."""
-    # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
-    if not zipfile.is_zipfile(path):
-        raise ModelError(f"{key}={path}: cannot be read, damaged or another format: not a file of torch.save")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED_PICKLE as error:
+        content = load_plain(path)
+    except (TensorFileError, OSError) as error:
         raise ModelError(
-            f"{key}={path}: cannot be read: damaged, or holds more than tensors and plain types, which is never loaded"
+            f"{key}={path}: cannot be read: damaged, or holds more than tensors and plain types, which is never loaded "
+            f"({error})"
         ) from error
     if not isinstance(content, dict) or set(content) != {"tensors", "metadata"}:
         raise ModelError(f"{key}={path}: not a faceid adapter (no tensors and metadata in it)")

@@ -74,7 +74,11 @@ def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
     if not tensor.is_floating_point():
         raise _no_weights(source, name, _dtype_name(tensor))
     if tensor.element_size() == 1:
-        tensor = tensor.float()
+        try:
+            tensor = tensor.float()
+        except NotImplementedError as error:
+            # Two numbers of 4 bits in a byte are known by name alone.
+            raise _no_weights(source, name, _dtype_name(tensor)) from error
     check_finite(tensor, name, source)
     return tensor
 
