@@ -88,7 +88,8 @@ def test_what_came_into_a_cache_later_is_never_removed(cache):
     for number in range(3):
         small.put("control", {"pose": number}, torch.zeros(MB))
     small.remove()
-    assert {name: (cache.folder / name).read_bytes() for name in names} == mine
+    found = {name: (cache.folder / name).read_bytes() for name in mine if (cache.folder / name).exists()}
+    assert found.keys() == mine.keys() and found == mine
     assert sorted(path.name for path in cache.folder.iterdir() if path.name != ".faceid") == sorted(mine)
 
 
