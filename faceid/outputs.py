@@ -158,9 +158,9 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
                 temporary.unlink(missing_ok=True)
 
 
-def write_output(path: Path, content: bytes | str) -> None:
+def write_output(path: Path, content: bytes | str, private: bool = False) -> None:
     """Write a result a user reads. As `staged_file`."""
-    with staged_file(path) as temporary:
+    with staged_file(path, private) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 

@@ -286,9 +286,7 @@ def _write_refused(
 ) -> None:
     """The report of photos that make no identity. It shows faces: its owner's alone."""
     about = {"name": name, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint, **_choices(settings)}
-    write_output(path, render_report({**about, "refused": str(error)}, photos))
-    if not settings.shared:
-        path.chmod(0o600)
+    write_output(path, render_report({**about, "refused": str(error)}, photos), private=not settings.shared)
 
 
 def _describe(photo: Photo) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values())
     check_space(folder, 2 * size, "two checkpoints")
-    _make_way(final)
+    if final.exists():
+        check_ours()
+        _make_way(final)
     with new_folder(final) as temporary:
         _write(temporary, tensors, state)
         verify(temporary)
@@ -180,8 +182,6 @@ def prune(folder: Path, keep: int) -> None:
 
 def _make_way(final: Path) -> None:
     """A run that went on from an older checkpoint comes by the newer ones' steps again."""
-    if not final.exists():
-        return
     try:
         verify(final)
         _remove(final)

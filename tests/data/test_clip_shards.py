@@ -153,6 +153,18 @@ def test_a_changed_clip_changes_its_shard_only(folders):
     ShardIndex.load(output).verify_all()
 
 
+def test_a_damaged_shard_is_set_aside_and_made_again(folders):
+    videos, poses, output = folders
+    add_clip(videos, poses, "c0", seed=0)
+    whole = write_clip_shards(videos, poses, output, SETTINGS)["sha256"]
+    (output / "clips-000000.tar").write_bytes(b"damaged, or somebody's")
+    (output / "index.json").unlink()
+    (output / ".done" / "clips-000000.json").unlink()
+    assert write_clip_shards(videos, poses, output, SETTINGS)["sha256"] == whole
+    assert (output / "clips-000000.tar.damaged").read_bytes() == b"damaged, or somebody's"
+    ShardIndex.load(output).verify_all()
+
+
 @pytest.mark.fault("L8")
 def test_shards_of_a_longer_run_are_removed_only_when_it_is_asked_for(folders):
     videos, poses, output = folders
