@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 _PLAIN = (bool, int, float, str, bytes, type(None))
-# A count of forward passes that ZeRO keeps of each module, and what it says of the newest one.
-_COUNTS = ("_n_forward", "ds_", "_ds")
+# What ZeRO-3 counts of each module's passes, and notes of the newest one.
+_COUNTS = ("applied_pre_backward", "ds_", "_ds")
 _CONTAINERS = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
@@ -23,7 +23,9 @@ def state_of_module(module: nn.Module, adapter: Any = None) -> dict[str, Any]:
         found |= {f"{name}.{key}": value for key, value in _attributes(part).items()}
     for name, parameter in module.named_parameters():
         gradient = None if parameter.grad is None else _sha256(parameter.grad)
-        found[f"parameter {name}"] = [_sha256(parameter), str(parameter.dtype), parameter.requires_grad, gradient]
+        # Under ZeRO-3 a parameter is there between uses or not; this process's piece of it always is.
+        kept = getattr(parameter, "ds_tensor", parameter)
+        found[f"parameter {name}"] = [_sha256(kept), str(parameter.dtype), parameter.requires_grad, gradient]
     found |= {f"buffer {name}": _sha256(buffer) for name, buffer in module.named_buffers()}
     if adapter is not None:
         found |= {f"adapter {key}": value for key, value in _attributes(adapter).items()}
