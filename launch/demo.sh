@@ -54,8 +54,8 @@ if [ -n "$(ls -A "$out" 2>/dev/null)" ] && [ ! -f "$out/.version" ]; then
   exit 2
 fi
 if [ -f "$out/.version" ] && [ "$(cat "$out/.version")" != "$version" ]; then
-  echo "demo: $out/ was made by another version of this demo, so it is made anew"
-  rm -rf "${out:?}"/* "$out/.seconds"
+  echo "demo: $out: was made by another version of this demo; remove it (rm -r $out), or name another folder" >&2
+  exit 2
 fi
 mkdir -p "$out"
 # Stopped and run again, all its parts count.

@@ -42,3 +42,13 @@ def test_an_unknown_size_is_refused(tmp_path):
     done = demo(tmp_path / "out", SIZE="tiny")
     assert done.returncode == 2 and done.stderr == "demo: SIZE=tiny: is neither full nor small\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.fault("L1")
+def test_a_folder_of_another_demo_is_left_as_it_is(tmp_path):
+    """It was emptied, with all that somebody had put there."""
+    (tmp_path / ".version").write_text("another\n")
+    (tmp_path / "mine.mp4").write_text("mine")
+    done = demo(tmp_path)
+    assert done.returncode == 2 and "was made by another version of this demo; remove it" in done.stderr
+    assert (tmp_path / "mine.mp4").read_text() == "mine"
