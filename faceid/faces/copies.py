@@ -113,10 +113,10 @@ def _is_same(photo: ComparedPhoto, box: Box, other: np.ndarray, move: np.ndarray
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's r of grey values, uint8 [N] each; 0 where one is all alike."""
-    one, other = _ranks(first), _ranks(second)
-    if min(one.std(), other.std()) == 0:
+    ranks, others = _ranks(first), _ranks(second)
+    if min(ranks.std(), others.std()) == 0:
         return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(ranks, others)[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

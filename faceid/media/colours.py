@@ -104,8 +104,16 @@ def why_unknown(colours: Colours) -> str | None:
     return None
 
 
+def are_ordinary(frame: av.VideoFrame) -> bool:
+    """Whether an ordinary screen shows a frame's code values as they are."""
+    return Colours(int(frame.color_primaries), int(frame.color_trc)).are_ordinary
+
+
 def colours_of(frame: av.VideoFrame) -> Colours:
-    """What a decoded frame says of its colours; PQ's peak by its mastering display, within what can be."""
+    """What a decoded frame says of its colours; PQ's peak by its mastering display, within what can be.
+
+    For a file's first frame: PyAV keeps a frame whose side data were asked for until the garbage collector comes.
+    """
     peak = USUAL_PEAK_NITS
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if transfer in (PQ, HLG) and primaries in _UNSAID:
@@ -137,12 +145,12 @@ def to_ordinary() -> Callable[[av.VideoFrame], av.VideoFrame]:
     graphs: dict[Any, av.filter.Graph] = {}
 
     def convert(frame: av.VideoFrame) -> av.VideoFrame:
-        colours = colours_of(frame)
-        if colours.are_ordinary:
+        if are_ordinary(frame):
             return frame
-        key = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range), colours)
+        codes = (int(frame.colorspace), int(frame.color_range), int(frame.color_primaries), int(frame.color_trc))
+        key = (frame.width, frame.height, frame.format.name, *codes)
         if key not in graphs:
-            graphs[key] = _graph(frame, colours)
+            graphs[key] = _graph(frame, colours_of(frame))
         # A graph wants times that ascend; those of a broken file do not.
         frame.pts = None
         graphs[key].push(frame)

@@ -8,10 +8,10 @@ from typing import Any
 import av
 import numpy as np
 
-from faceid.media.colours import colours_of, to_ordinary
+from faceid.media.colours import are_ordinary, to_ordinary
 from faceid.media.container import square_hw
 from faceid.media.fit import Fit
-from faceid.media.orientation import orientation_of
+from faceid.media.orientation import Orientation, orientation_of
 
 # libswscale's BILINEAR, FULL_CHR_H_INT, ACCURATE_RND and BITEXACT: exact rounding and full chroma give the same pixels
 # on every processor, for a few per cent of the decoding time. As numbers: PyAV names the last three only since 18.
@@ -28,12 +28,16 @@ def converter(stream: Any, fit: Fit | None = None, by_planes: bool = False) -> C
     to_rgb = _to_planes if by_planes else _to_pixels
     to_8_bit_bt709 = to_ordinary()
     size_hw: list[int] = []
+    # PyAV keeps a frame whose side data were asked for until the garbage collector comes: asked once for each rotation.
+    orientations: dict[int, Orientation] = {}
 
     def convert(frame: av.VideoFrame) -> np.ndarray:
         if not size_hw:
             # A file whose size changes midway is brought back to its first frame's.
             size_hw.extend(square_hw(frame, stream))
-        orientation = orientation_of(frame)
+        if frame.rotation not in orientations:
+            orientations[frame.rotation] = orientation_of(frame)
+        orientation = orientations[frame.rotation]
         if fit is not None and orientation.is_stored_upright and _can_be_cut(frame, fit, size_hw):
             return fit.place(to_rgb(_cut(frame, fit), fit.target[3], fit.target[2], _EXACT_AREA))
         picture = to_rgb(to_8_bit_bt709(frame), size_hw[0], size_hw[1], EXACT)
@@ -70,7 +74,7 @@ def _to_planes(frame: av.VideoFrame, height: int, width: int, how: int) -> np.nd
 def _can_be_cut(frame: av.VideoFrame, fit: Fit, size_hw: list[int]) -> bool:
     """Whether a fit can be done on the frame as it is stored, before its colours are converted."""
     is_plain = frame.format.name == "yuv420p" and [frame.height, frame.width] == size_hw
-    return is_plain and fit.shrinks and not any(edge % 2 for edge in fit.source) and colours_of(frame).are_ordinary
+    return is_plain and fit.shrinks and not any(edge % 2 for edge in fit.source) and are_ordinary(frame)
 
 
 def _cut(frame: av.VideoFrame, fit: Fit) -> av.VideoFrame:
