@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import films_as_seen
+import films_memory
 import fuzz_formats
 from proof import REPOSITORY, Promise, Row, Seen, conclude, judge_tests, row_of_time, rows_of, run_tests
 
@@ -60,6 +61,7 @@ def main(argv: list[str]) -> int:
     cases = run_tests([test for promise in TESTED for test in promise.tests], is_full)
     rows: list[Row] = [judge_tests(promise, cases) for promise in TESTED]
     rows += films_as_seen.check(is_full)
+    rows += films_memory.check(is_full)
     rows += fuzz_formats.check(is_full)
     rows += _planted(is_full, details)
     seconds = time.perf_counter() - began
