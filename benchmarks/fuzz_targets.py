@@ -236,8 +236,8 @@ def _heads(folder: Path) -> Sample:
 
 def _read_heads(folder: Path, out: Path) -> None:
     read_heads(folder / "a.heads.json", shards.SIZE_HW)
-    known_heads(folder, "a", shards.FRAMES, shards.SIZE_HW)
-    joints_of_file(folder / "a.joints.json", shards.FRAMES, shards.SIZE_HW)
+    known_heads(folder, "a", range(shards.FRAMES), shards.SIZE_HW)
+    joints_of_file(folder / "a.joints.json", range(shards.FRAMES), shards.SIZE_HW)
 
 
 # Runs.

@@ -28,6 +28,7 @@ from faceid.documents import parse_json
 from faceid.errors import DataError
 from faceid.logs import Progress
 from faceid.processes import is_running_here, this_process
+from faceid.writing import sweep, told
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,9 @@ class Claims:
     worker: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with told(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        sweep(self.folder)
         self._seen: dict[str, tuple[Look, float]] = {}
 
     def take(self, name: str, is_over: Callable[[str], bool] = lambda worker: False) -> Claim | None:
@@ -134,7 +137,8 @@ class Claim:
     def acquire(self, worker: str) -> bool:
         """Try once; starts the heartbeat when it succeeds."""
         content = {"worker": worker, **this_process()}
-        self._own.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        with told(self._own):
+            self._own.write_text(json.dumps(content) + "\n", encoding="utf-8")
         # Whatever link says (an answer may be lost on the way): the count of names is the truth.
         try:
             os.link(self._own, self._path)

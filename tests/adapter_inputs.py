@@ -43,7 +43,9 @@ def train_a_little(adapter: FaceAdapter, seed=2):
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
 
 
-def write_adapter(path, settings, seed=2, fingerprint=None, height=32, width=48, num_frames=5):
+def write_adapter(
+    path, settings, seed=2, fingerprint=None, height=32, width=48, num_frames=5, encoder_fingerprint="e" * 64
+):
     """A file of a moved adapter of the toy base. fingerprint: of another base. Its path."""
     wan = load_wan(resolve_model_path("toy"), ("transformer",))
     adapter = install_adapter(wan.transformer, settings, EMBEDDING_DIM)
@@ -53,7 +55,7 @@ def write_adapter(path, settings, seed=2, fingerprint=None, height=32, width=48,
         base_fingerprint=fingerprint or wan.fingerprint,
         face_embedding_dim=EMBEDDING_DIM,
         encoder="clip",
-        encoder_fingerprint="e" * 64,
+        encoder_fingerprint=encoder_fingerprint,
         settings=settings,
         height=height,
         width=width,

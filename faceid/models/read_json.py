@@ -18,15 +18,18 @@ MOST_SIZE = {"": 1 << 24, "rope_max_seq_len": 1 << 16}
 def read_json(file: Path) -> dict[str, Any]:
     """Raises: ModelError naming the file when it is missing, too large, or not a JSON object."""
     try:
-        return documents.read_json(file, largest_bytes=MOST_BYTES)
-    except documents.DocumentError as error:
-        raise ModelError(str(error)) from error
+        if file.stat().st_size > MOST_BYTES:
+            raise ModelError(f"{file}: cannot be read: {file.stat().st_size} bytes, at most {MOST_BYTES} are read")
+        return parse_json(file.read_bytes(), str(file))
+    except OSError as error:
+        raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
 def parse_json(text: str | bytes, source: str, most: int = MOST_BYTES) -> dict[str, Any]:
     """source: for the message. most: bytes. Raises: ModelError when it is too long, too deep, or not a JSON object."""
     try:
-        return documents.parse_json(text, largest_bytes=most)
+        # NaN and infinity are refused by the key that has them.
+        return documents.parse_json(text, largest_bytes=most, nan=True)
     except documents.DocumentError as error:
         raise ModelError(f"{source}: cannot be read: {error}") from error
 

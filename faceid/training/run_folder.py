@@ -57,7 +57,9 @@ def check_run_folder(folder: Path, inputs: Sequence[Path] = ()) -> None:
                 )
     is_known = made_by(folder, "train.py") or any(newest_first(folder / "checkpoints"))
     logs = [path.name for pattern in LOGS for path in folder.glob(pattern)] if folder.is_dir() else []
-    refuse_folder(folder, RUN_FOLDER, inputs, (*BEFORE, *logs), is_known=is_known)
+    # Links to a larger disk, made beforehand.
+    empty = [name for name in FOLDERS if (folder / name).is_dir() and not any((folder / name).iterdir())]
+    refuse_folder(folder, RUN_FOLDER, inputs, (*BEFORE, *logs, *empty), is_known=is_known)
     for path in sorted(folder.glob("face_lora_*")):
         # Now, and not when the run is over and has nowhere to go.
         refuse_file(path, key="output_dir")

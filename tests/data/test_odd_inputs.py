@@ -119,4 +119,4 @@ def test_a_box_is_of_finite_numbers(tmp_path, caplog):
     caplog.set_level(logging.ERROR)
     (tmp_path / "a.heads.json").write_text('{"boxes": [["nan", 1, 2, 3]], "size_hw": [32, 48]}')
     refused(read_heads, tmp_path / "a.heads.json", (32, 48), says="a box at")
-    refused(known_heads, tmp_path, "a", 1, (32, 48), says="not four finite numbers")
+    refused(known_heads, tmp_path, "a", [0], (32, 48), says="not four finite numbers")

@@ -37,7 +37,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def content(folder: Path) -> dict[str, bytes]:
     """Every file that counts; provenance has times in it."""
-    files = [f for f in folder.rglob("*") if f.is_file() and ".claims" not in f.parts and f.name != "provenance.json"]
+    files = [
+        f
+        for f in folder.rglob("*")
+        if f.is_file() and not {".claims", ".faceid"} & {*f.parts} and f.name != "provenance.json"
+    ]
     return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from adapter_inputs import write_adapter
 
 from faceid.errors import ConfigError, ModelError
 from faceid.evaluation.gallery import Reference
 from faceid.evaluation.recognisers import check_recogniser_names, know_gallery, load_recognisers
-from faceid.models.adapter_file import AdapterMetadata, save_adapter
-from faceid.models.settings import AdapterSettings
 
 
 class MeanColour:
@@ -43,11 +42,12 @@ def test_the_conditioning_encoder_is_refused_by_fingerprint(settings):
     assert name in str(refusal.value)
 
 
-def test_the_conditioning_encoder_is_refused_by_the_adapter(settings, tmp_path):
+def test_the_conditioning_encoder_is_refused_by_the_adapter(settings, small_adapter_settings, tmp_path):
     ((_, encoder),) = load_recognisers(settings())
     for fingerprint in (encoder.fingerprint, "another"):
-        metadata = AdapterMetadata("toy", "0", 48, "onnx", fingerprint, AdapterSettings())
-        save_adapter(tmp_path / f"{fingerprint[:7]}.safetensors", {"x": torch.ones(1)}, metadata)
+        write_adapter(
+            tmp_path / f"{fingerprint[:7]}.safetensors", small_adapter_settings, encoder_fingerprint=fingerprint
+        )
     with pytest.raises(ModelError, match="conditioned on"):
         load_recognisers(settings(adapter=tmp_path / f"{encoder.fingerprint[:7]}.safetensors"))
     assert load_recognisers(settings(adapter=tmp_path / "another.safetensors"))

@@ -80,7 +80,7 @@ CANNOT_BE = {
     "fps": (-1, float("inf"), float("nan")),
     "num_frames": (-1, 10**9),
     "height": (-1, 10**9),
-    "step": (-1, 10**30),
+    "step": (-1, 10**18),
     "base_name": ("x" * 5000, "a\nb", None, 7),
     "base_fingerprint": ("x" * 5000, "../x y", ...),
     "encoder_path": ("x" * 5000, ["a"]),

@@ -213,7 +213,7 @@ def file_with(tmp_path, header: dict | str, extra: dict | None = None):
         ({"r": 4, "lora_alpha": 4, "use_rslora": "yes"}, "must be true or false"),
         ("[1]", "a list, not an object"),
         ("{", "cannot be read"),
-        ("[" * 100_000, "nested too deep"),
+        ("[" * 100_000, "nested more than 64 deep"),
     ],
 )
 def test_a_description_that_cannot_be_followed_is_refused_by_the_key(header, said, tmp_path):

@@ -18,11 +18,11 @@ from faceid.geometry import Geometry
 from faceid.media.video import decode_video_bytes, read_video, resize_frames, write_video
 from faceid.models.pipeline import FaceIdentityPipeline
 from faceid.sampling.identities import Face
+from faceid.sampling.like import words_like
 from faceid.sampling.poses import VideoShape, read_pose
 from faceid.sampling.renderer import Renderer
 from faceid.sampling.run import run_sampling
 from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import words_like
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
 SETTINGS = SampleSettings(model_path="toy", pose_video="p.mp4", output="o.mp4", num_inference_steps=1, cfg_scale=1.0)

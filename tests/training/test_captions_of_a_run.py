@@ -28,7 +28,8 @@ from faceid.training.checkpoint import CheckpointError
 from faceid.training.dry_run import dry_run
 from faceid.training.effects import warn_without_effect
 from faceid.training.origin import origin_of, refuse_other_origin
-from faceid.training.prepare import Preparation, check_before_work, prepare
+from faceid.training.prepare import Preparation, prepare
+from faceid.training.refusals import check_before_work
 from faceid.training.settings import InputSettings, TrainingSettings
 
 OWN = "a woman laughing"
