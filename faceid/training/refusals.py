@@ -31,7 +31,14 @@ from faceid.training.fence import refuse_if_in_use
 from faceid.training.known_data import KnownData
 from faceid.training.launched import Launch, check_meeting
 from faceid.training.origin import refuse_other_origin
-from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, Preparation, check_init_encoder, check_same_photos
+from faceid.training.prepare import (
+    INIT_ADAPTER,
+    INIT_LORA,
+    Preparation,
+    check_init_encoder,
+    check_same_photos,
+    photo_captions,
+)
 from faceid.training.run_folder import check_run_folder
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
@@ -91,6 +98,7 @@ def check_before_work(plan: Preparation) -> None:
     photos_dir = Path(plan.inputs.face_images_dir) if plan.inputs.face_images_dir is not None else None
     if photos_dir is not None:
         check_photos(photos_dir, plan.faces, images)
+        photo_captions(plan, [file.name for file in images.list_photos(photos_dir)])
     if plan.inputs.face_embedding is not None:
         identity = load_identity(plan.inputs.face_embedding)
         check_init_encoder(plan, identity.encoder, identity.encoder_fingerprint, len(identity.embedding))

@@ -86,9 +86,9 @@ def test_a_pose_of_varying_rate_goes_by_its_time_stamps(tmp_path):
         container.mux(stream.encode(None))
     found = read_pose(tmp_path / "pose.mkv", ALL, WAN, SETTINGS)
     assert list(found.taken) == numbers(found.frames)[: len(found.taken)]
-    # At 16 fps: each of the slow ones twice, about every second one of the fast ones.
+    # At 16 fps: each of the slow ones twice, every second one of the fast ones; the last has no known end.
     counts = [found.taken.count(number) for number in range(20)]
-    assert sum(counts[:10]) in (19, 20) and 4 <= sum(counts[10:]) <= 7 and max(counts[10:]) == 1
+    assert sum(counts[:10]) in (19, 20) and 4 <= sum(counts[10:]) <= 7 and max(counts[10:-1]) == 1
 
 
 @pytest.mark.fault("M4")

@@ -27,6 +27,7 @@ from faceid.toy.base import resolve_encoder_path, resolve_model_path
 from faceid.training.checkpoint import CheckpointError
 from faceid.training.dry_run import dry_run
 from faceid.training.effects import warn_without_effect
+from faceid.training.launched import Launch
 from faceid.training.origin import origin_of, refuse_other_origin
 from faceid.training.prepare import Preparation, prepare
 from faceid.training.refusals import check_before_work
@@ -85,9 +86,9 @@ def test_a_caption_that_cannot_be_read_is_refused_before_work_and_by_the_dry_run
     raw = replace(raw, clips=ClipSettings(num_frames=9, height=64, width=64))
 
     def refused(of_plan):
-        launch = SimpleNamespace(processes=1)
+        launch = Launch(0, 1)
         training = TrainingSettings(batch_size=1, heldout_dancers=0, resume="none")
-        lines, refused = dry_run(of_plan, training, PairingSettings(), launch, "single", False)
+        lines, refused = dry_run(of_plan, training, PairingSettings(), launch, None, False, "single")
         said.extend(line for line in lines if line.startswith("data: "))
         return refused
 
