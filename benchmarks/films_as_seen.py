@@ -14,18 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from proof import RECORDS, Row, Seen, memory_folder, rows_of
+from proof import Row, Seen, conclude_check, memory_folder, rows_of
 
 from faceid.errors import DataError
 from faceid.media.colours import Colours, tone_mapped
 from faceid.media.video import measure_video, read_video
-from faceid.provenance import describe_provenance
-from faceid.writing import write_json
 
 SIZE_HW = (96, 160)
 # Squares of 8 pixels that say a frame's number in binary, in the middle of the picture.
@@ -343,13 +340,7 @@ def main(argv: list[str]) -> int:
     """Check, print, and record where asked; 1 when a row falls short."""
     began = time.perf_counter()
     rows = check("--full" in argv)
-    for row in rows:
-        print(f"{row.verdict.upper():<12} {row.seconds:>7.1f} s  {row.promise} [bar: {row.bar}]: {row.measured}")
-    if "--record" in argv:
-        about = {**describe_provenance(), "sizes": "full" if "--full" in argv else "small"}
-        seconds = round(time.perf_counter() - began, 1)
-        write_json(RECORDS / "films_as_seen.json", {**about, "seconds": seconds, "rows": [asdict(row) for row in rows]})
-    return int(any(row.verdict == "falls short" for row in rows))
+    return conclude_check("films_as_seen", rows, argv, time.perf_counter() - began)
 
 
 if __name__ == "__main__":

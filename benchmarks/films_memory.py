@@ -12,15 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from films_as_seen import ffmpeg
-from proof import RECORDS, REPOSITORY, Row, Seen, rows_of
-
-from faceid.provenance import describe_provenance
-from faceid.writing import write_json
+from proof import REPOSITORY, Row, Seen, conclude_check, rows_of
 
 FPS = 30
 LARGEST_MB = 600
@@ -102,13 +98,7 @@ def main(argv: list[str]) -> int:
     """Check, print, and record where asked; 1 when a row falls short."""
     began = time.perf_counter()
     rows = check("--full" in argv)
-    for row in rows:
-        print(f"{row.verdict.upper():<12} {row.seconds:>7.1f} s  {row.promise} [bar: {row.bar}]: {row.measured}")
-    if "--record" in argv:
-        about = {**describe_provenance(), "sizes": "full" if "--full" in argv else "small"}
-        seconds = round(time.perf_counter() - began, 1)
-        write_json(RECORDS / "films_memory.json", {**about, "seconds": seconds, "rows": [asdict(row) for row in rows]})
-    return int(any(row.verdict == "falls short" for row in rows))
+    return conclude_check("films_memory", rows, argv, time.perf_counter() - began)
 
 
 if __name__ == "__main__":

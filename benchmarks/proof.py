@@ -69,12 +69,27 @@ def memory_folder() -> str | None:
 def conclude(name: str, rows: list[Row], is_full: bool, seconds: float, details: dict[str, Any] | None = None) -> int:
     """Print the rows and write prove_NAME[_full].json; the exit code: 1 when a promise falls short."""
     print()
-    for row in rows:
-        print(f"{row.verdict.upper():<12} {row.seconds:>7.1f} s  {row.promise} [bar: {row.bar}]: {row.measured}")
+    print_rows(rows)
     file = RECORDS / f"prove_{name}{'_full' if is_full else ''}.json"
     record = {**describe_provenance(), "sizes": "full" if is_full else "small", "seconds": round(seconds, 1)}
     write_json(file, {**record, "rows": [asdict(row) for row in rows], **(details or {})})
     print(f"\n{seconds:.0f} s in all; record in {file.relative_to(REPOSITORY)}")
+    return int(any(row.verdict == "falls short" for row in rows))
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """A line for each."""
+    for row in rows:
+        print(f"{row.verdict.upper():<12} {row.seconds:>7.1f} s  {row.promise} [bar: {row.bar}]: {row.measured}")
+
+
+def conclude_check(name: str, rows: Sequence[Row], argv: Sequence[str], seconds: float) -> int:
+    """Of a part of a proof run alone: print, write NAME.json where --record asks for it; 1 when a row falls short."""
+    print_rows(rows)
+    if "--record" in argv:
+        about = {**describe_provenance(), "sizes": "full" if "--full" in argv else "small"}
+        content = {**about, "seconds": round(seconds, 1), "rows": [asdict(row) for row in rows]}
+        write_json(RECORDS / f"{name}.json", content)
     return int(any(row.verdict == "falls short" for row in rows))
 
 

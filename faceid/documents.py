@@ -190,6 +190,23 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def values_within(content: Any) -> Iterator[Any]:
+    """Everything in plain containers, the containers too; each once, for a pickle may hold a list that holds itself."""
+    seen: set[int] = set()
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if isinstance(value, dict):
+            waiting += value.keys()
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+
+
 def is_file_name(name: Any) -> bool:
     """Whether a name from a file is one of a file in the same folder, and leads nowhere else."""
     is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")

@@ -194,10 +194,7 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
     """
     refuse_replacing(path, kind, key)
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
-        temporary = temporary_beside(path.with_suffix(""))
-        temporary.mkdir(PRIVATE_FOLDER)
+        temporary = _make_temporary_folder(path)
         try:
             yield temporary
             files = [each for each in sorted(temporary.rglob("*")) if each.is_file()]
@@ -223,10 +220,7 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
     """
     refuse_existing(path, key)
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sweep(path.parent)
-        temporary = temporary_beside(path.with_suffix(""))
-        temporary.mkdir(PRIVATE_FOLDER)
+        temporary = _make_temporary_folder(path)
         try:
             yield temporary
             settle_modes(temporary, False)
@@ -236,6 +230,15 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
             fsync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_temporary_folder(path: Path) -> Path:
+    """A private folder beside `path`, to become it; what dead processes left there is swept first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    temporary = temporary_beside(path.with_suffix(""))
+    temporary.mkdir(PRIVATE_FOLDER)
+    return temporary
 
 
 def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from faceid.documents import values_within
 from faceid.errors import FaceidError
 
 # Description and structure of a file of ours are kilobytes; of a text encoder's 700 tensors, 100 KB.
@@ -96,19 +97,8 @@ def _check_pickle(data: bytes) -> None:
 
 
 def _refuse_stretched(content: Any) -> None:
-    # By hand, and each once: a pickle may hold a list that holds itself.
-    seen: set[int] = set()
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, torch.Tensor):
-            if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-                raise TensorFileError(f"a tensor {list(value.shape)} of more numbers than are stored")
-        elif isinstance(value, dict):
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, list | tuple | set):
-            waiting += value
+    for value in values_within(content):
+        if isinstance(value, torch.Tensor) and (
+            value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes()
+        ):
+            raise TensorFileError(f"a tensor {list(value.shape)} of more numbers than are stored")

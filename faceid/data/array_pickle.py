@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from faceid.documents import values_within
 from faceid.errors import DataError
 
 # AIST++'s largest file, 9 cameras of 48 s, is 12 MB.
@@ -125,18 +126,4 @@ _ALLOWED = set(_MAKERS)
 
 
 def _holds_objects(content: Any) -> bool:
-    # By hand, and each once: a pickle may hold a list that holds itself.
-    seen: set[int] = set()
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, np.ndarray) and value.dtype.hasobject:
-            return True
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple):
-            waiting += value
-    return False
+    return any(isinstance(value, np.ndarray) and value.dtype.hasobject for value in values_within(content))
