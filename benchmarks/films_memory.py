@@ -30,7 +30,7 @@ COMMANDS = {
 
 def check(full: bool) -> list[Row]:
     """Measure and say each row; "not shown" where imageio-ffmpeg is not installed."""
-    size_hw, lengths_s = ((1920, 1080), (12, 60)) if full else ((960, 540), (6, 12))
+    size_hw, lengths_s = ((1920, 1080), (12, 60)) if full else ((640, 360), (12, 24))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         for command, flags in COMMANDS.items():

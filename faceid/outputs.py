@@ -144,11 +144,12 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
             fsync_file(temporary)
             settle_modes(temporary, private or is_private(path.parent))
             digest = sha256_file(temporary)
-            if path.is_file() and sha256_file(path) == digest:
+            # Once more: the work may have taken hours.
+            there = sha256_file(path) if path.is_file() and not path.is_symlink() else None
+            if there == digest:
                 record(path.parent, [(path.name, digest)])
                 return
-            # Once more: the work may have taken hours.
-            target = _free_name(path) if _is_foreign(path) else path
+            target = _free_name(path) if _is_foreign(path, there) else path
             record(path.parent, [(target.name, digest)])
             temporary.replace(target)
             fsync_folder(path.parent)
@@ -298,13 +299,14 @@ def is_ours(path: Path) -> bool:
     return path.is_file() and not _is_foreign(path)
 
 
-def _is_foreign(path: Path) -> bool:
+def _is_foreign(path: Path, digest: str | None = None) -> bool:
+    """Whether something is there that we did not write. digest: its sha256, where the caller knows it."""
     if not path.exists() and not path.is_symlink():
         return False
     if path.is_symlink() or not path.is_file():
         return True
     digests = recorded(path.parent).get(path.name)
-    return digests is None or sha256_file(path) not in digests
+    return digests is None or (digest or sha256_file(path)) not in digests
 
 
 def _refuse_foreign(path: Path, key: str = "") -> None:

@@ -66,12 +66,11 @@ step "1/8 A small world is drawn: photos of one person to learn, clips of eight 
 world() { python tools/make_toy_dataset.py --num_frames 9 --reference_photos 4 "$@"; }
 target_world() { world --output_dir "$out/dataset" --num_people 8 --clips_per_person 3 --num_frames 33 --bad_photos 4 --photos_per_person 14 --seed "$seed"; }
 # Nobody in it was ever trained on: 15 strangers, who also dance the poses that are rendered at the end.
-strangers_world() { world --output_dir "$out/strangers" --num_people 15 --clips_per_person 1 --seed "$((100 + seed))"; }
+strangers_world() { world --with_target false --output_dir "$out/strangers" --num_people 15 --clips_per_person 1 --seed "$((100 + seed))"; }
 # Sixteen dancers of the world that the shipped adapter learnt from, for each seed others.
-known_world() { world --output_dir "$out/known" --num_people 16 --first_person "$first_known" --clips_per_person 1 --seed 1000; }
+known_world() { world --with_target false --output_dir "$out/known" --num_people 16 --first_person "$first_known" --clips_per_person 1 --seed 1000; }
 two_worlds() { strangers_world && known_world; }
 both target_world two_worlds
-for group in strangers known; do rm -rf "$out/$group/photos/target" "$out/$group/references/target"; done
 mkdir -p "$out/people/references" "$out/people/photos" "$out/poses"
 for kind in references photos; do cp -r "$out/dataset/$kind/target" "$out/strangers/$kind/." "$out/people/$kind/"; done
 # Some dances of the strangers: other people, other dances than any that were trained on.
@@ -124,10 +123,15 @@ step "6/8 The adapters render poses that nobody trained on, as the target, as st
 sample() { # sample NAME ADAPTER PEOPLE POSES SCALE [FLAG ...]
   local folder=$out/rendered/$1 made_by=$2
   if [ -f "$2" ]; then made_by=$(sha256sum <"$2"); fi
-  [ "$(cat "$folder/.done" 2>/dev/null)" = "$made_by" ] && return
-  rm -rf "$folder"
+  if [ -f "$folder.made_by" ] && [ "$(cat "$folder.made_by")" != "$made_by" ]; then
+    echo "demo: $folder: was rendered by another adapter; remove it and $folder.made_by" >&2
+    exit 2
+  fi
+  [ -f "$folder/.done" ] && return
+  mkdir -p "$out/rendered"
+  echo "$made_by" >"$folder.made_by"
   python sample.py --batch --face_lora_path "$2" --identities_dir "$out/identities/$3" --pose_videos_dir "$out/$4" \
-    --output_dir "$folder" --face_scale "$5" "${render[@]}" "${@:6}" && echo "$made_by" >"$folder/.done"
+    --output_dir "$folder" --face_scale "$5" "${render[@]}" "${@:6}" && touch "$folder/.done"
 }
 base_alone() {
   [ -f "$out/rendered/base_alone/.done" ] && return

@@ -21,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     world = write_toy_dataset(settings)
     folder, size = settings.output_dir, f"{settings.width}x{settings.height}"
     print(f"{folder}/photos: {settings.photos_per_person} photos each of {len(world['people'])} people")
-    print(f"{folder}/photos/{TARGET}: the person to learn, who is in no clip")
+    if settings.with_target:
+        print(f"{folder}/photos/{TARGET}: the person to learn, who is in no clip")
     print(f"{folder}/videos: {len(world['clips'])} clips of {settings.num_frames} frames, {size}, with head boxes")
     print(f"{folder}/poses: their pose videos")
     if world["bad_photos"]:

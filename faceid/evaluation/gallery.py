@@ -7,12 +7,14 @@ photo is also a reference is checked by file and by picture, because a model tha
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from faceid.errors import DataError
+from faceid.faces.copies import ComparedPhoto, are_copies, compared
 from faceid.faces.detect import FaceDetector
 from faceid.faces.photos import Photo, examine_photo, miniature
 from faceid.faces.selection import DUPLICATE_CORRELATION
@@ -72,12 +74,24 @@ def refuse_shared_photos(people: dict[str, list[Path]], conditioning_dir: Path) 
     _refuse_same_pictures(references, [f for f in conditioning if f.suffix.lower() in images.PHOTO_SUFFIXES])
 
 
-def cut_references(people: dict[str, list[Path]], detector: FaceDetector, face_margin: float) -> list[Reference]:
+def cut_references(
+    people: dict[str, list[Path]], detector: FaceDetector, face_margin: float, conditioning_dir: Path | None = None
+) -> list[Reference]:
     """Cut the face out of every photo: its largest sure face.
 
-    Raises: DataError when a person has no photo with a face.
+    conditioning_dir: photos that embeddings were made from, of one person or in a subfolder for each. A reference
+    that is a crop, a mirrored or a brighter copy of one of its own person is refused.
+    Raises: DataError when a person has no photo with a face, or such a copy.
     """
-    return [_cut(name, people[name], detector, face_margin) for name in progress(people, "references", unit="person")]
+    references = []
+    for name in progress(people, "references", unit="person"):
+        photos = _with_a_face(name, people[name], detector, face_margin)
+        if conditioning_dir is not None:
+            _refuse_copies(photos, _conditioning_of(name, conditioning_dir))
+        # Detectors answer with the largest face first.
+        crops = [photo.candidates[0].crop for photo in photos]
+        references.append(Reference(name, [photo.path for photo in photos], crops))
+    return references
 
 
 def _refuse_same_files(references: list[Path], conditioning: list[Path]) -> None:
@@ -119,13 +133,35 @@ def _miniatures(paths: list[Path]) -> dict[Path, np.ndarray]:
     return found
 
 
-def _cut(name: str, paths: list[Path], detector: FaceDetector, face_margin: float) -> Reference:
+def _conditioning_of(name: str, conditioning_dir: Path) -> dict[Path, ComparedPhoto]:
+    """The photos that one person was conditioned on, as copies are looked for; those that cannot be read are not."""
+    found = {}
+    # Photos of one person lie in the folder itself, those of several in a subfolder each.
+    for folder in (conditioning_dir, conditioning_dir / name):
+        for path in images.list_photos(folder) if folder.is_dir() else []:
+            with suppress(DataError):
+                found[path] = compared(images.read_photo(path))
+    return found
+
+
+def _refuse_copies(references: list[Photo], conditioning: dict[Path, ComparedPhoto]) -> None:
+    for photo in references:
+        assert photo.compared is not None, f"{photo.name}: has a face and was not read"
+        for path, other in conditioning.items():
+            how = are_copies(photo.compared, photo.candidates[0].face.box_xyxy, other)
+            if how is not None:
+                raise DataError(
+                    f"{photo.path}: shows the same as the conditioning photo {path}{f' ({how})' if how else ''}, so a "
+                    "copy of it would win; take it out of references_dir"
+                )
+
+
+def _with_a_face(name: str, paths: list[Path], detector: FaceDetector, face_margin: float) -> list[Photo]:
     examined = [examine_photo(path, images, detector, face_margin) for path in paths]
     for photo in examined:
         if photo.dropped is not None:
             log.warning("%s: not a reference, %s", photo.path, photo.dropped)
-    kept: list[Photo] = [photo for photo in examined if photo.dropped is None]
+    kept = [photo for photo in examined if photo.dropped is None]
     if not kept:
         raise DataError(f"{paths[0].parent}: no face in any of its {len(paths)} photos; add photos of {name}'s face")
-    # Detectors answer with the largest face first.
-    return Reference(name, [photo.path for photo in kept], [photo.candidates[0].crop for photo in kept])
+    return kept

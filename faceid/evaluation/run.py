@@ -86,7 +86,7 @@ def make_instruments(
     detector = load_detector(settings.detector, settings.detector_path)
     # `none`: the picture is the face, so there is nothing around it.
     margin = 0.0 if settings.detector == NONE else settings.face_margin
-    gallery = cut_references(people, detector, margin)
+    gallery = cut_references(people, detector, margin, settings.conditioning_dir)
     return Instruments(
         gallery=gallery,
         recognisers=[know_gallery(name, encoder, gallery) for name, encoder in encoders],

@@ -17,6 +17,7 @@ from faceid.data.identities import encoder_of
 from faceid.errors import DataError
 from faceid.evaluation.verification_figures import Figures, Pairs, conclusion, make_pairs, measure
 from faceid.evaluation.verification_report import VERIFICATION, About, publish
+from faceid.faces.copies import are_copies
 from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.photos import Photo, examine_photo, miniature
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 FEWEST_PEOPLE = 2
 # 4.5 million pairs: a resampling takes 0.4 s on one core, so a thousand some 6 minutes (2 million took 0.16 s each).
 MOST_PHOTOS = 3000
+# Of one person, as many are looked at closely for copies: every two of them, some 12 ms each on one core.
+MOST_LOOKED_AT = 60
 # Of FaceSettings: what makes one identity of many photos, which nothing does here.
 WITHOUT_EFFECT = ("aggregation", "allow_few", "check_one_person")
 
@@ -167,7 +170,14 @@ def embed_photos(
 
 def _leave_out_copies(person: str, photos: list[Photo], found: EmbeddedPhotos) -> None:
     """Drop what repeats a picture: a copy resembles itself by any encoder, and would flatter every one."""
-    pictures: dict[str, np.ndarray] = {}
+    earlier: list[tuple[Photo, np.ndarray]] = []
+    if len(photos) > MOST_LOOKED_AT:
+        log.warning(
+            "%s: %d photos: crops and mirrored copies are looked for among the first %d that count only",
+            person,
+            len(photos),
+            MOST_LOOKED_AT,
+        )
     for photo in photos:
         other = found.sha256.setdefault(photo.sha256, f"{person}/{photo.name}")
         if photo.dropped is not None:
@@ -178,12 +188,22 @@ def _leave_out_copies(person: str, photos: list[Photo], found: EmbeddedPhotos) -
             continue
         assert photo.thumbnail is not None, f"{photo.name}: usable and not read"
         picture = miniature(photo.thumbnail)
-        for name, earlier in pictures.items():
-            if float(earlier @ picture) > DUPLICATE_CORRELATION:
-                photo.dropped = f"nearly the same picture as {name}"
+        is_looked_at = len(earlier) < MOST_LOOKED_AT
+        for first, its_picture in earlier:
+            if float(its_picture @ picture) > DUPLICATE_CORRELATION:
+                how: str | None = ""
+            else:
+                how = _copied(first, photo) if is_looked_at else None
+            if how is not None:
+                photo.dropped = f"nearly the same picture as {first.name}{f' ({how})' if how else ''}"
                 break
         else:
-            pictures[photo.name] = picture
+            earlier.append((photo, picture))
+
+
+def _copied(first: Photo, photo: Photo) -> str | None:
+    assert first.compared is not None and photo.compared is not None, f"{photo.name}: usable and not read"
+    return are_copies(first.compared, first.candidates[0].face.box_xyxy, photo.compared)
 
 
 def _make_pairs(photos: EmbeddedPhotos, faces_dir: Path) -> Pairs:

@@ -49,7 +49,7 @@ class ToySettings:
     output_dir: Path
     """Folder to write; an older toy dataset there is replaced, anything else is refused."""
     num_people: Annotated[int, Field(ge=1, le=9999)] = 8
-    """Dancers, d01 and so on; the target is one person more."""
+    """Dancers, d01 and so on; the target is one person more (`with_target`)."""
     first_person: Annotated[int, Field(ge=1, le=9999)] = 1
     """Number of the first dancer: 52 begins with d52, who is the same person as in a world of a hundred."""
     clips_per_person: Annotated[int, Field(ge=1, le=99)] = 4
@@ -72,6 +72,8 @@ class ToySettings:
     """Photos of everyone kept apart from these, in references/: to judge renders by."""
     bad_photos: Annotated[int, Field(ge=0)] = 0
     """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
+    with_target: bool = True
+    """Draw the target's photos, too; false for a world that only lends its dancers."""
     one_genre_per_dancer: bool = False
     """Give each dancer one genre, as in AIST, where genre tells the dancer; otherwise genres are mixed."""
 
@@ -125,8 +127,8 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
 
 
 def people_names(settings: ToySettings) -> list[str]:
-    """The target, then the dancers d01, d02, ..."""
-    return [TARGET, *(f"d{number:02d}" for number in _numbers(settings))]
+    """The target, where there is one, then the dancers d01, d02, ..."""
+    return [*([TARGET] if settings.with_target else []), *(f"d{number:02d}" for number in _numbers(settings))]
 
 
 def plan_clips(settings: ToySettings) -> list[ToyClip]:

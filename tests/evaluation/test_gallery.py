@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 from faceid.errors import DataError
 from faceid.evaluation.gallery import cut_references, find_people, refuse_shared_photos
 from faceid.faces.detect import load_detector
+from faceid.toy.people import draw_person
+from faceid.toy.render import render_photo
 
 
 @pytest.fixture
@@ -57,6 +60,42 @@ def test_a_resized_or_resaved_conditioning_photo_is_refused_with_the_correlation
         DataError, match=r"bob/1\.png: .*the conditioning photo .*copy\.jpg \(correlation [01]\.\d+, over"
     ):
         refuse_shared_photos(find_people(references), tmp_path / "conditioning")
+
+
+COPIES = {
+    "mirrored": lambda picture: picture[:, ::-1],
+    "cropped": lambda picture: picture[20:-10, 15:-15],
+    "brighter": lambda picture: np.clip(picture * 1.3 + 8, 0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.fault("M9")
+@pytest.mark.parametrize("folder", [".", "bob"])
+@pytest.mark.parametrize("how", COPIES)
+def test_a_crop_or_a_mirrored_conditioning_photo_is_refused(tmp_path, how, folder):
+    references = write_photos(tmp_path / "references")
+    copy = tmp_path / "conditioning" / folder / "copy.jpg"
+    copy.parent.mkdir(parents=True)
+    picture = np.asarray(Image.open(references / "bob" / "1.png"))
+    Image.fromarray(np.ascontiguousarray(COPIES[how](picture))).save(copy, quality=92)
+    with pytest.raises(DataError, match=r"bob/1\.png: shows the same as the conditioning photo .*copy\.jpg"):
+        cut_references(find_people(references), load_detector("haar"), 0.3, tmp_path / "conditioning")
+
+
+def test_other_photos_of_one_person_are_no_copies(tmp_path):
+    references = write_photos(tmp_path / "references")
+    conditioning = write_photos(tmp_path / "conditioning", first_seed=500)
+    assert len(cut_references(find_people(references), load_detector("haar"), 0.3, conditioning)) == 2
+
+
+def write_photos(folder: Path, first_seed: int = 0) -> Path:
+    """Two people of two drawn photos each, large enough to be cut."""
+    for number, name in enumerate(("ann", "bob")):
+        (folder / name).mkdir(parents=True)
+        for index in range(2):
+            photo = render_photo(draw_person(30 + number), first_seed + 10 * number + index, 192)
+            Image.fromarray(photo).save(folder / name / f"{index}.png")
+    return folder
 
 
 def test_what_is_no_picture_shares_nothing(references, tmp_path):
