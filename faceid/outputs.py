@@ -1,26 +1,28 @@
 """What a command may replace and delete: what it can prove it wrote itself, and nothing else.
 
-The proof is a record beside the files (`.faceid/written-*.jsonl`): a line with name and sha256 for each, flushed to
-disk before the file gets its name. A file whose bytes are not in the record is somebody's: it is refused, by name,
-before any work begins. A folder carries its kind (`.faceid/folder.json`), so that no command writes into another's.
+The proof is the record beside the files (`faceid.records`). A file whose bytes are not in it is somebody's: it is
+refused, by name, before any work begins. A folder carries its kind (`.faceid/folder.json`), so that no command writes
+into another's.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faceid.documents import parse_json
 from faceid.errors import OutputError
 from faceid.processes import process_mark
-from faceid.provenance import sha256_file
+from faceid.records import is_recorded, record, recorded, sha256_bytes, sha256_file
 from faceid.writing import (
+    FOLDER_NAME,
     PRIVATE_FOLDER,
+    RECORDS_NAME,
+    abandoned,
     exchange,
     fsync_file,
     fsync_folder,
@@ -30,6 +32,8 @@ from faceid.writing import (
     sweep,
     temporary_beside,
     told,
+    was_whole,
+    write_atomic,
     write_json,
 )
 
@@ -37,7 +41,8 @@ log = logging.getLogger(__name__)
 
 # What folders hold, in words, where more than one room has to know.
 HUB_FOLDER, RUN_FOLDER, BATCH_FOLDER = "a face adapter for the hub", "a training run", "a batch of renders"
-RECORDS_NAME, FOLDER_NAME = ".faceid", "folder.json"
+# Beside FOLDER_NAME, in a folder that was moved away for a moment: what was moved by hand does not have it.
+_REPLACED_NAME = "replaced.json"
 # Of claims (faceid.claims), and what file systems and desktops leave in a folder; nobody's work.
 _NOBODYS = (RECORDS_NAME, ".claims", ".DS_Store", "Thumbs.db", "lost+found", ".directory")
 _SHOWN = 3
@@ -112,17 +117,18 @@ def kind_of(folder: Path) -> str | None:
         return None
 
 
-def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output") -> None:
-    """Say before the work that `path` cannot be written, or holds what no command of ours wrote.
+def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", within: str | None = None) -> None:
+    """Say before the work that `path` cannot be written, or holds what this command did not write.
 
-    inputs: files that are read; none of them may be it. Raises: OutputError.
+    inputs: files that are read; none of them may be it. within: the kind of the folder that the caller fills, where
+    what is ours is its; elsewhere that is what this program wrote. Raises: OutputError.
     """
     if path.is_dir():
         raise OutputError(f"{key}={path}: is a folder; name a file")
     for read in inputs:
         if read.exists() and path.exists() and read.resolve() == path.resolve():
             raise OutputError(f"{key}={path}: is read from by the same command; name another file")
-    _refuse_foreign(path, key)
+    _refuse_foreign(path, key, by_this_program=within is None or kind_of(path.parent) != within)
     _refuse_unwritable(path.parent, key)
 
 
@@ -165,6 +171,31 @@ def write_output(path: Path, content: bytes | str, private: bool = False) -> Non
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_bookkeeping(path: Path, content: bytes | str) -> None:
+    """Write what a folder needs to be gone on with, and people may read: its settings, its index, its summary.
+
+    It must be as the work is, whatever stands there: one that somebody edited is kept under another name, and said.
+    Raises: DiskError.
+    """
+    content = content.encode() if isinstance(content, str) else content
+    with told(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = sha256_bytes(content)
+        if (path.exists() or path.is_symlink()) and _is_foreign(path):
+            if path.is_file() and not path.is_symlink() and sha256_file(path) == digest:
+                record(path.parent, [(path.name, digest)])
+                return
+            kept = _free_name(path.with_name(f"{path.stem}.edited{path.suffix}"))
+            if path.is_symlink() or path.is_dir():
+                path.rename(kept)
+            else:
+                # The first name stays: at no moment is there none.
+                shutil.copy2(path, kept)
+            log.warning("%s: not as it was written here: kept as %s, and written anew", path, kept.name)
+        record(path.parent, [(path.name, digest)])
+        write_atomic(path, content)
+
+
 def remove_output(path: Path) -> bool:
     """Remove a file if the record beside it says that we wrote it; says whether it is gone."""
     if not path.exists():
@@ -194,7 +225,9 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
     Raises: OutputError otherwise, or when the disk is full or cannot be written; nothing is changed then.
     """
     refuse_replacing(path, kind, key)
+    path = path.resolve()
     with told(path):
+        _put_back(path, kind)
         temporary = _make_temporary_folder(path)
         try:
             yield temporary
@@ -209,7 +242,7 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
             _say_where(path, target)
         finally:
             # After an exchange the old folder lies here.
-            _remove_ours(temporary)
+            _remove_ours(temporary, path)
 
 
 @contextmanager
@@ -220,6 +253,7 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
     Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or cannot be written.
     """
     refuse_existing(path, key)
+    path = path.resolve()
     with told(path):
         temporary = _make_temporary_folder(path)
         try:
@@ -237,9 +271,21 @@ def _make_temporary_folder(path: Path) -> Path:
     """A private folder beside `path`, to become it; what dead processes left there is swept first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
+    sweep_folders(path.parent)
     temporary = temporary_beside(path.with_suffix(""))
     temporary.mkdir(PRIVATE_FOLDER)
     return temporary
+
+
+def sweep_folders(folder: Path) -> None:
+    """Remove whole folders of ours under temporary names, which killed processes left: new ones, or replaced ones.
+
+    One that holds anything of somebody's gets a name that is seen.
+    """
+    for path in abandoned(folder):
+        if path.is_dir() and not path.is_symlink() and was_whole(path):
+            log.info("%s: left by a process that was ended", path)
+            _remove_ours(path, folder / "result")
 
 
 def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
@@ -254,44 +300,16 @@ def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
         raise OutputError(
             f"{key}={path}: holds {_some(strangers)}, not as this command wrote it; name an empty or a new folder"
         )
-    _refuse_unwritable(path.parent, key)
+    _refuse_standing_in(path, key)
+    _refuse_unwritable(path.resolve().parent, key)
 
 
 def refuse_existing(path: Path, key: str = "output_dir") -> None:
     """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
-    _refuse_unwritable(path.parent, key)
-
-
-def record(folder: Path, files: Iterable[tuple[str, str]]) -> None:
-    """Note that files of `folder` are ours, before they get their names. files: (relative name, hex sha256)."""
-    place = folder / RECORDS_NAME
-    if not place.is_dir():
-        place.mkdir(parents=True, exist_ok=True)
-        fsync_folder(folder)
-    # A file for each process: appending to one from several machines is not safe.
-    path = place / f"written-{process_mark()}.jsonl"
-    is_new = not path.exists()
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps({"name": name, "sha256": digest}) + "\n" for name, digest in files)
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        settle_modes(path, is_private(folder))
-        fsync_folder(place)
-
-
-def recorded(folder: Path) -> dict[str, set[str]]:
-    """What we wrote into a folder: each file's name and the sha256 of all that was ever written under it."""
-    known: dict[str, set[str]] = {}
-    for path in sorted((folder / RECORDS_NAME).glob("written-*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            # A killed writer may leave half a line.
-            with suppress(ValueError, KeyError, TypeError):
-                said = parse_json(line)
-                known.setdefault(str(said["name"]), set()).add(str(said["sha256"]))
-    return known
+    _refuse_standing_in(path, key)
+    _refuse_unwritable(path.resolve().parent, key)
 
 
 def is_ours(path: Path) -> bool:
@@ -299,23 +317,34 @@ def is_ours(path: Path) -> bool:
     return path.is_file() and not _is_foreign(path)
 
 
-def _is_foreign(path: Path, digest: str | None = None) -> bool:
-    """Whether something is there that we did not write. digest: its sha256, where the caller knows it."""
+def _is_foreign(path: Path, digest: str | None = None, by_this_program: bool | None = None) -> bool:
+    """Whether something is there that we did not write.
+
+    digest: its sha256, where the caller knows it. by_this_program: whether what another command wrote is foreign; by
+    default where no folder's kind says whose it is.
+    """
     if not path.exists() and not path.is_symlink():
         return False
     if path.is_symlink() or not path.is_file():
         return True
-    digests = recorded(path.parent).get(path.name)
-    return digests is None or (digest or sha256_file(path)) not in digests
+    if by_this_program is None:
+        by_this_program = kind_of(path.parent) is None
+    return not is_recorded(path, digest, by_this_program)
 
 
-def _refuse_foreign(path: Path, key: str = "") -> None:
-    if _is_foreign(path):
+def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = None) -> None:
+    if _is_foreign(path, by_this_program=by_this_program):
         named = f"{key}={path}" if key else f"{path}"
         raise OutputError(
-            f"{named}: exists, and is not as a command of ours wrote it; it is left as it is: name another file, or "
-            "move it away"
+            f"{named}: exists, and is not as this command wrote it; it is left as it is: name another file, or move it "
+            "away"
         )
+
+
+def _refuse_standing_in(path: Path, key: str) -> None:
+    """The folder would be another one, of the same name, and whoever stands in it would stand in none."""
+    if path.exists() and Path.cwd().is_relative_to(path.resolve()):
+        raise OutputError(f"{key}={path}: is the folder you are in; name one in it, or go elsewhere")
 
 
 def _strangers_in(folder: Path) -> list[str]:
@@ -338,27 +367,51 @@ def _strangers_in(folder: Path) -> list[str]:
 def _put(temporary: Path, path: Path) -> None:
     """Give a whole folder its name; an older one is under the temporary name after that."""
     if path.exists() and not exchange(temporary, path):
-        # This file system cannot exchange names: for a moment the folder is only under its second name.
-        aside = temporary_beside(path.with_suffix(""))
+        # This file system cannot exchange names: for a moment the folder is only under its second name, which is one
+        # that is seen and that no command sweeps. Killed here, the next one puts it back.
+        aside = _free_name(_replaced_name(path))
+        write_json(path / RECORDS_NAME / _REPLACED_NAME, {"by": process_mark()})
         path.rename(aside)
         temporary.rename(path)
-        _remove_ours(aside)
+        _remove_ours(aside, path)
     elif temporary.exists() and not path.exists():
         temporary.rename(path)
     fsync_folder(path.parent)
 
 
-def _remove_ours(folder: Path) -> None:
-    """Remove a folder that is replaced, or that was never finished; what somebody put into it meanwhile is kept."""
+def _put_back(path: Path, kind: str) -> None:
+    """What a writer that was killed had moved away for a moment gets its name again, or goes where the new one is."""
+    aside = _replaced_name(path)
+    if kind_of(aside) != kind or not (aside / RECORDS_NAME / _REPLACED_NAME).is_file():
+        return
+    if path.exists():
+        _remove_ours(aside, path)
+        return
+    aside.rename(path)
+    (path / RECORDS_NAME / _REPLACED_NAME).unlink()
+    log.warning("%s: was %s since a process was ended; it has its name again", path, aside.name)
+
+
+def _replaced_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.replaced")
+
+
+def _remove_ours(folder: Path, path: Path) -> None:
+    """Remove a folder that is replaced, or that was never finished; what somebody put into it meanwhile is kept.
+
+    path: the name it had, or was to get.
+    """
     if not folder.exists():
         return
-    if kind_of(folder) is None:
+    if not was_whole(folder):
         # Never finished: all of it is this process's.
         shutil.rmtree(folder, ignore_errors=True)
         return
     strangers = _strangers_in(folder)
     if strangers:
-        log.warning("%s: kept: somebody put %s into the folder that was replaced", folder, _some(strangers))
+        kept = _free_name(_replaced_name(path))
+        folder.rename(kept)
+        log.warning("%s: kept as %s: somebody put %s into it before it was replaced", path, kept, _some(strangers))
         return
     shutil.rmtree(folder, ignore_errors=True)
 

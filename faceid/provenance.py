@@ -19,15 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from faceid.documents import parse_json
-from faceid.writing import write_json
+from faceid.outputs import write_bookkeeping
+from faceid.records import sha256_file as sha256_file
 
 PACKAGES = ("torch", "accelerate", "deepspeed", "diffusers", "transformers", "peft", "webdataset", "av")
-
-
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in 1 MiB pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
 
 
 def sizes_and_times(files: Iterable[Path]) -> list[list[str | int]]:
@@ -55,7 +50,7 @@ def describe_provenance(inputs: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None:
     """Write `folder/provenance.json`. Inputs: plain types; hashes rather than contents, and never faces."""
-    write_json(folder / "provenance.json", describe_provenance(inputs))
+    write_bookkeeping(folder / "provenance.json", json.dumps(describe_provenance(inputs), indent=1) + "\n")
 
 
 def made_by(folder: Path, command: str) -> bool:
@@ -65,13 +60,6 @@ def made_by(folder: Path, command: str) -> bool:
         return Path(str(said["command"][0])).name == command
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _version(package: str) -> str | None:

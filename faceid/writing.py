@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,15 @@ log = logging.getLogger(__name__)
 _TEMPORARY = ".faceid-*.tmp*"
 # Of a process on another machine nothing is known; no write takes this long.
 ABANDONED_S = 7 * 86400
+# A folder's records and its mark (`faceid.records`, `faceid.outputs`).
+RECORDS_NAME, FOLDER_NAME = ".faceid", "folder.json"
 # Errors that are the user's disk, not a defect of ours.
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # With less free than this a writer that failed, whatever it raised, failed for want of room.
 _NO_ROOM_BYTES = 1 << 16
+# So it did with these words in what it raised: what it had written is gone by then, and there is room again. They are
+# the system's (safetensors repeats them), and torch.save's.
+_NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "file write failed", "unexpected pos")
 # Of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
@@ -73,14 +79,35 @@ def temporary_beside(path: Path) -> Path:
 
 @functools.cache
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that dead processes left in a folder, once a process. They hold photos, at times."""
+    """Remove the temporary files that dead processes left in a folder, once a process. They hold photos, at times.
+
+    A folder that was whole is no half work: it may be the one that another replaced (`outputs.sweep_folders`).
+    """
     with suppress(OSError):
-        for path in folder.glob(_TEMPORARY):
-            mark = path.name.split(".tmp")[0].removeprefix(".faceid-").rpartition("-")[0]
-            alive = is_mark_running(mark)
-            if alive is False or (alive is None and time.time() - path.lstat().st_mtime > ABANDONED_S):
-                log.info("%s: left by a process that was ended; removed", path)
-                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+        for path in abandoned(folder):
+            if path.is_symlink() or not path.is_dir():
+                path.unlink(missing_ok=True)
+            elif not was_whole(path):
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                continue
+            log.info("%s: left by a process that was ended; removed", path)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """What has a temporary name in a folder, and no process that goes on with it."""
+    found = []
+    for path in sorted(folder.glob(_TEMPORARY)):
+        mark = path.name.split(".tmp")[0].removeprefix(".faceid-").rpartition("-")[0]
+        alive = is_mark_running(mark)
+        if alive is False or (alive is None and time.time() - path.lstat().st_mtime > ABANDONED_S):
+            found.append(path)
+    return found
+
+
+def was_whole(folder: Path) -> bool:
+    """Whether a folder carries the mark that it gets when all is in it."""
+    return (folder / RECORDS_NAME / FOLDER_NAME).is_file()
 
 
 @contextmanager
@@ -91,6 +118,11 @@ def told(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except DiskError as error:
+        # What is written within a temporary folder has a name that nobody knows.
+        if any(fnmatch(part, _TEMPORARY) for part in Path(str(error).split(": ")[0]).parts):
+            raise DiskError(f"{path}: {str(error).partition(': ')[2]}") from error
+        raise
     except FaceidError:
         raise
     except OSError as error:
@@ -104,7 +136,7 @@ def told(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         # safetensors and torch raise errors of their own.
-        if _is_full(path):
+        if _is_full(path) or any(words in str(error).lower() for words in _NO_ROOM_WORDS):
             raise no_room(path) from error
         raise
 

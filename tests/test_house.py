@@ -15,7 +15,19 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
-    {"errors", "config", "documents", "geometry", "logs", "provenance", "claims", "processes", "writing", "outputs"},
+    {
+        "errors",
+        "config",
+        "documents",
+        "geometry",
+        "logs",
+        "provenance",
+        "claims",
+        "processes",
+        "writing",
+        "outputs",
+        "records",
+    },
     {"device", "flow", "tensor_files", "vace"},
     {"models", "faces", "media"},
     {"data", "toy"},

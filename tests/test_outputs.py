@@ -14,9 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from faceid import outputs, writing
+from faceid import outputs, records, writing
 from faceid.errors import DataError
-from faceid.outputs import claim_folder, is_ours, new_folder, recorded, remove_output, staged_file, staged_folder
+from faceid.outputs import (
+    claim_folder,
+    is_ours,
+    new_folder,
+    refuse_file,
+    remove_output,
+    staged_file,
+    staged_folder,
+    sweep_folders,
+    write_bookkeeping,
+)
+from faceid.records import recorded
 from faceid.writing import sweep, temporary_beside, told, write_atomic, write_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,7 +57,7 @@ WRITERS = {"atomic": write_by_atomic, "file": write_by_file, "folder": write_by_
 SMALL = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
-def run_killed(writer: str, path: Path, point: int) -> int:
+def run_killed(writer: str, path: Path, point: int, can_exchange: bool = True) -> int:
     """Write in a copy of this process, which kills itself at its n-th point; its exit code."""
     pid = os.fork()
     if pid == 0:
@@ -70,6 +81,8 @@ def run_killed(writer: str, path: Path, point: int) -> int:
         for name in CALLS:
             setattr(Path, name, counted(getattr(Path, name)))
         sweep.cache_clear()
+        if not can_exchange:
+            outputs.exchange = lambda first, second: False
         try:
             WRITERS[writer](path)
         finally:
@@ -77,13 +90,15 @@ def run_killed(writer: str, path: Path, point: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def killed_at_every_point(writer: str, path: Path, prepare: Callable[[], object]) -> Iterator[tuple[int, int]]:
+def killed_at_every_point(
+    writer: str, path: Path, prepare: Callable[[], object], can_exchange: bool = True
+) -> Iterator[tuple[int, int]]:
     """Run the writer, killed one step later each time, until it ends unharmed; yield (step, exit code)."""
     points = 0
     while True:
         prepare()
         points += 1
-        code = SMALL.submit(run_killed, writer, path, points).result()
+        code = SMALL.submit(run_killed, writer, path, points, can_exchange).result()
         yield points, code
         if code == 0:
             return
@@ -147,6 +162,30 @@ def test_a_killed_replacement_leaves_the_old_or_the_new_folder(tmp_path):
         assert len(contents) == 1
         seen |= contents
     assert seen == {b"old", b"new"}
+
+
+def test_where_names_cannot_be_exchanged_a_killed_replacement_is_put_right_by_the_next(tmp_path):
+    """NFS: the next command, whatever it writes there, swept the new folder and the old one."""
+    path = tmp_path / "x" / "out"
+
+    def prepare() -> None:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        with staged_folder(path, "a test") as staged:
+            (staged / "a").write_bytes(b"old")
+
+    was_away = 0
+    for _ in killed_at_every_point("folder", path, prepare, can_exchange=False):
+        sweep.cache_clear()
+        put(path.parent / "other.txt", "another command's")
+        sweep_folders(path.parent)
+        seen = path if path.exists() else path.with_name("out.replaced")
+        was_away += not path.exists()
+        assert (seen / "a").read_bytes() in (b"old", b"new")
+        with pytest.raises(RuntimeError), staged_folder(path, "a test"):
+            raise RuntimeError
+        assert sorted(os.listdir(path.parent)) == [".faceid", "other.txt", "out"]
+        assert (path / "a").read_bytes() in (b"old", b"new")
+    assert was_away >= 1
 
 
 def test_a_block_that_raises_leaves_the_old_state_and_no_temporary(tmp_path):
@@ -226,7 +265,7 @@ def put(path: Path, text: str) -> None:
 def test_a_file_of_somebody_is_not_replaced(tmp_path):
     mine = tmp_path / "dance.mp4"
     mine.write_text("a real clip")
-    with pytest.raises(DataError, match=r"dance\.mp4: exists, and is not as a command of ours wrote it"):
+    with pytest.raises(DataError, match=r"dance\.mp4: exists, and is not as this command wrote it"):
         put(mine, "a render")
     assert mine.read_text() == "a real clip"
 
@@ -285,6 +324,111 @@ def test_what_is_put_into_a_folder_while_we_work_is_kept(tmp_path):
         (out / "mine").write_text("mine")
     assert names_in(out) == {"one", "mine"}
     assert names_in(tmp_path / "out-2") == {"two"}
+
+
+def test_what_is_put_into_a_folder_in_the_last_moment_has_a_name_that_is_seen_and_stays(tmp_path, monkeypatch, caplog):
+    out = tmp_path / "out"
+    with staged_folder(out, "a test") as staged:
+        (staged / "one").write_text("ours")
+
+    def put_in_and_exchange(first, second):
+        (out / "me.jpg").write_text("mine")
+        return writing.exchange(first, second)
+
+    monkeypatch.setattr(outputs, "exchange", put_in_and_exchange)
+    with staged_folder(out, "a test") as staged:
+        (staged / "two").write_text("ours")
+    assert names_in(out) == {"two"} and "kept as" in caplog.text
+    assert names_in(tmp_path / "out.replaced") == {"one", "me.jpg"}
+
+
+def test_a_folder_that_a_killed_process_had_replaced_is_kept_when_it_holds_a_file_of_somebody(tmp_path):
+    with staged_folder(tmp_path / "out", "a test") as staged:
+        (staged / "one").write_text("ours")
+    (tmp_path / "out" / "me.jpg").write_text("mine")
+    left = tmp_path / ".faceid-h0-1-0-abcdef.tmp"
+    (tmp_path / "out").rename(left)
+    os.utime(left, (0, 0))
+    sweep.cache_clear()
+    sweep(tmp_path)
+    assert left.is_dir()
+    sweep_folders(tmp_path)
+    (kept,) = tmp_path.iterdir()
+    assert kept.name == "result.replaced" and (kept / "me.jpg").read_text() == "mine"
+
+
+@pytest.mark.parametrize("how", ["replaced", "new"])
+def test_a_result_goes_where_a_link_leads_and_the_link_stays(tmp_path, how):
+    """The work was lost at its end, or the link replaced and the result on the wrong disk."""
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk")
+    for text in ("one", "two") if how == "replaced" else ("one",):
+        with staged_folder(link, "a test") if how == "replaced" else new_folder(link) as staged:
+            (staged / "a").write_text(text)
+    assert link.is_symlink() and (tmp_path / "disk" / "a").read_text() == text
+    assert sorted(os.listdir(tmp_path)) == ["disk", "link"]
+
+
+@pytest.mark.parametrize("name", [".", "../here"])
+@pytest.mark.parametrize("writer", [new_folder, lambda path: staged_folder(path, "a test")])
+def test_the_folder_one_is_in_is_not_replaced(tmp_path, monkeypatch, name, writer):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(DataError, match="is the folder you are in"), writer(Path(name)):
+        pytest.fail("the work began")
+
+
+def test_a_file_of_another_command_is_not_replaced(tmp_path, monkeypatch):
+    """An exported LoRA took the place of the adapter that a run had trained."""
+    monkeypatch.setattr(sys, "argv", ["somewhere/train.py"])
+    claim_folder(tmp_path / "run", "a run")
+    for folder in (tmp_path, tmp_path / "run"):
+        put(folder / "x.safetensors", "hours of training")
+    refuse_file(tmp_path / "run" / "x.safetensors", within="a run")
+    monkeypatch.setattr(sys, "argv", ["tools/export_lora.py"])
+    for folder in (tmp_path, tmp_path / "run"):
+        with pytest.raises(DataError, match=r"x\.safetensors: exists, and is not as this command wrote it"):
+            refuse_file(folder / "x.safetensors")
+    with pytest.raises(DataError, match="is not as this command wrote it"):
+        put(tmp_path / "x.safetensors", "a LoRA")
+    put(tmp_path / "run" / "y.safetensors", "a LoRA")
+    refuse_file(tmp_path / "run" / "y.safetensors")
+
+
+def test_bookkeeping_that_somebody_edited_is_kept_and_written_anew(tmp_path, caplog):
+    file = tmp_path / "config.yaml"
+    for content in ("a: 1\n", "a: 2\n"):
+        write_bookkeeping(file, content)
+    assert names_in(tmp_path) == {"config.yaml"}
+    file.write_text("a: 2 # mine\n")
+    write_bookkeeping(file, "a: 3\n")
+    assert file.read_text() == "a: 3\n" and "config.edited.yaml" in caplog.text
+    assert (tmp_path / "config.edited.yaml").read_text() == "a: 2 # mine\n"
+    write_bookkeeping(file, "a: 4\n")
+    assert names_in(tmp_path) == {"config.yaml", "config.edited.yaml"}
+
+
+def test_records_are_read_once_and_grow_only_by_what_is_new(tmp_path, monkeypatch):
+    """To rewrite a folder of 4,000 files read 8 million lines."""
+    for number in range(20):
+        put(tmp_path / f"{number}.txt", "x")
+    (file,) = (tmp_path / ".faceid").iterdir()
+    size, seen = file.stat().st_size, []
+    parse = records.parse_json
+    monkeypatch.setattr(records, "parse_json", lambda text: seen.append(text) or parse(text))
+    for number in range(20):
+        put(tmp_path / f"{number}.txt", "x")
+    assert file.stat().st_size == size and len(seen) <= 20
+    # Another process's, and a line that is half written.
+    with (tmp_path / ".faceid" / "written-other.jsonl").open("w") as other:
+        other.write('{"name": "a", "sha256": "1"}\n{"name": "b", "sha')
+        other.flush()
+        assert "b" not in recorded(tmp_path) and recorded(tmp_path)["a"] == {"1"}
+        other.write('256": "2"}\n')
+    assert recorded(tmp_path)["b"] == {"2"}
+    shutil.rmtree(tmp_path / ".faceid")
+    assert recorded(tmp_path) == {}
 
 
 def test_a_folder_of_another_kind_is_not_replaced(tmp_path):
@@ -348,6 +492,26 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch, error):
     with refused, staged_file(tmp_path / "x.pt"):
         raise error
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "words", ["Error while serializing: I/O error: No space left on device (os error 28)", "file write failed"]
+)
+def test_a_library_that_has_made_room_again_is_believed(tmp_path, words):
+    """safetensors removes what it could not finish: after that there is room, and it was a traceback."""
+    refused = pytest.raises(DataError, match=r"x\.pt: no space left on the disk; make room")
+    with refused, staged_file(tmp_path / "x.pt"):
+        raise RuntimeError(words)
+
+
+def test_a_full_disk_names_the_folder_that_was_asked_for(tmp_path, monkeypatch):
+    def is_full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    refused = pytest.raises(DataError, match=f"^{tmp_path / 'out'}: no space left on the disk")
+    with refused, staged_folder(tmp_path / "out", "a test") as staged:
+        monkeypatch.setattr(os, "fsync", is_full)
+        write_atomic(staged / "deep" / "report.html", "x")
 
 
 def test_a_file_that_is_read_is_not_said_to_be_written(tmp_path):

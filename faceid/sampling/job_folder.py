@@ -81,7 +81,7 @@ class JobFolder:
         if is_of_before:
             _adopt(output_dir)
         for name in SUMMARIES:
-            refuse_file(output_dir / name, key="output_dir")
+            refuse_file(output_dir / name, key="output_dir", within=BATCH_FOLDER)
         if links:
             refuse_without_links(output_dir, "static: not given, and several workers may render; give --static")
         return cls(output_dir, links)
@@ -169,7 +169,7 @@ class JobFolder:
         """Raises: DataError when a video or its sidecar would take the place of what no batch of ours wrote."""
         for path in (self.output_dir / output, sidecar_of(self.output_dir / output)):
             if path.is_symlink() or path.exists():
-                refuse_file(path, key="output_dir")
+                refuse_file(path, key="output_dir", within=BATCH_FOLDER)
 
     def publish(
         self,

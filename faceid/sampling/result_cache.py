@@ -22,9 +22,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from faceid.errors import DiskError
-from faceid.outputs import RECORDS_NAME, claim_folder, kind_of
+from faceid.outputs import claim_folder, kind_of
 from faceid.provenance import sha256_json
-from faceid.writing import write_atomic
+from faceid.writing import RECORDS_NAME, write_atomic
 
 log = logging.getLogger(__name__)
 

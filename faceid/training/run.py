@@ -18,7 +18,7 @@ from faceid.faces.identity import Identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import log_file, set_up_logging
 from faceid.models.settings import AdapterSettings
-from faceid.outputs import RUN_FOLDER, claim_folder
+from faceid.outputs import RUN_FOLDER, claim_folder, write_bookkeeping
 from faceid.processes import number_in
 from faceid.provenance import write_provenance
 from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
@@ -42,7 +42,7 @@ from faceid.training.validation.judge import NONE, Judging
 from faceid.training.validation.validate import Validation
 from faceid.training.watchdog import Watchdog
 from faceid.training.world import expected_world, join_world
-from faceid.writing import make_folder, write_atomic
+from faceid.writing import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def run_training(
         run = build_run(world, training, adapter, pairing, prepared, folder, start, fence)
         refuse_shorter(training, run.num_steps, run.start_step, folder)
         if world.is_main:
-            write_atomic(folder / "config.yaml", config_yaml)
+            write_bookkeeping(folder / "config.yaml", config_yaml)
             write_provenance(folder, run.origin)
         metrics = Metrics(folder, world.is_main, run.start_step, training.tensorboard, fence)
         metrics.log_text("config", config_yaml)

@@ -62,4 +62,4 @@ def check_run_folder(folder: Path, inputs: Sequence[Path] = ()) -> None:
     refuse_folder(folder, RUN_FOLDER, inputs, (*BEFORE, *logs, *empty), is_known=is_known)
     for path in sorted(folder.glob("face_lora_*")):
         # Now, and not when the run is over and has nowhere to go.
-        refuse_file(path, key="output_dir")
+        refuse_file(path, key="output_dir", within=RUN_FOLDER)

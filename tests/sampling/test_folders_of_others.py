@@ -55,7 +55,7 @@ def test_a_batch_goes_on_only_where_nothing_of_its_own_is_taken(two, tmp_path, n
         with pytest.raises(KeyboardInterrupt):
             run(two)
     (tmp_path / "out" / name).write_bytes(b"mine")
-    with pytest.raises(DataError, match=f"output_dir=.*{name}: exists, and is not as a command of ours wrote it"):
+    with pytest.raises(DataError, match=f"output_dir=.*{name}: exists, and is not as this command wrote it"):
         run(two)
     assert (tmp_path / "out" / name).read_bytes() == b"mine"
 
@@ -135,7 +135,7 @@ def test_one_video_is_refused_before_the_work_where_its_place_or_its_jsons_is_ta
     taken,
 ):
     (tmp_path / taken).write_bytes(b"mine")
-    with pytest.raises(DataError, match=f"output=.*{taken}: exists, and is not as a command of ours wrote it"):
+    with pytest.raises(DataError, match=f"output=.*{taken}: exists, and is not as this command wrote it"):
         render(*flags, "--output", str(tmp_path / "o.mp4"), "--seed", "[1, 2]")
     assert (tmp_path / taken).read_bytes() == b"mine"
 
