@@ -28,6 +28,7 @@ from faceid.writing import (
     fsync_folder,
     fsync_tree,
     is_private,
+    make_parents,
     settle_modes,
     sweep,
     temporary_beside,
@@ -142,7 +143,7 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
     """
     _refuse_foreign(path)
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
         sweep(path.parent)
         temporary = temporary_beside(path)
         try:
@@ -179,7 +180,7 @@ def write_bookkeeping(path: Path, content: bytes | str) -> None:
     """
     content = content.encode() if isinstance(content, str) else content
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
         digest = sha256_bytes(content)
         if (path.exists() or path.is_symlink()) and _is_foreign(path):
             if path.is_file() and not path.is_symlink() and sha256_file(path) == digest:

@@ -52,7 +52,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
     Raises: DiskError when the disk is full or cannot be written.
     """
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
         temporary = temporary_beside(path)
         try:
             with temporary.open("wb") as file:
@@ -182,11 +182,34 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether only its owner can look into a folder."""
+    """Whether what a folder holds is its owner's alone: only its owner can look into it, or into one above it.
+
+    Above it, up to the folder of ours that it lies in: what shows faces stays private when its part is copied away.
+    """
+    places = []
+    for place in (folder, *folder.absolute().parents):
+        places.append(place)
+        if was_whole(place):
+            return any(_is_owners_alone(each) for each in places)
+    return _is_owners_alone(folder)
+
+
+def _is_owners_alone(folder: Path) -> bool:
     try:
         return folder.stat().st_mode & 0o077 == 0
     except OSError:
         return False
+
+
+def make_parents(path: Path) -> None:
+    """Make the folders that a file lies in; new ones within a private folder of ours are private, too."""
+    if path.parent.is_dir():
+        return
+    private = is_private(path.parent)
+    new = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in new if private else []:
+        folder.chmod(PRIVATE_FOLDER)
 
 
 def make_folder(path: Path, private: bool) -> None:

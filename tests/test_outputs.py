@@ -431,6 +431,26 @@ def test_records_are_read_once_and_grow_only_by_what_is_new(tmp_path, monkeypatc
     assert recorded(tmp_path) == {}
 
 
+def test_a_folder_within_a_private_one_is_private_too(tmp_path):
+    """Posters of faces lay in folders for everybody, which opened as soon as somebody copied or packed them."""
+    earlier = os.umask(0)
+    try:
+        for name, private in (("batch", True), ("shared", False)):
+            claim_folder(tmp_path / name, "renders", private=private)
+            put(tmp_path / name / "gallery" / "posters" / "a.jpg", "a face")
+            put(tmp_path / name / "gallery" / "b.jpg", "a face")
+    finally:
+        os.umask(earlier)
+    modes = {
+        str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777
+        for path in sorted(tmp_path.rglob("*"))
+        if ".faceid" not in path.parts
+    }
+    assert {modes[name] for name in ("batch", "batch/gallery", "batch/gallery/posters")} == {0o700}
+    assert {modes[name] for name in ("batch/gallery/posters/a.jpg", "batch/gallery/b.jpg")} == {0o600}
+    assert modes["shared/gallery/posters"] == 0o777 and modes["shared/gallery/posters/a.jpg"] == 0o666
+
+
 def test_a_folder_of_another_kind_is_not_replaced(tmp_path):
     with staged_folder(tmp_path / "out", "an identity") as staged:
         (staged / "one").write_text("ours")

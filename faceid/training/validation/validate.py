@@ -37,7 +37,7 @@ from faceid.training.validation.losses import (
     pair_faces,
 )
 from faceid.training.validation.scenes import Scene, SceneRenderer, choose_scenes, strip
-from faceid.writing import make_folder
+from faceid.writing import make_folder, make_parents
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class Validation:
         """By the rank that rendered it; by the main one where all did."""
         if self.run.world.is_main or self.run.world.kind != "zero3":
             make_folder(self.run.folder / path.relative_to(self.run.folder).parts[0], self._private)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(path)
             write_video(path, frames, self.run.metadata.fps)
 
     def _shared(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
