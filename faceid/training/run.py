@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from faceid.config import sections_as_yaml
+from faceid.data.disk_space import check_space
 from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.device import pick_device
 from faceid.errors import USER_ERROR_EXIT_CODE, FaceidError, one_line
@@ -108,6 +109,9 @@ def run_training(
         start = StartingPoint(plan.base, inputs.model_path, given_faces.encoder_path, init_adapter, init_lora, asked)
         run = build_run(world, training, adapter, pairing, prepared, folder, start, fence)
         refuse_shorter(training, run.num_steps, run.start_step, folder)
+        if run.start_step < run.num_steps:
+            # Each save asks, too; now nothing has been computed yet.
+            check_space(folder / "checkpoints", 2 * _bytes_saved(run)[1], "two checkpoints")
         if world.is_main:
             write_bookkeeping(folder / "config.yaml", config_yaml)
             write_provenance(folder, run.origin)
@@ -143,10 +147,16 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
-def _say_what_starts(run: Run) -> None:
-    world, parameters = run.world, run.adapter.parameters().values()
+def _bytes_saved(run: Run) -> tuple[int, int]:
+    """Of an adapter file, and of a checkpoint: weights, two moments, averages."""
     # ds_numel: under ZeRO-3 a parameter holds no elements between uses.
-    trainable = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in parameters)
+    trainable = sum(getattr(each, "ds_numel", each.numel()) for each in run.adapter.parameters().values())
+    return trainable * 4, trainable * 4 * (4 if run.settings.ema else 3)
+
+
+def _say_what_starts(run: Run) -> None:
+    world = run.world
+    adapter_bytes, checkpoint_bytes = _bytes_saved(run)
     log.info(
         "world: %s, %d processes on %s, precision %s; global batch %d = %d processes x %d samples x %d passes",
         world.kind,
@@ -172,8 +182,8 @@ def _say_what_starts(run: Run) -> None:
     )
     log.info(
         "training %.2f M parameters (%.1f MB per adapter, %.1f MB per checkpoint); run folder %s",
-        trainable / 1e6,
-        trainable * 4 / 1e6,
-        trainable * 4 * (4 if run.settings.ema else 3) / 1e6,
+        adapter_bytes / 4 / 1e6,
+        adapter_bytes / 1e6,
+        checkpoint_bytes / 1e6,
         run.folder,
     )

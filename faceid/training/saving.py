@@ -85,7 +85,8 @@ class CheckpointWriter:
         self._failed += 1
         if is_needed or self._failed >= MOST_FAILED_SAVES:
             kept = next(checkpoint.newest_first(self.folder), None)
-            raise checkpoint.CheckpointError(f"{problem}; make room and run the same command, it goes on from {kept}")
+            onwards = "nothing was saved before, so it begins anew" if kept is None else f"it goes on from {kept}"
+            raise checkpoint.CheckpointError(f"{problem}; make room and run the same command: {onwards}")
         log.error("%s; training goes on, the next one is tried when it is due", problem)
 
     def keep_best(self, done: int) -> None:

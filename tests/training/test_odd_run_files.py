@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
+from forked_runs import run
+from launching import QUIET, SMALL_ADAPTER
 
 from faceid.training import checkpoint
 from faceid.training.attempts import STARTED, Attempt, Attempts, judge
@@ -65,3 +68,19 @@ def test_a_users_pin_may_hold_anything(tmp_path):
     (tmp_path / "step_00000003" / "PINNED").write_bytes(b"\xff")
     checkpoint.unpin(tmp_path, "best")
     assert len(list(tmp_path.glob("*/PINNED"))) == 2
+
+
+class NearlyFull:
+    """As on a disk with a little room: enough to begin, too little for a checkpoint."""
+
+    def __call__(self) -> None:
+        usage = shutil.disk_usage("/")
+        shutil.disk_usage = lambda folder: usage._replace(free=100_000)
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_refused_before_the_first_step(toy_inputs, tmp_path):
+    """It trained on, and told at the end that nothing could be saved."""
+    folder = tmp_path / "run"
+    words = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--num_epochs", "1", "--output_dir", str(folder)]
+    assert run(words, around=NearlyFull()) == [2]
+    assert not (folder / "metrics.jsonl").exists() and not list(folder.glob("face_lora*"))
