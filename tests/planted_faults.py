@@ -25,8 +25,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_suffix(".yaml")
 # pytest's own: 1 is a failed test; 2 to 5 are that it did not run.
 FAILED = 1
-# Of a test of under 10 s, on a busy machine.
-LONGEST_S = 90
+# Of a test of under 10 s with the inputs it shares, on a busy machine.
+LONGEST_S = 180
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def run_test(test: str, tree: Path) -> tuple[int, str]:
     try:
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
     except subprocess.TimeoutExpired:
-        # A fault that makes a command hang fails its test in the end, wherever tests have a time limit.
-        return FAILED, f"hung for {LONGEST_S} s"
+        # It may only have been slow: a test that is to notice a hang has a time limit of its own.
+        return -1, f"not done in {LONGEST_S} s"
     skipped = " skipped" in done.stdout and " passed" not in done.stdout and " failed" not in done.stdout
     return (-1 if skipped else done.returncode), done.stdout[-400:]
 
