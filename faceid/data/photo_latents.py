@@ -31,7 +31,7 @@ from faceid.provenance import sha256_file, write_provenance
 from faceid.writing import write_json
 
 # Raised when the same photo files give other latents.
-RECIPE = 2
+RECIPE = 3
 PHOTOS_NAME = "photos.safetensors"
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # Raised when the same photos and settings make another identity.
-RECIPE = 2
+RECIPE = 3
 EMBEDDING_FILE = "identity_embedding.pt"
 # What some file system or archive cannot hold.
 UNSAFE_IN_NAMES = frozenset('/\\<>:"|?*')

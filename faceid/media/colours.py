@@ -14,7 +14,7 @@ import itertools
 import logging
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ _UNSAID = frozenset((0, 2, 3))
 # By name, for messages.
 TRANSFER_NAMES = {PQ: "PQ", HLG: "HLG"}
 PRIMARIES_NAMES = {BT2020: "BT.2020", DISPLAY_P3: "Display P3"}
+XY = tuple[float, float]
 # Red, green, blue in CIE xy; the white of all three is D65.
 _CHROMATICITIES = {
     BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
@@ -135,7 +136,7 @@ def to_bt709(rgb: np.ndarray, colours: Colours) -> np.ndarray:
     to_light, to_values = _curves(colours)
     light = to_light(values)
     if colours.primaries in _CHROMATICITIES:
-        light = light @ _primaries_matrix(colours.primaries, BT709).T
+        light = light @ primaries_matrix(_CHROMATICITIES[colours.primaries], _D65).T
     return to_values(np.clip(light, 0, 1))
 
 
@@ -254,17 +255,25 @@ def tone_mapped(nits: np.ndarray, peak_nits: float) -> np.ndarray:
     return nits * mapped / np.maximum(largest, 1e-9) / REFERENCE_WHITE_NITS
 
 
-def _primaries_matrix(source: int, target: int) -> np.ndarray:
-    """Light of one set of primaries to another's, both with D65 as white."""
-    return np.linalg.solve(_to_xyz(target), _to_xyz(source))
+def primaries_matrix(rgb: Sequence[XY], white: XY) -> np.ndarray:
+    """Light of red, green and blue of these chromaticities to BT.709's, white to white (Bradford's adaptation).
+
+    Raises: ValueError where there are no such colours.
+    """
+    if not all(0 < y <= 1 for _, y in [*rgb, white]):
+        raise ValueError(f"primaries of {rgb} and a white of {white}")
+    response = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+    adapted = np.linalg.inv(response) @ np.diag(response @ _xyz(*_D65) / (response @ _xyz(*white))) @ response
+    return np.linalg.solve(_to_xyz(_CHROMATICITIES[BT709], _D65), adapted @ _to_xyz(rgb, white))
 
 
-def _to_xyz(primaries: int) -> np.ndarray:
-    def xyz(x: float, y: float) -> list[float]:
-        return [x / y, 1, (1 - x - y) / y]
+def _to_xyz(rgb: Sequence[XY], white: XY) -> np.ndarray:
+    columns = np.array([_xyz(*xy) for xy in rgb]).T
+    return columns * np.linalg.solve(columns, _xyz(*white))
 
-    columns = np.array([xyz(*xy) for xy in _CHROMATICITIES[primaries]]).T
-    return columns * np.linalg.solve(columns, xyz(*_D65))
+
+def _xyz(x: float, y: float) -> np.ndarray:
+    return np.array([x / y, 1, (1 - x - y) / y])
 
 
 def _has_side_data(frame: av.VideoFrame, name: str) -> bool:

@@ -131,8 +131,7 @@ def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
 def _to_rgb(path: Path, image: Image.Image) -> np.ndarray:
     image.load()
     if image.mode.startswith("I") or image.mode == "F":
-        grey = _deep_grey_to_8_bits(path, image)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return _deep_grey_to_rgb(path, image)
     image = to_srgb(path, image)
     if image.has_transparency_data or image.mode in ("La", "RGBa"):
         rgba = image.convert("RGBA")
@@ -141,10 +140,11 @@ def _to_rgb(path: Path, image: Image.Image) -> np.ndarray:
     return np.array(image.convert("RGB"), dtype=np.uint8)
 
 
-def _deep_grey_to_8_bits(path: Path, image: Image.Image) -> np.ndarray:
-    """Scale a grey image of more than 8 bits to [H, W] uint8 by its file's own white.
+def _deep_grey_to_rgb(path: Path, image: Image.Image) -> np.ndarray:
+    """Scale a grey image of more than 8 bits to sRGB uint8 [H, W, 3] by its file's own white.
 
-    Pillow's `convert("RGB")` clips these at 255, which makes an ordinary 16-bit photo all white.
+    Its colours go through a ramp of the 256 greys that Pillow can bring to sRGB, and between them. Pillow's own
+    `convert("RGB")` clips deep greys at 255, which makes an ordinary 16-bit photo all white.
     """
     if image.mode == "F":
         raise DataError(f"{path}: floating-point picture without a stated white; save it as 8-bit PNG or JPEG")
@@ -153,7 +153,11 @@ def _deep_grey_to_8_bits(path: Path, image: Image.Image) -> np.ndarray:
     white = (1 << int(bits[0] if isinstance(bits, tuple) else bits)) - 1
     if values.min() < 0 or values.max() > white:
         raise DataError(f"{path}: values outside 0..{white}; save it as 8-bit PNG or JPEG")
-    return np.round(values * (255.0 / white)).astype(np.uint8)
+    ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    ramp.info = image.info
+    channels = np.array(to_srgb(path, ramp).convert("RGB"), np.float64)[0].T
+    place = values * (255.0 / white)
+    return np.stack([np.round(np.interp(place, np.arange(256), c)).astype(np.uint8) for c in channels], -1)
 
 
 def _reason(path: Path, error: BaseException) -> str:

@@ -207,6 +207,83 @@ def test_a_png_in_hdr_or_a_wide_gamut_is_brought_to_srgb(tmp_path, colours):
     assert np.array_equal(read, np.round(to_bt709(stored / 255, colours) * 255)) and not np.array_equal(read, stored)
 
 
+def linear_grey() -> bytes:
+    """A profile of grey whose values are light."""
+    curve = b"curv" + bytes(8)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags = struct.pack(">I", 2) + b"kTRC" + struct.pack(">II", 156, 12) + b"wtpt" + struct.pack(">II", 168, 20)
+    head = bytearray(128)
+    head[0:4], head[8:12], head[12:24] = struct.pack(">I", 188), b"\x02\x40\0\0", b"mntrGRAYXYZ "
+    head[36:40], head[68:80] = b"acsp", struct.pack(">3i", 63190, 65536, 54061)
+    return bytes(head) + tags + curve + white
+
+
+@pytest.mark.fault("A6")
+@pytest.mark.parametrize(
+    ("name", "dtype", "profile"),
+    [
+        ("a.png", np.uint8, linear_grey()),
+        ("a.png", np.uint16, linear_grey()),
+        ("a.tif", np.uint16, linear_grey()),
+        ("a.png", np.uint8, None),
+        ("a.png", np.uint16, None),
+    ],
+)
+def test_greys_of_light_are_brought_to_srgb_at_any_depth(tmp_path, name, dtype, profile):
+    light = gradient(dtype, np.iinfo(dtype).max)
+    Image.fromarray(light).save(tmp_path / name, **({"icc_profile": profile} if profile else {}))
+    if profile is None:
+        with_chunk(tmp_path / name, b"gAMA", struct.pack(">I", 100_000))
+    share = light / np.iinfo(dtype).max
+    expected = 255 * np.where(share <= 0.0031308, 12.92 * share, 1.055 * share ** (1 / 2.4) - 0.055)
+    apart = np.abs(read_photo(tmp_path / name) - expected[..., None])
+    assert apart[:, 4:].max() < 3 and apart.mean() < 1.5
+
+
+def chromaticities(*places: int) -> bytes:
+    return struct.pack(">8I", *places)
+
+
+SRGB_CHRM = chromaticities(31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
+@pytest.mark.fault("A6")
+def test_a_pngs_own_primaries_are_applied(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    display_p3 = chromaticities(31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)
+    with_chunk(tmp_path / "a.png", b"cHRM", display_p3)
+    with_chunk(tmp_path / "a.png", b"gAMA", struct.pack(">I", 45_455))
+    # The curves of sRGB and of a plain power lie a few levels apart.
+    assert np.abs(read_photo(tmp_path / "a.png") - to_bt709(pixels / 255, Colours(12, 13)) * 255).mean() < 2
+    assert np.abs(read_photo(tmp_path / "a.png").astype(int) - pixels).mean() > 4
+    # Another white, and the same colours under it: greys stay.
+    Image.fromarray(pixels[..., :1].repeat(3, -1)).save(tmp_path / "b.png")
+    with_chunk(tmp_path / "b.png", b"cHRM", chromaticities(34567, 35850, 68000, 32000, 26500, 69000, 15000, 6000))
+    assert np.abs(read_photo(tmp_path / "b.png").astype(int) - pixels[..., :1]).max() <= 1
+
+
+@pytest.mark.fault("A6")
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ({b"gAMA": struct.pack(">I", 45_455), b"cHRM": SRGB_CHRM}, False),
+        # sRGB's own chunk goes before the others, and so does a gamma that cannot be.
+        ({b"gAMA": struct.pack(">I", 100_000), b"sRGB": b"\0"}, False),
+        ({b"gAMA": struct.pack(">I", 0)}, False),
+        ({b"cHRM": chromaticities(31270, 32900, 1, 0, 30000, 60000, 15000, 6000)}, True),
+        ({b"cHRM": chromaticities(31270, 32900, 30000, 60000, 30000, 60000, 15000, 6000)}, True),
+    ],
+)
+def test_a_png_in_srgb_stays_as_it_is(tmp_path, caplog, chunks, said):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for name, content in chunks.items():
+        with_chunk(tmp_path / "a.png", name, content)
+    assert np.array_equal(read_photo(tmp_path / "a.png"), pixels)
+    assert ("a.png: its primaries (cHRM) cannot be" in caplog.text) == said
+
+
 def test_a_png_of_unknown_colours_is_refused_with_the_reason(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     with_chunk(tmp_path / "a.png", b"cICP", bytes([10, 17, 0, 1]))
