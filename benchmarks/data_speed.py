@@ -140,7 +140,7 @@ def load_naively(imageio: Any, path: Path, fps: float | None, num_counts: int = 
         reader.count_frames()
     tensors = []
     for number in range(CLIP.num_frames):
-        picture = Image.fromarray(reader.get_data(round(number / fps * source_fps) if fps else number))
+        picture = Image.fromarray(reader.get_data(int(number / fps * source_fps + 0.5) if fps else number))
         values = torch.from_numpy(np.array(_cover_and_cut(picture, CLIP.height, CLIP.width), dtype=np.float32))
         tensors.append((values * (2 / 255) - 1).permute(2, 0, 1).unsqueeze(0))
     reader.close()

@@ -52,7 +52,7 @@ from faceid.provenance import sha256_file, sha256_json, sizes_and_times
 log = logging.getLogger(__name__)
 
 # Raised when the bytes of a clip change for the same inputs and settings.
-RECIPE = 3
+RECIPE = 4
 ASPECT_TOLERANCE = 0.02
 # Of a clip and its pose together, as they are encoded: 0.45 and 0.47 in two real pairs of 480x832.
 BITS_PER_PIXEL = 0.6
@@ -259,8 +259,8 @@ def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings:
             aspect,
             pose_aspect,
         )
-    if video.timeline.varies:
-        log.warning("%s: %s; frames are taken by their time stamps", name, video.timeline.varies)
+    if video.timeline.warning:
+        log.warning("%s: %s", name, video.timeline.warning)
     if video.fps < settings.fps:
         log.warning("%s: %g fps, a clip has %g; frames are repeated", name, float(video.fps), settings.fps)
     if video.size_hw[0] < settings.height and video.size_hw[1] < settings.width:

@@ -50,7 +50,7 @@ from faceid.provenance import sha256_file, sha256_json
 log = logging.getLogger(__name__)
 
 # Raised when the faces of a film change for the same film and settings.
-RECIPE = 2
+RECIPE = 3
 FILMS_PER_SHARD = 32
 # Of the pictures that are kept to look at.
 PICTURE_SIDE_PX, JPEG_QUALITY = 112, 90

@@ -29,7 +29,7 @@ from faceid.writing import write_json
 log = logging.getLogger(__name__)
 
 # Raised when the clips of a film change for the same film and settings.
-RECIPE = 2
+RECIPE = 3
 RECORDS_NAME, SKIPPED_NAME, SUMMARY_NAME = "films", "skipped.csv", "split.json"
 CLIP_NAME = re.compile(r"(.+_clip_\d{3,})\..+")
 

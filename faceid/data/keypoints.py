@@ -19,6 +19,7 @@ from faceid.data.aist import parse_aist_name
 from faceid.data.array_pickle import read_array_pickle
 from faceid.documents import parse_json
 from faceid.errors import DataError
+from faceid.media.timeline import half_up
 from faceid.media.video import Measured
 
 log = logging.getLogger(__name__)
@@ -91,8 +92,8 @@ class Keypoints:
     def of_film(self, num_frames: int, fps: Fraction) -> Keypoints:
         """The same, one entry for each frame of the film. Raises: DataError when they are of another film's frames.
 
-        AIST++ annotated films that had been brought to exactly 60 fps first: film frame k is then keypoint
-        round(k * 60 / fps). Whether that is so, or they go frame by frame, the counts say.
+        AIST++ annotated films that had been brought to exactly 60 fps first: film frame k is then the keypoint nearest
+        to k * 60 / fps. Whether that is so, or they go frame by frame, the counts say.
         """
         if self.fps is None and not belong_together(len(self), num_frames):
             raise DataError(
@@ -101,7 +102,7 @@ class Keypoints:
         ratio = Fraction(self.fps) / fps if self.fps else Fraction(1)
         if abs(len(self) - num_frames) <= abs(len(self) - num_frames * ratio):
             ratio = Fraction(1)
-        return self.at(np.array([round(k * ratio) for k in range(num_frames)]))
+        return self.at(np.array([half_up(k * ratio) for k in range(num_frames)]))
 
 
 def belong_together(count: int, other: int) -> bool:

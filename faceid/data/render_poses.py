@@ -37,7 +37,7 @@ from faceid.writing import write_json
 log = logging.getLogger(__name__)
 
 # Raised when a pose video changes for the same joints.
-RECIPE = 2
+RECIPE = 3
 RECORDS_NAME, SUMMARY_NAME = ".rendered", "poses.json"
 
 # A pose model sees at most as many frames of a film at a time as fit in here.

@@ -2,7 +2,7 @@
 
 A film is one unit of work; many machines share a folder (`faceid.claims`). A film's clips are published first and its
 record last (`films/<name>.json`), which says what became clips and what was left out, and why; a second run keeps the
-films whose record fits. Frames are chosen by index: clip frame k is film frame start + round(k * film_fps / fps).
+films whose record fits. Clip frame k is the film frame nearest to start + k * film_fps / fps (`media.timeline`).
 Neither film nor clip is ever held whole: frames go from the decoder to the encoders of the clips that they are in.
 """
 
@@ -141,8 +141,8 @@ def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list
     limbs = UPPER_LIMBS if settings.crop == "upper_body" else LIMBS
     planned: list[PlannedClip] = []
     skipped: list[dict[str, Any]] = []
-    if measured.timeline.varies:
-        log.warning("%s: %s; frames are taken by their time stamps", film.path.name, measured.timeline.varies)
+    if measured.timeline.warning:
+        log.warning("%s: %s", film.path.name, measured.timeline.warning)
     windows = find_windows(measured.frames, measured.timeline, settings.num_frames, settings.fps, settings.stride_s)
     for number, indices in enumerate(windows):
         of_clip = keypoints.at(np.array(indices)) if keypoints is not None else None

@@ -1,7 +1,7 @@
 """Which stretches of a film become clips: one length, one rate, a stride; and why a stretch cannot.
 
-Frame k of a clip is film frame start + round(k * film_fps / fps), exactly; of a film of varying rate it is the frame
-that is on the screen k / fps seconds after the first.
+Frame k of a clip is the film frame nearest to start + k * film_fps / fps, of two the later. Of a film of varying rate
+it is the frame that is on the screen k / fps seconds after the first.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ import av
 
 from faceid.errors import DataError
 from faceid.media.colours import check_colours
+from faceid.media.cut_short import present_share
 from faceid.media.orientation import orientation_of
 
 # A container that knows no rate may name its clock instead, such as 90000.
@@ -30,6 +31,8 @@ DECODE_LIMIT_S = 3600.0
 IO_LIMIT_S = 300.0
 # An hour at 60 fps.
 MAX_FRAMES = 216_000
+# What FFmpeg promises in an AVI that it could not go back in.
+_FRAMES_UNKNOWN = 1 << 30
 # Twice 8K. With square pixels: a broken pixel aspect makes a wide picture of a small one.
 MAX_PIXELS = 64_000_000
 # A narrower strip is a broken pixel aspect too: it would make thumbnails larger than the film.
@@ -81,15 +84,23 @@ def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
         yield container, stream
 
 
-def decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
+def decode(container: Any, stream: Any, path: Path, stamps: list[int | None] | None = None) -> Iterator[av.VideoFrame]:
     """Yield every frame; at the end, judge whether it was all.
 
+    stamps: takes what `time_stamps` would give, in the same pass.
     Raises: DataError for damage, a limit, or colours that cannot be shown as they should be seen.
     """
     count, end = 0, None
-    promised = f" of {stream.frames} promised" if stream.frames else ""
+
+    def frames_of(packet: Any) -> list[av.VideoFrame]:
+        if stamps is not None:
+            stamps.extend(_stamp(container, packet))
+        return packet.decode()
+
+    num_promised = promised_by(stream)
+    promised = f" of {num_promised} promised" if num_promised else ""
     try:
-        for frame in _within_time(container, stream, path, lambda packet: packet.decode()):
+        for frame in _within_time(container, stream, path, frames_of):
             if frame.is_corrupt:
                 raise DataError(f"{path}: frame {count} is damaged; re-encode it from its source or remove it")
             if not count:
@@ -113,30 +124,42 @@ def decode(container: Any, stream: Any, path: Path) -> Iterator[av.VideoFrame]:
         ) from error
     if not count:
         raise DataError(f"{path}: 0{promised} frames decode; a header without pictures: remove it or encode it again")
-    if stream.frames and stream.duration and end is not None:
+    share = present_share(path)
+    if share < 1:
+        raise DataError(
+            f"{path}: cut short, {count}{promised} frames decode of {share:.2%} of its bytes; copy or encode it again"
+        )
+    if num_promised and stream.duration and end is not None:
         # A cut file often ends without an error: compare with the track's own length, which knows edit lists.
         missing = 1 - (end - (stream.start_time or 0)) / stream.duration
         # Up to two frames short is usual (priming, rounding of durations).
-        if missing > max(0.02, 2.5 / stream.frames):
+        if missing > max(0.02, 2.5 / num_promised):
             raise DataError(f"{path}: cut short, {count}{promised} frames decode; copy or encode it again")
 
 
-def time_stamps(container: Any, stream: Any, path: Path) -> list[int]:
-    """When each picture is shown, ascending, in the stream's time base; read from the packets, nothing is decoded.
+def promised_by(stream: Any) -> int:
+    """How many frames the header promises; 0 where it does not say."""
+    return 0 if stream.frames == _FRAMES_UNKNOWN else max(int(stream.frames), 0)
 
-    Empty where some packet has no time stamp. Raises: DataError when reading takes too long or breaks off.
+
+def time_stamps(container: Any, stream: Any, path: Path) -> list[int | None]:
+    """When each picture is shown, in the stream's time base and the file's order; nothing is decoded.
+
+    From the packets, since decoders change them. None: a packet that does not say.
+    Raises: DataError when reading takes too long or breaks off.
     """
-
-    def stamp(packet: Any) -> list[int | None]:
-        # The last packet of a stream is empty, and what an edit list cuts off is marked.
-        return [] if not packet.size or packet.is_discard else [packet.pts]
-
     try:
-        stamps = list(_within_time(container, stream, path, stamp))
+        return list(_within_time(container, stream, path, lambda packet: _stamp(container, packet)))
     except av.error.FFmpegError as error:
         raise DataError(f"{path}: damaged ({error.strerror}); copy or encode it again") from error
-    known = [value for value in stamps if value is not None]
-    return sorted(known) if len(known) == len(stamps) else []
+
+
+def _stamp(container: Any, packet: Any) -> list[int | None]:
+    # The last packet of a stream is empty, and what an edit list cuts off is marked.
+    if not packet.size or packet.is_discard:
+        return []
+    # AVI says when pictures are decoded, and FFmpeg guesses when they are shown: the last one not at all.
+    return [packet.dts if container.format.name == "avi" else packet.pts]
 
 
 def square_hw(frame: Any, stream: Any) -> tuple[int, int]:

@@ -1,94 +1,210 @@
 """Which frame of a film is on the screen when: by frame index at a constant rate, else by the frames' time stamps.
 
-At a constant rate output k is source frame round(k * source_fps / fps), and time stamps are not asked: in pose files
-the rate itself is often wrong, and pairs go by index. A file whose time stamps part from its rate by more than half a
-frame (a phone's film, a screen recording, a wrong header) is sampled by its time stamps.
+At a constant rate output k is the source frame nearest to k * source_fps / fps, of two equally near ones the later, and
+time stamps are not asked: in pose files the rate itself is often wrong, and pairs go by index. A file whose time stamps
+part from its rate by more than half a frame (a phone's film, a screen recording, a wrong header) is sampled by them.
+Sums are of integers and fractions: a tie is a tie on every machine.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from statistics import median_high, median_low
 
 import numpy as np
 
 # In frames: half a frame further, and sampling by index would show another frame.
-_LARGEST_DRIFT = 0.5
+_LARGEST_DRIFT = Fraction(1, 2)
+# Of all time stamps, missing and doubled ones that are put between their neighbours: of more, the rest says too little.
+_LARGEST_MENDED_SHARE = 0.1
+# How many stamps say how far apart those before and after them are.
+_BESIDE = 6
+# Steps of a tick, for stamps that are put between others.
+_STEPS = 1000
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """fps: frames per second, on the mean. times_s: of each frame since the first, [T]; None at a constant rate."""
+    """fps: frames per second, on the mean. ticks: of each frame since the first, [T]; None at a constant rate.
+
+    tick_s: seconds of a tick. mended: how many ticks were missing or doubled. unknown: why a rate that seems to vary is
+    taken for a constant one.
+    """
 
     fps: Fraction
-    times_s: np.ndarray | None = None
+    ticks: tuple[int, ...] | None = None
+    tick_s: Fraction = Fraction(1)
+    mended: int = 0
+    unknown: str | None = None
 
     @property
     def varies(self) -> str | None:
         """In words, how far apart the rates are of a film of varying rate; None at a constant one."""
-        if self.times_s is None:
+        if self.ticks is None:
             return None
-        intervals = np.diff(self.times_s)
+        intervals = np.array([float(ticks * self.tick_s) for ticks in _intervals(self.ticks)])
         slowest, fastest = (1 / float(np.percentile(intervals, share)) for share in (95, 5))
-        return f"its time stamps leave a constant rate ({slowest:.4g} to {fastest:.4g} fps, {float(self.fps):.4g} mean)"
+        mended = f"; {self.mended} of {len(self.ticks)} were missing or doubled" if self.mended else ""
+        return (
+            f"its time stamps leave a constant rate ({slowest:.4g} to {fastest:.4g} fps, {float(self.fps):.4g} "
+            f"mean{mended})"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """What a user has to know of it; None at a constant rate."""
+        return f"{self.varies}; frames are taken by their time stamps" if self.varies else self.unknown
 
     def time_s(self, index: int) -> float:
         """When a frame begins, in seconds since the first."""
-        return float(Fraction(index) / self.fps) if self.times_s is None else float(self.times_s[index])
+        return float(self._begin_s(index))
 
     def index_at(self, seconds: float | Fraction) -> int:
         """The frame to show at a time since the first frame, in seconds. May be past the end."""
-        if self.times_s is None:
-            return round(Fraction(seconds) * self.fps)
-        return self._shown(float(seconds))
+        return self._shown(Fraction(seconds))
 
     def indices(self, fps: float, count: int, start: int = 0) -> list[int]:
         """Source indices of `count` output frames at `fps` from source frame `start` on. May be past the end."""
-        if self.times_s is None:
+        if self.ticks is None:
             return [start + index for index in itertools.islice(self.sampled(fps), count)]
-        begin = float(self.times_s[start])
-        return [self._shown(begin + k / float(exact_rate(fps))) for k in range(count)]
+        begin_s = self._begin_s(start)
+        return [self._shown(begin_s + k / exact_rate(fps)) for k in range(count)]
 
     def sampled(self, fps: float | None, start: int = 0) -> Iterator[int]:
         """Source indices of the output frames at `fps` from output frame `start` on, without end. None: each frame."""
         if fps is None:
             return itertools.count(start)
-        if self.times_s is not None:
-            return (self._shown(k / float(exact_rate(fps))) for k in itertools.count(start))
-        ratio = self.fps / exact_rate(fps)
-        return (round(k * ratio) for k in itertools.count(start))
+        rate = exact_rate(fps)
+        return (self._shown(k / rate) for k in itertools.count(start))
 
-    def _shown(self, seconds: float) -> int:
-        """The last frame that has begun, half a usual frame ahead: what rounding does at a constant rate."""
-        assert self.times_s is not None
-        usual_s = float(np.median(np.diff(self.times_s)))
-        ahead = seconds + 0.5 * usual_s
-        past_end = int((ahead - float(self.times_s[-1])) / usual_s)
-        return int(np.searchsorted(self.times_s, ahead, "right")) - 1 + max(past_end, 0)
+    def whole(self, fps: float, num_frames: int) -> list[int]:
+        """Source indices of the output frames at `fps` that begin while a film of `num_frames` lasts.
+
+        The last frame stays on the screen for its time, also for the half of it that lies nearer to a next one.
+        """
+        end_s = self._begin_s(num_frames)
+        if self.ticks is not None and num_frames > 1:
+            # How long it stays is not known: no longer than the one before.
+            end_s = min(end_s, 2 * self._begin_s(num_frames - 1) - self._begin_s(num_frames - 2))
+        count = math.ceil(end_s * exact_rate(fps))
+        return [min(index, num_frames - 1) for index in self.indices(fps, count)]
+
+    def _begin_s(self, index: int) -> Fraction:
+        """When a frame begins, or would after the last one."""
+        if self.ticks is None:
+            return index / self.fps
+        past_end = max(index - (len(self.ticks) - 1), 0)
+        return (self.ticks[index - past_end] + past_end * self._usual) * self.tick_s
+
+    def _shown(self, seconds: Fraction) -> int:
+        """The last frame that has begun, half a usual frame ahead: at a constant rate the nearest."""
+        if self.ticks is None:
+            return half_up(seconds * self.fps)
+        ahead = seconds / self.tick_s + self._usual / 2
+        past_end = math.floor((ahead - self.ticks[-1]) / self._usual)
+        return bisect_right(self.ticks, math.floor(ahead)) - 1 + max(past_end, 0)
+
+    @cached_property
+    def _usual(self) -> Fraction:
+        """The median interval, in ticks."""
+        assert self.ticks is not None
+        intervals = sorted(_intervals(self.ticks))
+        return Fraction(median_low(intervals) + median_high(intervals), 2)
 
 
-def timeline_of(stamps: Sequence[int], time_base: Fraction, header_fps: Fraction) -> Timeline:
-    """The timeline of frames with these time stamps, ascending, in units of `time_base` seconds.
+def timeline_of(stamps: Sequence[int | None], time_base: Fraction, header_fps: Fraction) -> Timeline:
+    """The timeline of frames with these time stamps, in units of `time_base` seconds, in the order of the file.
 
-    Without time stamps, or with equal ones, the header's rate is all there is.
+    None: a frame without one. Single ones that are missing or doubled are put between their neighbours. Without time
+    stamps the header's rate is all there is; where too many lack and the others leave it, that is said in `unknown`.
     """
-    if len(stamps) < 3 or any(after <= before for before, after in itertools.pairwise(stamps)):
+    if sum(stamp is not None for stamp in stamps) < 3:
         return Timeline(header_fps)
-    times_s = (np.array(stamps, np.int64) - stamps[0]) * float(time_base)
-    drift = np.abs(times_s * float(header_fps) - np.arange(len(times_s)))
-    if drift.max() <= _LARGEST_DRIFT:
+    ticks, mended = _mended(stamps)
+    tick_s = time_base / _STEPS
+    if _largest_drift(ticks, tick_s * header_fps) <= _LARGEST_DRIFT:
         return Timeline(header_fps)
-    mean = Fraction(len(stamps) - 1) / ((stamps[-1] - stamps[0]) * time_base)
-    return Timeline(mean.limit_denominator(1001), times_s)
+    if mended > _LARGEST_MENDED_SHARE * len(ticks) or min(_intervals(ticks)) < 1:
+        unknown = (
+            f"{mended} of {len(ticks)} time stamps are missing or doubled, and the others leave its constant rate: "
+            f"frames are taken by index at {float(header_fps):.4g} fps; encode it again where it plays at another tempo"
+        )
+        return Timeline(header_fps, unknown=unknown)
+    mean = Fraction(len(ticks) - 1) / ((ticks[-1] - ticks[0]) * tick_s)
+    return Timeline(mean.limit_denominator(1001), tuple(tick - ticks[0] for tick in ticks), tick_s, mended)
+
+
+def half_up(value: Fraction) -> int:
+    """The nearest whole number, of two the higher: to even ones, frames would be shown once and three times in turn."""
+    return math.floor(value + Fraction(1, 2))
 
 
 def frame_indices(source_fps: float | Fraction, fps: float, count: int) -> list[int]:
-    """Source indices of the first `count` output frames at `fps`: k -> round(k * source_fps / fps)."""
+    """Source indices of the first `count` output frames at `fps`: the nearest to k * source_fps / fps, ties up."""
     return Timeline(Fraction(source_fps)).indices(fps, count)
 
 
 def exact_rate(fps: float) -> Fraction:
     """A rate as a fraction; 1001 keeps 24000/1001 and its kin exact."""
     return Fraction(fps).limit_denominator(1001)
+
+
+def _intervals(ticks: Sequence[int]) -> list[int]:
+    return [after - before for before, after in itertools.pairwise(ticks)]
+
+
+def _largest_drift(ticks: Sequence[int], frames_per_tick: Fraction) -> Fraction:
+    """How far the ticks part from a constant rate at most, in frames."""
+    per, base = frames_per_tick.numerator, frames_per_tick.denominator
+    return Fraction(max(abs((tick - ticks[0]) * per - k * base) for k, tick in enumerate(ticks)), base)
+
+
+def _mended(stamps: Sequence[int | None]) -> tuple[list[int], int]:
+    """All frames' time stamps, ascending, in steps of a tick; and how many of them were put between others."""
+    known = sorted({stamp * _STEPS for stamp in stamps if stamp is not None})
+    filled: list[int] = []
+    for is_known, run in itertools.groupby(stamps, lambda stamp: stamp is not None):
+        values = list(run)
+        if is_known:
+            filled += [value * _STEPS for value in values if value is not None]
+        elif not filled:
+            step = _usual_step(known[:_BESIDE])
+            filled += [known[0] - step * back for back in range(len(values), 0, -1)]
+        elif len(filled) + len(values) == len(stamps):
+            step = _usual_step(known[-_BESIDE:])
+            filled += [known[-1] + step * ahead for ahead in range(1, len(values) + 1)]
+        else:
+            after = stamps[len(filled) + len(values)]
+            assert after is not None
+            filled += _between(filled[-1], after * _STEPS, len(values))
+    filled.sort()
+    return _spread(filled), len(stamps) - len(known)
+
+
+def _spread(ticks: list[int]) -> list[int]:
+    """Equal ticks apart: into the gap beside them that is larger, where a frame of theirs is missing."""
+    apart: list[int] = []
+    for tick, run in itertools.groupby(ticks):
+        more = len(list(run)) - 1
+        end = len(apart) + more + 1
+        # After the last one they are as far apart as those before.
+        after = ticks[end] if end < len(ticks) else tick + (more + 1) * _usual_step([*apart[1 - _BESIDE :], tick])
+        if apart and tick - apart[-1] > after - tick:
+            apart += [*_between(apart[-1], tick, more), tick]
+        else:
+            apart += [tick, *_between(tick, after, more)]
+    return apart
+
+
+def _usual_step(ticks: Sequence[int]) -> int:
+    return median_low(_intervals(ticks) or [_STEPS])
+
+
+def _between(before: int, after: int, count: int) -> list[int]:
+    return [before + (after - before) * k // (count + 1) for k in range(1, count + 1)]

@@ -20,7 +20,7 @@ import numpy as np
 from av.video.reformatter import Interpolation
 
 from faceid.errors import DataError
-from faceid.media.container import decode, fps_of, opened, square_hw, time_stamps
+from faceid.media.container import decode, fps_of, opened, promised_by, square_hw, time_stamps
 from faceid.media.encoding import encode_video_bytes as encode_video_bytes
 from faceid.media.encoding import video_writer as video_writer
 from faceid.media.encoding import write_video as write_video  # offered here too: most callers read and write
@@ -112,14 +112,12 @@ def measure_video(
     """
     with opened(path, path) as (container, stream):
         count, size_hw, stored_hw = 0, (0, 0), (0, 0)
-        stamps: list[int] = []
+        stamps: list[int | None] = []
         meter = EnergyMeter()
-        for frame in decode(container, stream, path):
+        for frame in decode(container, stream, path, stamps):
             if not count:
                 size_hw, stored_hw = upright_hw(frame, stream), square_hw(frame, stream)
             count += 1
-            if frame.pts is not None:
-                stamps.append(frame.pts)
             if thumbnail_width:
                 height = max(round(thumbnail_width * stored_hw[0] / stored_hw[1]), 1)
                 small = frame.to_ndarray(
@@ -128,8 +126,7 @@ def measure_video(
                 meter.add(small)
                 if see is not None:
                     see(small)
-        known = stamps if len(stamps) == count else []
-        timeline = timeline_of(known, stream.time_base, fps_of(stream, path))
+        timeline = timeline_of(stamps, stream.time_base, fps_of(stream, path))
         return Measured(count, timeline, size_hw, meter.energy if thumbnail_width else None)
 
 
@@ -137,7 +134,7 @@ def promised_frames(path: Path) -> int:
     """How many frames the header promises, without decoding: a guess of the length, 0 where there is none."""
     try:
         with opened(path, path) as (_, stream):
-            return max(int(stream.frames), 0)
+            return promised_by(stream)
     except DataError:
         return 0
 
@@ -159,8 +156,8 @@ def read_timeline(path: Path) -> Timeline:
     with opened(path, path) as (container, stream):
         fps = fps_of(stream, path)
         timeline = timeline_of(time_stamps(container, stream, path), stream.time_base, fps)
-    if timeline.varies:
-        log.warning("%s: %s; frames are taken by their time stamps", path, timeline.varies)
+    if timeline.warning:
+        log.warning("%s: %s", path, timeline.warning)
     return timeline
 
 

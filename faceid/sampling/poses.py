@@ -1,13 +1,12 @@
 """Pose videos to the frames that are rendered: at the pose's own tempo, as training samples clips, or one by one.
 
 A render has frames at one rate, the one that its adapter was trained at. A pose video of another rate is sampled to it,
-by the rule of `clip_shards`: frame k of the render follows frame round(k * pose_fps / fps) of the pose. Which frames
+by the rule of `clip_shards`: frame k of the render follows the frame of the pose nearest to k * pose_fps / fps. Which
 those are goes wherever the render goes, so that whoever compares it with its pose or its clip compares the right ones.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,11 @@ def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: Sampl
         found = measure_video(path).frames
         if found > taken[-1]:
             raise
-        raise DataError(_too_short(path, found, timeline, shape, geometry)) from None
+        taken = _whole(timeline, shape, found)[: shape.num_frames]
+        if len(taken) < shape.num_frames:
+            raise DataError(_too_short(path, found, timeline, shape, geometry)) from None
+        # Short of the last frame's own last half alone.
+        frames = _fitted(stream_frames(path, taken), shape, settings.fit)
     lacking = -(len(frames) - 1) % geometry.temporal_factor
     return Pose(np.stack(frames + frames[-1:] * lacking), tuple(taken), float(timeline.fps) if timeline else shape.fps)
 
@@ -96,12 +99,14 @@ def _timeline(path: Path, timing: PoseTiming) -> Timeline | None:
 
 def _places(path: Path, timeline: Timeline | None, shape: VideoShape) -> list[int]:
     """The place in the file of each frame of the render."""
-    places = timeline.sampled(shape.fps) if timeline is not None else itertools.count()
-    if shape.num_frames:
-        return list(itertools.islice(places, shape.num_frames))
-    # As many as there are: of the pose's last moment none is made up.
-    found = measure_video(path).frames
-    return list(itertools.takewhile(lambda place: place < found, places))
+    if not shape.num_frames:
+        return _whole(timeline, shape, measure_video(path).frames)
+    return list(range(shape.num_frames)) if timeline is None else timeline.indices(shape.fps, shape.num_frames)
+
+
+def _whole(timeline: Timeline | None, shape: VideoShape, found: int) -> list[int]:
+    """The places of as many frames as the pose lasts."""
+    return list(range(found)) if timeline is None else timeline.whole(shape.fps, found)
 
 
 def _fitted(pictures: Iterable[np.ndarray], shape: VideoShape, how: How) -> list[np.ndarray]:
@@ -115,7 +120,7 @@ def _fitted(pictures: Iterable[np.ndarray], shape: VideoShape, how: How) -> list
 
 
 def _too_short(path: Path, found: int, timeline: Timeline | None, shape: VideoShape, geometry: Geometry) -> str:
-    count = found if timeline is None else sum(place < found for place in timeline.indices(shape.fps, shape.num_frames))
+    count = len(_whole(timeline, shape, found))
     longest = (count - 1) // geometry.temporal_factor * geometry.temporal_factor + 1
     said = f"{found} frames"
     if timeline is not None and count != found:

@@ -5,13 +5,16 @@ A part of benchmarks/films_as_seen.py, which runs the whole matrix.
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 from launching import REPOSITORY
 
 from faceid.errors import DataError
+from faceid.media.colours import colours_of
+from faceid.media.container import opened, time_stamps
 from faceid.media.fit import fit_sizes
-from faceid.media.video import measure_video, read_frames, read_video
+from faceid.media.video import measure_video, read_frames, read_timeline, read_video
 
 pytest.importorskip("imageio_ffmpeg")
 
@@ -110,3 +113,110 @@ def test_another_rate_gives_the_frames_of_ffmpegs_filter(seen, tmp_path, caplog)
     assert {"varying_0.mp4", "varying_1.mkv"} == {
         record.args[0].name for record in caplog.records if "by their time stamps" in record.getMessage()
     }
+
+
+@pytest.fixture
+def phone(seen, tmp_path):
+    """A film of 60 frames, a second at 30 fps and two at 15."""
+    stamped = ("-vf", "settb=1/90000,setpts='(if(lt(N,30),N/30,1+(N-30)/15))/TB'", "-fps_mode", "passthrough")
+    ticks = ("-enc_time_base", "1/90000", "-video_track_timescale", 90000)
+    return seen.write_film(tmp_path / "phone.mp4", 60, *stamped, *ticks)
+
+
+@pytest.mark.fault("A1")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("doubled.mkv", ("-bsf:v", "setts=ts='if(eq(N,20),PREV_INPTS,PTS)'")),
+        # Before the file's beginning: Matroska cannot say when.
+        ("negative.mkv", ("-output_ts_offset", -0.1, "-avoid_negative_ts", "disabled")),
+    ],
+)
+def test_one_odd_time_stamp_does_not_make_a_film_constant(seen, phone, tmp_path, name, words):
+    plain, odd = tmp_path / "plain.mp4", tmp_path / name
+    seen.ffmpeg("-i", phone, "-c:v", "libx264", "-bf", 0, "-fps_mode", "passthrough", plain)
+    seen.ffmpeg("-i", plain, "-c", "copy", *words, odd)
+    expected, timeline = read_timeline(plain), read_timeline(odd)
+    assert "were missing or doubled" in timeline.varies and timeline == measure_video(odd).timeline
+    assert np.abs(np.subtract(timeline.indices(16, 48), expected.indices(16, 48))).max() <= 1
+
+
+@pytest.mark.fault("A3")
+@pytest.mark.parametrize("ending", ["avi", "mkv", "ts", "flv", "mov"])
+def test_a_films_timeline_is_one_whoever_reads_it(seen, phone, tmp_path, ending):
+    film = tmp_path / f"copy.{ending}"
+    seen.ffmpeg("-i", phone, "-c", "copy", film)
+    timeline = read_timeline(film)
+    assert timeline.varies and timeline == measure_video(film).timeline
+    assert np.abs(np.subtract(timeline.indices(16, 46), read_timeline(phone).indices(16, 46))).max() <= 1
+    assert timeline.time_s(59) - timeline.time_s(58) == pytest.approx(1 / 15, abs=0.002)
+
+
+def test_what_an_edit_list_cuts_off_has_no_time(seen, tmp_path):
+    plain, film = tmp_path / "plain.mp4", tmp_path / "edited.mp4"
+    seen.write_film(plain, 40, "-g", 40, "-bf", 0)
+    seen.ffmpeg("-ss", 0.5, "-i", plain, "-c", "copy", film)
+    with av.open(str(film)) as container:
+        assert sum(packet.is_discard for packet in container.demux(video=0)) == 15
+    with opened(film, film) as (container, stream):
+        assert len(time_stamps(container, stream, film)) == measure_video(film).frames == 25
+
+
+def test_the_default_track_is_the_film(seen, tmp_path):
+    film = tmp_path / "two.mkv"
+    large = ("-f", "lavfi", "-i", "testsrc2=s=192x128:r=30:d=0.2")
+    small = ("-f", "lavfi", "-i", "testsrc2=s=96x64:r=30:d=0.2")
+    which = ("-map", 0, "-map", 1, "-disposition:0", 0, "-disposition:1", "default")
+    seen.ffmpeg(*large, *small, *which, "-pix_fmt", "yuv420p", "-c:v", "libx264", film)
+    assert measure_video(film).size_hw == (64, 96)
+
+
+def test_pq_is_brought_down_from_the_peak_it_was_mastered_at(seen, tmp_path):
+    brightness = []
+    for nits in (1000, 4000):
+        film = tmp_path / f"{nits}.mkv"
+        mastered = f"G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L({nits}0000,50)"
+        coded = f"log-level=error:colorprim=9:transfer=16:colormatrix=9:master-display={mastered}"
+        pq = ("-vf", "format=yuv420p10le,setparams=colorspace=bt2020nc:color_trc=smpte2084:color_primaries=bt2020")
+        seen.write_film(film, 2, *pq, codec="libx265", quality=("-x265-params", coded))
+        with av.open(str(film)) as container:
+            assert colours_of(next(container.decode(video=0))).peak_nits == nits
+        brightness.append(read_video(film).frames.mean())
+    assert brightness[1] < brightness[0] - 2
+
+
+@pytest.mark.fault("A4")
+@pytest.mark.parametrize(("ending", "codec"), [("mkv", "libx264"), ("webm", "libvpx-vp9"), ("avi", "mjpeg")])
+def test_a_film_that_lost_its_end_is_refused_where_its_header_knows(seen, tmp_path, ending, codec):
+    whole, cut = tmp_path / f"whole.{ending}", tmp_path / f"cut.{ending}"
+    seen.write_film(whole, 30, codec=codec, quality=("-b:v", "500k"))
+    assert measure_video(whole).frames == 30
+    # Behind a whole picture: no decoder has anything to say.
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    cut.write_bytes(whole.read_bytes()[: packets[18].pos])
+    for read in (measure_video, read_video):
+        with pytest.raises(
+            DataError, match=rf"cut\.{ending}: cut short, 1\d.* frames decode of \d\d\.\d+% of its bytes; copy"
+        ):
+            read(cut)
+    # What was asked for is there.
+    assert len(read_frames(cut, range(10))) == 10
+
+
+@pytest.mark.fault("A4")
+@pytest.mark.parametrize("ending", ["matroska", "webm", "avi"])
+def test_a_film_without_a_length_is_whole(seen, tmp_path, ending):
+    codec = {"matroska": "libx264", "webm": "libvpx-vp9", "avi": "mjpeg"}[ending]
+    whole = seen.write_film(tmp_path / "whole.mkv", 10, codec=codec, quality=("-b:v", "500k"))
+    sent = tmp_path / f"sent.{ending}"
+    # As it was made, into a pipe: nothing could be written at its beginning afterwards.
+    sent.write_bytes(seen.ffmpeg("-i", whole, "-c", "copy", "-f", ending, "-"))
+    assert measure_video(sent).frames == 10
+
+
+@pytest.mark.fault("A4")
+def test_a_longer_sound_is_no_missing_picture(seen, tmp_path):
+    whole, film = seen.write_film(tmp_path / "whole.mkv", 10), tmp_path / "sound.mkv"
+    seen.ffmpeg("-i", whole, "-f", "lavfi", "-i", "sine=d=3", "-c:v", "copy", film)
+    assert measure_video(film).frames == 10

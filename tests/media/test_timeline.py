@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import pytest
 
-from faceid.media.timeline import timeline_of
+from faceid.media.timeline import Timeline, timeline_of
 
 BASE = Fraction(1, 1000)
 
@@ -51,6 +52,99 @@ def test_past_the_end_there_is_no_frame():
     assert timeline.indices(16, 21)[-1] >= 21 and timeline.index_at(5) > 20
 
 
-@pytest.mark.parametrize("stamps", [[], [0, 40], [0, 40, 40, 80], [0, 40, 20, 60]])
-def test_without_ascending_time_stamps_the_header_is_all_there_is(stamps):
-    assert timeline_of(stamps, BASE, Fraction(25)).varies is None
+@pytest.mark.parametrize("stamps", [[], [0, 40], [None] * 9, [0, 40, None, None]])
+def test_without_time_stamps_the_header_is_all_there_is(stamps):
+    assert timeline_of(stamps, BASE, Fraction(25)) == Timeline(Fraction(25))
+
+
+def phone_stamps():
+    """Two seconds at 25 fps, a pause of a second, two at 12.5."""
+    return stamps_of([40] * 50 + [1000] + [80] * 25)
+
+
+@pytest.mark.fault("A1")
+@pytest.mark.parametrize(
+    ("places", "value"),
+    [
+        # Doubled: as the one before, as the one after, at the pause, first and last.
+        ([20], "before"),
+        ([20], "after"),
+        ([51], "after"),
+        ([1], "before"),
+        ([76], "before"),
+        ([20, 40, 60], "before"),
+        # Missing: one, two side by side, the first ones, the last one.
+        ([20], None),
+        ([20, 21], None),
+        ([0, 1, 2], None),
+        ([76], None),
+    ],
+)
+def test_some_odd_time_stamps_are_mended_and_the_others_followed(places, value):
+    good, odd = phone_stamps(), phone_stamps()
+    for place in places:
+        odd[place] = None if value is None else good[place - 1 if value == "before" else place + 1]
+    mended, expected = (timeline_of(stamps, BASE, Fraction(25)) for stamps in (odd, good))
+    assert f"{len(places)} of 77 were missing or doubled" in mended.warning and "time stamps" in mended.warning
+    apart = [abs(mended.time_s(k) - expected.time_s(k)) for k in range(77)]
+    begin = good[0] / 1000 - (0 if 0 not in places else 0.12)
+    assert max(apart[:51]) < 0.001 + abs(begin - good[0] / 1000)
+    # Only beside the pause it cannot be known when a frame of it began.
+    assert sorted(apart)[-2] < 0.001 or 0 in places
+
+
+@pytest.mark.fault("A1")
+def test_missing_time_stamps_of_frames_out_of_order_are_mended():
+    # Stored as they are decoded: I P B B.
+    good = phone_stamps()
+    stored = [good[k] for at in range(1, 75, 3) for k in (at + 2, at, at + 1)]
+    stored = [good[0], *stored, good[76]]
+    stored[30] = None
+    mended, expected = (timeline_of(stamps, BASE, Fraction(25)) for stamps in (stored, good))
+    assert max(abs(mended.time_s(k) - expected.time_s(k)) for k in range(77)) < 0.041
+
+
+@pytest.mark.fault("A1")
+@pytest.mark.parametrize("lack", [None, "doubled"])
+def test_a_rate_that_seems_to_vary_and_cannot_be_followed_is_said(lack):
+    odd = phone_stamps()
+    for place in range(5, 77, 5):
+        odd[place] = None if lack is None else odd[place - 1]
+    timeline = timeline_of(odd, BASE, Fraction(25))
+    assert timeline.varies is None and timeline.indices(25, 60) == list(range(60))
+    assert timeline.warning.startswith("15 of 77 time stamps are missing or doubled") and "by index" in timeline.warning
+
+
+def test_doubled_time_stamps_of_a_constant_rate_are_nothing_to_say():
+    # 50 fps in steps of 40 ms.
+    assert timeline_of([40 * (k // 2) for k in range(50)], BASE, Fraction(50)).warning is None
+
+
+@pytest.mark.fault("A2")
+@pytest.mark.parametrize(
+    ("source_fps", "fps", "expected"),
+    [
+        (24, 16, [0, 2, 3, 5, 6, 8, 9, 11, 12]),
+        (8, 16, [0, 1, 1, 2, 2, 3, 3, 4, 4]),
+        (30, 20, [0, 2, 3, 5, 6, 8, 9, 11, 12]),
+        (60, 16, [0, 4, 8, 11, 15, 19, 23, 26, 30]),
+        (16, 16, list(range(9))),
+    ],
+)
+def test_of_two_frames_equally_near_the_later_is_taken_at_constant_and_varying_rates(source_fps, fps, expected):
+    # The same rate by time stamps: at its end it has a pause.
+    stamps = stamps_of([240] * 40 + [2000])
+    varying = timeline_of(stamps, Fraction(1, 240 * source_fps), Fraction(source_fps))
+    assert varying.varies
+    for timeline in (Timeline(Fraction(source_fps)), varying):
+        assert timeline.indices(fps, 9) == list(itertools.islice(timeline.sampled(fps), 9)) == expected
+        assert timeline.index_at(Fraction(3, 2 * source_fps)) == 2
+
+
+@pytest.mark.fault("A2")
+@pytest.mark.parametrize("source_fps", [2, 8, 12, 16, 24, 25, Fraction(30000, 1001), 30, 60])
+def test_a_film_lasts_as_long_at_another_rate(source_fps):
+    count = round(2 * source_fps)
+    taken = Timeline(Fraction(source_fps)).whole(16, count)
+    assert len(taken) == (33 if source_fps == Fraction(30000, 1001) else 32)
+    assert count - 1 - source_fps / 16 < taken[-1] < count

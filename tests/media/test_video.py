@@ -77,7 +77,7 @@ def test_rate_is_changed_by_frame_index(tmp_path, source_fps, fps):
     path = tmp_path / "x.mp4"
     write_video(path, numbered_frames(), source_fps)
     video = read_video(path, fps=fps)
-    expected = [i for i in (round(k * source_fps / fps) for k in range(40)) if i < 17]
+    expected = [i for i in (int(k * source_fps / fps + 0.5) for k in range(40)) if i < 17]
     assert [index_of(frame) for frame in video.frames] == expected
     assert frame_indices(source_fps, fps, len(expected)) == expected
 
@@ -116,6 +116,17 @@ def test_a_cut_file_says_how_many_frames_decode(tmp_path, share):
     data = whole.read_bytes()
     cut.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(DataError, match=r"\d+ of 20 promised frames decode"):
+        measure_video(cut)
+
+
+def test_a_cut_behind_a_whole_picture_is_noticed(tmp_path):
+    whole, cut = tmp_path / "whole.mp4", tmp_path / "cut.mp4"
+    write_video(whole, np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), np.uint8), 24)
+    with av.open(str(whole)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    # The last tenth: no decoder has anything to say.
+    cut.write_bytes(whole.read_bytes()[: packets[36].pos])
+    with pytest.raises(DataError, match=r"cut\.mp4: cut short, 3\d of 40 promised frames decode; copy"):
         measure_video(cut)
 
 

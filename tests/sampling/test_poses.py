@@ -62,7 +62,7 @@ def test_a_pose_of_another_rate_keeps_its_tempo_and_training_takes_the_same_fram
         # Tagged as the render is, but drawn from a film of twice the rate; and the other way round.
         (16, 32.0, range(0, 18, 2)),
         (60, 16.0, range(9)),
-        (8, "tempo", [0, 0, 1, 2, 2, 2, 3, 4, 4]),
+        (8, "tempo", [0, 1, 1, 2, 2, 3, 3, 4, 4]),
         (30000 / 1001, "tempo", [0, 2, 4, 6, 7, 9, 11, 13, 15]),
     ],
 )
@@ -102,7 +102,18 @@ def test_a_pose_of_the_rate_rendered_at_is_the_same_pixels_however_it_is_timed(t
 
 @pytest.mark.fault("M5")
 @pytest.mark.parametrize(
-    ("count", "fps", "shown"), [(12, 16, 12), (13, 16, 13), (1, 16, 1), (33, 30, 18), (1, 30, 1), (5, 8, 10)]
+    ("count", "fps", "shown"),
+    [
+        (12, 16, 12),
+        (13, 16, 13),
+        (1, 16, 1),
+        (33, 30, 18),
+        (1, 30, 1),
+        (5, 8, 10),
+        (8, 8, 16),
+        (12, 12, 16),
+        (24, 24, 16),
+    ],
 )
 def test_all_is_every_frame_of_the_pose_and_its_last_one_fills_up(tmp_path, count, fps, shown):
     found = read_pose(write_pose(tmp_path / "pose.mp4", count, fps), ALL, WAN, SETTINGS)
@@ -119,6 +130,14 @@ def test_as_many_frames_are_written_as_the_pose_has_in_windows_too(toy_wan, tmp_
     latents = renderer.denoise(control, Face(), 42)
     renderer.write(latents, tmp_path / "out.mp4", control.num_frames)
     assert latents.shape[2] == 4 and len(read_video(tmp_path / "out.mp4").frames) == 12
+
+
+@pytest.mark.fault("A2")
+def test_a_length_that_all_gives_may_be_typed_too(tmp_path):
+    # Five frames at 16 fps last as long as 9.4 at 30; the fifth begins midway between the pose's eighth and a ninth.
+    pose = write_pose(tmp_path / "pose.mp4", 8, 30)
+    found = [read_pose(pose, replace(SHAPE, num_frames=count), WAN, SETTINGS).taken for count in (0, 5)]
+    assert found[0] == found[1] == (0, 2, 4, 6, 7)
 
 
 def test_a_pose_of_another_aspect_is_fitted_as_asked(tmp_path):

@@ -1,0 +1,56 @@
+"""Whether a file has all the bytes that its own header says: a copy or download that broke off often decodes in peace.
+
+Matroska (mkv, webm) and AVI say their length in bytes. A recording that was never closed, or that was sent as it was
+made, says none. Lengths in seconds are not asked: another track may be longer, and a last picture may stand for long.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_LOOKED_AT_BYTES = 4096
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+# "Unknown" in files that are larger than AVI's four bytes can say, or that were sent as they were made.
+_RIFF_UNKNOWN = frozenset((0, 0x7FFFFFFF, 0xFFFFFFFF))
+
+
+def present_share(path: Path) -> float:
+    """The share of its bytes that a file has, by its header; 1 for a whole one, and where the header does not say."""
+    if not path.is_file():
+        return 1.0
+    with path.open("rb") as file:
+        start = file.read(_LOOKED_AT_BYTES)
+    said = _matroska_bytes(start) if start.startswith(_EBML) else _avi_bytes(start)
+    return min(path.stat().st_size / said, 1.0) if said else 1.0
+
+
+def _matroska_bytes(start: bytes) -> int | None:
+    """Through the first elements to the segment, which holds all the rest (RFC 8794: an id, a size, the content)."""
+    place = 0
+    while place + 12 <= len(start):
+        id_bytes = 9 - start[place].bit_length()
+        size = _size(start[place + id_bytes :])
+        if size is None:
+            return None
+        content = place + id_bytes + size[0]
+        if start[place : place + id_bytes] == _SEGMENT:
+            return content + size[1]
+        place = content + size[1]
+    return None
+
+
+def _size(at: bytes) -> tuple[int, int] | None:
+    """How many bytes a size takes, and the size; None where it is unknown: all its bits are set."""
+    num_bytes = 9 - at[0].bit_length()
+    if num_bytes > 8 or len(at) < num_bytes:
+        return None
+    highest = (1 << 7 * num_bytes) - 1
+    value = int.from_bytes(at[:num_bytes], "big") & highest
+    return None if value == highest else (num_bytes, value)
+
+
+def _avi_bytes(start: bytes) -> int | None:
+    if start[:4] != b"RIFF" or start[8:12] != b"AVI ":
+        return None
+    said = int.from_bytes(start[4:8], "little")
+    return None if said in _RIFF_UNKNOWN else said + 8
