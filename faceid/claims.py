@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_text
 from faceid.errors import DataError
 from faceid.logs import Progress
 from faceid.processes import is_running_here, this_process
@@ -289,7 +289,7 @@ def _rank(worker: str, name: str) -> bytes:
 
 def _worker_of(path: Path) -> str:
     try:
-        return str(parse_json(path.read_text(encoding="utf-8").splitlines()[0])["worker"])
+        return str(parse_json(read_text(path).splitlines()[0])["worker"])
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return ""
 
@@ -297,6 +297,6 @@ def _worker_of(path: Path) -> str:
 def _lives_here(path: Path) -> bool | None:
     """Whether a claim's process is running: no need to wait for beats then. None where that cannot be known."""
     try:
-        return is_running_here(parse_json(path.read_text(encoding="utf-8").splitlines()[0]))
+        return is_running_here(parse_json(read_text(path).splitlines()[0]))
     except (OSError, ValueError, IndexError):
         return None

@@ -2,18 +2,21 @@
 
 Flags are flat: a key has one name in YAML, on the command line and in the code. jsonargparse reads both and writes
 the help; pydantic checks ranges; this file adds what neither has: the nearest name for an unknown key, one-line
-errors, and YAML < command line whatever their order.
+errors in our words that name the file, YAML < command line whatever their order, `~`, and which options have no effect.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import math
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import jsonargparse
 import yaml
@@ -22,7 +25,19 @@ from pydantic import TypeAdapter, ValidationError
 from faceid.documents import DocumentError, read_yaml
 from faceid.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 Section = TypeVar("Section")
+
+# (option, why it changes nothing), as it follows "has no effect".
+Reason = tuple[str, str]
+# Fields that hold words: a ~ in one is a ~.
+OF_WORDS = ("prompt", "negative_prompt", "caption", "title", "name", "identity_name")
+# At the beginning of a value, or of a path within one: clip:~/model, ours=~/out.
+_HOME = re.compile(r"(?:^|(?<=[=:,]))~(?=/|$)")
+_PLAIN = {int: "a whole number", float: "a number", str: "a text", Path: "a path", bool: "true or false"}
+_PLAIN |= {NoneType: "null"}
+_SEVERAL = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 
 
 def parse_sections(prog: str, description: str, sections: Sequence[type], argv: Sequence[str]) -> list[Any]:
@@ -39,9 +54,13 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
     for section in sections:
         parser.add_class_arguments(section, None)
     names = [field.name for section in sections for field in dataclasses.fields(section)]
-    _refuse_unknown_yaml_keys(argv, names)
-    values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
-    return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
+    of_files = _read_yaml_files(argv, names)
+    parser.hints = {name: hint for section in sections for name, hint in _hints(section).items()}
+    try:
+        values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
+        return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
+    except ConfigError as error:
+        raise ConfigError(_with_file(str(error), of_files, argv)) from error
 
 
 def build_section(section: type[Section], values: dict[str, Any]) -> Section:
@@ -49,14 +68,11 @@ def build_section(section: type[Section], values: dict[str, Any]) -> Section:
     unknown = set(values) - {field.name for field in dataclasses.fields(section)}  # type: ignore[arg-type]
     for name in sorted(unknown):
         raise ConfigError(_unknown(name, [f.name for f in dataclasses.fields(section)]))  # type: ignore[arg-type]
+    values = {name: _at_home(name, value) for name, value in values.items()}
     try:
         built = TypeAdapter(section).validate_python(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        # A check over several keys (__post_init__) has no location and names its keys itself.
-        raise ConfigError(f"{key}={first['input']!r}: {reason}" if key else reason) from error
+        raise ConfigError(_why(error, _hints(section))) from error
     for field in dataclasses.fields(section):  # type: ignore[arg-type]
         _refuse_unusable(field.name, getattr(built, field.name))
     return built
@@ -65,6 +81,16 @@ def build_section(section: type[Section], values: dict[str, Any]) -> Section:
 def changed_fields(section: Any) -> list[str]:
     """Names of the fields whose value is not the default: what a user chose, as far as it makes a difference."""
     return [field.name for field in dataclasses.fields(section) if getattr(section, field.name) != field.default]
+
+
+def warn_of_unused(sections: Sequence[Any], reasons: Iterable[Reason]) -> None:
+    """Say which options of `sections` were chosen and change nothing. reasons: of all that would not, chosen or not."""
+    chosen = {name for section in sections for name in changed_fields(section)}
+    for name, reason in reasons:
+        if name in chosen:
+            log.warning("%s: has no effect %s", name, reason)
+            # Once, by the first reason.
+            chosen.remove(name)
 
 
 def sections_as_yaml(sections: Sequence[Any]) -> str:
@@ -76,6 +102,8 @@ def sections_as_yaml(sections: Sequence[Any]) -> str:
 
 
 class _Parser(jsonargparse.ArgumentParser):
+    hints: Mapping[str, Any] = {}
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split())
         unknown = re.match(r"unrecognized arguments: --?([^\s=]+)", line)
@@ -83,7 +111,79 @@ class _Parser(jsonargparse.ArgumentParser):
             known = [action.dest for action in self._actions]
             raise ConfigError(_unknown(unknown.group(1), known, prefix="--"))
         wrong = re.match(r'Parser key "([^"]+)": (.*)', line)
-        raise ConfigError(f"{wrong.group(1)}: {wrong.group(2)}" if wrong else line)
+        if wrong is None:
+            raise ConfigError(line)
+        key, reason = wrong.groups()
+        value = re.search(r".*(?:Given|Got) value: ?(.*)", line)
+        if value is None or key not in self.hints:
+            raise ConfigError(f"{key}: {reason}")
+        raise ConfigError(f"{key}={value.group(1)}: must be {_allowed(self.hints[key])}")
+
+
+def _hints(section: type) -> dict[str, Any]:
+    """The types of a section's fields, by their names."""
+    hints = get_type_hints(section, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(section)}
+
+
+def _allowed(hint: Any) -> str:
+    """What a value of a type may be, in words."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _allowed(inner[0])
+    if origin is Literal:
+        return " or ".join(map(str, inner)) if len(inner) < 3 else f"one of {', '.join(map(str, inner))}"
+    if origin in (Union, UnionType):
+        return ", or ".join(dict.fromkeys(map(_allowed, inner)))
+    if origin is list:
+        return f"a list of {_several(inner[0])}"
+    if origin is tuple:
+        return f"a list of {len(inner)} {_several(inner[0])}"
+    return _PLAIN.get(hint, str(hint))
+
+
+def _several(hint: Any) -> str:
+    plain = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return _SEVERAL.get(plain) or f"values, each {_allowed(plain)}"
+
+
+def _why(error: ValidationError, hints: Mapping[str, Any]) -> str:
+    """What pydantic found, in a line: of a value that may be several things, a range if one was left, else all."""
+    errors = error.errors()
+    if not errors[0]["loc"]:
+        # A check over several keys (__post_init__) names its keys itself.
+        return errors[0]["msg"].removeprefix("Value error, ")
+    name = str(errors[0]["loc"][0])
+    of_name = [one for one in errors if one["loc"][0] == name]
+    left = [one for one in of_name if one["type"].startswith(("greater", "less"))]
+    first = (left or of_name)[0]
+    if len(of_name) > 1 and not left:
+        return f"{name}={first['input']!r}: must be {_allowed(hints[name])}"
+    # Of a union pydantic names the part as well; of a list, the place.
+    places = [str(part) for part in first["loc"][1:] if isinstance(part, int)]
+    words = [_allowed(part) for part in get_args(hints.get(name)) if get_origin(part) is Literal]
+    reason = "; or give ".join([first["msg"].removeprefix("Value error, "), *words])
+    return f"{'.'.join([name, *places])}={first['input']!r}: {reason}"
+
+
+def _with_file(message: str, of_files: Mapping[str, tuple[str, Any]], argv: Sequence[str]) -> str:
+    """A message with the file whose value it is about, if it is one's."""
+    key = re.match(r"\w*", message)
+    if key is None or key.group() not in of_files:
+        return message
+    file, value = of_files[key.group()]
+    is_flag = any(word.partition("=")[0] == f"--{key.group()}" for word in argv)
+    is_of_file = not is_flag or message.startswith(f"{key.group()}={value}:")
+    return f"{file}: {message}" if is_of_file else message
+
+
+def _at_home(name: str, value: Any) -> Any:
+    """A path with its ~ followed, as a shell would have done; nobody wants a folder of that name."""
+    if isinstance(value, list):
+        return [_at_home(name, one) for one in value]
+    if name in OF_WORDS or not isinstance(value, str | Path) or "~" not in str(value):
+        return value
+    return type(value)(_HOME.sub(lambda _: os.path.expanduser("~"), str(value)))
 
 
 def _normalise(argv: list[str], sections: Sequence[type]) -> list[str]:
@@ -109,7 +209,9 @@ def _normalise(argv: list[str], sections: Sequence[type]) -> list[str]:
     return configs + rest
 
 
-def _refuse_unknown_yaml_keys(argv: Sequence[str], names: Sequence[str]) -> None:
+def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Of each key that a --config file sets: the last such file, and its value. Raises: ConfigError."""
+    found: dict[str, tuple[str, Any]] = {}
     files = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == "--config"]
     files += [word.removeprefix("--config=") for word in argv if word.startswith("--config=")]
     for file in files:
@@ -129,6 +231,8 @@ def _refuse_unknown_yaml_keys(argv: Sequence[str], names: Sequence[str]) -> None
         nested = next((key for key, value in content.items() if isinstance(value, dict)), None)
         if nested is not None:
             raise ConfigError(f"{file}: {nested}: has keys below it; no key of these has")
+        found |= {key: (file, value) for key, value in content.items()}
+    return found
 
 
 def _refuse_unusable(name: str, value: Any) -> None:

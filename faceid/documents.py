@@ -1,4 +1,6 @@
-"""JSON, YAML and CSV from files that anybody may have written: every reader of the project begins here.
+"""Text, JSON, YAML and CSV from files that anybody may have written: every reader of the project begins here.
+
+Only files are read: a pipe would be waited for, and a device has no end. tests/test_readers.py looks for others.
 
 What comes back is of bounded size and depth, has each key once, and holds no number or text that later code would
 stumble over (a number beyond 64 bits, NaN, a NUL, half a character). Anything else is a `DocumentError`, which is a
@@ -8,14 +10,18 @@ stumble over (a number beyond 64 bits, NaN, a NUL, half a character). Anything e
 from __future__ import annotations
 
 import csv
+import errno
 import functools
 import io
+import itertools
 import json
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -46,13 +52,30 @@ class DocumentError(DataError, ValueError):
     """A document that is not as said, in one line."""
 
 
+def read_bytes(path: Path, largest_bytes: int = LARGEST_BYTES) -> bytes:
+    """A whole file. Raises: OSError; DocumentError, without its name, for a pipe, a device, or more than is read."""
+    with _open(path) as file:
+        data = file.read(largest_bytes + 1)
+    if len(data) > largest_bytes:
+        raise DocumentError(f"over {largest_bytes} bytes; nothing of this kind is that large")
+    return data
+
+
+def read_text(path: Path, largest_bytes: int = LARGEST_BYTES) -> str:
+    """A whole file in UTF-8, with or without a byte order mark. Raises: OSError, DocumentError as `read_bytes`."""
+    try:
+        return read_bytes(path, largest_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DocumentError(f"not text in UTF-8: {error}") from None
+
+
 def read_json(path: Path, kind: type | None = dict, *, largest_bytes: int = LARGEST_BYTES, nan: bool = False) -> Any:
     """A JSON file's content. kind: dict or list, what it must be; None for either. nan: whether NaN may be in it.
 
     Raises: DocumentError naming the file.
     """
     try:
-        return parse_json(_read(path, largest_bytes), kind, nan=nan, largest_bytes=largest_bytes)
+        return parse_json(read_bytes(path, largest_bytes), kind, nan=nan, largest_bytes=largest_bytes)
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
     except DocumentError as error:
@@ -93,22 +116,29 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     A last line without its end is such a line when it was cut short. Raises: DocumentError when there is no such file.
     """
     try:
-        data = path.read_bytes()
+        file = _open(path)
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, parse_json(line, dict, nan=True)
-        except DocumentError as error:
-            yield number, DocumentError(f"{path}, line {number}: {error}")
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+    with file:
+        for number in itertools.count(1):
+            # Of a line that is longer, the pieces are lines that are none.
+            line = file.readline(LARGEST_BYTES)
+            if not line:
+                return
+            if not line.strip():
+                continue
+            try:
+                yield number, parse_json(line, dict, nan=True)
+            except DocumentError as error:
+                yield number, DocumentError(f"{path}, line {number}: {error}")
 
 
 def read_yaml(path: Path, largest_bytes: int = LARGEST_YAML_BYTES) -> Any:
     """A YAML file's content: plain types, one document. Raises: DocumentError naming the file."""
     try:
-        return parse_yaml(_read(path, largest_bytes))
+        return parse_yaml(read_bytes(path, largest_bytes))
     except OSError as error:
         raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
     except DocumentError as error:
@@ -152,7 +182,7 @@ def read_csv(path: Path, largest_bytes: int = LARGEST_BYTES) -> list[tuple[int, 
     more cells than names, a name that is there twice.
     """
     try:
-        text = _read(path, largest_bytes).decode("utf-8-sig")
+        text = read_bytes(path, largest_bytes).decode("utf-8-sig")
         if "\0" in text:
             raise DocumentError("holds a NUL")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -214,12 +244,17 @@ def is_file_name(name: Any) -> bool:
     return is_name and name.isprintable() and len(name.encode()) <= 255
 
 
-def _read(path: Path, largest_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(largest_bytes + 1)
-    if len(data) > largest_bytes:
-        raise DocumentError(f"over {largest_bytes} bytes; nothing of this kind is that large")
-    return data
+def _open(path: Path) -> BinaryIO:
+    """A file to read. Raises: OSError; DocumentError for what is there and is none."""
+    # Without waiting: a pipe is opened at once, and found to be one.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(descriptor)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise DocumentError("a pipe or a device, not a file; write what it gives into a file, and name that")
+    return os.fdopen(descriptor, "rb")
 
 
 def _of_kind(content: Any, kind: type | None) -> Any:

@@ -55,6 +55,10 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
         try:
             code = main()
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                name = str(error.filename)
+                why = "a name that is too long: file systems take 255 bytes of a name, 4,095 of a whole path"
+                raise DataError(f"{name[:80]}... ({len(name)} characters): {why}; give a shorter one") from error
             # Most writes say it with more words (faceid.writing); any other that meets a full disk is no defect either.
             if error.errno not in FULL:
                 raise

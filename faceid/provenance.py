@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.outputs import write_bookkeeping
 from faceid.records import sha256_file as sha256_file
 
@@ -56,7 +56,7 @@ def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None
 def made_by(folder: Path, command: str) -> bool:
     """Whether `provenance.json` says that a command, by its file's name, made a folder."""
     try:
-        said = parse_json((folder / "provenance.json").read_bytes())
+        said = parse_json(read_bytes(folder / "provenance.json"))
         return Path(str(said["command"][0])).name == command
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

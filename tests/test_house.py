@@ -18,6 +18,7 @@ FLOORS = [
     {
         "errors",
         "config",
+        "limits",
         "documents",
         "geometry",
         "logs",

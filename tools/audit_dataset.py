@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import parse_sections, warn_of_unused
 from faceid.data.audit import audit_pairs
 from faceid.data.audit_report import AUDIT, write_audit
 from faceid.data.pairs import find_pairs
-from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.selection import SelectionSettings, log_left_out, of_selection
 from faceid.data.settings import ClipSettings
 from faceid.errors import run_entry_point
 from faceid.geometry import WAN_SPATIAL_FACTOR
@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     sections = [AuditSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/audit_dataset.py", __doc__ or "", sections, words)
     set_up_logging()
+    warn_of_unused(
+        [clips, selection], [("clips_per_shard", "here, where no shards are written"), *of_selection(selection)]
+    )
     refuse_replacing(tool.output_dir, AUDIT)
     found = find_pairs(tool.dance_videos_dir, tool.pose_videos_dir, selection)
     left_out = found.left_out + found.not_chosen

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from faceid.config import changed_fields, parse_sections
+from faceid.config import parse_sections, warn_of_unused
 from faceid.data.face_bank import FaceBankSettings
 from faceid.data.films import SplitSettings, find_films
-from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.selection import SelectionSettings, log_left_out, of_selection
 from faceid.data.shards import refuse_shards
 from faceid.errors import run_entry_point
+from faceid.faces.effects import of_faces
 from faceid.faces.settings import FaceSettings
 from faceid.logs import set_up_logging
 
@@ -46,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
     films, left_out = find_films(tool.videos_dir, tool.keypoints_dir, SplitSettings(crop="none"), selection)
     log_left_out(left_out, "films")
     log.info("%d films of %d dancers", len(films), len({film.dancer for film in films}))
-    for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(faces))):
-        log.warning("%s: has no effect here; it says how photos become an identity", name)
+    unused = [*of_faces(faces, "here, where no identity is made"), *of_selection(selection)]
+    warn_of_unused([faces, selection], unused)
     refuse_shards(tool.output_dir, "faces", [tool.videos_dir])
     if tool.dry_run:
         return 0

@@ -8,13 +8,12 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.errors import USER_ERROR_EXIT_CODE, run_entry_point
+from faceid.limits import Processes
 from faceid.training.sections import SECTIONS
 
 
@@ -22,7 +21,7 @@ from faceid.training.sections import SECTIONS
 class CheckSettings:
     """What is asked of a node."""
 
-    expect_gpus: Annotated[int, Field(ge=0)] = 0
+    expect_gpus: Processes = 0
     """GPUs that each node must show; 0 for a CPU world."""
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
@@ -17,6 +16,7 @@ from faceid.data.index import ShardIndex
 from faceid.data.settings import CaptionSettings
 from faceid.data.views import ViewSettings
 from faceid.errors import ConfigError, DataError, run_entry_point
+from faceid.limits import AtOnce
 from faceid.logs import set_up_logging
 
 log = logging.getLogger("faceid.tools.encode_latents")
@@ -36,7 +36,7 @@ class EncodeSettings:
     """The VAE, when it is not in the model folder: a diffusers folder of it, or Wan2.1_VAE.pth."""
     text_encoder_path: str | None = None
     """The text encoder, when it is not in the model folder: a folder of it, or models_t5_umt5-xxl-enc-bf16.pth."""
-    batch_size: Annotated[int, Field(ge=1)] = 1
+    batch_size: AtOnce = 1
     """Views of clips per VAE call."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Precision of the text encoder; the VAE always runs in float32."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import Reason, parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
 from faceid.outputs import HUB_FOLDER, refuse_existing, refuse_file, refuse_replacing
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     settings: ExportSettings
     (settings,) = parse_sections("tools/export_lora.py", __doc__ or "", [ExportSettings], words)
     set_up_logging()
+    warn_of_unused([settings], _unused(settings))
     _refuse_output(settings)
 
     # Loading these takes seconds: only after the cheap checks.
@@ -104,6 +106,21 @@ def main(argv: list[str] | None = None) -> int:
     whole = f", and {len(lora.diffs)} parameters changed whole" if lora.diffs else ""
     log.info("%s: %d layers as %s%s", settings.output, len(lora.lora), settings.lora_format, whole)
     return 0
+
+
+def _unused(settings: ExportSettings) -> Iterator[Reason]:
+    kind = f"with --lora_format {settings.lora_format}"
+    if settings.lora_format not in ("merged", "merged_original"):
+        yield "dtype", f"{kind}, which is written as it was read"
+        yield "model_path", f"{kind}, which takes no base"
+        if settings.lora is None:
+            yield "allow_partial", f"{kind} of an adapter, which is taken whole"
+        else:
+            yield "expert", f"{kind}: only what is merged has a base"
+    if settings.lora_format == "hub":
+        yield "expert", f"{kind}, the whole adapter"
+    else:
+        yield "name", f"{kind}, which has no model card"
 
 
 def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, Any, Any]:

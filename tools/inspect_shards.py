@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import logging
 import sys
+from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from faceid.config import parse_sections
+from faceid.config import Reason, parse_sections, warn_of_unused
 from faceid.data.contact_sheet import Decode, draw_sheet
 from faceid.data.index import ShardIndex
 from faceid.data.order import spread
 from faceid.errors import ConfigError, DataError, run_entry_point
+from faceid.limits import AtOnce
 from faceid.logs import progress, set_up_logging
 from faceid.outputs import refuse_file, staged_file
 
@@ -42,9 +42,9 @@ class InspectSettings:
     """Let others on this machine look at the sheet, which shows faces; by default only you can."""
     keys: list[str] = field(default_factory=list)
     """Entries for the sheet, [a, b]; by default some from all over the folder."""
-    num_entries: Annotated[int, Field(ge=1)] = 4
+    num_entries: AtOnce = 4
     """Entries on the sheet when no keys are given."""
-    num_columns: Annotated[int, Field(ge=1)] = 5
+    num_columns: AtOnce = 5
     """Frames of each, evenly spaced."""
     model_path: str | None = None
     """Base whose VAE decodes latents for the sheet. `toy`: the embedded one."""
@@ -66,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if settings.sheet is not None:
         refuse_file(settings.sheet, key="sheet")
     index = ShardIndex.load(settings.shards)
+    warn_of_unused([settings], _unused(settings, index))
     dropped, people = len(index.header.get("dropped", [])), {sample.dancer for sample in index.samples}
     log.info(
         "%s: %s, %d entries of %d dancers in %d shards, %.1f MB, %d dropped",
@@ -114,8 +115,6 @@ def _verify(index: ShardIndex) -> None:
 
 def _decoder(index: ShardIndex, settings: InspectSettings) -> Decode | None:
     if settings.model_path is None or index.kind != "latents":
-        if settings.model_path is not None:
-            log.warning("model_path: has no effect on clips, which are not decoded by a VAE")
         return None
     # Loading these takes seconds, and only a named model needs them.
     from faceid.device import pick_device
@@ -135,6 +134,18 @@ def _decoder(index: ShardIndex, settings: InspectSettings) -> Decode | None:
         return to_frames(decode_latents(wan.vae, wan.statistics.normalise(latents.float().unsqueeze(0))))
 
     return decode
+
+
+def _unused(settings: InspectSettings, index: ShardIndex) -> Iterator[Reason]:
+    if index.kind != "latents":
+        yield "model_path", "on clips, which are not decoded by a VAE"
+    if settings.sheet is None:
+        for name in ("num_entries", "num_columns", "shared"):
+            yield name, "without --sheet"
+    if settings.keys:
+        yield "num_entries", "with --keys, which name them"
+    if settings.model_path is None or index.kind != "latents":
+        yield "device", "without latents to decode: give --model_path and --sheet"
 
 
 if __name__ == "__main__":

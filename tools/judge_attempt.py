@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
+from faceid.limits import CountFrom1
 from faceid.training.attempts import judge, read_attempt
 from faceid.training.sections import SECTIONS
 
@@ -22,9 +23,9 @@ from faceid.training.sections import SECTIONS
 class JudgeSettings:
     """How it ended, and how much patience there is."""
 
-    exit_code: int
+    exit_code: Annotated[int, Field(ge=-255, le=255)]
     """Of the step, as srun gave it."""
-    most_attempts: Annotated[int, Field(gt=0)] = 3
+    most_attempts: CountFrom1 = 3
     """Attempts in a row that may end without a newer checkpoint."""
 
 

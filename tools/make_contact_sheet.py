@@ -18,6 +18,7 @@ from faceid.data.pairs import ClipPair, find_pairs
 from faceid.documents import read_json
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.evaluation.renders import pose_frames_of
+from faceid.limits import MOST_PIXELS, AtOnce
 from faceid.logs import set_up_logging
 from faceid.media.fit import resize_frames
 from faceid.media.video import read_frames, read_video
@@ -38,11 +39,11 @@ class SheetSettings:
     """What sample.py --batch wrote for these pose videos."""
     output: Path
     """The picture to write, .png."""
-    num_clips: Annotated[int, Field(ge=1)] = 3
+    num_clips: AtOnce = 3
     """Clips shown, evenly spaced over all that were rendered."""
-    num_columns: Annotated[int, Field(ge=1)] = 5
+    num_columns: AtOnce = 5
     """Frames of each, evenly spaced over the rendered ones."""
-    frame_height: Annotated[int, Field(ge=16)] = 128
+    frame_height: Annotated[int, Field(ge=16, le=MOST_PIXELS)] = 128
     """Height of a frame in the picture, pixels."""
     shared: bool = False
     """Let others on this machine look at the picture, which shows faces; by default only you can."""

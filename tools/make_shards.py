@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import parse_sections, warn_of_unused
 from faceid.data.clip_shards import captioned, write_clip_shards
 from faceid.data.pairs import find_pairs
-from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.selection import SelectionSettings, log_left_out, of_selection
 from faceid.data.settings import CaptionFiles, ClipSettings
 from faceid.errors import run_entry_point
 from faceid.geometry import Geometry
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     sections = [MakeShardsSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/make_shards.py", __doc__ or "", sections, words)
     set_up_logging()
+    warn_of_unused([clips, selection], of_selection(selection))
     geometry = _geometry(tool.model_path)
     if geometry:
         geometry.latent_shape(clips.num_frames, clips.height, clips.width)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError, run_entry_point
 from faceid.outputs import refuse_file, write_output
 
@@ -26,7 +27,7 @@ class MergeSettings:
     """summary.json files, the most important first."""
     output: Path
     """The joined summary.json."""
-    wall_s: float | None = None
+    wall_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """Seconds the whole took. Default: the sum of the summaries' own."""
 
 
@@ -79,7 +80,7 @@ def _refuse_other_judges(paths: list[Path], read: list[dict[str, Any]]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return parse_json(path.read_bytes(), nan=True)
+        return parse_json(read_bytes(path), nan=True)
     except (OSError, ValueError) as error:
         raise DataError(
             f"summaries={path}: cannot be read: {error}; give a summary.json of tools/evaluate.py"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
+from faceid.faces.effects import of_faces
 from faceid.faces.identity import check_photos, prepare_identity
 from faceid.faces.identity_folder import check_output_folder
 from faceid.faces.settings import FaceSettings
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     paths: PhotoPaths = sections[0]
     settings: FaceSettings = sections[1]
     set_up_logging()
+    warn_of_unused([settings], of_faces(settings))
     output_dir = Path(paths.output_dir)
     if paths.people_dir is not None:
         return _prepare_people(Path(paths.people_dir), output_dir, settings)

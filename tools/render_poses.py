@@ -8,15 +8,17 @@ the keypoints are drawn as they are. Any number of processes on any number of ma
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import Reason, parse_sections, warn_of_unused
 from faceid.data.render_poses import PoseSource, render_poses
 from faceid.errors import ConfigError, run_entry_point
+from faceid.limits import PixelDeviation, PixelMean, Rate
 from faceid.logs import set_up_logging
 
 
@@ -34,13 +36,13 @@ class RenderPosesSettings:
     """Estimate the poses from the clips' pictures, with --pose_model."""
     pose_model: Path | None = None
     """The .onnx file of a COCO-17 pose model (HRNet, ViTPose, RTMPose), for --from_videos; one person a picture."""
-    pose_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pose_mean: tuple[PixelMean, PixelMean, PixelMean] = (123.675, 116.28, 103.53)
     """Mean of red, green and blue that the pose model was trained with, 0 to 255."""
-    pose_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    pose_std: tuple[PixelDeviation, PixelDeviation, PixelDeviation] = (58.395, 57.12, 57.375)
     """Standard deviation, likewise."""
-    camera: str = "c01"
+    camera: Annotated[str, Field(pattern=r"^c0[1-9]$")] = "c01"
     """Without --videos_dir: which of an AIST++ sequence's cameras is drawn, c01 to c09."""
-    fps: Annotated[float, Field(gt=0, le=240)] = 60.0
+    fps: Rate = 60.0
     """Without --videos_dir: rate of keypoints that do not say theirs; AIST++'s are at 60."""
     device: str = "cpu"
     """Where the pose model runs: cpu or cuda."""
@@ -61,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (tool,) = parse_sections("tools/render_poses.py", __doc__ or "", [RenderPosesSettings], words)
     set_up_logging()
+    warn_of_unused([tool], _unused(tool))
     model = None
     if tool.pose_model is not None:
         # onnxruntime is an optional extra.
@@ -71,6 +74,15 @@ def main(argv: list[str] | None = None) -> int:
     source = PoseSource(tool.videos_dir, tool.keypoints_dir, tool.fps, tool.camera, model, name)
     render_poses(source, tool.output_dir)
     return 0
+
+
+def _unused(tool: RenderPosesSettings) -> Iterator[Reason]:
+    if tool.videos_dir is not None:
+        for name in ("camera", "fps"):
+            yield name, "with --videos_dir, whose clips say it"
+    if not tool.from_videos:
+        for name in ("pose_mean", "pose_std", "device"):
+            yield name, "without --from_videos"
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import parse_sections, warn_of_unused
 from faceid.data.films import SplitSettings, find_films
-from faceid.data.selection import SelectionSettings, log_left_out
+from faceid.data.selection import SelectionSettings, log_left_out, of_selection
 from faceid.data.split_clips import split_films
 from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
@@ -43,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
     sections = [SplitClipsSettings, SplitSettings, SelectionSettings]
     tool, settings, selection = parse_sections("tools/split_clips.py", __doc__ or "", sections, words)
     set_up_logging()
+    unused = [("max_unknown_share", "without keypoints: give --keypoints_dir")] if tool.keypoints_dir is None else []
+    warn_of_unused([settings, selection], [*unused, *of_selection(selection)])
     if tool.dry_run:
         films, left_out = find_films(tool.videos_dir, tool.keypoints_dir, settings, selection)
         for film in films:

@@ -6,7 +6,6 @@ that need the base under its name `toy` (adapter) take what is published, so pub
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
+from faceid.documents import read_json
 from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
 from faceid.training.metrics import read_metrics
@@ -74,7 +74,7 @@ def build_adapter(work: Path) -> dict[str, Any]:
 
 def describe_adapter(run: Path) -> dict[str, Any]:
     """What the record says of a stage-1 run: its command, and its curves."""
-    command = json.loads((run / "provenance.json").read_text())["command"]
+    command = read_json(run / "provenance.json")["command"]
     return {"flags": command, **{name: _curve(run, key) for name, key in CURVES.items()}}
 
 
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     if settings.publish:
         shipped = publish(settings.work_dir, WEIGHTS)
         records = {name: settings.work_dir / f"{name}.json" for name in STAGE_NAMES}
-        stages = {name: json.loads(file.read_text()) for name, file in records.items() if file.is_file()}
+        stages = {name: read_json(file, None, nan=True) for name, file in records.items() if file.is_file()}
         size = sum(bytes_ for bytes_, _ in shipped.values())
         write_json(RECORD, {"bytes": size, "sha256": {n: sha for n, (_, sha) in shipped.items()}, "stages": stages})
         print(f"{WEIGHTS}: {size / 1e6:.1f} MB; record in {RECORD}")

@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.faces.settings import FaceSettings
+from faceid.limits import NaturalSeed
 from faceid.logs import set_up_logging
 
 
@@ -23,9 +24,9 @@ class VerificationPaths:
     """A folder of folders of photos, one for each person; 10 people with 5 photos each are a beginning."""
     output_dir: str
     """Folder for report.html, verification.json and verification.png; an older verification there is replaced."""
-    bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 1000
     """Resamplings of the people behind each 95 % interval."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NaturalSeed = 0
     """Seed of the resampling."""
 
 

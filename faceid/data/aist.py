@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from faceid.documents import read_text
 from faceid.errors import DataError
 
 GENRES = ("BR", "PO", "LO", "MH", "LH", "HO", "WA", "KR", "JS", "JB")
@@ -102,8 +103,8 @@ def read_name_list(path: Path) -> list[AistName]:
     Raises: DataError when it cannot be read, is empty, or a line is not an AIST name.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as a list of names in UTF-8: {error}") from error
     names: dict[AistName, None] = {}
     for number, line in enumerate(lines, start=1):

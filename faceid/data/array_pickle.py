@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from faceid.documents import values_within
+from faceid.documents import DocumentError, read_bytes, values_within
 from faceid.errors import DataError
 
 # AIST++'s largest file, 9 cameras of 48 s, is 12 MB.
@@ -28,13 +28,10 @@ def read_array_pickle(path: Path) -> Any:
     Raises: DataError when the file cannot be read, is larger than 256 MiB, or names anything but numpy's arrays.
     """
     try:
-        size = path.stat().st_size
-        if size > LARGEST_BYTES:
-            raise DataError(f"{path}: {size} bytes; a file of keypoints has at most {LARGEST_BYTES}")
-        data = path.read_bytes()
+        data = read_bytes(path, LARGEST_BYTES)
         _refuse_counting(data)
         content = _ArraysOnly(io.BytesIO(data)).load()
-    except _Refused as error:
+    except (_Refused, DocumentError) as error:
         raise DataError(f"{path}: {error}") from error
     except (
         OSError,

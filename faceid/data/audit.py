@@ -16,7 +16,7 @@ import numpy as np
 from faceid.data.keypoints import belong_together
 from faceid.data.pairs import ClipPair
 from faceid.data.settings import ClipSettings
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
@@ -175,7 +175,7 @@ def _heads(pair: ClipPair, size_hw: tuple[int, int], settings: ClipSettings) -> 
     if pair.head_boxes is None:
         return [], None
     try:
-        boxes = parse_json(pair.head_boxes.read_bytes())["boxes"]
+        boxes = parse_json(read_bytes(pair.head_boxes))["boxes"]
         fit = fit_sizes(size_hw, settings.height, settings.width, settings.fit)
         moved = [fit.box(tuple(float(edge) for edge in box)) if box else None for box in boxes]  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

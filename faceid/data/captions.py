@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faceid.data.settings import CaptionSettings
+from faceid.documents import DocumentError, read_bytes
 from faceid.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,18 +37,20 @@ def find_caption(file: Path) -> Path | None:
 def read_caption(path: Path) -> str:
     """The text of a caption file, on one line. Raises: DataError when it is empty, too long, or not UTF-8 text."""
     try:
-        # A pipe would be waited for.
-        data = path.read_bytes() if path.is_file() and path.stat().st_size <= LARGEST_BYTES else None
+        data = read_bytes(path, LARGEST_BYTES)
+    except DocumentError as error:
+        raise DataError(f"{path}: {error}, where a caption is looked for; {REMEDY}") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        what = "no file (a folder, pipe or broken link)"
+        raise DataError(f"{path}: {what}, where a caption is looked for; {REMEDY}") from error
     except OSError as error:
         raise DataError(f"{path}: the caption cannot be read ({error.strerror}); {REMEDY}") from error
-    if data is None:
-        what = f"over {LARGEST_BYTES} bytes long" if path.is_file() else "no file (a folder, pipe or broken link)"
-        raise DataError(f"{path}: {what}, where a caption is looked for; {REMEDY}")
     try:
         text = " ".join(data.decode("utf-8-sig").split())
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: the caption is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if not text:
+    if not any(unicodedata.category(character)[0] in "LNPS" for character in text):
+        # Zero-width spaces, marks and joiners alone show nothing either.
         raise DataError(f"{path}: the caption is empty; {REMEDY}")
     if any(unicodedata.category(character) == "Cc" for character in text):
         raise DataError(f"{path}: the caption holds control characters, as UTF-16 read as UTF-8; save it as UTF-8")

@@ -13,12 +13,11 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -43,6 +42,7 @@ from faceid.faces.aggregate import aggregate
 from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.settings import FaceSettings
+from faceid.limits import AtOnce
 from faceid.logs import progress
 from faceid.media.fit import resize_frames
 from faceid.provenance import sha256_file, sha256_json
@@ -60,7 +60,7 @@ PICTURE_SIDE_PX, JPEG_QUALITY = 112, 90
 class FaceBankSettings:
     """How many faces are kept."""
 
-    faces_per_film: Annotated[int, Field(ge=1)] = 8
+    faces_per_film: AtOnce = 8
     """Faces cut out of each film or clip at most, one in each stretch of it."""
 
 

@@ -16,6 +16,7 @@ from faceid.data.keypoints import find_keypoints
 from faceid.data.selection import LeftOut, SelectionSettings, select
 from faceid.data.video_files import list_videos
 from faceid.errors import ConfigError, DataError
+from faceid.limits import MOST_PIXELS, FrameCount, Rate, Stride
 
 # (height, width) of a clip when none is given.
 USUAL_SIZE_HW: dict[Crop, tuple[int, int]] = {
@@ -30,17 +31,17 @@ USUAL_SIZE_HW: dict[Crop, tuple[int, int]] = {
 class SplitSettings:
     """How films become clips."""
 
-    num_frames: Annotated[int, Field(ge=1)] = 81
+    num_frames: FrameCount = 81
     """Frames per clip, 4n+1 for Wan (81 frames at 16 fps are 5 seconds)."""
-    fps: Annotated[float, Field(gt=0, le=240)] = 16.0
+    fps: Rate = 16.0
     """Frames per second of a clip; the film is sampled by frame index."""
-    stride_s: Annotated[float, Field(gt=0)] = 2.5
+    stride_s: Stride = 2.5
     """Seconds of film from one clip's beginning to the next's."""
     crop: Crop = "portrait"
     """The dancer whole (portrait, landscape), from head to hips (upper_body), or the film as it is (none)."""
-    height: Annotated[int, Field(ge=2)] | None = None
+    height: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
     """Height of a clip in pixels, even; by default 832 for portrait, else 480."""
-    width: Annotated[int, Field(ge=2)] | None = None
+    width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
     """Width of a clip in pixels, even; by default 480 for portrait, else 832."""
     max_unknown_share: Annotated[float, Field(ge=0, le=1)] = 0.05
     """A stretch is left out when over this share of its joints is unknown, or of its frames shows nobody or several."""

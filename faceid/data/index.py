@@ -19,7 +19,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from faceid.documents import fitted, parse_json
+from faceid.documents import fitted, parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.provenance import sha256_file, sha256_json
 
@@ -126,7 +126,7 @@ class ShardIndex:
             raise DataError(f"{folder}: no {INDEX_NAME} in it; the folder is not finished: run its command again")
         try:
             with _without_collection():
-                content = parse_json(path.read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)
+                content = parse_json(read_bytes(path, LARGEST_INDEX_BYTES), largest_bytes=LARGEST_INDEX_BYTES)
                 if content["version"] != INDEX_VERSION:
                     raise DataError(
                         f"{path}: format version {content['version']}, this is {INDEX_VERSION}; make it again"

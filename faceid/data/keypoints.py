@@ -17,7 +17,7 @@ import numpy as np
 
 from faceid.data.aist import parse_aist_name
 from faceid.data.array_pickle import read_array_pickle
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.media.timeline import half_up
 from faceid.media.video import Measured
@@ -129,7 +129,7 @@ def read_keypoints(path: Path, camera: int | None = None) -> Keypoints:
         if path.stat().st_size > LARGEST_JSON_BYTES:
             raise DataError(f"{path}: over {LARGEST_JSON_BYTES} bytes; no film's keypoints are that large")
         # Tools write NaN for joints they did not find.
-        content = parse_json(path.read_bytes(), None, largest_bytes=LARGEST_JSON_BYTES, nan=True)
+        content = parse_json(read_bytes(path, LARGEST_JSON_BYTES), None, largest_bytes=LARGEST_JSON_BYTES, nan=True)
         return _read_json(content, path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(f"{path}: not COCO keypoints ({type(error).__name__}: {error})") from error

@@ -37,7 +37,7 @@ from faceid.data.shards import (
 )
 from faceid.data.shown_clips import ShownView, clips_ahead
 from faceid.data.views import ViewSettings, view_key
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.geometry import Geometry
 from faceid.logs import Progress, progress
@@ -248,7 +248,7 @@ def _write_shared(
 
     def read_mark() -> dict[str, Any]:
         try:
-            return parse_json(mark.read_bytes())
+            return parse_json(read_bytes(mark))
         except (OSError, ValueError):
             return {}
 
@@ -340,7 +340,7 @@ def _chosen(views: ViewSettings) -> list[dict[str, Any]]:
 
 def _read_made_from(output_dir: Path) -> dict[str, Any] | None:
     try:
-        return parse_json((output_dir / MADE_FROM_NAME).read_bytes())
+        return parse_json(read_bytes(output_dir / MADE_FROM_NAME))
     except FileNotFoundError:
         return None
     except ValueError as error:

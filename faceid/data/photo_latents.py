@@ -19,7 +19,7 @@ from torch import Tensor
 
 from faceid.data.head_mask import head_mask
 from faceid.data.latent_shards import prompt_name
-from faceid.documents import fitted, parse_json
+from faceid.documents import fitted, parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
@@ -112,7 +112,7 @@ def photo_latents_are_current(
     captions: of the photos that have one of their own.
     """
     try:
-        index = parse_json((folder / "index.json").read_bytes())
+        index = parse_json(read_bytes(folder / "index.json"))
     except (OSError, ValueError):
         return False
     expected = _made_from(photos, captions or {}, fingerprint, height, width)
@@ -125,7 +125,7 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     Raises: DataError when the folder is missing, damaged, or made with another base.
     """
     try:
-        index = parse_json((folder / "index.json").read_bytes())
+        index = parse_json(read_bytes(folder / "index.json"))
         fingerprint, sha256 = str(index["base_fingerprint"]), index["sha256"]
         keys = fitted(list[str], index["keys"], "keys")
         captions = fitted(dict[str, str], index.get("captions", {}), "captions")

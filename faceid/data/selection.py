@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from faceid.config import Reason
 from faceid.data.aist import parse_aist_name, read_name_list
 from faceid.data.order import seed_for
 from faceid.errors import ConfigError, DataError
+from faceid.limits import Count, Seed
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +37,11 @@ class SelectionSettings:
     """Files of AIST names whose sequences are left out (AIST++'s ignore_list.txt); [a.txt, b.txt]."""
     split: Literal["all", "train", "validation", "test"] = "all"
     """Take one part of the people: no person is in two parts. Needs validation_people or test_people."""
-    validation_people: Annotated[int, Field(ge=0)] = 0
+    validation_people: Count = 0
     """People in the validation part, drawn by hash, spread over genres."""
-    test_people: Annotated[int, Field(ge=0)] = 0
+    test_people: Count = 0
     """People in the test part, drawn first, spread over genres."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Another seed draws other people."""
 
     def __post_init__(self) -> None:
@@ -49,6 +50,13 @@ class SelectionSettings:
         for part, count in (("validation", self.validation_people), ("test", self.test_people)):
             if self.split == part and not count:
                 raise ConfigError(f"split={part}: {part}_people is 0; set how many people the part has")
+
+
+def of_selection(settings: SelectionSettings) -> Iterator[Reason]:
+    """Options that change nothing with the others."""
+    if settings.split == "all":
+        for name in ("validation_people", "test_people", "split_seed"):
+            yield name, "with --split all, which parts nobody"
 
 
 class Named(Protocol):

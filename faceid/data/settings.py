@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
+from faceid.limits import MOST_PIXELS, AtOnce, FrameCount, Rate
 from faceid.models.settings import DEFAULT_PROMPT
 
 Kind = Literal["clip", "photo", "null"]
@@ -20,20 +21,20 @@ CaptionFiles = Literal["read", "ignore"]
 class ClipSettings:
     """How videos become clips of one size."""
 
-    num_frames: Annotated[int, Field(ge=1)] = 65
+    num_frames: FrameCount = 65
     """Frames per clip, 4n+1 for Wan (65 frames at 16 fps are 4 seconds)."""
-    height: Annotated[int, Field(ge=2)] = 480
+    height: Annotated[int, Field(ge=2, le=MOST_PIXELS)] = 480
     """Height of a clip in pixels, a multiple of 16 for Wan."""
-    width: Annotated[int, Field(ge=2)] = 832
+    width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] = 832
     """Width of a clip in pixels, a multiple of 16 for Wan."""
-    fps: Annotated[float, Field(gt=0, le=240)] = 16.0
+    fps: Rate = 16.0
     """Frames per second of a clip; a source at another rate is sampled by frame index."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
     """How another aspect ratio is fitted: centre crop, stretched, or padded with black."""
     uneven_pairs: Literal["refuse", "cut"] = "refuse"
     """A pose of another number of frames than its clip, by over 2 % and over one frame: refuse it, or cut: the first
     frames of both belong together, and what one has more is left."""
-    clips_per_shard: Annotated[int, Field(ge=1)] = 32
+    clips_per_shard: AtOnce = 32
     """Clips per tar file; a shard is one unit of work for encoding."""
 
 
@@ -55,7 +56,7 @@ class PairingSettings:
     """own: a clip's own dancer, a photo's leave-one-out; constant: the target everywhere (the control recipe)."""
     other_clip_share: Share = 0.75
     """How often a clip's face comes from another clip of its dancer, when there is one."""
-    max_faces: Annotated[int, Field(ge=1)] = 12
+    max_faces: AtOnce = 12
     """Faces averaged into one embedding: 1 to this many, drawn per sample."""
     face_dropout: Share = 0.10
     """Share of samples with the null face."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.shards import ShardRecord, read_record
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.provenance import sha256_json, sizes_and_times
 from faceid.writing import write_atomic, write_json
@@ -92,7 +92,7 @@ def _is_done(folder: Path, unit: ShardUnit) -> bool:
 
 def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
     try:
-        return parse_json(_mark_path(folder, unit).read_bytes())
+        return parse_json(read_bytes(_mark_path(folder, unit)))
     except (OSError, ValueError):
         return None
 

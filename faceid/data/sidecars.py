@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from faceid.data.keypoints import Keypoints
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.outputs import write_output
 
@@ -50,7 +50,7 @@ def read_heads(path: Path, size_hw: tuple[int, int]) -> list[tuple[float, float,
     Raises: DataError when it is not as said, or its boxes are in pixels of another picture.
     """
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_bytes(path))
         said = content.get("size_hw")
         boxes = [_four(box) if box else None for box in content["boxes"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -23,6 +23,7 @@ from faceid.data.keypoints import Keypoints, keypoints_of
 from faceid.data.order import spread
 from faceid.data.pairs import LONGEST_KEY
 from faceid.errors import ConfigError
+from faceid.limits import MOST_PIXELS
 from faceid.media.fit import Fit, fit_sizes, resize_frames
 from faceid.media.skeleton import Style, draw_skeletons
 
@@ -52,9 +53,9 @@ class ViewSettings:
     """full, upper_body, head: the whole clip, and nearer ones around the head where it is known. [full, upper_body]."""
     flips: bool = False
     """Each view mirrored as well, where the skeleton can be drawn anew from joints beside the clip."""
-    encode_height: Annotated[int, Field(ge=2)] | None = None
+    encode_height: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
     """Height in pixels that is encoded, up to the shards' own, which is the default: nearer views then keep detail."""
-    encode_width: Annotated[int, Field(ge=2)] | None = None
+    encode_width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
     """Width in pixels that is encoded, up to the shards' own, which is the default."""
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from faceid.data.video_files import VIDEO_SUFFIXES
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.evaluation.pose_error import LEAST_CONFIDENCE
 from faceid.evaluation.pose_reader import PoseReader
@@ -62,7 +62,7 @@ def driver_video(folder: Path, clip: str) -> Path:
 def joints_of_file(path: Path, clip_frames: Sequence[int], size_hw: tuple[int, int]) -> np.ndarray:
     """Joints of a .joints.json for pictures of this size, [T, 17, 2] px. As `read_control`."""
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_bytes(path))
         joints = np.array([_frame(frame) for frame in content["joints"]], np.float64)
         source_hw = content["size_hw"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.evaluation.controls import fit_points, read_size_hw
 from faceid.evaluation.temporal import Box
@@ -34,7 +34,7 @@ def known_heads(heads_dir: Path, clip: str, clip_frames: Sequence[int], size_hw:
     """
     path = heads_dir / f"{clip}{HEADS_ENDING}"
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_bytes(path))
         listed = [None if box is None else [float(value) for value in box] for box in content["boxes"]]
         source_hw = content.get("size_hw")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

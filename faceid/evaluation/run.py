@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faceid.documents import read_text
 from faceid.errors import ConfigError, DataError
 from faceid.evaluation.arms import plain, summarise_arm
 from faceid.evaluation.comparisons import Videos, equals_unadapted
@@ -128,8 +129,8 @@ def check_inputs(settings: EvaluationSettings) -> Inputs:
         if not settings.notes.is_file():
             raise ConfigError(f"notes={settings.notes}: no such file")
         try:
-            notes = settings.notes.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            notes = read_text(settings.notes).splitlines()
+        except (OSError, ValueError) as error:
             raise ConfigError(f"notes={settings.notes}: cannot be read as text in UTF-8: {error}") from error
     warn_without_effect(settings, clips)
     for name, arm in arms.items():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_text
 from faceid.evaluation.gallery import find_people
 from faceid.evaluation.measure import Measurer
 from faceid.evaluation.recognisers import load_recognisers, refuse_conditioning
@@ -88,6 +88,6 @@ def _number(value: float) -> float | None:
 
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        return [parse_json(line, nan=True) for line in file.read_text(encoding="utf-8").splitlines()]
+        return [parse_json(line, nan=True) for line in read_text(file).splitlines()]
     except (OSError, ValueError):
         return []

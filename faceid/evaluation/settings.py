@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
 from faceid.faces.settings import DetectorKind
+from faceid.limits import MOST_AT_ONCE, NaturalSeed, PixelDeviation, PixelMean
 
 # Flags that give a part to one of the arms.
 ROLES = (
@@ -87,21 +88,21 @@ class EvaluationSettings:
     """Margin around a face box, as a share of its longer side, on each side."""
     device: str = "cpu"
     """Where recognisers and the pose model run: cpu, cuda, cuda:0."""
-    onnx_mean: float = 127.5
+    onnx_mean: PixelMean = 127.5
     """onnx recognisers: subtracted from each 0..255 value."""
-    onnx_std: Annotated[float, Field(gt=0)] = 127.5
+    onnx_std: PixelDeviation = 127.5
     """onnx recognisers: each value is divided by this after the mean is subtracted."""
     onnx_colour: Literal["rgb", "bgr"] = "rgb"
     """onnx recognisers: channel order they were trained with."""
-    pose_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    pose_mean: tuple[PixelMean, PixelMean, PixelMean] = (123.675, 116.28, 103.53)
     """onnx pose model: subtracted from red, green and blue, 0..255."""
-    pose_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    pose_std: tuple[PixelDeviation, PixelDeviation, PixelDeviation] = (58.395, 57.12, 57.375)
     """onnx pose model: each colour is divided by this after the mean is subtracted."""
-    bootstrap_samples: Annotated[int, Field(ge=100)] = 2000
+    bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """Resamplings of the people behind each 95 % interval."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NaturalSeed = 0
     """Seed of the resampling."""
-    num_shown: Annotated[int, Field(ge=0)] = 6
+    num_shown: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 6
     """People shown with pictures in the report, the target first."""
     title: str = "Evaluation"
     """Heading of the report."""

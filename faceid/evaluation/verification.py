@@ -13,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from faceid.config import warn_of_unused
 from faceid.data.identities import encoder_of
 from faceid.errors import DataError
 from faceid.evaluation.verification_figures import Figures, Pairs, conclusion, make_pairs, measure
 from faceid.evaluation.verification_report import VERIFICATION, About, publish
 from faceid.faces.copies import are_copies
 from faceid.faces.detect import FaceDetector, load_detector
+from faceid.faces.effects import of_faces
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.photos import Photo, examine_photo, miniature
 from faceid.faces.selection import DUPLICATE_CORRELATION, usable
@@ -37,7 +39,6 @@ MOST_PHOTOS = 3000
 # Of one person, as many are looked at closely for copies: every two of them, some 12 ms each on one core.
 MOST_LOOKED_AT = 60
 # Of FaceSettings: what makes one identity of many photos, which nothing does here.
-WITHOUT_EFFECT = ("aggregation", "allow_few", "check_one_person")
 
 
 @dataclass
@@ -67,9 +68,7 @@ def verify_encoder(
     output_dir = output_dir.resolve()
     people = find_people(faces_dir)
     check_output(output_dir, faces_dir)
-    for name in WITHOUT_EFFECT:
-        if getattr(settings, name) != getattr(FaceSettings, name):
-            log.warning("%s=%s: has no effect here, where no identity is made", name, getattr(settings, name))
+    warn_of_unused([settings], of_faces(settings, "here, where no identity is made"))
     detector = load_detector(settings.detector, settings.detector_path)
     encoder = encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))
     photos = embed_photos(people, detector, encoder, settings.face_margin)

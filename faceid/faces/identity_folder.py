@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from faceid.documents import fitted, parse_json
+from faceid.documents import fitted, parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.outputs import refuse_replacing
 from faceid.provenance import sha256_file
@@ -34,7 +34,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     """
     file = folder / MANIFEST_FILE
     try:
-        manifest = parse_json(file.read_bytes())
+        manifest = parse_json(read_bytes(file))
     except FileNotFoundError as error:
         raise DataError(f"{file}: missing, so the identity folder is not whole; make it again") from error
     except ValueError as error:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from faceid.limits import PixelDeviation, PixelMean
+
 EncoderKind = Literal["clip", "dinov3", "dinov2", "onnx"]
 DetectorKind = Literal["haar", "yunet", "none"]
 Aggregation = Literal["weighted_mean", "mean", "median"]
@@ -23,9 +25,9 @@ class FaceSettings:
     """Folder, hub name in the local cache, or .onnx file. Default: the published model of that encoder."""
     encoder_device: str = "cpu"
     """Where the encoder runs: cpu, cuda, cuda:0. 15 photos with CLIP ViT-L take 45 s on one CPU core."""
-    onnx_mean: float = 127.5
+    onnx_mean: PixelMean = 127.5
     """onnx: subtracted from each 0..255 value."""
-    onnx_std: Annotated[float, Field(gt=0)] = 127.5
+    onnx_std: PixelDeviation = 127.5
     """onnx: each value is divided by this after the mean is subtracted."""
     onnx_colour: Literal["rgb", "bgr"] = "rgb"
     """onnx: channel order the recogniser was trained with."""

@@ -22,7 +22,7 @@ from faceid.models.model_part import Layout, Part
 from faceid.models.original_configs import original_transformer_config
 from faceid.models.original_names import original_transformer_name
 from faceid.models.wan import WanModel, load_part, load_wan
-from faceid.models.weights import shapes_of
+from faceid.models.weights import check_result, shapes_of
 from faceid.outputs import new_folder
 
 log = logging.getLogger(__name__)
@@ -100,11 +100,15 @@ def changes_for(
 
 
 def merge(changes: Mapping[str, list[LoraLayer | Tensor]], transformer: Any) -> None:
-    """Add changes to a transformer's parameters for good, in float32. changes: as `changes_for` gives them."""
+    """Add changes to a transformer's parameters for good, in float32. changes: as `changes_for` gives them.
+
+    Raises: ModelError naming a parameter that comes out with a number that is none.
+    """
     for name, parameter in transformer.named_parameters():
         for change in changes.get(name, ()):
             delta = change.delta() if isinstance(change, LoraLayer) else change.float()
-            parameter.data = (parameter.data.float() + delta.reshape(parameter.shape)).to(parameter.dtype)
+            added = (parameter.data.float() + delta.reshape(parameter.shape)).to(parameter.dtype)
+            parameter.data = check_result(added, name, "merged")
 
 
 def _fits(change: LoraLayer | Tensor, shape: tuple[int, ...]) -> bool:

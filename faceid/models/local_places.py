@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from faceid.documents import read_text
+
 # Whose models are commonly kept in a folder of their name, as `hf download` is told to: part of a model's name then.
 _ORGANISATIONS = ("Wan-AI", "alibaba-pai")
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
@@ -57,10 +59,8 @@ def _recorded(config: Path, key: str) -> str | None:
     The one line, with its continuations: a whole file of somebody's may take a YAML reader minutes.
     """
     try:
-        if config.stat().st_size > _MOST_BYTES:
-            return None
-        found = re.search(rf"^{key}: ([^\[{{&*!|>\s].*(?:\n[ ]+.*)*)", config.read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.search(rf"^{key}: ([^\[{{&*!|>\s].*(?:\n[ ]+.*)*)", read_text(config, _MOST_BYTES), re.MULTILINE)
         value = yaml.safe_load(found[1]) if found is not None and len(found[1]) < _LONGEST else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError):
+    except (OSError, yaml.YAMLError, ValueError):
         return None
     return value if isinstance(value, str) and value else None

@@ -24,7 +24,7 @@ from faceid.models.lora_keys import KeyKind, is_of_image_branch, other_method, p
 from faceid.models.lora_scales import MOST_RANK, LoraScales, check_alpha, parse_scales, scales_in_header
 from faceid.models.read_json import read_json
 from faceid.models.settings import AdapterSettings
-from faceid.models.weights import lifted
+from faceid.models.weights import check_result, lifted
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +213,7 @@ def start_with(lora: Lora, adapter: FaceAdapter, source: str) -> None:
         # The further rows stay as they were drawn: they begin to count when the zeros beside them do.
         down[: each.rank] = each.down.to(down)
         up.zero_()
-        up[:, : each.rank] = (each.up.float() * (each.scale / own_scale)).to(up)
+        up[:, : each.rank] = check_result((each.up.float() * (each.scale / own_scale)).to(up), f"{layer}: up", source)
 
 
 def _product(
@@ -235,6 +235,8 @@ def _product(
         return LoraLayer(down, up, described * rank)
     if kinds["alpha"].numel() != 1:
         raise ModelError(f"{source}: {layer}.alpha is {list(kinds['alpha'].shape)}, not one number; damaged")
+    if kinds["alpha"].is_complex() or kinds["alpha"].dtype == torch.bool:
+        raise ModelError(f"{source}: {layer}.alpha is {kinds['alpha'].dtype}, not a number; damaged")
     alpha = check_alpha(f"{layer}.alpha", float(kinds["alpha"]), source)
     if described != 1.0:
         raise ModelError(

@@ -23,6 +23,7 @@ from faceid.models.lora_formats import Lora
 from faceid.models.lora_keys import KOHYA_PREFIX
 from faceid.models.lora_scales import DIFFUSERS_METADATA
 from faceid.models.original_names import original_transformer_name
+from faceid.models.weights import check_result
 from faceid.outputs import staged_file
 
 LoraFormat = Literal["diffusers", "comfyui", "diffsynth", "kohya"]
@@ -32,7 +33,7 @@ def write_lora(path: Path, lora: Lora, kind: LoraFormat, diffs: Mapping[str, Ten
     """Write a safetensors file, atomically.
 
     diffs: what is added to parameters as a whole (LoraFile). Raises: ModelError for a format that is none, or that has
-    no place for a diff, with how many it has none for.
+    no place for a diff, with how many it has none for; naming a tensor that comes out with a number that is none.
     """
     if kind not in get_args(LoraFormat):
         raise ModelError(f"format={kind}: unknown; use one of {', '.join(get_args(LoraFormat))}")
@@ -50,6 +51,8 @@ def write_lora(path: Path, lora: Lora, kind: LoraFormat, diffs: Mapping[str, Ten
     for name, diff in biases.items():
         layer = name.removesuffix(".bias")
         tensors[f"transformer.{layer}.lora_B.bias"] = diff / lora[layer].scale
+    for name, tensor in tensors.items():
+        check_result(tensor, name, f"lora_format={kind}")
     header = {"format": "pt"}
     if kind == "diffusers":
         header[DIFFUSERS_METADATA] = json.dumps(_peft_metadata(lora, bool(biases)), sort_keys=True)

@@ -18,11 +18,11 @@ MOST_SIZE = {"": 1 << 24, "rope_max_seq_len": 1 << 16}
 def read_json(file: Path) -> dict[str, Any]:
     """Raises: ModelError naming the file when it is missing, too large, or not a JSON object."""
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise ModelError(f"{file}: cannot be read: {file.stat().st_size} bytes, at most {MOST_BYTES} are read")
-        return parse_json(file.read_bytes(), str(file))
+        return parse_json(documents.read_bytes(file, MOST_BYTES), str(file))
     except OSError as error:
         raise ModelError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except documents.DocumentError as error:
+        raise ModelError(f"{file}: cannot be read: {error}") from error
 
 
 def parse_json(text: str | bytes, source: str, most: int = MOST_BYTES) -> dict[str, Any]:

@@ -79,7 +79,8 @@ def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
         except NotImplementedError as error:
             # Two numbers of 4 bits in a byte are known by name alone.
             raise _no_weights(source, name, _dtype_name(tensor)) from error
-    check_finite(tensor, name, source)
+    # Everything computes in float32: what is wider has to fit.
+    check_finite(tensor if tensor.element_size() <= 4 else tensor.float(), name, source)
     return tensor
 
 
@@ -94,6 +95,21 @@ def check_finite(tensor: Tensor, name: str, source: str) -> None:
             f"{source}: {name} has {count} of {tensor.numel()} numbers that are not finite (NaN or infinite); the file "
             "is damaged or its training failed: get it again"
         )
+
+
+def check_result(tensor: Tensor, name: str, source: str) -> Tensor:
+    """A computed tensor, if other programs can compute with it. Raises: ModelError naming one with numbers beyond it.
+
+    What is wider than float32 has to fit into it: that is what every program reads it as.
+    """
+    read_as = tensor if tensor.element_size() <= 4 else tensor.float()
+    if not torch.isfinite(read_as).all():
+        count = int((~torch.isfinite(read_as)).sum())
+        raise ModelError(
+            f"{source}: {name} comes out with {count} of {tensor.numel()} numbers that are not finite in "
+            f"{_dtype_name(read_as)}: the LoRA's numbers or its scale are too large; nothing is written"
+        )
+    return tensor
 
 
 class FiniteCheck:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import fields
 
-from faceid.config import changed_fields
+from faceid.config import Reason, warn_of_unused
+from faceid.faces.effects import of_faces
 from faceid.faces.settings import FaceSettings
 from faceid.sampling.settings import SampleSettings
 
@@ -18,17 +20,20 @@ FACE_SCALE_RANGE = (0.3, 2.0)
 def warn_without_effect(settings: SampleSettings, faces: FaceSettings) -> None:
     """Say which of the options that were given change nothing, and when the face cannot show, or not well."""
     _warn_of_face(settings)
-    given = set(changed_fields(settings))
-    for name, reason in _of_settings(settings):
-        if name in given:
-            log.warning("%s: has no effect %s", name, reason)
-    looked_with = ("detector", "detector_path", "face_margin") if settings.score is not None else ()
-    chosen = [name for name in changed_fields(faces) if name not in looked_with]
-    if settings.face_images_dir is None and chosen:
-        log.warning("%s: has no effect without --face_images_dir", ", ".join(chosen))
+    warn_of_unused([settings, faces], [*_of_settings(settings), *_of_photos(settings, faces)])
 
 
-def _of_settings(settings: SampleSettings) -> Iterator[tuple[str, str]]:
+def _of_photos(settings: SampleSettings, faces: FaceSettings) -> Iterator[Reason]:
+    if settings.face_images_dir is None:
+        # Who may look into the folder counts without photos, too.
+        used = ["shared", *(("detector", "detector_path", "face_margin") if settings.score is not None else ())]
+        for field in fields(FaceSettings):
+            if field.name not in used:
+                yield field.name, "without --face_images_dir"
+    yield from of_faces(faces)
+
+
+def _of_settings(settings: SampleSettings) -> Iterator[Reason]:
     if settings.cfg_scale <= 1:
         yield "negative_prompt", f"with cfg_scale={settings.cfg_scale}; it is used over 1"
         yield "cfg_start", f"with cfg_scale={settings.cfg_scale}; there is guidance over 1"

@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from faceid.claims import Claims, refuse_without_links
-from faceid.documents import parse_json, read_json_lines
+from faceid.documents import parse_json, read_bytes, read_json_lines
 from faceid.errors import DataError
 from faceid.outputs import BATCH_FOLDER, claim_folder, is_ours, kind_of, refuse_file, write_output
 from faceid.outputs import record as note_written
@@ -338,7 +338,7 @@ def _is_inside(record: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = parse_json(path.read_bytes(), nan=True)
+        content = parse_json(read_bytes(path), nan=True)
     except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None

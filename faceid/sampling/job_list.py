@@ -21,8 +21,9 @@ from typing import Any
 
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError
+from faceid.limits import MOST_SEED
 from faceid.sampling.job_rows import KEYS, read_rows, shown, unknown_key
-from faceid.sampling.settings import MOST_SEED, SampleSettings
+from faceid.sampling.settings import SampleSettings
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,23 @@ they stand in the file, line breaks and all, and a value has the type that its r
 
 from __future__ import annotations
 
+import codecs
 import csv
 import difflib
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from faceid.documents import DocumentError, read_bytes
 from faceid.errors import DataError
 
 KEYS = ("pose", "identity", "seed", "prompt", "negative_prompt", "face_lora_path", "output")
+# A million rows of 200 characters.
+LARGEST_LIST = 256 << 20
+NOT_UTF8 = "is not UTF-8; save the list as UTF-8"
 # Of what a row says, as much as a message shows.
 MOST_SHOWN = 60
 
@@ -27,10 +33,9 @@ Row = tuple[int, dict[str, Any] | DataError]
 def read_rows(path: Path) -> Iterator[Row]:
     """Every row that is not empty, in order. Raises: DataError for a file that is no list at all."""
     try:
-        # Line breaks are the content of cells, too: none is translated.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+        # Line breaks are the content of cells, too: none is translated. A byte that is not UTF-8 spoils its row alone.
+        text = read_bytes(path, LARGEST_LIST).removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    except (OSError, DocumentError) as error:
         raise DataError(f"jobs={path}: cannot be read ({error})") from error
     if path.suffix.lower() == ".csv":
         yield from _csv_rows(path, text)
@@ -58,6 +63,9 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         where = f"jobs={path}, line {number}"
+        if _is_foreign(line):
+            yield number, DataError(f"{where}: {NOT_UTF8}")
+            continue
         try:
             row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_once_each)
         except RecursionError:
@@ -93,10 +101,17 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             names = _csv_names(path, cells)
         elif isinstance(cells, DataError):
             yield number, cells
+        elif any(map(_is_foreign, cells)):
+            yield number, DataError(f"jobs={path}, line {number}: {NOT_UTF8}")
         elif len(cells) > len(names):
             yield number, DataError(f"jobs={path}, line {number}: more cells than the first line has names")
         else:
             yield number, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=False) if cell != ""}
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether bytes of it were not UTF-8; they have become halves of characters."""
+    return re.search("[\udc80-\udcff]", text) is not None
 
 
 def _csv_names(path: Path, names: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.faces.settings import FaceSettings
 from faceid.sampling.settings import SampleSettings
@@ -35,7 +35,7 @@ MOST_THREADS = 1024
 def read_sidecar(path: Path) -> dict[str, Any]:
     """A sidecar's content. Raises: DataError when it is none."""
     try:
-        content = parse_json(path.read_bytes())
+        content = parse_json(read_bytes(path))
         if content["version"] != VERSION:
             raise DataError(f"like={path}: is of version {content['version']}, this program knows {VERSION}")
         content["settings"]["seed"], content["inputs"]["pose"], content["video"]["sha256"], content["video"]["name"]

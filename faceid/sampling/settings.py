@@ -9,15 +9,21 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
+from faceid.limits import (
+    MOST_FRAMES,
+    MOST_PIXELS,
+    MOST_PROCESSES,
+    MOST_STRENGTH,
+    FrameCount,
+    Rate,
+    Seed,
+    Shift,
+    Strength,
+)
 from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT, SchedulerName
 
 Share = Annotated[float, Field(ge=0, le=1)]
-PoseTiming = Literal["tempo", "frames"] | float
-# Frames per second; no file is believed that names more.
-HIGHEST_FPS = 1000
-
-# What torch's generators take, on both sides of 0.
-MOST_SEED = 2**63 - 1
+PoseTiming = Literal["tempo", "frames"] | Rate
 # Options without a meaning for one video.
 OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir", "score", "heads_dir")
 
@@ -74,9 +80,9 @@ class SampleSettings:
     """What the video shows."""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
     """What it must not show; used when cfg_scale is over 1."""
-    face_scale: Annotated[float, Field(ge=0)] = 1.0
+    face_scale: Strength = 1.0
     """Strength of the face: 0 is the base model, 1 as trained."""
-    cfg_scale: Annotated[float, Field(ge=0)] = 5.0
+    cfg_scale: Strength = 5.0
     """Guidance; 1 and less renders without it, in half the time."""
     cfg_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps before guidance begins. Early ones lay out the body, late ones the face."""
@@ -84,21 +90,21 @@ class SampleSettings:
     """Share of the steps before the face is shown; until then the base renders."""
     face_end: Share = 1.0
     """Share of the steps after which the face is shown no more."""
-    face_guidance: Annotated[float, Field(ge=0)] | None = None
+    face_guidance: Strength | None = None
     """Guidance of the face alone, as cfg_scale is of the text; one more pass a step. Default: cfg_scale guides both."""
-    face_block_scales: list[float] | None = None
+    face_block_scales: list[Annotated[float, Field(ge=-MOST_STRENGTH, le=MOST_STRENGTH)]] | None = None
     """Strength of the face in each main block of the base, a number each; all 1 as trained."""
-    control_scale: Annotated[float, Field(ge=0)] = 1.0
+    control_scale: Strength = 1.0
     """Strength of the pose."""
     reference_image: list[str] | str | None = None
     """A picture of the person (or [A, B]) that the base itself looks at: a second way to say who it is."""
-    reference_scale: Annotated[float, Field(ge=0)] = 1.0
+    reference_scale: Strength = 1.0
     """Strength of reference_image, whatever control_scale is."""
-    num_inference_steps: Annotated[int, Field(gt=0)] = 50
+    num_inference_steps: Annotated[int, Field(gt=0, le=1000)] = 50
     """Denoising steps."""
     scheduler: SchedulerName = "unipc"
     """unipc, Wan's own, or euler."""
-    shift: Annotated[float, Field(gt=0)] | None = None
+    shift: Shift | None = None
     """Moves the steps towards noise: 3 at 480p, 5 at 720p. Default: the model's own."""
     step_cache: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Leave out steps while the model's input has moved less than this share; 0 computes all, which is exact."""
@@ -106,28 +112,28 @@ class SampleSettings:
     """One of diffusers' attention kernels, such as _native_cudnn, flash or sage; torch's choice when not given."""
     compile: bool = False
     """Compile the blocks: faster on a GPU once the first video has taken its minutes."""
-    context_parallel: Annotated[int, Field(ge=1)] = 1
+    context_parallel: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] = 1
     """Processes that render one video together, under accelerate launch: sooner, and with less memory each."""
     offload: bool = False
     """Keep the blocks in the CPU's memory and bring each to the GPU for its turn: for a small card; slower."""
     cache_dir: str | None = None
     """Folder for text embeddings and pose latents, which other runs use too. Default: none; with --batch one within
     the output folder, until all is rendered."""
-    cache_gb: Annotated[float, Field(gt=0)] = 20.0
+    cache_gb: Annotated[float, Field(ge=0.001, le=1e6)] = 20.0
     """What the cache may hold; what was used longest ago goes first."""
-    seed: list[int] | int = 42
+    seed: list[Seed] | Seed = 42
     """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
-    height: int | None = None
+    height: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
     """Height in pixels. Default: what the adapter was trained at."""
-    width: int | None = None
+    width: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
     """Width in pixels. Default: what the adapter was trained at."""
-    num_frames: int | Literal["all"] | None = None
+    num_frames: FrameCount | Literal["all"] | None = None
     """Frames to render; all: as many as the pose video has, at its tempo. Default: what the adapter was trained at."""
-    window_frames: int | None = None
+    window_frames: Annotated[int, Field(ge=0, le=MOST_FRAMES)] | None = None
     """A longer video is denoised in windows of so many frames. Default: what the adapter was trained at; 0 for none."""
-    window_overlap: Annotated[int, Field(gt=0)] | None = None
+    window_overlap: FrameCount | None = None
     """Frames that windows share, where they are blended. Default: a quarter of a window."""
-    fps: Annotated[float, Field(gt=0)] | None = None
+    fps: Rate | None = None
     """Frame rate of what is rendered. Default: what the adapter was trained at."""
     pose_timing: PoseTiming = "tempo"
     """tempo: a pose video of another rate is sampled to --fps and dances at its own speed. frames: its frames are taken
@@ -187,13 +193,6 @@ class SampleSettings:
             raise ConfigError("compile: not together with --offload, which moves the blocks about; choose one")
         if len(set(self.seeds)) != len(self.seeds) or not self.seeds:
             raise ConfigError(f"seed={self.seed}: give each seed once, and one at least")
-        if isinstance(self.pose_timing, float) and not 0 < self.pose_timing <= HIGHEST_FPS:
-            raise ConfigError(
-                f"pose_timing={self.pose_timing:g}: a rate is above 0 and at most {HIGHEST_FPS} frames per second; or "
-                "give tempo, or frames"
-            )
-        if any(abs(seed) > MOST_SEED for seed in self.seeds):
-            raise ConfigError(f"seed={self.seed}: each must be from {-MOST_SEED} to {MOST_SEED}")
         if self.output is not None and not self.output.endswith(".mp4"):
             raise ConfigError(f"output={self.output}: must end with .mp4")
 

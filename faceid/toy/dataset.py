@@ -24,6 +24,7 @@ from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from faceid.limits import MOST_PIXELS, FrameCount, NaturalSeed, Rate
 from faceid.logs import progress
 from faceid.media.video import write_video
 from faceid.outputs import refuse_replacing, staged_folder
@@ -56,21 +57,21 @@ class ToySettings:
     """Clips of each dancer."""
     photos_per_person: Annotated[int, Field(ge=0, le=99)] = 12
     """Photos of each dancer and of the target."""
-    num_frames: Annotated[int, Field(ge=1)] = 9
+    num_frames: FrameCount = 9
     """Frames per clip; the model wants 4n+1."""
-    height: Annotated[int, Field(ge=32)] = 64
+    height: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
     """Height of clips, pixels, even."""
-    width: Annotated[int, Field(ge=32)] = 64
+    width: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
     """Width of clips, pixels, even."""
-    fps: Annotated[float, Field(gt=0)] = 16.0
+    fps: Rate = 16.0
     """Rate the clips are tagged with, frames per second."""
-    photo_size: Annotated[int, Field(ge=96)] = 192
+    photo_size: Annotated[int, Field(ge=96, le=MOST_PIXELS)] = 192
     """Side of the square photos, pixels."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: NaturalSeed = 0
     """Another seed, another world."""
     reference_photos: Annotated[int, Field(ge=0, le=99)] = 0
     """Photos of everyone kept apart from these, in references/: to judge renders by."""
-    bad_photos: Annotated[int, Field(ge=0)] = 0
+    bad_photos: Annotated[int, Field(ge=0, le=99)] = 0
     """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
     with_target: bool = True
     """Draw the target's photos, too; false for a world that only lends its dancers."""

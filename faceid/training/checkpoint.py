@@ -14,6 +14,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from faceid.data.disk_space import check_space
-from faceid.documents import parse_json
+from faceid.documents import parse_json, read_bytes, read_text
 from faceid.errors import FaceidError
 from faceid.outputs import new_folder, set_aside
 from faceid.provenance import sha256_file
@@ -107,7 +108,7 @@ def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
     given = [] if resume == "none" else newest_first(folder) if resume == "auto" else [Path(resume)]
     for candidate in given:
         try:
-            state = json.loads((candidate / STATE_FILE).read_text(encoding="utf-8"))
+            state = parse_json(read_bytes(candidate / STATE_FILE), nan=True)
             state["origin"]["recipe"]["batch_size"] + 0
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # what is wrong with it is said when it is verified
@@ -118,7 +119,7 @@ def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
 def verify(checkpoint: Path) -> dict[str, Any]:
     """Read the whole checkpoint and return its state. Raises: CheckpointError naming the first thing wrong."""
     try:
-        described = parse_json((checkpoint / MANIFEST_FILE).read_bytes(), nan=True)["files"]
+        described = parse_json(read_bytes(checkpoint / MANIFEST_FILE), nan=True)["files"]
         missing = {STATE_FILE, *(f"{name}.safetensors" for name in _ALWAYS)} - described.keys()
         if missing:
             raise CheckpointError(f"{checkpoint}: its manifest does not name {min(missing)}; the checkpoint is damaged")
@@ -128,7 +129,7 @@ def verify(checkpoint: Path) -> dict[str, Any]:
                 raise CheckpointError(f"{checkpoint}: its manifest names {name!r}, no file in it; it is damaged")
             if path.stat().st_size != described[name]["size"] or sha256_file(path) != described[name]["sha256"]:
                 raise CheckpointError(f"{path}: not what the manifest says (size or sha256); the file is damaged")
-        state = parse_json((checkpoint / STATE_FILE).read_bytes(), nan=True)
+        state = parse_json(read_bytes(checkpoint / STATE_FILE), nan=True)
         if type(state["step"]) is not int or state["step"] < 0:
             raise CheckpointError(f"{checkpoint}: {STATE_FILE} says step={state['step']!r}; it is damaged")
         return state
@@ -154,8 +155,9 @@ def unpin(folder: Path, why: str) -> None:
     """Remove the pins in `folder` that say `why`; those of users stay."""
     for path in folder.glob(f"step_*/{PIN_FILE}"):
         # What a user put there may be anything.
-        if path.is_file() and path.read_text(encoding="utf-8", errors="replace").strip() == why:
-            path.unlink()
+        with suppress(OSError, ValueError):
+            if read_text(path).strip() == why:
+                path.unlink()
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -197,7 +199,7 @@ def _remove(checkpoint: Path) -> None:
     Names and sizes are compared, not sums: to read all of a checkpoint again at each save would hold training up.
     """
     try:
-        described = parse_json((checkpoint / MANIFEST_FILE).read_bytes())["files"]
+        described = parse_json(read_bytes(checkpoint / MANIFEST_FILE))["files"]
         known = {name: entry["size"] for name, entry in described.items()}
         found = {path.name: path.lstat().st_size for path in checkpoint.iterdir()}
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:

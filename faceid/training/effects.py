@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
-from faceid.config import changed_fields
+from faceid.config import Reason, changed_fields, warn_of_unused
 from faceid.data.latent_sets import LatentSets
 from faceid.data.settings import PairingSettings
+from faceid.faces.effects import OF_IDENTITIES, of_faces
 from faceid.training.prepare import Preparation
 from faceid.training.settings import TrainingSettings
 
@@ -18,13 +20,17 @@ _OF_VIDEOS = ("validation_steps", "validation_cfg_scale", "validation_recogniser
 
 def warn_without_effect(plan: Preparation, training: TrainingSettings, pairing: PairingSettings) -> None:
     """Say which of the options that were given change nothing."""
-    given = {*changed_fields(training), *changed_fields(pairing)}
-    chosen = [*_of_validation(training), *_of_recipe(training, pairing)]
-    for name, reason in [*_of_inputs(plan), *((name, reason) for name, reason in chosen if name in given)]:
-        log.warning("%s: has no effect with %s", name, reason)
+    sections = [plan.inputs, plan.clips, plan.captions, plan.faces, training, pairing]
+    reasons = [*_of_inputs(plan), *_of_validation(training), *_of_recipe(training, pairing)]
+    warn_of_unused(sections, [*((name, f"with {reason}") for name, reason in reasons), *of_faces(plan.faces)])
+    cores = os.cpu_count() or 1
+    if training.num_workers > cores:
+        log.warning(
+            "num_workers=%d: more than the %d cores here; they wait for each other", training.num_workers, cores
+        )
 
 
-def _of_inputs(plan: Preparation) -> Iterator[tuple[str, str]]:
+def _of_inputs(plan: Preparation) -> Iterator[Reason]:
     inputs = plan.inputs
     if inputs.latents is not None:
         stored = LatentSets.open(inputs.latents_dirs).settings
@@ -37,11 +43,11 @@ def _of_inputs(plan: Preparation) -> Iterator[tuple[str, str]]:
     if inputs.shards is not None and inputs.face_bank is not None:
         yield "shards", "--face_bank, which has the dancers' faces"
     if inputs.face_embedding is not None:
-        for name in sorted({"aggregation", "allow_few", "check_one_person"} & set(changed_fields(plan.faces))):
+        for name in OF_IDENTITIES:
             yield name, "--face_embedding, which is made already"
 
 
-def _of_validation(training: TrainingSettings) -> Iterator[tuple[str, str]]:
+def _of_validation(training: TrainingSettings) -> Iterator[Reason]:
     if training.validate_every == 0:
         for name in (*_OF_VIDEOS, "validation_videos", "validation_people", "best_metric", "early_stop_after"):
             yield name, "validate_every=0"
@@ -53,7 +59,7 @@ def _of_validation(training: TrainingSettings) -> Iterator[tuple[str, str]]:
             yield name, "no validation videos"
 
 
-def _of_recipe(training: TrainingSettings, pairing: PairingSettings) -> Iterator[tuple[str, str]]:
+def _of_recipe(training: TrainingSettings, pairing: PairingSettings) -> Iterator[Reason]:
     if training.masked_loss_probability == 0:
         yield "masked_loss_min_cells", "masked_loss_probability=0"
     if training.logit_normal_share == 1:

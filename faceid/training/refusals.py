@@ -43,6 +43,7 @@ from faceid.training.run_folder import check_run_folder
 from faceid.training.schedule import total_steps
 from faceid.training.settings import TrainingSettings
 from faceid.training.training_data import hold_back_of
+from faceid.training.validation.best import check_best_metric
 from faceid.training.validation.judge import NONE, OWN
 from faceid.training.world import check_precision
 
@@ -126,6 +127,7 @@ def _folders_read(plan: Preparation) -> list[Path]:
 
 def _check_names(training: TrainingSettings) -> None:
     """Names of what is loaded later, some of it only at the first validation. Raises: ConfigError, ModelError."""
+    check_best_metric(training)
     if training.attention_backend is not None:
         check_attention_backend(training.attention_backend)
     judge = training.validation_recogniser

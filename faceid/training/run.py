@@ -72,6 +72,8 @@ def run_training(
             return 0
         kind, is_bf16 = expected_world(training, launch.processes)
         is_begun = print_dry_run(*dry_run(plan, training, pairing, launch, saved, is_bf16, kind))
+        if is_begun:
+            warn_without_effect(plan, training, pairing)
         return 0 if is_begun else USER_ERROR_EXIT_CODE
     training = with_global_batch(training, launch.processes, saved)
     for check in refusals(plan, training, pairing, launch):

@@ -10,6 +10,17 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.errors import ConfigError
+from faceid.limits import (
+    MOST_AT_ONCE,
+    MOST_COUNTED,
+    MOST_STRENGTH,
+    AtOnce,
+    Count,
+    CountFrom1,
+    Processes,
+    Seed,
+    Shift,
+)
 from faceid.models.settings import GradientCheckpointing
 
 log = logging.getLogger(__name__)
@@ -88,24 +99,24 @@ def _paths(given: list[str] | str | None) -> list[Path]:
 class TrainingSettings:
     """The schedule, the optimizer and the recipe."""
 
-    num_epochs: Annotated[int, Field(gt=0)] = 100
+    num_epochs: Annotated[int, Field(gt=0, le=1_000_000)] = 100
     """One epoch is every clip and every photo once."""
-    batch_size: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 0
     """Samples per optimizer step over all processes; accumulation follows from it and the world. Fewer than there are
     processes, or 0: one sample (one micro-batch) a process."""
-    micro_batch_size: Annotated[int, Field(gt=0)] = 1
+    micro_batch_size: AtOnce = 1
     """Samples per forward pass and process."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
     """Peak learning rate of AdamW; cosine to zero after the warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    warmup_steps: Count = 50
     """Optimizer steps of linear warm-up; at most a tenth of the run is used."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
     """AdamW weight decay."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged weights, which are what adapters are saved with; lower at first. 0: the last weights."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     """Gradients are clipped to this global norm."""
-    freeze_mapper_after_epochs: Annotated[int, Field(ge=0)] = 20
+    freeze_mapper_after_epochs: Count = 20
     """Stage 2 begins after this many epochs: the mapper is frozen, LoRA and face attention go on."""
     gradient_checkpointing: Literal["none", "full", "attention"] | bool = "full"
     """What is recomputed in the backward pass. full: each block from its input: least memory, a third more work.
@@ -114,9 +125,9 @@ class TrainingSettings:
     """Compile the blocks: faster on a GPU once the first step has taken its minutes."""
     attention_backend: str | None = None
     """One of diffusers' attention kernels, such as _native_cudnn or flash; torch's choice when not given."""
-    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    peak_tflops: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """What the device can do in bf16, for speed/mfu; known for common GPUs."""
-    shift: Annotated[float, Field(gt=0)] = 3.0
+    shift: Shift = 3.0
     """Moves the uniform half of the noise levels towards noise: 3 at 480p, 5 at 720p."""
     logit_normal_share: Share = 0.5
     """Share of samples with logit-normal noise levels; small faces are decided at middle and low noise."""
@@ -126,23 +137,23 @@ class TrainingSettings:
     """What clips without a face are taught: base, what the frozen base predicts for them, or data, their own pixels."""
     max_damaged_share: Share = 0.01
     """Another clip stands in for a damaged one; past this share the run is stopped."""
-    masked_loss_min_cells: Annotated[int, Field(gt=0)] = 9
+    masked_loss_min_cells: CountFrom1 = 9
     """Latent cells a head must cover for the masked loss."""
-    seed: int = 42
+    seed: Seed = 42
     """Every random draw follows from it."""
-    heldout_dancers: Annotated[int, Field(ge=0)] = 0
+    heldout_dancers: Count = 0
     """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen; two or more."""
-    heldout_clips: Annotated[int, Field(ge=0)] = 0
+    heldout_clips: Count = 0
     """Performances of each other dancer (all cameras, all parts) that are not trained on: known people, new dances."""
-    validate_every: Annotated[int, Field(ge=0)] = 10
+    validate_every: Count = 10
     """Epochs between validations: losses at fixed noise, the embedding-swap gap, videos; 0 for none."""
-    validation_steps: Annotated[int, Field(gt=0)] = 30
+    validation_steps: Annotated[int, Field(gt=0, le=1000)] = 30
     """Denoising steps of a validation video."""
-    validation_cfg_scale: Annotated[float, Field(ge=1)] = 5.0
+    validation_cfg_scale: Annotated[float, Field(ge=1, le=MOST_STRENGTH)] = 5.0
     """Guidance of a validation video, as --cfg_scale of sample.py; with few steps a high one is over-saturated."""
-    validation_videos: Annotated[int, Field(ge=0)] = 1
+    validation_videos: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 1
     """Poses the target is rendered on at each validation; of held-out dancers where there are some."""
-    validation_people: Annotated[int, Field(ge=0)] = 2
+    validation_people: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 2
     """Held-out dancers rendered as themselves at each validation."""
     validation_recogniser: str = "own"
     """Who judges whose face those videos show: own, the identity's encoder (it judges its own work); one of
@@ -150,23 +161,23 @@ class TrainingSettings:
     best_metric: str = "auto"
     """The best checkpoint is the one with the highest (of a loss, the lowest) validation/NAME of this name. auto:
     swap_gap_heldout_dancers, or swap_gap_heldout_clips, or swap_gap_training_dancers where nothing is held out."""
-    early_stop_after: Annotated[int, Field(ge=0)] = 0
+    early_stop_after: Count = 0
     """Validations in a row without a better best_metric after which the run ends; 0 for never."""
-    save_every: Annotated[int, Field(gt=0)] = 10
+    save_every: CountFrom1 = 10
     """Epochs between face_lora_epoch_N.safetensors and checkpoints."""
-    checkpoint_every_steps: Annotated[int, Field(ge=0)] = 0
+    checkpoint_every_steps: Count = 0
     """Optimizer steps between checkpoints in addition; 0 for none."""
-    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
+    keep_checkpoints: Annotated[int, Field(ge=2, le=MOST_COUNTED)] = 2
     """Newest checkpoints kept; never fewer than two."""
     resume: str = "auto"
     """auto: go on from the newest valid checkpoint; none: refuse a folder that has some; or a checkpoint folder."""
-    log_every_steps: Annotated[int, Field(gt=0)] = 10
+    log_every_steps: CountFrom1 = 10
     """Optimizer steps between metrics; a logging step waits for the device."""
     log_samples: bool = False
     """Write which samples each step took to logs/samples_rankNNNN.jsonl."""
-    watchdog_s: Annotated[float, Field(ge=0)] = 600.0
+    watchdog_s: Annotated[float, Field(ge=0, le=1e9)] = 600.0
     """Seconds without progress after which a process writes where it stands to its log; 0 for never."""
-    num_workers: Annotated[int, Field(ge=0)] = 2
+    num_workers: Processes = 2
     """Reader processes per training process."""
     tensorboard: bool = True
     """Write TensorBoard files beside metrics.jsonl."""

@@ -130,7 +130,7 @@ def test_how_many_have_a_caption_is_said_and_a_mistyped_name_too(made, caplog):
         (b" \n\t", "the caption is empty"),
         ("café".encode("latin-1"), r"the caption is not UTF-8 \(byte 3\); save it as UTF-8"),
         ("dance".encode("utf-16-le"), "holds control characters"),
-        (b"x" * 20_001, "over 20000 bytes long"),
+        (b"x" * 20_001, "over 20000 bytes"),
         (None, "no file .a folder, pipe or broken link.*caption_files ignore"),
     ],
 )

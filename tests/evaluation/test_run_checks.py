@@ -9,7 +9,7 @@ import pytest
 from drawn_renders import write_arm, write_jobs
 
 from faceid.errors import ConfigError, DataError
-from faceid.evaluation import effects, renders
+from faceid.evaluation import renders
 from faceid.evaluation.run import check_inputs, evaluate
 
 # A recogniser that is not there: whoever gets as far as loading it fails with another message.
@@ -64,16 +64,16 @@ def test_a_table_of_drivers_that_cannot_be_read_is_refused_before_any_work(setti
     ("changes", "message"),
     [
         ({"driver_videos_dir": "real/d01"}, "driver_videos_dir: has no effect without --pose_reader"),
-        ({"joints_dir": "controls"}, "joints_dir: is only drawn in the report without --pose_reader"),
+        ({"joints_dir": "controls"}, "joints_dir: has no effect on the scores without --pose_reader"),
         (
             {"detector": "none", "face_margin": 0.1, "heads_dir": None},
             "face_margin: has no effect with --detector none",
         ),
-        ({"ours": None}, "base: is compared with nothing without --ours or --heldout_people"),
-        ({"ours": None}, "naive: is compared with nothing without --ours or --heldout_people"),
-        ({"ours": None, "start": "naive"}, "start: is compared with nothing without --ours or --heldout_people"),
+        ({"ours": None}, "base: has no effect without --ours or --heldout_people"),
+        ({"ours": None}, "naive: has no effect without --ours or --heldout_people"),
+        ({"ours": None, "start": "naive"}, "start: has no effect without --ours or --heldout_people"),
         ({"base": None, "unadapted_base": "plain"}, "unadapted_base: has no effect without --base"),
-        ({"ours": None, "target": "bob"}, "target: only comes first in the report without --ours"),
+        ({"ours": None, "target": "bob"}, "target: has no effect but its place in the report without --ours"),
         ({"recognisers": ["toy_readout"], "onnx_mean": 1.0}, "onnx_mean: has no effect without an onnx: recogniser"),
         ({"recognisers": ["toy_readout"], "onnx_std": 1.0}, "onnx_std: has no effect without an onnx: recogniser"),
         ({"recognisers": ["clip:x"], "onnx_colour": "bgr"}, "onnx_colour: has no effect without an onnx: recogniser"),
@@ -81,8 +81,8 @@ def test_a_table_of_drivers_that_cannot_be_read_is_refused_before_any_work(setti
         ({"pose_std": (1, 1, 1)}, "pose_std: has no effect without an .onnx --pose_reader"),
         ({"detector_path": "x.onnx"}, "detector_path: has no effect without --detector yunet"),
         ({"drivers_csv": "who.csv", "ours": None}, "drivers_csv: has no effect without --ours"),
-        ({"drivers_csv": "who.csv"}, "drivers_csv: has no effect: of no rendered clip it says more than its name"),
-        ({"recognisers": ["toy_readout"], "device": "cuda"}, "device: has no effect: the toy's own readers"),
+        ({"drivers_csv": "who.csv"}, "drivers_csv: has no effect here: of no rendered clip it says more than its name"),
+        ({"recognisers": ["toy_readout"], "device": "cuda"}, "device: has no effect here: the toy's own readers"),
     ],
 )
 def test_an_option_without_effect_is_said(settings, world, tmp_path, caplog, changes, message):
@@ -125,7 +125,7 @@ def test_options_with_an_effect_are_not_warned_about(settings, world, tmp_path, 
 def test_a_dry_run_says_it_too(settings, caplog):
     with caplog.at_level("WARNING", "faceid"):
         assert evaluate(settings("ours", dry_run=True, pose_std=(1, 1, 1))) == {}
-    assert "pose_std: has no effect" in caplog.text and caplog.records[-1].name == effects.__name__
+    assert "pose_std: has no effect" in caplog.text and caplog.records[-1].name == "faceid.config"
 
 
 def detector_rates(settings) -> dict[str, list[str]]:

@@ -303,7 +303,7 @@ def test_names_are_text_on_the_page(verify, tmp_path, people_dir):
 def test_flags_that_make_identities_are_said_to_have_no_effect(verify, people_dir, capsys):
     verify(people_dir, "--aggregation", "median")
     warnings = [line for line in capsys.readouterr().err.splitlines() if "WARNING" in line]
-    assert len(warnings) == 1 and "aggregation=median: has no effect here, where no identity is made" in warnings[0]
+    assert len(warnings) == 1 and "aggregation: has no effect here, where no identity is made" in warnings[0]
 
 
 # -- what cannot be --

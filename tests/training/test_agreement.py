@@ -153,9 +153,9 @@ def test_a_watchdog_of_zero_seconds_never_watches(tmp_path):
     ["single", pytest.param("cpu_zero2", marks=in_full_proof_only("half a minute", "prove-training"))],
 )
 def test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on(toy_inputs, tmp_path, world):
-    """A learning rate of 1e30 makes everything after the first update overflow: ten steps, then the end."""
+    """A learning rate of 1000 makes everything after the first update overflow: ten steps, then the end."""
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 2 --num_epochs 30".split()]
-    flags += ["--learning_rate", "1e30", "--checkpoint_every_steps", "1", "--output_dir", str(tmp_path / "run")]
+    flags += ["--learning_rate", "1000", "--checkpoint_every_steps", "1", "--output_dir", str(tmp_path / "run")]
     failed = train(*flags, world=world, expect=2 if world == "single" else 1)
     assert "10 in a row; stopped, the last checkpoint is" in failed.stderr
     found = losses(tmp_path / "run")

@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 # People of the gallery beside the target, clips of each and frames of a clip: enough to be told apart by.
 MOST_PEOPLE, CLIPS_EACH, FRAMES_EACH = 15, 2, 5
+SCORES = ("similarity", "margin", "rank1")
 
 
 OWN, NONE = "own", "none"
@@ -71,11 +72,8 @@ class Judge:
         references = np.stack([self._gallery[name] for name in people])
         cosines = similarity.frame_cosines(embeddings, np.ones(len(crops), bool), references)
         scores, own = similarity.scores(cosines), people.index(scene.who)
-        return {
-            "similarity": float(scores[own]),
-            "margin": similarity.margin(scores, own),
-            "rank1": float(similarity.rank(scores, own) == 1),
-        }
+        found = float(scores[own]), similarity.margin(scores, own), float(similarity.rank(scores, own) == 1)
+        return dict(zip(SCORES, found, strict=True))
 
     def _real(self, number: int, renderer: SceneRenderer) -> list[np.ndarray]:
         try:
@@ -104,7 +102,7 @@ class Judging:
     @property
     def prefix(self) -> str:
         """Of the metrics' names: says so where the encoder judges its own work."""
-        return "own_encoder_" if self.recogniser == OWN else ""
+        return prefix_of(self.recogniser)
 
     def judge(self, latents: LatentSet | LatentSets, device: str) -> Judge:
         """Load the recogniser. Raises: ModelError."""
@@ -120,6 +118,11 @@ class Judging:
             crop_face(images.read_photo(self.photos_dir / name), box, margin)
             for name, box in sorted(self.identity.photo_boxes.items())
         ]
+
+
+def prefix_of(recogniser: str) -> str:
+    """Of the names of what a recogniser scores."""
+    return "own_encoder_" if recogniser == OWN else ""
 
 
 def mean_scores(scores: Sequence[tuple[str, Mapping[str, float]]], prefix: str) -> dict[str, float]:

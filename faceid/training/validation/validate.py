@@ -95,6 +95,8 @@ class Validation:
             values = self._losses()
             values |= self._videos(epoch, done)
         is_best = self.best.update(values, done)
+        if f"validation/{self.best.metric}" not in values:
+            log.warning("best_metric=%s: this validation could not measure it; nothing is best", self.best.metric)
         if self.best.value is not None:
             values["validation/best_step"] = float(self.best.step)
         self.metrics.log(done, values)
