@@ -18,8 +18,8 @@ Rate = Annotated[float, Field(ge=LOWEST_FPS, le=HIGHEST_FPS)]
 MOST_FRAMES = 1 << 20
 FrameCount = Annotated[int, Field(ge=1, le=MOST_FRAMES)]
 
-# Seconds between two things of a film: less than a frame of the fastest is none, a day is longer than any.
-Stride = Annotated[float, Field(ge=0.001, le=86_400)]
+# Seconds from one clip of a film to the next: closer ones show nearly the same, and a day is longer than any film.
+Stride = Annotated[float, Field(ge=0.1, le=86_400)]
 
 # What torch's generators take, on both sides of 0; numpy's take none below.
 MOST_SEED = 2**63 - 1

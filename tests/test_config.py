@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from faceid.config import build_section, parse_sections, sections_as_yaml
+from faceid.config import build_section, parse_sections, sections_as_yaml, warn_of_unused
 from faceid.errors import ConfigError
 
 
@@ -136,6 +136,79 @@ def test_a_value_that_cannot_be_is_one_line_with_key_and_value(argv, words):
         parse("--output_dir", "out", *argv)
     assert [word for word in words if word not in str(error.value)] == []
     assert "\n" not in str(error.value)
+
+
+@dataclass(frozen=True)
+class Several:
+    """Values that may be several things."""
+
+    timing: Literal["tempo", "frames"] | Annotated[float, Field(ge=0.1, le=1000)] = "tempo"
+    """Words or a rate."""
+    seed: list[Annotated[int, Field(le=9)]] | Annotated[int, Field(le=9)] = 1
+    """One or many."""
+    count: int | Literal["all"] | None = None
+    """All, or so many."""
+    place: Path | None = None
+    """A file."""
+    places: list[str] | str | None = None
+    """Files."""
+    prompt: str = ""
+    """Words."""
+    allow_few: bool = False
+    """Yes or no."""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("timing: Frames", "timing=Frames: must be tempo or frames, or a number"),
+        ("timing: 1.0e-300", "timing=1e-300: Input should be greater than or equal to 0.1; or give tempo or frames"),
+        ("count: ALL", "count=ALL: must be a whole number, or all, or null"),
+        ("seed: 2001-02-03", "seed=2001-02-03: must be a list of whole numbers, or a whole number"),
+        ("seed: null", "seed=None: must be a list of whole numbers, or a whole number"),
+        ("seed: [1, 10]", "seed.1=10: Input should be less than or equal to 9"),
+        ("places: {a: 1}", "places: has keys below it"),
+        ("prompt: [a]", "prompt=['a']: must be a text"),
+        ("allow_few: 3", "allow_few=3: must be true or false"),
+    ],
+)
+def test_a_wrong_value_says_what_may_be_given_and_the_file_it_is_in(tmp_path, text, said):
+    file = yaml_file(tmp_path, text + "\n")
+    with pytest.raises(ConfigError) as error:
+        parse_sections("prog", "", [Several], ["--config", file])
+    assert str(error.value).startswith(f"{file}: {said}")
+    key = text.partition(":")[0]
+    if "{" not in text and "null" not in text and key != "prompt":
+        with pytest.raises(ConfigError) as error:
+            parse_sections("prog", "", [Several], [f"--{key}={text.partition(': ')[2]}"])
+        assert str(error.value).startswith((said, "unrecognized")) and file not in str(error.value)
+
+
+def test_the_file_is_not_blamed_for_a_flag(tmp_path):
+    file = yaml_file(tmp_path, "seed: 3\n")
+    with pytest.raises(ConfigError, match=r"^seed=x: must be"):
+        parse_sections("prog", "", [Several], ["--config", file, "--seed", "x"])
+    with pytest.raises(ConfigError, match=r"config.yaml: seed=x: must be"):
+        parse_sections("prog", "", [Several], ["--seed", "4", "--config", yaml_file(tmp_path, "seed: x\n")])
+
+
+def test_a_tilde_is_home_in_a_path_and_a_tilde_in_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    text = 'place: "~/x"\nplaces: ["~", "clip:~/y", "a~/b"]\nprompt: "~/z"\n'
+    (found,) = parse_sections("prog", "", [Several], ["--config", yaml_file(tmp_path, text)])
+    home = str(tmp_path)
+    assert (found.place, found.places) == (tmp_path / "x", [home, f"clip:{home}/y", "a~/b"])
+    assert found.prompt == "~/z"
+    (found,) = parse_sections("prog", "", [Several], ["--place=~/x"])
+    assert found.place == tmp_path / "x"
+
+
+def test_an_option_without_effect_is_named_once_and_only_when_chosen(caplog):
+    chosen = Several(count=3, prompt="a")
+    reasons = [("count", "with one"), ("count", "with another"), ("seed", "ever"), ("prompt", "here")]
+    warn_of_unused([chosen], reasons)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["count: has no effect with one", "prompt: has no effect here"]
 
 
 def test_a_missing_required_flag_is_named():

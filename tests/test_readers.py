@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
+import signal
 from pathlib import Path
 
 import pytest
+from calling import call, refused
+
+from faceid import documents
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Who else opens a file to read it, and why that is safe: (file, function).
@@ -105,3 +110,61 @@ def test_no_file_is_read_past_the_one_reader():
 def test_a_planted_reader_is_found(source):
     assert [function for _, function in readers(source)] == ["f"]
     assert readers("def f(p): p.open('w'); documents.read_bytes(p); read_text(p); Image.open(p)") == []
+
+
+@pytest.fixture
+def alarm():
+    """A test that waits for what never comes is ended."""
+
+    def ring(*_):
+        raise TimeoutError("still waiting")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("reader", ["read_bytes", "read_text", "read_json", "read_yaml", "read_csv", "read_json_lines"])
+def test_no_reader_waits_for_a_pipe_or_drains_a_device(tmp_path, alarm, kind, reader):
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+    with pytest.raises(documents.DocumentError, match="a pipe or a device, not a file"):
+        list(getattr(documents, reader)(path))
+
+
+def test_what_is_larger_than_believed_is_refused(tmp_path):
+    (tmp_path / "x").write_bytes(b"12345")
+    assert documents.read_bytes(tmp_path / "x", 5) == b"12345"
+    with pytest.raises(documents.DocumentError, match="over 4 bytes"):
+        documents.read_text(tmp_path / "x", 4)
+
+
+def test_commands_say_it_in_a_line(tmp_path, alarm):
+    pipe = tmp_path / "jobs.jsonl"
+    os.mkfifo(pipe)
+    batch = ("--face_lora_path", "toy", "--batch", "--output_dir", tmp_path / "out", "--jobs")
+    refused(call("sample.py", *batch, pipe), f"jobs={pipe}", "a pipe or a device")
+    refused(call("sample.py", *batch, "/dev/zero"), "jobs=/dev/zero", "a pipe or a device")
+    refused(call("sample.py", "--like", "/dev/zero", "--output", tmp_path / "x.mp4"), "like=/dev/zero", "a device")
+    merged = ("--summaries", "[/dev/zero]", "--output", tmp_path / "x.json")
+    refused(call("tools/merge_summaries.py", *merged), "summaries=/dev/zero", "a device")
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_bytes(b"")
+    films = ("--videos_dir", tmp_path / "films", "--crop", "none", "--output_dir", tmp_path / "clips")
+    refused(call("tools/split_clips.py", *films, "--only_list", "/dev/zero"), "/dev/zero", "a device")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "clips").exists()
+
+
+def test_a_name_that_no_file_system_takes_is_one_line(tmp_path):
+    long = "x" * 300
+    films = ("--videos_dir", tmp_path / long, "--crop", "none", "--output_dir", tmp_path / "clips")
+    refused(call("tools/split_clips.py", *films), "a name that is too long")
+    export = ("--lora_format", "comfyui", "--output", tmp_path / "x.safetensors", "--face_lora_path", long)
+    refused(call("tools/export_lora.py", *export), "a name that is too long", "(300 characters)")
+    clips = ("--dance_videos_dir", tmp_path / long, "--pose_videos_dir", tmp_path, "--output_dir", tmp_path / "out")
+    refused(call("tools/make_shards.py", *clips), "a name that is too long")

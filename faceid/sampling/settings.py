@@ -119,7 +119,7 @@ class SampleSettings:
     cache_dir: str | None = None
     """Folder for text embeddings and pose latents, which other runs use too. Default: none; with --batch one within
     the output folder, until all is rendered."""
-    cache_gb: Annotated[float, Field(ge=0.001, le=1e6)] = 20.0
+    cache_gb: Annotated[float, Field(ge=1e-9, le=1e6)] = 20.0
     """What the cache may hold; what was used longest ago goes first."""
     seed: list[Seed] | Seed = 42
     """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""

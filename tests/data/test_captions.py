@@ -128,6 +128,7 @@ def test_how_many_have_a_caption_is_said_and_a_mistyped_name_too(made, caplog):
     [
         (b"", "the caption is empty; write what is to be seen"),
         (b" \n\t", "the caption is empty"),
+        ("\u200b".encode(), "the caption is empty"),
         ("café".encode("latin-1"), r"the caption is not UTF-8 \(byte 3\); save it as UTF-8"),
         ("dance".encode("utf-16-le"), "holds control characters"),
         (b"x" * 20_001, "over 20000 bytes"),

@@ -159,6 +159,9 @@ def test_a_step_cache_leaves_out_inner_steps_alone_and_is_gone_afterwards(toy_wa
 def test_the_shares_of_steps_are_counted_from_the_start():
     sampling = Sampling(num_inference_steps=10, cfg_start=0.25, face_start=0.2, face_end=0.65)
     assert [index for index in range(10) if sampling.shows_face(index)] == [2, 3, 4, 5, 6]
+    # Both on a step: the first has the face, the last has it no more.
+    on_a_step = Sampling(num_inference_steps=8, face_start=0.25, face_end=0.5)
+    assert [index for index in range(8) if on_a_step.shows_face(index)] == [2, 3]
     assert [index for index in range(10) if not sampling.is_guided(index)] == [0, 1, 2]
     assert not any(Sampling(face_scale=0.0).shows_face(index) for index in range(50))
     assert not any(Sampling(cfg_scale=1.0).is_guided(index) for index in range(50))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter import adapter_tensors, install_adapter
-from faceid.models.export import write_merged
-from faceid.models.lora_formats import Lora, LoraFile, lora_of_adapter, parse_lora, read_lora, start_with
+from faceid.models.export import shapes_in_model, write_merged
+from faceid.models.lora_formats import Lora, LoraFile, LoraLayer, lora_of_adapter, parse_lora, read_lora, start_with
 from faceid.models.lora_writing import write_lora
 from faceid.models.model_files import ModelFiles
 from faceid.models.original_names import original_transformer_name
@@ -225,3 +226,53 @@ def test_a_key_that_does_not_fit_is_named(names, said, tmp_path):
     with pytest.raises(ModelError, match=said) as error:
         read_lora(tmp_path / "x.safetensors", "init_lora")
     assert str(error.value).startswith(f"init_lora={tmp_path}/x.safetensors: ")
+
+
+def a_lora(down: float, up: float, alpha: float = 2.0, dtype=torch.float32) -> Lora:
+    """One small layer, all of one number."""
+    return {
+        "blocks.0.attn1.to_q": LoraLayer(
+            torch.full((2, 3), down, dtype=dtype), torch.full((4, 2), up, dtype=dtype), alpha
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("lora", "kind", "named"),
+    [
+        (a_lora(1.0, 1e35, 1e6), "diffsynth", "blocks.0.self_attn.q.lora_B.default.weight"),
+        (a_lora(1e300, 1.0, dtype=torch.float64), "comfyui", "diffusion_model.blocks.0.self_attn.q.lora_A.weight"),
+        (a_lora(1.0, 1e300, dtype=torch.float64), "diffusers", "transformer.blocks.0.attn1.to_q.lora_B.weight"),
+    ],
+)
+def test_what_comes_out_too_large_is_not_written(tmp_path, lora, kind, named):
+    with pytest.raises(ModelError, match=rf"{re.escape(named)} comes out with .* not finite in float32"):
+        write_lora(tmp_path / "x.safetensors", lora, kind)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_product_that_is_too_large_is_not_merged(folder, tmp_path):
+    files = ModelFiles.find(folder)
+    out, wide = shapes_in_model(files.transformer)["blocks.0.attn1.to_q.weight"]
+    layer = LoraLayer(torch.full((2, wide), 1e30), torch.full((out, 2), 1e30), 2.0)
+    lora = LoraFile("lora=x", {"blocks.0.attn1.to_q": layer})
+    with pytest.raises(ModelError, match=r"blocks\.0\.attn1\.to_q\.weight comes out with .* not finite"):
+        write_merged(lora, files, tmp_path / "out", "diffusers", "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("alpha", [torch.tensor(2 + 1j), torch.tensor(True)])
+def test_an_alpha_that_is_no_number_is_named(alpha):
+    name = "diffusion_model.blocks.0.self_attn.q"
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, 3), f"{name}.lora_B.weight": torch.ones(4, 2)}
+    with pytest.raises(ModelError, match=r"x: blocks\.0\.attn1\.to_q\.alpha is torch\.\w+, not a number"):
+        parse_lora({**tensors, f"{name}.alpha": alpha}, "x")
+    # Some tools write it as a whole number.
+    assert parse_lora({**tensors, f"{name}.alpha": torch.tensor(4)}, "x").lora["blocks.0.attn1.to_q"].alpha == 4.0
+
+
+def test_a_tensor_that_float32_cannot_hold_is_refused_when_read():
+    name = "diffusion_model.blocks.0.self_attn.q"
+    wide = torch.full((2, 3), 1e300, dtype=torch.float64)
+    with pytest.raises(ModelError, match="numbers that are not finite"):
+        parse_lora({f"{name}.lora_A.weight": wide, f"{name}.lora_B.weight": torch.ones(4, 2)}, "x")

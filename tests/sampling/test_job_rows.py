@@ -20,6 +20,17 @@ def read(tmp_path, name, text):
     return read_job_list(tmp_path / name, SETTINGS)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_byte_that_is_not_utf8_spoils_its_row_alone(tmp_path, kind):
+    row = "{},{}\n" if kind == "csv" else '{{"pose": "{}", "prompt": "{}"}}\n'
+    rows = [("a.mp4", "caf\xe9"), ("b.mp4", "caf"), ("c.mp4", "fog")]
+    lines = [row.format(*values).encode("latin-1") for values in rows]
+    (tmp_path / f"x.{kind}").write_bytes((b"\xef\xbb\xbfpose,prompt\n" if kind == "csv" else b"") + b"".join(lines))
+    bad, *good = read_job_list(tmp_path / f"x.{kind}", SETTINGS)
+    assert bad.problem.endswith(f"x.{kind}, line {2 if kind == 'csv' else 1}: is not UTF-8; save the list as UTF-8")
+    assert [(wish.pose.name, wish.prompt) for wish in good] == [("b.mp4", "caf"), ("c.mp4", "fog")]
+
+
 TEXTS = [
     "red\nhat",
     "red\r\nhat",

@@ -15,11 +15,11 @@ NO_VALIDATION = {"validate_every": 0}
 NO_VIDEOS = {"validation_videos": 0}
 
 
-def warned(caplog, training, pairing=None):
+def warned(caplog, training, pairing=None, faces=None):
     inputs = InputSettings(
         model_path="toy", output_dir="o", face_images_dir="f", dance_videos_dir="d", pose_videos_dir="p"
     )
-    sections = (AdapterSettings(), ClipSettings(), CaptionSettings(), FaceSettings())
+    sections = (AdapterSettings(), ClipSettings(), CaptionSettings(), faces or FaceSettings())
     warn_without_effect(Preparation(inputs, *sections, None, "toy", None), training, pairing or PairingSettings())
     return [record.getMessage() for record in caplog.records]
 
@@ -33,12 +33,26 @@ def warned(caplog, training, pairing=None):
         ({**NO_VIDEOS, "validation_cfg_scale": 2.0}, "validation_cfg_scale: has no effect with no validation videos"),
         ({"validation_people": 3}, "validation_people: has no effect with heldout_dancers=0"),
         ({"masked_loss_probability": 0, "masked_loss_min_cells": 4}, "masked_loss_min_cells: has no effect"),
+        ({"num_workers": 200}, "num_workers=200: more than the "),
         ({"logit_normal_share": 1, "shift": 5.0}, "shift: has no effect with logit_normal_share=1"),
     ],
 )
 def test_an_option_without_effect_is_named(options, said, caplog):
     (message,) = warned(caplog, TrainingSettings(**options))
     assert message.startswith(said)
+
+
+def test_a_detector_s_and_an_encoder_s_options_are_named_without_them(caplog):
+    faces = FaceSettings(detector_path="x.onnx", onnx_mean=1.0, onnx_std=2.0)
+    said = warned(caplog, TrainingSettings(), faces=faces)
+    assert said == [
+        "onnx_mean: has no effect without --encoder onnx",
+        "onnx_std: has no effect without --encoder onnx",
+        "detector_path: has no effect without --detector yunet",
+    ]
+    caplog.clear()
+    used = FaceSettings(encoder="onnx", detector="yunet", detector_path="x.onnx", onnx_mean=1.0)
+    assert warned(caplog, TrainingSettings(), faces=used) == []
 
 
 def test_options_that_have_one_are_not(caplog):

@@ -79,6 +79,13 @@ CASES = {
         "--validate_every 1 --validation_recogniser onnx:absent.onnx".split(),
         "absent.onnx",
     ),
+    "a metric that is none": (None, "--validate_every 1 --best_metric x".split(), "best_metric='x': no validation"),
+    "an empty metric": (None, ["--validate_every", "1", "--best_metric", ""], "best_metric='': no validation"),
+    "a metric of nobody": (
+        None,
+        "--validate_every 1 --best_metric swap_gap_heldout_clips".split(),
+        "give auto, or one of swap_gap_training_dancers, ",
+    ),
     "two transformers and videos": (None, "--expert high".split(), "expert"),
 }
 
