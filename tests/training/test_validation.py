@@ -15,12 +15,14 @@ from faceid import flow
 from faceid.data.face_bank import FaceBank
 from faceid.data.held_out import NOTHING, HeldOut
 from faceid.data.latents import LatentSet
+from faceid.errors import ConfigError
 from faceid.media.video import read_video
 from faceid.models.adapter import install_adapter
 from faceid.models.adapter_file import read_adapter
 from faceid.training import checkpoint
 from faceid.training.metrics import read_metrics
-from faceid.training.validation.best import Best
+from faceid.training.settings import TrainingSettings
+from faceid.training.validation.best import Best, check_best_metric, metrics_of
 from faceid.training.validation.judge import Judge, mean_scores
 from faceid.training.validation.losses import CONDITIONS, HEAD, WHOLE, FacePair, gap_of, measure_losses, swap_gap
 from faceid.training.validation.scenes import TARGET, Scene, choose_scenes, strip
@@ -200,6 +202,25 @@ class TestBest:
         assert best.update({"validation/swap_gap_heldout_dancers": 0.1, "validation/swap_gap_training_dancers": 1}, 2)
         assert best.metric == "swap_gap_heldout_dancers"
 
+    def test_a_metric_that_no_validation_measures_is_refused_by_name(self):
+        many = {"heldout_dancers": 2, "heldout_clips": 1}
+        for metric in (
+            "auto",
+            "swap_gap_training_dancers",
+            "loss_training_dancers_no_face",
+            "own_encoder_rank1_target",
+        ):
+            check_best_metric(TrainingSettings(best_metric=metric))
+        for metric in ("swap_gap_heldout_clips", "head_loss_heldout_dancers", "own_encoder_margin_people"):
+            check_best_metric(TrainingSettings(best_metric=metric, **many))
+            with pytest.raises(ConfigError, match=rf"^best_metric='{metric}': no validation .* measures it"):
+                check_best_metric(TrainingSettings(best_metric=metric))
+        for metric, near in (("x", "give auto, or one of"), ("", "give auto"), ("swap_gap_training", "did you mean")):
+            with pytest.raises(ConfigError, match=near):
+                check_best_metric(TrainingSettings(best_metric=metric))
+        # Nothing is validated, and that it has no effect is said (effects.py).
+        check_best_metric(TrainingSettings(best_metric="x", validate_every=0))
+
     def test_a_resumed_run_goes_on_with_what_it_had_unless_another_metric_is_asked_for(self):
         best = Best("auto")
         best.update({"validation/swap_gap_training_dancers": 0.2}, 7)
@@ -278,6 +299,9 @@ def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
     (base,) = (folder / "validation_base" / "cfg_1.5_steps_2").glob("*.mp4")
     assert video.name == base.name and read_video(video).frames.shape == read_video(base).frames.shape
     (row,) = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
+    measured = {name.removeprefix("validation/") for name in row if name.startswith("validation/")}
+    judged = TrainingSettings(validation_recogniser="toy_recogniser")
+    assert measured - {"best_step"} == set(metrics_of(judged)), "what may be asked for is what is measured"
     for name in ("similarity_target", "margin_target", "swap_gap_training_dancers"):
         assert f"validation/{name}" in row
     for condition in CONDITIONS:
