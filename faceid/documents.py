@@ -39,6 +39,7 @@ MOST_YAML_VALUES = 20_000
 # Seeds are up to 64 bits wide; a larger number fits no array and, beyond 308 digits, no float.
 LARGEST_INTEGER = (1 << 64) - 1
 
+_PIECE_BYTES = 64 << 10
 # An escaped half of a character, or an escaped NUL. Only where one is found is every text looked at: of an index of
 # 100,000 clips that takes two seconds.
 _SUSPECT = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
@@ -55,10 +56,14 @@ class DocumentError(DataError, ValueError):
 def read_bytes(path: Path, largest_bytes: int = LARGEST_BYTES) -> bytes:
     """A whole file. Raises: OSError; DocumentError, without its name, for a pipe, a device, or more than is read."""
     with _open(path) as file:
-        data = file.read(largest_bytes + 1)
-    if len(data) > largest_bytes:
+        # Piece by piece: asked for all of the limit, Python would take the memory for all of it.
+        pieces, left = [], largest_bytes + 1
+        while left and (piece := file.read(min(left, _PIECE_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    if not left:
         raise DocumentError(f"over {largest_bytes} bytes; nothing of this kind is that large")
-    return data
+    return b"".join(pieces)
 
 
 def read_text(path: Path, largest_bytes: int = LARGEST_BYTES) -> str:

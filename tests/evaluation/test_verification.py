@@ -404,7 +404,7 @@ def test_more_photos_than_can_be_compared_are_refused(tool, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("flags", "error", "words"),
     [
-        (("--encoder", "arcface"), ConfigError, "encoder: .*dinov2.*arcface"),
+        (("--encoder", "arcface"), ConfigError, "encoder=arcface: .*dinov2"),
         (("--encodr", "clip"), ConfigError, "did you mean --encoder"),
         (("--encoder_path", "/absent"), ModelError, "/absent: no config.json"),
         (("--detector", "yunet"), ConfigError, "needs --detector_path"),
