@@ -80,17 +80,25 @@ def cut_references(
     """Cut the face out of every photo: its largest sure face.
 
     conditioning_dir: photos that embeddings were made from, of one person or in a subfolder for each. A reference
-    that is a crop, a mirrored or a brighter copy of one of its own person is refused.
-    Raises: DataError when a person has no photo with a face, or such a copy.
+    that is a crop, a mirrored or a brighter copy of one of its own person is left out, with a warning.
+    Raises: DataError when a person has no photo left.
     """
     references = []
     for name in progress(people, "references", unit="person"):
-        photos = _with_a_face(name, people[name], detector, face_margin)
+        photos = [examine_photo(path, images, detector, face_margin) for path in people[name]]
         if conditioning_dir is not None:
-            _refuse_copies(photos, _conditioning_of(name, conditioning_dir))
+            _leave_out_copies(photos, _conditioning_of(name, conditioning_dir))
+        for photo in photos:
+            if photo.dropped is not None:
+                log.warning("%s: not a reference, %s", photo.path, photo.dropped)
+        kept = [photo for photo in photos if photo.dropped is None]
+        if not kept:
+            raise DataError(
+                f"{people[name][0].parent}: none of its {len(photos)} photos can be a reference ({photos[0].name}: "
+                f"{photos[0].dropped}); add photos of {name}'s face"
+            )
         # Detectors answer with the largest face first.
-        crops = [photo.candidates[0].crop for photo in photos]
-        references.append(Reference(name, [photo.path for photo in photos], crops))
+        references.append(Reference(name, [each.path for each in kept], [each.candidates[0].crop for each in kept]))
     return references
 
 
@@ -144,24 +152,14 @@ def _conditioning_of(name: str, conditioning_dir: Path) -> dict[Path, ComparedPh
     return found
 
 
-def _refuse_copies(references: list[Photo], conditioning: dict[Path, ComparedPhoto]) -> None:
+def _leave_out_copies(references: list[Photo], conditioning: dict[Path, ComparedPhoto]) -> None:
+    """Left out and not refused: of a thousand pairs of drawn photos one may be taken for a copy that is none."""
     for photo in references:
+        if photo.dropped is not None:
+            continue
         assert photo.compared is not None, f"{photo.name}: has a face and was not read"
         for path, other in conditioning.items():
             how = are_copies(photo.compared, photo.candidates[0].face.box_xyxy, other)
             if how is not None:
-                raise DataError(
-                    f"{photo.path}: shows the same as the conditioning photo {path}{f' ({how})' if how else ''}, so a "
-                    "copy of it would win; take it out of references_dir"
-                )
-
-
-def _with_a_face(name: str, paths: list[Path], detector: FaceDetector, face_margin: float) -> list[Photo]:
-    examined = [examine_photo(path, images, detector, face_margin) for path in paths]
-    for photo in examined:
-        if photo.dropped is not None:
-            log.warning("%s: not a reference, %s", photo.path, photo.dropped)
-    kept = [photo for photo in examined if photo.dropped is None]
-    if not kept:
-        raise DataError(f"{paths[0].parent}: no face in any of its {len(paths)} photos; add photos of {name}'s face")
-    return kept
+                photo.dropped = f"shows the same as the conditioning photo {path}{f' ({how})' if how else ''}"
+                break
