@@ -176,6 +176,10 @@ def _train(w: World, out: Path, other: bool) -> Sequence[object]:
     return ["--face_embedding", w.identity, "--latents", w.latents, "--output_dir", out, "--model_path", "toy"]
 
 
+def _toy_base(w: World, out: Path, other: bool) -> Sequence[object]:
+    return ["--work_dir", out, "--stages", "[]"]
+
+
 RENDERED = "--num_inference_steps 1 --cfg_scale 1 --device cpu".split()
 NO_CLIPS_LOST = "would lose them; name a new folder, or give --replace"
 COMMANDS = (
@@ -220,6 +224,13 @@ COMMANDS = (
         "resume=none",
         reads=lambda w: w.latents,
         not_run="tests/training has it killed, resumed and out of room (test_resume, test_checkpoint, test_metrics)",
+    ),
+    Command(
+        "toy base",
+        "tools/train_toy_base.py",
+        _toy_base,
+        REPLACED,
+        not_run="it takes hours; tests/toy/test_work_folder.py has small stages",
     ),
     Command("summary", "tools/merge_summaries.py", _merge, REPLACED, ".json", reads=lambda w: w.summary),
 )

@@ -19,16 +19,14 @@ from faceid.config import parse_sections
 from faceid.documents import read_json
 from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
+from faceid.toy.work_folder import PARTS
 from faceid.training.metrics import read_metrics
-from faceid.writing import write_json
 
-RECORD = Path(__file__).resolve().parents[1] / "benchmarks" / "records" / "toy_base.json"
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
 FINAL = "face_lora_final.safetensors"
 # What follows configs/toy_stage1.yaml, from the adapter that it leaves: half as hot, with a warm-up of its own.
 SECOND_RUN = ["--num_epochs", "20", "--learning_rate", "1e-3"]
-REPOSITORY = RECORD.parents[2]
-STAGE_NAMES = ["vae", "latents", "transformer", "encoder", "recogniser", "readout", "pose_reader", "adapter"]
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,13 @@ class ToyBaseSettings:
     """Where to work and what to do."""
 
     work_dir: Path
-    """Folder for intermediate results and records; some hundred MB. One in memory (/dev/shm) is much faster."""
-    stages: list[str] = field(default_factory=lambda: list(STAGE_NAMES))
+    """Folder for intermediate results and records, some hundred MB; a new one, or one that this command made. One in
+    memory (/dev/shm) is much faster."""
+    stages: list[str] = field(default_factory=lambda: list(PARTS))
     """Stages to run, in this order. latents needs vae, transformer needs latents, adapter needs what is published."""
     publish: bool = False
-    """Then copy the weights into the package (faceid/toy/weights) and the records to benchmarks/records."""
+    """Then put the weights into the package (faceid/toy/weights) in place of those there, and the records into
+    benchmarks/records. All stages must have ended; the adapter of before stays until its own has."""
 
 
 def build_adapter(work: Path) -> dict[str, Any]:
@@ -67,8 +67,11 @@ def build_adapter(work: Path) -> dict[str, Any]:
     train = [*launch, "train.py", "--config", "configs/toy_stage1.yaml", *flags]
     _run([*train, "--output_dir", str(first)])
     _run([*train, "--output_dir", str(second), *SECOND_RUN, "--init_adapter", str(first / FINAL)])
-    (work / "adapter").mkdir(exist_ok=True)
-    shutil.copyfile(second / FINAL, work / "adapter/face_lora_toy.safetensors")
+    from faceid.outputs import staged_folder
+    from faceid.toy.work_folder import PART
+
+    with staged_folder(work / "adapter", PART, key="work_dir") as staged:
+        shutil.copyfile(second / FINAL, staged / "face_lora_toy.safetensors")
     return {"runs": [describe_adapter(run) for run in (first, second)]}
 
 
@@ -91,23 +94,23 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/train_toy_base.py", __doc__ or "", [ToyBaseSettings], words)
     for name in settings.stages:
-        if name not in STAGE_NAMES:
-            raise ConfigError(f"stages: {name} is none of {', '.join(STAGE_NAMES)}")
+        if name not in PARTS:
+            raise ConfigError(f"stages: {name} is none of {', '.join(PARTS)}")
     set_up_logging()
     # Heavy imports only once the command line is known to be good.
-    from faceid.toy.base import WEIGHTS
-    from faceid.toy.build_base import STAGES, build_stage, publish
+    from faceid.outputs import claim_folder
+    from faceid.toy import base, build_base, work_folder
 
-    settings.work_dir.mkdir(parents=True, exist_ok=True)
-    for name in settings.stages:
-        build_stage(settings.work_dir, name, {**STAGES, "adapter": build_adapter})
+    work, weights, record_file = settings.work_dir, base.WEIGHTS, work_folder.RECORD
     if settings.publish:
-        shipped = publish(settings.work_dir, WEIGHTS)
-        records = {name: settings.work_dir / f"{name}.json" for name in STAGE_NAMES}
-        stages = {name: read_json(file, None, nan=True) for name, file in records.items() if file.is_file()}
-        size = sum(bytes_ for bytes_, _ in shipped.values())
-        write_json(RECORD, {"bytes": size, "sha256": {n: sha for n, (_, sha) in shipped.items()}, "stages": stages})
-        print(f"{WEIGHTS}: {size / 1e6:.1f} MB; record in {RECORD}")
+        work_folder.refuse_publishing(weights, record_file)
+    claim_folder(work, work_folder.WORK, [weights], key="work_dir")
+    work_folder.refuse_work(work, settings.stages)
+    for name in settings.stages:
+        build_base.build_stage(work, name, {**build_base.STAGES, "adapter": build_adapter})
+    if settings.publish:
+        size = work_folder.publish(work, weights, record_file)
+        print(f"{weights}: {size / 1e6:.1f} MB; record in {record_file}")
     return 0
 
 

@@ -7,8 +7,8 @@ build on is what is shipped. The order matters: latents need the VAE, the base n
 
 from __future__ import annotations
 
+import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -31,6 +31,7 @@ from faceid.media import images
 from faceid.models.initialise import initialise_base, initialise_vae_as_low_pass
 from faceid.models.settings import DEFAULT_PROMPT
 from faceid.models.wan import load_wan
+from faceid.outputs import write_output
 from faceid.provenance import describe_provenance, sha256_file
 from faceid.toy.base import BASE_CONFIGS, ENCODER_CONFIG, RECOGNISER_CONFIG
 from faceid.toy.dataset import ToySettings, write_toy_dataset
@@ -55,8 +56,8 @@ from faceid.toy.train_vae import (
     reconstruction_psnr,
     train_vae,
 )
+from faceid.toy.work_folder import made_whole
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
-from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -75,21 +76,22 @@ WORLD: dict[str, Any] = {
 
 def build_vae(work: Path) -> dict[str, Any]:
     """`work/base` with a trained VAE (its other parts are new)."""
-    initialise_base(work / "base", BASE_CONFIGS, SEED)
-    vae = load_wan(work / "base", ("vae",)).vae
-    initialise_vae_as_low_pass(vae, SEED)
-    settings, losses = VaeTraining(), _Losses()
-    train_vae(vae, draw_clips(settings.num_clips), settings, losses)
-    return {"settings": asdict(settings), "losses": losses.curve, **finish_vae(vae, work)}
+    with made_whole(work / "base") as base:
+        initialise_base(base, BASE_CONFIGS, SEED)
+        vae = load_wan(base, ("vae",)).vae
+        initialise_vae_as_low_pass(vae, SEED)
+        settings, losses = VaeTraining(), _Losses()
+        train_vae(vae, draw_clips(settings.num_clips), settings, losses)
+        return {"settings": asdict(settings), "losses": losses.curve, **finish_vae(vae, base)}
 
 
-def finish_vae(vae: Any, work: Path) -> dict[str, Any]:
+def finish_vae(vae: Any, base: Path) -> dict[str, Any]:
     """Round, write the latents' statistics into the config, save; returns what it reconstructs of unseen clips."""
     vae.half().float()
     unseen = draw_clips(24, world=TEST_WORLD)
     mean, std = latent_statistics(vae, draw_clips(200))
     vae.register_to_config(latents_mean=mean, latents_std=std)
-    _save_half(vae, work / "base" / "vae")
+    _save_half(vae, base / "vae")
     clips, poses = (reconstruction_psnr(vae.float(), videos) for videos in (unseen.clips, unseen.poses))
     return {"psnr_db": {"clips": _mean(clips), "worst_clip": min(clips), "poses": _mean(poses)}}
 
@@ -112,12 +114,13 @@ def build_latents(work: Path) -> dict[str, Any]:
 
 def build_transformer(work: Path) -> dict[str, Any]:
     """The base itself: trains the transformer of `work/base` on the latents."""
-    wan = load_wan(work / "base", ("transformer",))
-    portraits = read_photo_latents(work / "portraits", wan.latents_fingerprint)
-    data = read_base_data(LatentSet.open(work / "latents"), list(portraits.values()), wan.statistics)
-    settings, losses = TransformerTraining(), _Losses()
-    train_transformer(wan.transformer, data, wan.geometry, settings, losses)
-    _save_half(wan.transformer, work / "base" / "transformer")
+    with made_whole(work / "base", goes_on=True) as base:
+        wan = load_wan(base, ("transformer",))
+        portraits = read_photo_latents(work / "portraits", wan.latents_fingerprint)
+        data = read_base_data(LatentSet.open(work / "latents"), list(portraits.values()), wan.statistics)
+        settings, losses = TransformerTraining(), _Losses()
+        train_transformer(wan.transformer, data, wan.geometry, settings, losses)
+        _save_half(wan.transformer, base / "transformer")
     return {"settings": asdict(settings), "clips": len(data.video), "losses": losses.curve}
 
 
@@ -180,7 +183,10 @@ STAGES: dict[str, Stage] = {
 
 
 def build_stage(work: Path, name: str, stages: Mapping[str, Stage]) -> dict[str, Any]:
-    """Run one of `stages` unless its record is there; returns the record, `work/<name>.json`."""
+    """Run one of `stages` unless its record is there; returns the record, `work/<name>.json`.
+
+    Raises: OutputError when something that no stage wrote is in its place.
+    """
     record_file = work / f"{name}.json"
     if record_file.is_file():
         log.info("%s: done already (%s)", name, record_file)
@@ -188,38 +194,23 @@ def build_stage(work: Path, name: str, stages: Mapping[str, Stage]) -> dict[str,
     began = time.perf_counter()
     torch.manual_seed(SEED)
     figures = stages[name](work)
-    record = {**describe_provenance(), "stage": name, "seconds": round(time.perf_counter() - began, 1), **figures}
-    write_json(record_file, record)
-    return record
-
-
-def publish(work: Path, weights: Path) -> dict[str, tuple[int, str]]:
-    """Copy what ships from the work folder to `weights`, replacing what is there.
-
-    Returns all of `weights`: path in it to size in bytes and sha256.
-    """
-    for name in ("base", "encoder", "recogniser", "readout.safetensors", "pose_reader.safetensors", "adapter"):
-        source, target = work / name, weights / name
-        if source.is_dir():
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
-        elif source.is_file():
-            weights.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
-    files = sorted(file for file in weights.rglob("*") if file.is_file())
-    return {str(file.relative_to(weights)): (file.stat().st_size, sha256_file(file)) for file in files}
+    said = {**describe_provenance(), "stage": name, "seconds": round(time.perf_counter() - began, 1), **figures}
+    write_output(record_file, json.dumps(said, indent=1) + "\n")
+    return said
 
 
 def _build_tower(
     folder: Path, config: dict[str, Any], views: FaceViews, settings: EncoderTraining, seed: int
 ) -> dict[str, Any]:
-    initialise_clip(folder, config, seed)
-    tower, losses = open_clip(folder), _Losses()
-    train_encoder(tower, views, settings, losses)
-    _save_half(tower, folder)
-    mean = load_encoder("clip", folder).embed(list(views.pictures[:, 0])).mean(0)
-    save_embedding_mean(folder, mean)
-    return {"settings": asdict(settings), "people": len(views.people), "losses": losses.curve, **_recognition(folder)}
+    losses = _Losses()
+    with made_whole(folder) as scratch:
+        initialise_clip(scratch, config, seed)
+        tower = open_clip(scratch)
+        train_encoder(tower, views, settings, losses)
+        _save_half(tower, scratch)
+        save_embedding_mean(scratch, load_encoder("clip", scratch).embed(list(views.pictures[:, 0])).mean(0))
+        known = _recognition(scratch)
+    return {"settings": asdict(settings), "people": len(views.people), "losses": losses.curve, **known}
 
 
 def _recognition(folder: Path) -> dict[str, Any]:
