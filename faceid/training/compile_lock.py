@@ -1,23 +1,30 @@
 """The folder in which torch compiles what DeepSpeed needs on a CPU, and the lock that a killed compile leaves there.
 
 torch waits for that lock without an end and without a word. The one who compiles keeps it open, so on this machine it
-can be seen whether anybody does; one of another machine would have written something within a while.
+can be seen whether anybody does; one of another machine would have written something within a while. The folder may be
+shared with other projects: only the locks of what we have compiled are looked at.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 from torch.utils.cpp_extension import get_default_build_root
 
+from faceid.errors import ConfigError
+
 log = logging.getLogger(__name__)
 
 FOLDER_KEY = "TORCH_EXTENSIONS_DIR"
+# What DeepSpeed compiles where processes talk over CPUs: NAME of its ShareMemCommBuilder and CCLCommBuilder.
+EXTENSIONS = ("deepspeed_shm_comm", "deepspeed_ccl_comm")
 # A compile here takes under a minute and writes all along.
 STALE_S = 120.0
 _POLL_S = 0.5
@@ -38,12 +45,13 @@ def choose_extensions_folder(environment: MutableMapping[str, str] = os.environ)
 
 
 def clear_stale_locks(folder: Path, may_remove: bool, stale_s: float = STALE_S) -> None:
-    """Wait for whoever compiles in a folder of torch's, and remove a lock that nobody holds; says which.
+    """Wait for whoever compiles one of `EXTENSIONS` here, and remove a lock that nobody holds; says which.
 
     may_remove: of one process on each machine; the others wait until it has. stale_s: after which a lock is nobody's
     that no process of this machine has open and beside which nothing was written.
+    Raises: ConfigError when what lies there is no lock of torch's: it is left, and torch would wait for it.
     """
-    for lock in sorted(folder.glob("**/lock")):
+    for lock in _locks(folder):
         said = ""
         while (looked := _still_for_s(lock)) is not None:
             holders = list(_holders(lock))
@@ -56,6 +64,20 @@ def clear_stale_locks(folder: Path, may_remove: bool, stale_s: float = STALE_S) 
                 said = who
                 log.info("%s: %s; waiting, for an hour at most" if holders else "%s: %s; waiting a while", lock, who)
             time.sleep(min(_POLL_S, stale_s))
+
+
+def _locks(folder: Path) -> Iterator[Path]:
+    """The locks of what we have compiled: torch's are empty files."""
+    for name in EXTENSIONS:
+        # torch puts a folder for each Python between, where nobody names the folder.
+        for lock in sorted([*folder.glob(f"{name}/lock"), *folder.glob(f"*/{name}/lock")]):
+            with suppress(FileNotFoundError):
+                status = lock.lstat()
+                if not stat.S_ISREG(status.st_mode) or status.st_size:
+                    raise ConfigError(
+                        f"{lock}: torch waits for it for ever, and it is no lock of torch's; move it away"
+                    )
+                yield lock
 
 
 def _still_for_s(lock: Path) -> float | None:

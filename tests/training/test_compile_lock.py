@@ -14,7 +14,7 @@ from launching import QUIET, SMALL_ADAPTER
 
 from faceid.errors import ConfigError
 from faceid.training import run
-from faceid.training.compile_lock import FOLDER_KEY, choose_extensions_folder, clear_stale_locks
+from faceid.training.compile_lock import EXTENSIONS, FOLDER_KEY, choose_extensions_folder, clear_stale_locks
 
 
 @pytest.fixture
@@ -88,6 +88,34 @@ def test_one_process_of_a_machine_removes_it_and_the_others_wait(lock):
     clear_stale_locks(lock.parent.parent, may_remove=True)
     others.join(10)
     assert not others.is_alive()
+
+
+@pytest.mark.fault("L1")
+@pytest.mark.parametrize("place", ["myproject/lock", "py311_cpu/utils/lock", "lock", "deepspeed_shm_comm/kept/lock"])
+def test_a_file_of_that_name_elsewhere_is_left_and_not_waited_for(tmp_path, place):
+    """The folder of torch's extensions is shared by all projects of a user."""
+    mine = tmp_path / place
+    mine.parent.mkdir(parents=True, exist_ok=True)
+    mine.touch()
+    age(mine.parent, 600)
+    clear_stale_locks(tmp_path, may_remove=True)
+    clear_stale_locks(tmp_path, may_remove=False)
+    assert mine.is_file()
+
+
+@pytest.mark.fault("L1")
+def test_what_is_no_lock_of_torchs_is_left_and_refused_before_torch_waits(lock):
+    lock.write_text("mine")
+    age(lock.parent, 600)
+    with pytest.raises(ConfigError, match=r"lock: torch waits for it for ever.*move it away"):
+        clear_stale_locks(lock.parent.parent, may_remove=True)
+    assert lock.read_text() == "mine"
+
+
+def test_deepspeed_calls_what_it_compiles_by_these_names():
+    from deepspeed.ops.op_builder.cpu import CCLCommBuilder, ShareMemCommBuilder
+
+    assert EXTENSIONS == (ShareMemCommBuilder.NAME, CCLCommBuilder.NAME)
 
 
 def test_without_a_lock_nothing_is_waited_for(tmp_path):
