@@ -28,7 +28,7 @@ from faceid.documents import parse_json, read_text
 from faceid.errors import DataError
 from faceid.logs import Progress
 from faceid.processes import is_running_here, this_process
-from faceid.writing import sweep, told
+from faceid.writing import make_parents, sweep, told
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Claims:
 
     def __post_init__(self) -> None:
         with told(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_parents(self.folder / "claim")
         sweep(self.folder)
         self._seen: dict[str, tuple[Look, float]] = {}
 

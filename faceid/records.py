@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from faceid.documents import parse_json
 from faceid.processes import process_mark
-from faceid.writing import RECORDS_NAME, fsync_folder, is_private, settle_modes
+from faceid.writing import RECORDS_NAME, fsync_folder, is_private, make_parents, settle_modes
 
 
 def sha256_file(path: Path) -> str:
@@ -53,7 +53,7 @@ def record(folder: Path, files: Iterable[tuple[str, str]]) -> None:
         return
     place = folder / RECORDS_NAME
     if not place.is_dir():
-        place.mkdir(parents=True, exist_ok=True)
+        make_parents(place / "record")
         fsync_folder(folder)
     # A file for each process: appending to one from several machines is not safe.
     path = place / f"written-{process_mark()}.jsonl"

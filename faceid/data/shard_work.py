@@ -18,7 +18,7 @@ from faceid.data.shards import ShardRecord, read_record
 from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.provenance import sha256_json, sizes_and_times
-from faceid.writing import write_atomic, write_json
+from faceid.writing import make_parents, write_atomic, write_json
 
 DONE_NAME, PLAN_NAME = ".done", ".plan"
 
@@ -51,7 +51,7 @@ def make_shards_together(
     Raises: DataError when a run with other settings or inputs is at work in the folder.
     """
     by_name = {unit.name: unit for unit in units}
-    (folder / DONE_NAME).mkdir(parents=True, exist_ok=True)
+    make_parents(folder / DONE_NAME / "mark")
     claims = claims or Claims(folder / CLAIMS_NAME)
     _refuse_other_plans(folder, claims, sha256_json([unit.seen for unit in units]), before_another_plan)
     for name in share_work(list(by_name), lambda n: _is_done(folder, by_name[n]), claims, description, "shard"):

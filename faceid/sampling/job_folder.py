@@ -28,10 +28,10 @@ from faceid.outputs import record as note_written
 from faceid.provenance import sha256_file
 from faceid.sampling.sidecar import sidecar_of
 from faceid.writing import (
-    PRIVATE_FOLDER,
     fsync_file,
     fsync_folder,
     is_private,
+    make_parents,
     settle_modes,
     sweep,
     temporary_beside,
@@ -65,7 +65,7 @@ class JobFolder:
     def __init__(self, output_dir: Path, links: bool = True) -> None:
         self.output_dir, self.folder, self.links = output_dir, output_dir / FOLDER_NAME, links
         for name in ("done", "failed", "attempts"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            make_parents(self.folder / name / "record")
 
     @classmethod
     def claim(cls, output_dir: Path, inputs: Sequence[Path], private: bool = True, links: bool = True) -> JobFolder:
@@ -156,11 +156,8 @@ class JobFolder:
 
     def make_folder_of(self, output: str) -> None:
         """Make the folder of a video, as open to others as the output folder. Raises: DataError when it cannot be."""
-        folder = (self.output_dir / output).parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if is_private(self.output_dir) and not is_private(folder) and not any(folder.iterdir()):
-                folder.chmod(PRIVATE_FOLDER)
+            make_parents(self.output_dir / output)
         except OSError as error:
             said = f"output={self.output_dir / output}: its folder cannot be made ({error.strerror}); choose another"
             raise DataError(said) from error

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from faceid.writing import is_private, settle_modes
+
 log = logging.getLogger(__name__)
 
 QUEUE_SIZE = 4096
@@ -88,6 +90,10 @@ class Board:
 
             # Purges from this step on, itself included: what was logged at start_step stays.
             writer = SummaryWriter(str(folder), purge_step=start_step + 1)
+            writer.flush()
+            # It holds pictures of faces; the library makes its file as the umask says.
+            for file in folder.glob("events.out.*"):
+                settle_modes(file, is_private(folder))
             while (write := self._queue.get()) is not None:
                 write(writer)
                 if self._queue.empty():

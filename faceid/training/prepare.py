@@ -40,7 +40,7 @@ from faceid.models.settings import AdapterSettings
 from faceid.models.wan import load_wan
 from faceid.provenance import sha256_file, sha256_json
 from faceid.training.settings import InputSettings
-from faceid.writing import write_json
+from faceid.writing import make_parents, write_json
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,15 @@ class Preparation:
 def prepare(plan: Preparation, device: str) -> PreparedInputs:
     """Make or find every input. Idempotent; raises FaceidError for inputs that cannot be used."""
     prepared = _folders(plan)
+    if plan.inputs.latents is None:
+        for folder in (_clips_dir(plan), *prepared.latents):
+            make_parents(folder / "index")
     identity, encoder = _prepare_identity(plan, prepared.identity)
     if plan.inputs.face_bank is not None:
         # Before hours of encoding: it may be of another encoder than the identity.
         open_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
     if plan.inputs.latents is None:
-        clips = plan.cache() / "clips"
+        clips = _clips_dir(plan)
         videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
         assert videos is not None and poses is not None
         caption_files, geometry = plan.captions.caption_files, plan.base.geometry
@@ -143,6 +146,11 @@ def _folders(plan: Preparation) -> PreparedInputs:
         faces=_faces_dir(plan),
         photos=cache / "photos" if inputs.face_images_dir else None,
     )
+
+
+def _clips_dir(plan: Preparation) -> Path:
+    """The clip shards made of folders of clips."""
+    return plan.cache() / "clips"
 
 
 def _faces_dir(plan: Preparation) -> Path | None:
