@@ -107,6 +107,30 @@ def test_a_name_from_a_file_is_never_a_path(tmp_path):
     assert html.count("gallery/references/") == 1 and "escaped/pwn" in html
 
 
+def test_what_failed_is_a_table_that_says_no_more_than_is_known(tmp_path):
+    """A row of a list that cannot be read has no pose, and so no seed: it was shown as seed 0."""
+    (row,) = rendered(tmp_path, ("anna", "x"))
+    unread = {**row, "id": "e" * 16, "pose": "", "identity": "", "seed": 0, "error": "jobs=l.jsonl, line 3: no key"}
+    failed = {**row, "id": "f" * 16, "seed": 7, "error": "not a readable video"}
+    html = write_gallery(tmp_path, [row, unread, failed]).read_text()
+    cells = [re.findall(r"<td>(.*?)</td>", line) for line in html.splitlines() if "<td>" in line]
+    assert cells == [["", "", "", "jobs=l.jsonl, line 3: no key"], ["x.mp4", "anna", "7", "not a readable video"]]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
+def test_the_table_of_what_failed_breaks_no_word(tmp_path):
+    (row,) = rendered(tmp_path, ("target", "hostname"))
+    html = write_gallery(tmp_path, [row, {**row, "id": "f" * 16, "error": "many words " * 60}]).read_text()
+    look = """<script>
+      const all = document.createRange();
+      const lines = cell => { all.selectNodeContents(cell); return all.getClientRects().length; };
+      document.title = JSON.stringify([...document.querySelectorAll("td")].slice(0, 3).map(lines));
+    </script></body>"""
+    (tmp_path / "looked_at.html").write_text(html.replace("</body>", look))
+    dom = browse(tmp_path / "looked_at.html", tmp_path, "--dump-dom", "--window-size=800,700")
+    assert json.loads(re.search(r"<title>(.*?)</title>", dom)[1]) == [1, 1, 1]
+
+
 def scored(row, **values):
     return {**row, "similarity": 0.5, "margin": 0.2, "rank1": 1.0, "nearest": row["identity"], **values}
 
