@@ -27,6 +27,7 @@ from faceid.evaluation.results import Results
 from faceid.evaluation.scoring import check_identities, identities_by_clip, score_arm
 from faceid.evaluation.settings import EvaluationSettings
 from faceid.evaluation.summary import Facts, compare_arms, summarise
+from faceid.evaluation.verification import check_output
 from faceid.faces.detect import load_detector
 from faceid.faces.encoders import FaceEncoder
 from faceid.outputs import refuse_replacing
@@ -104,6 +105,9 @@ def make_instruments(
 def check_inputs(settings: EvaluationSettings) -> Inputs:
     """Find and check everything that needs no model. Raises: ConfigError or DataError naming what cannot be."""
     refuse_replacing(settings.output_dir, EVALUATION)
+    for key in ("references_dir", "conditioning_dir"):
+        if (folder := getattr(settings, key)) is not None:
+            check_output(settings.output_dir, folder, key)
     check_recogniser_names(settings.recognisers)
     check_pose_reader_name(settings.pose_reader)
     people = find_people(settings.references_dir)

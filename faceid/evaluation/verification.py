@@ -131,13 +131,16 @@ def find_people(faces_dir: Path) -> dict[str, list[Path]]:
     return people
 
 
-def check_output(output_dir: Path, faces_dir: Path) -> None:
-    """Raises: DataError when writing `output_dir` would replace something else than an older verification."""
+def check_output(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> None:
+    """Raises: DataError when `output_dir` would be taken for a person the next time, or holds the photos itself.
+
+    key: the flag `faces_dir` was given by.
+    """
     output_dir, faces_dir = output_dir.resolve(), faces_dir.resolve()
     if faces_dir in (output_dir, *output_dir.parents):
-        raise DataError(f"output_dir={output_dir}: lies in faces_dir, among the photos; choose another output folder")
+        raise DataError(f"output_dir={output_dir}: lies in {key}, among the photos; choose another output folder")
     if output_dir in faces_dir.parents:
-        raise DataError(f"output_dir={output_dir}: holds faces_dir and would be replaced; choose another output folder")
+        raise DataError(f"output_dir={output_dir}: holds {key} and would be replaced; choose another output folder")
     refuse_replacing(output_dir, VERIFICATION)
 
 

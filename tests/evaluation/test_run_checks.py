@@ -55,6 +55,15 @@ def test_an_unknown_name_is_refused_before_a_video_is_hashed(settings, world, mo
         evaluate(settings("ours", **given, dry_run=dry_run))
 
 
+@pytest.mark.fault("L7")
+def test_an_output_among_the_references_is_refused(settings, world):
+    """The next evaluation would take it for a person without photos."""
+    inside = world / "references" / "out"
+    with pytest.raises(DataError, match=r"output_dir=.*out: lies in references_dir, among the photos"):
+        evaluate(settings("ours", ours="ours", references_dir=world / "references", output_dir=inside))
+    assert not inside.exists()
+
+
 def test_a_table_of_drivers_that_cannot_be_read_is_refused_before_any_work(settings, tmp_path):
     with pytest.raises(DataError, match=r"drivers_csv=.*absent.csv: cannot be read"):
         evaluate(settings("ours", ours="ours", drivers_csv=tmp_path / "absent.csv", recognisers=ABSENT))
