@@ -55,5 +55,9 @@ prove-nothing-lost: setup
 slurm-packages:
 	bash tests/slurm/install.sh
 
+# What is built, and nothing that was made with it: of the demo's folder a trained adapter is the best part.
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo_out .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	@if [ -e $(VENV)/.made_by_setup ]; then echo "rm -rf $(VENV)"; rm -rf $(VENV); \
+	elif [ -e $(VENV) ]; then echo "clean: $(VENV): kept, since setup did not make it; to remove it: rm -r $(VENV)"; fi
+	@if [ -e demo_out ]; then echo "clean: demo_out: kept, with what was trained and rendered there; to remove it: rm -r demo_out"; fi

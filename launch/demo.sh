@@ -47,6 +47,24 @@ both() {
   done
 }
 
+# Write a file, by a rename, from another or from what comes in; one that somebody changed since is kept, and said.
+put() { # put FILE [FROM]
+  local new=$out/.new
+  cat ${2:+"$2"} >"$new"
+  if [ -e "$1" ] && ! grep -qsF "$(sha256sum <"$1")" "$out/.written"; then
+    echo "demo: $1: is not as the demo wrote it; it is kept as it is${2:+, and the new one is $2}" >&2
+    rm "$new"
+    return
+  fi
+  sha256sum <"$new" >>"$out/.written"
+  mv "$new" "$1"
+}
+put_all() { # put_all FOLDER FILE ...
+  local file
+  mkdir -p "$1"
+  for file in "${@:2}"; do put "$1/${file##*/}" "$file"; done
+}
+
 # What an earlier version of the demo left cannot be gone on with: other clips, another base, another recipe.
 version=$({ echo "$seed ${SIZE:-full}"; cat launch/demo.sh configs/demo.yaml faceid/toy/*.py; find faceid/toy/weights -type f -exec sha256sum {} + | sort; } | sha256sum)
 if [ -n "$(ls -A "$out" 2>/dev/null)" ] && [ ! -f "$out/.version" ]; then
@@ -71,14 +89,13 @@ strangers_world() { world --with_target false --output_dir "$out/strangers" --nu
 known_world() { world --with_target false --output_dir "$out/known" --num_people 16 --first_person "$first_known" --clips_per_person 1 --seed 1000; }
 two_worlds() { strangers_world && known_world; }
 both target_world two_worlds
-mkdir -p "$out/people/references" "$out/people/photos" "$out/poses"
-for kind in references photos; do cp -r "$out/dataset/$kind/target" "$out/strangers/$kind/." "$out/people/$kind/"; done
+for kind in references photos; do
+  for person in "$out/dataset/$kind/target" "$out/strangers/$kind"/*/; do put_all "$out/people/$kind/$(basename "$person")" "$person"/*; done
+done
 # Some dances of the strangers: other people, other dances than any that were trained on.
-for file in "$out"/strangers/poses/*_d0["$dances"]_*_pose.mp4; do cp "$file" "$out/poses/"; done
-mkdir -p "$out/poses_few"
-for file in "$out"/strangers/poses/*_d0["$few"]_*_pose.mp4; do cp "$file" "$out/poses_few/"; done
-mkdir -p "$out/poses_all"
-cp "$out"/strangers/poses/*_pose.mp4 "$out/poses_all/"
+put_all "$out/poses" "$out"/strangers/poses/*_d0["$dances"]_*_pose.mp4
+put_all "$out/poses_few" "$out"/strangers/poses/*_d0["$few"]_*_pose.mp4
+put_all "$out/poses_all" "$out"/strangers/poses/*_pose.mp4
 
 step "2/8 Photos become identities: faces are found, embedded, weighed. Four of the target's were made bad on purpose."
 identity() {
@@ -106,7 +123,7 @@ for group in 0 1 2 3 4; do
     for file in "$out"/strangers/poses/*"_$(printf 'd%02d' $(((3 * group + step) % 15 + 1)))_"*_pose.mp4; do poses+="\"${file##*/}\", "; done
   done
   printf '{"identity": [%s], "pose": [%s]}\n' "${people%, }" "${poses%, }"
-done >"$out/heldout.jsonl"
+done | put "$out/heldout.jsonl"
 
 step "4/8 Two processes train mapper, face attention and LoRA under DeepSpeed ZeRO-2; stage 2 holds the mapper still."
 train() {
@@ -177,7 +194,7 @@ target() {
     --target target --references_dir "$out/people/references" --conditioning_dir "$out/people/photos" --joints_dir "$out/strangers/poses" --pose_reader toy \
     --output_dir "$out/evaluation" --title "faceid: one person, learnt from photos" --notes "$out/notes.txt"
 }
-cat >"$out/notes.txt" <<END
+put "$out/notes.txt" <<END
 Shipped with the package: the tiny base (VAE, transformer, text encoder), the face encoder, an adapter that learnt faces in general on 800 drawn dancers (stage 1), and the judges. None of them has seen the target or the strangers.
 Trained just now, on this machine: "ours" and "naive", $(grep -c loss "$out/run/metrics.jsonl" || true) logged steps each, from that adapter, on the target's photos and clips of eight other dancers.
 "start" is that adapter before it was trained further. "naive" differs in one thing: pairing: constant, the target's embedding over everybody's clips.
@@ -185,7 +202,7 @@ END
 both known target
 
 step "8/8 Done."
-cp "$out/evaluation/report.html" "$out/report.html"
+put "$out/report.html" "$out/evaluation/report.html"
 earlier=0
 while read -r seconds; do earlier=$((earlier + seconds)); done < <(cat "$out/.seconds" 2>/dev/null)
 python tools/merge_summaries.py --summaries "[$out/evaluation/summary.json, $out/evaluation_known/summary.json]" \

@@ -24,7 +24,8 @@ if [ "${#need[@]}" -gt 0 ]; then
 fi
 "$python" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "setup: Python 3.10 or newer is needed, this is " + sys.version.split()[0])'
 
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+# `make clean` removes only an environment that was made here.
+[ -x "$venv/bin/python" ] || { "$python" -m venv "$venv" && touch "$venv/.made_by_setup"; }
 # torch first and alone: nothing else may choose its version.
 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt torch
 DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[dev]'

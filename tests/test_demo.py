@@ -38,6 +38,45 @@ def test_the_demo_shows_the_target_and_strangers_where_the_naive_recipe_does_not
     assert "shipped with the package" in report.lower() and "naive" in report and "data:image" in report
 
 
+def shell(words: str, folder: Path) -> subprocess.CompletedProcess:
+    return subprocess.run(["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=True)
+
+
+@pytest.mark.fault("L1")
+def test_what_somebody_edited_in_the_demos_folder_is_kept_and_said(tmp_path):
+    """The last step copied its report over an edited one."""
+    script = (REPOSITORY / "launch" / "demo.sh").read_text()
+    functions = script[script.index("put() {") : script.index("# What an earlier version")]
+    put = f"set -euo pipefail; out=.\n{functions}\nput report.html new.html"
+    new = tmp_path / "new.html"
+    for content in ("one", "two"):
+        new.write_text(content)
+        assert shell(put, tmp_path).stderr == "" and (tmp_path / "report.html").read_text() == content
+    (tmp_path / "report.html").write_text("mine")
+    said = shell(put, tmp_path).stderr
+    assert (tmp_path / "report.html").read_text() == "mine" and "report.html" in said and "new.html" in said
+    shell(f"{functions.replace('local file', 'out=. file=')}\nmkdir from; echo a >from/a; put_all to from/*", tmp_path)
+    assert (tmp_path / "to" / "a").read_text() == "a\n"
+    # Nothing else in the script writes over a file that a person would open.
+    kept = [line for line in script.splitlines() if line.lstrip().startswith(("cp ", "mv ", "rm "))]
+    assert [line.strip() for line in kept] == ['rm "$new"', 'mv "$new" "$1"']
+
+
+@pytest.mark.fault("L1")
+def test_clean_removes_what_is_built_and_says_how_to_remove_the_rest(tmp_path):
+    """It removed demo_out, with the adapter that was trained there."""
+    (tmp_path / "Makefile").write_text((REPOSITORY / "Makefile").read_text())
+    for name in ("demo_out/run/face_lora_final.safetensors", ".venv/mine", "build/x", ".ruff_cache/x"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("x")
+    said = shell("make clean", tmp_path).stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"Makefile", "demo_out", ".venv"}
+    assert "rm -r demo_out" in said and "rm -r .venv" in said
+    (tmp_path / ".venv" / ".made_by_setup").touch()
+    shell("make clean", tmp_path)
+    assert not (tmp_path / ".venv").exists() and (tmp_path / "demo_out").is_dir()
+
+
 def test_an_unknown_size_is_refused(tmp_path):
     done = demo(tmp_path / "out", SIZE="tiny")
     assert done.returncode == 2 and done.stderr == "demo: SIZE=tiny: is neither full nor small\n"
