@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from faceid.documents import parse_json
+from faceid.documents import read_json
 from faceid.errors import OutputError
 from faceid.processes import process_mark
 from faceid.records import is_recorded, record, recorded, sha256_bytes, sha256_file
 from faceid.writing import (
     FOLDER_NAME,
+    PRIVATE_FILE,
     PRIVATE_FOLDER,
     RECORDS_NAME,
     abandoned,
@@ -27,7 +28,9 @@ from faceid.writing import (
     fsync_file,
     fsync_folder,
     fsync_tree,
+    is_owners_alone,
     is_private,
+    make_folder,
     make_parents,
     settle_modes,
     sweep,
@@ -74,6 +77,7 @@ def claim_folder(
         if not mark.is_file():
             if private and (is_new or not any(folder.iterdir())):
                 folder.chmod(PRIVATE_FOLDER)
+            make_folder(mark.parent, is_private(folder))
             write_json(mark, {"kind": kind})
         sweep(folder)
         sweep(folder / RECORDS_NAME)
@@ -94,6 +98,7 @@ def refuse_folder(
     """Only the refusals of `claim_folder`: nothing is written. Raises: OutputError."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{key}={folder}: is a file; name a folder")
+    _refuse_dangling(folder, key)
     for read in inputs:
         if read.exists() and folder.exists() and read.resolve() == folder.resolve():
             raise OutputError(f"{key}={folder}: is read from by the same command; name another folder")
@@ -112,9 +117,8 @@ def refuse_folder(
 def kind_of(folder: Path) -> str | None:
     """What a folder of ours holds, in words; None for any other folder."""
     try:
-        said = parse_json((folder / RECORDS_NAME / FOLDER_NAME).read_bytes())
-        return str(said["kind"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(read_json(folder / RECORDS_NAME / FOLDER_NAME)["kind"])
+    except (ValueError, KeyError):
         return None
 
 
@@ -146,10 +150,15 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
         make_parents(path)
         sweep(path.parent)
         temporary = temporary_beside(path)
+        # An older result that its owner has closed stays closed.
+        private = private or is_private(path.parent) or is_owners_alone(path)
         try:
+            if private:
+                # Also while it grows: a film takes minutes.
+                temporary.touch(PRIVATE_FILE)
             yield temporary
             fsync_file(temporary)
-            settle_modes(temporary, private or is_private(path.parent))
+            settle_modes(temporary, private)
             digest = sha256_file(temporary)
             # Once more: the work may have taken hours.
             there = sha256_file(path) if path.is_file() and not path.is_symlink() else None
@@ -293,6 +302,7 @@ def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
     """Only the refusals of `staged_folder`: nothing is written. Raises: OutputError."""
     if path.exists() and not path.is_dir():
         raise OutputError(f"{key}={path}: is a file; name a folder")
+    _refuse_dangling(path, key)
     found = kind_of(path)
     if found is not None and found != kind:
         raise OutputError(f"{key}={path}: holds {found}, not {kind}; name another folder")
@@ -307,6 +317,7 @@ def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
 
 def refuse_existing(path: Path, key: str = "output_dir") -> None:
     """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
+    _refuse_dangling(path, key)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
     _refuse_standing_in(path, key)
@@ -328,6 +339,9 @@ def _is_foreign(path: Path, digest: str | None = None, by_this_program: bool | N
         return False
     if path.is_symlink() or not path.is_file():
         return True
+    if path.name.startswith(f".faceid-{process_mark()}-"):
+        # What is written here is staged once more by who writes it.
+        return False
     if by_this_program is None:
         by_this_program = kind_of(path.parent) is None
     return not is_recorded(path, digest, by_this_program)
@@ -340,6 +354,12 @@ def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = No
             f"{named}: exists, and is not as this command wrote it; it is left as it is: name another file, or move it "
             "away"
         )
+
+
+def _refuse_dangling(path: Path, key: str) -> None:
+    """A disk that is not mounted, most often: a folder made there would lie on the wrong one."""
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"{key}={path}: is a link to {path.readlink()}, which is not there; make that folder first")
 
 
 def _refuse_standing_in(path: Path, key: str) -> None:

@@ -190,13 +190,14 @@ def is_private(folder: Path) -> bool:
     for place in (folder, *folder.absolute().parents):
         places.append(place)
         if was_whole(place):
-            return any(_is_owners_alone(each) for each in places)
-    return _is_owners_alone(folder)
+            return any(is_owners_alone(each) for each in places)
+    return is_owners_alone(folder)
 
 
-def _is_owners_alone(folder: Path) -> bool:
+def is_owners_alone(path: Path) -> bool:
+    """Whether a file or folder is there, and nobody but its owner may look into it."""
     try:
-        return folder.stat().st_mode & 0o077 == 0
+        return path.stat().st_mode & 0o077 == 0
     except OSError:
         return False
 

@@ -15,8 +15,6 @@ from nothing_lost import COMMANDS, World, make_world
 from faceid.models.settings import AdapterSettings
 from faceid.training.run_folder import FOLDERS_WITH_FACES
 
-# The mark of a folder says what kind it is, and comes first of all.
-MARK = (".faceid", "folder.json")
 ROWS = {row.name: row for row in COMMANDS}
 SHOWING = ("identity", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch")
 # Validating, with pictures for TensorBoard, once.
@@ -50,7 +48,7 @@ def place(tmp_path) -> Path:
 
 def within(*tops: Path) -> dict[str, str]:
     """Modes of what is there, by path."""
-    paths = [path for top in tops for path in [top, *top.rglob("*")] if path.name not in MARK]
+    paths = [path for top in tops for path in [top, *top.rglob("*")]]
     return {str(path): oct(path.lstat().st_mode & 0o777) for path in paths}
 
 

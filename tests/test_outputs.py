@@ -441,14 +441,40 @@ def test_a_folder_within_a_private_one_is_private_too(tmp_path):
             put(tmp_path / name / "gallery" / "b.jpg", "a face")
     finally:
         os.umask(earlier)
-    modes = {
-        str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777
-        for path in sorted(tmp_path.rglob("*"))
-        if ".faceid" not in path.parts
-    }
-    assert {modes[name] for name in ("batch", "batch/gallery", "batch/gallery/posters")} == {0o700}
+    (recorded_in,) = (path.name for path in (tmp_path / "batch" / "gallery" / ".faceid").iterdir())
+    modes = {str(path.relative_to(tmp_path)): path.stat().st_mode & 0o777 for path in sorted(tmp_path.rglob("*"))}
+    assert {modes[name] for name in ("batch/.faceid/folder.json", "batch/gallery/.faceid/" + recorded_in)} == {0o600}
+    assert {
+        modes[name]
+        for name in ("batch", "batch/.faceid", "batch/gallery/.faceid", "batch/gallery", "batch/gallery/posters")
+    } == {0o700}
     assert {modes[name] for name in ("batch/gallery/posters/a.jpg", "batch/gallery/b.jpg")} == {0o600}
     assert modes["shared/gallery/posters"] == 0o777 and modes["shared/gallery/posters/a.jpg"] == 0o666
+
+
+def test_a_link_that_leads_nowhere_is_no_place_to_write(tmp_path):
+    link = tmp_path / "disk"
+    link.symlink_to(tmp_path / "not mounted")
+    with pytest.raises(DataError, match=r"is a link to .*not mounted, which is not there"):
+        claim_folder(link, "clips")
+    for writer in (new_folder, lambda path: staged_folder(path, "a test")):
+        with pytest.raises(DataError, match="which is not there"), writer(link):
+            pytest.fail("the work began")
+
+
+def test_a_private_file_is_private_while_it_grows(tmp_path):
+    earlier = os.umask(0)
+    try:
+        with staged_file(tmp_path / "dance.mp4", private=True) as temporary:
+            temporary.write_text("a face")
+            assert temporary.stat().st_mode & 0o777 == 0o600
+            # As a film's writer does.
+            with staged_file(temporary) as inner:
+                inner.write_text("a face")
+                assert inner.stat().st_mode & 0o777 == 0o600
+        assert (tmp_path / "dance.mp4").stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(earlier)
 
 
 def test_a_folder_of_another_kind_is_not_replaced(tmp_path):
