@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.data.disk_space import GIB, check_space
+from faceid.data.disk_space import check_space, in_words
 from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
 from faceid.outputs import refuse_existing
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     needed *= 2 if settings.dtype == "float32" else 1
     for part in files.parts:
         log.info("%s: %d tensors in %s (%s layout)", part.name, len(part.names), part.path, part.layout)
-    log.info("about %.2f GiB to write to %s", needed / GIB, settings.output_dir)
+    log.info("about %s to write to %s", in_words(needed), settings.output_dir)
     check_space(settings.output_dir, needed, "the model")
     if settings.dry_run:
         return 0

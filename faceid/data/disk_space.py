@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
 from faceid.errors import DataError
 
-GIB = 1 << 30
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 def check_space(folder: Path, needed: int, what: str) -> None:
@@ -18,6 +19,13 @@ def check_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(at).free
     if needed > free:
         raise DataError(
-            f"output_dir={folder}: {what} need about {needed / GIB:.2f} GiB, {free / GIB:.2f} GiB are free there; "
+            f"output_dir={folder}: {what} need about {in_words(needed)}, {in_words(free)} are free there; "
             "choose another output folder or make room"
         )
+
+
+def in_words(size: int) -> str:
+    """A number of bytes in the unit in which it is not nothing: `0.12 GiB`, `3.4 MiB`, `12 KiB`."""
+    if size >= GIB / 10:
+        return f"{size / GIB:.2f} GiB"
+    return f"{size / MIB:.1f} MiB" if size >= MIB else f"{math.ceil(size / KIB)} KiB"

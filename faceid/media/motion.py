@@ -13,8 +13,9 @@ import numpy as np
 ENERGY_WIDTH_PX = 96
 # Below it, between swapped pairs and true ones, a pose moves differently from its video.
 LOWEST_CORRELATION = 0.5
-# With fewer differences, chance alone reaches the correlations of true pairs.
-FEWEST_DIFFERENCES = 8
+# With fewer differences chance takes a true pair below that in more than 1 of 20: the error of atanh(r) is
+# 1 / sqrt(n - 3), and atanh(0.79) is 0.52 above atanh(0.5).
+FEWEST_DIFFERENCES = 13
 
 
 class EnergyMeter:
@@ -57,7 +58,7 @@ def pairing_correlation(video_frames: np.ndarray, pose_frames: np.ndarray) -> fl
 def energy_correlation(video_energy: np.ndarray, pose_energy: np.ndarray) -> float:
     """Pearson r of two motion energies by frame index, over their common frames.
 
-    nan, and only then, when it cannot be said: one of them stands still, or there are fewer than nine frames.
+    nan, and only then, when it cannot be said: one of them stands still, or there are too few frames.
     """
     count = min(len(video_energy), len(pose_energy))
     energies = video_energy[:count], pose_energy[:count]

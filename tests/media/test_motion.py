@@ -45,4 +45,6 @@ def test_a_still_video_is_told_apart_from_a_bad_pair():
 
 
 def test_too_few_frames_say_nothing():
-    assert math.isnan(pairing_correlation(swinging(0.3)[:8], swinging(0.3)[:8]))
+    # Toy clips have nine: of a true pair chance makes one of another clip.
+    for frames, is_too_few in ((9, True), (13, True), (14, False)):
+        assert math.isnan(pairing_correlation(swinging(0.3)[:frames], swinging(0.3)[:frames])) == is_too_few

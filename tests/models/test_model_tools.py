@@ -32,7 +32,7 @@ def tool(name: str, *words: object, expect: int = 0) -> str:
 def test_a_base_is_converted_to_what_diffusers_loads(both, tmp_path):
     ours, theirs = both
     words = ("--model_path", theirs, "--output_dir", tmp_path / "new")
-    assert "GiB to write" in tool("convert_model", *words, "--dry_run", "true") and not (tmp_path / "new").exists()
+    assert "iB to write" in tool("convert_model", *words, "--dry_run", "true") and not (tmp_path / "new").exists()
     assert "every tensor is the same" in tool("convert_model", *words)
     pipeline, expected = WanVACEPipeline.from_pretrained(tmp_path / "new"), load_wan(ours)
     for part in ("transformer", "vae", "text_encoder"):
