@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,17 +28,20 @@ from faceid.documents import parse_json, read_text
 from faceid.errors import DataError
 from faceid.logs import Progress
 from faceid.processes import is_running_here, this_process
-from faceid.writing import make_parents, sweep, told
+from faceid.writing import ABANDONED_S, make_parents, sweep, told, write_atomic
 
 log = logging.getLogger(__name__)
 
 # Where a folder that several processes fill keeps them.
-CLAIMS_NAME = ".claims"
+CLAIMS_NAME, PLAN_NAME = ".claims", ".plan"
 BEAT_S = 10.0
 # Missed beats before a worker is taken for dead: longer than a file server blocks now and then.
 STALE_BEATS = 12
 # Doubles up to this while others hold all that is left.
 LONGEST_WAIT_S = 5.0
+
+# What a worker holds while it works to a folder's plan, and what it holds for a moment to look at the plan alone.
+_AT_WORK, _LOOKING = "at-work-", "looking-at-the-plan"
 
 # What tells that a claim's file is the same and has not grown: number, size, time.
 Look = tuple[int, int, int]
@@ -59,6 +62,7 @@ class Claims:
         with told(self.folder):
             make_parents(self.folder / "claim")
         sweep(self.folder)
+        self._sweep_claims()
         self._seen: dict[str, tuple[Look, float]] = {}
 
     def take(self, name: str, is_over: Callable[[str], bool] = lambda worker: False) -> Claim | None:
@@ -83,6 +87,19 @@ class Claims:
         """The workers that hold a unit, but for those that ran here and are gone."""
         held = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
         return sorted({worker for path in held if _lives_here(path) is not False and (worker := _worker_of(path))})
+
+    def _sweep_claims(self) -> None:
+        """Remove what killed workers left: their own names of claims, and their word that they work to a plan.
+
+        A unit's claim stays: whoever wants the unit takes it over.
+        """
+        for path in self.folder.iterdir():
+            if not path.name.startswith((".", _AT_WORK)) or path.name.startswith(".stale.") or not _worker_of(path):
+                continue
+            lives = _lives_here(path)
+            with suppress(OSError):
+                if lives is False or (lives is None and time.time() - path.stat().st_mtime > ABANDONED_S):
+                    path.unlink()
 
     def _is_stale(self, name: str, is_over: Callable[[str], bool]) -> bool:
         """Whether the claim's file has stood still, as far as this worker has watched it, for `stale_s`."""
@@ -181,6 +198,45 @@ class Claim:
                 file.write(".")
                 file.flush()
                 os.fsync(file.fileno())
+
+
+@contextmanager
+def hold_plan(claims: Claims, plan: str, before_another: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a folder to one plan while this worker is at work there: two would take turns at making each other's anew.
+
+    plan: names inputs and settings; any number of workers may work to one. before_another: asked when the folder was
+    last filled to another plan, and nobody works there; raises when something would be lost.
+    Raises: DataError when a worker with another plan is at work in the folder.
+    """
+    folder, path = claims.folder.parent, claims.folder / PLAN_NAME
+    with _look_alone(claims):
+        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        others = [worker for worker in claims.holders() if worker != claims.worker]
+        if before not in (None, plan) and others:
+            raise DataError(
+                f"{folder}: in use by {others[0]} with other settings or inputs; wait for it to end or choose another "
+                f"output folder (if that process is gone, remove {claims.folder})"
+            )
+        if before != plan:
+            before_another()
+            write_atomic(path, plan)
+        at_work = claims.take(f"{_AT_WORK}{claims.worker}")
+    try:
+        yield
+    finally:
+        if at_work is not None:
+            at_work.release()
+
+
+@contextmanager
+def _look_alone(claims: Claims) -> Iterator[None]:
+    """Between a look at the plan and the word that one works to it, nobody else may look."""
+    while (claim := claims.take(_LOOKING)) is None:
+        time.sleep(min(0.05, claims.beat_s))
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 def refuse_without_links(folder: Path, otherwise: str) -> None:

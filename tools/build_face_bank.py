@@ -33,7 +33,8 @@ class BuildFaceBankSettings:
     keypoints_dir: Path | None = None
     """Keypoints of the films (AIST++ pickles, COCO JSON); without them a detector looks for frontal faces."""
     replace: bool = False
-    """Remove the faces of films of an earlier run that take no part in this one; without it such a run is refused."""
+    """Remove faces of an earlier run whose films take no part in this one, or that it made with other settings. Without
+    it such a run is refused."""
     dry_run: bool = False
     """Say what would be looked through and stop."""
 

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.data.captions import captions_for, say_captions
-from faceid.data.disk_space import GIB, check_space
+from faceid.data.disk_space import check_space, in_words
 from faceid.data.index import ShardIndex
 from faceid.data.settings import CaptionSettings
 from faceid.data.views import ViewSettings
@@ -86,12 +86,12 @@ def main(argv: list[str] | None = None) -> int:
     check_latents_folder(*made_of)
     needed = bytes_left(index, tool.output_dir, geometry, views)
     log.info(
-        "%d clips in %d shards to latents %s, %d entries of each at most; about %.2f GiB to write",
+        "%d clips in %d shards to latents %s, %d entries of each at most; about %s to write",
         len(index),
         len(index.shards),
         list(shape),
         views.per_clip,
-        needed / GIB,
+        in_words(needed),
     )
     check_space(tool.output_dir, needed, "the latents")
     if tool.dry_run:

@@ -35,7 +35,8 @@ class MakeShardsSettings:
     model_path: str | None = None
     """Base model the clips are for; when given, size and length are checked against it. `toy`: the embedded one."""
     replace: bool = False
-    """Remove the clips of an earlier run that take no part in this one; without it such a run is refused."""
+    """Remove clips of an earlier run that take no part in this one, or that it made with other settings. Without it
+    such a run is refused."""
     dry_run: bool = False
     """List the pairs and stop."""
 

@@ -46,6 +46,8 @@ class RenderPosesSettings:
     """Without --videos_dir: rate of keypoints that do not say theirs; AIST++'s are at 60."""
     device: str = "cpu"
     """Where the pose model runs: cpu or cuda."""
+    replace: bool = False
+    """Remove pose videos that an earlier run drew from something else; without it such a run is refused."""
 
     def __post_init__(self) -> None:
         if self.videos_dir is None and self.keypoints_dir is None:
@@ -72,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         model = OnnxPoseReader(tool.pose_model, tool.device, tool.pose_mean, tool.pose_std).read
     name = tool.pose_model.name if tool.pose_model else ""
     source = PoseSource(tool.videos_dir, tool.keypoints_dir, tool.fps, tool.camera, model, name)
-    render_poses(source, tool.output_dir)
+    render_poses(source, tool.output_dir, replace=tool.replace)
     return 0
 
 

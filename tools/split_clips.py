@@ -32,7 +32,8 @@ class SplitClipsSettings:
     keypoints_dir: Path | None = None
     """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON (FILM.json); needed for every --crop but none."""
     replace: bool = False
-    """Remove the clips of films of an earlier run that take no part in this one; without it such a run is refused."""
+    """Remove clips of an earlier run that this one would not make so: of films that take no part in it, or with other
+    settings. Without it such a run is refused."""
     dry_run: bool = False
     """List the films and stop."""
 

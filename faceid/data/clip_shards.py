@@ -26,21 +26,23 @@ from faceid.data.crop_boxes import fit_points
 from faceid.data.disk_space import check_space
 from faceid.data.head_boxes import face_boxes, frontalness
 from faceid.data.keypoints import belong_together, read_film_keypoints
-from faceid.data.pairs import ClipPair, find_pairs
+from faceid.data.pairs import ClipPair, FoundPairs, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import CaptionFiles, ClipSettings
-from faceid.data.shard_work import ShardUnit, make_shards_together
+from faceid.data.shard_work import ShardUnit, is_done, make_shards_together, one_plan
 from faceid.data.shards import (
     Dropped,
     Entry,
     ShardRecord,
     claim_shards,
+    read_record,
     refuse_losing,
     remake_shard,
     shard_name,
     write_index,
 )
-from faceid.data.sidecars import joints_content, read_heads, rounded_boxes
+from faceid.data.sidecars import joints_content, read_heads, refuse_of_another_clip, rounded_boxes
+from faceid.data.waiting import discard_waiting
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.logs import progress
@@ -71,7 +73,7 @@ def write_clip_shards(
     """Write clip shards and their index; returns the index. A finished folder costs a look at sizes and times.
 
     geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
-    replace: whether clips of an earlier run that take no part in this one may be removed.
+    replace: whether clips of an earlier run that take no part in this one, or have other settings, may be removed.
     Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons, or when
     clips would be lost, a caption cannot be read, or the folder is not ours.
     """
@@ -91,32 +93,24 @@ def write_clip_shards(
     log_left_out(found.left_out + found.not_chosen, "clips")
     claim_shards(output_dir, "clips", [videos_dir, poses_dir])
     units = _plan_units(pairs, output_dir, settings)
-    left = sum(len(group) for unit, group in units if not unit.path.is_file())
+    left = sum(len(group) for unit, group in units if not _is_there(unit, settings))
     check_space(output_dir, left * bytes_per_clip(settings), "the shards")
     groups = {unit.name: group for unit, group in units}
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    keys = {pair.key for pair in pairs}
+    with (
+        one_plan(
+            output_dir,
+            [unit for unit, _ in units],
+            lambda: refuse_losing(output_dir, "clips", keys, replace, asdict(settings)),
+        ),
+        ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
+    ):
 
         def make(unit: ShardUnit) -> ShardRecord:
             return _make_shard(unit, groups[unit.name], settings, pool)
 
-        records = make_shards_together(
-            output_dir,
-            [unit for unit, _ in units],
-            make,
-            before_another_plan=lambda: refuse_losing(output_dir, "clips", {pair.key for pair in pairs}, replace),
-        )
-    for record in records:
-        for drop in record.dropped:
-            log.warning("%s: left out: %s", drop["video"], drop["reason"])
-    if not any(record.shard for record in records):
-        reasons = [f"{drop['video']}: {drop['reason']}" for record in records for drop in record.dropped]
-        raise DataError(f"{videos_dir}: none of {len(pairs)} clips can be used: {'; '.join(reasons[:5])}")
-    header = {
-        "settings": asdict(settings),
-        "dropped": [{"key": None, "video": entry.name, "reason": entry.reason} for entry in found.left_out],
-        "not_chosen": dict(sorted(Counter(entry.kind for entry in found.not_chosen).items())),
-    }
-    index = write_index(output_dir, "clips", header, records)
+        records = make_shards_together(output_dir, [unit for unit, _ in units], make)
+        index = _write_clips_index(output_dir, videos_dir, settings, found, records)
     log.info(
         "%s: %d clips in %d shards, %d left out",
         output_dir,
@@ -125,6 +119,24 @@ def write_clip_shards(
         len(index["dropped"]),
     )
     return index
+
+
+def _write_clips_index(
+    output_dir: Path, videos_dir: Path, settings: ClipSettings, found: FoundPairs, records: list[ShardRecord]
+) -> dict[str, Any]:
+    for record in records:
+        for drop in record.dropped:
+            log.warning("%s: left out: %s", drop["video"], drop["reason"])
+    if not any(record.shard for record in records):
+        reasons = [f"{drop['video']}: {drop['reason']}" for record in records for drop in record.dropped]
+        discard_waiting(output_dir)
+        raise DataError(f"{videos_dir}: none of {len(reasons)} clips can be used: {'; '.join(reasons[:5])}")
+    header = {
+        "settings": asdict(settings),
+        "dropped": [{"key": None, "video": entry.name, "reason": entry.reason} for entry in found.left_out],
+        "not_chosen": dict(sorted(Counter(entry.kind for entry in found.not_chosen).items())),
+    }
+    return write_index(output_dir, "clips", header, records)
 
 
 def captioned(pairs: list[ClipPair], caption_files: CaptionFiles) -> list[ClipPair]:
@@ -145,6 +157,14 @@ def captioned(pairs: list[ClipPair], caption_files: CaptionFiles) -> list[ClipPa
 def bytes_per_clip(settings: ClipSettings) -> int:
     """About what a clip and its pose take."""
     return round(settings.num_frames * settings.height * settings.width * BITS_PER_PIXEL / 8)
+
+
+def _is_there(unit: ShardUnit, settings: ClipSettings) -> bool:
+    """Whether a shard takes no more room: its tar is there, and is not to be made with other settings."""
+    if is_done(unit.path.parent, unit):
+        return True
+    known = read_record(unit.path) if unit.path.is_file() else None
+    return known is not None and known.settings == asdict(settings)
 
 
 def _plan_units(
@@ -170,7 +190,7 @@ def _make_shard(
         tries = pool.map(lambda pair: _try_clip(pair, settings), group)
         return progress(tries, unit.path.stem, len(group), "clip", leave=False)
 
-    return remake_shard(unit.path, inputs, make)
+    return remake_shard(unit.path, inputs, make, asdict(settings))
 
 
 def _files_of(pair: ClipPair) -> list[Path]:
@@ -299,6 +319,7 @@ def _head_boxes(
     """
     if pair.head_boxes is None:
         return None
+    refuse_of_another_clip(pair.head_boxes, pair.video)
     boxes = read_heads(pair.head_boxes, size_hw)
     if indices[-1] >= len(boxes):
         raise DataError(
@@ -314,6 +335,7 @@ def _joints(pair: ClipPair, indices: list[int], fit: Fit, video: Measured) -> di
     """
     if pair.joints is None:
         return {}
+    refuse_of_another_clip(pair.joints, pair.video)
     taken = read_film_keypoints(pair.joints, camera_of(pair.stem), video).at(np.array(indices))
     found: dict[str, Any] = {"joints": joints_content(taken.moved(lambda points: fit_points(points, fit), fit.size_hw))}
     if pair.joints.parent == pair.video.parent:

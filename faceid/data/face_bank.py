@@ -26,7 +26,7 @@ from torch import Tensor
 from faceid.data.aist import performance_of
 from faceid.data.face_cuts import FaceCut, FaceSource, cut_faces
 from faceid.data.index import DamagedError, ShardIndex
-from faceid.data.shard_work import ShardUnit, make_shards_together
+from faceid.data.shard_work import ShardUnit, make_shards_together, one_plan
 from faceid.data.shards import (
     Dropped,
     Entry,
@@ -37,6 +37,7 @@ from faceid.data.shards import (
     shard_name,
     write_index,
 )
+from faceid.data.waiting import discard_waiting
 from faceid.errors import DataError
 from faceid.faces.aggregate import aggregate
 from faceid.faces.detect import FaceDetector, load_detector
@@ -156,8 +157,9 @@ def write_face_bank(
 
     faces: the detector, for sources that do not say where the face is, and the margin, as for the photos. A source
     without a usable face is left out with its reason. Run again, a finished bank costs a look at sizes.
-    replace: whether faces of an earlier run whose films take no part in this one may be removed.
-    Raises: DataError when the folder holds something else, or faces would be lost.
+    replace: whether faces of an earlier run whose films take no part in this one, or that it made with other settings,
+    may be removed.
+    Raises: DataError when the folder holds something else, faces would be lost, or there is none.
     """
     settings = settings or FaceBankSettings()
     claim_shards(output_dir, "faces", [], private=not faces.shared)
@@ -177,23 +179,34 @@ def write_face_bank(
         for source in progress(groups[unit.name], unit.path.stem, unit="film", leave=False):
             yield _try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder)
 
+    # By their flags; the recipe aside, all that decides a face.
+    chosen = {
+        **asdict(settings),
+        "face_margin": faces.face_margin,
+        "detector": faces.detector,
+        "encoder": f"{encoder.name} {encoder.fingerprint[:12]}",
+    }
+
     def make(unit: ShardUnit) -> ShardRecord:
-        return remake_shard(unit.path, sha256_json(unit.seen), lambda: cut(unit))
+        return remake_shard(unit.path, sha256_json(unit.seen), lambda: cut(unit), chosen)
 
     keys = {source.key for source in sources}
-    records = make_shards_together(
-        output_dir,
-        units,
-        make,
-        before_another_plan=lambda: refuse_losing(output_dir, "faces", keys, replace),
-    )
-    header = {
-        "encoder": encoder.name,
-        "encoder_fingerprint": encoder.fingerprint,
-        "face_margin": faces.face_margin,
-        "settings": asdict(settings),
-    }
-    index = write_index(output_dir, "faces", header, records)
+    with one_plan(output_dir, units, lambda: refuse_losing(output_dir, "faces", keys, replace, chosen)):
+        records = make_shards_together(output_dir, units, make)
+        if not any(record.shard for record in records):
+            discard_waiting(output_dir)
+            first = records[0].dropped[0]
+            raise DataError(
+                f"{output_dir}: none of {len(sources)} films or clips shows a face that can be used; {first['key']}: "
+                f"{first['reason']}"
+            )
+        header = {
+            "encoder": encoder.name,
+            "encoder_fingerprint": encoder.fingerprint,
+            "face_margin": faces.face_margin,
+            "settings": asdict(settings),
+        }
+        index = write_index(output_dir, "faces", header, records)
     log.info("%s: faces of %d of %d films or clips", output_dir, len(index["samples"]), len(sources))
     for drop in index["dropped"]:
         log.warning("%s: no face of it: %s", drop["key"], drop["reason"])

@@ -20,7 +20,7 @@ from faceid.data.head_boxes import face_boxes, frontalness
 from faceid.data.index import Sample, ShardIndex
 from faceid.data.keypoints import Keypoints, belong_together, read_film_keypoints
 from faceid.data.pairs import ClipPair, key_of
-from faceid.data.sidecars import joints_path, read_heads
+from faceid.data.sidecars import joints_path, read_heads, refuse_of_another_clip
 from faceid.errors import DataError
 from faceid.media.video import decode_video_bytes, measure_video, stream_frames
 from faceid.provenance import sizes_and_times
@@ -43,8 +43,10 @@ class FilmSource:
     def look(self) -> Looked:
         measured = measure_video(self.path)
         if self.keypoints is not None:
+            refuse_of_another_clip(self.keypoints, self.path)
             return looked_of(read_film_keypoints(self.keypoints, camera_of(self.path.stem), measured))
         if self.heads is not None:
+            refuse_of_another_clip(self.heads, self.path)
             boxes = read_heads(self.heads, measured.size_hw)
             if not belong_together(len(boxes), measured.frames):
                 raise DataError(f"{self.heads.name}: {len(boxes)} boxes, the film has {measured.frames} frames")

@@ -24,7 +24,7 @@ from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.disk_space import check_space
 from faceid.data.head_mask import head_mask
 from faceid.data.index import INDEX_NAME, Sample, Shard, ShardIndex
-from faceid.data.shard_work import ShardUnit, make_shards_together
+from faceid.data.shard_work import ShardUnit, make_shards_together, one_plan
 from faceid.data.shards import (
     Dropped,
     Entry,
@@ -37,6 +37,7 @@ from faceid.data.shards import (
 )
 from faceid.data.shown_clips import ShownView, clips_ahead
 from faceid.data.views import ViewSettings, view_key
+from faceid.data.waiting import discard_waiting
 from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.geometry import Geometry
@@ -93,7 +94,6 @@ def write_latent_shards(
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     own = index.captions if isinstance(captions, str) else {}
     default = {"caption": captions, "text_tokens": text_length(wan.tokenizer)} if own else {}
-    _write_shared(output_dir, wan, prompts, size, default)
     units = [_unit(output_dir, shard, wan, views) for shard in index.shards]
     of_shard: list[list[Sample]] = [[] for _ in index.shards]
     for sample in index.samples:
@@ -103,22 +103,26 @@ def write_latent_shards(
     def make(unit: ShardUnit) -> ShardRecord:
         return _encode_shard(unit, index, samples_of[unit.name], wan, prompts, batch_size, views)
 
-    records = make_shards_together(output_dir, units, make)
-    shown = {sample["key"]: clip_of[sample["key"]] for record in records for sample in record.samples}
-    if not shown:
-        raise DataError(f"{output_dir}: no view of {len(index)} clips could be made, {records[0].dropped[0]['reason']}")
-    header = {
-        "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
-        "geometry": asdict(wan.geometry),
-        "settings": settings,
-        "clips_sha256": index.sha256,
-        **default,
-        "prompts": {text: prompt_name(text) for text in _all_texts(prompts, default)},
-        "prompt_of": {key: prompts[clip] for key, clip in shown.items()},
-        "clip_of": {key: clip for key, clip in shown.items() if key != clip},
-        "files": {name: sha256_file(output_dir / name) for name in (PROMPTS_NAME, CONSTANTS_NAME)},
-    }
-    content = write_index(output_dir, "latents", header, records)
+    with one_plan(output_dir, units):
+        _write_shared(output_dir, wan, prompts, size, default)
+        records = make_shards_together(output_dir, units, make)
+        shown = {sample["key"]: clip_of[sample["key"]] for record in records for sample in record.samples}
+        if not shown:
+            discard_waiting(output_dir)
+            reason = records[0].dropped[0]["reason"]
+            raise DataError(f"{output_dir}: no view of {len(index)} clips could be made, {reason}")
+        header = {
+            "base": {"name": wan.name, "fingerprint": wan.latents_fingerprint},
+            "geometry": asdict(wan.geometry),
+            "settings": settings,
+            "clips_sha256": index.sha256,
+            **default,
+            "prompts": {text: prompt_name(text) for text in _all_texts(prompts, default)},
+            "prompt_of": {key: prompts[clip] for key, clip in shown.items()},
+            "clip_of": {key: clip for key, clip in shown.items() if key != clip},
+            "files": {name: sha256_file(output_dir / name) for name in (PROMPTS_NAME, CONSTANTS_NAME)},
+        }
+        content = write_index(output_dir, "latents", header, records)
     log.info("%s: %d entries of %d clips in %d shards", output_dir, len(shown), len(index), len(content["shards"]))
     for reason, count in sorted(Counter(drop["reason"] for drop in content["dropped"]).items()):
         log.warning("%d views left out: %s", count, reason)
@@ -263,9 +267,12 @@ def _write_shared(
         said = read_mark()
         # A folder that was copied has other times and the same bytes.
         if not are_there(said) or said.get("sha256") != [sha256_file(file) for file in files]:
+            texts = save(_encode_texts(wan, _all_texts(prompts, default), is_cut=bool(default)))
+            constants = save(_encode_constants(wan, size))
+            # What the index says of them is not true from here on, and was until now.
             (output_dir / INDEX_NAME).unlink(missing_ok=True)
-            write_atomic(files[0], save(_encode_texts(wan, _all_texts(prompts, default), is_cut=bool(default))))
-            write_atomic(files[1], save(_encode_constants(wan, size)))
+            write_atomic(files[0], texts)
+            write_atomic(files[1], constants)
         digests = [sha256_file(file) for file in files]
         write_json(mark, {"made_of": made_of, "sha256": digests, "seen": sizes_and_times(files)})
 

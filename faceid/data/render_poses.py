@@ -8,6 +8,7 @@ Frames are drawn and written one by one: no film is held whole.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -17,20 +18,34 @@ from typing import Any
 
 import numpy as np
 
-from faceid.claims import CLAIMS_NAME, Claims, share_work
+from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
 from faceid.data.aist import camera_of, parse_aist_name
 from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, read_keypoints
 from faceid.data.pairs import POSE_ENDING
-from faceid.data.sidecars import heads_path, joints_path, write_heads, write_joints
+from faceid.data.sidecars import (
+    is_of_another_clip,
+    refuse_of_another_clip,
+    sidecars_of,
+    write_heads,
+    write_joints,
+)
 from faceid.data.video_files import list_videos
-from faceid.documents import parse_json
+from faceid.data.waiting import (
+    WAITING_NAME,
+    discard_waiting,
+    put_in_place,
+    refuse_changed,
+    refuse_other_settings,
+    waiting_place,
+)
+from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError, OutputError
 from faceid.media.listing import say_passed_over
 from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
 from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Measured, measure_video, stream_frames, write_video
-from faceid.outputs import claim_folder
+from faceid.outputs import claim_folder, is_ours, remove_output, write_bookkeeping
 from faceid.provenance import made_by, sha256_json, sizes_and_times, write_provenance
 from faceid.writing import write_json
 
@@ -64,27 +79,63 @@ class PoseSource:
     model: PoseModel | None = None
     model_name: str = ""
 
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What decides how poses are drawn, by the flags that the user may give."""
+        chosen: dict[str, Any] = {
+            "videos_dir": "none" if self.videos_dir is None else "given",
+            "keypoints_dir": "none" if self.keypoints_dir is None else "given",
+            "pose_model": self.model_name or "none",
+        }
+        return chosen | ({"fps": self.fps, "camera": self.camera} if self.videos_dir is None else {})
 
-def render_poses(source: PoseSource, output_dir: Path, claims: Claims | None = None) -> dict[str, Any]:
+
+def render_poses(
+    source: PoseSource, output_dir: Path, claims: Claims | None = None, replace: bool = False
+) -> dict[str, Any]:
     """Write `NAME_pose.mp4` for every clip (or every keypoints file); returns the summary written last.
 
     Estimated joints are kept beside the clip as NAME.joints.json and NAME.heads.json, unless they are there.
-    Raises: DataError when no pose video can be made.
+    replace: whether pose videos that an earlier run drew from something else may be removed.
+    Raises: DataError when no pose video can be made, or some would be lost; OutputError when one that would be replaced
+    is not as we wrote it.
     """
     units = _find_units(source)
     inputs = [folder for folder in (source.videos_dir, source.keypoints_dir) if folder is not None]
     claim_folder(output_dir, "pose videos", inputs, is_known=made_by(output_dir, "render_poses.py"))
-    (output_dir / RECORDS_NAME).mkdir(parents=True, exist_ok=True)
     claims = claims or Claims(output_dir / CLAIMS_NAME)
 
-    def is_done(name: str) -> bool:
-        return _current_record(output_dir, name, units[name], source) is not None
+    def ask() -> None:
+        if not replace:
+            _refuse_losing(output_dir, units, source)
+        # Without joints and without a model there is nothing to draw, and nothing is replaced.
+        drawn = [name for name, (_, file) in units.items() if (file or source.model) and not is_done(name)]
+        refuse_changed((_pose_path(output_dir, name) for name in drawn), "is drawn anew")
 
-    for name in share_work(list(units), is_done, claims, "poses", "video"):
-        record = {"inputs": _inputs(units[name], source), **_render_one(name, units[name], source, output_dir)}
-        write_json(output_dir / RECORDS_NAME / f"{name}.json", record)
-    records = {name: _current_record(output_dir, name, units[name], source) or {} for name in units}
-    return _finish(output_dir, records, source)
+    def before_another() -> None:
+        ask()
+        discard_waiting(output_dir)
+
+    def is_done(name: str) -> bool:
+        return _newest_record(output_dir, name, units[name], source) is not None
+
+    summary: dict[str, Any] = {}
+    plan = sha256_json([[name, _inputs(unit, source)] for name, unit in units.items()])
+    with hold_plan(claims, plan, before_another):
+        # Again: the same run may have been killed, and was told then what may go.
+        ask()
+        for name in share_work(list(units), is_done, claims, "poses", "video"):
+            place = _place_for(output_dir)
+            record = {
+                "inputs": _inputs(units[name], source),
+                "settings": source.chosen,
+                **_render_one(name, units[name], source, place),
+            }
+            write_json(place / RECORDS_NAME / f"{name}.json", record)
+        for _ in share_work([SUMMARY_NAME], lambda _: False, claims, "summary"):
+            records = {name: _newest_record(output_dir, name, units[name], source) or {} for name in units}
+            summary = _finish(output_dir, records, source)
+    return summary
 
 
 def estimate(model: PoseModel, frames: Iterable[np.ndarray]) -> Keypoints:
@@ -137,7 +188,7 @@ def _render_one(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> 
 
 def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[str, Any]:
     clip, file = unit
-    target = output_dir / f"{name}{POSE_ENDING}.mp4"
+    target = _pose_path(output_dir, name)
     if clip is None:
         assert file is not None
         keypoints = read_keypoints(file, camera_of(name))
@@ -184,6 +235,7 @@ def _joints_of(clip: Path, file: Path | None, film: Measured, source: PoseSource
     if file is None:
         place = source.keypoints_dir or clip.parent
         raise DataError(f"no keypoints in {place} ({clip.stem}.joints.json); make them, or use --pose_model")
+    refuse_of_another_clip(file, clip)
     keypoints = read_keypoints(file, camera_of(clip.stem)).of_film(film.frames, film.fps)
     if keypoints.size_hw is not None and keypoints.size_hw != film.size_hw:
         raise DataError(
@@ -194,12 +246,17 @@ def _joints_of(clip: Path, file: Path | None, film: Measured, source: PoseSource
 
 
 def _keep_estimate(clip: Path, keypoints: Keypoints) -> None:
-    """Beside the clip, for head masks and the audit; what is there already is the user's."""
+    """Beside the clip, for head masks and the audit. What is there stays, but for ours of another clip of this name."""
     assert keypoints.size_hw is not None
-    if not joints_path(clip).exists():
+    joints, heads = (not path.exists() or _is_stale(path, clip) for path in sidecars_of(clip))
+    if joints:
         write_joints(clip, keypoints)
-    if not heads_path(clip).exists():
+    if heads:
         write_heads(clip, head_boxes(keypoints.body, keypoints.size_hw), keypoints.size_hw)
+
+
+def _is_stale(sidecar: Path, clip: Path) -> bool:
+    return is_ours(sidecar) and is_of_another_clip(sidecar, clip)
 
 
 def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -211,26 +268,68 @@ def _inputs(unit: Unit, source: PoseSource) -> str:
     return sha256_json([RECIPE, seen, source.fps, source.camera, source.model_name])
 
 
-def _current_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
+def _pose_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}{POSE_ENDING}.mp4"
+
+
+def _place_for(output_dir: Path) -> Path:
+    """Where a pose video is written: beside those of a finished run it waits until all are drawn."""
+    place = waiting_place(output_dir) if (output_dir / SUMMARY_NAME).is_file() else output_dir
+    (place / RECORDS_NAME).mkdir(exist_ok=True)
+    return place
+
+
+def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
+    """The record of what is to be drawn when its pose video is there, or waits to be."""
+    for place in (output_dir, output_dir / WAITING_NAME):
+        record = _read_record(place, name)
+        is_there = record is not None and (not record.get("frames") or _pose_path(place, name).is_file())
+        if record is not None and is_there and record.get("inputs") == _inputs(unit, source):
+            return record
+    return None
+
+
+def _read_record(place: Path, name: str) -> dict[str, Any] | None:
     try:
-        record = parse_json((output_dir / RECORDS_NAME / f"{name}.json").read_bytes())
-        is_there = not record["frames"] or (output_dir / f"{name}{POSE_ENDING}.mp4").is_file()
-        return record if is_there and record["inputs"] == _inputs(unit, source) else None
-    except (OSError, ValueError, KeyError, TypeError):
+        record = parse_json(read_bytes(place / RECORDS_NAME / f"{name}.json"))
+        return record if isinstance(record, dict) else None
+    except (OSError, ValueError):
         return None
 
 
+def _refuse_losing(output_dir: Path, units: dict[str, Unit], source: PoseSource) -> None:
+    """Raises: DataError when the folder holds poses of these clips that were drawn from something else."""
+    for name in units:
+        record = _read_record(output_dir, name)
+        if record is not None and record.get("frames") and _pose_path(output_dir, name).is_file():
+            # Of before 2026-12 nothing is said.
+            refuse_other_settings(output_dir, "pose videos", record.get("settings") or {}, source.chosen)
+
+
 def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSource) -> dict[str, Any]:
+    """Put new pose videos in place, and remove ours that could not be made again; by one process at a time."""
     made = {name: record for name, record in records.items() if record.get("frames")}
     failed = {name: record.get("reason", "") for name, record in records.items() if not record.get("frames")}
     if not made:
+        discard_waiting(output_dir)
         name, reason = next(iter(failed.items()))
         raise DataError(f"{output_dir}: no pose video could be made of {len(records)}; {name}: {reason}")
+    waiting = output_dir / WAITING_NAME
+    poses = [_pose_path(waiting, name) for name in made]
+    put_in_place(output_dir, {pose.name: None for pose in poses if pose.is_file()})
+    for path in sorted((waiting / RECORDS_NAME).glob("*.json")):
+        path.replace(output_dir / RECORDS_NAME / path.name)
+    discard_waiting(output_dir)
+    for name in failed:
+        # Of the clip or the joints that were there before: a reader would pair it.
+        pose = _pose_path(output_dir, name)
+        if pose.exists() and remove_output(pose):
+            log.warning("%s: of an earlier run, and not true any more; removed", pose)
     correlations = {
         name: r["pairing_correlation"] for name, r in made.items() if r.get("pairing_correlation") is not None
     }
     summary = {"made": len(made), "failed": failed, "pairing_correlation": correlations}
     write_provenance(output_dir, {"model": source.model_name or None})
-    write_json(output_dir / SUMMARY_NAME, summary)
+    write_bookkeeping(output_dir / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
     log.info("%s: %d pose videos, %d could not be made", output_dir, len(made), len(failed))
     return summary

@@ -8,19 +8,21 @@ the records: the same bytes each time, whatever the order in which shards were f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceid.claims import CLAIMS_NAME, Claims, share_work
-from faceid.data.shards import ShardRecord, read_record
+from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
+from faceid.data.shards import ShardRecord, newest, read_record
+from faceid.data.waiting import discard_waiting
 from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.provenance import sha256_json, sizes_and_times
-from faceid.writing import make_parents, write_atomic, write_json
+from faceid.writing import make_parents, write_json
 
-DONE_NAME, PLAN_NAME = ".done", ".plan"
+DONE_NAME = ".done"
 
 
 @dataclass(frozen=True)
@@ -36,47 +38,53 @@ class ShardUnit:
         return self.path.name
 
 
+@contextmanager
+def one_plan(
+    folder: Path, units: Sequence[ShardUnit], before_another_plan: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold a folder to these shards until its index is written.
+
+    before_another_plan: asked when the folder was last filled by other settings or from other inputs; raises when
+    something would be lost. What waits there of a run that was not finished is removed then.
+    Raises: DataError when a run with other settings or inputs is at work in the folder.
+    """
+
+    def before_another() -> None:
+        before_another_plan()
+        discard_waiting(folder)
+
+    with hold_plan(Claims(folder / CLAIMS_NAME), sha256_json([unit.seen for unit in units]), before_another):
+        yield
+
+
 def make_shards_together(
     folder: Path,
     units: Sequence[ShardUnit],
     make: Callable[[ShardUnit], ShardRecord],
     claims: Claims | None = None,
     description: str = "shards",
-    before_another_plan: Callable[[], None] = lambda: None,
 ) -> list[ShardRecord]:
     """Make this process's part of the shards, wait for the others', and return every record in the units' order.
 
-    make: publishes a shard and its record, or finds that they are there. claims: for tests. before_another_plan: asked
-    when the folder was last filled by other settings or from other inputs; raises when something would be lost.
-    Raises: DataError when a run with other settings or inputs is at work in the folder.
+    make: publishes a shard and its record, or finds that they are there. claims: for tests.
+    Raises: DataError when a run with other settings or inputs changed them meanwhile; see `one_plan`.
     """
     by_name = {unit.name: unit for unit in units}
     make_parents(folder / DONE_NAME / "mark")
     claims = claims or Claims(folder / CLAIMS_NAME)
-    _refuse_other_plans(folder, claims, sha256_json([unit.seen for unit in units]), before_another_plan)
-    for name in share_work(list(by_name), lambda n: _is_done(folder, by_name[n]), claims, description, "shard"):
+    for name in share_work(list(by_name), lambda n: is_done(folder, by_name[n]), claims, description, "shard"):
         make(by_name[name])
         write_json(_mark_path(folder, by_name[name]), _mark(by_name[name]))
     return [_finished_record(folder, unit) for unit in units]
 
 
-def _refuse_other_plans(folder: Path, claims: Claims, plan: str, before_another: Callable[[], None]) -> None:
-    """One folder, one plan at a time: two would take turns at making each other's shards anew."""
-    path = claims.folder / PLAN_NAME
-    before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else plan
-    holders = claims.holders()
-    if before != plan and holders:
-        raise DataError(
-            f"{folder}: in use by {holders[0]} with other settings or inputs; wait for it to end or choose another "
-            f"output folder (if that process is gone, remove {claims.folder})"
-        )
-    if before != plan or not path.is_file():
-        before_another()
-        write_atomic(path, plan)
+def is_done(folder: Path, unit: ShardUnit) -> bool:
+    """Whether somebody has made a shard of what goes in now, by sizes and times."""
+    return _read_mark(folder, unit) == _mark(unit)
 
 
 def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
-    record, mark = read_record(unit.path), _read_mark(folder, unit)
+    record, mark = read_record(newest(unit.path)), _read_mark(folder, unit)
     # Times are not compared: a slow worker whose claim was taken over may just have written the same bytes again.
     if record is None or mark is None or mark.get("seen") != _mark(unit)["seen"]:
         raise DataError(
@@ -84,10 +92,6 @@ def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
             "give each its own output folder"
         )
     return record
-
-
-def _is_done(folder: Path, unit: ShardUnit) -> bool:
-    return _read_mark(folder, unit) == _mark(unit)
 
 
 def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
@@ -98,7 +102,8 @@ def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
 
 
 def _mark(unit: ShardUnit) -> dict[str, Any]:
-    files = [file for file in (unit.path, unit.path.with_suffix(".json")) if file.is_file()]
+    path = newest(unit.path)
+    files = [file for file in (path, path.with_suffix(".json")) if file.is_file()]
     return {"seen": sha256_json(unit.seen), "made": sizes_and_times(files)}
 
 

@@ -1,7 +1,8 @@
 """Write folders of tar shards so that a kill at any moment costs one shard at most.
 
 A shard is published whole, then its record (`clips-000123.json`) says what went in; the index comes last, from the
-records. A second run keeps every shard whose record names the same inputs. Tars are plain WebDataset files, the same
+records. A second run keeps every shard whose record names the same inputs. Where an index makes a folder whole, shards
+that are made anew wait, and take their places with the new index (`waiting`). Tars are plain WebDataset files, the same
 bytes for the same samples.
 """
 
@@ -16,12 +17,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.index import INDEX_NAME, INDEX_VERSION, LARGEST_INDEX_BYTES, Shard, index_sha256, parse_sample
+from faceid.data.waiting import (
+    WAITING_NAME,
+    discard_waiting,
+    put_in_place,
+    refuse_other_settings,
+    waiting_place,
+)
 from faceid.documents import fitted, parse_json
 from faceid.errors import DataError
-from faceid.outputs import claim_folder, is_ours, record, refuse_folder, set_aside, staged_file
+from faceid.outputs import claim_folder, is_ours, refuse_folder, set_aside, staged_file, write_bookkeeping
 from faceid.provenance import sha256_file, write_provenance
-from faceid.writing import write_atomic, write_json
+from faceid.records import record, sha256_bytes
+from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +56,8 @@ class ShardRecord:
     shard: dict[str, Any] | None
     samples: list[dict[str, Any]]
     dropped: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """That the user chose, by their flags; none for what another run may not change anyway."""
 
 
 def shard_name(kind: str, number: int) -> str:
@@ -53,7 +65,13 @@ def shard_name(kind: str, number: int) -> str:
     return f"{kind}-{number:06d}.tar"
 
 
-def write_shard(path: Path, inputs: str, entries: Iterable[Entry], dropped: list[dict[str, Any]]) -> ShardRecord:
+def write_shard(
+    path: Path,
+    inputs: str,
+    entries: Iterable[Entry],
+    dropped: list[dict[str, Any]],
+    settings: dict[str, Any] | None = None,
+) -> ShardRecord:
     """Publish one tar and then its record. inputs: hash of everything that decides its content."""
     entries = sorted(entries, key=lambda entry: entry.key)
     shard, samples = None, []
@@ -64,26 +82,38 @@ def write_shard(path: Path, inputs: str, entries: Iterable[Entry], dropped: list
                     samples.append({"key": entry.key, "members": _add_members(tar, entry), **entry.labels})
             shard = {"size": temporary.stat().st_size, "sha256": sha256_file(temporary)}
         shard = {"path": path.name, **shard, "count": len(samples)}
-    made = ShardRecord(inputs, shard, samples, dropped)
+    made = ShardRecord(inputs, shard, samples, dropped, settings or {})
     write_json(path.with_suffix(".json"), vars(made))
     return made
 
 
-def remake_shard(path: Path, inputs: str, make: Callable[[], Iterable[Entry | Dropped]]) -> ShardRecord:
+def remake_shard(
+    path: Path,
+    inputs: str,
+    make: Callable[[], Iterable[Entry | Dropped]],
+    settings: dict[str, Any] | None = None,
+) -> ShardRecord:
     """Publish a shard of what `make` makes, unless the one there was made from the same inputs and is whole.
 
     make: gives its entries, and in between what could not become one, with why.
     """
-    reusable = reusable_record(path, inputs)
-    if reusable is not None:
-        return reusable
-    # From here on the folder is not what an older index says.
-    (path.parent / INDEX_NAME).unlink(missing_ok=True)
-    if path.exists() and not _is_proved(path):
-        set_aside(path)
+    for place in (path, path.parent / WAITING_NAME / path.name):
+        reusable = reusable_record(place, inputs)
+        if reusable is not None:
+            return reusable
     made = list(make())
+    if (path.parent / INDEX_NAME).exists():
+        path = waiting_place(path.parent) / path.name
+    elif path.exists() and not _is_proved(path):
+        set_aside(path)
     entries = [entry for entry in made if isinstance(entry, Entry)]
-    return write_shard(path, inputs, entries, [drop for drop in made if not isinstance(drop, Entry)])
+    return write_shard(path, inputs, entries, [drop for drop in made if not isinstance(drop, Entry)], settings)
+
+
+def newest(path: Path) -> Path:
+    """Where a shard is: among those that wait for their places, else in its place."""
+    waiting = path.parent / WAITING_NAME / path.name
+    return waiting if waiting.with_suffix(".json").is_file() else path
 
 
 def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
@@ -110,7 +140,18 @@ def read_record(path: Path) -> ShardRecord | None:
 
 
 def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[ShardRecord]) -> dict[str, Any]:
-    """Write provenance and, last, the index that makes the folder complete."""
+    """Put what waits in place; write provenance and, last, the index that makes the folder complete.
+
+    By one process of many at a time.
+    """
+    content: dict[str, Any] = {}
+    for _ in share_work(["index"], lambda _: False, Claims(folder / CLAIMS_NAME), "index"):
+        _put_shards_in_place(folder, kind)
+        content = _write_index(folder, kind, header, records)
+    return content
+
+
+def _write_index(folder: Path, kind: str, header: dict[str, Any], records: list[ShardRecord]) -> dict[str, Any]:
     shards: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     dropped: list[dict[str, Any]] = []
@@ -125,9 +166,46 @@ def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[S
     if not _has_index(folder, content["sha256"]):
         write_provenance(folder, {"index_sha256": content["sha256"]})
         # Without indentation: of 100,000 clips that is a third of the bytes, and much of the time.
-        write_atomic(folder / INDEX_NAME, json.dumps(content) + "\n")
+        _note_index(folder)
+        write_bookkeeping(folder / INDEX_NAME, json.dumps(content) + "\n")
     _remove_strangers(folder, kind, {shard["path"] for shard in shards})
     return content
+
+
+def _put_shards_in_place(folder: Path, kind: str) -> None:
+    """Shards that wait take the places of those before them; the index goes first: it is not true any more."""
+    waiting = folder / WAITING_NAME
+    for path in sorted(waiting.glob(f"{kind}-*.json")):
+        known = read_record(path)
+        if known is None:
+            continue
+        tar = folder / path.with_suffix(".tar").name
+        if (folder / INDEX_NAME).exists():
+            _note_index(folder)
+            if is_ours(folder / INDEX_NAME):
+                (folder / INDEX_NAME).unlink()
+            else:
+                set_aside(folder / INDEX_NAME)
+        if tar.exists() and not _is_proved(tar):
+            set_aside(tar)
+        if known.shard is None:
+            tar.unlink(missing_ok=True)
+        elif (waiting / tar.name).is_file():
+            put_in_place(folder, {tar.name: known.shard["sha256"]})
+        # Last: a run that is killed before finds by it what has yet to be moved.
+        path.replace(folder / path.name)
+    discard_waiting(folder)
+
+
+def _note_index(folder: Path) -> None:
+    """One of before there were records is noted as ours, by the checksum it carries of itself."""
+    try:
+        data = (folder / INDEX_NAME).read_bytes()
+        content = parse_json(data, largest_bytes=LARGEST_INDEX_BYTES)
+        if content["sha256"] == index_sha256(content):
+            record(folder, [(INDEX_NAME, sha256_bytes(data))])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # None there, or somebody edited it.
 
 
 def claim_shards(folder: Path, kind: str, inputs: Sequence[Path], private: bool = False) -> None:
@@ -150,22 +228,41 @@ def _is_known(folder: Path, kind: str) -> bool:
     return any(read_record(file) is not None for file in folder.glob(f"{kind}-*.json"))
 
 
-def refuse_losing(folder: Path, kind: str, keys: Collection[str], replace: bool) -> None:
-    """Raises: DataError when a folder holds entries of other films or clips, which this run would remove.
+def refuse_losing(
+    folder: Path, kind: str, keys: Collection[str], replace: bool, settings: dict[str, Any] | None = None
+) -> None:
+    """To be called before any work. replace: whether the user said that what the folder holds may go.
 
-    keys: of all that takes part now. replace: whether the user said that they may go.
+    keys: of all that takes part now. settings: of this run, by their flags.
+    Raises: DataError when a folder holds entries of other films or clips, or of other settings, which this run would
+    remove.
     """
+    if replace:
+        return
     held: set[str] = set()
     for file in folder.glob(f"{kind}-*.json"):
         known = read_record(file)
-        if known is not None:
-            held |= {str(entry["key"]) for entry in (*known.samples, *known.dropped) if entry.get("key")}
+        if known is None:
+            continue
+        held |= {str(entry["key"]) for entry in (*known.samples, *known.dropped) if entry.get("key")}
+        if known.samples:
+            # Records of before 2026-12 do not say their settings; the index does.
+            before = known.settings or _indexed_settings(folder)
+            refuse_other_settings(folder, kind, before, settings or {})
     lost = sorted(held - set(keys))
-    if lost and not replace:
+    if lost:
         raise DataError(
             f"output_dir={folder}: holds {len(lost)} {kind} that do not take part in this run, such as {lost[0]}, and "
             "would lose them; name a new folder, or give --replace to remove them"
         )
+
+
+def _indexed_settings(folder: Path) -> dict[str, Any]:
+    try:
+        settings = parse_json((folder / INDEX_NAME).read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)["settings"]
+        return settings if isinstance(settings, dict) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def refuse_other_content(folder: Path, kind: str) -> None:

@@ -1,4 +1,7 @@
-"""What lies beside a clip and says where its dancer is: `NAME.joints.json` and `NAME.heads.json`, in its own pixels."""
+"""What lies beside a clip and says where its dancer is: `NAME.joints.json` and `NAME.heads.json`, in its own pixels.
+
+Those that we write name their clip by its sha256: beside another clip of the same name they are not read.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from faceid.data.keypoints import Keypoints
 from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError
 from faceid.outputs import write_output
+from faceid.records import sha256_file
 
 Boxes = Sequence[Sequence[float] | None]
 
@@ -28,14 +32,39 @@ def heads_path(clip: Path) -> Path:
     return clip.with_name(f"{clip.stem}.heads.json")
 
 
+def sidecars_of(clip: Path) -> tuple[Path, Path]:
+    """Where all that may lie beside a clip is."""
+    return joints_path(clip), heads_path(clip)
+
+
 def write_joints(clip: Path, keypoints: Keypoints) -> None:
     """Write joints beside a clip; `read_keypoints` reads them back. keypoints: in pixels of the clip, size known."""
-    _write(joints_path(clip), joints_content(keypoints))
+    _write(joints_path(clip), joints_content(keypoints), clip)
 
 
 def write_heads(clip: Path, boxes: Boxes, size_hw: tuple[int, int]) -> None:
     """Write head boxes beside a clip, (x0, y0, x1, y1) or None per frame, in pixels of a picture of size_hw."""
-    _write(heads_path(clip), {"boxes": rounded_boxes(boxes), "size_hw": list(size_hw)})
+    _write(heads_path(clip), {"boxes": rounded_boxes(boxes), "size_hw": list(size_hw)}, clip)
+
+
+def is_of_another_clip(sidecar: Path, clip: Path) -> bool:
+    """Whether a file beside a clip says that it was made from another one. A user's need not say."""
+    if not sidecar.name.endswith((".joints.json", ".heads.json")):
+        return False
+    try:
+        said = parse_json(read_bytes(sidecar)).get("clip_sha256")
+        return said is not None and said != sha256_file(clip)
+    except (OSError, ValueError, AttributeError):
+        return False  # Its reader says what is wrong with it.
+
+
+def refuse_of_another_clip(sidecar: Path, clip: Path) -> None:
+    """Raises: DataError when a file beside a clip was made from another one."""
+    if is_of_another_clip(sidecar, clip):
+        raise DataError(
+            f"{sidecar.name}: clip_sha256 is not that of {clip.name}: it was made from another clip of this name; make "
+            "it again, or remove clip_sha256 from it if it is true of this one too"
+        )
 
 
 def rounded_boxes(boxes: Boxes) -> list[list[float] | None]:
@@ -88,6 +117,7 @@ def _plain(points: np.ndarray) -> list[list[list[float] | None]]:
     ]
 
 
-def _write(path: Path, value: Any) -> None:
+def _write(path: Path, value: dict[str, Any], clip: Path) -> None:
+    of_clip = {"clip_sha256": sha256_file(clip)} if clip.is_file() else {}
     # Without indentation: a clip's joints are thousands of numbers.
-    write_output(path, json.dumps(value) + "\n")
+    write_output(path, json.dumps({**value, **of_clip}) + "\n")

@@ -18,14 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from faceid.claims import CLAIMS_NAME, Claims, share_work
+from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
 from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import crop_fit, fit_points
 from faceid.data.film_records import (
-    RECORDS_NAME,
-    current_record,
+    SUMMARY_NAME,
+    chosen_for,
     finish_split,
     inputs_of,
+    newest_record,
+    place_for,
     record_path,
     refuse_losing_films,
 )
@@ -34,13 +36,14 @@ from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import Keypoints, read_film_keypoints
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.sidecars import write_heads, write_joints
+from faceid.data.waiting import discard_waiting
 from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, find_windows, why_unusable
 from faceid.errors import DataError, OutputError
 from faceid.media.fit import Fit, fit_sizes
 from faceid.media.motion import ENERGY_WIDTH_PX
 from faceid.media.video import Measured, measure_video, stream_frames, video_writer
 from faceid.outputs import claim_folder
-from faceid.provenance import made_by
+from faceid.provenance import made_by, sha256_json
 from faceid.writing import write_json
 
 log = logging.getLogger(__name__)
@@ -72,28 +75,39 @@ def split_films(
     """Split every film of a folder; returns the summary that is written last.
 
     claims: of another worker's view than this process's own, for tests. replace: whether clips of an earlier run whose
-    films take no part in this one may be removed.
+    films take no part in this one, or that it made with other settings, may be removed.
     Raises: DataError when no film can be used, clips would be lost, or the folder is not ours.
     """
     films, left_out = find_films(videos_dir, keypoints_dir, settings, selection)
     log_left_out(left_out, "films")
     inputs = [videos_dir] if keypoints_dir is None else [videos_dir, keypoints_dir]
     claim_folder(output_dir, "clips of films", inputs, is_known=made_by(output_dir, "split_clips.py"))
-    refuse_losing_films(output_dir, films, replace)
-    (output_dir / RECORDS_NAME).mkdir(parents=True, exist_ok=True)
     by_name = {film.stem: film for film in films}
     records: dict[str, dict[str, Any]] = {}
 
+    def ask() -> None:
+        refuse_losing_films(output_dir, films, settings, replace)
+
+    def before_another() -> None:
+        ask()
+        discard_waiting(output_dir)
+
     def is_done(name: str) -> bool:
-        record = current_record(output_dir, by_name[name], settings)
+        record = newest_record(output_dir, by_name[name], settings)
         if record is not None:
             records[name] = record
         return record is not None
 
     claims = claims or Claims(output_dir / CLAIMS_NAME)
-    for name in share_work(list(by_name), is_done, claims, "films", "film"):
-        records[name] = _split_film(by_name[name], output_dir, settings)
-    return finish_split(output_dir, [records[film.stem] for film in films], left_out, settings)
+    summary: dict[str, Any] = {}
+    with hold_plan(claims, sha256_json([inputs_of(film, settings) for film in films]), before_another):
+        # Again: the same run may have been killed, and was told then what may go.
+        ask()
+        for name in share_work(list(by_name), is_done, claims, "films", "film"):
+            records[name] = _split_film(by_name[name], place_for(output_dir), settings)
+        for _ in share_work([SUMMARY_NAME], lambda _: False, claims, "summary"):
+            summary = finish_split(output_dir, [records[film.stem] for film in films], left_out, settings)
+    return summary
 
 
 def _split_film(film: Film, output_dir: Path, settings: SplitSettings) -> dict[str, Any]:
@@ -110,6 +124,7 @@ def _split_film(film: Film, output_dir: Path, settings: SplitSettings) -> dict[s
         "film": film.path.name,
         "dancer": film.dancer,
         "inputs": inputs_of(film, settings),
+        "settings": chosen_for(film, settings),
         **about,
         "clips": clips,
         "skipped": skipped,

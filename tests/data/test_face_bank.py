@@ -178,7 +178,11 @@ def test_a_bank_is_made_again_only_when_something_changed(films, encoder, tmp_pa
     first = write_face_bank(of_films(films), tmp_path, encoder, FaceSettings())
     assert len(calls) == 3
     assert write_face_bank(of_films(films), tmp_path, encoder, FaceSettings()) == first and len(calls) == 3
-    assert write_face_bank(of_films(films), tmp_path, encoder, FaceSettings(face_margin=0.5)) != first
+    with pytest.raises(DataError, match=r"face_margin=0\.5: .* holds faces made with face_margin=0\.3"):
+        write_face_bank(of_films(films), tmp_path, encoder, FaceSettings(face_margin=0.5))
+    assert len(calls) == 3 and ShardIndex.load(tmp_path, "faces").sha256 == first["sha256"]
+    replaced = write_face_bank(of_films(films), tmp_path, encoder, FaceSettings(face_margin=0.5), replace=True)
+    assert replaced != first
     assert len(calls) == 6
 
 

@@ -206,7 +206,13 @@ def test_a_second_run_keeps_what_fits_and_other_settings_leave_no_old_clips(tmp_
     (clips / "a_clip_001.mp4").unlink()
     split_films(tmp_path / "films", clips, first)
     assert (clips / "a_clip_001.mp4").exists()
-    split_films(tmp_path / "films", clips, SplitSettings(**{**SMALL, "crop": "none"}, stride_s=4.0))
+    other = SplitSettings(**{**SMALL, "crop": "none"}, stride_s=4.0)
+    with pytest.raises(
+        DataError, match=r"^stride_s=4\.0: output_dir=.* holds clips made with stride_s=1\.0, and would"
+    ):
+        split_films(tmp_path / "films", clips, other)
+    assert {f.name: f.stat().st_mtime_ns for f in clips.glob("*.mp4")}.keys() == times.keys()
+    split_films(tmp_path / "films", clips, other, replace=True)
     assert sorted(f.name for f in clips.glob("*.mp4")) == ["a_clip_000.mp4", "b_clip_000.mp4"]
 
 

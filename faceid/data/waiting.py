@@ -1,0 +1,83 @@
+"""A whole result stays until the one that takes its place is whole: what is made anew waits in `.waiting`.
+
+Where a folder holds a finished result, a run writes there, and puts all in place at its end. A run that is refused or
+killed leaves what was there. Of a folder that was never finished nothing is whole: a run writes where the files belong.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import DataError, OutputError
+from faceid.outputs import is_ours, remove_output
+from faceid.records import RECORDS_NAME, record, sha256_file
+from faceid.writing import fsync_folder, is_private, make_folder
+
+log = logging.getLogger(__name__)
+
+WAITING_NAME = ".waiting"
+
+
+def waiting_place(folder: Path) -> Path:
+    """Where a folder's next result waits. Made, and for its owner alone where the folder is."""
+    place = folder / WAITING_NAME
+    make_folder(place, is_private(folder))
+    return place
+
+
+def refuse_other_settings(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """To be called before any work. before, now: settings by their flags, of what the folder holds and of this run.
+
+    Raises: DataError when they differ: the run would replace what was made with the others.
+    """
+    other = [name for name in now if name in before and before[name] != now[name]]
+    if other:
+        wanted, found = (", ".join(f"{name}={said[name]}" for name in other) for said in (now, before))
+        raise DataError(
+            f"{wanted}: output_dir={folder} holds {what} made with {found}, and would lose them; name a new folder, or "
+            "give --replace to remove them"
+        )
+
+
+def refuse_changed(files: Iterable[Path], why: str) -> None:
+    """To be called before the first file is replaced or removed. why: what is to become of them.
+
+    Raises: OutputError naming the first that is there and not as we wrote it.
+    """
+    for file in files:
+        if (file.exists() or file.is_symlink()) and not is_ours(file):
+            raise OutputError(
+                f"{file}: not as this command wrote it, and {why}; it is left as it is: move it away, or name a new "
+                "output folder"
+            )
+
+
+def put_in_place(folder: Path, digests: Mapping[str, str | None]) -> None:
+    """Give files that wait their names. digests: the sha256 of each, by name, where it is known.
+
+    Raises: OutputError when one would replace what is not ours; none has been moved then.
+    """
+    place = folder / WAITING_NAME
+    refuse_changed((folder / name for name in digests), "was to be replaced")
+    record(folder, [(name, digest or sha256_file(place / name)) for name, digest in digests.items()])
+    for name in digests:
+        (place / name).replace(folder / name)
+    fsync_folder(folder)
+
+
+def discard_waiting(folder: Path) -> None:
+    """Remove what waits, of a run that was not finished or is in place."""
+    place = folder / WAITING_NAME
+    for file in sorted(place.rglob("*")):
+        if file.is_file() and RECORDS_NAME not in file.relative_to(place).parts:
+            # Records of units carry no proof: nobody else writes JSON there.
+            file.unlink(missing_ok=True) if file.suffix == ".json" else remove_output(file)
+    left = [f for f in place.rglob("*") if f.is_file() and RECORDS_NAME not in f.relative_to(place).parts]
+    if not left:
+        with suppress(OSError):
+            shutil.rmtree(place)
