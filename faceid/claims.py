@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faceid.documents import parse_json, read_text
+from faceid.documents import parse_json, read_bytes, read_text
 from faceid.errors import DataError
 from faceid.logs import Progress
 from faceid.processes import is_running_here, this_process
@@ -42,6 +42,9 @@ LONGEST_WAIT_S = 5.0
 
 # What a worker holds while it works to a folder's plan, and what it holds for a moment to look at the plan alone.
 _AT_WORK, _LOOKING = "at-work-", "looking-at-the-plan"
+
+# A plan names every unit of a folder's work.
+_LARGEST_PLAN_BYTES = 1 << 30
 
 # What tells that a claim's file is the same and has not grown: number, size, time.
 Look = tuple[int, int, int]
@@ -210,7 +213,7 @@ def hold_plan(claims: Claims, plan: str, before_another: Callable[[], None] = la
     """
     folder, path = claims.folder.parent, claims.folder / PLAN_NAME
     with _look_alone(claims):
-        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+        before = read_bytes(path, _LARGEST_PLAN_BYTES).decode(errors="replace") if path.is_file() else None
         others = [worker for worker in claims.holders() if worker != claims.worker]
         if before not in (None, plan) and others:
             raise DataError(

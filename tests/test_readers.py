@@ -34,13 +34,6 @@ ALLOWED = {
     # Our own records, in folders that we made; bounded when they are parsed.
     **dict.fromkeys(
         [
-            ("faceid/data/film_records.py", "current_record"),
-            ("faceid/data/film_records.py", "_records_in"),
-            ("faceid/data/render_poses.py", "_current_record"),
-            ("faceid/data/shard_work.py", "_refuse_other_plans"),
-            ("faceid/data/shards.py", "read_record"),
-            ("faceid/data/shards.py", "refuse_other_content"),
-            ("faceid/data/shards.py", "_has_index"),
             ("faceid/records.py", "_read"),
             ("faceid/training/metrics.py", "read_metrics"),
             ("faceid/training/metrics.py", "cut_lines_after"),

@@ -26,7 +26,7 @@ from faceid.data.waiting import (
     refuse_other_settings,
     waiting_place,
 )
-from faceid.documents import fitted, parse_json
+from faceid.documents import fitted, parse_json, read_bytes, read_json
 from faceid.errors import DataError
 from faceid.outputs import claim_folder, is_ours, refuse_folder, set_aside, staged_file, write_bookkeeping
 from faceid.provenance import sha256_file, write_provenance
@@ -129,7 +129,7 @@ def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
 def read_record(path: Path) -> ShardRecord | None:
     """The record beside a shard; None when there is none, or it is torn or of another version."""
     try:
-        record = fitted(ShardRecord, parse_json(path.with_suffix(".json").read_bytes()))
+        record = fitted(ShardRecord, read_json(path.with_suffix(".json")))
         if record.shard is not None:
             fitted(Shard, record.shard)
         for sample in record.samples:
@@ -200,7 +200,7 @@ def _put_shards_in_place(folder: Path, kind: str) -> None:
 def _note_index(folder: Path) -> None:
     """One of before there were records is noted as ours, by the checksum it carries of itself."""
     try:
-        data = (folder / INDEX_NAME).read_bytes()
+        data = read_bytes(folder / INDEX_NAME, LARGEST_INDEX_BYTES)
         content = parse_json(data, largest_bytes=LARGEST_INDEX_BYTES)
         if content["sha256"] == index_sha256(content):
             record(folder, [(INDEX_NAME, sha256_bytes(data))])
@@ -259,7 +259,7 @@ def refuse_losing(
 
 def _indexed_settings(folder: Path) -> dict[str, Any]:
     try:
-        settings = parse_json((folder / INDEX_NAME).read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)["settings"]
+        settings = read_json(folder / INDEX_NAME, largest_bytes=LARGEST_INDEX_BYTES)["settings"]
         return settings if isinstance(settings, dict) else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
@@ -270,7 +270,7 @@ def refuse_other_content(folder: Path, kind: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, not a folder; choose another output folder")
     try:
-        content = parse_json((folder / INDEX_NAME).read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)
+        content = read_json(folder / INDEX_NAME, None, largest_bytes=LARGEST_INDEX_BYTES)
     except (OSError, ValueError):
         return  # None there, or a torn one of ours, which is made again.
     found = content.get("kind") if isinstance(content, dict) else None
@@ -291,7 +291,7 @@ def _add_members(tar: tarfile.TarFile, entry: Entry) -> dict[str, list[int]]:
 
 def _has_index(folder: Path, sha256: str) -> bool:
     try:
-        content = parse_json((folder / INDEX_NAME).read_bytes(), largest_bytes=LARGEST_INDEX_BYTES)
+        content = read_json(folder / INDEX_NAME, None, largest_bytes=LARGEST_INDEX_BYTES)
         return content["sha256"] == sha256
     except (OSError, ValueError, KeyError, TypeError):
         return False

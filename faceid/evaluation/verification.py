@@ -68,6 +68,7 @@ def verify_encoder(
     output_dir = output_dir.resolve()
     people = find_people(faces_dir)
     check_output(output_dir, faces_dir)
+    refuse_replacing(output_dir, VERIFICATION)
     warn_of_unused([settings], of_faces(settings, "here, where no identity is made"))
     detector = load_detector(settings.detector, settings.detector_path)
     encoder = encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))
@@ -141,7 +142,6 @@ def check_output(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> N
         raise DataError(f"output_dir={output_dir}: lies in {key}, among the photos; choose another output folder")
     if output_dir in faces_dir.parents:
         raise DataError(f"output_dir={output_dir}: holds {key} and would be replaced; choose another output folder")
-    refuse_replacing(output_dir, VERIFICATION)
 
 
 def embed_photos(

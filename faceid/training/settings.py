@@ -114,8 +114,8 @@ class TrainingSettings:
     """AdamW weight decay."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """Decay of the averaged weights, which are what adapters are saved with; lower at first. 0: the last weights."""
-    max_grad_norm: Annotated[float, Field(gt=0, le=1e6)] = 1.0
-    """Gradients are clipped to this global norm."""
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e12)] = 1.0
+    """Gradients are clipped to this global norm; 1e9 clips none."""
     freeze_mapper_after_epochs: Count = 20
     """Stage 2 begins after this many epochs: the mapper is frozen, LoRA and face attention go on."""
     gradient_checkpointing: Literal["none", "full", "attention"] | bool = "full"

@@ -97,6 +97,8 @@ def test_a_caption_that_cannot_be_read_is_refused_before_work_and_by_the_dry_run
     assert any("the caption is not UTF-8" in line for line in refused(raw))
     with pytest.raises(DataError, match="the caption is not UTF-8"):
         prepare(raw, "cpu")
+    # Prepared without a run's claim, the folder is nobody's.
+    raw = replace(raw, inputs=replace(raw.inputs, output_dir=str(tmp_path / "another")))
     assert refused(replace(raw, captions=CaptionSettings(caption_files="ignore"))) == []
     assert said[-1].endswith("captions of their own: 0 clips, 0 photos")
     file.write_text(OWN)
