@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,6 +16,9 @@ from pathlib import Path
 import numpy as np
 from films_as_seen import ffmpeg
 from proof import REPOSITORY, Row, Seen, conclude_check, rows_of
+
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from measured_memory import peak_bytes_of
 
 FPS = 30
 LARGEST_MB = 600
@@ -85,13 +87,7 @@ def draw_film(folder: Path, size_hw: tuple[int, int], length_s: int) -> None:
 
 def peak_mb(command: list[str]) -> float:
     """Run a command; the most memory it held (its resident set), in MB. Raises: RuntimeError when it fails."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}")
-    return usage.ru_maxrss * 1024 / 1e6
+    return peak_bytes_of(command, {**os.environ, "OMP_NUM_THREADS": "1"}) / 1e6
 
 
 def main(argv: list[str]) -> int:

@@ -36,6 +36,9 @@ from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.wan import WanModel, load_wan
 from faceid.toy.base import resolve_model_path
 
+sys.path.insert(0, str(REPOSITORY / "tests"))
+from measured_memory import peak_bytes
+
 PROMPTS = ("a dance", "a slow dance", "a jump")
 NUM_POSES, SEED, CFG_SCALE = 4, 5, 5.0
 # Large enough that encoding is seen beside what a call of Python costs.
@@ -85,7 +88,7 @@ def main(argv: list[str]) -> None:
     run = {"diffusers": _diffusers, "calls": _calls}.get(way, _batch)
     videos = run(way, folder, num_steps, counted)
     figures = {"video_encodes": counted["videos"], "text_encodes": counted["texts"], "videos": videos}
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak_mib = peak_bytes() / 2**20
     print(json.dumps({**figures, "cpu_s": round(_cpu_s() - before_s, 2), "peak_mib": round(peak_mib, 1)}))
 
 

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from launching import REPOSITORY, in_proof_only, losses
+from measured_memory import peak_bytes_of
 from true_base import write_true_base
 
 from faceid.models.adapter_file import read_adapter
@@ -57,13 +58,7 @@ def true_base(tmp_path_factory):
 def peak_of(command: list[str]) -> float:
     """Run it; the most memory it took, in GB."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        said = process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, said[-6000:]
-    return usage.ru_maxrss * 1024 / 1e9
+    return peak_bytes_of(command, environment, REPOSITORY) / 1e9
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
