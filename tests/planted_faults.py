@@ -8,6 +8,7 @@ A fault that nobody notices is a promise without a test.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import shlex
 import shutil
@@ -16,8 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from py_compile import PycInvalidationMode
+from queue import SimpleQueue
 
 import yaml
 
@@ -117,16 +121,29 @@ def run_test(test: str, tree: Path) -> tuple[int, str]:
 
 
 def look_at(faults: Sequence[PlantedFault]) -> list[Looked]:
-    """All of them, one after the other, a line each."""
-    found = []
+    """All of them, a line each; two at a time where there are two cores, in a copy of the tree each."""
     with tempfile.TemporaryDirectory(prefix="planted_") as folder:
-        tree = Path(folder)
-        copy_tree(tree)
-        for fault in faults:
-            found.append(look(fault, tree))
-            word = {True: "noticed", False: "NOT NOTICED", None: "NOT RUN"}[found[-1].noticed]
-            print(f"{word:<12} {found[-1].seconds:6.1f} s  {fault.name}  ({fault.test}) {found[-1].said}", flush=True)
-    return found
+        trees: SimpleQueue[Path] = SimpleQueue()
+        at_once = min(os.cpu_count() or 1, 2)
+        for number in range(at_once):
+            tree = Path(folder) / str(number)
+            copy_tree(tree)
+            # By its content, not by its time: a fault may have as many letters, and come in the same second.
+            compileall.compile_dir(tree, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
+            trees.put(tree)
+
+        def look_and_say(fault: PlantedFault) -> Looked:
+            tree = trees.get()
+            try:
+                found = look(fault, tree)
+            finally:
+                trees.put(tree)
+            word = {True: "noticed", False: "NOT NOTICED", None: "NOT RUN"}[found.noticed]
+            print(f"{word:<12} {found.seconds:6.1f} s  {fault.name}  ({fault.test}) {found.said}", flush=True)
+            return found
+
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(look_and_say, faults))
 
 
 def main(argv: list[str]) -> int:
