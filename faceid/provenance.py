@@ -18,9 +18,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from faceid.documents import parse_json, read_bytes
+from faceid.documents import read_json
 from faceid.outputs import write_bookkeeping
 from faceid.records import sha256_file as sha256_file
+from faceid.writing import json_text
 
 PACKAGES = ("torch", "accelerate", "deepspeed", "diffusers", "transformers", "peft", "webdataset", "av")
 
@@ -50,15 +51,15 @@ def describe_provenance(inputs: dict[str, Any] | None = None) -> dict[str, Any]:
 
 def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None:
     """Write `folder/provenance.json`. Inputs: plain types; hashes rather than contents, and never faces."""
-    write_bookkeeping(folder / "provenance.json", json.dumps(describe_provenance(inputs), indent=1) + "\n")
+    write_bookkeeping(folder / "provenance.json", json_text(describe_provenance(inputs)))
 
 
 def made_by(folder: Path, command: str) -> bool:
     """Whether `provenance.json` says that a command, by its file's name, made a folder."""
     try:
-        said = parse_json(read_bytes(folder / "provenance.json"))
+        said = read_json(folder / "provenance.json")
         return Path(str(said["command"][0])).name == command
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError):
         return False
 
 

@@ -68,8 +68,13 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_atomic`, indented, with a final newline."""
-    write_atomic(path, json.dumps(value, indent=1) + "\n")
+    """Write JSON as `write_atomic`."""
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """JSON that people read: indented, with a final newline."""
+    return json.dumps(value, indent=1) + "\n"
 
 
 def temporary_beside(path: Path) -> Path:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
-import signal
 from pathlib import Path
 
 import pytest
 from calling import call, refused
+from time_limit import at_most
 
 from faceid import documents
 
@@ -107,16 +107,8 @@ def test_a_planted_reader_is_found(source):
 
 @pytest.fixture
 def alarm():
-    """A test that waits for what never comes is ended."""
-
-    def ring(*_):
-        raise TimeoutError("still waiting")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with at_most(20):
+        yield
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])

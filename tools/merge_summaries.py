@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from faceid.config import parse_sections
 from faceid.documents import parse_json, read_bytes
 from faceid.errors import DataError, run_entry_point
 from faceid.outputs import refuse_file, write_output
+from faceid.writing import json_text
 
 # Intervals by the name of the figure beside them.
 INTERVALS = "intervals"
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         joined = fill_gaps(joined, summary)
     seconds = [summary.get("wall_s") or 0.0 for summary in read]
     joined["wall_s"] = round(settings.wall_s if settings.wall_s is not None else sum(seconds), 1)
-    write_output(settings.output, json.dumps(joined, indent=1) + "\n")
+    write_output(settings.output, json_text(joined))
     for key, value in joined.items():
         if not isinstance(value, dict):
             print(f"  {key:<36} {value:.3f}" if isinstance(value, float) else f"  {key:<36} {value}")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,16 @@ from faceid.data.sidecars import is_of_another_clip, sidecars_of
 from faceid.data.waiting import (
     WAITING_NAME,
     discard_waiting,
-    put_in_place,
     refuse_changed,
     refuse_other_settings,
-    waiting_place,
+    take_places,
 )
-from faceid.documents import parse_json, read_bytes
+from faceid.documents import read_json
 from faceid.errors import DataError
 from faceid.outputs import is_ours, remove_output, write_bookkeeping, write_output
 from faceid.provenance import sha256_json, sizes_and_times, write_provenance
 from faceid.records import recorded
+from faceid.writing import json_text
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +63,12 @@ def newest_record(output_dir: Path, film: Film, settings: SplitSettings) -> dict
 
 def _current_record(place: Path, film: Film, settings: SplitSettings) -> dict[str, Any] | None:
     try:
-        record = parse_json(read_bytes(record_path(place, film)))
+        record = read_json(record_path(place, film))
         is_current = record["inputs"] == inputs_of(film, settings)
         are_there = all((place / f"{clip['name']}.mp4").is_file() for clip in record["clips"])
         return record if is_current and are_there else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def place_for(output_dir: Path) -> Path:
-    """Where a film's clips are written: beside those of a finished run they wait until all are known to be good."""
-    place = waiting_place(output_dir) if (output_dir / SUMMARY_NAME).is_file() else output_dir
-    (place / RECORDS_NAME).mkdir(exist_ok=True)
-    return place
 
 
 def chosen_for(film: Film, settings: SplitSettings) -> dict[str, Any]:
@@ -112,7 +105,8 @@ def finish_split(
         discard_waiting(output_dir)
         example = skipped[0]
         raise DataError(f"{output_dir}: no clip came of {len(records)} films; {example[0]}: {example[1]['reason']}")
-    _put_clips_in_place(output_dir)
+    waiting = _records_in(output_dir / WAITING_NAME).values()
+    take_places(output_dir, [name for record in waiting for name in _files_of(record)], RECORDS_NAME)
     _remove_strangers(output_dir, records)
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
@@ -132,7 +126,7 @@ def finish_split(
         "left_out": dict(sorted(Counter(entry.kind for entry in left_out).items())),
     }
     write_provenance(output_dir, {"records": sha256_json(records)})
-    write_bookkeeping(output_dir / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
+    write_bookkeeping(output_dir / SUMMARY_NAME, json_text(summary))
     log.info(
         "%s: %d clips of %d films; what was left out and why: %s", output_dir, len(clips), len(records), SKIPPED_NAME
     )
@@ -146,7 +140,7 @@ def refuse_losing_films(output_dir: Path, films: Sequence[Film], settings: Split
     this run would remove; OutputError when a file that it would replace or remove is not as we wrote it.
     """
     by_name = {film.stem: film for film in films}
-    held = {path.stem: parse_json(read_bytes(path)) for path in _records_in(output_dir)}
+    held = {path.stem: record for path, record in _records_in(output_dir).items()}
     others = sorted(held.keys() - by_name.keys())
     if others and not replace:
         raise DataError(
@@ -182,17 +176,6 @@ def _refuse_changed_clips(output_dir: Path, anew: set[str], others: set[str]) ->
             len(captions),
             captions[0].name,
         )
-
-
-def _put_clips_in_place(output_dir: Path) -> None:
-    waiting = output_dir / WAITING_NAME
-    records = _records_in(waiting)
-    files = [name for path in records for name in _files_of(parse_json(read_bytes(path)))]
-    # Some may be in place already, by a run that was killed here.
-    put_in_place(output_dir, {name: None for name in files if (waiting / name).is_file()})
-    for path in records:
-        path.replace(output_dir / RECORDS_NAME / path.name)
-    discard_waiting(output_dir)
 
 
 def _files_of(record: dict[str, Any]) -> list[str]:
@@ -253,20 +236,18 @@ def _write_dancers(path: Path, dancers: dict[str, str]) -> None:
 def _settings_of_summary(output_dir: Path) -> dict[str, Any]:
     """What records of before 2026-12 do not say."""
     try:
-        settings = parse_json(read_bytes(output_dir / SUMMARY_NAME))["settings"]
+        settings = read_json(output_dir / SUMMARY_NAME)["settings"]
         return {name: value for name, value in settings.items() if value is not None}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _records_in(output_dir: Path) -> list[Path]:
-    """Records of films, ours by what they say: a file of the user's in there is none."""
-    found = []
+def _records_in(output_dir: Path) -> dict[Path, dict[str, Any]]:
+    """Records of films by their file, ours by what they say: a file of the user's in there is none."""
+    found = {}
     for path in sorted((output_dir / RECORDS_NAME).glob("*.json")):
-        try:
-            said = parse_json(read_bytes(path))
+        with suppress(ValueError):
+            said = read_json(path)
             if {"film", "inputs", "clips", "skipped"} <= said.keys():
-                found.append(path)
-        except (OSError, ValueError):
-            continue
+                found[path] = said
     return found

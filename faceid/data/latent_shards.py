@@ -38,7 +38,7 @@ from faceid.data.shards import (
 from faceid.data.shown_clips import ShownView, clips_ahead
 from faceid.data.views import ViewSettings, view_key
 from faceid.data.waiting import discard_waiting
-from faceid.documents import parse_json, read_bytes
+from faceid.documents import parse_json, read_bytes, read_json
 from faceid.errors import DataError
 from faceid.geometry import Geometry
 from faceid.logs import Progress, progress
@@ -252,8 +252,8 @@ def _write_shared(
 
     def read_mark() -> dict[str, Any]:
         try:
-            return parse_json(read_bytes(mark))
-        except (OSError, ValueError):
+            return dict(read_json(mark))
+        except ValueError:
             return {}
 
     def are_there(said: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from faceid.data.head_mask import head_mask
 from faceid.data.latent_shards import prompt_name
-from faceid.documents import fitted, parse_json, read_bytes
+from faceid.documents import fitted, parse_json, read_bytes, read_json
 from faceid.errors import DataError
 from faceid.logs import progress
 from faceid.media.fit import fit_sizes
@@ -112,8 +112,8 @@ def photo_latents_are_current(
     captions: of the photos that have one of their own.
     """
     try:
-        index = parse_json(read_bytes(folder / "index.json"))
-    except (OSError, ValueError):
+        index = read_json(folder / "index.json")
+    except ValueError:
         return False
     expected = _made_from(photos, captions or {}, fingerprint, height, width)
     return {name: index.get(name) for name in {**expected, "captions": None}} == {"captions": None, **expected}

@@ -8,7 +8,6 @@ Frames are drawn and written one by one: no film is held whole.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -34,12 +33,12 @@ from faceid.data.video_files import list_videos
 from faceid.data.waiting import (
     WAITING_NAME,
     discard_waiting,
-    put_in_place,
+    place_for,
     refuse_changed,
     refuse_other_settings,
-    waiting_place,
+    take_places,
 )
-from faceid.documents import parse_json, read_bytes
+from faceid.documents import read_json
 from faceid.errors import DataError, OutputError
 from faceid.media.listing import say_passed_over
 from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
@@ -47,7 +46,7 @@ from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Measured, measure_video, stream_frames, write_video
 from faceid.outputs import claim_folder, is_ours, remove_output, write_bookkeeping
 from faceid.provenance import made_by, sha256_json, sizes_and_times, write_provenance
-from faceid.writing import write_json
+from faceid.writing import json_text, write_json
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ def render_poses(
         # Again: the same run may have been killed, and was told then what may go.
         ask()
         for name in share_work(list(units), is_done, claims, "poses", "video"):
-            place = _place_for(output_dir)
+            place = place_for(output_dir, SUMMARY_NAME, RECORDS_NAME)
             record = {
                 "inputs": _inputs(units[name], source),
                 "settings": source.chosen,
@@ -272,13 +271,6 @@ def _pose_path(folder: Path, name: str) -> Path:
     return folder / f"{name}{POSE_ENDING}.mp4"
 
 
-def _place_for(output_dir: Path) -> Path:
-    """Where a pose video is written: beside those of a finished run it waits until all are drawn."""
-    place = waiting_place(output_dir) if (output_dir / SUMMARY_NAME).is_file() else output_dir
-    (place / RECORDS_NAME).mkdir(exist_ok=True)
-    return place
-
-
 def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
     """The record of what is to be drawn when its pose video is there, or waits to be."""
     for place in (output_dir, output_dir / WAITING_NAME):
@@ -291,9 +283,8 @@ def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) 
 
 def _read_record(place: Path, name: str) -> dict[str, Any] | None:
     try:
-        record = parse_json(read_bytes(place / RECORDS_NAME / f"{name}.json"))
-        return record if isinstance(record, dict) else None
-    except (OSError, ValueError):
+        return dict(read_json(place / RECORDS_NAME / f"{name}.json"))
+    except ValueError:
         return None
 
 
@@ -314,12 +305,7 @@ def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSo
         discard_waiting(output_dir)
         name, reason = next(iter(failed.items()))
         raise DataError(f"{output_dir}: no pose video could be made of {len(records)}; {name}: {reason}")
-    waiting = output_dir / WAITING_NAME
-    poses = [_pose_path(waiting, name) for name in made]
-    put_in_place(output_dir, {pose.name: None for pose in poses if pose.is_file()})
-    for path in sorted((waiting / RECORDS_NAME).glob("*.json")):
-        path.replace(output_dir / RECORDS_NAME / path.name)
-    discard_waiting(output_dir)
+    take_places(output_dir, [_pose_path(output_dir, name).name for name in made], RECORDS_NAME)
     for name in failed:
         # Of the clip or the joints that were there before: a reader would pair it.
         pose = _pose_path(output_dir, name)
@@ -330,6 +316,6 @@ def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSo
     }
     summary = {"made": len(made), "failed": failed, "pairing_correlation": correlations}
     write_provenance(output_dir, {"model": source.model_name or None})
-    write_bookkeeping(output_dir / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
+    write_bookkeeping(output_dir / SUMMARY_NAME, json_text(summary))
     log.info("%s: %d pose videos, %d could not be made", output_dir, len(made), len(failed))
     return summary

@@ -17,7 +17,7 @@ from typing import Any
 from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
 from faceid.data.shards import ShardRecord, newest, read_record
 from faceid.data.waiting import discard_waiting
-from faceid.documents import parse_json, read_bytes
+from faceid.documents import read_json
 from faceid.errors import DataError
 from faceid.provenance import sha256_json, sizes_and_times
 from faceid.writing import make_parents, write_json
@@ -96,8 +96,8 @@ def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
 
 def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
     try:
-        return parse_json(read_bytes(_mark_path(folder, unit)))
-    except (OSError, ValueError):
+        return dict(read_json(_mark_path(folder, unit)))
+    except ValueError:
         return None
 
 

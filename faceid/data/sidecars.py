@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from faceid.data.keypoints import Keypoints
-from faceid.documents import parse_json, read_bytes
+from faceid.documents import parse_json, read_bytes, read_json
 from faceid.errors import DataError
 from faceid.outputs import write_output
 from faceid.records import sha256_file
@@ -52,7 +52,7 @@ def is_of_another_clip(sidecar: Path, clip: Path) -> bool:
     if not sidecar.name.endswith((".joints.json", ".heads.json")):
         return False
     try:
-        said = parse_json(read_bytes(sidecar)).get("clip_sha256")
+        said = read_json(sidecar).get("clip_sha256")
         return said is not None and said != sha256_file(clip)
     except (OSError, ValueError, AttributeError):
         return False  # Its reader says what is wrong with it.

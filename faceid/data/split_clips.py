@@ -22,12 +22,12 @@ from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
 from faceid.data.aist import camera_of
 from faceid.data.crop_boxes import crop_fit, fit_points
 from faceid.data.film_records import (
+    RECORDS_NAME,
     SUMMARY_NAME,
     chosen_for,
     finish_split,
     inputs_of,
     newest_record,
-    place_for,
     record_path,
     refuse_losing_films,
 )
@@ -36,7 +36,7 @@ from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import Keypoints, read_film_keypoints
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.sidecars import write_heads, write_joints
-from faceid.data.waiting import discard_waiting
+from faceid.data.waiting import discard_waiting, place_for
 from faceid.data.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, find_windows, why_unusable
 from faceid.errors import DataError, OutputError
 from faceid.media.fit import Fit, fit_sizes
@@ -104,7 +104,7 @@ def split_films(
         # Again: the same run may have been killed, and was told then what may go.
         ask()
         for name in share_work(list(by_name), is_done, claims, "films", "film"):
-            records[name] = _split_film(by_name[name], place_for(output_dir), settings)
+            records[name] = _split_film(by_name[name], place_for(output_dir, SUMMARY_NAME, RECORDS_NAME), settings)
         for _ in share_work([SUMMARY_NAME], lambda _: False, claims, "summary"):
             summary = finish_split(output_dir, [records[film.stem] for film in films], left_out, settings)
     return summary

@@ -30,6 +30,13 @@ def waiting_place(folder: Path) -> Path:
     return place
 
 
+def place_for(folder: Path, summary_name: str, records_name: str) -> Path:
+    """Where a unit's files and its record are written: beside a finished result, which has a summary, they wait."""
+    place = waiting_place(folder) if (folder / summary_name).is_file() else folder
+    (place / records_name).mkdir(exist_ok=True)
+    return place
+
+
 def refuse_other_settings(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """To be called before any work. before, now: settings by their flags, of what the folder holds and of this run.
 
@@ -68,6 +75,18 @@ def put_in_place(folder: Path, digests: Mapping[str, str | None]) -> None:
     for name in digests:
         (place / name).replace(folder / name)
     fsync_folder(folder)
+
+
+def take_places(folder: Path, names: Iterable[str], records_name: str) -> None:
+    """Put what waits of these files in place, and then the records of their units; nothing waits after that.
+
+    Some may be in place already, by a run that was killed here.
+    """
+    place = folder / WAITING_NAME
+    put_in_place(folder, {name: None for name in names if (place / name).is_file()})
+    for path in sorted((place / records_name).glob("*.json")):
+        path.replace(folder / records_name / path.name)
+    discard_waiting(folder)
 
 
 def discard_waiting(folder: Path) -> None:

@@ -84,10 +84,12 @@ def cut_references(
     Raises: DataError when a person has no photo left.
     """
     references = []
+    # Photos of one person lie in the folder itself, those of several in a subfolder each.
+    of_all = {} if conditioning_dir is None else _as_compared(conditioning_dir)
     for name in progress(people, "references", unit="person"):
         photos = [examine_photo(path, images, detector, face_margin) for path in people[name]]
         if conditioning_dir is not None:
-            _leave_out_copies(photos, _conditioning_of(name, conditioning_dir))
+            _leave_out_copies(photos, {**of_all, **_as_compared(conditioning_dir / name)})
         for photo in photos:
             if photo.dropped is not None:
                 log.warning("%s: not a reference, %s", photo.path, photo.dropped)
@@ -141,14 +143,12 @@ def _miniatures(paths: list[Path]) -> dict[Path, np.ndarray]:
     return found
 
 
-def _conditioning_of(name: str, conditioning_dir: Path) -> dict[Path, ComparedPhoto]:
-    """The photos that one person was conditioned on, as copies are looked for; those that cannot be read are not."""
+def _as_compared(folder: Path) -> dict[Path, ComparedPhoto]:
+    """A folder's photos as copies are looked for; those that cannot be read have conditioned nothing."""
     found = {}
-    # Photos of one person lie in the folder itself, those of several in a subfolder each.
-    for folder in (conditioning_dir, conditioning_dir / name):
-        for path in images.list_photos(folder) if folder.is_dir() else []:
-            with suppress(DataError):
-                found[path] = compared(images.read_photo(path))
+    for path in images.list_photos(folder) if folder.is_dir() else []:
+        with suppress(DataError):
+            found[path] = compared(images.read_photo(path))
     return found
 
 

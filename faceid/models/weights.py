@@ -79,8 +79,7 @@ def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
         except NotImplementedError as error:
             # Two numbers of 4 bits in a byte are known by name alone.
             raise _no_weights(source, name, _dtype_name(tensor)) from error
-    # Everything computes in float32: what is wider has to fit.
-    check_finite(tensor if tensor.element_size() <= 4 else tensor.float(), name, source)
+    check_finite(_as_read(tensor), name, source)
     return tensor
 
 
@@ -98,11 +97,8 @@ def check_finite(tensor: Tensor, name: str, source: str) -> None:
 
 
 def check_result(tensor: Tensor, name: str, source: str) -> Tensor:
-    """A computed tensor, if other programs can compute with it. Raises: ModelError naming one with numbers beyond it.
-
-    What is wider than float32 has to fit into it: that is what every program reads it as.
-    """
-    read_as = tensor if tensor.element_size() <= 4 else tensor.float()
+    """A computed tensor, if other programs can compute with it. Raises: ModelError naming one that is not finite."""
+    read_as = _as_read(tensor)
     if not torch.isfinite(read_as).all():
         count = int((~torch.isfinite(read_as)).sum())
         raise ModelError(
@@ -110,6 +106,11 @@ def check_result(tensor: Tensor, name: str, source: str) -> Tensor:
             f"{_dtype_name(read_as)}: the LoRA's numbers or its scale are too large; nothing is written"
         )
     return tensor
+
+
+def _as_read(tensor: Tensor) -> Tensor:
+    """A tensor as every program computes with it: what is wider than float32 has to fit into that."""
+    return tensor if tensor.element_size() <= 4 else tensor.float()
 
 
 class FiniteCheck:

@@ -31,6 +31,7 @@ from faceid.writing import (
     fsync_file,
     fsync_folder,
     is_private,
+    json_text,
     make_parents,
     settle_modes,
     sweep,
@@ -202,7 +203,7 @@ class JobFolder:
             return  # Done by another, who has swept this copy.
         finally:
             copy.unlink(missing_ok=True)
-        write_output(sidecar_of(final), json.dumps(sidecar, indent=1) + "\n")
+        write_output(sidecar_of(final), json_text(sidecar))
         if poster is not None and not self.poster_of(job).exists():
             write_output(self.poster_of(job), poster)
         record = {**row, "id": job, "output": output, "sha256": sha256, "bytes": size}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from faceid.sampling.poses import read_pose
 from faceid.sampling.renderer import Control, Renderer, check_how, check_output, choose_shape, choose_window
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video, sidecar_of
+from faceid.writing import json_text
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +129,6 @@ def _render(
         content = describe_video(
             temporary, output.name, renderer.settings, faces, inputs, pose, seed, device, control.pose_frames
         )
-        write_output(sidecar_of(output), json.dumps(content, indent=1) + "\n")
+        write_output(sidecar_of(output), json_text(content))
     log.info("%s", output)
     return content["video"]["sha256"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import math
 import time
@@ -34,6 +33,7 @@ from faceid.sampling.result_cache import ResultCache
 from faceid.sampling.settings import SampleSettings
 from faceid.sampling.sidecar import Inputs, describe_video
 from faceid.sampling.texts import Texts
+from faceid.writing import json_text
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, settings: Sa
     if not any(row["error"] == NOT_YET for row in rows):
         folder.sweep(row["id"] for row in rows if not row["error"])
     provenance = describe_provenance({"videos": len(rows), "failed": count_failed(rows)})
-    write_output(folder.output_dir / "provenance.json", json.dumps(provenance, indent=1) + "\n")
+    write_output(folder.output_dir / "provenance.json", json_text(provenance))
     folder.conclude(named, rows)
     return rows
 

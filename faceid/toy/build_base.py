@@ -7,7 +7,6 @@ build on is what is shipped. The order matters: latents need the VAE, the base n
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -58,6 +57,7 @@ from faceid.toy.train_vae import (
 )
 from faceid.toy.work_folder import made_whole
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
+from faceid.writing import json_text
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ def build_stage(work: Path, name: str, stages: Mapping[str, Stage]) -> dict[str,
     torch.manual_seed(SEED)
     figures = stages[name](work)
     said = {**describe_provenance(), "stage": name, "seconds": round(time.perf_counter() - began, 1), **figures}
-    write_output(record_file, json.dumps(said, indent=1) + "\n")
+    write_output(record_file, json_text(said))
     return said
 
 

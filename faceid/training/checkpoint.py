@@ -30,6 +30,7 @@ from faceid.outputs import new_folder, set_aside
 from faceid.provenance import sha256_file
 from faceid.training.checkpoint_names import name_of, newest_first
 from faceid.training.sharded_state import MOMENTS, TRAINABLES
+from faceid.writing import json_text
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +228,7 @@ def _refuse_empty_or_not_finite(final: Path, tensors: Mapping[str, dict[str, Ten
 def _write(folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: dict[str, Any]) -> None:
     for name, group in tensors.items():
         save_file(group, folder / f"{name}.safetensors")
-    (folder / STATE_FILE).write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    (folder / STATE_FILE).write_text(json_text(state), encoding="utf-8")
     _write_manifest(folder, sorted(folder.iterdir()))
 
 

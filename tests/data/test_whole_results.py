@@ -164,13 +164,19 @@ def test_what_lies_beside_a_clip_goes_with_it(films, tmp_path):
     )
 
 
-def test_joints_and_heads_of_another_clip_of_the_name_are_not_read(films, tmp_path):
-    joints = add_film(tmp_path / "one", "a", num_frames=200)
-    add_keypoints(tmp_path / "keypoints", "a", joints)
-    clips, poses = tmp_path / "clips", tmp_path / "poses"
-    split_films(tmp_path / "one", clips, PLAIN, tmp_path / "keypoints")
+def clips_with_poses(folder: Path) -> tuple[PoseSource, Path, Path]:
+    """A film with keypoints, cut, and the poses of its clips: where they were drawn from, clips, poses."""
+    joints = add_film(folder / "one", "a", num_frames=200)
+    add_keypoints(folder / "keypoints", "a", joints)
+    clips, poses = folder / "clips", folder / "poses"
+    split_films(folder / "one", clips, PLAIN, folder / "keypoints")
     source = PoseSource(clips, None, 60, "c01")
     render_poses(source, poses)
+    return source, clips, poses
+
+
+def test_joints_and_heads_of_another_clip_of_the_name_are_not_read(films, tmp_path):
+    source, clips, poses = clips_with_poses(tmp_path)
     # Another take under the name, by the user's own hand.
     split_films(films, tmp_path / "others", PLAIN)
     (clips / "a_clip_000.mp4").write_bytes((tmp_path / "others/a_clip_000.mp4").read_bytes())
@@ -208,12 +214,7 @@ def test_estimates_of_an_earlier_take_are_made_anew_and_a_users_own_stay(tmp_pat
 
 
 def test_a_pose_video_that_cannot_be_drawn_any_more_is_removed_and_a_users_stays(films, tmp_path, caplog):
-    joints = add_film(tmp_path / "one", "a", num_frames=200)
-    add_keypoints(tmp_path / "keypoints", "a", joints)
-    clips, poses = tmp_path / "clips", tmp_path / "poses"
-    split_films(tmp_path / "one", clips, PLAIN, tmp_path / "keypoints")
-    source = PoseSource(clips, None, 60, "c01")
-    render_poses(source, poses)
+    source, clips, poses = clips_with_poses(tmp_path)
     for name in ("a_clip_000", "a_clip_001"):
         (clips / f"{name}.joints.json").unlink()
     (poses / "a_clip_001_pose.mp4").write_bytes(b"the user's own")

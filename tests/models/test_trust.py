@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import shutil
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import torch
 from launching import REPOSITORY
 from original_layout import write_both
 from safetensors.torch import load_file, save_file
+from time_limit import at_most
 
 from faceid.errors import ModelError
 from faceid.faces.encoders import load_encoder
@@ -204,22 +202,6 @@ def test_a_config_of_absurd_sizes_is_refused_at_once(both, tmp_path, key, value)
     file.write_text(json.dumps({**json.loads(file.read_text()), key: value}))
     with at_most(5):
         assert f"{file}: {key}" in refusal(base, ("transformer",))
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Fails when the block takes longer, and ends it there: what hangs would hang the whole suite."""
-
-    def ring(*_):
-        pytest.fail(f"still busy after {seconds} s")
-
-    earlier = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, earlier)
 
 
 @pytest.mark.fault("A4")
