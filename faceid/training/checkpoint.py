@@ -64,7 +64,7 @@ def save(
     _refuse_empty_or_not_finite(final, tensors)
     folder.mkdir(parents=True, exist_ok=True)
     size = sum(tensor.numel() * tensor.element_size() for group in tensors.values() for tensor in group.values())
-    check_space(folder, 2 * size, "two checkpoints")
+    check_space(folder, size, "the tensors of one checkpoint")
     if final.exists():
         check_ours()
         _make_way(final)
@@ -75,6 +75,17 @@ def save(
     check_ours()
     prune(folder, keep)
     return final
+
+
+def check_room(folder: Path, size: int, keep: int, best: bool) -> None:
+    """Before a run's first step: that all the checkpoints it will have at once find room, those there counted.
+
+    size: bytes of one. best: one more is pinned. Raises: DataError.
+    """
+    # While one is written the older ones still lie there: they go only when it is proven whole.
+    most = max(keep, FEWEST_KEPT) + 1 + best
+    needed = max(most - len(list(newest_first(folder))), 1)
+    check_space(folder, needed * size, f"{needed} checkpoint{'s' if needed > 1 else ''} (keep_checkpoints={keep})")
 
 
 def find_newest(folder: Path) -> Path | None:

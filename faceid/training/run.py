@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from faceid.config import sections_as_yaml
-from faceid.data.disk_space import check_space
 from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
 from faceid.device import pick_device
 from faceid.errors import USER_ERROR_EXIT_CODE, FaceidError, one_line
@@ -112,8 +111,9 @@ def run_training(
         run = build_run(world, training, adapter, pairing, prepared, folder, start, fence)
         refuse_shorter(training, run.num_steps, run.start_step, folder)
         if run.start_step < run.num_steps:
-            # Each save asks, too; now nothing has been computed yet.
-            check_space(folder / "checkpoints", 2 * _bytes_saved(run)[1], "two checkpoints")
+            # Each save asks for its own, too; now nothing has been computed yet.
+            has_best = training.validate_every > 0
+            checkpoint.check_room(folder / "checkpoints", _bytes_saved(run)[1], training.keep_checkpoints, has_best)
         if world.is_main:
             write_bookkeeping(folder / "config.yaml", config_yaml)
             write_provenance(folder, run.origin)

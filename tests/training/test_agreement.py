@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -167,18 +169,33 @@ def test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on(toy_input
 
 @pytest.mark.slow
 def test_a_full_disk_does_not_end_training(toy_inputs, tmp_path):
-    """A real file system under checkpoints/ that is too small for the two that must fit."""
+    """A real file system under checkpoints/, large enough when the run starts; then somebody else fills it."""
     folder = tmp_path / "run" / "checkpoints"
     folder.mkdir(parents=True)
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip(f"file systems cannot be mounted here ({mounted.stderr.decode().strip()})")
     try:
-        flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 2 --num_epochs 3".split()]
-        flags += ["--checkpoint_every_steps", "6", "--output_dir", str(tmp_path / "run")]
+        flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 2 --num_epochs 6".split()]
+        flags += ["--checkpoint_every_steps", "4", "--output_dir", str(tmp_path / "run")]
+        filling = threading.Thread(target=fill_after, args=(folder, "step_00000004"))
+        filling.start()
         done = run_command([sys.executable, "train.py", *flags], expect=2)
+        filling.join()
         assert done.stderr.count("training goes on") >= 1 and "make room and run the same command" in done.stderr
+        (folder / "of_somebody_else").unlink()
+        run_command([sys.executable, "train.py", *flags])
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-    run_command([sys.executable, "train.py", *flags])
     assert (tmp_path / "run" / "face_lora_final.safetensors").is_file()
+
+
+def fill_after(folder: Path, name: str) -> None:
+    """Leave the file system of `folder` without a free byte as soon as `name` is in it; give up after two minutes."""
+    for _ in range(12_000):
+        if (folder / name).is_dir():
+            break
+        time.sleep(0.01)
+    with suppress(OSError), (folder / "of_somebody_else").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(65536))

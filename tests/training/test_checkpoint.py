@@ -17,7 +17,9 @@ from faceid.training.checkpoint import (
     MANIFEST_FILE,
     STATE_FILE,
     CheckpointError,
+    check_room,
     find_newest,
+    name_of,
     pin,
     read_tensors,
     save,
@@ -242,9 +244,22 @@ def test_a_tensor_that_is_not_finite_is_never_written(trained, tmp_path):
 
 def test_without_room_for_it_nothing_is_begun(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
-    with pytest.raises(DataError, match="two checkpoints need about"):
+    with pytest.raises(DataError, match="the tensors of one checkpoint need about"):
         save_steps(tmp_path, trained, [1])
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("keep", "best", "there", "fit"), [(2, False, 0, 3), (4, True, 0, 6), (2, True, 3, 1), (2, False, 9, 1)]
+)
+def test_a_run_asks_for_all_the_room_that_its_saves_will_ask_for(tmp_path, monkeypatch, keep, best, there, fit):
+    for step in range(there):
+        (tmp_path / name_of(step)).mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=fit * 1000))
+    check_room(tmp_path, 1000, keep, best)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=fit * 1000 - 1))
+    with pytest.raises(DataError, match=rf"{fit} checkpoints? \(keep_checkpoints={keep}\) need about"):
+        check_room(tmp_path, 1000, keep, best)
 
 
 def test_a_checkpoint_of_before_there_were_averages_is_read(trained, tmp_path):
