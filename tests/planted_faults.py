@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from queue import SimpleQueue
+from xml.etree import ElementTree
 
 import yaml
 
@@ -52,6 +53,9 @@ class Looked:
     fault: PlantedFault
     noticed: bool | None
     seconds: float
+    """Of all: start, imports, inputs that tests share, and the test."""
+    test_s: float
+    """Of the longest test that failed, or of the longest where none did, as pytest counts it."""
     said: str = ""
 
 
@@ -87,15 +91,16 @@ def look(fault: PlantedFault, tree: Path) -> Looked:
     began = time.perf_counter()
     whole = plant(fault, tree)
     try:
-        code, said = run_test(fault.test, tree)
+        code, test_s, said = run_test(fault.test, tree)
     finally:
         (tree / fault.file).write_text(whole, encoding="utf-8")
     noticed = {FAILED: True, 0: False}.get(code)
-    return Looked(fault, noticed, time.perf_counter() - began, said if noticed is None else "")
+    return Looked(fault, noticed, time.perf_counter() - began, test_s, said if noticed is None else "")
 
 
-def run_test(test: str, tree: Path) -> tuple[int, str]:
-    """pytest's exit code, and the end of what it said."""
+def run_test(test: str, tree: Path) -> tuple[int, float, str]:
+    """pytest's exit code, the seconds of the test that failed (else of the longest), and the end of what it said."""
+    report = tree.with_suffix(".xml")
     environment = {**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     environment.setdefault("FACEID_REAL_DATA", str(REPOSITORY.parent / "shared" / "data"))
     command = [
@@ -108,16 +113,27 @@ def run_test(test: str, tree: Path) -> tuple[int, str]:
         "no:cacheprovider",
         "-p",
         "no:xdist",
+        f"--junitxml={report}",
+        # Without the inputs that tests share, which the first of them makes.
+        "--override-ini=junit_duration_report=call",
         *shlex.split(test),
     ]
     try:
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
     except subprocess.TimeoutExpired:
         # It may only have been slow: a test that is to notice a hang has a time limit of its own.
-        return -1, f"not done in {LONGEST_S} s"
+        return -1, LONGEST_S, f"not done in {LONGEST_S} s"
     # Of a test that failed the word is its own: there are files of that name.
     skipped = done.returncode == 0 and " skipped" in done.stdout and " passed" not in done.stdout
-    return (-1 if skipped else done.returncode), done.stdout[-400:]
+    return (-1 if skipped else done.returncode), _longest(report), done.stdout[-400:]
+
+
+def _longest(report: Path) -> float:
+    """The seconds of the longest test that failed, or of the longest of all where none did."""
+    cases = list(ElementTree.parse(report).iter("testcase")) if report.exists() else []
+    report.unlink(missing_ok=True)
+    failed = [case for case in cases if case.find("failure") is not None]
+    return max((float(case.get("time", "nan")) for case in failed or cases), default=0.0)
 
 
 def look_at(faults: Sequence[PlantedFault]) -> list[Looked]:
@@ -139,7 +155,10 @@ def look_at(faults: Sequence[PlantedFault]) -> list[Looked]:
             finally:
                 trees.put(tree)
             word = {True: "noticed", False: "NOT NOTICED", None: "NOT RUN"}[found.noticed]
-            print(f"{word:<12} {found.seconds:6.1f} s  {fault.name}  ({fault.test}) {found.said}", flush=True)
+            print(
+                f"{word:<12} {found.test_s:5.1f} of {found.seconds:5.1f} s  {fault.name}  ({fault.test}) {found.said}",
+                flush=True,
+            )
             return found
 
         with ThreadPoolExecutor(at_once) as pool:

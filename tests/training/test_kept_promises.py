@@ -90,12 +90,7 @@ def test_the_fence_is_asked_before_a_checkpoint_gets_its_name_and_before_one_is_
 def test_the_fence_is_asked_each_step(toy_inputs, tmp_path, monkeypatch):
     """Taken over in the middle of a run that writes nothing for a while: it ends with that step."""
     asked = []
-    monkeypatch.setattr(Fence, "check", lambda fence: asked.append(1))
     quiet = ("--log_every_steps", "100", "--log_samples", "true")
-    assert call("train.py", *words(toy_inputs, tmp_path / "whole", *quiet)).code == 0
-    before_the_end = len(read_samples(tmp_path / "whole" / "logs"))
-    assert before_the_end == 4 and len(asked) >= 4
-    asked.clear()
 
     def taken_over(fence):
         asked.append(1)
