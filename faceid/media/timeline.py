@@ -23,6 +23,8 @@ import numpy as np
 _LARGEST_DRIFT = Fraction(1, 2)
 # Of all time stamps, missing and doubled ones that are put between their neighbours: of more, the rest says too little.
 _LARGEST_MENDED_SHARE = 0.1
+# Seconds on one frame; of more, a stamp is damaged, and to follow it would be hours of one picture.
+_LONGEST_STILL_S = 60
 # How many stamps say how far apart those before and after them are.
 _BESIDE = 6
 # Steps of a tick, for stamps that are put between others.
@@ -130,12 +132,15 @@ def timeline_of(stamps: Sequence[int | None], time_base: Fraction, header_fps: F
     tick_s = time_base / _STEPS
     if _largest_drift(ticks, tick_s * header_fps) <= _LARGEST_DRIFT:
         return Timeline(header_fps)
+    longest_s = max(_intervals(ticks)) * tick_s
+    why = None
     if mended > _LARGEST_MENDED_SHARE * len(ticks) or min(_intervals(ticks)) < 1:
-        unknown = (
-            f"{mended} of {len(ticks)} time stamps are missing or doubled, and the others leave its constant rate: "
-            f"frames are taken by index at {float(header_fps):.4g} fps; encode it again where it plays at another tempo"
-        )
-        return Timeline(header_fps, unknown=unknown)
+        why = f"{mended} of {len(ticks)} time stamps are missing or doubled, and the others leave its constant rate"
+    elif longest_s > _LONGEST_STILL_S:
+        why = f"its time stamps leave {float(longest_s):.6g} s between two frames, over {_LONGEST_STILL_S}"
+    if why is not None:
+        by_index = f"frames are taken by index at {float(header_fps):.4g} fps"
+        return Timeline(header_fps, unknown=f"{why}: {by_index}; encode it again where it plays at another tempo")
     mean = Fraction(len(ticks) - 1) / ((ticks[-1] - ticks[0]) * tick_s)
     return Timeline(mean.limit_denominator(1001), tuple(tick - ticks[0] for tick in ticks), tick_s, mended)
 

@@ -115,6 +115,22 @@ def test_a_rate_that_seems_to_vary_and_cannot_be_followed_is_said(lack):
     assert timeline.warning.startswith("15 of 77 time stamps are missing or doubled") and "by index" in timeline.warning
 
 
+@pytest.mark.parametrize("place", [0, 30, 76])
+@pytest.mark.parametrize("damaged", [2**40, -(2**40), 400_000])
+def test_one_wildly_wrong_time_stamp_is_not_followed(place, damaged):
+    # Of the phone's film, and of one at a constant rate.
+    for stamps in (phone_stamps(), stamps_of([40] * 76)):
+        stamps[place] = damaged
+        timeline = timeline_of(stamps, BASE, Fraction(25))
+        assert timeline.varies is None and timeline.whole(25, 77) == list(range(77))
+        assert "s between two frames, over 60: frames are taken by index at 25 fps" in timeline.warning
+
+
+def test_a_still_of_a_minute_is_followed():
+    timeline = timeline_of(stamps_of([40] * 10 + [60_000] + [40] * 10), BASE, Fraction(25))
+    assert timeline.varies and len(timeline.whole(25, 22)) > 1500
+
+
 def test_doubled_time_stamps_of_a_constant_rate_are_nothing_to_say():
     # 50 fps in steps of 40 ms.
     assert timeline_of([40 * (k // 2) for k in range(50)], BASE, Fraction(50)).warning is None
