@@ -22,7 +22,7 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from faceid.documents import DocumentError, read_yaml
+from faceid.documents import DocumentError, is_text, read_yaml
 from faceid.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,8 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
     sections: pydantic dataclasses (frozen) whose field names are distinct over all of them.
     Raises: ConfigError for an unknown key (with the nearest known one), a wrong type or a value out of range.
     """
+    if odd := [word for word in argv if not is_text(word)]:
+        raise ConfigError(f"{ascii(odd[0])[1:-1]}: not text in UTF-8, so no record could name it; rename it")
     # The help text of a flag is the docstring under its field.
     jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
     # An abbreviation would hide a misspelled flag, and change its meaning when a flag is added.

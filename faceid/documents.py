@@ -249,6 +249,15 @@ def is_file_name(name: Any) -> bool:
     return is_name and name.isprintable() and len(name.encode()) <= 255
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is text: files' names are bytes, and Python shows what is not UTF-8 by halves of characters."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _open(path: Path) -> BinaryIO:
     """A file to read. Raises: OSError; DocumentError for what is there and is none."""
     # Without waiting: a pipe is opened at once, and found to be one.

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import errno
 import os
+import pwd
+import stat
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 USER_ERROR_EXIT_CODE = 2
 # Longer than launchers take to end the other processes once one has left.
 GRACE_S = 5.0
 # What a full disk answers.
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# What a file, its folder or its server answers to a user who may not, or cannot for now; never a defect of ours.
+CLOSED = (errno.EACCES, errno.EPERM)
+UNREACHABLE = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
 # A message repeats what was wrong, and that may be a text of megabytes.
 LONGEST_LINE = 2_000
 
@@ -59,11 +65,13 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
                 name = str(error.filename)
                 why = "a name that is too long: file systems take 255 bytes of a name, 4,095 of a whole path"
                 raise DataError(f"{name[:80]}... ({len(name)} characters): {why}; give a shorter one") from error
-            # Most writes say it with more words (faceid.writing); any other that meets a full disk is no defect either.
-            if error.errno not in FULL:
+            # Most reads and writes say it with more words; no other that meets this is a defect either.
+            if error.errno in FULL:
+                why = "no space left on the disk; make room and run the same command again"
+                raise DiskError(f"{error.filename or 'writing'}: {why}") from error
+            if error.filename is None or error.errno not in (*CLOSED, *UNREACHABLE):
                 raise
-            where = error.filename or "writing"
-            raise DiskError(f"{where}: no space left on the disk; make room and run the same command again") from error
+            raise DataError(f"{os.fsdecode(error.filename)}: {why_not(error)}") from error
     except FaceidError as error:
         # A RANK that is no number may be the very error that is told here.
         rank = os.environ.get("RANK", "0")
@@ -72,6 +80,32 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
         print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(USER_ERROR_EXIT_CODE)
     sys.exit(code or 0)
+
+
+def why_not(error: OSError) -> str:
+    """Why a file cannot be read or written, without its name, and what to do: for a user who may not, whose it is."""
+    said = error.strerror or str(error)
+    if error.errno not in CLOSED:
+        return said
+    closed = _closed(Path(os.fsdecode(error.filename))) if error.filename is not None else None
+    return f"{said}{f': {closed}' if closed else ''}; ask its owner to open it, or give another"
+
+
+def _closed(path: Path) -> str:
+    """What keeps this user from `path`: the first folder on the way that may not be entered, else the file itself."""
+    for place in [*reversed(path.absolute().parents), path.absolute()]:
+        try:
+            status = place.stat()
+        except OSError:
+            return ""
+        if place == path.absolute() or not os.access(place, os.X_OK, effective_ids=True):
+            try:
+                owner = pwd.getpwuid(status.st_uid).pw_name
+            except KeyError:
+                owner = f"user {status.st_uid}"
+            name = "it" if place == path.absolute() else str(place)
+            return f"{name} is {owner}'s, mode {stat.S_IMODE(status.st_mode):04o}"
+    return ""
 
 
 def one_line(error: FaceidError) -> str:

@@ -119,7 +119,9 @@ def run_test(test: str, tree: Path) -> tuple[int, float, str]:
         *shlex.split(test),
     ]
     try:
-        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=LONGEST_S)
+        done = subprocess.run(
+            command, cwd=tree, env=environment, capture_output=True, text=True, errors="replace", timeout=LONGEST_S
+        )
     except subprocess.TimeoutExpired:
         # It may only have been slow: a test that is to notice a hang has a time limit of its own.
         return -1, LONGEST_S, f"not done in {LONGEST_S} s"

@@ -18,7 +18,7 @@ from faceid.faces.identity_folder import check_output_folder
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.media import images
-from faceid.media.listing import say_passed_over
+from faceid.media.listing import entries_of, say_passed_over
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def find_people(people_dir: Path, output_dir: Path) -> list[Path]:
         raise DataError(f"people_dir={people_dir}: no such folder; it holds one folder of photos for each person")
     if people_dir.resolve() in (output_dir.resolve(), *output_dir.resolve().parents):
         raise DataError(f"output_dir={output_dir}: lies in people_dir, among the photos; choose another output folder")
-    folders = sorted(path for path in people_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = [path for path in entries_of(people_dir, f"people_dir={people_dir}") if path.is_dir()]
     say_passed_over(
         people_dir, [], "which lie in no person's folder", lambda path, _: False, f"people_dir={people_dir}"
     )

@@ -40,7 +40,7 @@ from faceid.data.waiting import (
 )
 from faceid.documents import read_json
 from faceid.errors import DataError, OutputError
-from faceid.media.listing import say_passed_over
+from faceid.media.listing import entries_of, say_passed_over
 from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
 from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Measured, measure_video, stream_frames, write_video
@@ -158,7 +158,8 @@ def _find_units(source: PoseSource) -> dict[str, Unit]:
         raise DataError(f"keypoints_dir={source.keypoints_dir}: no such folder")
     if source.videos_dir is None:
         assert source.keypoints_dir is not None
-        files = sorted(f for f in source.keypoints_dir.iterdir() if f.suffix in (".pkl", ".json") and f.is_file())
+        named = f"keypoints_dir={source.keypoints_dir}"
+        files = [f for f in entries_of(source.keypoints_dir, named) if f.suffix in (".pkl", ".json") and f.is_file()]
         say_passed_over(source.keypoints_dir, files, "whose endings are not keypoints'", lambda path, _: False)
         if not files:
             raise DataError(f"keypoints_dir={source.keypoints_dir}: holds no .pkl or .json of keypoints")

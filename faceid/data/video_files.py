@@ -10,7 +10,7 @@ import logging
 from pathlib import Path
 
 from faceid.errors import DataError
-from faceid.media.listing import say_passed_over
+from faceid.media.listing import entries_of, say_passed_over
 
 log = logging.getLogger(__name__)
 
@@ -19,17 +19,17 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 COMPANION_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".html", ".pkl"})
 
 
-def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False) -> list[Path]:
-    """The videos in a folder, sorted by name. key: the flag it came by, for messages.
+def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False, any_name: bool = False) -> list[Path]:
+    """The videos in a folder, sorted by name. key: the flag it came by, for messages. any_name: as `entries_of`.
 
     Raises: DataError when the folder is missing, or holds none and that is not allowed.
     """
     named = f"{key}={folder}" if key else str(folder)
     if not folder.is_dir():
         raise DataError(f"{named}: no such folder; give the folder with the videos")
-    named_so = [f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and not f.name.startswith(".")]
-    videos = sorted(f for f in named_so if f.is_file())
-    others = sorted(f.name for f in named_so if not f.is_file())
+    named_so = [f for f in entries_of(folder, named, any_name) if f.suffix.lower() in VIDEO_SUFFIXES]
+    videos = [f for f in named_so if f.is_file()]
+    others = [f.name for f in named_so if not f.is_file()]
     if others:
         log.warning(
             "%s: %d left out that are no files (broken links, folders, pipes): %s", named, len(others), others[0]

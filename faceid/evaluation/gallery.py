@@ -20,6 +20,7 @@ from faceid.faces.photos import Photo, examine_photo, miniature
 from faceid.faces.selection import DUPLICATE_CORRELATION
 from faceid.logs import progress
 from faceid.media import images
+from faceid.media.listing import entries_of
 from faceid.provenance import sha256_file
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ def find_people(references_dir: Path) -> dict[str, list[Path]]:
         raise DataError(f"references_dir={references_dir}: no such folder; give one with a subfolder per person")
     people = {
         folder.name: images.list_photos(folder)
-        for folder in sorted(references_dir.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
+        for folder in entries_of(references_dir, f"references_dir={references_dir}")
+        if folder.is_dir()
     }
     for name, photos in people.items():
         if not photos:

@@ -17,6 +17,7 @@ from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.documents import DocumentError, read_json_lines
 from faceid.errors import DataError
 from faceid.evaluation.drivers import find_drivers
+from faceid.media.listing import entries_of
 from faceid.provenance import sha256_file
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def clip_stem(pose: str) -> str:
 
 
 def _clips_of(name: str, folder: Path) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = [f for f in entries_of(folder, f"renders: {name}={folder}") if f.is_file()] if folder.is_dir() else []
     clips = [f for f in files if f.suffix.lower() in VIDEO_SUFFIXES and not f.stem.endswith(POSE_ENDING)]
     if not clips:
         raise DataError(f"renders: {name}={folder}: no clips in it; give the folder of the real clips")

@@ -27,6 +27,7 @@ from faceid.faces.selection import DUPLICATE_CORRELATION, usable
 from faceid.faces.settings import FaceSettings
 from faceid.logs import Progress
 from faceid.media import images
+from faceid.media.listing import entries_of
 from faceid.outputs import refuse_replacing
 from faceid.provenance import sha256_json
 from faceid.toy.base import resolve_encoder_path
@@ -108,7 +109,7 @@ def find_people(faces_dir: Path) -> dict[str, list[Path]]:
     if not faces_dir.is_dir():
         found = "is a file" if faces_dir.is_file() else "no such folder"
         raise DataError(f"faces_dir={faces_dir}: {found}; name a folder with one folder of photos for each person")
-    folders = sorted(path for path in faces_dir.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = [path for path in entries_of(faces_dir, f"faces_dir={faces_dir}") if path.is_dir()]
     people = {folder.name: images.list_photos(folder) for folder in folders}
     for name in [name for name, photos in people.items() if not photos]:
         log.warning("%s: holds no photos, so this person does not count", faces_dir / name)

@@ -16,6 +16,9 @@ import numpy as np
 # The pictures are compared at this size: enough points, and 20 photos take seconds.
 COMPARED_SIDE_PX = 512
 NUM_POINTS = 600
+# Nearer to an edge no point is looked for: a smaller picture has none, and of the smallest OpenCV fails.
+EDGE_PX = 15
+SMALLEST_PX = 2 * EDGE_PX + 1
 # A match must be this much better than the second best one (Lowe's ratio test).
 MATCH_RATIO = 0.8
 FEWEST_MATCHES, RANSAC_PX = 10, 4.0
@@ -68,8 +71,10 @@ def are_copies(photo: ComparedPhoto, box: Box, other: ComparedPhoto) -> str | No
 
 
 def _points(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    if min(grey.shape) < SMALLEST_PX:
+        return np.zeros((0, 2), np.float32), None
     # Small pictures have few corners that are sharp enough for the usual threshold.
-    finder = cv2.ORB.create(NUM_POINTS, fastThreshold=8, edgeThreshold=15, patchSize=31)
+    finder = cv2.ORB.create(NUM_POINTS, fastThreshold=8, edgeThreshold=EDGE_PX, patchSize=31)
     found, descriptions = finder.detectAndCompute(cv2.equalizeHist(grey), None)
     return np.array([point.pt for point in found], np.float32).reshape(-1, 2), descriptions
 

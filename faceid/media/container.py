@@ -21,6 +21,7 @@ import av
 from faceid.errors import DataError
 from faceid.media.colours import check_colours
 from faceid.media.cut_short import present_share
+from faceid.media.listing import check_file
 from faceid.media.orientation import orientation_of
 
 # A container that knows no rate may name its clock instead, such as 90000.
@@ -52,10 +53,8 @@ def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
 
     Raises: DataError when it is no readable file, or holds no pictures that can be decoded.
     """
-    if isinstance(source, Path) and not source.is_file():
-        # A pipe or device is never opened: it may block, or have no end.
-        kind = "a folder, pipe or device, not a video file" if source.exists() else "no such video file"
-        raise DataError(f"{path}: {kind}; name a file")
+    if isinstance(source, Path):
+        check_file(source, "a video file")
     try:
         # The prefix keeps names such as `-x.mp4` or `pipe:0` file names; the list keeps playlists off the network.
         name = f"file:{source}" if isinstance(source, Path) else source

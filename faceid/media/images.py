@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from faceid.errors import DataError
-from faceid.media.listing import say_passed_over
+from faceid.media.listing import check_file, entries_of, say_passed_over
 from faceid.media.photo_colours import to_srgb
 
 # fmt: off
@@ -54,17 +54,13 @@ MAX_BYTES = 512_000_000
 def list_photos(folder: Path) -> list[Path]:
     """Photo files directly in `folder`, by suffix, sorted by name; hidden files are left out, others are named.
 
-    Raises: DataError when the folder is missing or is not a folder.
+    Raises: DataError when the folder is missing, is not a folder, or is closed to this user.
     """
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; name a folder that holds the photos")
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; name the folder that holds the photos")
-    photos = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    photos = [path for path in entries_of(folder) if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()]
     # A caption lies beside its photo.
     say_passed_over(
         folder,
@@ -83,11 +79,7 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     max_pixels: largest H * W that is decoded; a header that claims more is refused unread.
     Raises: DataError with the reason when the file is missing, undecodable, truncated or too large.
     """
-    if not path.is_file():
-        # A pipe or device is never opened: it may block, or have no end.
-        kind = "a folder, pipe or device, not a photo" if path.exists() else "no such file"
-        raise DataError(f"{path}: {kind}; name a file")
-    size = path.stat().st_size
+    size = check_file(path, "a photo")
     if size > MAX_BYTES:
         raise DataError(f"{path}: {size / 1e6:.0f} MB, above the limit of {MAX_BYTES / 1e6:.0f}; export it as JPEG")
     reads_heic()

@@ -1,15 +1,58 @@
-"""What a folder holds beside the files that are read: said in one line, so that nobody takes a picture for read."""
+"""What a user's folder holds: what can be read, and the rest in one line, so that nobody takes a picture for read."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import os
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from faceid.documents import is_text
+from faceid.errors import DataError, why_not
 
 log = logging.getLogger(__name__)
 
 SHOWN = 3
+
+
+def entries_of(folder: Path, where: str | None = None, any_name: bool = False) -> list[Path]:
+    """What lies in a user's folder, sorted by name; hidden ones are left out, and so is, with a line, an odd name.
+
+    A name that is not UTF-8 can stand in no index, list or page. any_name: it is returned, too. where: as
+    `say_passed_over`. Raises: DataError when the folder is closed to this user.
+    """
+    try:
+        entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        # Asked of one: a folder that may be listed and not entered answers of none of its files.
+        if entries:
+            entries[0].is_file()
+    except OSError as error:
+        raise DataError(f"{where or folder}: {why_not(error)}") from error
+    named = [path for path in entries if is_text(path.name)]
+    if len(named) < len(entries) and not any_name:
+        odd = [ascii(path.name)[1:-1] for path in entries if not is_text(path.name)]
+        _say_once(where or str(folder), "whose names are not UTF-8; rename them", tuple(odd))
+    return entries if any_name else named
+
+
+def check_file(path: Path, kind: str) -> int:
+    """How many bytes a file has that a user named. kind: what it should be, with its article.
+
+    Raises: DataError when it is missing, no file (a pipe or device is never opened: it may block, or have no end), or
+    closed to this user.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path}: a folder, pipe or device, not {kind}; name a file")
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such file; name a file") from None
+    except OSError as error:
+        raise DataError(f"{path}: {why_not(error)}") from error
+    return status.st_size
 
 
 def say_passed_over(
@@ -24,8 +67,8 @@ def say_passed_over(
     stems = {path.stem for path in known}
     others = sorted(
         path.name
-        for path in folder.iterdir()
-        if path not in known and path.is_file() and not path.name.startswith(".") and not belongs(path, stems)
+        for path in entries_of(folder, where)
+        if path not in known and path.is_file() and not belongs(path, stems)
     )
     if others:
         _say_once(where or str(folder), why, tuple(others))

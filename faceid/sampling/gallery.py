@@ -19,6 +19,7 @@ from PIL import Image
 
 from faceid.errors import FaceidError
 from faceid.media.images import list_photos, read_photo
+from faceid.media.listing import entries_of
 from faceid.media.video import read_video
 from faceid.outputs import staged_file, write_output
 from faceid.provenance import sha256_json
@@ -116,7 +117,7 @@ def _folders(references_dir: Path | None) -> dict[str, Path]:
     """The folder of each person who has one, by its name."""
     if references_dir is None or not references_dir.is_dir():
         return {}
-    return {folder.name: folder for folder in references_dir.iterdir() if folder.is_dir()}
+    return {folder.name: folder for folder in entries_of(references_dir) if folder.is_dir()}
 
 
 def _photos(output_dir: Path, folder: Path, person: str) -> list[str]:

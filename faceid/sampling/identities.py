@@ -14,6 +14,7 @@ from torch import Tensor
 from faceid.errors import DataError, ModelError
 from faceid.faces.blend import blend_face_embeddings, interpolate_face_embeddings
 from faceid.faces.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
+from faceid.media.listing import entries_of
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.provenance import sha256_json
 from faceid.sampling.settings import SampleSettings
@@ -68,8 +69,8 @@ def read_people(folder: Path) -> dict[str, Identity]:
     """
     check_people_folder(folder)
     people: dict[str, Identity] = {}
-    for path in folder.iterdir():
-        if path.name.startswith(".") or not (path.is_dir() or path.suffix == ".pt"):
+    for path in entries_of(folder, f"identities_dir={folder}"):
+        if not (path.is_dir() or path.suffix == ".pt"):
             continue
         name = path.name if path.is_dir() else path.stem
         check_folder_name(name, f"identities_dir={folder}")

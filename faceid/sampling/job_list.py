@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from faceid.data.video_files import list_videos
+from faceid.documents import is_text
 from faceid.errors import DataError
 from faceid.limits import MOST_SEED
 from faceid.sampling.job_rows import KEYS, read_rows, shown, unknown_key
@@ -51,7 +52,7 @@ class Wish:
 
 def wishes_of_folder(poses_dir: Path, people: Sequence[str], settings: SampleSettings) -> list[Wish]:
     """Every pose video of a folder as every person with every seed. Raises: DataError."""
-    poses = list_videos(poses_dir, "pose_videos_dir")
+    poses = list_videos(poses_dir, "pose_videos_dir", any_name=True)
     doubled = sorted(stem for stem, count in Counter(pose.stem for pose in poses).items() if count > 1)
     if doubled:
         raise DataError(
@@ -70,11 +71,7 @@ def wishes_of_folder(poses_dir: Path, people: Sequence[str], settings: SampleSet
 
 def _problem_of_name(pose: Path) -> str:
     """Why a file of a folder cannot be told to anybody: its name is no text in any encoding that is used here."""
-    try:
-        pose.name.encode()
-    except UnicodeEncodeError:
-        return f"{shown(pose.name)}: a pose video whose name is not UTF-8; rename it"
-    return ""
+    return "" if is_text(pose.name) else f"{shown(pose.name)}: a pose video whose name is not UTF-8; rename it"
 
 
 def read_job_list(path: Path, settings: SampleSettings) -> list[Wish]:
