@@ -3,8 +3,14 @@
 # Run again: it goes on from there. Called by `make demo`, which sets up .venv first. Usage: launch/demo.sh [OUT [SEED]]
 # SIZE=small takes the same steps with half of the training, at a higher rate, and fewer renders: for tests.
 set -euo pipefail
-cd "$(dirname "$0")/.."
-export PATH="$PWD/.venv/bin:$PATH"
+script=demo
+# The repository, also where CDPATH is set or this script is called through a link.
+unset CDPATH
+house=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [ ! -f "$house/launch/checks.sh" ]; then house=$(realpath -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."); fi
+# shellcheck source=launch/checks.sh
+source "$house/launch/checks.sh"
+cd -- "$house"
 # Two busy processes on two cores with two threads each are many times slower than with one.
 export OMP_NUM_THREADS=1
 # The same on every machine: a GPU, where there is one, is not used.
@@ -12,7 +18,12 @@ export CUDA_VISIBLE_DEVICES="" DS_ACCELERATOR=cpu
 # Where set-up compiled it.
 export TORCH_EXTENSIONS_DIR="$PWD/.venv/torch_extensions"
 
+if [ "$#" -gt 2 ]; then refuse "$*: too many words; give OUT and SEED, or nothing"; fi
 out=${1:-demo_out} seed=${2:-3}
+# Not an option, to any program.
+if [[ $out == -* ]]; then out=./$out; fi
+# The judge is given its folders as a list in one word.
+if [[ $out == *[][{},\#\'\"]* ]]; then refuse "OUT=$out: holds one of []{},#'\", which end a name in a list; name another folder"; fi
 size=(--num_frames 9 --height 64 --width 64)
 # Guidance here is of the face alone: the toy base says nothing by its prompts. In the early steps it would move the body
 # off its pose (benchmarks/records/face_guidance.json). At 64 pixels more than four steps lose in likeness and in pose
@@ -21,7 +32,7 @@ render=(--cfg_scale 1.5 --cfg_start 0.55 --num_inference_steps 4 --gallery false
 case ${SIZE:-full} in
   full) shorter=() weaker=(0.25 0.5 0.75) stronger=(1.25 1.5) dances=1369 few=16 others=(3 7 11 14) ;;
   small) shorter=(--learning_rate 3e-4 --num_epochs 8 --freeze_mapper_after_epochs 4 --validate_every 8 --save_every 4) weaker=(0.5) stronger=() dances=16 few=1 others=(3 7) ;;
-  *) echo "demo: SIZE=$SIZE: is neither full nor small" >&2; exit 2 ;;
+  *) refuse "SIZE=$SIZE: is neither full nor small" ;;
 esac
 # Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true
 # and whose real clips the judge tells apart (benchmarks/whole_groups.py).
@@ -29,8 +40,9 @@ case $seed in
   3) first_known=1 ;;
   5) first_known=19 ;;
   8) first_known=46 ;;
-  *) echo "demo: SEED=$seed: only the worlds 3, 5 and 8 are known to be whole; take one" >&2; exit 2 ;;
+  *) refuse "SEED=$seed: only the worlds 3, 5 and 8 are known to be whole; take one" ;;
 esac
+check_output OUT "$out"
 began=$(date +%s)
 
 bold="" plain=""
@@ -61,21 +73,21 @@ put() { # put FILE [FROM]
 }
 put_all() { # put_all FOLDER FILE ...
   local file
-  mkdir -p "$1"
+  mkdir -p -- "$1"
   for file in "${@:2}"; do put "$1/${file##*/}" "$file"; done
 }
 
 # What an earlier version of the demo left cannot be gone on with: other clips, another base, another recipe.
 version=$({ echo "$seed ${SIZE:-full}"; cat launch/demo.sh configs/demo.yaml faceid/toy/*.py; find faceid/toy/weights -type f -exec sha256sum {} + | sort; } | sha256sum)
-if [ -n "$(ls -A "$out" 2>/dev/null)" ] && [ ! -f "$out/.version" ]; then
-  echo "demo: $out: holds files that no demo wrote; name another folder" >&2
-  exit 2
+if [ -n "$(ls -A -- "$out" 2>/dev/null)" ] && [ ! -f "$out/.version" ]; then
+  refuse "OUT=$out: holds files that no demo wrote; name another folder"
 fi
 if [ -f "$out/.version" ] && [ "$(cat "$out/.version")" != "$version" ]; then
-  echo "demo: $out: was made by another version of this demo; remove it (rm -r $out), or name another folder" >&2
-  exit 2
+  refuse "OUT=$out: was made by another version of this demo; remove it (rm -r $out), or name another folder"
 fi
-mkdir -p "$out"
+check_python
+check_programs accelerate
+mkdir -p -- "$out"
 # Stopped and run again, all its parts count.
 trap 'echo "$(($(date +%s) - began))" >>"$out/.seconds"' EXIT
 echo "$version" >"$out/.version"
@@ -90,7 +102,7 @@ known_world() { world --with_target false --output_dir "$out/known" --num_people
 two_worlds() { strangers_world && known_world; }
 both target_world two_worlds
 for kind in references photos; do
-  for person in "$out/dataset/$kind/target" "$out/strangers/$kind"/*/; do put_all "$out/people/$kind/$(basename "$person")" "$person"/*; done
+  for person in "$out/dataset/$kind/target" "$out/strangers/$kind"/*/; do put_all "$out/people/$kind/$(basename -- "$person")" "$person"/*; done
 done
 # Some dances of the strangers: other people, other dances than any that were trained on.
 put_all "$out/poses" "$out"/strangers/poses/*_d0["$dances"]_*_pose.mp4
@@ -141,11 +153,10 @@ sample() { # sample NAME ADAPTER PEOPLE POSES SCALE [FLAG ...]
   local folder=$out/rendered/$1 made_by=$2
   if [ -f "$2" ]; then made_by=$(sha256sum <"$2"); fi
   if [ -f "$folder.made_by" ] && [ "$(cat "$folder.made_by")" != "$made_by" ]; then
-    echo "demo: $folder: was rendered by another adapter; remove it and $folder.made_by" >&2
-    exit 2
+    refuse "$folder: was rendered by another adapter; remove it and $folder.made_by"
   fi
   [ -f "$folder/.done" ] && return
-  mkdir -p "$out/rendered"
+  mkdir -p -- "$out/rendered"
   echo "$made_by" >"$folder.made_by"
   python sample.py --batch --face_lora_path "$2" --identities_dir "$out/identities/$3" --pose_videos_dir "$out/$4" \
     --output_dir "$folder" --face_scale "$5" "${render[@]}" "${@:6}" && touch "$folder/.done"

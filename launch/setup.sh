@@ -1,13 +1,32 @@
 #!/usr/bin/env bash
 # Makes the virtual environment from nothing; safe to run again. Usage: launch/setup.sh [VENV]
 set -euo pipefail
-cd "$(dirname "$0")/.."
+script=setup
+# The repository, also where CDPATH is set or this script is called through a link.
+unset CDPATH
+house=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [ ! -f "$house/launch/checks.sh" ]; then house=$(realpath -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."); fi
+# shellcheck source=launch/checks.sh
+source "$house/launch/checks.sh"
+cd -- "$house"
+
+if [ "$#" -gt 1 ]; then refuse "$*: too many words; give VENV, the folder of the environment, or nothing"; fi
 venv=${1:-.venv}
+# Not an option, to any program.
+if [[ $venv == -* ]]; then venv=./$venv; fi
+check_output VENV "$venv"
+if [ ! -x "$venv/bin/python" ] && [ ! -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A -- "$venv" 2>/dev/null)" ]; then
+  refuse "VENV=$venv: holds files and is no environment; name another folder, or remove it"
+fi
 python=${PYTHON:-python3}
+# Only the system's python3 can be installed here.
+if [ -n "${PYTHON:-}" ] && [ "$python" != python3 ]; then
+  command -v -- "$python" >/dev/null || refuse "PYTHON=$python: no such program; give one of Python 3.10 or newer, or leave PYTHON out"
+fi
 
 # A plain Debian image has no python3-venv and no C++ compiler (DeepSpeed builds one small op with it at first use).
 need=()
-command -v "$python" >/dev/null || need+=(python3)
+command -v -- "$python" >/dev/null || need+=(python3)
 if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then need+=(python3-venv); fi
 command -v g++ >/dev/null || need+=(g++)
 if ! "$python" -c 'import os, sysconfig; assert os.path.exists(os.path.join(sysconfig.get_paths()["include"], "Python.h"))' 2>/dev/null
@@ -18,11 +37,12 @@ if [ "${#need[@]}" -gt 0 ]; then
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}"
   else
-    echo "setup: missing ${need[*]}; install them first: sudo apt-get install ${need[*]}" >&2
-    exit 2
+    refuse "missing ${need[*]}; install them first: sudo apt-get install ${need[*]}"
   fi
 fi
-"$python" -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "setup: Python 3.10 or newer is needed, this is " + sys.version.split()[0])'
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+  refuse "PYTHON=$python: is $("$python" --version 2>&1), and 3.10 or newer is needed; give another by PYTHON=..."
+fi
 
 # `make clean` removes only an environment that was made here.
 [ -x "$venv/bin/python" ] || { "$python" -m venv "$venv" && touch "$venv/.made_by_setup"; }
@@ -30,7 +50,7 @@ fi
 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt torch
 DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 # The one op that DeepSpeed compiles for CPU worlds, now and here: at first use two processes would wait for it.
-home=$(cd "$venv" && pwd)
+home=$(cd -- "$venv" && pwd)
 PATH="$home/bin:$PATH" TORCH_EXTENSIONS_DIR="$home/torch_extensions" DS_ACCELERATOR=cpu \
   "$venv/bin/python" -c 'from deepspeed.ops.op_builder.cpu import ShareMemCommBuilder as B; B().load(verbose=False)' >/dev/null
 touch "$venv/.done"

@@ -9,57 +9,61 @@
 #   between the stages are given here, not in the files. --from encode, train or sample: what comes before is there.
 # --dry_run: say the sbatch commands and submit nothing.
 set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-refuse() { echo "pipeline: $*" >&2; exit 2; }
+script=pipeline
+# The repository, also where CDPATH is set or this script is called through a link.
+unset CDPATH
+house=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+if [ ! -f "$house/launch/checks.sh" ]; then house=$(realpath -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."); fi
+# shellcheck source=launch/checks.sh
+source "$house/launch/checks.sh"
+export FACEID_HOME=$house
+# shellcheck source=slurm/settings.sh
+source "$FACEID_HOME/slurm/settings.sh"
+# shellcheck source=slurm/arguments.sh
+source "$FACEID_HOME/slurm/arguments.sh"
 
-dry=() first=prepare
+is_dry=0 first=prepare stages=(prepare encode train sample) needed=(make_shards encode_latents train sample)
 while [ "$#" -gt 0 ] && [[ $1 == --* ]]; do
   case $1 in
-    --dry_run) dry=(--dry_run) ;;
-    --from) shift; first=${1:-} ;;
+    --) shift; break ;;
+    --dry_run) is_dry=1 ;;
+    --from) first=${2:-}; [ "$#" -eq 1 ] || shift ;;
     *) refuse "$1: unknown; give --dry_run, --from STAGE, then EXPERIMENT and OUT" ;;
   esac
-  [ "$#" -eq 0 ] || shift
+  shift
 done
-[ "$#" -eq 2 ] || refuse "give EXPERIMENT and OUT, the folders of settings and of results"
+[ "$#" -eq 2 ] || refuse "$#: not two words after the options; give EXPERIMENT and OUT, the folders of settings and of results"
 [ -d "$1" ] || refuse "EXPERIMENT=$1: no such folder"
-experiment=$(cd "$1" && pwd)
-out=$(realpath -m "$2")
+check_output OUT "$2"
+experiment=$(realpath -ms -- "$1") out=$(realpath -m -- "$2")
+while [ "${#stages[@]}" -gt 0 ] && [ "${stages[0]}" != "$first" ]; do stages=("${stages[@]:1}") needed=("${needed[@]:1}"); done
+[ "${#stages[@]}" -gt 0 ] || refuse "--from $first: is none of prepare encode train sample"
+for number in "${!stages[@]}"; do check_file "$experiment/${needed[number]}.yaml" "the flags of ${stages[number]}"; done
 
-stages=(prepare encode train sample)
-needed=(make_shards encode_latents train sample)
-is_due=0 number=0
-for stage in "${stages[@]}"; do
-  if [ "$stage" = "$first" ]; then is_due=1; fi
-  if [ "$is_due" = 1 ] && [ ! -f "$experiment/${needed[number]}.yaml" ]; then
-    refuse "$experiment/${needed[number]}.yaml: missing; it has the flags of $stage"
-  fi
-  number=$((number + 1))
-done
-[ "$is_due" = 1 ] || refuse "--from $first: is none of ${stages[*]}"
-[ "${#dry[@]}" -gt 0 ] || mkdir -p "$out"
-
-job="" is_due=0
-submit() { # STAGE ARGUMENTS...: after the stage before; when that fails, this one is cancelled, not left waiting
-  local after=()
-  if [ "$1" = "$first" ]; then is_due=1; fi
-  if [ "$is_due" = 0 ]; then return; fi
-  if [ -n "$job" ]; then after=("--dependency=afterok:$job" --kill-on-invalid-dep=yes --); fi
-  if [ "${#dry[@]}" -gt 0 ]; then
-    "$here/submit.sh" --dry_run "${after[@]}" "$@"
-    echo
-    job=ID_OF_${1^^}
-  else
-    job=$("$here/submit.sh" "${after[@]}" "$@")
-    # On a federation --parsable says JOB;CLUSTER.
-    job=${job%%;*}
-    echo "$1: job $job${after[0]:+ (${after[0]})}"
-  fi
-}
-submit prepare "$experiment" "$out"
-submit encode --config "$experiment/encode_latents.yaml" --shards "$out/shards" --output_dir "$out/latents"
 faces=(--shards "$out/shards")
 if [ -f "$experiment/build_face_bank.yaml" ]; then faces=(--face_bank "$out/face_bank"); fi
-submit train --config "$experiment/train.yaml" --latents "$out/latents" "${faces[@]}" --output_dir "$out/run"
-submit sample --config "$experiment/sample.yaml" --face_lora_path "$out/run/face_lora_final.safetensors" \
-  --output_dir "$out/rendered"
+submit() { # STAGE [OPTIONS OF submit.sh]: a stage of this experiment
+  local words=()
+  case $1 in
+    prepare) words=("$experiment" "$out") ;;
+    encode) words=(--config "$experiment/encode_latents.yaml" --shards "$out/shards" --output_dir "$out/latents") ;;
+    train) words=(--config "$experiment/train.yaml" --latents "$out/latents" "${faces[@]}" --output_dir "$out/run") ;;
+    sample) words=(--config "$experiment/sample.yaml" --face_lora_path "$out/run/face_lora_final.safetensors" --output_dir "$out/rendered") ;;
+  esac
+  "$house/slurm/submit.sh" "${@:2}" -- "$1" "${words[@]}"
+}
+
+if [ "$is_dry" = 1 ]; then
+  job=""
+  for stage in "${stages[@]}"; do
+    submit "$stage" --dry_run ${job:+"--dependency=afterok:$job" --kill-on-invalid-dep=yes}
+    echo
+    job=ID_OF_${stage^^}
+  done
+  exit 0
+fi
+check_slurm sbatch scontrol scancel
+mkdir -p -- "$out" 2>/dev/null || refuse "OUT=$out: cannot be made; name another place"
+# shellcheck source=slurm/chain.sh
+source "$house/slurm/chain.sh"
+submit_chain "${stages[@]}"

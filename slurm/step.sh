@@ -4,26 +4,24 @@
 set -u
 
 say() { printf '%(%F %T)T slurm: %s\n' -1 "$*"; }
-give_up() { say "$*" >&2; exit 2; }
+if [ -z "${SLURM_JOB_ID:-}" ]; then
+  echo "slurm: no job of Slurm: submit this script: slurm/submit.sh STAGE ..., or sbatch slurm/STAGE.sbatch ..." >&2
+  exit 2
+fi
+script=slurm house=$FACEID_HOME
+# shellcheck source=launch/checks.sh
+source "$house/launch/checks.sh" || exit 2
+# In the log a refusal has its time, as every line of ours.
+refuse() { local words=$*; say "${words//[[:cntrl:]]/ }" >&2; exit 2; }
+export FACEID_HOME
+if [[ $FACEID_HOME != /* ]]; then refuse "FACEID_HOME=$FACEID_HOME: not an absolute path; give the one from / on"; fi
+unset CDPATH
+cd -- "$FACEID_HOME" || exit 2
+# shellcheck source=slurm/settings.sh
+source "$FACEID_HOME/slurm/settings.sh"
 
-[ -f "$FACEID_HOME/train.py" ] || give_up "$FACEID_HOME: not faceid's folder; run sbatch there, or set FACEID_HOME"
-cd "$FACEID_HOME" || exit 2
-env_file=${FACEID_ENV:-$FACEID_HOME/slurm/env.sh}
-# shellcheck source=slurm/env.sh
-source "$env_file" || give_up "$env_file: cannot be read; FACEID_ENV names your copy of slurm/env.sh"
-world=$FACEID_HOME/launch/accelerate/$WORLD.yaml
-[ -f "$world" ] || give_up "WORLD=$WORLD ($env_file): no $world"
-
-if [ "${#MODULES[@]}" -gt 0 ]; then module load "${MODULES[@]}" || give_up "MODULES: cannot be loaded ($env_file)"; fi
-if [ -d "$VENV/bin" ]; then export PATH="$VENV/bin:$PATH"; fi
-if [ -n "$SCRATCH" ]; then export TMPDIR=$SCRATCH; fi
-# NCCL finds its networks by itself; gloo takes what the node's name resolves to, so python tells it (training/address.py).
-if [ -n "$NETWORK_INTERFACE" ]; then export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE; fi
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} PYTHONUNBUFFERED=1
-# A job submitted with --export=NONE hands nothing on, not even PATH, unless srun is told.
-export SLURM_EXPORT_ENV=ALL
-# sbatch's own name for it; srun does not take it over by itself.
-if [ -n "${SLURM_CPUS_PER_TASK:-}" ]; then export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK; fi
+# shellcheck source=slurm/node.sh
+source "$FACEID_HOME/slurm/node.sh"
 
 # run_step [srun's options] COMMAND...: sets rc to how it ended.
 # --wait: when one task has ended, the others have a minute. Not --kill-on-bad-exit: on a clean stop the first task to
