@@ -32,7 +32,7 @@ render=(--cfg_scale 1.5 --cfg_start 0.55 --num_inference_steps 4 --gallery false
 case ${SIZE:-full} in
   full) shorter=() weaker=(0.25 0.5 0.75) stronger=(1.25 1.5) dances=1369 few=16 others=(3 7 11 14) ;;
   small) shorter=(--learning_rate 3e-4 --num_epochs 8 --freeze_mapper_after_epochs 4 --validate_every 8 --save_every 4) weaker=(0.5) stronger=() dances=16 few=1 others=(3 7) ;;
-  *) refuse "SIZE=$SIZE: is neither full nor small" ;;
+  *) refuse "SIZE=$SIZE: is neither full nor small; take one" ;;
 esac
 # Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true
 # and whose real clips the judge tells apart (benchmarks/whole_groups.py).

@@ -14,7 +14,7 @@ if [ ! -f "$house/launch/checks.sh" ]; then house=$(realpath -- "$(dirname -- "$
 source "$house/launch/checks.sh"
 
 if [ -z "${RANK_OF_MACHINE:-}" ] || [ -z "${HEAD:-}" ]; then
-  refuse "RANK_OF_MACHINE=${RANK_OF_MACHINE:-}, HEAD=${HEAD:-}: give both: 0, 1, ... and the first machine's address"
+  refuse "RANK_OF_MACHINE=${RANK_OF_MACHINE:-}, HEAD=${HEAD:-}: one is missing; give both: 0, 1, ... and the first machine's address"
 fi
 MACHINES=${MACHINES:-2} PORT=${PORT:-29400}
 check_number MACHINES 2 1024 "the number of machines; for one alone take launch/one_node.sh"

@@ -33,7 +33,7 @@ while [ "$#" -gt 0 ] && [[ $1 == --* ]]; do
   shift
 done
 [ "$#" -eq 2 ] || refuse "$#: not two words after the options; give EXPERIMENT and OUT, the folders of settings and of results"
-[ -d "$1" ] || refuse "EXPERIMENT=$1: no such folder"
+[ -d "$1" ] || refuse "EXPERIMENT=$1: no such folder; copy configs/aist, and give the copy"
 check_output OUT "$2"
 experiment=$(realpath -ms -- "$1") out=$(realpath -m -- "$2")
 while [ "${#stages[@]}" -gt 0 ] && [ "${stages[0]}" != "$first" ]; do stages=("${stages[@]:1}") needed=("${needed[@]:1}"); done

@@ -5,7 +5,7 @@ set -u
 
 say() { printf '%(%F %T)T slurm: %s\n' -1 "$*"; }
 if [ -z "${SLURM_JOB_ID:-}" ]; then
-  echo "slurm: no job of Slurm: submit this script: slurm/submit.sh STAGE ..., or sbatch slurm/STAGE.sbatch ..." >&2
+  echo "slurm: no job of Slurm; submit this script: slurm/submit.sh STAGE ..., or sbatch slurm/STAGE.sbatch ..." >&2
   exit 2
 fi
 script=slurm house=$FACEID_HOME

@@ -79,7 +79,7 @@ def test_clean_removes_what_is_built_and_says_how_to_remove_the_rest(tmp_path):
 
 def test_an_unknown_size_is_refused(tmp_path):
     done = demo(tmp_path / "out", SIZE="tiny")
-    assert done.returncode == 2 and done.stderr == "demo: SIZE=tiny: is neither full nor small\n"
+    assert done.returncode == 2 and done.stderr == "demo: SIZE=tiny: is neither full nor small; take one\n"
     assert not (tmp_path / "out").exists()
 
 
