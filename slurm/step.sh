@@ -12,7 +12,7 @@ script=slurm house=$FACEID_HOME
 # shellcheck source=launch/checks.sh
 source "$house/launch/checks.sh" || exit 2
 # In the log a refusal has its time, as every line of ours.
-refuse() { local words=$*; say "${words//[[:cntrl:]]/ }" >&2; exit 2; }
+refuse() { local words="$*"; say "${words//[[:cntrl:]]/ }" >&2; exit 2; }
 export FACEID_HOME
 if [[ $FACEID_HOME != /* ]]; then refuse "FACEID_HOME=$FACEID_HOME: not an absolute path; give the one from / on"; fi
 unset CDPATH

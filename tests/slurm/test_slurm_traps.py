@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 import time
 
@@ -115,6 +116,39 @@ def test_a_setting_that_cannot_be_is_one_line_and_exit_code_2(lab):
     job = lab.cluster.run(*words, FACEID_ENV=str(wrong), FACEID_HOME=str(REPOSITORY)).stdout.strip()
     lab.wait(job, "FAILED")
     assert exit_code(lab, job) == "2:0" and "WORLD=zero7" in lab.log(job)
+
+
+def type_chain(lab: Lab, changes: str) -> subprocess.CompletedProcess:
+    """slurm/pipeline.sh on an experiment of empty files."""
+    experiment = lab.folder / "e"
+    experiment.mkdir()
+    for name in ("make_shards", "encode_latents", "train", "sample"):
+        (experiment / f"{name}.yaml").write_text("{}\n")
+    environment = lab.environment(lab.settings(changes=changes))
+    command = [str(REPOSITORY / "slurm" / "pipeline.sh"), str(experiment), str(lab.folder / "out")]
+    return subprocess.run(command, cwd=lab.folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.fault("F8")
+def test_of_a_chain_of_which_slurm_refuses_one_job_nothing_runs_and_nothing_waits(lab):
+    # More than MaxArraySize, 1001 by default.
+    done = type_chain(lab, "ENCODE_TASKS=5000\n")
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (2, "") and "pipeline: submit: encode: sbatch refused it (sbatch: " in line
+    lab.wait(line.split("cancelled again: job ")[1], "CANCELLED")
+    # Not even the first had begun.
+    assert not list(lab.folder.glob("*.log"))
+
+
+def test_a_chain_that_slurm_takes_starts_and_ends_where_a_job_fails(lab):
+    done = type_chain(lab, "")
+    jobs = [line.split()[2] for line in done.stdout.splitlines()]
+    assert len(jobs) == 4, done.stderr
+    # The files are empty: the first job is told so by its command.
+    lab.wait(jobs[0], "FAILED")
+    for job in jobs[1:]:
+        lab.wait(job, "CANCELLED")
+    assert "required: dance_videos_dir" in lab.log(jobs[0])
 
 
 @IN_PROOF_ONLY
