@@ -15,7 +15,10 @@ submit_chain() {
     options=(--hold)
     # When the stage before fails, this one is cancelled, not left waiting.
     if [ -n "$job" ]; then options=("--dependency=afterok:$job" --kill-on-invalid-dep=yes); fi
-    said=$(submit "$stage" "${options[@]}" 2>&1) || refuse "${said:-$stage: not submitted}; $(take_back)"
+    if ! said=$(submit "$stage" "${options[@]}" 2>&1); then
+      said=${said#submit: }
+      refuse "${said:-$stage: not submitted}; $(take_back)"
+    fi
     # On a federation --parsable says JOB;CLUSTER.
     job=$(grep -m 1 -xE '[0-9]+(;.*)?' <<<"$said") || refuse "$stage: sbatch named no job ($said); $(take_back)"
     grep -vxE '[0-9]+(;.*)?' <<<"$said" >&2 || true

@@ -134,7 +134,7 @@ def test_of_a_chain_of_which_slurm_refuses_one_job_nothing_runs_and_nothing_wait
     # More than MaxArraySize, 1001 by default.
     done = type_chain(lab, "ENCODE_TASKS=5000\n")
     (line,) = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (2, "") and "pipeline: submit: encode: sbatch refused it (sbatch: " in line
+    assert (done.returncode, done.stdout) == (2, "") and "pipeline: encode: sbatch refused it (sbatch: " in line
     lab.wait(line.split("cancelled again: job ")[1], "CANCELLED")
     # Not even the first had begun.
     assert not list(lab.folder.glob("*.log"))
