@@ -25,7 +25,7 @@ CONFIGS = sorted(REPOSITORY.glob("configs/*.yaml"))
 FOREIGN_FLAGS = {"config_file", "local-dir", "logdir", "bind_all", "help", "config"}
 # Of sbatch, srun, scancel, and of slurm/pipeline.sh.
 FOREIGN_FLAGS |= {"signal", "gpus-per-node", "no-requeue", "from", "wait", "kill-on-bad-exit"}
-FOREIGN_FLAGS |= {"batch", "full", "time", "ntasks-per-node"}
+FOREIGN_FLAGS |= {"batch", "full", "time", "ntasks-per-node", "test-only"}
 # Of accelerate launch.
 FOREIGN_FLAGS |= {"deepspeed_multinode_launcher"}
 # Of tests/planted_faults.py.
