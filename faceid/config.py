@@ -59,6 +59,7 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
     of_files = _read_yaml_files(argv, names)
     parser.hints = {name: hint for section in sections for name, hint in _hints(section).items()}
     try:
+        _refuse_empty_paths(argv, of_files, parser.hints)
         values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
         return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
     except ConfigError as error:
@@ -235,6 +236,27 @@ def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tup
             raise ConfigError(f"{file}: {nested}: has keys below it; no key of these has")
         found |= {key: (file, value) for key, value in content.items()}
     return found
+
+
+def _refuse_empty_paths(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], hints: Mapping[str, Any]) -> None:
+    """An empty text is a path to Python, the folder one stands in; it is most often a shell's variable that is not set.
+
+    Asked of what was given: once it has been read, nothing tells it from a dot.
+    """
+    given = [(word.partition("=")[0], word.partition("=")[2]) for word in argv if word.startswith("--") and "=" in word]
+    given += [(word, following) for word, following in zip(argv, argv[1:], strict=False) if word.startswith("--")]
+    given += [(key, value) for key, (_, value) in of_files.items()]
+    for flag, value in given:
+        name = flag.removeprefix("--")
+        if value == "" and name in hints and _is_of_a_path(name, hints[name]):
+            raise ConfigError(
+                f"{name}: is empty; name a {'folder' if name.endswith('_dir') else 'place'}, or . for this folder"
+            )
+
+
+def _is_of_a_path(name: str, hint: Any) -> bool:
+    """Whether a field holds a path: by its type, or by its name where it is kept as a text."""
+    return name.endswith("_dir") or name == "output" or hint is Path or Path in get_args(hint)
 
 
 def _refuse_unusable(name: str, value: Any) -> None:

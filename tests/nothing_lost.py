@@ -84,6 +84,11 @@ def _prepare(w: World, out: Path, other: bool) -> Sequence[object]:
     ]
 
 
+def _people(w: World, out: Path, other: bool) -> Sequence[object]:
+    people = (w.other_dataset if other else w.dataset) / "photos"
+    return ["--people_dir", people, "--output_dir", out, "--encoder_path", "toy"]
+
+
 def _verify(w: World, out: Path, other: bool) -> Sequence[object]:
     faces = (w.other_dataset if other else w.dataset) / "photos"
     return ["--faces_dir", faces, "--output_dir", out, "--encoder_path", "toy", "--bootstrap_samples", "100"]
@@ -184,6 +189,7 @@ RENDERED = "--num_inference_steps 1 --cfg_scale 1 --device cpu".split()
 NO_CLIPS_LOST = "would lose them; name a new folder, or give --replace"
 COMMANDS = (
     Command("identity", "tools/prepare_face_embeddings.py", _prepare, REPLACED, reads=lambda w: w.photos()),
+    Command("people", "tools/prepare_face_embeddings.py", _people, REPLACED, reads=lambda w: w.dataset / "photos"),
     Command("verification", "tools/verify_encoder.py", _verify, REPLACED, reads=lambda w: w.dataset / "photos"),
     Command("split", "tools/split_clips.py", _split, NO_CLIPS_LOST, reads=lambda w: w.videos()),
     Command("poses", "tools/render_poses.py", _poses, REPLACED, reads=lambda w: w.videos()),

@@ -85,6 +85,25 @@ def test_what_the_user_has_there_is_refused_by_name(command, world, place):
     assert content(place) == {str(mine.relative_to(place)): hashlib.sha256(b"years of work").hexdigest()}
 
 
+@pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.suffix))
+def test_a_link_to_a_folder_that_is_not_there_is_refused_and_not_followed(command, world, place):
+    """A disk that is not mounted, most often."""
+    out_of(command, place).symlink_to(place / "not_mounted")
+    refused(run(command, world, out_of(command, place)), "is a link to", "not_mounted")
+    assert [path.name for path in place.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("command", named(COMMANDS))
+def test_an_output_without_a_name_is_refused(command, world, place, monkeypatch):
+    """A shell's variable that is not set. To Python it is the folder one stands in."""
+    monkeypatch.chdir(place)
+    words = [str(word) for word in command.words(world, Path("THE_OUTPUT"), False)]
+    key = words[words.index("THE_OUTPUT") - 1].removeprefix("--")
+    ended = call(command.script, *("" if word == "THE_OUTPUT" else word for word in words))
+    refused(ended, f"{key}: is empty")
+    assert not list(place.iterdir())
+
+
 @pytest.fixture
 def read_only(place) -> Iterator[Path]:
     mount(place, "size=1m")

@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if not name.strip():
         raise ConfigError(f"identity_name={name!r}: is empty; name the person")
     check_photos(photos_dir, settings, images)
-    check_output_folder(output_dir.resolve(), photos_dir)
+    check_output_folder(output_dir, photos_dir)
     prepare_identity(photos_dir, output_dir, name, _load_encoder(settings), settings, images)
     return 0
 

@@ -14,13 +14,17 @@ from pathlib import Path
 from faceid.errors import DataError, DiskError, one_line
 from faceid.faces.encoders import FaceEncoder
 from faceid.faces.identity import check_folder_name, check_photos, identity_is_current, load_identity, prepare_identity
-from faceid.faces.identity_folder import check_output_folder
+from faceid.faces.identity_folder import IDENTITY, check_output_folder
 from faceid.faces.settings import FaceSettings
 from faceid.logs import progress
 from faceid.media import images
 from faceid.media.listing import entries_of, say_passed_over
+from faceid.outputs import claim_folder, is_ours, kind_of, refuse_folder
 
 log = logging.getLogger(__name__)
+
+# What the folder of all of them holds, in words.
+IDENTITIES = "identities of people"
 
 
 @dataclass
@@ -50,16 +54,21 @@ def prepare_people(
     """Make `output_dir/<person>` of every subfolder of photos, named after it.
 
     load_encoder: called once, after everything that can be refused without it.
-    Raises: DataError when nothing at all can be done; ModelError and ConfigError of encoder and detector.
+    Raises: OutputError when `output_dir` holds what this command did not write, or cannot be written; DataError when
+    nothing at all can be done; ModelError and ConfigError of encoder and detector.
     """
     folders, people = find_people(people_dir, output_dir), PreparedPeople()
+    inputs, ours = [people_dir, *folders], _of_before(output_dir)
+    refuse_folder(output_dir, IDENTITIES, inputs, ours)
     for photos_dir in folders:
         with people.attempt(photos_dir.name):
             check_folder_name(photos_dir.name, f"people_dir={people_dir}")
             check_photos(photos_dir, settings, images)
-            check_output_folder((output_dir / photos_dir.name).resolve(), photos_dir)
+            check_output_folder(output_dir / photos_dir.name, photos_dir)
     usable = [photos_dir for photos_dir in folders if photos_dir.name not in people.failed]
     encoder = load_encoder() if usable else None
+    if usable:
+        claim_folder(output_dir, IDENTITIES, inputs, not settings.shared, ours)
     for photos_dir in progress(usable, "people", unit="person"):
         assert encoder is not None
         name, folder = photos_dir.name, output_dir / photos_dir.name
@@ -73,6 +82,20 @@ def prepare_people(
         name, reason = next(iter(people.failed.items()))
         raise DataError(f"people_dir={people_dir}: no identity could be made of {len(folders)}; {name}: {reason}")
     return people
+
+
+def _of_before(output_dir: Path) -> list[str]:
+    """What lies in a folder of identities that has no mark of its own: made before 2026-12, or person by person.
+
+    It may be gone on with. Those are folders of identities, what a killed command left, and reports of refused photos.
+    """
+    if not output_dir.is_dir():
+        return []
+    return [
+        path.name
+        for path in output_dir.iterdir()
+        if kind_of(path) == IDENTITY or path.name.startswith(".faceid-") or is_ours(path)
+    ]
 
 
 def find_people(people_dir: Path, output_dir: Path) -> list[Path]:

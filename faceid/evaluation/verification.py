@@ -66,10 +66,10 @@ def verify_encoder(
     Raises: DataError when the folders cannot be, or too few photos have a face; ModelError and ConfigError of the
     encoder and the detector.
     """
-    output_dir = output_dir.resolve()
     people = find_people(faces_dir)
     check_output(output_dir, faces_dir)
     refuse_replacing(output_dir, VERIFICATION)
+    output_dir = output_dir.resolve()
     warn_of_unused([settings], of_faces(settings, "here, where no identity is made"))
     detector = load_detector(settings.detector, settings.detector_path)
     encoder = encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))

@@ -119,8 +119,8 @@ def prepare_identity(
     there already as it is.
     """
     paths = check_photos(photos_dir, settings, files)
-    output_dir = output_dir.resolve()
     check_output_folder(output_dir, photos_dir)
+    output_dir = output_dir.resolve()
     if not name.strip():
         raise DataError(f"identity_name={name!r}: is empty; name the person")
     detector = load_detector(settings.detector, settings.detector_path)

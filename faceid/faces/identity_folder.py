@@ -59,6 +59,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
 
 def check_output_folder(output_dir: Path, photos_dir: Path) -> None:
     """Raises: DataError unless `output_dir` is new, empty, or an earlier identity folder just as we wrote it."""
-    if output_dir in (photos_dir.resolve(), *photos_dir.resolve().parents):
+    # Not resolved for the rest: a link to a disk that is not mounted is refused as a link.
+    if output_dir.resolve() in (photos_dir.resolve(), *photos_dir.resolve().parents):
         raise DataError(f"{output_dir}: holds the photos themselves; choose another output folder")
     refuse_replacing(output_dir, IDENTITY)

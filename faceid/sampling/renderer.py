@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -173,13 +172,6 @@ def check_output_dir(output_dir: Path, poses: set[Path], people: Sequence[str]) 
     for folder in {output_dir / person for person in people}:
         if folder.resolve() in holding:
             raise DataError(f"output_dir={folder}: holds the pose videos, which would be overwritten; choose another")
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        probe = output_dir / f".{uuid.uuid4().hex}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(f"output_dir={output_dir}: cannot be written to ({error.strerror}); choose another") from error
 
 
 def choose_shape(settings: SampleSettings, metadata: AdapterMetadata | None, geometry: Geometry) -> VideoShape:

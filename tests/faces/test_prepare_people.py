@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from calling import command_module
 from drawn_faces import draw_photo
 
 from faceid.data.people import prepare_people
-from faceid.errors import ConfigError, DataError
+from faceid.errors import ConfigError, DataError, OutputError
 from faceid.faces.identity import load_identity
 from faceid.faces.settings import FaceSettings
+from faceid.outputs import write_output
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
 WHOLE = FaceSettings(detector="none")
@@ -132,11 +134,62 @@ def test_nothing_done_is_exit_code_2(people_dir, tmp_path):
 
 
 def test_a_foreign_folder_in_the_place_of_an_identity_stays(people_dir, tmp_path, load_encoder):
-    (tmp_path / "out" / "anna").mkdir(parents=True)
+    """Put there since the first run, which made the folder one of identities."""
+    shutil.copytree(people_dir / "bob", tmp_path / "one" / "bob")
+    prepare_people(tmp_path / "one", tmp_path / "out", WHOLE, load_encoder)
+    (tmp_path / "out" / "anna").mkdir()
     (tmp_path / "out" / "anna" / "thesis.txt").write_text("years of work")
     people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
-    assert people.made == ["bob", "carl"] and "not as this command wrote it" in people.failed["anna"]
+    assert (people.made, people.current) == (["carl"], ["bob"])
+    assert "not as this command wrote it" in people.failed["anna"]
     assert (tmp_path / "out" / "anna" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("held", ["notes.txt", "anna/thesis.txt", ".hidden"])
+def test_a_folder_that_holds_anything_else_is_refused_before_the_work(people_dir, tmp_path, load_encoder, loads, held):
+    (tmp_path / "out" / held).parent.mkdir(parents=True)
+    (tmp_path / "out" / held).write_text("years of work")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=rf"^output_dir=.*holds {held.split('/')[0]}, not written by this command"):
+        prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert loads == [] and sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_that_cannot_be_is_said_of_the_output_and_not_of_the_people(
+    people_dir, tmp_path, load_encoder, loads
+):
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "link").symlink_to(tmp_path / "not_mounted")
+    for name, words in (
+        ("file", "is a file; name a folder"),
+        ("link", "is a link to .*not_mounted, which is not there"),
+    ):
+        with pytest.raises(OutputError, match=rf"^output_dir={tmp_path / name}: {words}"):
+            prepare_people(people_dir, tmp_path / name, WHOLE, load_encoder)
+    assert loads == [] and not (tmp_path / "not_mounted").exists()
+
+
+def test_one_person_s_folder_is_not_made_a_folder_of_people(people_dir, tmp_path, load_encoder):
+    prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    with pytest.raises(OutputError, match="holds an identity, not identities of people"):
+        prepare_people(people_dir, tmp_path / "out" / "bob", WHOLE, load_encoder)
+
+
+def test_identities_that_were_made_one_by_one_are_gone_on_with(people_dir, tmp_path, load_encoder):
+    """Also those of before the folder had a mark, with a report of photos that make none, as this command wrote it."""
+    prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    (tmp_path / "out" / ".faceid" / "folder.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "anna")
+    write_output(tmp_path / "out" / "anna_refused.html", "a report")
+    people = prepare_people(people_dir, tmp_path / "out", WHOLE, load_encoder)
+    assert (people.made, people.current) == (["anna"], ["bob", "carl"])
+
+
+def test_identities_of_people_are_their_owners_alone_unless_it_is_said(people_dir, tmp_path, load_encoder):
+    for shared, mode in ((False, 0o700), (True, 0o755)):
+        folder = tmp_path / f"shared_{shared}"
+        prepare_people(people_dir, folder, replace(WHOLE, shared=shared), load_encoder)
+        assert {path.stat().st_mode & 0o777 for path in (folder, folder / "bob")} == {mode}
 
 
 def test_a_name_that_rendering_would_refuse_is_refused_here(people_dir, tmp_path, load_encoder):
