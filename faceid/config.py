@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import logging
 import math
 import os
@@ -244,7 +245,7 @@ def _refuse_empty_paths(argv: Sequence[str], of_files: Mapping[str, tuple[str, A
     Asked of what was given: once it has been read, nothing tells it from a dot.
     """
     given = [(word.partition("=")[0], word.partition("=")[2]) for word in argv if word.startswith("--") and "=" in word]
-    given += [(word, following) for word, following in zip(argv, argv[1:], strict=False) if word.startswith("--")]
+    given += [(word, following) for word, following in itertools.pairwise(argv) if word.startswith("--")]
     given += [(key, value) for key, (_, value) in of_files.items()]
     for flag, value in given:
         name = flag.removeprefix("--")

@@ -85,6 +85,12 @@ def is_recorded(path: Path, digest: str | None = None, by_this_program: bool = F
     return not by_this_program or not _program() or bool(programs & {_program(), ""})
 
 
+def is_replaced(path: Path) -> bool:
+    """Whether we wrote a file of this name, and the one that is there is none of those."""
+    digests = _read(path.parent).get(path.name)
+    return digests is not None and sha256_file(path) not in digests
+
+
 def _read(folder: Path) -> dict[str, dict[str, set[str]]]:
     """Programs by sha256 by name, of all records of a folder."""
     place = folder / RECORDS_NAME

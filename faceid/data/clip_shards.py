@@ -26,6 +26,7 @@ from faceid.data.crop_boxes import fit_points
 from faceid.data.disk_space import check_space
 from faceid.data.head_boxes import face_boxes, frontalness
 from faceid.data.keypoints import belong_together, read_film_keypoints
+from faceid.data.made_files import refuse_pose_of_another_clip, warn_of_replaced
 from faceid.data.pairs import ClipPair, FoundPairs, find_pairs
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.settings import CaptionFiles, ClipSettings
@@ -214,6 +215,7 @@ def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
 
 def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
+    warn_of_replaced((pair.video, pair.pose))
     video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
     common = _common_frames(pair, video.frames, pose.frames, settings)
     indices = video.timeline.indices(settings.fps, settings.num_frames)
@@ -242,6 +244,8 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
         **_joints(pair, indices, fits[0], video),
         **caption,
     }
+    # Last: what can be said of lengths and sidecars says more.
+    refuse_pose_of_another_clip(pair.pose, pair.video)
     members = {
         "video.mp4": encode_video_bytes(video_frames, settings.fps),
         "pose.mp4": encode_video_bytes(pose_frames, settings.fps),

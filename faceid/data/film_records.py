@@ -21,6 +21,7 @@ from typing import Any
 from faceid.data.captions import ENDING as CAPTION_ENDING
 from faceid.data.dancers import DANCERS_NAME, dancer_of, read_dancers
 from faceid.data.films import Film, SplitSettings
+from faceid.data.made_files import is_as_made, say_replaced
 from faceid.data.selection import LeftOut
 from faceid.data.sidecars import is_of_another_clip, sidecars_of
 from faceid.data.waiting import (
@@ -41,6 +42,7 @@ log = logging.getLogger(__name__)
 
 # Raised when the clips of a film change for the same film and settings.
 RECIPE = 4
+REPLACED = "a clip of this name was made here, and another file has its name: not counted"
 RECORDS_NAME, SKIPPED_NAME, SUMMARY_NAME = "films", "skipped.csv", "split.json"
 CLIP_NAME = re.compile(r"(.+_clip_\d{3,})\..+")
 # A clip's file and what this command writes beside it.
@@ -108,27 +110,39 @@ def finish_split(
     waiting = _records_in(output_dir / WAITING_NAME).values()
     take_places(output_dir, [name for record in waiting for name in _files_of(record)], RECORDS_NAME)
     _remove_strangers(output_dir, records)
+    replaced = {name for name, record in clips if not _is_as_made(output_dir, name, record)}
+    say_replaced(output_dir, [f"{name}.mp4" for name in replaced], "split_clips.py", "clips")
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(("film", "start_s", "reason"))
     rows.writerows((film, entry["start_s"], entry["reason"]) for film, entry in skipped)
     rows.writerows((entry.name, "", entry.reason) for entry in left_out)
+    rows.writerows((f"{name}.mp4", "", REPLACED) for name in sorted(replaced))
     write_bookkeeping(output_dir / SKIPPED_NAME, table.getvalue())
     _write_dancers(
         output_dir / DANCERS_NAME,
-        {name: record["dancer"] for name, record in clips if dancer_of(name, {}) != record["dancer"]},
+        {
+            name: record["dancer"]
+            for name, record in clips
+            if name not in replaced and dancer_of(name, {}) != record["dancer"]
+        },
     )
     summary = {
         "settings": asdict(settings),
         "films": len(records),
-        "clips": len(clips),
+        "clips": len(clips) - len(replaced),
+        "replaced": sorted(replaced),
         "skipped": dict(sorted(counts.items())),
         "left_out": dict(sorted(Counter(entry.kind for entry in left_out).items())),
     }
     write_provenance(output_dir, {"records": sha256_json(records)})
     write_bookkeeping(output_dir / SUMMARY_NAME, json_text(summary))
     log.info(
-        "%s: %d clips of %d films; what was left out and why: %s", output_dir, len(clips), len(records), SKIPPED_NAME
+        "%s: %d clips of %d films; what was left out and why: %s",
+        output_dir,
+        summary["clips"],
+        len(records),
+        SKIPPED_NAME,
     )
     return summary
 
@@ -176,6 +190,12 @@ def _refuse_changed_clips(output_dir: Path, anew: set[str], others: set[str]) ->
             len(captions),
             captions[0].name,
         )
+
+
+def _is_as_made(output_dir: Path, name: str, record: dict[str, Any]) -> bool:
+    made = next(clip.get("made") for clip in record["clips"] if clip["name"] == name)
+    about = output_dir / RECORDS_NAME / f"{Path(record['film']).stem}.json"
+    return is_as_made(output_dir / f"{name}.mp4", made, about)
 
 
 def _files_of(record: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from faceid.data.aist import parse_aist_name
 from faceid.data.crop_boxes import Crop
 from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
 from faceid.data.keypoints import find_keypoints
-from faceid.data.selection import LeftOut, SelectionSettings, select
+from faceid.data.selection import LeftOut, SelectionSettings, list_no_files, select
 from faceid.data.video_files import list_videos
 from faceid.errors import ConfigError, DataError
 from faceid.limits import MOST_PIXELS, FrameCount, Rate, Stride
@@ -81,7 +81,7 @@ def find_films(
         )
     videos = list_videos(videos_dir, "videos_dir")
     table = dancers_beside(videos_dir, {video.stem for video in videos})
-    films, left_out = [], []
+    films, left_out = [], list_no_files(videos_dir)
     seen: set[str] = set()
     for path in videos:
         reason, kind = why_left_out(path.stem, table), "with several people"

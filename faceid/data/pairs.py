@@ -14,7 +14,7 @@ from pathlib import Path
 from faceid.data.aist import parse_aist_name
 from faceid.data.captions import find_caption
 from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
-from faceid.data.selection import LeftOut, SelectionSettings, select
+from faceid.data.selection import LeftOut, SelectionSettings, list_no_files, select
 from faceid.data.sidecars import heads_path, joints_path
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError
@@ -67,7 +67,7 @@ def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings |
     videos = [v for v in list_videos(videos_dir) if not (one_folder and v.stem.endswith(POSE_ENDING))]
     poses = {pose.stem: pose for pose in list_videos(poses_dir, may_be_none=True)}
     table = dancers_beside(videos_dir, {video.stem for video in videos})
-    pairs, left_out = [], []
+    pairs, left_out = [], list_no_files(videos_dir)
     for video in videos:
         pose = poses.get(video.stem + POSE_ENDING) or (None if one_folder else poses.get(video.stem))
         reason = why_left_out(video.stem, table)

@@ -21,6 +21,7 @@ from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
 from faceid.data.aist import camera_of, parse_aist_name
 from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import LEAST_CONFIDENCE, Keypoints, find_keypoints, read_keypoints
+from faceid.data.made_files import POSE_RECORDS_NAME, describe_made, is_as_made, say_replaced
 from faceid.data.pairs import POSE_ENDING
 from faceid.data.sidecars import (
     is_of_another_clip,
@@ -46,13 +47,14 @@ from faceid.media.skeleton import draw_skeletons
 from faceid.media.video import Measured, measure_video, stream_frames, write_video
 from faceid.outputs import claim_folder, is_ours, remove_output, write_bookkeeping
 from faceid.provenance import made_by, sha256_json, sizes_and_times, write_provenance
+from faceid.records import sha256_file
 from faceid.writing import json_text, write_json
 
 log = logging.getLogger(__name__)
 
 # Raised when a pose video changes for the same joints.
 RECIPE = 3
-RECORDS_NAME, SUMMARY_NAME = ".rendered", "poses.json"
+RECORDS_NAME, SUMMARY_NAME = POSE_RECORDS_NAME, "poses.json"
 
 # A pose model sees at most as many frames of a film at a time as fit in here.
 FRAMES_BYTES, MOST_FRAMES = 64_000_000, 64
@@ -130,7 +132,7 @@ def render_poses(
                 "settings": source.chosen,
                 **_render_one(name, units[name], source, place),
             }
-            write_json(place / RECORDS_NAME / f"{name}.json", record)
+            write_json(_record_path(place, name), record)
         for _ in share_work([SUMMARY_NAME], lambda _: False, claims, "summary"):
             records = {name: _newest_record(output_dir, name, units[name], source) or {} for name in units}
             summary = _finish(output_dir, records, source)
@@ -197,7 +199,7 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
         # One by one: a minute of film at 1080p would take 20 GB.
         one_by_one = draw_skeletons(keypoints.body, _even(keypoints.size_hw), "vace", keypoints.hands)
         write_video(target, one_by_one, float(keypoints.fps or source.fps))
-        return {"frames": len(keypoints)}
+        return {"frames": len(keypoints), "made": describe_made(target)}
     film = measure_video(clip, ENERGY_WIDTH_PX)
     assert film.energy is not None
     keypoints = _joints_of(clip, file, film, source)
@@ -215,6 +217,9 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
     said = None if math.isnan(correlation) else round(correlation, 4)
     return {
         "frames": len(keypoints),
+        "made": describe_made(target),
+        # For who reads the pose beside the clip: it may be another one of this name by then.
+        "clip_sha256": sha256_file(clip),
         "pairing_correlation": said,
         "frames_without_person": int((~known.any(-1)).sum()),
     }
@@ -272,6 +277,10 @@ def _pose_path(folder: Path, name: str) -> Path:
     return folder / f"{name}{POSE_ENDING}.mp4"
 
 
+def _record_path(folder: Path, name: str) -> Path:
+    return folder / RECORDS_NAME / f"{name}.json"
+
+
 def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
     """The record of what is to be drawn when its pose video is there, or waits to be."""
     for place in (output_dir, output_dir / WAITING_NAME):
@@ -284,7 +293,7 @@ def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) 
 
 def _read_record(place: Path, name: str) -> dict[str, Any] | None:
     try:
-        return dict(read_json(place / RECORDS_NAME / f"{name}.json"))
+        return dict(read_json(_record_path(place, name)))
     except ValueError:
         return None
 
@@ -307,6 +316,13 @@ def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSo
         name, reason = next(iter(failed.items()))
         raise DataError(f"{output_dir}: no pose video could be made of {len(records)}; {name}: {reason}")
     take_places(output_dir, [_pose_path(output_dir, name).name for name in made], RECORDS_NAME)
+    replaced = sorted(
+        name
+        for name, record in made.items()
+        if not is_as_made(_pose_path(output_dir, name), record.get("made"), _record_path(output_dir, name))
+    )
+    say_replaced(output_dir, [_pose_path(output_dir, name).name for name in replaced], "render_poses.py", "pose videos")
+    made = {name: record for name, record in made.items() if name not in replaced}
     for name in failed:
         # Of the clip or the joints that were there before: a reader would pair it.
         pose = _pose_path(output_dir, name)
@@ -315,7 +331,7 @@ def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSo
     correlations = {
         name: r["pairing_correlation"] for name, r in made.items() if r.get("pairing_correlation") is not None
     }
-    summary = {"made": len(made), "failed": failed, "pairing_correlation": correlations}
+    summary = {"made": len(made), "failed": failed, "replaced": replaced, "pairing_correlation": correlations}
     write_provenance(output_dir, {"model": source.model_name or None})
     write_bookkeeping(output_dir / SUMMARY_NAME, json_text(summary))
     log.info("%s: %d pose videos, %d could not be made", output_dir, len(made), len(failed))

@@ -19,8 +19,10 @@ from pydantic.dataclasses import dataclass
 from faceid.config import Reason
 from faceid.data.aist import parse_aist_name, read_name_list
 from faceid.data.order import seed_for
+from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.errors import ConfigError, DataError
 from faceid.limits import Count, Seed
+from faceid.media.listing import no_files
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +73,9 @@ class Named(Protocol):
 
 
 Candidate = TypeVar("Candidate", bound=Named)
+
+
+NO_FILES = "that are no files"
 
 
 @plain_dataclass(frozen=True)
@@ -141,9 +146,15 @@ def split_people(genre_of: Mapping[str, str | None], settings: SelectionSettings
     return parts
 
 
+def list_no_files(videos_dir: Path) -> list[LeftOut]:
+    """What has a video's name in a folder and is no file."""
+    found = no_files(videos_dir, VIDEO_SUFFIXES)
+    return [LeftOut(name, f"is no file: {what}", NO_FILES) for name, what in found.items()]
+
+
 def log_left_out(left_out: Sequence[LeftOut], noun: str) -> None:
-    """One line a kind, with its count and an example."""
-    for kind, count in sorted(Counter(entry.kind for entry in left_out).items()):
+    """One line a kind, with its count and an example. What is no file was named when the folder was listed."""
+    for kind, count in sorted(Counter(entry.kind for entry in left_out if entry.kind != NO_FILES).items()):
         example = next(entry for entry in left_out if entry.kind == kind)
         log.warning("%d %s left out, %s, such as %s: %s", count, noun, kind, example.name, example.reason)
 

@@ -34,6 +34,7 @@ from faceid.data.film_records import (
 from faceid.data.films import Film, SplitSettings, find_films
 from faceid.data.head_boxes import head_boxes
 from faceid.data.keypoints import Keypoints, read_film_keypoints
+from faceid.data.made_files import describe_made
 from faceid.data.selection import SelectionSettings, log_left_out
 from faceid.data.sidecars import write_heads, write_joints
 from faceid.data.waiting import discard_waiting, place_for
@@ -144,7 +145,8 @@ def _clips_of(film: Film, output_dir: Path, settings: SplitSettings) -> tuple[li
         if clip.keypoints is not None:
             _write_sidecars(output_dir, clip.name, clip.keypoints, clip.fit)
         start_s = _start_s(clip.indices[0], measured)
-        written.append({"name": clip.name, "start_s": start_s, "box": list(clip.fit.source)})
+        made = describe_made(output_dir / f"{clip.name}.mp4")
+        written.append({"name": clip.name, "start_s": start_s, "box": list(clip.fit.source), "made": made})
     about = {"frames": measured.frames, "fps": float(measured.fps), "size_hw": list(measured.size_hw)}
     return written, skipped, about
 

@@ -6,13 +6,10 @@ dancers, and what our own commands write.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from faceid.errors import DataError
-from faceid.media.listing import entries_of, say_passed_over
-
-log = logging.getLogger(__name__)
+from faceid.media.listing import entries_of, no_files, say_no_files, say_passed_over
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 # Lists that a user writes, and tables and records that commands of ours leave.
@@ -29,11 +26,7 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False,
         raise DataError(f"{named}: no such folder; give the folder with the videos")
     named_so = [f for f in entries_of(folder, named, any_name) if f.suffix.lower() in VIDEO_SUFFIXES]
     videos = [f for f in named_so if f.is_file()]
-    others = [f.name for f in named_so if not f.is_file()]
-    if others:
-        log.warning(
-            "%s: %d left out that are no files (broken links, folders, pipes): %s", named, len(others), others[0]
-        )
+    say_no_files(named, tuple(no_files(folder, VIDEO_SUFFIXES).items()))
     say_passed_over(folder, named_so, "whose endings are not videos'", _belongs, named)
     if not videos and not may_be_none:
         raise DataError(f"{named}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)")

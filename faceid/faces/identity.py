@@ -127,12 +127,17 @@ def prepare_identity(
     photos = [
         examine_photo(path, files, detector, settings.face_margin) for path in progress(paths, "photos", unit="photo")
     ]
+    # Only for the report: nothing of theirs can be read or counted.
+    no_photos = [
+        Photo(photos_dir / name, dropped=f"is no file: {what}")
+        for name, what in files.list_no_photos(photos_dir).items()
+    ]
     _embed_faces(photos, encoder)
     try:
         _select(photos, photos_dir, settings)
     except DataError as error:
         refused = refused_report_path(output_dir)
-        _write_refused(refused, error, name, encoder, photos, settings)
+        _write_refused(refused, error, name, encoder, [*photos, *no_photos], settings)
         raise DataError(f"{error}; every photo, with its faces and what became of it: {refused}") from error
     kept = usable(photos)
     embeddings = torch.stack([photo.embedding for photo in kept])
@@ -152,7 +157,7 @@ def prepare_identity(
         "concentration": concentration(embeddings, weights),
         "effective_photos": effective_number(weights),
     }
-    _write(output_dir, identity, photos, summary, not settings.shared)
+    _write(output_dir, identity, photos, no_photos, summary, not settings.shared)
     logger.info("identity %r from %d of %d photos in %s", name, len(kept), len(photos), output_dir)
     return identity
 
@@ -261,7 +266,14 @@ def _require_enough(photos: list[Photo], photos_dir: Path, settings: FaceSetting
     )
 
 
-def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: dict[str, Any], private: bool) -> None:
+def _write(
+    output_dir: Path,
+    identity: Identity,
+    photos: list[Photo],
+    no_photos: list[Photo],
+    summary: dict[str, Any],
+    private: bool,
+) -> None:
     about = {
         "name": identity.name,
         "encoder": identity.encoder,
@@ -275,7 +287,7 @@ def _write(output_dir: Path, identity: Identity, photos: list[Photo], summary: d
         for photo_name, embedding in identity.photo_embeddings.items():
             torch.save(embedding, staged / "embeddings" / f"{photo_name}.pt")
         torch.save({**about, "photos": [_describe(photo) for photo in photos]}, staged / "metadata.pt")
-        write_atomic(staged / "report.html", render_report(about, photos))
+        write_atomic(staged / "report.html", render_report(about, [*photos, *no_photos]))
         inputs = {photo.name: photo.sha256 for photo in photos}
         write_provenance(staged, {"photos_sha256": inputs, "encoder_fingerprint": identity.encoder_fingerprint})
         write_manifest(staged, {**about, "num_photos": len(photos), "num_kept": len(identity.photo_weights)})

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from faceid.errors import DataError
-from faceid.media.listing import check_file, entries_of, say_passed_over
+from faceid.media.listing import check_file, entries_of, no_files, say_no_files, say_passed_over
 from faceid.media.photo_colours import to_srgb
 
 # fmt: off
@@ -61,6 +61,7 @@ def list_photos(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: is a file; name the folder that holds the photos")
     photos = [path for path in entries_of(folder) if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()]
+    say_no_files(str(folder), tuple(list_no_photos(folder).items()))
     # A caption lies beside its photo.
     say_passed_over(
         folder,
@@ -69,6 +70,11 @@ def list_photos(folder: Path) -> list[Path]:
         lambda path, stems: path.suffix.lower() == ".txt" and path.stem in stems,
     )
     return photos
+
+
+def list_no_photos(folder: Path) -> dict[str, str]:
+    """What has a photo's name in `folder` and is no file, and what it is instead."""
+    return no_files(folder, PHOTO_SUFFIXES)
 
 
 def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:

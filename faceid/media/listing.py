@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 from faceid.documents import is_text
@@ -47,7 +47,7 @@ def check_file(path: Path, kind: str) -> int:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path}: a folder, pipe or device, not {kind}; name a file")
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: no such file; name a file") from None
     except OSError as error:
@@ -76,5 +76,36 @@ def say_passed_over(
 
 @functools.lru_cache(maxsize=1024)
 def _say_once(folder: str, why: str, names: tuple[str, ...]) -> None:
+    log.warning("%s: %d passed over, %s: %s", folder, len(names), why, some(names))
+
+
+def some(names: Sequence[str]) -> str:
+    """A few of many names, for a line, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    log.warning("%s: %d passed over, %s: %s%s", folder, len(names), why, ", ".join(names[:SHOWN]), more)
+    return ", ".join(names[:SHOWN]) + more
+
+
+def no_files(folder: Path, endings: Container[str]) -> dict[str, str]:
+    """What a folder holds under names of these endings that is no file, and what it is instead. Hidden names aside.
+
+    endings: in small letters, with their dots. Nothing is opened: a pipe would never end.
+    """
+    named = (path for path in entries_of(folder) if path.suffix.lower() in endings)
+    return {path.name: _what_it_is(path) for path in named if not path.is_file()}
+
+
+@functools.lru_cache(maxsize=1024)
+def say_no_files(where: str, found: tuple[tuple[str, str], ...]) -> None:
+    """Name what is no file in a line, once in a process. where: the folder, in words. found: of `no_files`."""
+    if found:
+        log.warning("%s: %d left out that are no files: %s", where, len(found), some([f"{n} ({w})" for n, w in found]))
+
+
+def _what_it_is(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return "a link to nothing" if path.is_symlink() else "cannot be looked at"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    return "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"

@@ -45,6 +45,8 @@ FOLDER_NAME = ".jobs"
 ROWS_NAME, CONCLUSION, POSTERS = "jobs.jsonl", "concluded.json", "gallery/posters"
 # What a batch writes beside its videos.
 SUMMARIES = (ROWS_NAME, "provenance.json", "gallery.html", "scores.jsonl")
+# The names in the output folder that no video, sidecar of one, or folder of some may have. Hidden ones are ours, too.
+OUR_NAMES = frozenset({*SUMMARIES, PurePosixPath(POSTERS).parts[0], CONCLUSION})
 MOST_ERRORS = 3
 # Attempts whose worker was killed say nothing of the job, unless there are many.
 MOST_DEATHS = 10
@@ -300,6 +302,16 @@ class JobFolder:
 
     def _record(self, kind: str, job: str) -> Path:
         return self.folder / kind / f"{job}.json"
+
+
+def our_name_in(output: PurePosixPath) -> str | None:
+    """The name of ours that a video of this path, or its sidecar, would have; None when there is none.
+
+    output: relative to the output folder. Case is not asked for: some disks do not tell it.
+    """
+    hidden = next((part for part in output.parts if part.startswith(".")), None)
+    first = {output.parts[0], sidecar_of(Path(output)).parts[0]}
+    return hidden or next((name for name in sorted(first) if name.lower() in OUR_NAMES), None)
 
 
 def _gets_name(temporary: Path, path: Path, links: bool) -> bool:

@@ -23,6 +23,7 @@ from faceid.data.video_files import list_videos
 from faceid.documents import is_text
 from faceid.errors import DataError
 from faceid.limits import MOST_SEED
+from faceid.sampling.job_folder import our_name_in
 from faceid.sampling.job_rows import KEYS, read_rows, shown, unknown_key
 from faceid.sampling.settings import SampleSettings
 
@@ -135,6 +136,8 @@ def _wish(where: str, values: dict[str, Any], folder: Path, settings: SampleSett
     inside = PurePosixPath(output)
     if output and (inside.is_absolute() or ".." in inside.parts or inside.suffix != ".mp4" or output.startswith(".")):
         raise DataError(f"{where}: output={output}: must be a path inside the output folder that ends with .mp4")
+    if output and (name := our_name_in(inside)):
+        raise DataError(f"{where}: output={output}: {name} is a name that the batch itself uses there; give another")
     return Wish(
         pose=folder / values["pose"],
         identity=values.get("identity", ""),

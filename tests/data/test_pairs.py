@@ -112,7 +112,16 @@ def test_a_broken_link_and_a_folder_named_like_a_video_are_said(tmp_path, caplog
     (tmp_path / "b.mp4").symlink_to(tmp_path / "gone.mp4")
     (tmp_path / "c.mp4").mkdir()
     assert [video.name for video in list_videos(tmp_path)] == ["a.mp4"]
-    assert "2 left out that are no files (broken links, folders, pipes): b.mp4" in caplog.text
+    assert "2 left out that are no files: b.mp4 (a link to nothing), c.mp4 (a folder)" in caplog.text
+
+
+def test_what_is_no_file_is_among_what_is_left_out(folders):
+    videos, poses, _ = folders
+    touch(videos, "a.mp4")
+    touch(poses, "a_pose.mp4")
+    (videos / "b.mp4").symlink_to(videos / "b.mp4")
+    left_out = find_pairs(videos, poses).left_out
+    assert [(entry.name, entry.reason) for entry in left_out] == [("b.mp4", "is no file: a link to nothing")]
 
 
 @pytest.mark.fault("M14")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -407,3 +408,25 @@ def write_at(path, frames, stamps):
             picture.pts, picture.time_base = stamp, Fraction(1, 90_000)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
+
+
+def test_what_has_a_films_name_and_is_no_file_is_named_and_in_the_table(tmp_path, caplog):
+    films = tmp_path / "films"
+    add_film(films, "a", num_frames=100)
+    (films / "dangling.mp4").symlink_to(films / "gone.mp4")
+    (films / "folder.mp4").mkdir()
+    os.mkfifo(films / "pipe.mp4")
+    (films / "loop.mp4").symlink_to(films / "loop.mp4")
+    (films / "zero.mp4").symlink_to("/dev/zero")
+    split_films(films, tmp_path / "clips", SplitSettings(num_frames=5, height=48, width=64, crop="none"))
+    said = "5 left out that are no files: dangling.mp4 (a link to nothing), folder.mp4 (a folder), loop.mp4 (a link to"
+    assert said in caplog.text and "and 2 more" in caplog.text
+    rows = (tmp_path / "clips" / "skipped.csv").read_text().splitlines()
+    what = {row.split(",")[0]: row.split(": ")[-1] for row in rows if "is no file" in row}
+    assert what == {
+        "dangling.mp4": "a link to nothing",
+        "folder.mp4": "a folder",
+        "loop.mp4": "a link to nothing",
+        "pipe.mp4": "a pipe",
+        "zero.mp4": "a device or a socket",
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -103,6 +104,100 @@ def test_a_file_that_somebody_changed_is_asked_before_the_first_clip_is_replaced
         clips,
         lambda: split_films(films, clips, replace(PLAIN, num_frames=21), replace=True),
     )
+
+
+def run_again_over_replaced(work, file: Path, other: Path, caplog) -> dict:
+    """Another film comes to have a file's name, by hand, and the command is run once more."""
+    shutil.copyfile(other, file)
+    caplog.clear()
+    summary = work()
+    assert f"1 {'clips' if 'clip' in file.stem and 'pose' not in file.stem else 'pose videos'} not as " in caplog.text
+    assert file.name in caplog.text and "give your own files names of their own" in caplog.text
+    assert file.read_bytes() == other.read_bytes()
+    return summary
+
+
+def test_a_clip_that_was_replaced_by_hand_is_named_and_not_counted(films, clips, caplog):
+    count = len(list(clips.glob("*.mp4")))
+    summary = run_again_over_replaced(
+        lambda: split_films(films, clips, PLAIN), clips / "a_clip_001.mp4", films / "b.mp4", caplog
+    )
+    assert (summary["clips"], summary["replaced"]) == (count - 1, ["a_clip_001"])
+    assert "a_clip_001.mp4,," in (clips / "skipped.csv").read_text()
+    # As it says: moved away, the clip is made again.
+    (clips / "a_clip_001.mp4").unlink()
+    assert split_films(films, clips, PLAIN)["clips"] == count
+
+
+def test_a_pose_video_that_was_replaced_by_hand_is_named_and_not_counted(tmp_path, caplog):
+    source, _, poses = clips_with_poses(tmp_path)
+    count = len(list(poses.glob("*.mp4")))
+    file, other = poses / "a_clip_000_pose.mp4", tmp_path / "one" / "a.mp4"
+    summary = run_again_over_replaced(lambda: render_poses(source, poses), file, other, caplog)
+    assert (summary["made"], summary["replaced"]) == (count - 1, ["a_clip_000"])
+
+
+def test_a_pose_that_was_drawn_from_another_clip_of_the_name_is_left_out_with_the_reason(tmp_path):
+    """Also when both have as many frames, and nothing else tells it."""
+    clips, poses = tmp_path / "clips", tmp_path / "poses"
+    clips.mkdir()
+    for seed, name in enumerate(("one", "two")):
+        write_video(clips / f"{name}.mp4", draw_pair(seed)[0], 8)
+    render_poses(estimated(clips), poses)
+    for sidecar in clips.glob("*.json"):
+        sidecar.unlink()
+    shutil.copyfile(clips / "one.mp4", clips / "two.mp4")
+    settings = replace(SETTINGS, num_frames=17, fps=8)
+    (dropped,) = write_clip_shards(clips, poses, tmp_path / "shards", settings)["dropped"]
+    assert dropped["video"] == "two.mp4"
+    assert "two_pose.mp4: was drawn from another clip of the name two.mp4" in dropped["reason"]
+    assert str(tmp_path) not in dropped["reason"]
+    # As it says.
+    render_poses(estimated(clips), poses)
+    assert not write_clip_shards(clips, poses, tmp_path / "again", settings)["dropped"]
+
+
+def test_a_clip_of_other_length_than_its_pose_is_left_out_and_one_of_the_same_is_named(films, tmp_path, caplog):
+    clips, poses = tmp_path / "clips", tmp_path / "poses"
+    split_films(films, clips, PLAIN)
+    poses.mkdir()
+    for clip in clips.glob("*.mp4"):
+        shutil.copyfile(clip, poses / f"{clip.stem}_pose.mp4")
+    shutil.copyfile(films / "a.mp4", clips / "a_clip_000.mp4")
+    shutil.copyfile(clips / "b_clip_000.mp4", clips / "a_clip_001.mp4")
+    settings = replace(SETTINGS, num_frames=17, fps=16)
+    (dropped,) = write_clip_shards(clips, poses, tmp_path / "shards", settings)["dropped"]
+    assert dropped["video"] == "a_clip_000.mp4" and "200 frames, its pose" in dropped["reason"]
+    assert "a_clip_001.mp4: not the video that was made here under this name" in caplog.text
+
+
+def test_a_copy_of_a_folder_of_clips_is_as_it_was_made_and_what_is_not_touched_is_not_read(
+    films, clips, tmp_path, caplog, monkeypatch
+):
+    copy = tmp_path / "copy"
+    shutil.copytree(clips, copy, copy_function=shutil.copyfile)
+    # Of the same size, and of now: only the sum tells it.
+    turned = bytearray((copy / "b_clip_000.mp4").read_bytes())
+    turned[len(turned) // 2] ^= 1
+    (copy / "b_clip_000.mp4").write_bytes(turned)
+    assert split_films(films, copy, PLAIN)["replaced"] == ["b_clip_000"]
+
+    def read(path):
+        raise AssertionError(f"{path}: read, though nothing was changed")
+
+    monkeypatch.setattr("faceid.data.made_files.sha256_file", read)
+    assert split_films(films, clips, PLAIN)["replaced"] == []
+
+
+def test_clips_of_before_their_records_said_their_sums_are_known_by_the_folder(films, clips):
+    path = clips / "films" / "a.json"
+    said = json.loads(path.read_text())
+    for clip in said["clips"]:
+        del clip["made"]
+    path.write_text(json.dumps(said))
+    assert split_films(films, clips, PLAIN)["replaced"] == []
+    shutil.copyfile(films / "b.mp4", clips / "a_clip_000.mp4")
+    assert split_films(films, clips, PLAIN)["replaced"] == ["a_clip_000"]
 
 
 def test_nothing_is_put_in_place_while_one_file_is_somebodys(tmp_path):

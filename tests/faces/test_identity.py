@@ -304,3 +304,16 @@ def test_an_identity_of_an_older_recipe_is_not_current(tmp_path, photos, tiny_cl
     metadata = torch.load(tmp_path / "out" / "metadata.pt", weights_only=True)
     torch.save({**metadata, "recipe": metadata["recipe"] - 1}, tmp_path / "out" / "metadata.pt")
     assert not identity_is_current(tmp_path / "out", photos, tiny_clip, settings, images)
+
+
+def test_what_has_a_photos_name_and_is_no_file_is_named_and_in_the_report(tmp_path, photos, tiny_clip, caplog):
+    (photos / "dangling.jpg").symlink_to(photos / "gone.jpg")
+    os.mkfifo(photos / "pipe.png")
+    (photos / "album.jpg").mkdir()
+    prepare(photos, tmp_path / "out", tiny_clip, FaceSettings(detector="none"))
+    said = "3 left out that are no files: album.jpg (a folder), dangling.jpg (a link to nothing), pipe.png (a pipe)"
+    assert said in caplog.text
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "dangling.jpg" in report and "is no file: a link to nothing" in report and "is no file: a pipe" in report
+    # They are no photos to a second run either, which finds nothing to do.
+    assert identity_is_current(tmp_path / "out", photos, tiny_clip, FaceSettings(detector="none"), images)

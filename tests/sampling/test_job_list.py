@@ -46,6 +46,26 @@ def test_names_may_hold_anything_and_duplicates_are_one(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
+    "output",
+    [
+        *("gallery/x.mp4", "gallery/posters/x.mp4", "Gallery/x.mp4", "gallery.html/x.mp4", "jobs.jsonl/x.mp4"),
+        *("provenance.mp4", "a/.faceid/x.mp4", "a/.claims/x.mp4", "a/.x.mp4"),
+    ],
+)
+def test_a_video_gets_no_name_that_the_batch_itself_uses(tmp_path, output):
+    path = jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}, {"pose": "b.mp4"})
+    first, second = read_job_list(path, SETTINGS)
+    assert f"line 1: output={output}: " in first.problem and "the batch itself uses there" in first.problem
+    assert not second.problem
+
+
+@pytest.mark.parametrize("output", ["my gallery/x.mp4", "a/gallery/x.mp4", "gallery.mp4", "a/provenance.mp4", "x..mp4"])
+def test_a_video_may_have_a_name_that_is_only_like_ours(tmp_path, output):
+    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}), SETTINGS)
+    assert wish.output == output
+
+
+@pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("j.jsonl", '\n{"pse": "b"}\n', "line 2: unknown key 'pse'; did you mean pose?"),

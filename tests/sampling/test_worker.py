@@ -270,7 +270,7 @@ def test_a_video_of_a_batch_is_rendered_again_from_its_sidecar(settings, tmp_pat
 
 def test_a_folder_that_cannot_be_written_to_is_refused(settings, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"output_dir=.*file: cannot be written to"):
+    with pytest.raises(DataError, match=r"output_dir=.*file: is a file; name a folder"):
         run(replace(settings, output_dir=str(tmp_path / "file")))
 
 

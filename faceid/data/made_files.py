@@ -1,0 +1,88 @@
+"""Whether a clip or pose video is still the one that was made under its name: one may be replaced by hand.
+
+The record of a film or a pose says each file's size and sha256. A file of another size is another one. One of the same
+size is ours if it is no newer than the record, which is written after it: a second run over ten thousand clips reads
+none. Only the rest are hashed, at 0.5 GB/s: a copy of the folder, which has its own times. No time is in the record,
+for many workers leave the same bytes as one. An older file of exactly the same size is taken for ours.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from faceid.documents import read_json
+from faceid.errors import DataError
+from faceid.media.listing import some
+from faceid.records import is_replaced, sha256_file
+
+# Where render_poses.py says what it drew, in the folder of pose videos.
+POSE_RECORDS_NAME = ".rendered"
+
+log = logging.getLogger(__name__)
+
+
+def describe_made(file: Path) -> dict[str, Any]:
+    """What a record says of a file that was just written. It is the same once the file has been given its place."""
+    return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+
+
+def is_as_made(file: Path, made: Mapping[str, Any] | None, record: Path) -> bool:
+    """Whether a file that is there is the one of a record.
+
+    made: what `describe_made` said; None in records of before 2026-12. record: its file, written after the other.
+    What an old record does not say is asked of the folder's own; a name that is in neither cannot be judged.
+    """
+    if made is None:
+        return not is_replaced(file)
+    status = file.stat()
+    if status.st_size != made.get("bytes"):
+        return False
+    is_older = status.st_mtime_ns <= record.stat().st_mtime_ns
+    return is_older or sha256_file(file) == made.get("sha256")
+
+
+def say_replaced(folder: Path, names: Iterable[str], command: str, noun: str) -> None:
+    """Name the files that are somebody's by now, and what to do. Whoever lists the folder finds them."""
+    replaced = sorted(names)
+    if replaced:
+        log.warning(
+            "%s: %d %s not as %s wrote them, left as they are and not counted: %s; whoever lists the folder takes "
+            "them. Move them away and run it again, or give your own files names of their own",
+            folder,
+            len(replaced),
+            noun,
+            command,
+            some(replaced),
+        )
+
+
+def refuse_pose_of_another_clip(pose: Path, clip: Path) -> None:
+    """Raises: DataError when a pose video is ours, and was drawn from another clip than the one of its name.
+
+    One that somebody put there is theirs to vouch for.
+    """
+    if is_replaced(pose):
+        return
+    try:
+        said = read_json(pose.parent / POSE_RECORDS_NAME / f"{clip.stem}.json").get("clip_sha256")
+    except (ValueError, AttributeError):
+        return  # Not drawn by us, or before 2026-12.
+    if said is not None and said != sha256_file(clip):
+        raise DataError(
+            f"{pose.name}: was drawn from another clip of the name {clip.name}, which was replaced since then; run "
+            "tools/render_poses.py again"
+        )
+
+
+def warn_of_replaced(files: Iterable[Path]) -> None:
+    """Say which clips and poses have the name of one that we made, and are another one: it is read as the user's."""
+    for file in files:
+        if is_replaced(file):
+            log.warning(
+                "%s: not the video that was made here under this name; it is taken for yours, and its dancer from its "
+                "name: see that both are right, or move it away and make it again",
+                file.name,
+            )
