@@ -257,7 +257,7 @@ def _refuse_empty_paths(argv: Sequence[str], of_files: Mapping[str, tuple[str, A
 
 def _is_of_a_path(name: str, hint: Any) -> bool:
     """Whether a field holds a path: by its type, or by its name where it is kept as a text."""
-    return name.endswith("_dir") or name == "output" or hint is Path or Path in get_args(hint)
+    return name.endswith(("_dir", "_path")) or name == "output" or hint is Path or Path in get_args(hint)
 
 
 def _refuse_unusable(name: str, value: Any) -> None:

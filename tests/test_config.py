@@ -284,3 +284,14 @@ def test_a_number_that_is_not_finite_is_refused(words, reason):
         parse_sections("prog", "", [Scale], [f"--{words}"])
     with pytest.raises(ConfigError, match=r"place=.*holds a NUL"):
         build_section(Scale, {"place": "a\0b"})
+
+
+@pytest.mark.parametrize("words", [["--output_dir", ""], ["--output_dir="], ["--config", "run.yaml"]])
+def test_an_empty_text_is_no_path(words, tmp_path, monkeypatch):
+    """A shell's variable that is not set. To Python it is the folder one stands in."""
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text('output_dir: ""\n')
+    with pytest.raises(ConfigError, match="output_dir: is empty; name a folder, or . for this folder"):
+        parse_sections("train.py", "Train.", [Training], words)
+    (training,) = parse_sections("train.py", "Train.", [Training], ["--output_dir", ".", "--resume", ""])
+    assert (training.output_dir, training.resume) == (Path("."), "")

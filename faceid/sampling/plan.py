@@ -24,6 +24,7 @@ from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.model_files import ModelFiles
 from faceid.provenance import sha256_file, sha256_json
 from faceid.sampling.identities import Face
+from faceid.sampling.job_folder import our_name_in
 from faceid.sampling.job_list import Wish
 from faceid.sampling.poses import VideoShape
 from faceid.sampling.renderer import SAME_IN_SAMPLING, check_how, choose_shape, choose_window
@@ -246,6 +247,9 @@ def _nameable(job: Job, outputs: set[str]) -> Job:
         problem = f"its video's name would be of {longest} bytes, {MOST_OUTPUT_BYTES} at most; give a shorter output"
     elif above := next((str(folder) for folder in path.parents if str(folder) in outputs), ""):
         problem = f"output={job.output}: {above} is another job's video, and no folder; give another output"
+    elif job.output and (name := our_name_in(path)):
+        # Of an identity or a pose that has that name.
+        problem = f"its video would be {job.output}, and {name} is a name of the batch's own; give an output"
     if not problem or job.problem:
         return job
     return replace(job, output="", rig=None, inputs=None, problem=f"{_said(job.wish)}: {problem}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from calling import command_module
 
-from faceid.errors import ConfigError, DataError, ModelError
+from faceid.errors import ConfigError, DataError, ModelError, OutputError
 from faceid.faces.identity import load_identity
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
@@ -65,3 +65,11 @@ def test_photos_are_counted_before_the_encoder_is_looked_for(tool, photos, tmp_p
         (photos / f"p{index}.png").unlink()
     with pytest.raises(DataError, match="2 photos"):
         tool.main(arguments(photos, tmp_path / "out", "--encoder_path", "/absent"))
+
+
+def test_a_link_to_a_folder_that_is_not_there_is_not_followed(tool, photos, tmp_path):
+    """A disk that is not mounted, most often."""
+    (tmp_path / "out").symlink_to(tmp_path / "not_mounted")
+    with pytest.raises(OutputError, match="out: is a link to .*not_mounted, which is not there"):
+        tool.main(arguments(photos, tmp_path / "out", "--encoder_path", "toy", "--detector", "none"))
+    assert not (tmp_path / "not_mounted").exists()
