@@ -11,9 +11,10 @@ from test_worker import settings, write_pose  # noqa: F401 (the fixture of two p
 from faceid.faces.settings import FaceSettings
 from faceid.models.denoise import Sampling
 from faceid.sampling.given_faces import faces_by_name
+from faceid.sampling.identities import Face
 from faceid.sampling.job_list import Wish
 from faceid.sampling.models import Models
-from faceid.sampling.plan import HOW, Planner
+from faceid.sampling.plan import HOW, Job, Planner, name_outputs
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +96,10 @@ def test_every_option_of_sampling_is_tried_above():
     tried = {*OTHERS, "face_block_scales"}
     of_sampling = {field.name for field in fields(Sampling)} - {"seed", "window", "overlap"}
     assert of_sampling - tried == set() and set(HOW) - tried == set()
+
+
+def test_a_person_of_a_name_of_the_batch_s_own_is_told_before_anything_is_rendered():
+    wish = Wish(Path("a.mp4"), "people/gallery", 1, "", "", None)
+    first, second = name_outputs([Job("1", wish, "", Face()), Job("2", replace(wish, identity="anna"), "", Face())], {})
+    assert "its video would be gallery/a.mp4, and gallery is a name of the batch's own" in first.problem
+    assert (first.output, second.output, second.problem) == ("", "anna/a.mp4", "")

@@ -2,15 +2,11 @@
 
 import json
 import logging
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from faceid.errors import DataError
-from faceid.sampling.identities import Face
 from faceid.sampling.job_list import Wish, read_job_list, wishes_of_folder
-from faceid.sampling.plan import Job, name_outputs
 from faceid.sampling.settings import SampleSettings
 
 SETTINGS = SampleSettings(face_lora_path="own.safetensors", batch=True, jobs="x.jsonl", output_dir="o", prompt="p")
@@ -61,13 +57,6 @@ def test_a_video_gets_no_name_that_the_batch_itself_uses(tmp_path, output):
     first, second = read_job_list(path, SETTINGS)
     assert f"line 1: output={output}: " in first.problem and "the batch itself uses there" in first.problem
     assert not second.problem
-
-
-def test_a_person_of_a_name_of_the_batch_s_own_is_told_before_anything_is_rendered():
-    wish = Wish(Path("a.mp4"), "people/gallery", 1, "", "", None)
-    first, second = name_outputs([Job("1", wish, "", Face()), Job("2", replace(wish, identity="anna"), "", Face())], {})
-    assert "its video would be gallery/a.mp4, and gallery is a name of the batch's own" in first.problem
-    assert (first.output, second.output, second.problem) == ("", "anna/a.mp4", "")
 
 
 @pytest.mark.parametrize("output", ["my gallery/x.mp4", "a/gallery/x.mp4", "gallery.mp4", "a/provenance.mp4", "x..mp4"])
