@@ -67,9 +67,10 @@ def test_photos_are_counted_before_the_encoder_is_looked_for(tool, photos, tmp_p
         tool.main(arguments(photos, tmp_path / "out", "--encoder_path", "/absent"))
 
 
-def test_a_link_to_a_folder_that_is_not_there_is_not_followed(tool, photos, tmp_path):
-    """A disk that is not mounted, most often."""
+def test_a_link_to_a_folder_that_is_not_there_is_not_followed(tool, photos, tmp_path, monkeypatch):
+    """A disk that is not mounted, most often. Before the encoder is looked for, which takes seconds."""
+    monkeypatch.setattr(tool, "_load_encoder", lambda _: pytest.fail("the encoder is loaded"))
     (tmp_path / "out").symlink_to(tmp_path / "not_mounted")
     with pytest.raises(OutputError, match=r"out: is a link to .*not_mounted, which is not there"):
-        tool.main(arguments(photos, tmp_path / "out", "--encoder_path", "/absent", "--detector", "none"))
+        tool.main(arguments(photos, tmp_path / "out", "--detector", "none"))
     assert not (tmp_path / "not_mounted").exists()
