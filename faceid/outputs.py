@@ -10,14 +10,25 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faceid.documents import read_json
 from faceid.errors import OutputError
+from faceid.placing import (
+    STAYS,
+    close_or_say,
+    finish,
+    free_name,
+    has_to_stay,
+    names_in,
+    put_inside,
+    strangers_in,
+)
 from faceid.processes import process_mark
-from faceid.records import is_recorded, record, recorded, sha256_bytes, sha256_file
+from faceid.records import is_recorded, record, sha256_bytes, sha256_file
 from faceid.writing import (
     FOLDER_NAME,
     PRIVATE_FILE,
@@ -30,7 +41,6 @@ from faceid.writing import (
     fsync_tree,
     is_owners_alone,
     is_private,
-    make_folder,
     make_parents,
     settle_modes,
     sweep,
@@ -47,8 +57,6 @@ log = logging.getLogger(__name__)
 HUB_FOLDER, RUN_FOLDER, BATCH_FOLDER = "a face adapter for the hub", "a training run", "a batch of renders"
 # Beside FOLDER_NAME, in a folder that was moved away for a moment: what was moved by hand does not have it.
 _REPLACED_NAME = "replaced.json"
-# Of claims (faceid.claims), and what file systems and desktops leave in a folder; nobody's work.
-_NOBODYS = (RECORDS_NAME, ".claims", ".DS_Store", "Thumbs.db", "lost+found", ".directory")
 _SHOWN = 3
 
 
@@ -75,9 +83,8 @@ def claim_folder(
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / RECORDS_NAME / FOLDER_NAME
         if not mark.is_file():
-            if private and (is_new or not any(folder.iterdir())):
-                folder.chmod(PRIVATE_FOLDER)
-            make_folder(mark.parent, is_private(folder))
+            if private and (is_new or not names_in(folder)):
+                close_or_say(folder, private)
             write_json(mark, {"kind": kind})
         sweep(folder)
         sweep(folder / RECORDS_NAME)
@@ -96,6 +103,7 @@ def refuse_folder(
     is_known: bool = False,
 ) -> None:
     """Only the refusals of `claim_folder`: nothing is written. Raises: OutputError."""
+    refuse_hidden(folder, key)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{key}={folder}: is a file; name a folder")
     _refuse_dangling(folder, key)
@@ -106,7 +114,7 @@ def refuse_folder(
     if found is not None and found != kind:
         raise OutputError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
     if found is None and not is_known:
-        strangers = [name for name in _names_in(folder) if name not in (*_NOBODYS, *beside)]
+        strangers = [name for name in names_in(folder) if name not in beside]
         if strangers:
             raise OutputError(
                 f"{key}={folder}: holds {_some(strangers)}, not written by this command; name an empty or a new folder"
@@ -128,6 +136,7 @@ def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", wi
     inputs: files that are read; none of them may be it. within: the kind of the folder that the caller fills, where
     what is ours is its; elsewhere that is what this program wrote. Raises: OutputError.
     """
+    refuse_hidden(path, key)
     if path.is_dir():
         raise OutputError(f"{key}={path}: is a folder; name a file")
     for read in inputs:
@@ -145,6 +154,7 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
     shows faces; in a private folder every file is private.
     Raises: OutputError when it is somebody's, or when the disk is full or cannot be written; nothing is changed then.
     """
+    refuse_hidden(path)
     _refuse_foreign(path)
     with told(path):
         make_parents(path)
@@ -161,11 +171,12 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
             settle_modes(temporary, private)
             digest = sha256_file(temporary)
             # Once more: the work may have taken hours.
-            there = sha256_file(path) if path.is_file() and not path.is_symlink() else None
+            is_read = path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)
+            there = sha256_file(path) if is_read else None
             if there == digest:
                 record(path.parent, [(path.name, digest)])
                 return
-            target = _free_name(path) if _is_foreign(path, there) else path
+            target = free_name(path) if _is_foreign(path, there) else path
             record(path.parent, [(target.name, digest)])
             temporary.replace(target)
             fsync_folder(path.parent)
@@ -195,7 +206,7 @@ def write_bookkeeping(path: Path, content: bytes | str) -> None:
             if path.is_file() and not path.is_symlink() and sha256_file(path) == digest:
                 record(path.parent, [(path.name, digest)])
                 return
-            kept = _free_name(path.with_name(f"{path.stem}.edited{path.suffix}"))
+            kept = free_name(path.with_name(f"{path.stem}.edited{path.suffix}"))
             if path.is_symlink() or path.is_dir():
                 path.rename(kept)
             else:
@@ -219,7 +230,7 @@ def remove_output(path: Path) -> bool:
 
 def set_aside(path: Path) -> Path:
     """Give a damaged file or folder that is in the way another name. What it holds cannot be proved to be ours."""
-    aside = _free_name(path.with_name(f"{path.name}.damaged"))
+    aside = free_name(path.with_name(f"{path.name}.damaged"))
     path.rename(aside)
     log.warning("%s: damaged or changed; kept as %s, which may be removed", path, aside.name)
     return aside
@@ -227,10 +238,11 @@ def set_aside(path: Path) -> Path:
 
 @contextmanager
 def staged_folder(path: Path, kind: str, private: bool = False, key: str = "output_dir") -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; publish it under `path` when the block ends well.
+    """Yield a temporary folder; publish it under `path` when the block ends well.
 
     A folder that is there already is replaced, in one step where the file system can exchange names (local ones can;
     NFS cannot: there it is moved away first), only when it is of the same kind and every file in it is as we wrote it.
+    One that has to stay (a mount, another owner, group or mode) gets the new pieces in place of its own (`placing`).
     kind: what it holds, in words. private: whether it shows faces. key: the flag it was given by.
     Raises: OutputError otherwise, or when the disk is full or cannot be written; nothing is changed then.
     """
@@ -238,7 +250,8 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
     path = path.resolve()
     with told(path):
         _put_back(path, kind)
-        temporary = _make_temporary_folder(path)
+        stays = has_to_stay(path, private)
+        temporary = _make_temporary_folder(path, stays)
         try:
             yield temporary
             files = [each for each in sorted(temporary.rglob("*")) if each.is_file()]
@@ -246,9 +259,13 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
             write_json(temporary / RECORDS_NAME / FOLDER_NAME, {"kind": kind})
             settle_modes(temporary, private)
             fsync_tree(temporary)
-            strangers = _strangers_in(path)
-            target = _free_name(path) if strangers else path
-            _put(temporary, target)
+            strangers = strangers_in(path)
+            target = free_name(_place_beside(path, stays)) if strangers else path
+            if stays and not strangers:
+                close_or_say(path, private)
+                put_inside(temporary, path, kind)
+            else:
+                _put(temporary, target, kind)
             _say_where(path, target)
         finally:
             # After an exchange the old folder lies here.
@@ -257,34 +274,50 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
 
 @contextmanager
 def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; when the block ends well it gets the name `path`, which nothing may have.
+    """Yield a temporary folder; when the block ends well it gets the name `path`, which nothing may have.
 
-    For what is too large to be replaced on a proof, and keeps its own record of sums.
-    Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or cannot be written.
+    For what is too large to be replaced on a proof, and keeps its own record of sums. An empty folder that has to stay
+    gets the pieces. Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or
+    cannot be written.
     """
     refuse_existing(path, key)
     path = path.resolve()
     with told(path):
-        temporary = _make_temporary_folder(path)
+        # What a desktop or a file system keeps in an empty folder keeps it from giving way, too.
+        stays = has_to_stay(path, private=False) or bool(path.is_dir() and any(path.iterdir()))
+        temporary = _make_temporary_folder(path, stays)
         try:
             yield temporary
             settle_modes(temporary, False)
             fsync_tree(temporary)
+            if stays and not names_in(path):
+                close_or_say(path, private=False)
+                put_inside(temporary, path, None)
+                return
+            target = free_name(_place_beside(path, stays)) if stays else path
             # A folder takes the place of an empty one, and of nothing else, in one step.
-            temporary.rename(path)
-            fsync_folder(path.parent)
+            temporary.rename(target)
+            fsync_folder(target.parent)
+            _say_where(path, target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _make_temporary_folder(path: Path) -> Path:
-    """A private folder beside `path`, to become it; what dead processes left there is swept first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path.parent)
-    sweep_folders(path.parent)
-    temporary = temporary_beside(path.with_suffix(""))
+def _make_temporary_folder(path: Path, inside: bool) -> Path:
+    """A private folder beside `path`, or inside it, to become it; what dead processes left there is swept first."""
+    place = path if inside else path.parent
+    place.mkdir(parents=True, exist_ok=True)
+    for swept in (place, place / RECORDS_NAME):
+        sweep(swept)
+    sweep_folders(place)
+    temporary = temporary_beside(place / path.stem)
     temporary.mkdir(PRIVATE_FOLDER)
     return temporary
+
+
+def _place_beside(path: Path, stays: bool) -> Path:
+    """Where a result goes whose place was taken meanwhile: beside it, or within it where that is another disk."""
+    return path / path.name if stays else path
 
 
 def sweep_folders(folder: Path) -> None:
@@ -300,28 +333,33 @@ def sweep_folders(folder: Path) -> None:
 
 def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
     """Only the refusals of `staged_folder`: nothing is written. Raises: OutputError."""
+    refuse_hidden(path, key)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{key}={path}: is a file; name a folder")
     _refuse_dangling(path, key)
     found = kind_of(path)
     if found is not None and found != kind:
         raise OutputError(f"{key}={path}: holds {found}, not {kind}; name another folder")
-    strangers = _strangers_in(path)
+    strangers = strangers_in(path)
     if strangers:
         raise OutputError(
             f"{key}={path}: holds {_some(strangers)}, not as this command wrote it; name an empty or a new folder"
         )
     _refuse_standing_in(path, key)
-    _refuse_unwritable(path.resolve().parent, key)
+    _refuse_unwritable(path.resolve(), key)
 
 
 def refuse_existing(path: Path, key: str = "output_dir") -> None:
     """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
+    refuse_hidden(path, key)
     _refuse_dangling(path, key)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.is_dir() and os.access(path, os.W_OK):
+        # Half of a result that a killed command was about to put there: with the rest of it, it is one.
+        finish(path)
+    if path.exists() and (not path.is_dir() or names_in(path)):
         raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
     _refuse_standing_in(path, key)
-    _refuse_unwritable(path.resolve().parent, key)
+    _refuse_unwritable(path.resolve(), key)
 
 
 def is_ours(path: Path) -> bool:
@@ -350,6 +388,11 @@ def _is_foreign(path: Path, digest: str | None = None, by_this_program: bool | N
 def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = None) -> None:
     if _is_foreign(path, by_this_program=by_this_program):
         named = f"{key}={path}" if key else f"{path}"
+        if path.is_file() and not os.access(path, os.R_OK):
+            raise OutputError(
+                f"{named}: exists and cannot be read, so nothing shows that this command wrote it; it is left as it "
+                "is: name another file, or move it away"
+            )
         raise OutputError(
             f"{named}: exists, and is not as this command wrote it; it is left as it is: name another file, or move it "
             "away"
@@ -368,29 +411,22 @@ def _refuse_standing_in(path: Path, key: str) -> None:
         raise OutputError(f"{key}={path}: is the folder you are in; name one in it, or go elsewhere")
 
 
-def _strangers_in(folder: Path) -> list[str]:
-    """Files of a folder that we did not write, or that are not as we wrote them."""
-    if not folder.is_dir():
-        return []
-    known = recorded(folder)
-    found = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if name.split("/")[0] in _NOBODYS or (path.is_dir() and not path.is_symlink()):
-            continue
-        if path.is_symlink() or name not in known or sha256_file(path) not in known[name]:
-            found.append(name)
-            if len(found) > _SHOWN:
-                break
-    return found
-
-
-def _put(temporary: Path, path: Path) -> None:
+def _put(temporary: Path, path: Path, kind: str) -> None:
     """Give a whole folder its name; an older one is under the temporary name after that."""
-    if path.exists() and not exchange(temporary, path):
+    try:
+        is_exchanged = path.exists() and exchange(temporary, path)
+    except OSError as error:
+        if error.errno not in STAYS:
+            raise
+        # Nothing told it before: a container's image, for one, does not let go of its folders.
+        inside = path / temporary.name
+        temporary.rename(inside)
+        put_inside(inside, path, kind)
+        return
+    if path.exists() and not is_exchanged:
         # This file system cannot exchange names: for a moment the folder is only under its second name, which is one
         # that is seen and that no command sweeps. Killed here, the next one puts it back.
-        aside = _free_name(_replaced_name(path))
+        aside = free_name(_replaced_name(path))
         write_json(path / RECORDS_NAME / _REPLACED_NAME, {"by": process_mark()})
         path.rename(aside)
         temporary.rename(path)
@@ -402,6 +438,7 @@ def _put(temporary: Path, path: Path) -> None:
 
 def _put_back(path: Path, kind: str) -> None:
     """What a writer that was killed had moved away for a moment gets its name again, or goes where the new one is."""
+    finish(path)
     aside = _replaced_name(path)
     if kind_of(aside) != kind or not (aside / RECORDS_NAME / _REPLACED_NAME).is_file():
         return
@@ -428,22 +465,13 @@ def _remove_ours(folder: Path, path: Path) -> None:
         # Never finished: all of it is this process's.
         shutil.rmtree(folder, ignore_errors=True)
         return
-    strangers = _strangers_in(folder)
+    strangers = strangers_in(folder)
     if strangers:
-        kept = _free_name(_replaced_name(path))
+        kept = free_name(_replaced_name(path))
         folder.rename(kept)
         log.warning("%s: kept as %s: somebody put %s into it before it was replaced", path, kept, _some(strangers))
         return
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_name(path: Path) -> Path:
-    number = 2
-    free = path
-    while free.exists() or free.is_symlink():
-        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
-    return free
 
 
 def _say_where(path: Path, target: Path) -> None:
@@ -451,17 +479,32 @@ def _say_where(path: Path, target: Path) -> None:
         log.warning("%s: somebody wrote there meanwhile, and it is left as it is; the result is %s", path, target)
 
 
+def refuse_hidden(path: Path, key: str = "") -> None:
+    """What cannot be looked at cannot be known for ours, nor for missing. Raises: OutputError."""
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            os.scandir(path).close()
+    except PermissionError:
+        named = f"{key}={path}" if key else f"{path}"
+        raise OutputError(f"{named}: cannot be looked into; name another place, or change its permissions") from None
+    except OSError:
+        return
+
+
 def _refuse_unwritable(folder: Path, key: str) -> None:
     place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not place.is_dir():
         raise OutputError(f"{key}={folder}: {place} is a file; name another place")
+    records = folder / RECORDS_NAME
+    if records.exists() and not records.is_dir():
+        raise OutputError(f"{key}={folder}: {records} is a file, where what is written is noted; move it away")
     # access() knows read-only disks, and that the superuser may write anywhere else.
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(f"{key}={folder}: {place} cannot be written; name another place, or change its permissions")
-
-
-def _names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for needed in (place, records):
+        if needed.exists() and not os.access(needed, os.W_OK | os.X_OK):
+            noted = ", where what is written is noted," if needed == records else ""
+            raise OutputError(
+                f"{key}={folder}: {needed}{noted} cannot be written; name another place, or change its permissions"
+            )
 
 
 def _some(names: Sequence[str]) -> str:

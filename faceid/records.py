@@ -73,12 +73,17 @@ def recorded(folder: Path) -> dict[str, set[str]]:
 
 
 def is_recorded(path: Path, digest: str | None = None, by_this_program: bool = False) -> bool:
-    """Whether a file is as we wrote it. digest: its sha256, where the caller knows it. by_this_program: another
-    command's is not."""
+    """Whether a file is as we wrote it; of one that cannot be read nothing is proven.
+
+    digest: its sha256, where the caller knows it. by_this_program: another command's is not.
+    """
     digests = _read(path.parent).get(path.name)
     if digests is None:
         return False
-    programs = digests.get(digest or sha256_file(path))
+    try:
+        programs = digests.get(digest or sha256_file(path))
+    except PermissionError:
+        return False
     if programs is None:
         return False
     # Where a program has no name, as in a notebook, nothing can be said against it.

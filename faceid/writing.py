@@ -13,7 +13,10 @@ import functools
 import json
 import logging
 import os
+import re
 import shutil
+import stat
+import struct
 import time
 import uuid
 from collections.abc import Iterator
@@ -29,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # `.faceid-MARK-TOKEN.tmp`, and the suffix of what it is to become.
 _TEMPORARY = ".faceid-*.tmp*"
+_OURS = re.compile(r"\.faceid-[0-9a-f]{8}-\d{1,9}-\d{1,20}-[0-9a-f]{6}\.tmp.*")
 # Of a process on another machine nothing is known; no write takes this long.
 ABANDONED_S = 7 * 86400
 # A folder's records and its mark (`faceid.records`, `faceid.outputs`).
@@ -43,6 +47,9 @@ _NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "file write 
 # Of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
+# Of the kernel: what an access control list is kept as, and its entries (linux/posix_acl_xattr.h).
+_ACL, _DEFAULT_ACL, _ACL_ENTRY = "system.posix_acl_access", "system.posix_acl_default", "<HHI"
+_ACL_USER, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 0x01, 0x04, 0x10, 0x20
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
@@ -80,6 +87,11 @@ def json_text(value: Any) -> str:
 def temporary_beside(path: Path) -> Path:
     """A hidden name in the same folder, of the same suffix, that says whose it is."""
     return path.with_name(f".faceid-{process_mark()}-{uuid.uuid4().hex[:6]}.tmp{path.suffix}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that `temporary_beside` gives."""
+    return _OURS.fullmatch(name) is not None
 
 
 @functools.cache
@@ -208,14 +220,20 @@ def is_owners_alone(path: Path) -> bool:
 
 
 def make_parents(path: Path) -> None:
-    """Make the folders that a file lies in; new ones within a private folder of ours are private, too."""
+    """Make the folders that a file lies in; new ones within a private folder of ours are private, too.
+
+    A folder of records is as open as what it lies in: whoever may write there must be able to say what he wrote.
+    """
     if path.parent.is_dir():
         return
     private = is_private(path.parent)
     new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     for folder in new if private else []:
-        folder.chmod(PRIVATE_FOLDER)
+        set_mode(folder, PRIVATE_FOLDER)
+    for folder in new if not private else []:
+        if folder.name == RECORDS_NAME:
+            set_mode(folder, folder.parent.stat().st_mode & (0o777 | stat.S_ISVTX))
 
 
 def make_folder(path: Path, private: bool) -> None:
@@ -223,7 +241,7 @@ def make_folder(path: Path, private: bool) -> None:
     if not path.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         if private:
-            path.chmod(PRIVATE_FOLDER)
+            set_mode(path, PRIVATE_FOLDER)
 
 
 def settle_modes(path: Path, private: bool) -> None:
@@ -231,11 +249,41 @@ def settle_modes(path: Path, private: bool) -> None:
 
     Libraries write with 0600 whatever the umask is: a colleague could not read an adapter.
     """
-    umask = current_umask()
     for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
         is_dir = each.is_dir()
-        mode = PRIVATE_FOLDER if is_dir else PRIVATE_FILE
-        each.chmod(mode if private else (0o777 if is_dir else 0o666) & ~umask)
+        if private:
+            set_mode(each, PRIVATE_FOLDER if is_dir else PRIVATE_FILE)
+        else:
+            set_mode(each, (0o777 if is_dir else 0o666) & ~umask_in(each.parent))
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """chmod that leaves a folder its setgid: what is made in it later belongs to the folder's group."""
+    before = stat.S_IMODE(path.stat().st_mode)
+    mode |= before & stat.S_ISGID if path.is_dir() else 0
+    # The system takes setgid from a folder whose group is not the caller's: only where something changes.
+    if mode != before:
+        path.chmod(mode)
+
+
+def umask_in(folder: Path) -> int:
+    """What a new file in a folder is denied: by the process's umask, or by the folder's default list instead of it."""
+    try:
+        entries = os.getxattr(folder, _DEFAULT_ACL)[4:]
+    except (OSError, AttributeError):
+        return current_umask()
+    allowed = {tag: bits for tag, bits, _ in struct.iter_unpack(_ACL_ENTRY, entries) if tag != 0x02 and tag != 0x08}
+    # A file's middle bits are the mask of its list, where it has one.
+    group = allowed.get(_ACL_MASK, allowed.get(_ACL_GROUP, 0))
+    return 0o777 & ~(allowed.get(_ACL_USER, 0) << 6 | group << 3 | allowed.get(_ACL_OTHER, 0))
+
+
+def has_acl(folder: Path) -> bool:
+    """Whether a folder has an access control list, of its own or for what is made in it."""
+    try:
+        return not {_ACL, _DEFAULT_ACL}.isdisjoint(os.listxattr(folder))
+    except (OSError, AttributeError):
+        return False
 
 
 def current_umask() -> int:

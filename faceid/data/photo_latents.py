@@ -63,12 +63,13 @@ class PhotoLatent:
 
 
 def encode_photos(
-    photos: Sequence[FacePhoto], output_dir: Path, wan: WanModel, height: int, width: int
+    photos: Sequence[FacePhoto], output_dir: Path, wan: WanModel, height: int, width: int, private: bool = True
 ) -> dict[str, Any]:
     """Encode photos, each cropped to the size around its face, into one folder; returns its index.
 
     wan: with its VAE, and its text parts where a photo has a caption of its own. An older folder at `output_dir` is
-    replaced whole. Raises: DataError when there are no photos or a key repeats.
+    replaced whole. private: whether only its owner may look in.
+    Raises: DataError when there are no photos or a key repeats.
     """
     keys = [photo.key for photo in photos]
     if not photos or len(set(keys)) != len(keys):
@@ -84,7 +85,7 @@ def encode_photos(
     captions = {photo.key: photo.caption for photo in photos if photo.caption is not None}
     for text, embedding in _encode_captions(captions, wan).items():
         tensors[_prompt_key(text)] = embedding
-    with staged_folder(output_dir, "photo latents", private=True) as folder:
+    with staged_folder(output_dir, "photo latents", private) as folder:
         (folder / PHOTOS_NAME).write_bytes(save(tensors))
         index = {
             **_made_from(

@@ -24,7 +24,7 @@ from torch import Tensor
 from faceid.errors import DiskError
 from faceid.outputs import claim_folder, kind_of
 from faceid.provenance import sha256_json
-from faceid.writing import RECORDS_NAME, write_atomic
+from faceid.writing import RECORDS_NAME, sweep, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,12 @@ class ResultCache:
         key: the flag it was given by. private: of a new folder, whether only its owner may look in.
         Raises: DataError when it holds anything else, or is none yet and cannot be written.
         """
-        if kind_of(self.folder) == FOLDER_KIND and not os.access(self.folder, os.W_OK):
-            log.warning("%s=%s: cannot be written: what it holds is used, and nothing new is kept", key, self.folder)
+        if kind_of(self.folder) == FOLDER_KIND:
+            if not os.access(self.folder, os.W_OK):
+                said = f"{key}={self.folder}: cannot be written: what it holds is used, and nothing new is kept"
+                log.warning("%s", said)
+            # Entries carry their own mark: nothing more is noted of them.
+            sweep(self.folder)
             return
         claim_folder(self.folder, FOLDER_KIND, private=private, key=key)
 

@@ -91,9 +91,10 @@ class Board:
             # Purges from this step on, itself included: what was logged at start_step stays.
             writer = SummaryWriter(str(folder), purge_step=start_step + 1)
             writer.flush()
-            # It holds pictures of faces; the library makes its file as the umask says.
+            # It holds pictures of faces; the library makes its file as the umask says. Only its owner can close one.
             for file in folder.glob("events.out.*"):
-                settle_modes(file, is_private(folder))
+                with contextlib.suppress(PermissionError):
+                    settle_modes(file, is_private(folder))
             while (write := self._queue.get()) is not None:
                 write(writer)
                 if self._queue.empty():

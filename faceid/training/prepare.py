@@ -208,7 +208,7 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     ]
     parts = ("vae", "text") if captions else ("vae",)
     wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
-    encode_photos(photos, folder, wan, height, width)
+    encode_photos(photos, folder, wan, height, width, private=not plan.faces.shared)
 
 
 def photo_captions(plan: Preparation, names: Sequence[str]) -> dict[str, str]:

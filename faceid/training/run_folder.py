@@ -8,7 +8,7 @@ from pathlib import Path
 
 from faceid.claims import CLAIMS_NAME
 from faceid.errors import DataError
-from faceid.outputs import RUN_FOLDER, refuse_file, refuse_folder
+from faceid.outputs import RUN_FOLDER, refuse_file, refuse_folder, refuse_hidden
 from faceid.provenance import made_by
 from faceid.training.checkpoint_names import newest_first
 from faceid.training.stop import STOP_FILE
@@ -38,6 +38,7 @@ def check_run_folder(folder: Path, inputs: Sequence[Path] = ()) -> None:
 
     inputs: folders that are read. Nothing is made or changed.
     """
+    refuse_hidden(folder, "output_dir")
     whole = folder.resolve()
     nearest = next(path for path in (whole, *whole.parents) if path.exists())
     if not nearest.is_dir():
