@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from calling import call
 from launching import SMALL_ADAPTER, ToyInputs
-from nothing_lost import COMMANDS, World, make_world
+from nothing_lost import COMMANDS, REPLACED, World, make_world
 
 from faceid.models.settings import AdapterSettings
 from faceid.training.run_folder import FOLDERS_WITH_FACES
 
 ROWS = {row.name: row for row in COMMANDS}
 SHOWING = ("identity", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch")
+# Nobody's group on any machine.
+TEAM = 64200
 # Validating, with pictures for TensorBoard, once.
 VALIDATED = (
     "--num_epochs 1 --num_workers 0 --batch_size 2 --save_every 1 --validate_every 1 --validation_steps 1 "
@@ -70,6 +72,45 @@ def test_what_a_command_leaves_is_its_owners(name, world, place):
     pictures = [path for path in out.rglob("*") if path.suffix in (".jpg", ".html")]
     assert out.is_file() or len(pictures) >= (3 if name == "batch" else name != "face bank")
     assert not open_ones(out)
+
+
+@pytest.fixture
+def team(place) -> Path:
+    """A folder of a group that works together: what is made in it is the group's, and open to it."""
+    if os.geteuid() != 0:
+        pytest.skip("gives a folder to another group, which only root can")
+    os.chown(place, -1, TEAM)
+    place.chmod(0o2770)
+    os.umask(0o007)
+    return place
+
+
+def closed_to_the_team(top: Path) -> list[str]:
+    """What a colleague could not go on with: not the group's, or not open to it."""
+    found = []
+    for path in [top, *top.rglob("*")]:
+        status = path.lstat()
+        wanted = 0o2770 if path.is_dir() else 0o660
+        if status.st_gid != TEAM or status.st_mode & wanted != wanted:
+            found.append(f"{path}: {oct(status.st_mode)} {status.st_gid}")
+    return found
+
+
+@pytest.mark.parametrize("name", [row.name for row in COMMANDS if not row.not_run])
+def test_what_is_shared_is_the_group_s_and_as_open_as_the_umask_says(name, world, team):
+    shared = ["--shared", "true"] if name in SHOWING else []
+    for other in (False, True) if ROWS[name].older == REPLACED else (False,):
+        ended = call(ROWS[name].script, *ROWS[name].words(world, team / f"out{ROWS[name].suffix}", other), *shared)
+        assert ended.code == 0, ended.screen
+        assert not closed_to_the_team(team)
+
+
+def test_a_run_is_shared_whole(toy_inputs: ToyInputs, team):
+    words = [*SMALL_ADAPTER, *VALIDATED, *toy_inputs.raw_flags, "--output_dir", team / "run", "--shared", "true"]
+    ended = call("train.py", *words)
+    assert ended.code == 0, ended.screen
+    assert (team / "run" / "cache" / "photos" / ".faceid").is_dir()
+    assert not closed_to_the_team(team)
 
 
 @pytest.mark.fault("T3")

@@ -133,6 +133,27 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, worl
     assert not any(word in ended.screen for word in ("loaded", "100%"))
 
 
+@pytest.fixture
+def mounted_out(place) -> Iterator[Path]:
+    """An output folder that is a disk of its own, as in a container."""
+    (place / "out").mkdir()
+    mount(place / "out", "size=200m")
+    yield place / "out"
+    subprocess.run(["umount", "-l", str(place / "out")], check=True)
+
+
+@pytest.mark.parametrize(
+    "command", named(command for command in COMMANDS if not command.suffix and not command.not_run)
+)
+def test_an_output_folder_that_is_a_mount_is_written_into(command, world, place, mounted_out):
+    assert (ended := run(command, world, mounted_out)).code == 0, ended.screen
+    assert content(mounted_out), "nothing was written"
+    assert not [*mounted_out.glob(".faceid-*"), *mounted_out.glob(".faceid/a*")], "nothing half is left"
+    if command.older == REPLACED:
+        assert (ended := run(command, world, mounted_out, other=True)).code == 0, ended.screen
+        assert list(place.iterdir()) == [mounted_out]
+
+
 @pytest.mark.fault("W1")
 @pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(command, world, small_disk):

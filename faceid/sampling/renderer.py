@@ -22,6 +22,7 @@ from faceid.models.adapter_file import AdapterMetadata
 from faceid.models.context_parallel import check_heads
 from faceid.models.denoise import Sampling
 from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.outputs import refuse_hidden
 from faceid.sampling.identities import Face
 from faceid.sampling.poses import VideoShape, is_one_by_one, read_pose, say_timing
 from faceid.sampling.result_cache import ResultCache
@@ -158,6 +159,7 @@ def check_output(pose_video: Path, output: Path) -> None:
     """Make the folder of an output. Raises: DataError when it cannot be made, or the pose would be overwritten."""
     if output.resolve() == pose_video.resolve():
         raise DataError(f"output={output}: is the pose video, which would be overwritten; choose another")
+    refuse_hidden(output, "output")
     if output.is_dir():
         raise DataError(f"output={output}: is a folder; name a file in it")
     try:
