@@ -27,6 +27,7 @@ FLOORS = [
         "processes",
         "writing",
         "outputs",
+        "placing",
         "records",
     },
     {"device", "flow", "tensor_files", "vace"},
