@@ -50,8 +50,14 @@ def place() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def as_user(user: int, work: Callable[[], object], umask: int = 0o022) -> str:
+def as_user(user: int, work: Callable[..., object], *given: object, umask: int = 0o022) -> str:
     """Do something as somebody else, of the team; what was raised, in words, or an empty text."""
+    # By way of a process without threads, which can be forked.
+    return SMALL.submit(do_as, user, umask, work, *given).result()
+
+
+def do_as(user: int, umask: int, work: Callable[..., object], *given: object) -> str:
+    """Work in a copy of this process, which becomes the user."""
     reading, writing_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -62,7 +68,7 @@ def as_user(user: int, work: Callable[[], object], umask: int = 0o022) -> str:
             os.setuid(user)
             os.umask(umask)
             sweep.cache_clear()
-            work()
+            work(*given)
         except Exception as error:  # noqa: BLE001 - told to the process that asked
             said = f"{type(error).__name__}: {error}"
         os.write(writing_end, said.encode())
@@ -241,7 +247,7 @@ def test_a_folder_keeps_its_mode_its_group_and_its_owner(place, before):
     for name, mode, private in (("shared", 0o2770, False), ("sticky", 0o3777, False), ("faces", 0o2770, True)):
         out = made(place / name, mode, 0 if name == "sticky" else ANNA, TEAM)
         for text in ("one", "two") if before == "an older result" else ("two",):
-            assert as_user(ANNA, lambda out=out, text=text, private=private: write(out, text, private), 0o007) == ""
+            assert as_user(ANNA, write, out, text, private, umask=0o007) == ""
         assert of(out) == (oct(0o2700 if private else mode), out.stat().st_uid, TEAM)
         made_there = list(out.rglob("*"))
         assert {path.stat().st_gid for path in made_there} == {TEAM} and len(made_there) > 5
@@ -252,10 +258,10 @@ def test_a_folder_keeps_its_mode_its_group_and_its_owner(place, before):
 @needs_root
 def test_a_new_folder_in_one_of_a_group_is_the_group_s(place):
     team = made(place / "team", 0o2770, ANNA, TEAM)
-    assert as_user(ANNA, lambda: write(team / "out"), 0o007) == ""
+    assert as_user(ANNA, write, team / "out", umask=0o007) == ""
     assert {of(path)[0] for path in team.rglob("*")} == {"0o2770", "0o660"}
     assert {path.stat().st_gid for path in team.rglob("*")} == {TEAM}
-    assert as_user(BEN, lambda: write(team / "out", "ben"), 0o007) == ""
+    assert as_user(BEN, write, team / "out", "ben", umask=0o007) == ""
     assert content(team / "out") == dict.fromkeys(ALL, "ben")
 
 
@@ -264,11 +270,11 @@ def test_a_new_folder_in_one_of_a_group_is_the_group_s(place):
 def test_a_folder_of_another_stays_his_and_what_is_made_in_it_is_ones_own(place, private):
     made(place / "mine", 0o755, ANNA, ANNA)
     out = made(place / "mine" / "out", 0o777)
-    assert as_user(ANNA, lambda: write(out, private=private)) == ""
+    assert as_user(ANNA, write, out, "new", private) == ""
     assert of(out) == ("0o777", 0, 0)
     assert of(out / "a") == ("0o600" if private else "0o644", ANNA, ANNA)
     out = made(place / "mine" / "closed", 0o755)
-    assert f"output_dir={out}: {out} cannot be written" in as_user(ANNA, lambda: refuse_replacing(out, "a test"))
+    assert f"output_dir={out}: {out} cannot be written" in as_user(ANNA, refuse_replacing, out, "a test")
 
 
 @needs_root
@@ -276,12 +282,12 @@ def test_one_s_own_folder_in_one_that_cannot_be_written_works(place):
     """/scratch/me: refused, by the name of the folder above."""
     me, base = (made(place / name, 0o755, ANNA, ANNA) for name in ("me", "base"))
     for text in ("one", "two"):
-        assert as_user(ANNA, lambda text=text: write(me, text)) == ""
+        assert as_user(ANNA, write, me, text) == ""
     assert content(me) == dict.fromkeys(ALL, "two")
-    assert as_user(ANNA, lambda: write_whole(base)) == "" and os.listdir(base) == ["a"]
+    assert as_user(ANNA, write_whole, base) == "" and os.listdir(base) == ["a"]
     new = place / "new"
-    assert f"{new}: {place} cannot be written" in as_user(ANNA, lambda: refuse_replacing(new, "a test"))
-    assert f"{new}: {place} cannot be written" in as_user(ANNA, lambda: refuse_existing(new))
+    assert f"{new}: {place} cannot be written" in as_user(ANNA, refuse_replacing, new, "a test")
+    assert f"{new}: {place} cannot be written" in as_user(ANNA, refuse_existing, new)
 
 
 def test_a_user_s_own_mode_stays_and_faces_close_it(tmp_path, caplog):
@@ -323,13 +329,13 @@ def test_a_folder_of_many_takes_everybody_s_results(place, mode):
     """The first who wrote there was the last."""
     many = made(place / "many", mode, 0, TEAM)
     for user in (ANNA, BEN):
-        assert as_user(user, lambda user=user: write_file(many / f"{user}.mp4", private=True)) == ""
-        assert as_user(user, lambda user=user: write_file(many / f"{user}.mp4", private=True)) == "", "his own again"
+        assert as_user(user, write_file, many / f"{user}.mp4", True) == ""
+        assert as_user(user, write_file, many / f"{user}.mp4", True) == "", "his own again"
     assert of(many / ".faceid")[0] == oct(mode)
     assert {path.stat().st_uid for path in (many / ".faceid").iterdir()} == {ANNA, BEN}
     # Anna's is closed to Ben, and so is the proof of who wrote it.
     for ask in (refuse_file, write_file):
-        said = as_user(BEN, lambda ask=ask: ask(many / f"{ANNA}.mp4"))
+        said = as_user(BEN, ask, many / f"{ANNA}.mp4")
         assert said.startswith("OutputError") and "exists and cannot be read" in said, said
     assert (many / f"{ANNA}.mp4").read_text() == "new"
 
@@ -339,15 +345,15 @@ def test_records_that_cannot_be_written_are_refused_before_the_work(place):
     many = made(place / "many", 0o777)
     made(many / ".faceid", 0o755)
     asked = {
-        "a file": lambda: refuse_file(many / "x.mp4"),
-        "a folder": lambda: claim_folder(many, "a test"),
-        "a whole folder": lambda: refuse_replacing(many, "a test"),
+        "a file": (refuse_file, many / "x.mp4"),
+        "a folder": (claim_folder, many, "a test"),
+        "a whole folder": (refuse_replacing, many, "a test"),
     }
     for ask in asked.values():
-        assert f"{many / '.faceid'}, where what is written is noted, cannot be written" in as_user(ANNA, ask)
+        assert f"{many / '.faceid'}, where what is written is noted, cannot be written" in as_user(ANNA, *ask)
     (many / ".faceid").rmdir()
     (many / ".faceid").touch()
-    assert "is a file, where what is written is noted" in as_user(ANNA, asked["a file"])
+    assert "is a file, where what is written is noted" in as_user(ANNA, *asked["a file"])
 
 
 @needs_root
@@ -355,16 +361,16 @@ def test_what_cannot_be_looked_at_is_one_line(place):
     closed = made(place / "closed", 0o700)
     made(place / "blind", 0o333)
     for path in (closed / "x", closed / "x" / "y", place / "blind"):
-        for ask in (lambda path: refuse_replacing(path, "a test"), lambda path: claim_folder(path, "a test")):
-            said = as_user(ANNA, lambda ask=ask, path=path: ask(path))
+        for ask in (refuse_replacing, claim_folder):
+            said = as_user(ANNA, ask, path, "a test")
             assert said.startswith(f"OutputError: output_dir={path}: cannot be looked into; name another place")
     for ask in (refuse_file, write_file):
-        assert as_user(ANNA, lambda ask=ask: ask(closed / "x.mp4")).startswith("OutputError")
+        assert as_user(ANNA, ask, closed / "x.mp4").startswith("OutputError")
 
 
 @needs_root
 def test_a_folder_in_a_result_that_cannot_be_looked_at_is_not_taken_for_empty(place):
     mine = made(place / "mine", 0o755, ANNA, ANNA)
-    assert as_user(ANNA, lambda: write(mine / "out")) == ""
+    assert as_user(ANNA, write, mine / "out") == ""
     made(mine / "out" / "his", 0o700)
-    assert "holds his, not as this command wrote it" in as_user(ANNA, lambda: refuse_replacing(mine / "out", "a test"))
+    assert "holds his, not as this command wrote it" in as_user(ANNA, refuse_replacing, mine / "out", "a test")
