@@ -5,6 +5,7 @@ A result gets into them piece by piece, and what is made there opens as the fold
 
 from __future__ import annotations
 
+import codecs
 import multiprocessing
 import os
 import shutil
@@ -58,6 +59,9 @@ def as_user(user: int, work: Callable[..., object], *given: object, umask: int =
 
 def do_as(user: int, umask: int, work: Callable[..., object], *given: object) -> str:
     """Work in a copy of this process, which becomes the user."""
+    for name in ("ascii", "utf-8-sig"):
+        # Found at first use, in python's own folder: which the user may not be able to reach.
+        codecs.lookup(name)
     reading, writing_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -244,6 +248,8 @@ def test_what_somebody_puts_there_meanwhile_is_kept(tmp_path, monkeypatch):
 @pytest.mark.parametrize("before", ["empty", "an older result"])
 def test_a_folder_keeps_its_mode_its_group_and_its_owner(place, before):
     """A group was locked out of its own folder, with exit code 0."""
+    # Where it could give its name to a new one.
+    os.chown(place, ANNA, ANNA)
     for name, mode, private in (("shared", 0o2770, False), ("sticky", 0o3777, False), ("faces", 0o2770, True)):
         out = made(place / name, mode, 0 if name == "sticky" else ANNA, TEAM)
         for text in ("one", "two") if before == "an older result" else ("two",):
