@@ -388,10 +388,15 @@ def _is_foreign(path: Path, digest: str | None = None, by_this_program: bool | N
 def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = None) -> None:
     if _is_foreign(path, by_this_program=by_this_program):
         named = f"{key}={path}" if key else f"{path}"
-        if path.is_file() and not os.access(path, os.R_OK):
+        records = path.parent / RECORDS_NAME
+        closed = [
+            each for each in (path, records) if each.exists() and not os.access(each, os.R_OK, effective_ids=True)
+        ]
+        if path.exists() and closed:
+            what = "cannot be read" if closed[0] == path else f"{records} cannot be read"
             raise OutputError(
-                f"{named}: exists and cannot be read, so nothing shows that this command wrote it; it is left as it "
-                "is: name another file, or move it away"
+                f"{named}: exists and {what} (Permission denied), so nothing shows that this command wrote it; it is "
+                "left as it is: name another file, or move it away"
             )
         raise OutputError(
             f"{named}: exists, and is not as this command wrote it; it is left as it is: name another file, or move it "
