@@ -45,6 +45,15 @@ class TensorFileError(FaceidError, ValueError):
     """A file that does not hold tensors and plain types; the caller says which file and what to do."""
 
 
+def save_plain(path: Path, content: Any) -> None:
+    """Write tensors and plain types as torch.save: equal content is equal bytes, whatever the file is called.
+
+    Given a path, torch.save writes the file's name into it: that of a temporary file, with this machine's mark.
+    """
+    with path.open("wb") as file:
+        torch.save(content, file)
+
+
 def load_plain(path: Path, mmap: bool = False) -> Any:
     """What torch.save wrote: tensors (on the CPU), dicts, lists, texts, numbers. mmap: map the tensors, read nothing.
 

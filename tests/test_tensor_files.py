@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import collections
 import os
 import zipfile
 
 import pytest
 import torch
+from launching import REPOSITORY
 
-from faceid.tensor_files import TensorFileError, load_plain
+from faceid.tensor_files import TensorFileError, load_plain, save_plain
 
 pytestmark = pytest.mark.fault("W5")
 
@@ -62,3 +64,24 @@ def test_what_is_no_file_of_torch_is_refused(tmp_path, data):
     (tmp_path / "x.pt").write_bytes(data)
     with pytest.raises(TensorFileError, match=r"not a file of torch\.save"):
         load_plain(tmp_path / "x.pt")
+
+
+def test_equal_content_is_equal_bytes_whatever_the_file_is_called(tmp_path):
+    content = {"tensors": {"a": torch.ones(3), "b": torch.zeros(2, 2)}, "metadata": {"x": [1, "y"], "z": None}}
+    for name in (".faceid-0a1b2c3d-77-5-aaaaaa.tmp.pth", "face_lora_final.pth"):
+        save_plain(tmp_path / name, content)
+    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
+    assert first == second and b"faceid-" not in first
+    assert str(load_plain(tmp_path / "face_lora_final.pth")) == str(content)
+
+
+def test_nothing_else_calls_torch_save():
+    """Which writes the name it is given into the file."""
+    calls = {
+        str(path.relative_to(REPOSITORY))
+        for folder in ("faceid", "tools")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "torch.save"
+    }
+    assert calls == {"faceid/tensor_files.py"}

@@ -24,10 +24,11 @@ from faceid.faces.photos import Photo, PhotoFiles, examine_photo
 from faceid.faces.report import render_report
 from faceid.faces.selection import FEWEST_PHOTOS, MOST_PHOTOS, usable
 from faceid.faces.settings import FaceSettings
+from faceid.given_paths import why_no_file
 from faceid.logs import progress
 from faceid.outputs import staged_folder, write_output
 from faceid.provenance import sha256_file, write_provenance
-from faceid.tensor_files import TensorFileError, load_plain
+from faceid.tensor_files import TensorFileError, load_plain, save_plain
 from faceid.writing import write_atomic
 
 if TYPE_CHECKING:
@@ -186,8 +187,8 @@ def load_identity(path: str | Path) -> Identity:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     file = path / EMBEDDING_FILE if path.is_dir() else path
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; make an identity with tools/prepare_face_embeddings.py")
+    if (reason := why_no_file(file)) is not None:
+        raise DataError(f"{file}: {reason}; make an identity with tools/prepare_face_embeddings.py")
     embedding = _check_embedding(file, _load_plain(file))
     if path.is_file() and not (file.name == EMBEDDING_FILE and (folder / "metadata.pt").is_file()):
         return Identity(name=file.stem, embedding=embedding, encoder="unknown", encoder_fingerprint="")
@@ -282,11 +283,11 @@ def _write(
         **summary,
     }
     with staged_folder(output_dir, IDENTITY, private) as staged:
-        torch.save(identity.embedding, staged / EMBEDDING_FILE)
+        save_plain(staged / EMBEDDING_FILE, identity.embedding)
         (staged / "embeddings").mkdir()
         for photo_name, embedding in identity.photo_embeddings.items():
-            torch.save(embedding, staged / "embeddings" / f"{photo_name}.pt")
-        torch.save({**about, "photos": [_describe(photo) for photo in photos]}, staged / "metadata.pt")
+            save_plain(staged / "embeddings" / f"{photo_name}.pt", embedding)
+        save_plain(staged / "metadata.pt", {**about, "photos": [_describe(photo) for photo in photos]})
         write_atomic(staged / "report.html", render_report(about, [*photos, *no_photos]))
         inputs = {photo.name: photo.sha256 for photo in photos}
         write_provenance(staged, {"photos_sha256": inputs, "encoder_fingerprint": identity.encoder_fingerprint})

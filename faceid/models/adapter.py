@@ -165,7 +165,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
         )
         transformer.condition_embedder.image_embedder = FaceEmbedder(mapper, rows).to(device)
         for index, block in enumerate(transformer.blocks):
-            if index % settings.face_attention_every == 0:
+            if settings.has_face_attention(index):
                 block.attn2.face = FaceAttention(settings.conditioning_dim, inner_dim).to(device)
             if settings.face_modulation:
                 block.face_modulation = FaceModulation(rows).to(device)

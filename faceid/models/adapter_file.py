@@ -18,8 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceid.errors import ConfigError, ModelError
+from faceid.given_paths import why_no_file
 from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.adapter_metadata import LOW_NOISE, MOST_BYTES, AdapterMetadata, check_shapes, parse_metadata
+from faceid.models.adapter_metadata import LOW_NOISE, MOST_BYTES, AdapterMetadata, parse_metadata
+from faceid.models.adapter_shapes import check_shapes
 from faceid.models.local_places import EMBEDDED
 from faceid.models.model_files import ExpertName, ModelFiles
 from faceid.models.read_json import parse_json
@@ -27,7 +29,7 @@ from faceid.models.settings import AdapterSettings
 from faceid.models.wan import WanModel
 from faceid.models.weights import lifted
 from faceid.outputs import staged_file
-from faceid.tensor_files import TensorFileError, load_plain
+from faceid.tensor_files import TensorFileError, load_plain, save_plain
 
 __all__ = ["AdapterMetadata", "base_of", "check_base", "load_adapter", "read_adapter", "save_adapter"]
 
@@ -43,7 +45,7 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetada
     described = metadata.published()
     with staged_file(path) as temporary:
         if path.suffix == ".pth":
-            torch.save({"tensors": tensors, "metadata": described}, temporary)
+            save_plain(temporary, {"tensors": tensors, "metadata": described})
         else:
             # One key only: safetensors writes several in any order, and equal adapters are to be equal files.
             header = {"faceid": json.dumps(described, sort_keys=True)}
@@ -55,8 +57,8 @@ def read_adapter(path: Path, key: str = "face_lora_path") -> tuple[dict[str, Ten
 
     Raises: ModelError when it is missing, damaged, or not one of ours.
     """
-    if not path.is_file():
-        raise ModelError(f"{key}={path}: no such file")
+    if (reason := why_no_file(path)) is not None:
+        raise ModelError(f"{key}={path}: {reason}")
     try:
         if path.suffix == ".pth":
             tensors, described = _load_pth(path, key)

@@ -1,23 +1,20 @@
-"""What an adapter was made for and with, in its header: bounded, compared with its tensors, and free of places.
+"""What an adapter was made for and with, in its header: bounded, and free of places.
 
 A file comes from anybody. What its description says decides how much is allocated, so that it is held against the
-shapes of the tensors before anything is.
+shapes of the tensors before anything is (`faceid.models.adapter_shapes`).
 """
 
 from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from faceid.errors import ModelError
-from faceid.models.face_tokens import FaceConditioningBlock
 from faceid.models.local_places import place_of, published_name
 from faceid.models.model_files import ExpertName
 from faceid.models.settings import AdapterSettings
@@ -82,66 +79,18 @@ def parse_metadata(path: Path, described: Any, key: str) -> AdapterMetadata:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ModelError(
+                f"{key}={path}: metadata {name}: missing; take the file as its training run wrote it"
+            ) from error
         raise ModelError(f"{key}={path}: metadata {name}={_short(first['input'])}: {first['msg']}") from error
     place = metadata.encoder_path and place_of(metadata.encoder_path, path, "encoder_path")
     return replace(metadata, base_name=place_of(metadata.base_name, path, "model_path"), encoder_path=place)
 
 
-def check_shapes(
-    path: Path, metadata: AdapterMetadata, shapes: Mapping[str, tuple[int, ...]], key: str = "face_lora_path"
-) -> None:
-    """Hold a file's tensors against its description, before anything of either's size is allocated.
-
-    shapes: by name, as in the file. Whether they fit a base is known once there is one (`load_tensors`).
-    Raises: ModelError naming the first tensor that is missing, left over, or of another size.
-    """
-    halves = ("", LOW_NOISE) if metadata.expert == "both" else ("",)
-    expected = {f"{half}{name}": shape for half in halves for name, shape in _mapper_shapes(metadata).items()}
-    mapper = {name for name in shapes if name.removeprefix(LOW_NOISE).startswith("face_mapper.")}
-    for what, names in (("missing", expected.keys() - mapper), ("unknown", mapper - expected.keys())):
-        if names:
-            raise ModelError(
-                f"{key}={path}: {len(names)} {what} keys, the first is {min(names)}; its settings and its tensors are "
-                "not of one adapter"
-            )
-    rank, width = metadata.settings.lora_rank, metadata.settings.conditioning_dim
-    # Of what is on the base: the side that the settings say; the other is the base's.
-    sides = {".lora_A.weight": (0, "lora_rank", rank), ".lora_B.weight": (1, "lora_rank", rank)}
-    sides |= {f".{each}.weight": (1, "conditioning_dim", width) for each in ("key", "value")}
-    for name, shape in shapes.items():
-        if name in expected:
-            if shape != expected[name]:
-                raise ModelError(
-                    f"{key}={path}: {name} is {list(shape)}, its settings say {list(expected[name])} (rank {rank}); "
-                    "take the file as its training run wrote it"
-                )
-            continue
-        side, setting, size = next((sides[ending] for ending in sides if name.endswith(ending)), (0, "", 0))
-        if setting and (len(shape) != 2 or shape[side] != size):
-            raise ModelError(
-                f"{key}={path}: {name} is {list(shape)}, its settings say {setting}={size}; take the file as its "
-                "training run wrote it"
-            )
-
-
 @functools.cache
 def _reader() -> TypeAdapter[AdapterMetadata]:
     return TypeAdapter(AdapterMetadata)
-
-
-def _mapper_shapes(metadata: AdapterMetadata) -> dict[str, tuple[int, ...]]:
-    settings = metadata.settings
-    with torch.device("meta"):
-        mapper = FaceConditioningBlock(
-            face_embedding_dim=metadata.face_embedding_dim,
-            conditioning_dim=settings.conditioning_dim,
-            hidden_dim=settings.mapper_hidden_dim,
-            num_mapper_layers=settings.num_mapper_layers,
-            num_tokens=settings.num_tokens,
-            lora_rank=settings.lora_rank,
-            dropout=settings.mapper_dropout,
-        )
-    return {f"face_mapper.{name}": tuple(parameter.shape) for name, parameter in mapper.named_parameters()}
 
 
 def _known(values: dict[str, Any], kind: type, path: Path, key: str) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def _main_block(sizes: _Sizes, index: int) -> _Bill:
     bill = _attention_and_feed_forward(sizes, has_lora)
     if index == 0 and not sizes.settings.face_modulation:
         _hand_no_gradient_on(bill, sizes, has_lora)
-    if index % sizes.settings.face_attention_every == 0:
+    if sizes.settings.has_face_attention(index):
         k, c = sizes.settings.num_tokens, sizes.settings.conditioning_dim
         bill.trained += 2 * 2 * k * c * d
         bill.other_attention += 4 * n * k * d

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from faceid.errors import ConfigError, ModelError
+from faceid.given_paths import why_no_file
 from faceid.models.adapter import FaceAdapter, lora_targets
 from faceid.models.lora_keys import KeyKind, is_of_image_branch, other_method, parse_key
 from faceid.models.lora_scales import MOST_RANK, LoraScales, check_alpha, parse_scales, scales_in_header
@@ -116,14 +117,21 @@ def read_lora(path: Path, key: str = "lora") -> Lora:
     return found.lora
 
 
+def lora_file(path: Path) -> Path:
+    """The file that a path names: itself, or the one in a folder as peft saves it and the hub has it."""
+    inside = path / PEFT_WEIGHTS
+    return inside if inside.is_file() else path
+
+
 def read_lora_file(path: Path, key: str = "lora") -> LoraFile:
     """All of a file in any of the formats, also with names of several mixed. key: the flag it was given by.
 
     Raises: ModelError naming the file, and the key or tensor that cannot be followed.
     """
     source = f"{key}={path}"
-    if not path.is_file():
-        raise ModelError(f"{source}: no such file")
+    path = lora_file(path)
+    if (reason := why_no_file(path)) is not None:
+        raise ModelError(f"{source}: {reason}" + (f", such as its {PEFT_WEIGHTS}" if path.is_dir() else ""))
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}

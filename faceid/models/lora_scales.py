@@ -8,6 +8,7 @@ added (DoRA, PiSSA, trained biases) is refused by its name; so is a key that pef
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -19,9 +20,12 @@ from peft import LoraConfig
 from faceid.errors import ModelError
 from faceid.models.read_json import parse_json
 
+log = logging.getLogger(__name__)
+
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 MOST_RANK = 8192
-_MOST_ALPHA = 1e6
+# Below it a layer is as good as switched off, which no maker of a file means.
+_LEAST_ALPHA, _MOST_ALPHA = 1e-6, 1e6
 # Of LoraConfig: what changes the base's own weights when it begins, or what a layer computes beside the product.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 _HAS_TO_BE: dict[str, tuple[Any, ...]] = {
@@ -69,6 +73,15 @@ def scales_in_header(header: Mapping[str, str], source: str) -> LoraScales | Non
     of_transformer = {
         key.removeprefix("transformer."): value for key, value in described.items() if key.startswith("transformer.")
     }
+    others = sorted(key for key in described if not key.startswith("transformer."))
+    if of_transformer and others:
+        # As diffusers: those of a text encoder are for another loader.
+        log.warning(
+            "%s: %d of its keys are not of the transformer and have no effect, the first is %s",
+            source,
+            len(others),
+            _short(others[0]),
+        )
     return parse_scales(of_transformer or described, source)
 
 
@@ -95,9 +108,9 @@ def parse_scales(described: Mapping[str, Any], source: str) -> LoraScales:
 
 
 def check_alpha(key: str, value: Any, source: str) -> float:
-    """An alpha as a float. Raises: ModelError when it is no number above 0 that makes sense."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MOST_ALPHA:
-        raise ModelError(f"{source}: {key}={_short(value)}: must be a number above 0, at most {_MOST_ALPHA:g}")
+    """An alpha as a float. Raises: ModelError when it is no number that makes sense."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _LEAST_ALPHA <= value <= _MOST_ALPHA:
+        raise ModelError(f"{source}: {key}={_short(value)}: must be a number, {_LEAST_ALPHA:g} to {_MOST_ALPHA:g}")
     return float(value)
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from faceid.errors import ModelError
-from faceid.models.lora_formats import Lora
+from faceid.models.lora_formats import Lora, LoraLayer
 from faceid.models.lora_keys import KOHYA_PREFIX
 from faceid.models.lora_scales import DIFFUSERS_METADATA
 from faceid.models.original_names import original_transformer_name
@@ -53,11 +53,26 @@ def write_lora(path: Path, lora: Lora, kind: LoraFormat, diffs: Mapping[str, Ten
         tensors[f"transformer.{layer}.lora_B.bias"] = diff / lora[layer].scale
     for name, tensor in tensors.items():
         check_result(tensor, name, f"lora_format={kind}")
+    for layer, each in lora.items():
+        _refuse_infinite_product(each, layer, f"lora_format={kind}")
+    # One key only: safetensors writes several in any order, and equal LoRAs are to be equal files.
     header = {"format": "pt"}
     if kind == "diffusers":
-        header[DIFFUSERS_METADATA] = json.dumps(_peft_metadata(lora, bool(biases)), sort_keys=True)
+        header = {DIFFUSERS_METADATA: json.dumps(_peft_metadata(lora, bool(biases)), sort_keys=True)}
     with staged_file(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
+
+
+def _refuse_infinite_product(layer: LoraLayer, name: str, source: str) -> None:
+    """Raises: ModelError when what is added to the base is not finite, though both of its factors are."""
+    # Programs compute the product in the type of its factors; bases are bfloat16, whose range is float32's but for 1 %.
+    narrow = [half.dtype for half in (layer.up, layer.down) if half.element_size() == 2]
+    dtype = torch.float16 if torch.float16 in narrow else torch.bfloat16
+    up, down = layer.up.flatten(1).double(), layer.down.flatten(1).double()
+    # No number of the product is larger than this (Cauchy and Schwarz), which costs nothing beside the product.
+    most = float(up.norm(dim=1).max() * down.norm(dim=0).max()) * layer.scale
+    if not most <= torch.finfo(dtype).max:
+        check_result((up @ down * layer.scale).to(dtype), f"{name}: the product of its factors", source)
 
 
 def _as_diffusers(lora: Lora) -> Iterator[tuple[str, Tensor]]:

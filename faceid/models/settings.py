@@ -38,7 +38,7 @@ class AdapterSettings:
     """Dropout inside the mapper."""
     lora_rank: Annotated[int, Field(gt=0, le=8192)] = 64
     """Rank of the LoRA on the transformer and on the mapper."""
-    lora_alpha: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    lora_alpha: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
     """LoRA alpha; the rank when not given, so that the LoRA's weight is 1."""
     lora_branch: Literal["base", "vace", "both"] = "base"
     """Which blocks get the LoRA. With `base` the VACE branch runs without a graph: a quarter of the work saved."""
@@ -48,6 +48,10 @@ class AdapterSettings:
     """Face attention in every n-th main block."""
     face_modulation: bool = False
     """Also let the face shift each block's modulation (a small zero-initialised delta)."""
+
+    def has_face_attention(self, block: int) -> bool:
+        """Whether the main block of that number, from 0, has one."""
+        return block % self.face_attention_every == 0
 
     @property
     def alpha(self) -> float:

@@ -34,12 +34,16 @@ METADATA = AdapterMetadata(
 
 
 def tensors() -> dict[str, torch.Tensor]:
-    """Of an adapter with one face attention and one LoRA, on no particular base."""
+    """Of an adapter of a transformer with one block, on no particular base."""
     mapper = FaceConditioningBlock(24, 12, 16, 2, 3, lora_rank=4)
     found = {f"face_mapper.{name}": tensor.detach() for name, tensor in mapper.named_parameters()}
     found |= {f"face_attention.0.{name}.weight": torch.ones(32, 12) for name in ("key", "value")}
-    layer = "transformer.blocks.0.attn1.to_q"
-    return {**found, f"{layer}.lora_A.weight": torch.ones(4, 32), f"{layer}.lora_B.weight": torch.ones(32, 4)}
+    for layer in (
+        f"{attention}.{each}" for attention in ("attn1", "attn2") for each in ("to_q", "to_k", "to_v", "to_out.0")
+    ):
+        found[f"transformer.blocks.0.{layer}.lora_A.weight"] = torch.ones(4, 32)
+        found[f"transformer.blocks.0.{layer}.lora_B.weight"] = torch.ones(32, 4)
+    return found
 
 
 def described(**changes) -> dict:
@@ -336,3 +340,11 @@ def test_a_trained_adapter_renders_without_model_path_and_names_no_folder(toy_in
         "tools/export_lora.py", "--face_lora_path", adapter, "--lora_format", "hub", "--output", tmp_path / "hub"
     )
     assert ended.code == 0 and "anna" not in everything_in(tmp_path / "hub")
+
+
+def test_equal_adapters_are_equal_files_without_a_temporary_name(path):
+    written, given = [], tensors()
+    for folder in ("first", "second"):
+        save_adapter(path.parent / folder / path.name, given, METADATA)
+        written.append((path.parent / folder / path.name).read_bytes())
+    assert written[0] == written[1] and b".faceid-" not in written[0] and b".tmp" not in written[0]

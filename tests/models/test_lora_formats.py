@@ -251,6 +251,29 @@ def test_what_comes_out_too_large_is_not_written(tmp_path, lora, kind, named):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["diffusers", "comfyui", "diffsynth", "kohya"])
+@pytest.mark.parametrize(("size", "dtype"), [(1e20, torch.float32), (1e20, torch.bfloat16), (300.0, torch.float16)])
+def test_factors_whose_product_is_not_finite_are_not_written(tmp_path, size, dtype, kind):
+    """Each is finite, and so is every tensor of the file; what a program adds to the base is not."""
+    layer, lora = "blocks.0.attn1.to_q", a_lora(size, size, alpha=2.0, dtype=dtype)
+    with pytest.raises(ModelError, match=rf"{layer}: the product of its factors comes out with \d+ of"):
+        write_lora(tmp_path / "x.safetensors", lora, kind)
+    assert not list(tmp_path.iterdir())
+    # Where the bound is passed and the product is not: as large, and the parts take each other away.
+    up = lora[layer].up.clone()
+    up[:, 1::2] *= -1
+    write_lora(tmp_path / "x.safetensors", {layer: LoraLayer(lora[layer].down, up, 2.0)}, kind)
+
+
+@pytest.mark.parametrize("kind", ["diffusers", "comfyui", "diffsynth", "kohya"])
+def test_equal_loras_are_equal_files(tmp_path, kind):
+    """safetensors writes several keys of a header in any order: six of six alike by chance in 1 of 32."""
+    for number in range(6):
+        write_lora(tmp_path / f"{number}.safetensors", a_lora(1.0, 1.0), kind)
+    assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == 1
+    assert b".faceid-" not in (tmp_path / "0.safetensors").read_bytes()
+
+
 def test_a_product_that_is_too_large_is_not_merged(folder, tmp_path):
     files = ModelFiles.find(folder)
     out, wide = shapes_in_model(files.transformer)["blocks.0.attn1.to_q.weight"]

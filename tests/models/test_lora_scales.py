@@ -248,11 +248,31 @@ def test_what_is_no_plain_lora_is_refused_by_its_name(key, method, tmp_path):
         read_lora(path)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -2.0, 0.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -2.0, 0.0, 1e-40, 1e-7])
 def test_an_alpha_tensor_that_is_no_alpha_is_refused(value, tmp_path):
     alpha = {"blocks.0.attn1.to_q.alpha": torch.tensor(value)}
-    with pytest.raises(ModelError, match=r"to_q\.alpha=.*must be a number above 0"):
+    with pytest.raises(ModelError, match=r"to_q\.alpha=.*must be a number, 1e-06 to 1e\+06"):
         read_lora(file_with(tmp_path, {"r": 4, "lora_alpha": 4}, alpha))
+
+
+@pytest.mark.parametrize("key", ["lora_alpha", "alpha_pattern"])
+def test_an_alpha_in_the_description_that_switches_off_is_refused(key, tmp_path):
+    given = {"r": 4, "lora_alpha": 4} | ({key: 1e-40} if key == "lora_alpha" else {key: {"blocks.0.attn1.to_q": 1e-40}})
+    with pytest.raises(ModelError, match=rf"{key}.*=1e-40: must be a number, 1e-06 to 1e\+06"):
+        read_lora(file_with(tmp_path, given))
+
+
+def test_what_the_description_says_of_a_text_encoder_is_said_to_have_no_effect(tmp_path, caplog):
+    pairs_of = {"transformer.blocks.0.attn1.to_q.lora_A.weight": torch.ones(4, 8)}
+    pairs_of["transformer.blocks.0.attn1.to_q.lora_B.weight"] = torch.ones(8, 4)
+    said = {"transformer.r": 4, "transformer.lora_alpha": 4, "text_encoder.r": 9, "text_encoder.lora_alpha": 1}
+    save_file(pairs_of, tmp_path / "x.safetensors", metadata={"lora_adapter_metadata": json.dumps(said)})
+    assert read_lora(tmp_path / "x.safetensors")["blocks.0.attn1.to_q"].scale == 1
+    assert "2 of its keys are not of the transformer and have no effect" in caplog.text
+    del said["transformer.r"], said["transformer.lora_alpha"]
+    save_file(pairs_of, tmp_path / "x.safetensors", metadata={"lora_adapter_metadata": json.dumps(said)})
+    with pytest.raises(ModelError, match=r"'text_encoder\.r'=9: unknown key"):
+        read_lora(tmp_path / "x.safetensors")
 
 
 @pytest.mark.fault("A3")

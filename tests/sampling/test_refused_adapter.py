@@ -19,12 +19,16 @@ def render(pipeline):
 
 @pytest.fixture
 def files(small_adapter_settings, tmp_path):
-    """A good adapter, and one that is whole in itself, with a layer of another width than the base's."""
+    """A good adapter, and one that is whole in itself, of a base that is twice as wide."""
     good = write_adapter(tmp_path / "good.safetensors", small_adapter_settings)
     tensors, metadata = read_adapter(good)
     bad = tmp_path / "bad.safetensors"
-    name = "transformer.blocks.1.attn1.to_q.lora_A.weight"
-    save_adapter(bad, {**tensors, name: tensors[name].repeat(1, 2)}, metadata)
+    wide = {
+        name: tensor.repeat(1, 2) if ".lora_A." in name else tensor.repeat(2, 1)
+        for name, tensor in tensors.items()
+        if not name.startswith("face_mapper.")
+    }
+    save_adapter(bad, {**tensors, **wide}, metadata)
     return good, bad
 
 
@@ -32,7 +36,7 @@ def test_after_a_refused_adapter_the_one_before_renders_as_it_did(files):
     good, bad = files
     pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), good)
     expected = render(pipeline)
-    with pytest.raises(ModelError, match=r"bad\.safetensors: .* is \[4, 256\], this model needs \[4, 128\]"):
+    with pytest.raises(ModelError, match=r"bad\.safetensors: .* is \[.*256.*\], this model needs \[.*128.*\]"):
         pipeline.use_adapter(bad)
     pipeline.use_adapter(good)
     assert pipeline.adapter is not None and render(pipeline).equal(expected)
@@ -41,7 +45,7 @@ def test_after_a_refused_adapter_the_one_before_renders_as_it_did(files):
 def test_after_a_refused_adapter_the_base_is_bare(files):
     pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"))
     expected, names = render(pipeline), [name for name, _ in pipeline.wan.transformer.named_parameters()]
-    with pytest.raises(ModelError, match="another rank or size"):
+    with pytest.raises(ModelError, match="this model needs"):
         pipeline.use_adapter(files[1])
     pipeline.use_adapter(None)
     assert [name for name, _ in pipeline.wan.transformer.named_parameters()] == names

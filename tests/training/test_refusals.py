@@ -10,8 +10,10 @@ import sys
 import pytest
 from calling import command_module, process_state_kept
 from launching import QUIET, SMALL_ADAPTER
+from safetensors.torch import safe_open, save_file
 
 from faceid.errors import ConfigError, FaceidError, one_line, run_entry_point
+from faceid.toy.base import resolve_adapter_path
 from faceid.training.launched import read_accelerate_config, read_launch
 
 RECIPE = "--num_epochs 1 --batch_size 4 --warmup_steps 0".split()
@@ -80,7 +82,7 @@ CASES = {
         "absent.onnx",
     ),
     "a metric that is none": (None, "--validate_every 1 --best_metric x".split(), "best_metric='x': no validation"),
-    "an empty metric": (None, ["--validate_every", "1", "--best_metric", ""], "best_metric='': no validation"),
+    "a metric of no name": (None, ["--validate_every", "1", "--best_metric", "."], "best_metric='.': no validation"),
     "a metric of nobody": (
         None,
         "--validate_every 1 --best_metric swap_gap_heldout_clips".split(),
@@ -157,6 +159,15 @@ def as_if_done(folder, step):
 
 
 @pytest.mark.fault("W4")
+def test_an_adapter_that_is_not_whole_is_refused_by_both(toy_inputs, tmp_path):
+    shipped = resolve_adapter_path("toy")
+    with safe_open(shipped, "pt") as file:
+        header, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file({**tensors, "zz": tensors["face_mapper.norm.bias"].clone()}, tmp_path / "a.safetensors", metadata=header)
+    words = [*words_of(toy_inputs, tmp_path / "run"), "--init_adapter", tmp_path / "a.safetensors"]
+    refused_alike(words, "a.safetensors: 1 unknown keys, the first is zz")
+
+
 def test_what_would_not_be_refused_is_not_said_to_be(toy_inputs, trained, tmp_path):
     code, lines = ended(*words_of(toy_inputs, tmp_path / "new" / "run"), "--dry_run")
     assert code == 0 and "nothing would be refused" in lines and not (tmp_path / "new").exists()

@@ -1,0 +1,53 @@
+"""What is at a path that somebody gave, where a file or a folder is needed, in words that say what to do.
+
+For messages alone: who reads the file is told by the reader whether it can be. `documents.py` reads without waiting.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def why_no_file(path: str | Path, what: str = "file") -> str | None:
+    """Why there is no file to read, as it follows `key=path: `; None where there is one. what: the file is to be."""
+    mode = _mode(path)
+    if isinstance(mode, str):
+        return mode.format(what)
+    if stat.S_ISDIR(mode):
+        return "is a folder; name a file"
+    if not stat.S_ISREG(mode):
+        return "a pipe or a device, not a file; write what it gives into a file, and name that"
+    if not os.access(path, os.R_OK):
+        return "its permissions do not let you read it; change them with chmod, or ask its owner to"
+    return None
+
+
+def why_no_folder(path: str | Path) -> str | None:
+    """Why there is no folder to look into, as it follows `key=path: `; None where there is one."""
+    mode = _mode(path)
+    if isinstance(mode, str):
+        return mode.format("folder")
+    if not stat.S_ISDIR(mode):
+        return "is no folder but a file" if stat.S_ISREG(mode) else "a pipe or a device, not a folder"
+    if not os.access(path, os.R_OK | os.X_OK):
+        return "its permissions do not let you look into it; change them with chmod, or ask its owner to"
+    return None
+
+
+def _mode(path: str | Path) -> int | str:
+    """Of what a path or a link leads to; where that is nothing, the reason, with a place for what was looked for.
+
+    Raises: OSError for a name that no file system takes (`errors.run_entry_point` says it), or a disk at fault.
+    """
+    try:
+        return os.stat(path).st_mode
+    except PermissionError:
+        return "permissions of a folder above it do not let you look; change them with chmod, or ask its owner to"
+    except (OSError, ValueError) as error:
+        # A ValueError: half a character or a NUL, which no file's name has.
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return "no such {}, only a link to what is not there" if os.path.islink(path) else "no such {}"
