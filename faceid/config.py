@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from faceid.documents import DocumentError, is_text, read_yaml
 from faceid.errors import ConfigError
+from faceid.given_paths import why_no_file
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +59,9 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
         parser.add_class_arguments(section, None)
     names = [field.name for section in sections for field in dataclasses.fields(section)]
     of_files = _read_yaml_files(argv, names)
+    _refuse_empty(argv, of_files, names)
     parser.hints = {name: hint for section in sections for name, hint in _hints(section).items()}
     try:
-        _refuse_empty_paths(argv, of_files, parser.hints)
         values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
         return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
     except ConfigError as error:
@@ -84,7 +85,11 @@ def build_section(section: type[Section], values: dict[str, Any]) -> Section:
 
 def changed_fields(section: Any) -> list[str]:
     """Names of the fields whose value is not the default: what a user chose, as far as it makes a difference."""
-    return [field.name for field in dataclasses.fields(section) if getattr(section, field.name) != field.default]
+    return [field.name for field in dataclasses.fields(section) if getattr(section, field.name) != _default(field)]
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def warn_of_unused(sections: Sequence[Any], reasons: Iterable[Reason]) -> None:
@@ -220,8 +225,8 @@ def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tup
     files += [word.removeprefix("--config=") for word in argv if word.startswith("--config=")]
     for file in files:
         path = Path(file)
-        if not path.is_file():
-            raise ConfigError(f"--config {file}: no such file")
+        if (reason := why_no_file(path)) is not None:
+            raise ConfigError(f"--config {file}: {reason}")
         try:
             content = read_yaml(path)
         except DocumentError as error:
@@ -239,25 +244,16 @@ def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tup
     return found
 
 
-def _refuse_empty_paths(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], hints: Mapping[str, Any]) -> None:
-    """An empty text is a path to Python, the folder one stands in; it is most often a shell's variable that is not set.
-
-    Asked of what was given: once it has been read, nothing tells it from a dot.
-    """
-    given = [(word.partition("=")[0], word.partition("=")[2]) for word in argv if word.startswith("--") and "=" in word]
-    given += [(word, following) for word, following in itertools.pairwise(argv) if word.startswith("--")]
-    given += [(key, value) for key, (_, value) in of_files.items()]
-    for flag, value in given:
-        name = flag.removeprefix("--")
-        if value == "" and name in hints and _is_of_a_path(name, hints[name]):
-            raise ConfigError(
-                f"{name}: is empty; name a {'folder' if name.endswith('_dir') else 'place'}, or . for this folder"
-            )
-
-
-def _is_of_a_path(name: str, hint: Any) -> bool:
-    """Whether a field holds a path: by its type, or by its name where it is kept as a text."""
-    return name.endswith(("_dir", "_path")) or name == "output" or hint is Path or Path in get_args(hint)
+def _refuse_empty(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], names: Sequence[str]) -> None:
+    """An empty path would be the folder one is in, and an empty name nobody's: a script's variable was not set."""
+    for word, following in zip(argv, [*argv[1:], "--"], strict=True):
+        name, equals, value = word.removeprefix("--").partition("=")
+        is_empty = not value if equals else not following.strip()
+        if word.startswith("--") and name in names and name not in OF_WORDS and is_empty:
+            raise ConfigError(f"{name}: is empty; give a value, or leave out --{name}")
+    for name, (file, value) in of_files.items():
+        if isinstance(value, str) and not value.strip() and name not in OF_WORDS:
+            raise ConfigError(f"{file}: {name}: is empty; give a value, or leave the line out")
 
 
 def _refuse_unusable(name: str, value: Any) -> None:

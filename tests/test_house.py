@@ -20,6 +20,7 @@ FLOORS = [
         "config",
         "limits",
         "documents",
+        "given_paths",
         "geometry",
         "logs",
         "provenance",

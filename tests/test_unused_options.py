@@ -55,6 +55,9 @@ def test_export_lora_names_them(tmp_path, words, unused):
             "--shards {shards} --num_columns 3 --device cpu --shared",
             ["device", "num_columns", "shared"],
         ),
+        ("inspect_shards", "--shards {shards} --keys [nokey] --num_columns 7", ["keys", "num_columns"]),
+        ("inspect_shards", "--shards {shards} --model_path toy", ["model_path"]),
+        ("render_poses", "--keypoints_dir absent --pose_model x.onnx", ["pose_model"]),
     ],
 )
 def test_the_other_tools_do(toy_inputs, tmp_path, command, words, unused):

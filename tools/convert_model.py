@@ -27,7 +27,7 @@ class ConvertSettings:
     """Which base, and where it goes."""
 
     model_path: str
-    """Wan2.1-VACE folder in the layout of the Wan repositories (config.json, Wan2.1_VAE.pth, ...)."""
+    """Wan2.1-VACE folder in the layout of the Wan repositories (config.json, Wan2.1_VAE.pth, ...), or toy."""
     output_dir: Path
     """Folder to write, in the diffusers layout. It must not exist."""
     vae_path: str | None = None
@@ -50,8 +50,9 @@ def main(argv: list[str] | None = None) -> int:
     # Loading these takes seconds: only after the cheap checks.
     from faceid.models.export import check_same_tensors, write_diffusers
     from faceid.models.model_files import ModelFiles
+    from faceid.toy.base import resolve_model_path
 
-    files = ModelFiles.find(Path(settings.model_path), settings.vae_path, settings.text_encoder_path)
+    files = ModelFiles.find(resolve_model_path(settings.model_path), settings.vae_path, settings.text_encoder_path)
     needed = sum(file.path.stat().st_size for part in files.parts for file in part.files)
     needed *= 2 if settings.dtype == "float32" else 1
     for part in files.parts:

@@ -6,8 +6,10 @@ import sys
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
+from faceid.evaluation.places import EVALUATION
 from faceid.evaluation.settings import EvaluationSettings
 from faceid.logs import set_up_logging
+from faceid.outputs import refuse_replacing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     (settings,) = parse_sections("tools/evaluate.py", __doc__ or "", [EvaluationSettings], words)
     set_up_logging()
 
-    # Loading these takes seconds: only after the flags are known to be good.
+    refuse_replacing(settings.output_dir, EVALUATION)
+
+    # Loading these takes seconds: only after the cheap checks.
     from faceid.evaluation.run import evaluate
 
     evaluate(settings)

@@ -40,7 +40,7 @@ class ExportSettings:
     face_lora_path: str | None = None
     """Adapter: a face_lora_* file, a folder that hub wrote, its hub id, or toy."""
     lora: Path | None = None
-    """Instead: a LoRA file of another tool, in any of the formats."""
+    """Instead: a LoRA file of another tool, in any of the formats; or a folder that peft saved."""
     model_path: str | None = None
     """merged: the base. Default: the one named in the adapter."""
     dtype: Literal["file", "bfloat16", "float32"] = "file"

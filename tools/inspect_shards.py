@@ -54,8 +54,6 @@ class InspectSettings:
     def __post_init__(self) -> None:
         if self.sheet is not None and self.sheet.suffix.lower() != ".png":
             raise ConfigError(f"sheet={self.sheet}: a picture is written; name a .png file")
-        if self.sheet is None and (self.keys or self.model_path):
-            raise ConfigError("keys, model_path: have no effect without --sheet")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,7 +138,7 @@ def _unused(settings: InspectSettings, index: ShardIndex) -> Iterator[Reason]:
     if index.kind != "latents":
         yield "model_path", "on clips, which are not decoded by a VAE"
     if settings.sheet is None:
-        for name in ("num_entries", "num_columns", "shared"):
+        for name in ("keys", "model_path", "num_entries", "num_columns", "shared"):
             yield name, "without --sheet"
     if settings.keys:
         yield "num_entries", "with --keys, which name them"

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.errors import run_entry_point
+from faceid.errors import ConfigError, run_entry_point
 from faceid.logs import set_up_logging
 from faceid.outputs import refuse_file
 
@@ -29,6 +29,10 @@ class JoinSettings:
     output: Path
     """File to write: .safetensors or .pth."""
 
+    def __post_init__(self) -> None:
+        if self.output.suffix not in (".safetensors", ".pth"):
+            raise ConfigError(f"output={self.output}: must end with .safetensors or .pth, which sample.py reads")
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, compare, join, write."""
@@ -40,9 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     from faceid.models.adapter_file import join_experts, save_adapter
     from faceid.models.adapter_folder import find_adapter
     from faceid.models.model_files import ModelFiles
+    from faceid.toy.base import resolve_model_path
 
     refuse_file(settings.output, [settings.high, settings.low])
-    files = ModelFiles.find(Path(settings.model_path))
+    files = ModelFiles.find(resolve_model_path(settings.model_path))
     high, low = find_adapter(settings.high, "high"), find_adapter(settings.low, "low")
     tensors, metadata = join_experts(high, low, files, settings.model_path)
     save_adapter(settings.output, tensors, metadata)

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.documents import parse_json, read_bytes
-from faceid.errors import DataError, run_entry_point
+from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.outputs import refuse_file, write_output
 from faceid.writing import json_text
 
@@ -29,6 +29,10 @@ class MergeSettings:
     """The joined summary.json."""
     wall_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """Seconds the whole took. Default: the sum of the summaries' own."""
+
+    def __post_init__(self) -> None:
+        if self.output.suffix.lower() != ".json":
+            raise ConfigError(f"output={self.output}: JSON is written; name a .json file")
 
 
 def main(argv: list[str] | None = None) -> int:

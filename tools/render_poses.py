@@ -56,8 +56,6 @@ class RenderPosesSettings:
             raise ConfigError("from_videos: needs --videos_dir with the clips and --pose_model with an .onnx file")
         if self.from_videos and self.keypoints_dir is not None:
             raise ConfigError("from_videos, keypoints_dir: poses are estimated or read; give one of them")
-        if self.pose_model is not None and not self.from_videos:
-            raise ConfigError("pose_model: has no effect without --from_videos")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,12 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging()
     warn_of_unused([tool], _unused(tool))
     model = None
-    if tool.pose_model is not None:
+    if tool.from_videos and tool.pose_model is not None:
         # onnxruntime is an optional extra.
         from faceid.evaluation.onnx_pose import OnnxPoseReader
 
         model = OnnxPoseReader(tool.pose_model, tool.device, tool.pose_mean, tool.pose_std).read
-    name = tool.pose_model.name if tool.pose_model else ""
+    name = tool.pose_model.name if tool.pose_model is not None and model is not None else ""
     source = PoseSource(tool.videos_dir, tool.keypoints_dir, tool.fps, tool.camera, model, name)
     render_poses(source, tool.output_dir, replace=tool.replace)
     return 0
@@ -83,7 +81,7 @@ def _unused(tool: RenderPosesSettings) -> Iterator[Reason]:
         for name in ("camera", "fps"):
             yield name, "with --videos_dir, whose clips say it"
     if not tool.from_videos:
-        for name in ("pose_mean", "pose_std", "device"):
+        for name in ("pose_model", "pose_mean", "pose_std", "device"):
             yield name, "without --from_videos"
 
 

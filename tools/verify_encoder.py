@@ -11,9 +11,11 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
+from faceid.evaluation.places import VERIFICATION, check_output
 from faceid.faces.settings import FaceSettings
 from faceid.limits import NaturalSeed
 from faceid.logs import set_up_logging
+from faceid.outputs import refuse_replacing
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     settings: FaceSettings = sections[1]
     set_up_logging()
 
-    # Loading these takes seconds: only after the flags are known to be good.
+    output_dir = Path(paths.output_dir).resolve()
+    check_output(output_dir, Path(paths.faces_dir))
+    refuse_replacing(output_dir, VERIFICATION)
+
+    # Loading these takes seconds: only after the cheap checks.
     from faceid.evaluation.verification import verify_encoder
 
     verify_encoder(Path(paths.faces_dir), Path(paths.output_dir), settings, paths.bootstrap_samples, paths.seed)

@@ -16,6 +16,7 @@ from faceid.data.keypoints import find_keypoints
 from faceid.data.selection import LeftOut, SelectionSettings, list_no_files, select
 from faceid.data.video_files import list_videos
 from faceid.errors import ConfigError, DataError
+from faceid.given_paths import why_no_folder
 from faceid.limits import MOST_PIXELS, FrameCount, Rate, Stride
 
 # (height, width) of a clip when none is given.
@@ -73,8 +74,8 @@ def find_films(
     videos_dir: Path, keypoints_dir: Path | None, settings: SplitSettings, selection: SelectionSettings | None = None
 ) -> tuple[list[Film], list[LeftOut]]:
     """The films that take part, by name, and the others with why. Raises: DataError when there are none."""
-    if keypoints_dir is not None and not keypoints_dir.is_dir():
-        raise DataError(f"keypoints_dir={keypoints_dir}: no such folder")
+    if keypoints_dir is not None and (reason := why_no_folder(keypoints_dir)) is not None:
+        raise DataError(f"keypoints_dir={keypoints_dir}: {reason}")
     if keypoints_dir is None and settings.crop != "none":
         raise ConfigError(
             f"crop={settings.crop}: needs --keypoints_dir to know where the dancer is; or use --crop none"

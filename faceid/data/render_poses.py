@@ -41,6 +41,7 @@ from faceid.data.waiting import (
 )
 from faceid.documents import read_json
 from faceid.errors import DataError, OutputError
+from faceid.given_paths import why_no_folder
 from faceid.media.listing import entries_of, say_passed_over
 from faceid.media.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, EnergyMeter, energy_correlation
 from faceid.media.skeleton import draw_skeletons
@@ -156,8 +157,8 @@ def estimate(model: PoseModel, frames: Iterable[np.ndarray]) -> Keypoints:
 
 def _find_units(source: PoseSource) -> dict[str, Unit]:
     """What is drawn, by name: the clip, and the file of its joints."""
-    if source.keypoints_dir is not None and not source.keypoints_dir.is_dir():
-        raise DataError(f"keypoints_dir={source.keypoints_dir}: no such folder")
+    if source.keypoints_dir is not None and (reason := why_no_folder(source.keypoints_dir)) is not None:
+        raise DataError(f"keypoints_dir={source.keypoints_dir}: {reason}")
     if source.videos_dir is None:
         assert source.keypoints_dir is not None
         named = f"keypoints_dir={source.keypoints_dir}"

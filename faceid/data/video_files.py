@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from faceid.errors import DataError
+from faceid.given_paths import why_no_folder
 from faceid.media.listing import entries_of, no_files, say_no_files, say_passed_over
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
@@ -22,8 +23,8 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False,
     Raises: DataError when the folder is missing, or holds none and that is not allowed.
     """
     named = f"{key}={folder}" if key else str(folder)
-    if not folder.is_dir():
-        raise DataError(f"{named}: no such folder; give the folder with the videos")
+    if (reason := why_no_folder(folder)) is not None:
+        raise DataError(f"{named}: {reason}; give the folder with the videos")
     named_so = [f for f in entries_of(folder, named, any_name) if f.suffix.lower() in VIDEO_SUFFIXES]
     videos = [f for f in named_so if f.is_file()]
     say_no_files(named, tuple(no_files(folder, VIDEO_SUFFIXES).items()))

@@ -18,6 +18,7 @@ from faceid.faces.copies import ComparedPhoto, are_copies, compared
 from faceid.faces.detect import FaceDetector
 from faceid.faces.photos import Photo, examine_photo, miniature
 from faceid.faces.selection import DUPLICATE_CORRELATION
+from faceid.given_paths import why_no_folder
 from faceid.logs import progress
 from faceid.media import images
 from faceid.media.listing import entries_of
@@ -44,8 +45,8 @@ def find_people(references_dir: Path) -> dict[str, list[Path]]:
 
     Raises: DataError when the folder is missing, holds fewer than 2 people, or a person has no photo.
     """
-    if not references_dir.is_dir():
-        raise DataError(f"references_dir={references_dir}: no such folder; give one with a subfolder per person")
+    if (reason := why_no_folder(references_dir)) is not None:
+        raise DataError(f"references_dir={references_dir}: {reason}; give a folder with a subfolder per person")
     people = {
         folder.name: images.list_photos(folder)
         for folder in entries_of(references_dir, f"references_dir={references_dir}")
@@ -67,8 +68,8 @@ def refuse_shared_photos(people: dict[str, list[Path]], conditioning_dir: Path) 
 
     Raises: DataError naming the first photo found on both sides.
     """
-    if not conditioning_dir.is_dir():
-        raise DataError(f"conditioning_dir={conditioning_dir}: no such folder; give the folder of conditioning photos")
+    if (reason := why_no_folder(conditioning_dir)) is not None:
+        raise DataError(f"conditioning_dir={conditioning_dir}: {reason}; give the folder of conditioning photos")
     references = [photo for photos in people.values() for photo in photos]
     conditioning = sorted(path for path in conditioning_dir.rglob("*") if path.is_file())
     _refuse_same_files(references, conditioning)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from faceid.errors import ModelError
+from faceid.given_paths import why_no_file
 from faceid.media.fit import Fit, fit_sizes
 
 NUM_JOINTS = 17
@@ -84,8 +85,8 @@ def decode_simcc(x_bins: np.ndarray, y_bins: np.ndarray, size_hw: tuple[int, int
 
 
 def _open_session(path: Path, device: str) -> Any:
-    if not path.is_file():
-        raise ModelError(f"pose_reader={path}: no such file; name the .onnx file of a COCO-17 pose model")
+    if (reason := why_no_file(path)) is not None:
+        raise ModelError(f"pose_reader={path}: {reason}; name the .onnx file of a COCO-17 pose model")
     try:
         import onnxruntime
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented

@@ -9,6 +9,7 @@ from typing import Any
 from faceid.evaluation.arms import plain
 from faceid.evaluation.curve import ScalePoint
 from faceid.evaluation.metrics import ALL_METRICS
+from faceid.evaluation.places import EVALUATION
 from faceid.evaluation.report import render_report
 from faceid.evaluation.results import Results
 from faceid.outputs import staged_folder
@@ -16,8 +17,6 @@ from faceid.provenance import sha256_file, sha256_json, write_provenance
 from faceid.writing import write_atomic, write_json
 
 SCORES_NAME = "scores.json"
-# What the output folder holds, in words.
-EVALUATION = "an evaluation"
 
 
 def publish(results: Results) -> None:

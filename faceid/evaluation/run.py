@@ -19,17 +19,18 @@ from faceid.evaluation.effects import warn_without_effect
 from faceid.evaluation.gallery import cut_references, find_people, refuse_shared_photos
 from faceid.evaluation.heads import HEADS_ENDING
 from faceid.evaluation.measure import Instruments, Measurer
+from faceid.evaluation.places import EVALUATION, check_output
 from faceid.evaluation.pose_reader import NONE, PoseReader, check_pose_reader_name, load_pose_reader
-from faceid.evaluation.publish import EVALUATION, publish
+from faceid.evaluation.publish import publish
 from faceid.evaluation.recognisers import check_recogniser_names, know_gallery, load_recognisers
 from faceid.evaluation.renders import JOBS_NAME, Arm, read_arm, read_real_clips
 from faceid.evaluation.results import Results
 from faceid.evaluation.scoring import check_identities, identities_by_clip, score_arm
 from faceid.evaluation.settings import EvaluationSettings
 from faceid.evaluation.summary import Facts, compare_arms, summarise
-from faceid.evaluation.verification import check_output
 from faceid.faces.detect import load_detector
 from faceid.faces.encoders import FaceEncoder
+from faceid.given_paths import why_no_file
 from faceid.outputs import refuse_replacing
 
 log = logging.getLogger(__name__)
@@ -130,8 +131,8 @@ def check_inputs(settings: EvaluationSettings) -> Inputs:
     drivers = find_drivers(clips, settings.drivers_csv)
     notes: list[str] = []
     if settings.notes is not None:
-        if not settings.notes.is_file():
-            raise ConfigError(f"notes={settings.notes}: no such file")
+        if (reason := why_no_file(settings.notes)) is not None:
+            raise ConfigError(f"notes={settings.notes}: {reason}")
         try:
             notes = read_text(settings.notes).splitlines()
         except (OSError, ValueError) as error:

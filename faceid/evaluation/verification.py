@@ -16,8 +16,9 @@ import numpy as np
 from faceid.config import warn_of_unused
 from faceid.data.identities import encoder_of
 from faceid.errors import DataError
+from faceid.evaluation.places import VERIFICATION, check_output
 from faceid.evaluation.verification_figures import Figures, Pairs, conclusion, make_pairs, measure
-from faceid.evaluation.verification_report import VERIFICATION, About, publish
+from faceid.evaluation.verification_report import About, publish
 from faceid.faces.copies import are_copies
 from faceid.faces.detect import FaceDetector, load_detector
 from faceid.faces.effects import of_faces
@@ -25,6 +26,7 @@ from faceid.faces.encoders import FaceEncoder
 from faceid.faces.photos import Photo, examine_photo, miniature
 from faceid.faces.selection import DUPLICATE_CORRELATION, usable
 from faceid.faces.settings import FaceSettings
+from faceid.given_paths import why_no_folder
 from faceid.logs import Progress
 from faceid.media import images
 from faceid.media.listing import entries_of
@@ -106,9 +108,8 @@ def find_people(faces_dir: Path) -> dict[str, list[Path]]:
 
     Raises: DataError when the folder is missing, or its people or their photos are too few or too many.
     """
-    if not faces_dir.is_dir():
-        found = "is a file" if faces_dir.is_file() else "no such folder"
-        raise DataError(f"faces_dir={faces_dir}: {found}; name a folder with one folder of photos for each person")
+    if (reason := why_no_folder(faces_dir)) is not None:
+        raise DataError(f"faces_dir={faces_dir}: {reason}; name a folder with one folder of photos for each person")
     folders = [path for path in entries_of(faces_dir, f"faces_dir={faces_dir}") if path.is_dir()]
     people = {folder.name: images.list_photos(folder) for folder in folders}
     for name in [name for name, photos in people.items() if not photos]:
@@ -131,18 +132,6 @@ def find_people(faces_dir: Path) -> dict[str, list[Path]]:
             "a folder with fewer people, or fewer photos of each"
         )
     return people
-
-
-def check_output(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> None:
-    """Raises: DataError when `output_dir` would be taken for a person the next time, or holds the photos itself.
-
-    key: the flag `faces_dir` was given by.
-    """
-    output_dir, faces_dir = output_dir.resolve(), faces_dir.resolve()
-    if faces_dir in (output_dir, *output_dir.parents):
-        raise DataError(f"output_dir={output_dir}: lies in {key}, among the photos; choose another output folder")
-    if output_dir in faces_dir.parents:
-        raise DataError(f"output_dir={output_dir}: holds {key} and would be replaced; choose another output folder")
 
 
 def embed_photos(

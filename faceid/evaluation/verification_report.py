@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from faceid.evaluation.arms import plain
+from faceid.evaluation.places import VERIFICATION
 from faceid.evaluation.plots import Plot, plot_verification
 from faceid.evaluation.verification_figures import VERDICTS, Figures, Pairs, roc_points
 from faceid.faces.settings import FaceSettings
@@ -19,8 +20,6 @@ from faceid.provenance import write_provenance
 from faceid.writing import write_atomic, write_json
 
 JSON_NAME = "verification.json"
-# What the output folder holds, in words.
-VERIFICATION = "a verification"
 # Of FaceSettings, what shapes an embedding.
 SHAPING = ("encoder", "encoder_path", "detector", "face_margin", "onnx_mean", "onnx_std", "onnx_colour")
 

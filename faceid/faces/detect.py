@@ -16,6 +16,7 @@ import numpy as np
 
 from faceid.errors import ConfigError, ModelError
 from faceid.faces.settings import DetectorKind
+from faceid.given_paths import why_no_file
 
 # Detection runs on a copy no longer than this: a 12 megapixel photo then takes 0.2 s, and a face of 1/40 of the
 # long side is still found.
@@ -60,8 +61,9 @@ def load_detector(kind: DetectorKind, path: Path | str | None = None) -> FaceDet
         return _HaarDetector()
     if kind == "none":
         return _WholePhoto()
-    if path is None or not Path(path).is_file():
-        given = f"detector_path={str(path)!r}: no such file" if path else "detector=yunet: needs --detector_path"
+    reason = why_no_file(path or "")
+    if path is None or reason is not None:
+        given = f"detector_path={str(path)!r}: {reason}" if path else "detector=yunet: needs --detector_path"
         raise ConfigError(f"{given}; give a face_detection_yunet_*.onnx of OpenCV's model zoo, or use --detector haar")
     return _YunetDetector(Path(path))
 

@@ -21,6 +21,7 @@ from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.encoder_folder import find_folder, load_model, quiet_transformers
 from faceid.faces.settings import EncoderKind
+from faceid.given_paths import why_no_file
 from faceid.logs import progress
 from faceid.outputs import staged_folder
 from faceid.provenance import sha256_json
@@ -80,8 +81,8 @@ def check_encoder_is_there(kind: EncoderKind, path: str | None, key: str) -> Non
     """Look for an encoder's files without loading them. key: the flag that named them. Raises: ModelError."""
     if kind != "onnx":
         find_folder(kind, path or DEFAULT_PATHS[kind])
-    elif path is None or not Path(path).is_file():
-        raise ModelError(f"{key}={path}: no such file; give the .onnx file of a face recogniser")
+    elif (reason := why_no_file(path or "")) is not None:
+        raise ModelError(f"{key}={path}: {reason}; give the .onnx file of a face recogniser")
 
 
 def initialise_clip(folder: Path, config: dict, seed: int) -> None:

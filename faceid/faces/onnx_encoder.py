@@ -15,6 +15,7 @@ import torch
 
 from faceid.errors import ModelError
 from faceid.faces.centring import load_embedding_mean, unit_embeddings
+from faceid.given_paths import why_no_file
 from faceid.provenance import sha256_file, sha256_json
 
 # What nearly every face recogniser takes when its file leaves the size open.
@@ -71,9 +72,9 @@ def _find_model(path: Path | str | None) -> Path:
         raise ModelError("encoder=onnx: needs --encoder_path, the .onnx file of a face recogniser")
     given = Path(path)
     candidates = sorted(given.glob("*.onnx")) if given.is_dir() else [given]
-    if len(candidates) != 1 or not candidates[0].is_file():
-        found = f"holds {len(candidates)} .onnx files" if given.is_dir() else "no such file"
-        raise ModelError(f"encoder_path={str(given)!r}: {found}; name one .onnx file")
+    reason = why_no_file(candidates[0]) if len(candidates) == 1 else f"holds {len(candidates)} .onnx files"
+    if reason is not None:
+        raise ModelError(f"encoder_path={str(given)!r}: {reason}; name one .onnx file")
     return candidates[0]
 
 

@@ -18,6 +18,7 @@ import torch
 from faceid.errors import ConfigError, ModelError
 from faceid.flow import ALL_NOISE, NoiseRange
 from faceid.geometry import Geometry
+from faceid.given_paths import why_no_folder
 from faceid.models.latents import LatentStatistics, statistics_of
 from faceid.models.model_part import PARTS, WEIGHTS_STEM, Part, PartName
 from faceid.models.read_json import read_json
@@ -70,8 +71,8 @@ class ModelFiles:
 
         Raises: ModelError naming the flag, the folder and what is missing in it.
         """
-        if not path.is_dir():
-            raise ModelError(f"model_path={path}: no such folder; give a Wan2.1-VACE folder, or toy")
+        if (reason := why_no_folder(path)) is not None:
+            raise ModelError(f"model_path={path}: {reason}; give a Wan2.1-VACE folder, or toy")
         if (path / "high_noise_model").is_dir():
             found = _find_original(path, vae_path is None, text_encoder_path is None, "high_noise_model")
             low = replace(found.transformer, path=path / "low_noise_model")

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from faceid.documents import is_file_name
 from faceid.errors import ModelError
+from faceid.given_paths import why_no_file
 from faceid.models.read_json import read_json
 from faceid.provenance import sha256_json
 
@@ -166,9 +167,9 @@ def sharded_files(folder: Path, stem: str) -> list[Path]:
     else:
         files = [folder / f"{stem}.safetensors"]
     for file in files:
-        if not file.is_file():
+        if (reason := why_no_file(file)) is not None:
             why = f"{index.name} lists {len(files)} files" if index.is_file() else f"nor is {index.name}"
-            raise ModelError(f"{file}: no such file ({why}); download the model again: it is not whole")
+            raise ModelError(f"{file}: {reason} ({why}); download the model again: it is not whole")
     return files
 
 
@@ -184,8 +185,8 @@ def shapes_of(files: Sequence[WeightsFile]) -> dict[str, tuple[int, ...]]:
 
 
 def _refuse_what_is_no_file(path: Path) -> None:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file")
+    if (reason := why_no_file(path)) is not None:
+        raise ModelError(f"{path}: {reason}")
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             raise ModelError(

@@ -14,6 +14,7 @@ from torch import Tensor
 from faceid.errors import DataError, ModelError
 from faceid.faces.blend import blend_face_embeddings, interpolate_face_embeddings
 from faceid.faces.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
+from faceid.given_paths import why_no_folder
 from faceid.media.listing import entries_of
 from faceid.models.adapter_file import AdapterMetadata
 from faceid.provenance import sha256_json
@@ -53,10 +54,8 @@ class Face:
 
 def check_people_folder(folder: Path) -> None:
     """Raises: DataError when it is not there, or is one person's own."""
-    if not folder.is_dir():
-        raise DataError(
-            f"identities_dir={folder}: no such folder; make it with prepare_face_embeddings.py --people_dir"
-        )
+    if (reason := why_no_folder(folder)) is not None:
+        raise DataError(f"identities_dir={folder}: {reason}; make it with prepare_face_embeddings.py --people_dir")
     if (folder / EMBEDDING_FILE).is_file():
         raise DataError(f"identities_dir={folder}: is one person's; use --face_embedding, or name the folder above it")
 
@@ -160,5 +159,5 @@ def _find(key: str, name: str, folder: Path | None) -> Path:
         return Path(name)
     known = sorted(path.stem if path.suffix == ".pt" else path.name for path in folder.iterdir()) if folder else []
     near = difflib.get_close_matches(name, known, 1)
-    where = f"in {folder}, nor is it a path" if folder else "such path; name its folder by --identities_dir"
-    raise DataError(f"{key}={name}: not {where}" + (f"; did you mean {near[0]}?" if near else ""))
+    where = f"not in {folder}, nor is it a path" if folder else "no such path; name its folder by --identities_dir"
+    raise DataError(f"{key}={name}: {where}" + (f"; did you mean {near[0]}?" if near else ""))

@@ -19,6 +19,7 @@ from typing import Any
 
 import faceid
 from faceid.errors import DataError, FaceidError, one_line
+from faceid.given_paths import why_no_file
 from faceid.media.video import promised_frames
 from faceid.models.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.model_files import ModelFiles
@@ -165,8 +166,8 @@ class Planner:
 
     def _pose(self, path: Path) -> str:
         if path not in self._poses:
-            if not path.is_file():
-                raise DataError(f"{path}: no such pose video; correct its name, or --pose_videos_dir")
+            if (reason := why_no_file(path, "pose video")) is not None:
+                raise DataError(f"{path}: {reason}; correct its name, or --pose_videos_dir")
             self._poses[path] = sha256_file(path)
         return self._poses[path]
 

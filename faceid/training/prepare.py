@@ -162,7 +162,7 @@ def _faces_dir(plan: Preparation) -> Path | None:
 
 def _face_sources(plan: Preparation) -> Sequence[FaceSource]:
     """The clips as they were given, which show most of a face; else the shards made of them."""
-    if plan.inputs.shards is not None:
+    if plan.inputs.shards_dirs:
         return [source for folder in plan.inputs.shards_dirs for source in of_shards(ShardIndex.load(folder, "clips"))]
     videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
     assert videos is not None and poses is not None

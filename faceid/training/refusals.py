@@ -20,10 +20,11 @@ from faceid.faces.detect import load_detector
 from faceid.faces.encoders import check_encoder_is_there
 from faceid.faces.identity import check_photos, load_identity
 from faceid.faces.settings import EncoderKind
+from faceid.given_paths import why_no_folder
 from faceid.media import images
 from faceid.models.adapter_file import check_base, check_settings
 from faceid.models.execution import check_attention_backend
-from faceid.models.lora_formats import check_fits, read_lora
+from faceid.models.lora_formats import check_fits, lora_file, read_lora
 from faceid.provenance import sha256_file, sha256_json
 from faceid.toy.base import resolve_encoder_path
 from faceid.training import checkpoint
@@ -90,8 +91,8 @@ def check_before_work(plan: Preparation) -> None:
     given += [("latents", folder) for folder in plan.inputs.latents_dirs]
     given += [("shards", folder) for folder in plan.inputs.shards_dirs]
     for name, folder in given:
-        if not folder.is_dir():
-            raise DataError(f"{name}={folder}: no such folder")
+        if (reason := why_no_folder(folder)) is not None:
+            raise DataError(f"{name}={folder}: {reason}")
     if plan.inputs.latents is None:
         geometry.latent_shape(plan.clips.num_frames, plan.clips.height, plan.clips.width)
     else:
@@ -188,7 +189,8 @@ def refuse_shorter(training: TrainingSettings, num_steps: int, done: int, folder
 def _known_origin(plan: Preparation, training: TrainingSettings, pairing: PairingSettings) -> dict[str, Any]:
     """What of `origin_of` is known before anything is prepared."""
     inputs = plan.inputs
-    begun = ((INIT_ADAPTER, plan.init_adapter), (INIT_LORA, Path(inputs.init_lora) if inputs.init_lora else None))
+    init_lora = lora_file(Path(inputs.init_lora)) if inputs.init_lora else None
+    begun = ((INIT_ADAPTER, plan.init_adapter), (INIT_LORA, init_lora))
     known: dict[str, Any] = {
         "base": plan.base.exact_fingerprint,
         **{key: {"path": str(path), "sha256": sha256_file(path)} if path else None for key, path in begun},

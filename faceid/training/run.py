@@ -17,6 +17,7 @@ from faceid.errors import USER_ERROR_EXIT_CODE, FaceidError, one_line
 from faceid.faces.identity import Identity
 from faceid.faces.settings import FaceSettings
 from faceid.logs import log_file, set_up_logging
+from faceid.models.lora_formats import lora_file
 from faceid.models.settings import AdapterSettings
 from faceid.outputs import RUN_FOLDER, claim_folder, write_bookkeeping
 from faceid.processes import number_in
@@ -63,7 +64,7 @@ def run_training(
     base_path = resolve_model_path(inputs.model_path)
     given_faces, faces = faces, replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
     init_adapter = Path(init) if (init := resolve_adapter_path(inputs.init_adapter, INIT_ADAPTER)) is not None else None
-    init_lora = Path(inputs.init_lora) if inputs.init_lora is not None else None
+    init_lora = lora_file(Path(inputs.init_lora)) if inputs.init_lora is not None else None
     plan = Preparation(inputs, adapter, clips, captions, faces, base_path, inputs.model_path, init_adapter)
     saved, asked = checkpoint.state_of_newest(folder / "checkpoints", training.resume), training.batch_size
     if training.dry_run:

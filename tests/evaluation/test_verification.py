@@ -374,7 +374,7 @@ def refuse_output_over_photos(tmp_path):
     ("prepare", "words"),
     [
         (refuse_absent, r"faces_dir=\S+absent: no such folder; name a folder with one folder of photos"),
-        (refuse_file, r"faces_dir=\S+photo\.png: is a file; name a folder"),
+        (refuse_file, r"faces_dir=\S+photo\.png: is no folder but a file; name a folder"),
         (refuse_one_person, r"faces_dir=\S+: 1 folders with photos, at least 2 people are needed"),
         (refuse_one_photo_each, r"faces_dir=\S+: one photo of each of 3 people, so no two show the same person"),
         (refuse_damaged_person, r"faces_dir=\S+: 1 people with a usable photo, .* \(b/1\.png: cannot be decoded"),

@@ -1,0 +1,22 @@
+"""Where results of this room may go: checked before anything heavy is imported, and again by the work itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from faceid.errors import DataError
+
+# What the folders hold, in words (`faceid.outputs`).
+EVALUATION, VERIFICATION = "an evaluation", "a verification"
+
+
+def check_output(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> None:
+    """Raises: DataError when `output_dir` would be taken for a person the next time, or holds the photos itself.
+
+    key: the flag `faces_dir` was given by.
+    """
+    output_dir, faces_dir = output_dir.resolve(), faces_dir.resolve()
+    if faces_dir in (output_dir, *output_dir.parents):
+        raise DataError(f"output_dir={output_dir}: lies in {key}, among the photos; choose another output folder")
+    if output_dir in faces_dir.parents:
+        raise DataError(f"output_dir={output_dir}: holds {key} and would be replaced; choose another output folder")
