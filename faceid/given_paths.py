@@ -10,31 +10,33 @@ import os
 import stat
 from pathlib import Path
 
+from faceid.errors import why_not
+
 
 def why_no_file(path: str | Path, what: str = "file") -> str | None:
     """Why there is no file to read, as it follows `key=path: `; None where there is one. what: the file is to be."""
     mode = _mode(path)
     if isinstance(mode, str):
-        return mode.format(what)
+        return mode.replace("{}", what)
     if stat.S_ISDIR(mode):
         return "is a folder; name a file"
     if not stat.S_ISREG(mode):
         return "a pipe or a device, not a file; write what it gives into a file, and name that"
-    if not os.access(path, os.R_OK):
-        return "its permissions do not let you read it; change them with chmod, or ask its owner to"
-    return None
+    return None if os.access(path, os.R_OK, effective_ids=True) else _closed(path)
 
 
 def why_no_folder(path: str | Path) -> str | None:
     """Why there is no folder to look into, as it follows `key=path: `; None where there is one."""
     mode = _mode(path)
     if isinstance(mode, str):
-        return mode.format("folder")
+        return mode.replace("{}", "folder")
     if not stat.S_ISDIR(mode):
         return "is no folder but a file" if stat.S_ISREG(mode) else "a pipe or a device, not a folder"
-    if not os.access(path, os.R_OK | os.X_OK):
-        return "its permissions do not let you look into it; change them with chmod, or ask its owner to"
-    return None
+    return None if os.access(path, os.R_OK | os.X_OK, effective_ids=True) else _closed(path)
+
+
+def _closed(path: str | Path) -> str:
+    return why_not(PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path)))
 
 
 def _mode(path: str | Path) -> int | str:
@@ -45,7 +47,7 @@ def _mode(path: str | Path) -> int | str:
     try:
         return os.stat(path).st_mode
     except PermissionError:
-        return "permissions of a folder above it do not let you look; change them with chmod, or ask its owner to"
+        return _closed(path)
     except (OSError, ValueError) as error:
         # A ValueError: half a character or a NUL, which no file's name has.
         if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from calling import call, refused
 from launching import REPOSITORY
+from permissions import obeyed_permissions
 from safetensors.torch import save_file
 
-from faceid.given_paths import why_no_folder
+from faceid.errors import FaceidError
+from faceid.given_paths import why_no_file, why_no_folder
 from faceid.models.adapter_file import read_adapter
 from faceid.models.lora_formats import read_lora
 from faceid.models.weights import WeightsFile
@@ -65,37 +66,27 @@ def test_a_folder_that_is_none_is_said_to_be_a_file(places, tmp_path):
     refused(call("tools/convert_model.py", *words), f"model_path={__file__}: is no folder but a file")
 
 
-def test_what_may_not_be_read_is_said_to_be_there():
-    """As somebody whom permissions bind, as they do not the superuser; in a place that others can reach."""
-    say = (
-        "import os, sys; from faceid.given_paths import why_no_file, why_no_folder\n"
-        "os.getuid() == 0 and os.setuid(65534)\n"
-        "print(why_no_file(sys.argv[1]), why_no_file(sys.argv[2]), why_no_folder(sys.argv[3]), sep='|')"
-    )
-    with tempfile.TemporaryDirectory() as place:
-        file, folder = Path(place) / "a.safetensors", Path(place) / "closed"
-        folder.mkdir()
-        for each in (file, folder / "b.safetensors"):
-            each.write_bytes(b"x")
-        Path(place).chmod(0o755)
-        file.chmod(0)
-        folder.chmod(0)
-        names = [str(path) for path in (file, folder / "b.safetensors", folder)]
-        words = [sys.executable, "-c", say, *names]
-        done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-        folder.chmod(0o700)
-    of_file, inside, of_folder = done.stdout.strip().split("|")
-    assert of_file.startswith("its permissions do not let you read it"), done.stderr
-    assert inside.startswith("permissions of a folder above it do not let you look")
-    assert of_folder.startswith("its permissions do not let you look into it")
+def test_what_may_not_be_read_is_said_to_be_there_and_whose_it_is(tmp_path):
+    file, folder = tmp_path / "a.safetensors", tmp_path / "closed"
+    folder.mkdir()
+    for each in (file, folder / "b.safetensors"):
+        each.write_bytes(b"x")
+    file.chmod(0)
+    folder.chmod(0)
+    with obeyed_permissions():
+        of_file, inside = why_no_file(file), why_no_file(folder / "b.safetensors")
+        of_folder = why_no_folder(folder)
+    folder.chmod(0o700)
+    assert all(words.endswith("mode 0000; ask its owner to open it, or give another") for words in (of_file, of_folder))
+    assert of_file.startswith("Permission denied: it is ") and inside.startswith(f"Permission denied: {folder} is ")
 
 
-def test_an_adapter_without_permission_is_refused_as_such(tmp_path, monkeypatch):
+def test_an_adapter_without_permission_is_refused_as_such(tmp_path):
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.ones(1)}, path)
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    path.chmod(0)
     for reader in (WeightsFile.open, read_adapter, read_lora):
-        with pytest.raises(Exception, match="its permissions do not let you read it"):
+        with obeyed_permissions(), pytest.raises(FaceidError, match="Permission denied: it is "):
             reader(path)
 
 

@@ -30,7 +30,6 @@ ALLOWED = {
     ("faceid/models/model_part.py", "_sample_digest"): "pieces of weights, which were opened already",
     ("faceid/models/weights.py", "_refuse_what_is_no_file"): "a few bytes of a file",
     ("faceid/models/local_places.py", "_recorded"): "a few thousand characters of a file that was read here",
-    ("faceid/media/listing.py", "check_file"): "opened to see whether it can be, and closed",
     ("faceid/media/cut_short.py", "present_share"): "the start of a film, which is looked for as a file before",
     **dict.fromkeys(
         [("faceid/media/images.py", "_remedy"), ("faceid/media/photo_colours.py", "coded_colours")],

@@ -54,7 +54,7 @@ def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
     Raises: DataError when it is no readable file, or holds no pictures that can be decoded.
     """
     if isinstance(source, Path):
-        check_file(source, "a video file")
+        check_file(source)
     try:
         # The prefix keeps names such as `-x.mp4` or `pipe:0` file names; the list keeps playlists off the network.
         name = f"file:{source}" if isinstance(source, Path) else source

@@ -85,7 +85,7 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     max_pixels: largest H * W that is decoded; a header that claims more is refused unread.
     Raises: DataError with the reason when the file is missing, undecodable, truncated or too large.
     """
-    size = check_file(path, "a photo")
+    size = check_file(path)
     if size > MAX_BYTES:
         raise DataError(f"{path}: {size / 1e6:.0f} MB, above the limit of {MAX_BYTES / 1e6:.0f}; export it as JPEG")
     reads_heic()

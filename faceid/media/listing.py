@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import stat
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 from faceid.documents import is_text
 from faceid.errors import DataError, why_not
+from faceid.given_paths import why_no_file
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +37,15 @@ def entries_of(folder: Path, where: str | None = None, any_name: bool = False) -
     return entries if any_name else named
 
 
-def check_file(path: Path, kind: str) -> int:
-    """How many bytes a file has that a user named. kind: what it should be, with its article.
+def check_file(path: Path) -> int:
+    """How many bytes a file has that a user named.
 
     Raises: DataError when it is missing, no file (a pipe or device is never opened: it may block, or have no end), or
     closed to this user.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path}: a folder, pipe or device, not {kind}; name a file")
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-    except (FileNotFoundError, NotADirectoryError):
-        raise DataError(f"{path}: no such file; name a file") from None
-    except OSError as error:
-        raise DataError(f"{path}: {why_not(error)}") from error
-    return status.st_size
+    if (reason := why_no_file(path)) is not None:
+        raise DataError(f"{path}: {reason}")
+    return path.stat().st_size
 
 
 def say_passed_over(
