@@ -12,7 +12,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
 
 import pytest
-from launching import ToyInputs, run_command
+from calling import call
+from launching import ToyInputs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("FACEID_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -58,7 +59,7 @@ def small_adapter_settings():
 
 @pytest.fixture(scope="session")
 def toy_inputs(tmp_path_factory) -> ToyInputs:
-    """A small toy data set, prepared once by the tools."""
+    """A small toy data set, prepared once by the tools: in this process, for each would import torch anew."""
     folder = tmp_path_factory.mktemp("toy_inputs")
     dataset = folder / "dataset"
     tools = {
@@ -88,5 +89,6 @@ def toy_inputs(tmp_path_factory) -> ToyInputs:
         ],
     }
     for name, flags in tools.items():
-        run_command([sys.executable, f"tools/{name}.py", *map(str, flags)])
+        made = call(f"tools/{name}.py", *flags)
+        assert made.code == 0, made.screen
     return ToyInputs(dataset, folder / "shards", folder / "latents", folder / "identity")

@@ -20,7 +20,7 @@ import av
 
 from faceid.errors import DataError
 from faceid.media.colours import check_colours
-from faceid.media.cut_short import present_share
+from faceid.media.cut_short import lacks_index, present_share
 from faceid.media.listing import check_file
 from faceid.media.orientation import orientation_of
 
@@ -67,6 +67,8 @@ def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
     except av.error.ExitError as error:
         raise DataError(f"{path}: not open after {IO_LIMIT_S:g} s; {_SLOW_REMEDY}") from error
     except av.error.FFmpegError as error:
+        if isinstance(source, Path) and lacks_index(source):
+            raise DataError(f"{path}: cut short, its index (moov) is missing; copy it again from its source") from error
         raise DataError(f"{path}: not a readable video ({error.strerror}); re-encode or remove it") from error
     with container:
         streams = [s for s in container.streams.video if not int(s.disposition) & _BESIDE_THE_FILM]

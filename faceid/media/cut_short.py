@@ -2,6 +2,7 @@
 
 Matroska (mkv, webm) and AVI say their length in bytes. A recording that was never closed, or that was sent as it was
 made, says none. Lengths in seconds are not asked: another track may be longer, and a last picture may stand for long.
+MP4 and QuickTime need their index (`moov`), which most writers put last: what broke off before it cannot be opened.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _LOOKED_AT_BYTES = 4096
+_MOST_BOXES = 10_000
+_FIRST_BOXES = (b"ftyp", b"wide", b"mdat", b"free", b"skip")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 # "Unknown" in files that are larger than AVI's four bytes can say, or that were sent as they were made.
 _RIFF_UNKNOWN = frozenset((0, 0x7FFFFFFF, 0xFFFFFFFF))
@@ -22,6 +25,27 @@ def present_share(path: Path) -> float:
         start = file.read(_LOOKED_AT_BYTES)
     said = _matroska_bytes(start) if start.startswith(_EBML) else _avi_bytes(start)
     return min(path.stat().st_size / said, 1.0) if said else 1.0
+
+
+def lacks_index(path: Path) -> bool:
+    """Whether a file is an MP4 or QuickTime film without its index: no `moov` among its boxes (ISO 14496-12, 4.2)."""
+    place = 0
+    with path.open("rb") as file:
+        for _ in range(_MOST_BOXES):
+            file.seek(place)
+            header = file.read(16)
+            if len(header) < 8:
+                return place > 0
+            size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if kind == b"moov" or (place == 0 and kind not in _FIRST_BOXES):
+                return False
+            if size == 1:
+                size = int.from_bytes(header[8:], "big")
+            if size < 8:
+                # 0: to the end of the file.
+                return size == 0
+            place += size
+    return False
 
 
 def _matroska_bytes(start: bytes) -> int | None:

@@ -34,7 +34,12 @@ def choose_extensions_folder(environment: MutableMapping[str, str] = os.environ)
     """Where torch keeps what it compiles; named to it where nobody has: beside the packages it is compiled for.
 
     launch/setup.sh compiles there; environments that share one folder compile under each other's running processes.
+    ninja, too, is the one that compiled there: another version takes all for out of date, and a start takes a minute.
     """
+    own_programs = Path(sys.prefix) / "bin"
+    searched = environment.get("PATH", os.defpath).split(os.pathsep)
+    if (own_programs / "ninja").exists() and searched[0] != str(own_programs):
+        environment["PATH"] = os.pathsep.join([str(own_programs), *searched])
     if given := environment.get(FOLDER_KEY):
         return Path(given)
     own = Path(sys.prefix) / "torch_extensions"

@@ -130,6 +130,30 @@ def test_a_cut_behind_a_whole_picture_is_noticed(tmp_path):
         measure_video(cut)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mov"])
+@pytest.mark.parametrize("share", [0.2, 0.9, 0.999])
+def test_a_film_that_broke_off_before_its_index_is_said_to_be_cut_short(tmp_path, ending, share):
+    """As a camera writes: the pictures first, and at the end where they lie."""
+    file = tmp_path / f"film.{ending}"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24, width=64, height=64)
+        for picture in np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    whole = file.read_bytes()
+    assert whole.index(b"moov") > whole.index(b"mdat")
+    file.write_bytes(whole[: round(share * whole.index(b"moov"))])
+    with pytest.raises(DataError, match=rf"film\.{ending}: cut short, its index \(moov\) is missing; copy it again"):
+        measure_video(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\0\0", b"\0\0\0\x18ftyp", b"\0" * 64, b"\0\0\0\x08free" * 20_000])
+def test_what_never_was_a_film_is_refused_in_a_moment(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.mp4: (not a readable video|cut short)"):
+        measure_video(tmp_path / "a.mp4")
+
+
 def test_a_missing_file_and_a_text_file_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_video(tmp_path / "nothing.mp4")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -128,9 +129,18 @@ def test_without_a_lock_nothing_is_waited_for(tmp_path):
 def test_where_nobody_says_otherwise_the_folder_is_the_environments_own():
     environment = {}
     found = choose_extensions_folder(environment)
-    assert found == Path(sys.prefix) / "torch_extensions" and environment == {FOLDER_KEY: str(found)}
+    assert found == Path(sys.prefix) / "torch_extensions" and environment[FOLDER_KEY] == str(found)
     given = {FOLDER_KEY: "/elsewhere"}
-    assert choose_extensions_folder(given) == Path("/elsewhere") and given == {FOLDER_KEY: "/elsewhere"}
+    assert choose_extensions_folder(given) == Path("/elsewhere") and given[FOLDER_KEY] == "/elsewhere"
+
+
+def test_what_was_compiled_is_not_compiled_again_by_another_ninja():
+    """A system's own, of another version, takes all that the environment's made for out of date."""
+    environment = {"PATH": "/usr/bin:/bin"}
+    for _ in range(2):
+        choose_extensions_folder(environment)
+        assert environment["PATH"] == f"{Path(sys.prefix) / 'bin'}:/usr/bin:/bin"
+    assert Path(shutil.which("ninja", path=environment["PATH"])).parent == Path(sys.prefix) / "bin"
 
 
 @pytest.mark.fault("W6")
