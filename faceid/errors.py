@@ -108,11 +108,16 @@ def _closed(path: Path) -> str:
     return ""
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: a file's name may hold any of it."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def one_line(error: FaceidError) -> str:
     """The message as it is shown: no line break, nothing a terminal would obey, not longer than can be read."""
     text = str(error)
     if "Original Traceback" in text:
         # torch's loader puts the whole traceback of a reader process into the message; ours comes last.
         text = text.rpartition(f"{type(error).__qualname__}: ")[2]
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    text = printable(" ".join(text.split()))
     return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}… ({len(text)} characters)"

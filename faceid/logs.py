@@ -10,12 +10,22 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from faceid.errors import printable
+
 T = TypeVar("T")
+
+
+class _Formatter(logging.Formatter):
+    """Names and prompts may hold line breaks and what a terminal obeys: no line of a log begins with somebody's."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = "\n    ".join(printable(line) for line in record.message.split("\n"))
+        return super().formatMessage(record)
 
 
 def set_up_logging(rank: int = 0, log_dir: Path | None = None, level: int = logging.INFO) -> None:
     """Send INFO of rank 0 to the screen and of every rank to `log_dir/rankNNNN.log` (appended)."""
-    form = logging.Formatter(f"%(asctime)s rank{rank} %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
+    form = _Formatter(f"%(asctime)s rank{rank} %(levelname)s %(name)s: %(message)s", "%H:%M:%S")
     root = logging.getLogger("faceid")
     root.setLevel(level)
     root.propagate = False

@@ -96,6 +96,11 @@ class DamagedError(DataError):
         return type(self), (str(self), self.kind)
 
 
+def _written(status: os.stat_result) -> tuple[int, int]:
+    """A file's size and time: not its inode, which some file servers number anew at each look."""
+    return status.st_size, status.st_mtime_ns
+
+
 class ShardIndex:
     """A folder's shards and samples, read by sample and member.
 
@@ -111,7 +116,8 @@ class ShardIndex:
         self.shards = [Shard(**shard) for shard in content["shards"]]
         self.samples = [parse_sample(sample) for sample in content["samples"]]
         self._numbers = {sample.key: number for number, sample in enumerate(self.samples)}
-        self._verified: set[int] = set()
+        self._verified: dict[int, tuple[int, int]] = {}
+        """What each shard was when it was verified: its size, and when it was last written."""
         self._damaged: dict[int, DamagedError] = {}
         self._check()
 
@@ -150,21 +156,25 @@ class ShardIndex:
         return {sample.key: sample.caption for sample in self.samples if sample.caption is not None}
 
     def read(self, key_or_number: str | int, member: str) -> bytes:
-        """Read one member, by the sample's key or number; its shard is verified on first touch.
+        """Read one member, by the sample's key or number; its shard is verified on first touch, and when it changed.
 
         Raises: DataError for an unknown key or member; DamagedError for a shard that is not what the index says.
         """
         sample = self.samples[self.number(key_or_number) if isinstance(key_or_number, str) else key_or_number]
         if member not in sample.members:
             raise DataError(f"{self.folder}: {sample.key} has no {member}, only {', '.join(sorted(sample.members))}")
-        if sample.shard not in self._verified:
-            self.verify(sample.shard)
         offset, size = sample.members[member]
         path = self.folder / self.shards[sample.shard].path
         try:
             # Opened per read: no state to share between forked workers, and no limit on the number of shards.
+            if sample.shard not in self._verified:
+                self.verify(sample.shard)
             descriptor = os.open(path, os.O_RDONLY)
             try:
+                if _written(os.fstat(descriptor)) != self._verified[sample.shard]:
+                    # Another is in its place, or somebody wrote into it: what the index says may be true no more.
+                    del self._verified[sample.shard]
+                    self.verify(sample.shard)
                 data = os.pread(descriptor, size, offset)
             finally:
                 os.close(descriptor)
@@ -215,18 +225,19 @@ class ShardIndex:
             # Raised again and again, it would hold on to the frames of every time before.
             raise self._damaged[shard].with_traceback(None)
         try:
-            self._compare(self.shards[shard])
+            self._verified[shard] = self._compare(self.shards[shard])
         except DamagedError as error:
             self._damaged[shard] = error
             raise
-        self._verified.add(shard)
 
-    def _compare(self, entry: Shard) -> None:
+    def _compare(self, entry: Shard) -> tuple[int, int]:
+        """When the shard that was found right was written."""
         path = self.folder / entry.path
         try:
             if not path.is_file():
                 raise DamagedError(f"{path}: missing; copy it again or make the folder again", MISSING)
-            found = path.stat().st_size
+            written = _written(path.stat())
+            found = written[0]
             if found != entry.size:
                 raise DamagedError(
                     f"{path}: {found} bytes, the index says {entry.size}; damaged: copy it again, or remove it and run "
@@ -242,6 +253,7 @@ class ShardIndex:
                 "remove it and run its command again",
                 WRONG_SHA256,
             )
+        return written
 
     def verify_all(self) -> None:
         """Verify every shard."""

@@ -8,6 +8,7 @@ No pickle anywhere; the frozen base is never written. The main process alone rea
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -28,7 +29,7 @@ from faceid.documents import parse_json, read_bytes, read_text
 from faceid.errors import FaceidError
 from faceid.outputs import new_folder, set_aside
 from faceid.provenance import sha256_file
-from faceid.training.checkpoint_names import name_of, newest_first
+from faceid.training.checkpoint_names import is_named_so, name_of, newest_first
 from faceid.training.sharded_state import MOMENTS, TRAINABLES
 from faceid.writing import json_text
 
@@ -122,6 +123,9 @@ def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
         try:
             state = parse_json(read_bytes(candidate / STATE_FILE), nan=True)
             state["origin"]["recipe"]["batch_size"] + 0
+            _refuse_other_name(candidate, state["step"])
+        except CheckpointError:
+            continue
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # what is wrong with it is said when it is verified
         return state
@@ -144,9 +148,19 @@ def verify(checkpoint: Path) -> dict[str, Any]:
         state = parse_json(read_bytes(checkpoint / STATE_FILE), nan=True)
         if type(state["step"]) is not int or state["step"] < 0:
             raise CheckpointError(f"{checkpoint}: {STATE_FILE} says step={state['step']!r}; it is damaged")
+        _refuse_other_name(checkpoint, state["step"])
         return state
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{checkpoint}: incomplete or damaged ({error})") from error
+
+
+def _refuse_other_name(checkpoint: Path, step: int) -> None:
+    """A copy under a later step's name would be taken for the newest again and again."""
+    if is_named_so(checkpoint) and checkpoint.name != name_of(step):
+        raise CheckpointError(
+            f"{checkpoint}: was saved as {name_of(step)}; give it that name, or keep the copy under a name that is no "
+            "checkpoint's"
+        )
 
 
 def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
@@ -219,12 +233,18 @@ def _remove(checkpoint: Path) -> None:
         return
     strangers = {name for name, size in found.items() if known.get(name) != size} - {MANIFEST_FILE, PIN_FILE}
     if strangers:
-        log.warning("%s: not removed: %s in it is not as it was saved", checkpoint, min(strangers))
+        _say_kept(checkpoint, min(strangers))
         return
     # First it stops being a checkpoint, then it goes: a kill in between leaves no torn one under its name.
     trash = checkpoint.with_name(f".trash_{checkpoint.name}_{uuid.uuid4().hex[:8]}")
     checkpoint.rename(trash)
     shutil.rmtree(trash, ignore_errors=True)
+
+
+@functools.lru_cache(maxsize=256)
+def _say_kept(checkpoint: Path, name: str) -> None:
+    """Once in a process: it is met again at every save."""
+    log.warning("%s: not removed: %s in it is somebody's, or is not as it was saved", checkpoint, name)
 
 
 def _refuse_empty_or_not_finite(final: Path, tensors: Mapping[str, dict[str, Tensor]]) -> None:

@@ -19,7 +19,12 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step_"))
 
 
+def is_named_so(path: Path) -> bool:
+    """Whether a folder is named as checkpoints are."""
+    return _NAME.fullmatch(path.name) is not None
+
+
 def newest_first(folder: Path) -> Iterator[Path]:
     """Folders named as checkpoints are, valid or not."""
     if folder.is_dir():
-        yield from sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+        yield from sorted((path for path in folder.iterdir() if is_named_so(path)), reverse=True)

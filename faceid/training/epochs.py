@@ -7,6 +7,7 @@ leaves undone is done by the run that goes on from that checkpoint, and recorded
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from accelerate.utils import broadcast_object_list
@@ -88,12 +89,14 @@ class Epochs:
         settings = self.run.settings
         total, count = self.run.world.accelerator.reduce(self._sums, reduction="sum").tolist()
         self._sums.zero_()
-        average = total / max(count, 1)
+        # Of an epoch in which no loss was finite there is no average: 0 would look like a perfect one.
+        average = total / count if count else math.nan
         rate = learning_rate(done - 1, settings, self.run.num_steps)
         if self.run.world.is_main:
             # The console line users look for.
             print(f"Epoch {epoch + 1}/{settings.num_epochs} - Average Loss: {average:.4f} - LR: {rate:.2e}", flush=True)
-        self.metrics.log(done, {"epoch/average_loss": average, "epoch/number": epoch + 1})
+        average_loss = {"epoch/average_loss": average} if count else {}
+        self.metrics.log(done, {**average_loss, "epoch/number": epoch + 1})
 
 
 def epoch_ending_at(done: int, samples_per_epoch: int, batch_size: int) -> int | None:

@@ -60,6 +60,8 @@ class Fence:
     def check(self) -> None:
         """To be called before anything is written. Raises: FencedError when another attempt has the folder."""
         if not self._claim.is_held():
+            if not self.folder.is_dir():
+                raise FencedError(f"{self.folder}: was removed or renamed while the run was at work; it ends")
             holder = self._claims.holder(UNIT)
             by = _say(holder.worker) if holder is not None else "another attempt, which has ended"
             raise FencedError(

@@ -75,6 +75,8 @@ def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts
         is_due = settings.checkpoint_every_steps > 0 and done % settings.checkpoint_every_steps == 0
         is_too_damaged = drawn.is_over(len(run.training_set), settings.max_damaged_share)
         is_over = is_last or validation.best.is_over(settings.early_stop_after)
+        if is_last:
+            skips.refuse_nothing_learnt(num_steps)
         if is_due or is_over or is_asked or is_too_damaged:
             watchdog.at(f"step {done}: saving a checkpoint")
             checkpoints.save(done, is_needed=is_over or is_asked or is_too_damaged)

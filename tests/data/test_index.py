@@ -108,3 +108,31 @@ def test_an_unknown_key_or_member_is_named(clip_shards):
 def test_the_other_kind_is_refused(clip_shards):
     with pytest.raises(DataError, match="holds clips, not latents"):
         ShardIndex.load(clip_shards, "latents")
+
+
+@pytest.mark.parametrize("how", ["written into", "exchanged", "folder exchanged"])
+def test_a_shard_that_changes_while_it_is_used_is_noticed(copy, tmp_path, how):
+    """A run opens its index once, and reads for days."""
+    index = ShardIndex.load(copy)
+    first = index.read("dance_000", "json")
+    path = copy / "clips-000000.tar"
+    changed = path.read_bytes().replace(b"dance_000", b"dance_009")
+    if how == "written into":
+        with path.open("r+b") as file:
+            file.write(changed)
+    elif how == "exchanged":
+        (copy / "new").write_bytes(changed)
+        (copy / "new").replace(path)
+    else:
+        other = shutil.copytree(copy, tmp_path / "other")
+        (other / path.name).write_bytes(changed)
+        copy.rename(tmp_path / "old")
+        other.rename(copy)
+    with pytest.raises(DataError, match=r"clips-000000\.tar: sha256 .*the index says"):
+        index.read("dance_000", "json")
+    # One that is only newer is read through once more.
+    fresh = ShardIndex.load(tmp_path / "old" if how == "folder exchanged" else copy)
+    if how == "folder exchanged":
+        assert fresh.read("dance_000", "json") == first
+        (tmp_path / "old" / path.name).touch()
+        assert fresh.read("dance_000", "json") == first

@@ -53,6 +53,18 @@ def test_ten_skipped_steps_in_a_row_end_the_run_and_nine_do_not(tmp_path):
         skips.check(tmp_path)
 
 
+def test_a_run_in_which_every_step_was_skipped_has_nothing_to_hand_on():
+    skips = Skips()
+    for number in (1, 2, 3):
+        skips.add(number, was_skipped=True)
+    with pytest.raises(DivergedError, match=r"steps 1 to 3: .* in all of them; nothing was learnt"):
+        skips.refuse_nothing_learnt(3)
+    # A run that went on knows of its own steps alone.
+    skips.refuse_nothing_learnt(5)
+    skips.add(4, was_skipped=False)
+    skips.refuse_nothing_learnt(4)
+
+
 class TestCheckpointWriter:
     @pytest.fixture
     def writer(self, tmp_path):

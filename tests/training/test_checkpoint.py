@@ -60,6 +60,19 @@ def save_steps(folder, sharded, steps, keep=2):
     return [save(folder, sharded.gather(), {"step": step, "origin": {}}, keep) for step in steps]
 
 
+def test_a_copy_under_a_later_steps_name_is_not_taken_for_the_newest(trained, tmp_path, caplog):
+    import logging
+
+    logging.getLogger("faceid").propagate = True
+    paths = save_steps(tmp_path, trained, [4, 6])
+    copy = shutil.copytree(paths[0], tmp_path / "step_00000099")
+    assert find_newest(tmp_path) == paths[1] and "was saved as step_00000004" in caplog.text
+    save_steps(tmp_path, trained, [8])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000006", "step_00000008", copy.name]
+    # Under a name that is no checkpoint's a copy is one's own, to go on from.
+    assert verify(copy.rename(tmp_path / "mine"))["step"] == 4
+
+
 def test_a_checkpoint_holds_trainables_moments_and_averages_exactly(trained, tmp_path):
     path = save(tmp_path, trained.gather(), {"step": 3, "origin": {"base": "x"}}, keep=2)
     assert path.name == "step_00000003" and verify(path) == {"step": 3, "origin": {"base": "x"}}
@@ -197,7 +210,7 @@ def test_a_checkpoint_with_a_file_of_somebody_is_not_removed(trained, tmp_path, 
     faceid_propagates(caplog)
     save_steps(tmp_path, trained, [3, 4, 5])
     assert (first / "notes.txt").read_text() == "why this one is good" and second.is_dir()
-    assert "notes.txt in it is not as it was saved" in caplog.text
+    assert "notes.txt in it is somebody's" in caplog.text
 
 
 def test_a_damaged_checkpoint_in_the_way_of_a_new_one_is_kept_under_another_name(trained, tmp_path):

@@ -67,6 +67,13 @@ def test_a_later_start_of_the_same_job_takes_it_at_once_and_the_earlier_may_not_
     new.check()
 
 
+def test_a_run_whose_folder_was_removed_says_so(tmp_path):
+    fence = Fence(tmp_path / "run", Attempt("7", 0))
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    with pytest.raises(FencedError, match="run: was removed or renamed while the run was at work"):
+        fence.check()
+
+
 @pytest.mark.parametrize("attempt", [Attempt("7", 1), Attempt("8", 0), Attempt()])
 def test_an_earlier_start_another_job_and_a_hand_are_refused_while_it_beats(tmp_path, attempt):
     with Fence(tmp_path, Attempt("7", 1), beat_s=0.05) as fence:
