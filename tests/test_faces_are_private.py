@@ -16,7 +16,7 @@ from faceid.models.settings import AdapterSettings
 from faceid.training.run_folder import FOLDERS_WITH_FACES
 
 ROWS = {row.name: row for row in COMMANDS}
-SHOWING = ("identity", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch")
+SHOWING = ("identity", "people", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch")
 # Nobody's group on any machine.
 TEAM = 64200
 # Validating, with pictures for TensorBoard, once.

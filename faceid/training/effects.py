@@ -40,8 +40,6 @@ def _of_inputs(plan: Preparation) -> Iterator[Reason]:
         for name in changed_fields(plan.captions):
             if name != "caption_files" or inputs.face_images_dir is None:
                 yield name, "--latents, which hold the caption of clips and photos"
-    if inputs.latents is None:
-        yield "shards", "folders of videos, which make their own"
     if inputs.shards is not None and inputs.face_bank is not None:
         yield "shards", "--face_bank, which has the dancers' faces"
     if inputs.face_embedding is not None:

@@ -73,7 +73,10 @@ class InputSettings:
             raise ConfigError("latents: given together with folders of videos; give one or the other")
         if self.init_adapter is not None and self.init_lora is not None:
             raise ConfigError("init_lora: given together with init_adapter, which has a LoRA of its own; give one")
-        if self.shards is not None and self.latents is not None and len(self.shards_dirs) != len(self.latents_dirs):
+        if self.shards is not None and self.latents is None:
+            # Not only a warning: of two places with clips, one would be trained on without the other.
+            raise ConfigError("shards: has no effect without --latents; the folders of videos make their own")
+        if self.shards is not None and len(self.shards_dirs) != len(self.latents_dirs):
             raise ConfigError(
                 f"shards: {len(self.shards_dirs)} folders for {len(self.latents_dirs)} of latents; give what each was "
                 "made from, in the same order"
@@ -86,8 +89,8 @@ class InputSettings:
 
     @property
     def shards_dirs(self) -> list[Path]:
-        """The folders of shards that belong to them, in the same order; none where either was not given."""
-        return _paths(self.shards) if self.latents is not None else []
+        """The folders of shards that belong to them, in the same order; none where they were not given."""
+        return _paths(self.shards)
 
 
 def _paths(given: list[str] | str | None) -> list[Path]:

@@ -146,7 +146,7 @@ def test_a_disk_that_cannot_be_written_is_told_before_weights_load(flags, two, t
     access = module.refuse_file.__globals__["os"].access
     read_only = tmp_path / "read_only"
     read_only.mkdir()
-    monkeypatch.setattr("os.access", lambda path, mode: path != read_only and access(path, mode))
+    monkeypatch.setattr("os.access", lambda path, mode, **_: path != read_only and access(path, mode))
     with pytest.raises(DataError, match=r"output=.*read_only: .* cannot be written"):
         render(*flags, "--output", str(read_only / "o.mp4"))
     with pytest.raises(DataError, match=r"output_dir=.*read_only.*cannot be written"):

@@ -183,7 +183,7 @@ def test_a_folder_of_poses_is_looked_through_once(monkeypatch):
         def __init__(self, number):
             self.stem = self.name = Counted(f"pose_{number}")
 
-    monkeypatch.setattr(job_list, "list_videos", lambda *_: [Pose(number) for number in range(2000)])
+    monkeypatch.setattr(job_list, "list_videos", lambda *_, **__: [Pose(number) for number in range(2000)])
     Counted.compared = 0
     assert len(wishes_of_folder("poses", [""], SETTINGS)) == 2000
     assert Counted.compared <= 20 * 2000
