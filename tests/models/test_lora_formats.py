@@ -267,9 +267,11 @@ def test_factors_whose_product_is_not_finite_are_not_written(tmp_path, size, dty
 
 @pytest.mark.parametrize("kind", ["diffusers", "comfyui", "diffsynth", "kohya"])
 def test_equal_loras_are_equal_files(tmp_path, kind):
-    """safetensors writes several keys of a header in any order: six of six alike by chance in 1 of 32."""
-    for number in range(6):
+    """safetensors writes several keys of a header in any order: two files may be alike by chance, so it has one."""
+    for number in range(2):
         write_lora(tmp_path / f"{number}.safetensors", a_lora(1.0, 1.0), kind)
+        with safe_open(tmp_path / f"{number}.safetensors", "pt") as file:
+            assert len(file.metadata() or {}) <= 1
     assert len({path.read_bytes() for path in tmp_path.glob("*.safetensors")}) == 1
     assert b".faceid-" not in (tmp_path / "0.safetensors").read_bytes()
 

@@ -24,6 +24,13 @@ FORKS.set_forkserver_preload(["faceid.training.run", "module_digest"])
 TIMEOUT_S = 120
 
 
+def start_forking() -> None:
+    """Import what runs need, where that is not to count as a test's time."""
+    process = FORKS.Process(target=os.getpid)
+    process.start()
+    process.join(TIMEOUT_S)
+
+
 def run(words: list[str], world: str = "single", around: Callable[[], None] | None = None) -> list[int]:
     """Exit codes of train.py's processes, one a rank. world: single, or a config of launch/accelerate.
 
