@@ -1,7 +1,9 @@
 """Shared by all tests: the toy base, the folder of real data, and quiet, single-threaded libraries."""
 
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported: two busy processes with two threads each are slower than with one.
@@ -23,6 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, the whole product's foremost, so that no process ends long after the other."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, len(item.path.parts)))
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """A command's log set-up ends with its test: pytest listens in another way to a log that hands nothing on."""
+    yield
+    log = logging.getLogger("faceid")
+    for handler in list(log.handlers):
+        log.removeHandler(handler)
+        handler.close()
+    log.propagate = True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

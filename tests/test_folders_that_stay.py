@@ -13,13 +13,13 @@ import signal
 import stat
 import struct
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from killed_writes import killed_at
 
 from faceid import outputs
 from faceid.errors import OutputError
@@ -158,32 +158,13 @@ def test_a_folder_that_is_found_to_stay_at_the_end_only_gets_its_pieces(tmp_path
 
 def run_killed(path: Path, point: int) -> int:
     """Write into a folder that stays, in a process that is killed at its n-th change of the disk; its exit code."""
-    pid = os.fork()
-    if pid == 0:
-        left = [point]
 
-        def step() -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+    def write() -> None:
+        with staged_folder(path, "a test") as staged:
+            (staged / "a").write_text("new")
+            (staged / "b").write_text("new")
 
-        def counted(call):
-            def wrapper(*args, **kwargs):
-                step()
-                return call(*args, **kwargs)
-
-            return wrapper
-
-        os.fsync, shutil.rmtree = counted(os.fsync), counted(shutil.rmtree)
-        for name in ("mkdir", "rename", "replace", "unlink", "rmdir"):
-            setattr(Path, name, counted(getattr(Path, name)))
-        try:
-            with staged_folder(path, "a test") as staged:
-                (staged / "a").write_text("new")
-                (staged / "b").write_text("new")
-        finally:
-            os._exit(0 if left[0] > 0 and sys.exc_info()[0] is None else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return killed_at(point, write)
 
 
 @pytest.fixture

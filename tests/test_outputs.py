@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+from killed_writes import killed_at
 
 from faceid import outputs, records, writing
 from faceid.errors import DataError
@@ -59,35 +60,14 @@ SMALL = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 def run_killed(writer: str, path: Path, point: int, can_exchange: bool = True) -> int:
     """Write in a copy of this process, which kills itself at its n-th point; its exit code."""
-    pid = os.fork()
-    if pid == 0:
-        left = [point]
 
-        def step() -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def counted(call):
-            def wrapper(*args, **kwargs):
-                step()
-                result = call(*args, **kwargs)
-                step()
-                return result
-
-            return wrapper
-
-        os.fsync, shutil.rmtree = counted(os.fsync), counted(shutil.rmtree)
-        for name in CALLS:
-            setattr(Path, name, counted(getattr(Path, name)))
+    def write() -> None:
         sweep.cache_clear()
         if not can_exchange:
             outputs.exchange = lambda first, second: False
-        try:
-            WRITERS[writer](path)
-        finally:
-            os._exit(0 if left[0] > 0 and sys.exc_info()[0] is None else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        WRITERS[writer](path)
+
+    return killed_at(point, write, CALLS, after=True)
 
 
 def killed_at_every_point(

@@ -215,7 +215,7 @@ def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
 
 def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
-    warn_of_replaced((pair.video, pair.pose))
+    replaced = warn_of_replaced((pair.video, pair.pose))
     video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
     common = _common_frames(pair, video.frames, pose.frames, settings)
     indices = video.timeline.indices(settings.fps, settings.num_frames)
@@ -244,8 +244,9 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
         **_joints(pair, indices, fits[0], video),
         **caption,
     }
-    # Last: what can be said of lengths and sidecars says more.
-    refuse_pose_of_another_clip(pair.pose, pair.video)
+    # Last: what can be said of lengths and sidecars says more. A pose that somebody put there is theirs to vouch for.
+    if pair.pose not in replaced:
+        refuse_pose_of_another_clip(pair.pose, pair.video)
     members = {
         "video.mp4": encode_video_bytes(video_frames, settings.fps),
         "pose.mp4": encode_video_bytes(pose_frames, settings.fps),

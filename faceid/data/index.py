@@ -163,12 +163,12 @@ class ShardIndex:
         sample = self.samples[self.number(key_or_number) if isinstance(key_or_number, str) else key_or_number]
         if member not in sample.members:
             raise DataError(f"{self.folder}: {sample.key} has no {member}, only {', '.join(sorted(sample.members))}")
+        if sample.shard not in self._verified:
+            self.verify(sample.shard)
         offset, size = sample.members[member]
         path = self.folder / self.shards[sample.shard].path
         try:
             # Opened per read: no state to share between forked workers, and no limit on the number of shards.
-            if sample.shard not in self._verified:
-                self.verify(sample.shard)
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 if _written(os.fstat(descriptor)) != self._verified[sample.shard]:

@@ -60,12 +60,7 @@ def say_replaced(folder: Path, names: Iterable[str], command: str, noun: str) ->
 
 
 def refuse_pose_of_another_clip(pose: Path, clip: Path) -> None:
-    """Raises: DataError when a pose video is ours, and was drawn from another clip than the one of its name.
-
-    One that somebody put there is theirs to vouch for.
-    """
-    if is_replaced(pose):
-        return
+    """Raises: DataError when a pose video of ours was drawn from another clip than the one of its name."""
     try:
         said = read_json(pose.parent / POSE_RECORDS_NAME / f"{clip.stem}.json").get("clip_sha256")
     except (ValueError, AttributeError):
@@ -77,12 +72,13 @@ def refuse_pose_of_another_clip(pose: Path, clip: Path) -> None:
         )
 
 
-def warn_of_replaced(files: Iterable[Path]) -> None:
-    """Say which clips and poses have the name of one that we made, and are another one: it is read as the user's."""
-    for file in files:
-        if is_replaced(file):
-            log.warning(
-                "%s: not the video that was made here under this name; it is taken for yours, and its dancer from its "
-                "name: see that both are right, or move it away and make it again",
-                file.name,
-            )
+def warn_of_replaced(files: Iterable[Path]) -> list[Path]:
+    """Those with the name of a clip or pose that we made, which are another one: said, and read as the user's."""
+    replaced = [file for file in files if is_replaced(file)]
+    for file in replaced:
+        log.warning(
+            "%s: not the video that was made here under this name; it is taken for yours, and its dancer from its "
+            "name: see that both are right, or move it away and make it again",
+            file.name,
+        )
+    return replaced

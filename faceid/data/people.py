@@ -16,6 +16,7 @@ from faceid.faces.encoders import FaceEncoder
 from faceid.faces.identity import check_folder_name, check_photos, identity_is_current, load_identity, prepare_identity
 from faceid.faces.identity_folder import IDENTITY, check_output_folder
 from faceid.faces.settings import FaceSettings
+from faceid.given_paths import why_no_folder
 from faceid.logs import progress
 from faceid.media import images
 from faceid.media.listing import entries_of, say_passed_over
@@ -100,8 +101,8 @@ def _of_before(output_dir: Path) -> list[str]:
 
 def find_people(people_dir: Path, output_dir: Path) -> list[Path]:
     """The folders of photos, sorted. Raises: DataError when there are none, or the output would become one of them."""
-    if not people_dir.is_dir():
-        raise DataError(f"people_dir={people_dir}: no such folder; it holds one folder of photos for each person")
+    if (reason := why_no_folder(people_dir)) is not None:
+        raise DataError(f"people_dir={people_dir}: {reason}; it holds one folder of photos for each person")
     if people_dir.resolve() in (output_dir.resolve(), *output_dir.resolve().parents):
         raise DataError(f"output_dir={output_dir}: lies in people_dir, among the photos; choose another output folder")
     folders = [path for path in entries_of(people_dir, f"people_dir={people_dir}") if path.is_dir()]

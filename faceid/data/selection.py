@@ -22,7 +22,7 @@ from faceid.data.order import seed_for
 from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.errors import ConfigError, DataError
 from faceid.limits import Count, Seed
-from faceid.media.listing import no_files
+from faceid.media.listing import entries_of, files_among
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +148,7 @@ def split_people(genre_of: Mapping[str, str | None], settings: SelectionSettings
 
 def list_no_files(videos_dir: Path) -> list[LeftOut]:
     """What has a video's name in a folder and is no file."""
-    found = no_files(videos_dir, VIDEO_SUFFIXES)
+    found = files_among(entries_of(videos_dir), VIDEO_SUFFIXES)[1]
     return [LeftOut(name, f"is no file: {what}", NO_FILES) for name, what in found.items()]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from faceid.errors import DataError
 from faceid.given_paths import why_no_folder
-from faceid.media.listing import entries_of, no_files, say_no_files, say_passed_over
+from faceid.media.listing import entries_of, files_among, say_no_files, say_passed_over
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
 # Lists that a user writes, and tables and records that commands of ours leave.
@@ -25,9 +25,9 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False,
     named = f"{key}={folder}" if key else str(folder)
     if (reason := why_no_folder(folder)) is not None:
         raise DataError(f"{named}: {reason}; give the folder with the videos")
-    named_so = [f for f in entries_of(folder, named, any_name) if f.suffix.lower() in VIDEO_SUFFIXES]
-    videos = [f for f in named_so if f.is_file()]
-    say_no_files(named, tuple(no_files(folder, VIDEO_SUFFIXES).items()))
+    videos, no_videos = files_among(entries_of(folder, named, any_name), VIDEO_SUFFIXES)
+    say_no_files(named, tuple(no_videos.items()))
+    named_so = [*videos, *(folder / name for name in no_videos)]
     say_passed_over(folder, named_so, "whose endings are not videos'", _belongs, named)
     if not videos and not may_be_none:
         raise DataError(f"{named}: no video in it (looked for {', '.join(sorted(VIDEO_SUFFIXES))}, not in subfolders)")

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from faceid.errors import DataError
-from faceid.media.listing import check_file, entries_of, no_files, say_no_files, say_passed_over
+from faceid.given_paths import why_no_folder
+from faceid.media.listing import check_file, entries_of, files_among, say_no_files, say_passed_over
 from faceid.media.photo_colours import to_srgb
 
 # fmt: off
@@ -56,12 +57,10 @@ def list_photos(folder: Path) -> list[Path]:
 
     Raises: DataError when the folder is missing, is not a folder, or is closed to this user.
     """
-    if not folder.exists():
-        raise DataError(f"{folder}: no such folder; name a folder that holds the photos")
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is a file; name the folder that holds the photos")
-    photos = [path for path in entries_of(folder) if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()]
-    say_no_files(str(folder), tuple(list_no_photos(folder).items()))
+    if (reason := why_no_folder(folder)) is not None:
+        raise DataError(f"{folder}: {reason}; name a folder that holds the photos")
+    photos, no_photos = files_among(entries_of(folder), PHOTO_SUFFIXES)
+    say_no_files(str(folder), tuple(no_photos.items()))
     # A caption lies beside its photo.
     say_passed_over(
         folder,
@@ -74,7 +73,7 @@ def list_photos(folder: Path) -> list[Path]:
 
 def list_no_photos(folder: Path) -> dict[str, str]:
     """What has a photo's name in `folder` and is no file, and what it is instead."""
-    return no_files(folder, PHOTO_SUFFIXES)
+    return files_among(entries_of(folder), PHOTO_SUFFIXES)[1]
 
 
 def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:

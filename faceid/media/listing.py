@@ -78,18 +78,24 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def no_files(folder: Path, endings: Container[str]) -> dict[str, str]:
-    """What a folder holds under names of these endings that is no file, and what it is instead. Hidden names aside.
+def files_among(entries: Iterable[Path], endings: Container[str]) -> tuple[list[Path], dict[str, str]]:
+    """Of `entries_of` a folder the files with these endings, and the names of what is no file, with what it is instead.
 
     endings: in small letters, with their dots. Nothing is opened: a pipe would never end.
     """
-    named = (path for path in entries_of(folder) if path.suffix.lower() in endings)
-    return {path.name: _what_it_is(path) for path in named if not path.is_file()}
+    files, others = [], {}
+    for path in entries:
+        if path.suffix.lower() in endings:
+            if path.is_file():
+                files.append(path)
+            else:
+                others[path.name] = _what_it_is(path)
+    return files, others
 
 
 @functools.lru_cache(maxsize=1024)
 def say_no_files(where: str, found: tuple[tuple[str, str], ...]) -> None:
-    """Name what is no file in a line, once in a process. where: the folder, in words. found: of `no_files`."""
+    """Name what is no file in a line, once in a process. where: the folder, in words. found: of `files_among`."""
     if found:
         log.warning("%s: %d left out that are no files: %s", where, len(found), some([f"{n} ({w})" for n, w in found]))
 

@@ -132,9 +132,9 @@ def timeline_of(stamps: Sequence[int | None], time_base: Fraction, header_fps: F
     tick_s = time_base / _STEPS
     if _largest_drift(ticks, tick_s * header_fps) <= _LARGEST_DRIFT:
         return Timeline(header_fps)
-    longest_s = max(_intervals(ticks)) * tick_s
-    why = None
-    if mended > _LARGEST_MENDED_SHARE * len(ticks) or min(_intervals(ticks)) < 1:
+    intervals, why = _intervals(ticks), None
+    longest_s = max(intervals) * tick_s
+    if mended > _LARGEST_MENDED_SHARE * len(ticks) or min(intervals) < 1:
         why = f"{mended} of {len(ticks)} time stamps are missing or doubled, and the others leave its constant rate"
     elif longest_s > _LONGEST_STILL_S:
         why = f"its time stamps leave {float(longest_s):.6g} s between two frames, over {_LONGEST_STILL_S}"

@@ -21,11 +21,10 @@ class Skips:
     """Counts skipped steps; the same on all ranks."""
 
     def __init__(self) -> None:
-        self.total = self.in_a_row = self.last = self.steps = 0
+        self.total = self.in_a_row = self.last = 0
 
     def add(self, step: int, was_skipped: bool) -> None:
         """Note whether step `step` (from 1) was skipped."""
-        self.steps += 1
         if not was_skipped:
             self.in_a_row = 0
             return
@@ -38,7 +37,7 @@ class Skips:
 
     def refuse_nothing_learnt(self, steps: int) -> None:
         """Raises: DivergedError when all of a run's steps were skipped: what it would save is what it began with."""
-        if self.total == self.steps == steps > 0:
+        if self.total == steps > 0:
             raise DivergedError(
                 f"steps 1 to {steps}: the loss or its gradient was not finite, in all of them; nothing was learnt, so "
                 "no final adapter is written; lower learning_rate, or look for inputs that are not finite"
