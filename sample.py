@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.faces.settings import FaceSettings
+from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
-from faceid.sampling.like import words_like
-from faceid.sampling.place import place_among_workers
-from faceid.sampling.settings import SampleSettings
+from faceid.sampling.jobs.place import place_among_workers
+from faceid.sampling.one_video.like import words_like
+from faceid.sampling.sampling_settings import SampleSettings
 from faceid.sampling.stopping import stop_when_told
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging(rank)
     stop_when_told()
     # Heavy imports only once the command line is known to be good.
-    from faceid.sampling.run import run_sampling
+    from faceid.sampling.sampling_run import run_sampling
 
     return run_sampling(*sections, make_judge)
 
@@ -35,8 +35,8 @@ def main(argv: list[str] | None = None) -> int:
 def make_judge(settings: SampleSettings, faces: FaceSettings, adapters: list[Path]) -> BatchJudge:
     """Who scores the videos that these adapters rendered: rendering knows nothing of evaluation."""
     from faceid.device import pick_device
+    from faceid.evaluation.evaluation_settings import EvaluationSettings
     from faceid.evaluation.score_videos import BatchJudge
-    from faceid.evaluation.settings import EvaluationSettings
 
     chosen = EvaluationSettings(
         renders=[f"batch={settings.output_dir}"],

@@ -29,21 +29,21 @@ from swap_gap_checkpoints import GAP
 
 from faceid import flow
 from faceid.config import parse_sections
-from faceid.data.latents import LatentSet
+from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.order import hold_out
 from faceid.errors import run_entry_point
-from faceid.faces.detect import crop_face
-from faceid.faces.identity import load_identity
-from faceid.faces.settings import FaceSettings
+from faceid.faces.identities.identity import load_identity
+from faceid.faces.identity_settings import FaceSettings
+from faceid.faces.photos.detect import crop_face
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 from faceid.media import images
-from faceid.models.adapter_file import load_adapter
-from faceid.models.face_tokens import face_input
-from faceid.models.wan import WanModel, load_wan
-from faceid.provenance import describe_provenance
-from faceid.toy.base import resolve_model_path
-from faceid.training.metrics import read_metrics
+from faceid.models.adapter.adapter_file import load_adapter
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.base.wan import WanModel, load_wan
+from faceid.toy.shipped import resolve_model_path
+from faceid.training.measuring.metrics import read_metrics
 from faceid.vace import pose_control
-from faceid.writing import write_json
 
 VARIANTS: dict[str, str] = {
     "the recipe": "",

@@ -20,9 +20,9 @@ from moving_pictures import FILM_FPS, FILM_FRAMES, write_film
 from proof import RECORDS, REPOSITORY, memory_folder
 
 from faceid.errors import run_entry_point
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 from faceid.logs import progress
-from faceid.provenance import describe_provenance
-from faceid.writing import write_json
 
 # What the tests draw for the same tools.
 sys.path.append(str(REPOSITORY / "tests" / "data"))

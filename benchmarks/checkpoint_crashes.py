@@ -23,8 +23,8 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration
 from torch import nn
 
-from faceid.training import checkpoint
-from faceid.training.sharded_state import AVERAGE, MOMENTS, TRAINABLES
+from faceid.training.checkpoints import checkpoint
+from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES
 
 KEEP = 2
 # As many tensors as a small adapter has; their size changes how long a call takes, not which calls there are.

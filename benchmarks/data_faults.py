@@ -27,9 +27,9 @@ from moving_pictures import draw_film, draw_pose
 from proof import REPOSITORY
 
 from faceid.claims import CLAIMS_NAME
-from faceid.data.clip_shards import write_clip_shards
-from faceid.data.index import ShardIndex
-from faceid.data.settings import ClipSettings
+from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError
 from faceid.media.video import write_video
 

@@ -25,18 +25,18 @@ import torch
 from proof import REPOSITORY
 from safetensors.torch import save
 
-from faceid.data.face_bank import BankedFaces, FaceBank
-from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
-from faceid.data.latents import LatentSet
-from faceid.data.pairing import Pairing
-from faceid.data.settings import ClipSettings, PairingSettings
-from faceid.data.shards import Entry, ShardRecord, shard_name, write_index, write_shard
-from faceid.data.training_set import TrainingSet, collate
-from faceid.faces.identity import Identity
+from faceid.data.clip_settings import ClipSettings, PairingSettings
+from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
+from faceid.data.shards.shard_writer import Entry, ShardRecord, shard_name, write_index, write_shard
+from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.training_set import TrainingSet, collate
+from faceid.faces.identities.identity import Identity
+from faceid.files.provenance import sha256_file
 from faceid.geometry import Geometry
-from faceid.models.latents import LatentStatistics
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from faceid.provenance import sha256_file
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.base.latent_codec import LatentStatistics
 
 SIZES = (10, 1_000, 100_000)
 BATCH, LATER_SAMPLES = 4, 64

@@ -27,13 +27,13 @@ from moving_pictures import FILM_FPS, FILM_FRAMES, FILM_HW, draw_pose, write_fil
 from PIL import Image
 from torch import Tensor
 
-from faceid.data.clip_shards import write_clip_shards
-from faceid.data.index import ShardIndex
-from faceid.data.latents import LatentSet
-from faceid.data.settings import ClipSettings
-from faceid.media.fit import fit_sizes
+from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.shards.index import ShardIndex
+from faceid.media.pixels.fit import fit_sizes
 from faceid.media.video import decode_video_bytes, frame_indices, read_frames, write_video
-from faceid.models.latents import to_pixels
+from faceid.models.base.latent_codec import to_pixels
 
 # For this comparison only, so installed beside the product.
 IMAGEIO = ("imageio==2.38.1", "imageio-ffmpeg==0.8.1")

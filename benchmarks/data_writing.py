@@ -18,8 +18,8 @@ import webdataset
 from data_speed import cpu_seconds_by_turns, shortest_and_median
 from safetensors.torch import save
 
-from faceid.data.shards import Entry, write_shard
-from faceid.provenance import sha256_file
+from faceid.data.shards.shard_writer import Entry, write_shard
+from faceid.files.provenance import sha256_file
 
 NUM_SAMPLES, LATENT_SIZE = 20, (17, 60, 104)
 

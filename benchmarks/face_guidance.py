@@ -23,14 +23,14 @@ from torch import Tensor
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.evaluation.pose_reader import PoseReader
+from faceid.evaluation.videos.joint_reader import PoseReader
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 from faceid.logs import progress
-from faceid.models.adapter_file import load_adapter
-from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance
-from faceid.toy.base import resolve_adapter_path, resolve_model_path
+from faceid.models.adapter.adapter_file import load_adapter
+from faceid.models.base.wan import load_wan
 from faceid.toy.readers import load_toy_pose_reader
-from faceid.writing import write_json
+from faceid.toy.shipped import resolve_adapter_path, resolve_model_path
 
 
 @dataclass(frozen=True)

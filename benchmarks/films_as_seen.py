@@ -21,7 +21,7 @@ import numpy as np
 from proof import Row, Seen, conclude_check, memory_folder, rows_of
 
 from faceid.errors import DataError
-from faceid.media.colours import Colours, tone_mapped
+from faceid.media.pixels.colours import Colours, tone_mapped
 from faceid.media.video import measure_video, read_video
 
 SIZE_HW = (96, 160)

@@ -35,8 +35,8 @@ from fuzz_values import ESCAPED
 from proof import RECORDS, REPOSITORY, Row, memory_folder
 
 from faceid.errors import LONGEST_LINE, FaceidError, one_line
-from faceid.provenance import describe_provenance
-from faceid.writing import write_json
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 
 SEED = 21
 FULL_COUNT, SMALL_COUNT = 2_000, 40

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from faceid.data.index import ShardIndex, index_sha256
-from faceid.data.keypoints import Keypoints
-from faceid.data.latent_sets import LatentSets
-from faceid.data.sidecars import joints_content
-from faceid.data.views import ViewSettings, joints_in, plan_views, show_boxes
+from faceid.data.body.keypoints import Keypoints
+from faceid.data.body.sidecars import joints_content
+from faceid.data.latents.clip_views import ViewSettings, joints_in, plan_views, show_boxes
+from faceid.data.latents.latent_sets import LatentSets
+from faceid.data.shards.index import ShardIndex, index_sha256
 
 Sample = dict[str, bytes]
 SIZE_HW, FRAMES, CHANNELS = (32, 48), 5, 16

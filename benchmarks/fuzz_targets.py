@@ -26,27 +26,27 @@ import torch
 from fuzz_shards import Sample
 
 from faceid.config import parse_sections, sections_as_yaml
+from faceid.data.body.head_boxes import head_boxes
+from faceid.data.body.keypoints import read_keypoints
+from faceid.data.body.sidecars import read_heads
 from faceid.data.dancers import dancers_beside
-from faceid.data.head_boxes import head_boxes
-from faceid.data.keypoints import read_keypoints
-from faceid.data.sidecars import read_heads
-from faceid.evaluation.controls import joints_of_file
-from faceid.evaluation.heads import known_heads
-from faceid.evaluation.renders import read_arm
-from faceid.faces.identity import load_identity
-from faceid.faces.settings import FaceSettings
-from faceid.models.adapter_file import AdapterMetadata, install_tensors, read_adapter, save_adapter
-from faceid.models.lora_formats import LoraLayer, check_fits, read_lora
-from faceid.models.lora_writing import write_lora
-from faceid.models.settings import AdapterSettings
-from faceid.sampling.job_list import read_job_list
-from faceid.sampling.like import words_like
-from faceid.sampling.settings import SampleSettings
-from faceid.training import checkpoint
-from faceid.training.attempts import Attempt, judge
-from faceid.training.launched import read_accelerate_config, read_launch
-from faceid.training.metrics import cut_lines_after
+from faceid.evaluation.videos.controls import joints_of_file
+from faceid.evaluation.videos.heads import known_heads
+from faceid.evaluation.videos.renders import read_arm
+from faceid.faces.identities.identity import load_identity
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter.adapter_file import AdapterMetadata, install_tensors, read_adapter, save_adapter
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.lora.lora_formats import LoraLayer, check_fits, read_lora
+from faceid.models.lora.lora_writing import write_lora
+from faceid.sampling.jobs.job_list import read_job_list
+from faceid.sampling.one_video.like import words_like
+from faceid.sampling.sampling_settings import SampleSettings
+from faceid.training.checkpoints import checkpoint
+from faceid.training.measuring.metrics import cut_lines_after
 from faceid.training.sections import SECTIONS
+from faceid.training.world.attempts import Attempt, judge
+from faceid.training.world.launched import read_accelerate_config, read_launch
 
 _ADAPTER = AdapterSettings(8, 8, lora_rank=2, num_tokens=2, mapper_dropout=0.0)
 
@@ -77,8 +77,8 @@ def one_file(
 # Adapters and LoRA files.
 @functools.cache
 def _transformer() -> Any:
-    from faceid.models.wan import load_wan
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.wan import load_wan
+    from faceid.toy.shipped import resolve_model_path
 
     whole = load_wan(resolve_model_path("toy"), ("transformer",)).transformer
     small = {**whole.config, "num_layers": 1, "vace_layers": [0], "num_attention_heads": 2, "ffn_dim": 8}
@@ -86,7 +86,7 @@ def _transformer() -> Any:
 
 
 def _adapter(name: str, folder: Path) -> Sample:
-    from faceid.models.adapter import adapter_tensors, install_adapter
+    from faceid.models.adapter.face_adapter import adapter_tensors, install_adapter
 
     adapter = install_adapter(copy.deepcopy(_transformer()), _ADAPTER, 4)
     metadata = AdapterMetadata(
@@ -323,7 +323,7 @@ def _change_environment(random: Random, sample: Sample) -> Sample:
 
 def _read_environment(folder: Path, out: Path) -> None:
     from faceid.device import pick_device
-    from faceid.sampling.place import place_among_workers
+    from faceid.sampling.jobs.place import place_among_workers
 
     said = json.loads((folder / "environment.json").read_text())
     for name in _VARIABLES:

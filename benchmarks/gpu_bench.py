@@ -22,9 +22,9 @@ from typing import Any
 import torch
 from gpu_model import Scale
 
-from faceid.provenance import describe_provenance
-from faceid.training.meter import peak_tflops
-from faceid.writing import write_json
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
+from faceid.training.measuring.meter import peak_tflops
 
 # What a bf16 matrix product of 8192 reached on an H200 and on an H100 (facts: performance.md 1.3): a nearer ceiling
 # than the data sheet's.

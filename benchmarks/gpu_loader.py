@@ -17,22 +17,22 @@ from gpu_run import make_run
 from gpu_training import KEPT
 from safetensors.torch import save
 
-from faceid.data.face_bank import FaceBank
-from faceid.data.latent_sets import LatentSets
-from faceid.data.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
-from faceid.data.pairing import Pairing
-from faceid.data.settings import PairingSettings
-from faceid.data.shards import Entry, ShardRecord, shard_name, write_index, write_shard
-from faceid.data.training_set import TrainingSet
-from faceid.faces.identity import Identity
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from faceid.provenance import sha256_file, sha256_json
-from faceid.training.drawn import Drawn
+from faceid.data.clip_settings import PairingSettings
+from faceid.data.dancer_faces.face_bank import FaceBank
+from faceid.data.latents.latent_sets import LatentSets
+from faceid.data.latents.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
+from faceid.data.shards.shard_writer import Entry, ShardRecord, shard_name, write_index, write_shard
+from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.training_set import TrainingSet
+from faceid.faces.identities.identity import Identity
+from faceid.files.provenance import sha256_file, sha256_json
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 
 # The loop's own; it is not offered to anyone else, and no other would be the product's.
 from faceid.training.loop import _loader
+from faceid.training.measuring.sample_counts import Drawn
 from faceid.training.step import train_step
-from faceid.training.watchdog import Watchdog
+from faceid.training.world.watchdog import Watchdog
 
 SECTION = "loader"
 CLIPS, CLIPS_PER_SHARD, DANCERS = 24, 8, 4

@@ -1,7 +1,7 @@
 """Wan2.1-VACE-1.3B with random weights and the face adapter on it, made on the device; and the toy's, to try it on.
 
 Weights are normal with a spread of 0.02, never zeros: on zeros a card is measurably faster. What a model loaded by
-`faceid.models.wan.load_wan` keeps in float32 is in float32 here.
+`faceid.models.base.wan.load_wan` keeps in float32 is in float32 here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from proof import REPOSITORY
 from torch import Tensor, nn
 
 from faceid.geometry import Geometry
-from faceid.models import wan
-from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.model_files import ModelFiles
-from faceid.models.model_part import PARTS, Part
-from faceid.models.settings import AdapterSettings
-from faceid.models.sizes import transformer_of
-from faceid.toy.base import BASE_CONFIGS
-from faceid.training.settings import TrainingSettings
+from faceid.models.adapter.face_adapter import FaceAdapter, install_adapter
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base import wan
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.model_part import PARTS, Part
+from faceid.models.costs.sizes import transformer_of
+from faceid.toy.shipped import BASE_CONFIGS
+from faceid.training.training_settings import TrainingSettings
 
 # Of Wan-AI/Wan2.1-VACE-1.3B-diffusers (transformer/config.json); its VAE has diffusers' default sizes.
 VACE_1_3B: dict[str, Any] = {

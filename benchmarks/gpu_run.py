@@ -18,14 +18,14 @@ from gpu_bench import Bench
 from gpu_model import FACE_DIM, Scale, model_around, random_adapter, random_transformer
 from torch import Tensor
 
-from faceid.data.training_set import TrainingSample
-from faceid.models.adapter import FaceAdapter
-from faceid.models.execution import set_attention_backend, set_gradient_checkpointing
-from faceid.models.settings import GradientCheckpointing
+from faceid.data.stream.training_set import TrainingSample
+from faceid.models.adapter.face_adapter import FaceAdapter
+from faceid.models.adapter_settings import GradientCheckpointing
+from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
 from faceid.training.build import MapperGate, Run, build_optimizer
-from faceid.training.sharded_state import ShardedState
+from faceid.training.checkpoints.sharded_state import ShardedState
 from faceid.training.step import sample_loss
-from faceid.training.world import World, join_world
+from faceid.training.world.distributed import World, join_world
 from faceid.vace import pose_control
 
 NUM_SAMPLES = 3

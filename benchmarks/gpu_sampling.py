@@ -17,11 +17,11 @@ from gpu_model import FACE_DIM, model_around, random_adapter, random_transformer
 from gpu_training import LEAST_TOLERANCE, PRECISION, graphs_made
 from torch import Tensor
 
-from faceid.models.denoise import Sampling
-from faceid.models.execution import offload_blocks, set_attention_backend
-from faceid.models.face_tokens import face_input
-from faceid.models.flops import step_flops
-from faceid.models.pipeline import FaceIdentityPipeline
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.compute.execution import offload_blocks, set_attention_backend
+from faceid.models.costs.flops import step_flops
+from faceid.models.rendering.denoise import Sampling
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
 
 SECTION, OFFLOAD, VIDEO = "sampling", "offload", "video"
 STEPS = 50

@@ -30,13 +30,13 @@ from gpu_run import (
 )
 from torch import Tensor
 
-from faceid.data.training_set import TrainingSample
-from faceid.models.adapter import FaceAdapter
-from faceid.models.flops import step_flops
+from faceid.data.stream.training_set import TrainingSample
+from faceid.models.adapter.face_adapter import FaceAdapter
+from faceid.models.costs.flops import step_flops
 from faceid.training.build import Run
-from faceid.training.drawn import Drawn
+from faceid.training.measuring.sample_counts import Drawn
 from faceid.training.step import train_step
-from faceid.training.watchdog import Watchdog
+from faceid.training.world.watchdog import Watchdog
 
 SECTION, MORE = "training", "more_training"
 PRECISION = "float32 beside bf16, a short clip"

@@ -15,7 +15,7 @@ from gpu_bench import Bench, Figures, relative_error, spread
 from gpu_model import random_vae
 from torch import Tensor
 
-from faceid.models.latents import decode_latents, encode_pixels
+from faceid.models.base.latent_codec import decode_latents, encode_pixels
 
 SECTION = "vae"
 REPEATS = 2

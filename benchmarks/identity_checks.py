@@ -17,19 +17,18 @@ from proof import REPOSITORY
 from rendered_people import NUM_STEPS, SIZE_HW, cut_faces, cut_heads, mean_face, unseen_dance
 from scipy.stats import spearmanr
 from torch import Tensor
+from toy_factory.train_vae import draw_clips, reconstruction_psnr
 
 from faceid import FaceIdentityPipeline, interpolate_face_embeddings
-from faceid.faces.detect import FaceDetector, load_detector
-from faceid.faces.encoders import FaceEncoder, load_encoder
-from faceid.faces.identity import prepare_identity
-from faceid.faces.settings import FaceSettings
-from faceid.media import images
-from faceid.models.wan import load_wan
-from faceid.toy.base import WEIGHTS, resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
+from faceid.faces.identities.identity import prepare_identity
+from faceid.faces.identity_settings import FaceSettings
+from faceid.faces.photos.detect import FaceDetector, load_detector
+from faceid.models.base.wan import load_wan
 from faceid.toy.people import draw_person
 from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.render import render_photo, render_pose
-from faceid.toy.train_vae import draw_clips, reconstruction_psnr
+from faceid.toy.shipped import WEIGHTS, resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.toy.worlds import person_seed
 
 Result = tuple[str, str, str, bool]
@@ -76,9 +75,7 @@ def wrong_photos(world: int = WORLDS[0], num_people: int = 16, num_photos: int =
                 path = Path(folder) / "photos" / f"{view}.png"
                 path.parent.mkdir(exist_ok=True)
                 Image.fromarray(picture).save(path)
-            identity = prepare_identity(
-                path.parent, Path(folder) / "identity", "someone", encoder, FaceSettings(), images
-            )
+            identity = prepare_identity(path.parent, Path(folder) / "identity", "someone", encoder, FaceSettings())
         weighted.append(float(identity.embedding @ clean))
     wins = float(np.mean(np.array(weighted) > np.array(plain)))
     measured = (

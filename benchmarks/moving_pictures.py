@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceid.media.fit import resize_frames
+from faceid.media.pixels.fit import resize_frames
 from faceid.media.video import write_video
 
 # Standard deviation of the noise, of 255. With it a film of 1080p60 at crf 23 has AIST's 10 Mbit/s.

@@ -40,8 +40,8 @@ from peers_table import gather, write_table
 from peers_worlds import compare_worlds
 from proof import RECORDS, REPOSITORY
 
-from faceid.provenance import describe_provenance
-from faceid.writing import write_json
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 
 PACKAGES = REPOSITORY / "outputs" / "peers"
 LONGEST_DEFAULT_S = 600

@@ -20,7 +20,7 @@ from peers_models import DIFFSYNTH, Model, Sizes, diffsynth, ours, plain
 from peers_ratios import Ratio, in_a_fork
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from faceid.models.settings import AdapterSettings
+from faceid.models.adapter_settings import AdapterSettings
 
 LATENT, TEXT_TOKENS = (17, 60, 104), 512
 

@@ -23,7 +23,7 @@ from proof import REPOSITORY
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
-from faceid.toy.base import resolve_model_path
+from faceid.toy.shipped import resolve_model_path
 
 DTYPE = torch.bfloat16
 FOLDERS = {"transformer": "transformer", "vae": "vae", "text": "text_encoder"}

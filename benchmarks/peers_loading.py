@@ -22,7 +22,7 @@ from peers_ratios import Cost, Ratio, costs_by_turns, in_a_fork, largest_error, 
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
-from faceid.models.wan import load_wan
+from faceid.models.base.wan import load_wan
 
 PARTS = ("transformer", "vae", "text")
 Loaded = dict[str, Any]

@@ -24,12 +24,12 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from faceid.models.adapter import install_adapter, lora_targets
-from faceid.models.execution import set_gradient_checkpointing
-from faceid.models.face_tokens import face_input
-from faceid.models.original_names import layer_name, original_transformer_name
-from faceid.models.settings import AdapterSettings
-from faceid.models.sizes import transformer_of
+from faceid.models.adapter.face_adapter import install_adapter, lora_targets
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base.original_names import layer_name, original_transformer_name
+from faceid.models.compute.execution import set_gradient_checkpointing
+from faceid.models.costs.sizes import transformer_of
 
 # Without what it asks for: torchvision, and with it another torch with CUDA. Its modules need einops alone.
 DIFFSYNTH = "diffsynth==2.1.12"

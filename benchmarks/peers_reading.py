@@ -19,7 +19,7 @@ from peers_ratios import Ratio, in_a_fork, largest_error, least_and_median
 from safetensors.torch import load
 from torch import Tensor
 
-from faceid.data.latents import LatentSet
+from faceid.data.latents.latent_reader import LatentSet
 
 MIDDLE_CLIPS, TINY_CLIPS = 24, 3
 NAMES = ("video", "pose", "head_mask")

@@ -21,11 +21,11 @@ from peers_ratios import Ratio, costs_by_turns, give_freed_memory_back, in_a_for
 from sampling_loop import CFG_SCALE, SEED, stock_video
 from sampling_workers import write_adapter, write_person
 
-from faceid.faces.identity import load_identity
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.settings import DEFAULT_PROMPT
-from faceid.models.wan import load_wan
-from faceid.toy.base import resolve_model_path
+from faceid.faces.identities.identity import load_identity
+from faceid.models.adapter_settings import DEFAULT_PROMPT
+from faceid.models.base.wan import load_wan
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.toy.shipped import resolve_model_path
 
 Render = Callable[[], np.ndarray]
 

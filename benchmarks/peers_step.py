@@ -19,7 +19,7 @@ from data_speed import MissingError, cpu_seconds_by_turns
 from peers_models import DIFFSYNTH, SUFFIXES, Model, Sizes, diffsynth, install_diffsynth, ours, plain
 from peers_ratios import Ratio, costs_by_turns, give_freed_memory_back, in_a_fork, largest_error, least_and_median
 
-from faceid.models.settings import AdapterSettings
+from faceid.models.adapter_settings import AdapterSettings
 
 # A head's width must be a multiple of 6: DiffSynth's rotary embedding splits others in a way of its own.
 CONFIG: dict[str, Any] = {

@@ -21,8 +21,8 @@ from proof import REPOSITORY
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from faceid.training.settings import TrainingSettings
-from faceid.training.world import join_world
+from faceid.training.training_settings import TrainingSettings
+from faceid.training.world.distributed import join_world
 
 PROCESSES, WARM = 2, 2
 LARGEST_NORM = 1.0

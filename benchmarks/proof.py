@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from faceid.provenance import describe_provenance
-from faceid.writing import write_json
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RECORDS = REPOSITORY / "benchmarks" / "records"

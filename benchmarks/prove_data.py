@@ -42,7 +42,7 @@ TESTED = (
     Promise(
         "a run over clips of several sizes and single frames, in one process and in two",
         "the same samples, the same losses",
-        ("tests/data/test_buckets.py::test_a_run_mixes_sizes_and_single_frames_whatever_the_world",),
+        ("tests/data/stream/test_buckets.py::test_a_run_mixes_sizes_and_single_frames_whatever_the_world",),
     ),
 )
 LONGEST_DEFAULT_S = 600

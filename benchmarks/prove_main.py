@@ -27,26 +27,28 @@ PROMISES = (
         "face_scale 0 with a trained adapter is WanVACEPipeline",
         "torch.equal",
         (
-            "tests/models/test_pipeline.py::test_face_scale_zero_with_a_trained_adapter_is_the_base_pipeline",
-            "tests/models/test_adapter.py::test_a_trained_adapter_switched_off_is_the_base_bit_for_bit",
+            "tests/models/rendering/test_pipeline.py::test_face_scale_zero_with_a_trained_adapter_is_the_base_pipeline",
+            "tests/models/adapter/test_face_adapter.py::test_a_trained_adapter_switched_off_is_the_base_bit_for_bit",
         ),
     ),
     Promise(
         "a new adapter changes nothing",
         "torch.equal",
-        ("tests/models/test_adapter.py::test_a_new_adapter_changes_nothing",),
+        ("tests/models/adapter/test_face_adapter.py::test_a_new_adapter_changes_nothing",),
     ),
     Promise(
         "every trained tensor gets a gradient within two steps",
         "all tensors",
-        ("tests/models/test_adapter.py::test_every_adapter_tensor_learns_within_two_steps_and_nothing_else_does",),
+        (
+            "tests/models/adapter/test_face_adapter.py::test_every_adapter_tensor_learns_within_two_steps_and_nothing_else_does",
+        ),
     ),
     Promise(
         "only the adapter is in the optimizer",
         "no base tensor",
         ("tests/training/test_build.py::test_only_adapter_parameters_are_in_the_optimizer",),
     ),
-    Promise("golden forward", "1e-6", ("tests/models/test_golden_forward.py",)),
+    Promise("golden forward", "1e-6", ("tests/models/adapter/test_golden_forward.py",)),
     Promise("control tensor equals WanVACEPipeline's", "torch.equal", ("tests/test_vace.py",)),
     Promise(
         "the loss of one clip falls",

@@ -119,7 +119,7 @@ PROMISES = (
     Promise(
         "the encoders: pixels and embeddings beside transformers' own; the report on whether they tell people apart",
         "pixels within 1e-4; all checks pass",
-        ("tests/faces/test_preprocessing.py", "tests/evaluation/test_verification.py"),
+        ("tests/faces/test_preprocessing.py", "tests/evaluation/verification/test_verify_encoder.py"),
     ),
     Promise(
         "Wan2.2's two transformers: found in both layouts, trained each on its own range of noise, rendered with both",

@@ -29,22 +29,22 @@ TESTED = (
     Promise(
         "a write killed before and after each of its calls",
         "the old state or the new one; the next command sweeps the rest",
-        ("tests/test_outputs.py",),
+        ("tests/files/test_outputs.py",),
     ),
     Promise(
         "a batch of renders, its cache, and a file that somebody sent",
         "deletes its own entries alone; no place to write is taken from a file",
-        ("tests/sampling/test_folders_of_others.py", "tests/sampling/test_result_cache.py"),
+        ("tests/sampling/test_folders_of_others.py", "tests/sampling/one_video/test_result_cache.py"),
     ),
     Promise(
         "a validation leaves no trace in a run, on one process, DDP and ZeRO-2, and when it is killed",
         "every tensor, scale, mode, hook and generator as before",
-        ("tests/training/test_looking_leaves_no_trace.py", "tests/models/test_rendering_state.py"),
+        ("tests/training/test_looking_leaves_no_trace.py", "tests/models/rendering/test_rendering_state.py"),
     ),
     Promise(
         "a dry run and a run refuse the same",
         "the same line for each refusal",
-        ("tests/training/test_refusals.py",),
+        ("tests/training/checks/test_refusals.py",),
     ),
 )
 LONGEST_TEST_S = 10.0

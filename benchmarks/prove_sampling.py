@@ -44,18 +44,18 @@ TESTED = (
         "the same video again from its .json (--like): the same bytes, or a word on what changed",
         "all checks pass",
         (
-            "tests/sampling/test_sidecar.py",
-            "tests/sampling/test_worker.py::test_a_video_of_a_batch_is_rendered_again_from_its_sidecar",
+            "tests/sampling/one_video/test_sidecar.py",
+            "tests/sampling/jobs/test_worker.py::test_a_video_of_a_batch_is_rendered_again_from_its_sidecar",
         ),
     ),
     Promise(
         "longer videos in windows, and a face that changes from frame to frame",
         "all checks pass",
         (
-            "tests/models/test_pipeline.py::test_windows_of_a_long_pose_video_have_its_length",
-            "tests/models/test_pipeline.py::test_a_face_may_change_from_frame_to_frame",
-            "tests/models/test_pipeline.py::test_a_changing_face_goes_with_its_frames_into_windows_and_guidance",
-            "tests/models/test_denoise.py",
+            "tests/models/rendering/test_pipeline.py::test_windows_of_a_long_pose_video_have_its_length",
+            "tests/models/rendering/test_pipeline.py::test_a_face_may_change_from_frame_to_frame",
+            "tests/models/rendering/test_pipeline.py::test_a_changing_face_goes_with_its_frames_into_windows_and_guidance",
+            "tests/models/rendering/test_denoise.py",
         ),
     ),
     Promise(

@@ -32,17 +32,17 @@ TESTED = (
     Promise(
         "operations of a step by the analytic least, at the true 1.3B, with FULL=1 at 14B, too",
         "<= 1.02",
-        ("tests/models/test_flops.py::test_a_step_computes_what_it_must_and_at_most_two_percent_more",),
+        ("tests/models/costs/test_flops.py::test_a_step_computes_what_it_must_and_at_most_two_percent_more",),
     ),
     Promise(
         "trained parameters at the true sizes",
         "as designed",
-        ("tests/models/test_flops.py::test_trainable_parameters_at_the_real_sizes",),
+        ("tests/models/costs/test_flops.py::test_trainable_parameters_at_the_real_sizes",),
     ),
     Promise(
         "activations a block holds for the backward pass, at the true 1.3B",
         "1 full, 2 attention",
-        ("tests/models/test_flops.py::test_bytes_held_for_the_backward_pass_by_block",),
+        ("tests/models/costs/test_flops.py::test_bytes_held_for_the_backward_pass_by_block",),
     ),
 )
 KILL_SEED = 20
@@ -69,7 +69,7 @@ TESTED_WHEN_FULL = (
         "a step that is not finite teaches nothing, in ZeRO-2, too; an adapter to begin with is taken exactly in bf16",
         "all checks pass",
         (
-            "tests/training/test_agreement.py::test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on",
+            "tests/training/world/test_agreement.py::test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on",
             "tests/training/test_init_adapter.py::test_a_pth_under_zero_in_bfloat16_begins_as_exactly",
         ),
     ),

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from faceid.evaluation.heads import cut_head
-from faceid.faces.detect import FaceDetector, crop_face, load_detector
-from faceid.faces.encoders import FaceEncoder, load_encoder
-from faceid.faces.settings import FaceSettings
-from faceid.models.face_tokens import face_input
-from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
-from faceid.models.prompts import encode_prompts
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from faceid.models.wan import WanModel
-from faceid.toy.base import resolve_encoder_path
+from faceid.evaluation.videos.heads import cut_head
+from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
+from faceid.faces.identity_settings import FaceSettings
+from faceid.faces.photos.detect import FaceDetector, crop_face, load_detector
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
+from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.wan import WanModel
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_person
 from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.render import head_boxes, render_photo, render_pose
+from faceid.toy.shipped import resolve_encoder_path
 from faceid.toy.worlds import person_seed
 from faceid.vace import pose_control
 

@@ -19,9 +19,9 @@ from diffusers import FirstBlockCacheConfig, MagCacheConfig
 from sampling_renders import Rendered
 from torch import Tensor
 
-from faceid.models.step_cache import StepCache
-from faceid.models.wan import WanModel, load_wan
-from faceid.toy.base import resolve_model_path
+from faceid.models.base.wan import WanModel, load_wan
+from faceid.models.rendering.step_cache import StepCache
+from faceid.toy.shipped import resolve_model_path
 
 THRESHOLD = 0.05
 

@@ -28,13 +28,13 @@ from diffusers import WanVACEPipeline
 from proof import REPOSITORY
 from sampling_workers import FPS, write_adapter, write_person, write_pose
 
-from faceid.faces.identity import load_identity
+from faceid.faces.identities.identity import load_identity
 from faceid.media.video import read_video, write_video
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.prompts import text_length
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
-from faceid.models.wan import WanModel, load_wan
-from faceid.toy.base import resolve_model_path
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
+from faceid.models.base.prompts import text_length
+from faceid.models.base.wan import WanModel, load_wan
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.toy.shipped import resolve_model_path
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 from measured_memory import peak_bytes
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
     torch.set_num_threads(1)
     # Imported before the clock starts: no way pays for it.
     sys.path.insert(0, str(REPOSITORY))
-    for module in ("sample", "faceid.sampling.run"):
+    for module in ("sample", "faceid.sampling.sampling_run"):
         importlib.import_module(module)
     before_s = _cpu_s()
     counted: Counter[str] = Counter()
@@ -102,7 +102,7 @@ def _batch(way: str, folder: Path, num_steps: int, counted: Counter[str]) -> dic
 
     FaceIdentityPipeline.from_pretrained = load_and_count  # type: ignore[method-assign, assignment]
     # The text encoder is loaded by itself.
-    texts = importlib.import_module("faceid.sampling.texts")
+    texts = importlib.import_module("faceid.sampling.one_video.texts")
     load_text = texts.load_wan
 
     def load_text_and_count(*arguments: Any) -> WanModel:

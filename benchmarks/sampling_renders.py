@@ -1,7 +1,7 @@
 """People of the toy world rendered with any way of sampling, and what judges say of them.
 
 The shipped adapter, which learnt faces in general; people and dances that it has not seen. The denoising loop is the
-product's own (faceid.models.denoise), with everybody of a pose in one batch: they share the pose and the noise.
+product's own (`models/rendering/denoise.py`). Everybody of a pose is in one batch: they share the pose and the noise.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import torch
 from rendered_people import SIZE_HW, Gallery, cut_heads, make_gallery
 from torch import Tensor
 
-from faceid.evaluation.pose_reader import PoseReader
-from faceid.models.adapter import FaceAdapter
-from faceid.models.adapter_file import load_adapter
-from faceid.models.denoise import Conditions, Sampling, denoise, make_scheduler
-from faceid.models.face_tokens import face_input
-from faceid.models.latents import decode_latents, encode_pixels, to_frames, to_pixels
-from faceid.models.prompts import encode_prompts
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
-from faceid.models.wan import WanModel, load_wan
-from faceid.toy.base import resolve_adapter_path, resolve_model_path
+from faceid.evaluation.videos.joint_reader import PoseReader
+from faceid.models.adapter.adapter_file import load_adapter
+from faceid.models.adapter.face_adapter import FaceAdapter
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
+from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.wan import WanModel, load_wan
+from faceid.models.rendering.denoise import Conditions, Sampling, denoise, make_scheduler
 from faceid.toy.readers import load_toy_pose_reader
 from faceid.toy.render import render_pose
+from faceid.toy.shipped import resolve_adapter_path, resolve_model_path
 from faceid.vace import pose_control
 
 

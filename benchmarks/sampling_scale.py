@@ -26,14 +26,14 @@ from proof import RECORDS, memory_folder
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.provenance import describe_provenance
-from faceid.sampling.identities import Face
-from faceid.sampling.job_folder import JobFolder
-from faceid.sampling.job_list import read_job_list, wishes_of_folder
-from faceid.sampling.plan import Job, name_outputs
-from faceid.sampling.settings import SampleSettings
-from faceid.sampling.worker import conclude
-from faceid.writing import write_json
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
+from faceid.sampling.jobs.job_folder import JobFolder
+from faceid.sampling.jobs.job_list import read_job_list, wishes_of_folder
+from faceid.sampling.jobs.plan import Job, name_outputs
+from faceid.sampling.jobs.worker import conclude
+from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.who.rendered_identities import Face
 
 TRIES = 50
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from sampling_renders import Rendered, Scene, make_scene, render_scene
 
-from faceid.models.denoise import Sampling
+from faceid.models.rendering.denoise import Sampling
 
 # As launch/demo.sh.
 TOY = Sampling(num_inference_steps=4, cfg_scale=1.5, cfg_start=0.55)

@@ -25,13 +25,13 @@ from proof import REPOSITORY
 
 from faceid.claims import STALE_BEATS, Claims
 from faceid.errors import run_entry_point
-from faceid.faces.identity_folder import write_manifest
+from faceid.faces.identities.identity_folder import write_manifest
 from faceid.media.video import write_video
-from faceid.models.adapter import adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, save_adapter
-from faceid.models.settings import AdapterSettings
-from faceid.models.wan import load_wan
-from faceid.toy.base import resolve_model_path
+from faceid.models.adapter.adapter_file import AdapterMetadata, save_adapter
+from faceid.models.adapter.face_adapter import adapter_tensors, install_adapter
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import resolve_model_path
 
 EMBEDDING_DIM = 24
 ENCODER_FINGERPRINT = "e" * 64
@@ -40,7 +40,7 @@ HEIGHT, WIDTH, NUM_FRAMES, FPS = 32, 48, 5, 16.0
 # For the others, until all have started.
 LONGEST_WAIT_S = 120.0
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["faceid.sampling.run", "sampling_workers"])
+_SERVER.set_forkserver_preload(["faceid.sampling.sampling_run", "sampling_workers"])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _work(words: list[str], log: Path, manner: Manner) -> None:
 
 
 def _change_denoising(manner: Manner) -> None:
-    from faceid.models import pipeline
+    from faceid.models.rendering import pipeline
 
     denoise = pipeline.denoise
 
@@ -103,7 +103,7 @@ def _change_denoising(manner: Manner) -> None:
 
 
 def _change_lease(lease_s: float | None) -> None:
-    from faceid.sampling.job_folder import JobFolder
+    from faceid.sampling.jobs.job_folder import JobFolder
 
     if lease_s is not None:
         JobFolder.claims = lambda folder: Claims(  # type: ignore[method-assign, assignment]
@@ -113,7 +113,7 @@ def _change_lease(lease_s: float | None) -> None:
 
 def _wait_before_work(start: Path) -> None:
     """Planned and loaded, a worker says so by a file, and waits for the start's."""
-    from faceid.sampling.worker import Worker
+    from faceid.sampling.jobs.worker import Worker
 
     def after_start(work: Callable[..., None]) -> Callable[..., None]:
         def run(*arguments: Any) -> None:

@@ -31,21 +31,21 @@ from swap_gap_checkpoints import GAP
 from torch import Tensor
 
 from faceid.config import parse_sections
-from faceid.data.face_bank import write_face_bank
-from faceid.data.face_sources import of_shards
-from faceid.data.index import ShardIndex
-from faceid.data.shards import Entry, shard_name, write_index, write_shard
+from faceid.data.dancer_faces.face_bank import write_face_bank
+from faceid.data.dancer_faces.face_sources import of_shards
+from faceid.data.shards.index import ShardIndex
+from faceid.data.shards.shard_writer import Entry, shard_name, write_index, write_shard
 from faceid.errors import run_entry_point
-from faceid.faces.encoders import load_encoder
-from faceid.faces.settings import FaceSettings
-from faceid.models.adapter_file import load_adapter
-from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance
-from faceid.toy.base import resolve_encoder_path, resolve_model_path
+from faceid.faces.encoders.face_encoders import load_encoder
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
+from faceid.models.adapter.adapter_file import load_adapter
+from faceid.models.base.wan import load_wan
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
+from faceid.toy.shipped import resolve_encoder_path, resolve_model_path
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
-from faceid.training.metrics import read_metrics
-from faceid.writing import write_json
+from faceid.training.measuring.metrics import read_metrics
 
 ORACLE = "oracle embedding"
 VARIANTS: dict[str, list[str]] = {

@@ -26,19 +26,19 @@ from rendered_people import Gallery, make_gallery, rank1_of_renders
 from scipy.stats import spearmanr
 
 from faceid.config import parse_sections
-from faceid.data.face_bank import read_face_bank
-from faceid.data.latents import LatentSet
+from faceid.data.dancer_faces.face_bank import read_face_bank
+from faceid.data.latents.latent_reader import LatentSet
 from faceid.errors import ConfigError, DataError, run_entry_point
-from faceid.faces.encoders import load_encoder
+from faceid.faces.encoders.face_encoders import load_encoder
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 from faceid.logs import progress
-from faceid.models.adapter_file import load_adapter
-from faceid.models.wan import load_wan
-from faceid.provenance import describe_provenance
-from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
-from faceid.training.metrics import read_metrics
+from faceid.models.adapter.adapter_file import load_adapter
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.training.measuring.metrics import read_metrics
+from faceid.training.validate import SWAP_GAP_CLIPS
 from faceid.training.validation.losses import pair_faces, swap_gap
-from faceid.training.validation.validate import SWAP_GAP_CLIPS
-from faceid.writing import write_json
 
 GAP = "validation/swap_gap_heldout_dancers"
 # The last layer of each path from a face, or a LoRA, into the transformer.

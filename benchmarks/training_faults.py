@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from proof import REPOSITORY
 
-from faceid.training import checkpoint
-from faceid.training.metrics import read_metrics
-from faceid.training.samples import read_samples
+from faceid.training.checkpoints import checkpoint
+from faceid.training.measuring.metrics import read_metrics
+from faceid.training.measuring.samples import read_samples
 
 ACCELERATE = str(Path(sys.executable).parent / "accelerate")
 TOKEN = "FACEID_PROOF"

@@ -14,12 +14,12 @@ from unittest.mock import patch
 
 import torch
 
-from faceid.models import face_attention
-from faceid.models.adapter import FaceAdapter, install_adapter
-from faceid.models.execution import keep_input, set_gradient_checkpointing
-from faceid.models.face_tokens import TokenRows, face_input
-from faceid.models.settings import AdapterSettings, GradientCheckpointing
-from faceid.models.sizes import transformer_of
+from faceid.models.adapter import face_attention
+from faceid.models.adapter.face_adapter import FaceAdapter, install_adapter
+from faceid.models.adapter.face_tokens import TokenRows, face_input
+from faceid.models.adapter_settings import AdapterSettings, GradientCheckpointing
+from faceid.models.compute.execution import keep_input, set_gradient_checkpointing
+from faceid.models.costs.sizes import transformer_of
 
 # Small, and shaped as the real one where it matters: half as many VACE blocks as main ones, and so many tokens that
 # self-attention takes the share of a block's time here that it has of the 1.3B's operations (two thirds at 65 frames).

@@ -21,17 +21,17 @@ from identity_checks import real_clips_rank1
 from proof import REPOSITORY
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+from toy_factory.build_base import WORLD
 
 from faceid.config import parse_sections
 from faceid.data.order import hold_out
 from faceid.errors import run_entry_point
-from faceid.faces.detect import FaceDetector, load_detector
+from faceid.faces.photos.detect import FaceDetector, load_detector
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
 from faceid.logs import progress
 from faceid.media import images
-from faceid.provenance import describe_provenance
-from faceid.toy.build_base import WORLD
-from faceid.training.settings import TrainingSettings
-from faceid.writing import write_json
+from faceid.training.training_settings import TrainingSettings
 
 GROUP = 16
 # Of a person's photos, and of the references: too few, and preparing or judging refuses them.

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from faceid.faces.blend import blend_face_embeddings, interpolate_face_embeddings
-    from faceid.faces.identity import Identity, load_identity
-    from faceid.models.face_tokens import FaceConditioningBlock
-    from faceid.models.pipeline import FaceIdentityPipeline
+    from faceid.faces.identities.blend import blend_face_embeddings, interpolate_face_embeddings
+    from faceid.faces.identities.identity import Identity, load_identity
+    from faceid.models.adapter.face_tokens import FaceConditioningBlock
+    from faceid.models.rendering.pipeline import FaceIdentityPipeline
 
 _HOMES = {
-    "FaceConditioningBlock": "faceid.models.face_tokens",
-    "FaceIdentityPipeline": "faceid.models.pipeline",
-    "Identity": "faceid.faces.identity",
-    "blend_face_embeddings": "faceid.faces.blend",
-    "interpolate_face_embeddings": "faceid.faces.blend",
-    "load_identity": "faceid.faces.identity",
+    "FaceConditioningBlock": "faceid.models.adapter.face_tokens",
+    "FaceIdentityPipeline": "faceid.models.rendering.pipeline",
+    "Identity": "faceid.faces.identities.identity",
+    "blend_face_embeddings": "faceid.faces.identities.blend",
+    "interpolate_face_embeddings": "faceid.faces.identities.blend",
+    "load_identity": "faceid.faces.identities.identity",
 }
 __all__ = [
     "FaceConditioningBlock",

@@ -24,11 +24,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faceid.documents import parse_json, read_bytes, read_text
 from faceid.errors import DataError
+from faceid.files.documents import parse_json, read_bytes, read_text
+from faceid.files.writing import ABANDONED_S, make_parents, sweep, told, write_atomic
 from faceid.logs import Progress
 from faceid.processes import is_running_here, this_process
-from faceid.writing import ABANDONED_S, make_parents, sweep, told, write_atomic
 
 log = logging.getLogger(__name__)
 

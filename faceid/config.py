@@ -22,9 +22,9 @@ import jsonargparse
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from faceid.documents import DocumentError, is_text, read_yaml
 from faceid.errors import ConfigError
-from faceid.given_paths import why_no_file
+from faceid.files.documents import DocumentError, is_text, read_yaml
+from faceid.files.given_paths import why_no_file
 
 log = logging.getLogger(__name__)
 

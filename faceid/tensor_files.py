@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from faceid.documents import values_within
 from faceid.errors import FaceidError
+from faceid.files.documents import values_within
 
 # Description and structure of a file of ours are kilobytes; of a text encoder's 700 tensors, 100 KB.
 LARGEST_PICKLE_BYTES = 64 << 20

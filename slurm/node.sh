@@ -17,7 +17,7 @@ if [ -n "$SCRATCH" ]; then
   fi
   export TMPDIR=$SCRATCH
 fi
-# NCCL finds its networks by itself; gloo takes what the node's name resolves to, so python tells it (training/address.py).
+# NCCL finds its networks by itself; gloo takes what the node's name resolves to, so python tells it (training/world/address.py).
 if [ -n "$NETWORK_INTERFACE" ]; then export GLOO_SOCKET_IFNAME=$NETWORK_INTERFACE NCCL_SOCKET_IFNAME=$NETWORK_INTERFACE; fi
 if ! [[ ${OMP_NUM_THREADS:-1} =~ ^[1-9][0-9]*(,[1-9][0-9]*)*$ ]]; then
   refuse "OMP_NUM_THREADS=$OMP_NUM_THREADS: not a whole number from 1 on; take 1, or leave it out"

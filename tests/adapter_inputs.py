@@ -2,10 +2,10 @@
 
 import torch
 
-from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, save_adapter
-from faceid.models.wan import load_wan
-from faceid.toy.base import resolve_model_path
+from faceid.models.adapter.adapter_file import AdapterMetadata, save_adapter
+from faceid.models.adapter.face_adapter import FaceAdapter, adapter_tensors, install_adapter
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import resolve_model_path
 
 EMBEDDING_DIM = 24
 

@@ -50,7 +50,7 @@ def real_data() -> Path:
 @pytest.fixture(scope="session")
 def toy_path() -> Path:
     """The embedded base's folder."""
-    from faceid.toy.base import resolve_model_path
+    from faceid.toy.shipped import resolve_model_path
 
     return resolve_model_path("toy")
 
@@ -58,7 +58,7 @@ def toy_path() -> Path:
 @pytest.fixture
 def toy_wan(toy_path):
     """A fresh embedded base in memory: tests may install adapters on it."""
-    from faceid.models.wan import load_wan
+    from faceid.models.base.wan import load_wan
 
     return load_wan(toy_path, name="toy")
 
@@ -66,7 +66,7 @@ def toy_wan(toy_path):
 @pytest.fixture
 def small_adapter_settings():
     """An adapter small enough for a test."""
-    from faceid.models.settings import AdapterSettings
+    from faceid.models.adapter_settings import AdapterSettings
 
     return AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, mapper_dropout=0.0)
 

@@ -4,8 +4,8 @@ import shutil
 
 from safetensors.torch import load, save
 
-from faceid.data.index import ShardIndex
-from faceid.data.shards import Entry, shard_name, write_index, write_shard
+from faceid.data.shards.index import ShardIndex
+from faceid.data.shards.shard_writer import Entry, shard_name, write_index, write_shard
 
 
 def one_clip_per_shard(source, folder, count):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from faceid.training.metrics import read_metrics
+from faceid.training.measuring.metrics import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -88,3 +89,11 @@ def losses(folder: Path) -> list[float]:
     """The loss of every step, from metrics.jsonl."""
     records = read_metrics(folder / "metrics.jsonl")
     return [record["train/loss"] for record in records if "train/loss" in record]
+
+
+def wait_for_steps(process, folder, count):
+    """Wait until a run that is in progress has logged `count` steps."""
+    deadline = time.monotonic() + 120
+    while len(losses(folder)) < count:
+        assert process.poll() is None and time.monotonic() < deadline, "the run ended, or hangs"
+        time.sleep(0.01)

@@ -14,7 +14,7 @@ from calling import call
 from launching import REPOSITORY, ToyInputs
 from written_identities import write_identity
 
-from faceid.models.settings import AdapterSettings
+from faceid.models.adapter_settings import AdapterSettings
 
 SIZE = "--num_frames 9 --height 64 --width 64".split()
 REPLACED = "replaced"
@@ -217,7 +217,7 @@ COMMANDS = (
         REPLACED,
         ".safetensors",
         reads=lambda w: w.adapter,
-        not_run="tests/models/test_experts.py makes a base of two transformers",
+        not_run="tests/models/rendering/test_experts.py makes a base of two transformers",
     ),
     Command("contact sheet", "tools/make_contact_sheet.py", _sheet, REPLACED, ".png"),
     Command("shards' sheet", "tools/inspect_shards.py", _inspect, REPLACED, ".png"),

@@ -15,7 +15,7 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import save_file
 from transformers import UMT5Config, UMT5EncoderModel
 
-from faceid.toy.base import resolve_model_path
+from faceid.toy.shipped import resolve_model_path
 
 TRANSFORMER = {
     "patch_size": (1, 2, 2),

@@ -25,7 +25,7 @@ SIZE = "--num_frames 9 --height 64 --width 64".split()
 # Beside data, a run writes these whenever it starts.
 NOT_CONTENT = {".claims", "logs"}
 # What the log says as soon as weights of a base are in memory.
-LOADED = "faceid.models.wan: loaded"
+LOADED = "faceid.models.base.wan: loaded"
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -38,8 +38,8 @@ def content(folder: Path) -> dict[str, str]:
 
 
 CLAIMS_FOLDER = """
-import sys; from pathlib import Path; from faceid.training.attempts import Attempt
-from faceid.training.fence import Fence
+import sys; from pathlib import Path; from faceid.training.world.attempts import Attempt
+from faceid.training.world.fence import Fence
 with Fence(Path(sys.argv[1]), Attempt()): print('held', flush=True); sys.stdin.read()
 """
 CLAIMS_UNIT = """
@@ -306,8 +306,8 @@ def run_folder(trained, tmp_path) -> Path:
 @pytest.fixture(scope="module")
 def other_base(tmp_path_factory) -> Path:
     """Another base of the same sizes."""
-    from faceid.models.initialise import initialise_base
-    from faceid.toy.base import BASE_CONFIGS
+    from faceid.models.base.initialise import initialise_base
+    from faceid.toy.shipped import BASE_CONFIGS
 
     folder = tmp_path_factory.mktemp("other_base") / "base"
     initialise_base(folder, BASE_CONFIGS, seed=7)
@@ -317,8 +317,8 @@ def other_base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def other_identity(toy_inputs, tmp_path_factory) -> Path:
     """The same photos by another encoder of the same sizes."""
-    from faceid.faces.encoders import initialise_clip
-    from faceid.toy.base import ENCODER_CONFIG
+    from faceid.faces.encoders.face_encoders import initialise_clip
+    from faceid.toy.shipped import ENCODER_CONFIG
 
     folder = tmp_path_factory.mktemp("other_encoder")
     initialise_clip(folder / "encoder", ENCODER_CONFIG, seed=7)
@@ -495,7 +495,7 @@ def test_an_adapter_for_another_base_names_both_before_weights_are_loaded(toy_in
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_an_adapter_of_another_rank_names_the_tensor_and_both_shapes(toy_inputs, trained, tmp_path, suffix):
-    from faceid.models.adapter_file import read_adapter, save_adapter
+    from faceid.models.adapter.adapter_file import read_adapter, save_adapter
 
     tensors, metadata = read_adapter(trained / "face_lora_final.safetensors")
     wrong = replace(metadata, settings=replace(metadata.settings, lora_rank=8))

@@ -14,7 +14,7 @@ import torch
 from launching import SMALL_ADAPTER, ToyInputs, run_command, train
 
 from faceid.media.video import read_video
-from faceid.models.adapter_file import read_adapter
+from faceid.models.adapter.adapter_file import read_adapter
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +109,7 @@ def test_tensorboard_shows_what_metrics_say_and_the_validation_picture(trained):
 
 def test_the_run_folder_says_what_made_it(trained):
     from faceid.config import parse_sections
-    from faceid.training.settings import TrainingSettings
+    from faceid.training.training_settings import TrainingSettings
 
     text = (trained.folder / "config.yaml").read_text()
     assert "num_epochs: 3" in text and "lora_rank: 4" in text and "model_path: toy" in text

@@ -14,12 +14,12 @@ import pytest
 import torch
 from launching import SMALL_ADAPTER, in_proof_only, run_command, train
 
-from faceid.data.index import ShardIndex
-from faceid.data.latents import LatentSet
-from faceid.faces.identity import load_identity
-from faceid.media.motion import pairing_correlation
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.shards.index import ShardIndex
+from faceid.faces.identities.identity import load_identity
+from faceid.media.pixels.motion import pairing_correlation
 from faceid.media.video import decode_video_bytes, read_video
-from faceid.models.adapter_file import read_adapter
+from faceid.models.adapter.adapter_file import read_adapter
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_data]
 

@@ -12,8 +12,8 @@ from calling import call
 from launching import SMALL_ADAPTER, ToyInputs
 from nothing_lost import COMMANDS, REPLACED, World, make_world
 
-from faceid.models.settings import AdapterSettings
-from faceid.training.run_folder import FOLDERS_WITH_FACES
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.training.checkpoints.run_folder import FOLDERS_WITH_FACES
 
 ROWS = {row.name: row for row in COMMANDS}
 SHOWING = ("identity", "people", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch")

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from killed_writes import killed_at
 
-from faceid import outputs
 from faceid.errors import OutputError
-from faceid.outputs import (
+from faceid.files import outputs
+from faceid.files.outputs import (
     claim_folder,
     new_folder,
     refuse_existing,
@@ -32,7 +32,7 @@ from faceid.outputs import (
     staged_file,
     staged_folder,
 )
-from faceid.writing import sweep
+from faceid.files.writing import sweep
 
 # Nobody's on any machine: two colleagues and their group.
 ANNA, BEN, TEAM = 64101, 64102, 64200

@@ -27,7 +27,7 @@ def bench(gpu_model, tmp_path):
 
 
 def test_the_sizes_are_the_real_models(gpu_model, real_data):
-    from faceid.models import wan
+    from faceid.models.base import wan
 
     theirs = json.loads((real_data / "wan" / "wan21_vace_1.3b_transformer_config.json").read_text())
     ours = json.loads(json.dumps(gpu_model.VACE_1_3B))
@@ -43,7 +43,7 @@ def test_the_sizes_are_the_real_models(gpu_model, real_data):
 
 
 def test_random_weights_have_a_loaded_models_dtypes_and_are_never_zero(gpu_model, toy_path):
-    from faceid.models.wan import load_wan
+    from faceid.models.base.wan import load_wan
 
     loaded = load_wan(toy_path, ("transformer",), dtype=torch.bfloat16).transformer
     made = gpu_model.random_transformer(gpu_model.TINY, torch.device("cpu"))

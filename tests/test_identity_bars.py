@@ -7,7 +7,7 @@ import sys
 import pytest
 from launching import REPOSITORY
 
-from faceid.evaluation.in_short import SUMMARY_TITLES
+from faceid.evaluation.report.in_short import SUMMARY_TITLES
 
 
 @pytest.mark.fault("W11")

@@ -8,19 +8,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from toy_factory.face_views import portrait_cut
 
 from faceid import FaceIdentityPipeline
-from faceid.evaluation.heads import cut_head
-from faceid.evaluation.similarity import roc_auc
-from faceid.faces.detect import load_detector
-from faceid.faces.encoders import load_encoder
-from faceid.faces.settings import FaceSettings
-from faceid.toy.base import resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.evaluation.figures.similarity import roc_auc
+from faceid.evaluation.videos.heads import cut_head
+from faceid.faces.encoders.face_encoders import load_encoder
+from faceid.faces.identity_settings import FaceSettings
+from faceid.faces.photos.detect import load_detector
 from faceid.toy.dance import dance_joints
-from faceid.toy.face_views import portrait_cut
 from faceid.toy.people import draw_person
 from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.render import head_boxes, render_pose
+from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.toy.worlds import person_seed
 
 # Nobody in it is in a training world.

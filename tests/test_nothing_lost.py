@@ -13,13 +13,13 @@ from calling import call, refused
 from launching import REPOSITORY
 from nothing_lost import COMMANDS, REPLACED, Command, World, make_world, run_until_flush
 
-from faceid.models.settings import AdapterSettings
+from faceid.models.adapter_settings import AdapterSettings
 
 # The claims of workers that have ended, and records of what was written: no result.
 BOOKKEEPING = {".faceid", ".claims"}
 # Forked from a process that has only imported: what this one has begun (threads of decoders) cannot be forked.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["faceid.training.run", "module_digest", "calling"])
+FORKS.set_forkserver_preload(["faceid.training.training_run", "module_digest", "calling"])
 # No command here takes a tenth of it.
 LONGEST_S = 120
 # Of a disk that is full soon after the work began.

@@ -5,9 +5,9 @@ import pytest
 from faceid.device import pick_device
 from faceid.errors import ConfigError
 from faceid.processes import number_in
-from faceid.sampling.place import place_among_workers
-from faceid.training.attempts import read_attempt
-from faceid.training.launched import read_launch
+from faceid.sampling.jobs.place import place_among_workers
+from faceid.training.world.attempts import read_attempt
+from faceid.training.world.launched import read_launch
 
 pytestmark = pytest.mark.fault("W5")
 

@@ -1,4 +1,4 @@
-"""Every file that a user names is read by faceid.documents: a pipe, a device or a file without end is one line."""
+"""Every file that a user names is read by files/documents.py: a pipe, a device or a file without end is one line."""
 
 from __future__ import annotations
 
@@ -11,38 +11,44 @@ import pytest
 from calling import call, refused
 from time_limit import at_most
 
-from faceid import documents
+from faceid.files import documents
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Who else opens a file to read it, and why that is safe: (file, function).
 ALLOWED = {
-    ("faceid/documents.py", "_open"): "the one place",
+    ("faceid/files/documents.py", "_open"): "the one place",
     **dict.fromkeys(
-        [("faceid/processes.py", "_read"), ("faceid/writing.py", "current_umask"), ("faceid/placing.py", "_is_mount")],
+        [
+            ("faceid/processes.py", "_read"),
+            ("faceid/files/writing.py", "current_umask"),
+            ("faceid/files/placing.py", "_is_mount"),
+        ],
         "of the kernel",
     ),
-    **dict.fromkeys([("faceid/writing.py", "fsync_folder"), ("faceid/writing.py", "fsync_file")], "only flushed"),
-    ("faceid/placing.py", "_alone"): "a folder, only held",
+    **dict.fromkeys(
+        [("faceid/files/writing.py", "fsync_folder"), ("faceid/files/writing.py", "fsync_file")], "only flushed"
+    ),
+    ("faceid/files/placing.py", "_alone"): "a folder, only held",
     ("faceid/claims.py", "is_held"): "only asked for its number",
-    ("faceid/records.py", "sha256_file"): "in pieces, of files that were read already",
-    ("faceid/data/index.py", "read"): "ranges of a shard, which its index says",
-    ("faceid/data/latents.py", "_load_verified"): "a file with the sha256 that its index says",
-    ("faceid/data/photo_latents.py", "read_photo_latents"): "a file with the sha256 that its index says",
-    ("faceid/models/model_part.py", "_sample_digest"): "pieces of weights, which were opened already",
-    ("faceid/models/weights.py", "_refuse_what_is_no_file"): "a few bytes of a file",
-    ("faceid/models/local_places.py", "_recorded"): "a few thousand characters of a file that was read here",
+    ("faceid/files/records.py", "sha256_file"): "in pieces, of files that were read already",
+    ("faceid/data/shards/index.py", "read"): "ranges of a shard, which its index says",
+    ("faceid/data/latents/latent_reader.py", "_load_verified"): "a file with the sha256 that its index says",
+    ("faceid/data/latents/photo_latents.py", "read_photo_latents"): "a file with the sha256 that its index says",
+    ("faceid/models/base/model_part.py", "_sample_digest"): "pieces of weights, which were opened already",
+    ("faceid/models/base/weights.py", "_refuse_what_is_no_file"): "a few bytes of a file",
+    ("faceid/models/base/local_places.py", "_recorded"): "a few thousand characters of a file that was read here",
     ("faceid/media/cut_short.py", "present_share"): "the start of a film, which is looked for as a file before",
     ("faceid/media/cut_short.py", "lacks_index"): "headers of a film's boxes, and no more than so many",
     **dict.fromkeys(
-        [("faceid/media/images.py", "_remedy"), ("faceid/media/photo_colours.py", "coded_colours")],
+        [("faceid/media/images.py", "_remedy"), ("faceid/media/pixels/photo_colours.py", "coded_colours")],
         "a few bytes of a picture",
     ),
     # Our own records, in folders that we made; bounded when they are parsed.
     **dict.fromkeys(
         [
-            ("faceid/records.py", "_read"),
-            ("faceid/training/metrics.py", "read_metrics"),
-            ("faceid/training/metrics.py", "cut_lines_after"),
+            ("faceid/files/records.py", "_read"),
+            ("faceid/training/measuring/metrics.py", "read_metrics"),
+            ("faceid/training/measuring/metrics.py", "cut_lines_after"),
         ],
         "our own record",
     ),
@@ -114,7 +120,7 @@ def test_a_planted_reader_is_found(source):
 @pytest.fixture
 def imported():
     """What a first command imports takes ten seconds of a busy machine, and is not what is looked at."""
-    importlib.import_module("faceid.sampling.run")
+    importlib.import_module("faceid.sampling.sampling_run")
 
 
 @pytest.fixture

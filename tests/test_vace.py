@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import WanVACEPipeline
 
-from faceid.models.initialise import initialise_base
-from faceid.models.latents import encode_pixels, to_pixels
-from faceid.models.wan import load_wan
-from faceid.toy.base import BASE_CONFIGS
+from faceid.models.base.initialise import initialise_base
+from faceid.models.base.latent_codec import encode_pixels, to_pixels
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import BASE_CONFIGS
 from faceid.vace import assemble_control, fold_mask, pose_control, split_by_mask
 
 SIZE, FRAMES = 32, 9

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from faceid.faces.identity_folder import write_manifest
+from faceid.faces.identities.identity_folder import write_manifest
 
 
 def unit_embedding(seed: int, size: int = 4) -> torch.Tensor:

@@ -9,15 +9,15 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.audit import audit_pairs
-from faceid.data.audit_report import AUDIT, write_audit
-from faceid.data.pairs import find_pairs
-from faceid.data.selection import SelectionSettings, log_left_out, of_selection
-from faceid.data.settings import ClipSettings
+from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
+from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips.audit import audit_pairs
+from faceid.data.clips.audit_report import AUDIT, write_audit
+from faceid.data.clips.pairs import find_pairs
 from faceid.errors import run_entry_point
+from faceid.files.outputs import refuse_replacing
 from faceid.geometry import WAN_SPATIAL_FACTOR
 from faceid.logs import set_up_logging
-from faceid.outputs import refuse_replacing
 
 log = logging.getLogger("faceid.tools.audit_dataset")
 
@@ -61,8 +61,8 @@ def _spatial_factor(model_path: str | None) -> int:
     if model_path is None:
         return WAN_SPATIAL_FACTOR
     # Loading these takes seconds, and only a named model needs them.
-    from faceid.models.model_files import ModelFiles
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.toy.shipped import resolve_model_path
 
     return ModelFiles.find(resolve_model_path(model_path)).geometry.spatial_factor
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.face_bank import FaceBankSettings
-from faceid.data.films import SplitSettings, find_films
-from faceid.data.selection import SelectionSettings, log_left_out, of_selection
-from faceid.data.shards import refuse_shards
+from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
+from faceid.data.dancer_faces.face_bank import FaceBankSettings
+from faceid.data.films.film_plan import SplitSettings, find_films
+from faceid.data.shards.shard_writer import refuse_shards
 from faceid.errors import run_entry_point
-from faceid.faces.effects import of_faces
-from faceid.faces.settings import FaceSettings
+from faceid.faces.identity_effects import of_faces
+from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
 
 log = logging.getLogger("faceid.tools.build_face_bank")
@@ -55,10 +55,10 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.data.face_bank import write_face_bank
-    from faceid.data.face_sources import of_films
-    from faceid.data.identities import encoder_of
-    from faceid.toy.base import resolve_encoder_path
+    from faceid.data.dancer_faces.face_bank import write_face_bank
+    from faceid.data.dancer_faces.face_sources import of_films
+    from faceid.faces.identities.photos_to_identity import encoder_of
+    from faceid.toy.shipped import resolve_encoder_path
 
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
     write_face_bank(of_films(films), tool.output_dir, encoder_of(faces), faces, bank, tool.replace)

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> int:
     tool, inputs, training = sections[:3]
 
     # torch takes seconds: only once the command line is known to be good.
-    from faceid.training.launched import read_launch
-    from faceid.training.preflight import RED, check_cluster, how_long
+    from faceid.training.world.launched import read_launch
+    from faceid.training.world.preflight import RED, check_cluster, how_long
 
     folder = Path(inputs.output_dir)
     launch = read_launch(training.accelerate_config, folder)

@@ -16,8 +16,8 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.data.disk_space import check_space, in_words
 from faceid.errors import run_entry_point
+from faceid.files.outputs import refuse_existing
 from faceid.logs import set_up_logging
-from faceid.outputs import refuse_existing
 
 log = logging.getLogger("faceid.tools.convert_model")
 
@@ -48,9 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     refuse_existing(settings.output_dir)
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.models.export import check_same_tensors, write_diffusers
-    from faceid.models.model_files import ModelFiles
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.models.lora.export import check_same_tensors, write_diffusers
+    from faceid.toy.shipped import resolve_model_path
 
     files = ModelFiles.find(resolve_model_path(settings.model_path), settings.vae_path, settings.text_encoder_path)
     needed = sum(file.path.stat().st_size for part in files.parts for file in part.files)

@@ -10,11 +10,11 @@ from typing import Literal
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.data.captions import captions_for, say_captions
+from faceid.data.clip_settings import CaptionSettings
+from faceid.data.clips.captions import captions_for, say_captions
 from faceid.data.disk_space import check_space, in_words
-from faceid.data.index import ShardIndex
-from faceid.data.settings import CaptionSettings
-from faceid.data.views import ViewSettings
+from faceid.data.latents.clip_views import ViewSettings
+from faceid.data.shards.index import ShardIndex
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.limits import AtOnce
 from faceid.logs import set_up_logging
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     # Loading these takes seconds: only after the cheap checks.
     import torch
 
-    from faceid.data.latent_shards import (
+    from faceid.data.latents.latent_shards import (
         bytes_left,
         check_latents_folder,
         encoded_size,
@@ -65,9 +65,9 @@ def main(argv: list[str] | None = None) -> int:
         write_latent_shards,
     )
     from faceid.device import pick_device
-    from faceid.models.model_files import ModelFiles
-    from faceid.models.wan import load_wan
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.models.base.wan import load_wan
+    from faceid.toy.shipped import resolve_model_path
 
     device = pick_device(tool.device)
     files = ModelFiles.find(resolve_model_path(tool.model_path), tool.vae_path, tool.text_encoder_path)

@@ -6,10 +6,10 @@ import sys
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
+from faceid.evaluation.evaluation_settings import EvaluationSettings
 from faceid.evaluation.places import EVALUATION
-from faceid.evaluation.settings import EvaluationSettings
+from faceid.files.outputs import refuse_replacing
 from faceid.logs import set_up_logging
-from faceid.outputs import refuse_replacing
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     refuse_replacing(settings.output_dir, EVALUATION)
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.evaluation.run import evaluate
+    from faceid.evaluation.evaluation_run import evaluate
 
     evaluate(settings)
     return 0

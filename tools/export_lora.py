@@ -16,8 +16,8 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import Reason, parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
+from faceid.files.outputs import HUB_FOLDER, refuse_existing, refuse_file, refuse_replacing
 from faceid.logs import set_up_logging
-from faceid.outputs import HUB_FOLDER, refuse_existing, refuse_file, refuse_replacing
 
 log = logging.getLogger("faceid.tools.export_lora")
 
@@ -80,11 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     _refuse_output(settings)
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.models.adapter_file import base_of
-    from faceid.models.adapter_folder import write_adapter_folder
-    from faceid.models.lora_formats import read_lora_file
-    from faceid.models.lora_writing import write_lora
-    from faceid.toy.base import resolve_adapter_path
+    from faceid.models.adapter.adapter_file import base_of
+    from faceid.models.adapter.adapter_folder import write_adapter_folder
+    from faceid.models.lora.lora_formats import read_lora_file
+    from faceid.models.lora.lora_writing import write_lora
+    from faceid.toy.shipped import resolve_adapter_path
 
     adapter = Path(resolve_adapter_path(settings.face_lora_path) or "")
     if settings.lora_format == "hub":
@@ -125,8 +125,8 @@ def _unused(settings: ExportSettings) -> Iterator[Reason]:
 
 def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, Any, Any]:
     """The LoRA in an adapter file, what the file says of itself, and which of two transformers it is for."""
-    from faceid.models.adapter_file import expert_tensors, read_adapter
-    from faceid.models.lora_formats import LoraFile, lora_of_adapter
+    from faceid.models.adapter.adapter_file import expert_tensors, read_adapter
+    from faceid.models.lora.lora_formats import LoraFile, lora_of_adapter
 
     tensors, metadata = read_adapter(adapter)
     expert = metadata.expert if metadata.expert != "both" else wanted
@@ -152,9 +152,9 @@ def _refuse_output(settings: ExportSettings) -> None:
 
 
 def _write_merged(settings: ExportSettings, lora: Any, name: str, expert: Any) -> None:
-    from faceid.models.export import write_merged
-    from faceid.models.model_files import ModelFiles
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.models.lora.export import write_merged
+    from faceid.toy.shipped import resolve_model_path
 
     if not name:
         raise ConfigError("model_path: missing; name the base that the LoRA is merged into")

@@ -15,13 +15,13 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from faceid.config import Reason, parse_sections, warn_of_unused
-from faceid.data.contact_sheet import Decode, draw_sheet
-from faceid.data.index import ShardIndex
+from faceid.data.clips.contact_sheet import Decode, draw_sheet
 from faceid.data.order import spread
+from faceid.data.shards.index import ShardIndex
 from faceid.errors import ConfigError, DataError, run_entry_point
+from faceid.files.outputs import refuse_file, staged_file
 from faceid.limits import AtOnce
 from faceid.logs import progress, set_up_logging
-from faceid.outputs import refuse_file, staged_file
 
 log = logging.getLogger("faceid.tools.inspect_shards")
 
@@ -116,10 +116,10 @@ def _decoder(index: ShardIndex, settings: InspectSettings) -> Decode | None:
         return None
     # Loading these takes seconds, and only a named model needs them.
     from faceid.device import pick_device
-    from faceid.models.latents import decode_latents, to_frames
-    from faceid.models.model_files import ModelFiles
-    from faceid.models.wan import load_wan
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.latent_codec import decode_latents, to_frames
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.models.base.wan import load_wan
+    from faceid.toy.shipped import resolve_model_path
 
     files = ModelFiles.find(resolve_model_path(settings.model_path))
     if index.header["base"]["fingerprint"] != files.latents_fingerprint:

@@ -10,8 +10,8 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
+from faceid.files.outputs import refuse_file
 from faceid.logs import set_up_logging
-from faceid.outputs import refuse_file
 
 log = logging.getLogger("faceid.tools.join_experts")
 
@@ -41,10 +41,10 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging()
 
     # Loading these takes seconds: only once the command line is known to be good.
-    from faceid.models.adapter_file import join_experts, save_adapter
-    from faceid.models.adapter_folder import find_adapter
-    from faceid.models.model_files import ModelFiles
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.adapter.adapter_file import join_experts, save_adapter
+    from faceid.models.adapter.adapter_folder import find_adapter
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.toy.shipped import resolve_model_path
 
     refuse_file(settings.output, [settings.high, settings.low])
     files = ModelFiles.find(resolve_model_path(settings.model_path))

@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.limits import CountFrom1
-from faceid.training.attempts import judge, read_attempt
 from faceid.training.sections import SECTIONS
+from faceid.training.world.attempts import judge, read_attempt
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.data.contact_sheet import GAP_PX, labelled_row, spread, stack_rows
-from faceid.data.pairs import ClipPair, find_pairs
-from faceid.documents import read_json
+from faceid.data.clips.contact_sheet import GAP_PX, labelled_row, spread, stack_rows
+from faceid.data.clips.pairs import ClipPair, find_pairs
 from faceid.errors import ConfigError, DataError, run_entry_point
-from faceid.evaluation.renders import pose_frames_of
+from faceid.evaluation.videos.renders import pose_frames_of
+from faceid.files.documents import read_json
+from faceid.files.outputs import refuse_file, staged_file
 from faceid.limits import MOST_PIXELS, AtOnce
 from faceid.logs import set_up_logging
-from faceid.media.fit import resize_frames
+from faceid.media.pixels.fit import resize_frames
 from faceid.media.video import read_frames, read_video
-from faceid.outputs import refuse_file, staged_file
 
 log = logging.getLogger("faceid.tools.make_contact_sheet")
 

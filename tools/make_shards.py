@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.clip_shards import captioned, write_clip_shards
-from faceid.data.pairs import find_pairs
-from faceid.data.selection import SelectionSettings, log_left_out, of_selection
-from faceid.data.settings import CaptionFiles, ClipSettings
+from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
+from faceid.data.clip_settings import CaptionFiles, ClipSettings
+from faceid.data.clips.clip_shards import captioned, write_clip_shards
+from faceid.data.clips.pairs import find_pairs
 from faceid.errors import run_entry_point
 from faceid.geometry import Geometry
 from faceid.logs import set_up_logging
@@ -67,8 +67,8 @@ def _geometry(model_path: str | None) -> Geometry | None:
     if model_path is None:
         return None
     # Loading these takes seconds, and only a named model needs them.
-    from faceid.models.model_files import ModelFiles
-    from faceid.toy.base import resolve_model_path
+    from faceid.models.base.model_files import ModelFiles
+    from faceid.toy.shipped import resolve_model_path
 
     return ModelFiles.find(resolve_model_path(model_path)).geometry
 

@@ -10,10 +10,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
-from faceid.documents import parse_json, read_bytes
 from faceid.errors import ConfigError, DataError, run_entry_point
-from faceid.outputs import refuse_file, write_output
-from faceid.writing import json_text
+from faceid.files.documents import parse_json, read_bytes
+from faceid.files.outputs import refuse_file, write_output
+from faceid.files.writing import json_text
 
 # Intervals by the name of the figure beside them.
 INTERVALS = "intervals"

@@ -12,15 +12,14 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
-from faceid.faces.effects import of_faces
-from faceid.faces.identity import check_photos, prepare_identity
-from faceid.faces.identity_folder import check_output_folder
-from faceid.faces.settings import FaceSettings
+from faceid.faces.identities.identity import check_photos, prepare_identity
+from faceid.faces.identities.identity_folder import check_output_folder
+from faceid.faces.identity_effects import of_faces
+from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
-from faceid.media import images
 
 if TYPE_CHECKING:
-    from faceid.faces.encoders import FaceEncoder
+    from faceid.faces.encoders.face_encoders import FaceEncoder
 
 log = logging.getLogger("faceid.tools.prepare_face_embeddings")
 
@@ -65,14 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     name = photos_dir.resolve().name if paths.identity_name is None else paths.identity_name
     if not name.strip():
         raise ConfigError(f"identity_name={name!r}: is empty; name the person")
-    check_photos(photos_dir, settings, images)
+    check_photos(photos_dir, settings)
     check_output_folder(output_dir, photos_dir)
-    prepare_identity(photos_dir, output_dir, name, _load_encoder(settings), settings, images)
+    prepare_identity(photos_dir, output_dir, name, _load_encoder(settings), settings)
     return 0
 
 
 def _prepare_people(people_dir: Path, output_dir: Path, settings: FaceSettings) -> int:
-    from faceid.data.people import prepare_people
+    from faceid.faces.identities.people_folder import prepare_people
 
     people = prepare_people(people_dir, output_dir, settings, lambda: _load_encoder(settings))
     log.info(
@@ -85,8 +84,8 @@ def _prepare_people(people_dir: Path, output_dir: Path, settings: FaceSettings) 
 
 def _load_encoder(settings: FaceSettings) -> FaceEncoder:
     # Importing these takes seconds: only after the cheap checks.
-    from faceid.data.identities import encoder_of
-    from faceid.toy.base import resolve_encoder_path
+    from faceid.faces.identities.photos_to_identity import encoder_of
+    from faceid.toy.shipped import resolve_encoder_path
 
     return encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))
 

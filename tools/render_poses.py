@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import Reason, parse_sections, warn_of_unused
-from faceid.data.render_poses import PoseSource, render_poses
+from faceid.data.films.render_poses import PoseSource, render_poses
 from faceid.errors import ConfigError, run_entry_point
 from faceid.limits import PixelDeviation, PixelMean, Rate
 from faceid.logs import set_up_logging
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     model = None
     if tool.from_videos and tool.pose_model is not None:
         # onnxruntime is an optional extra.
-        from faceid.evaluation.onnx_pose import OnnxPoseReader
+        from faceid.media.onnx_pose import OnnxPoseReader
 
         model = OnnxPoseReader(tool.pose_model, tool.device, tool.pose_mean, tool.pose_std).read
     name = tool.pose_model.name if tool.pose_model is not None and model is not None else ""

@@ -12,9 +12,9 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.films import SplitSettings, find_films
-from faceid.data.selection import SelectionSettings, log_left_out, of_selection
-from faceid.data.split_clips import split_films
+from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
+from faceid.data.films.film_plan import SplitSettings, find_films
+from faceid.data.films.split_clips import split_films
 from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
 

@@ -12,10 +12,10 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.evaluation.places import VERIFICATION, check_output
-from faceid.faces.settings import FaceSettings
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.outputs import refuse_replacing
 from faceid.limits import NaturalSeed
 from faceid.logs import set_up_logging
-from faceid.outputs import refuse_replacing
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     refuse_replacing(output_dir, VERIFICATION)
 
     # Loading these takes seconds: only after the cheap checks.
-    from faceid.evaluation.verification import verify_encoder
+    from faceid.evaluation.verification.verify_encoder import verify_encoder
 
     verify_encoder(Path(paths.faces_dir), Path(paths.output_dir), settings, paths.bootstrap_samples, paths.seed)
     return 0

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from faceid.documents import read_text
 from faceid.errors import DataError
+from faceid.files.documents import read_text
 
 GENRES = ("BR", "PO", "LO", "MH", "LH", "HO", "WA", "KR", "JS", "JB")
 ALL_CAMERAS = "cAll"

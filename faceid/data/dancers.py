@@ -10,8 +10,8 @@ from pathlib import Path
 
 from faceid.data.aist import parse_aist_name, several_people
 from faceid.data.video_files import VIDEO_SUFFIXES
-from faceid.documents import DocumentError, read_csv
 from faceid.errors import DataError
+from faceid.files.documents import DocumentError, read_csv
 
 log = logging.getLogger(__name__)
 

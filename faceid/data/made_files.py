@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from faceid.documents import read_json
 from faceid.errors import DataError
+from faceid.files.documents import read_json
+from faceid.files.records import is_replaced, sha256_file
 from faceid.media.listing import some
-from faceid.records import is_replaced, sha256_file
 
 # Where render_poses.py says what it drew, in the folder of pose videos.
 POSE_RECORDS_NAME = ".rendered"

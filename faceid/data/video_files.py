@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from faceid.errors import DataError
-from faceid.given_paths import why_no_folder
+from faceid.files.given_paths import why_no_folder
 from faceid.media.listing import entries_of, files_among, say_no_files, say_passed_over
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})

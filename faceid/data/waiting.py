@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from faceid.errors import DataError, OutputError
-from faceid.outputs import is_ours, remove_output
-from faceid.records import RECORDS_NAME, record, sha256_file
-from faceid.writing import fsync_folder, is_private, make_folder
+from faceid.files.outputs import is_ours, remove_output
+from faceid.files.records import RECORDS_NAME, record, sha256_file
+from faceid.files.writing import fsync_folder, is_private, make_folder
 
 log = logging.getLogger(__name__)
 

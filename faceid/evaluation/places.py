@@ -6,7 +6,7 @@ from pathlib import Path
 
 from faceid.errors import DataError
 
-# What the folders hold, in words (`faceid.outputs`).
+# What the folders hold, in words (`faceid.files.outputs`).
 EVALUATION, VERIFICATION = "an evaluation", "a verification"
 
 

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from faceid.documents import parse_json, read_text
-from faceid.evaluation.gallery import find_people
-from faceid.evaluation.measure import Measurer
-from faceid.evaluation.recognisers import load_recognisers, refuse_conditioning
-from faceid.evaluation.renders import JOBS_NAME, Render, clip_stem, pose_frames_of
-from faceid.evaluation.run import make_instruments
-from faceid.evaluation.scoring import score_video
-from faceid.evaluation.settings import EvaluationSettings
+from faceid.evaluation.evaluation_run import make_instruments
+from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.evaluation.videos.measure import Measurer
+from faceid.evaluation.videos.recognisers import load_recognisers, refuse_conditioning
+from faceid.evaluation.videos.reference_people import find_people
+from faceid.evaluation.videos.renders import JOBS_NAME, Render, clip_stem, pose_frames_of
+from faceid.evaluation.videos.scoring import score_video
+from faceid.files.documents import parse_json, read_text
+from faceid.files.outputs import write_output
+from faceid.files.provenance import sha256_file, sha256_json
 from faceid.logs import progress
-from faceid.models.adapter_file import read_adapter
-from faceid.outputs import write_output
-from faceid.provenance import sha256_file, sha256_json
+from faceid.models.adapter.adapter_file import read_adapter
 
 log = logging.getLogger(__name__)
 

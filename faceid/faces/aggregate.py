@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 
 from faceid.errors import DataError
-from faceid.faces.settings import Aggregation
+from faceid.faces.identity_settings import Aggregation
 
 MEDIAN_ITERATIONS = 100
 MEDIAN_TOLERANCE = 1e-9

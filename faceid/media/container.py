@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 import av
 
 from faceid.errors import DataError
-from faceid.media.colours import check_colours
 from faceid.media.cut_short import lacks_index, present_share
 from faceid.media.listing import check_file
-from faceid.media.orientation import orientation_of
+from faceid.media.pixels.colours import check_colours
+from faceid.media.pixels.orientation import orientation_of
 
 # A container that knows no rate may name its clock instead, such as 90000.
 _HIGHEST_FPS = 1000

@@ -13,10 +13,10 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
 from faceid.errors import DataError
-from faceid.media.colours import BT709
+from faceid.files.outputs import staged_file
 from faceid.media.pictures import EXACT
+from faceid.media.pixels.colours import BT709
 from faceid.media.timeline import exact_rate
-from faceid.outputs import staged_file
 
 # One thread, or the bytes depend on the number of cores; cpu-independent, or on the processor's instructions and,
 # below 64 px, on chance (1 encode in 10 of a 32x48 clip differed without it).

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from faceid.errors import DataError
-from faceid.given_paths import why_no_folder
+from faceid.files.given_paths import why_no_folder
 from faceid.media.listing import check_file, entries_of, files_among, say_no_files, say_passed_over
-from faceid.media.photo_colours import to_srgb
+from faceid.media.pixels.photo_colours import to_srgb
 
 # fmt: off
 PHOTO_SUFFIXES = frozenset((

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
-from faceid.documents import is_text
 from faceid.errors import DataError, why_not
-from faceid.given_paths import why_no_file
+from faceid.files.documents import is_text
+from faceid.files.given_paths import why_no_file
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any
 import av
 import numpy as np
 
-from faceid.media.colours import are_ordinary, to_ordinary
 from faceid.media.container import square_hw
-from faceid.media.fit import Fit
-from faceid.media.orientation import Orientation, orientation_of
+from faceid.media.pixels.colours import are_ordinary, to_ordinary
+from faceid.media.pixels.fit import Fit
+from faceid.media.pixels.orientation import Orientation, orientation_of
 
 # libswscale's BILINEAR, FULL_CHR_H_INT, ACCURATE_RND and BITEXACT: exact rounding and full chroma give the same pixels
 # on every processor, for a few per cent of the decoding time. As numbers: PyAV names the last three only since 18.

@@ -24,10 +24,10 @@ from faceid.media.container import decode, fps_of, opened, promised_by, square_h
 from faceid.media.encoding import encode_video_bytes as encode_video_bytes
 from faceid.media.encoding import video_writer as video_writer
 from faceid.media.encoding import write_video as write_video  # offered here too: most callers read and write
-from faceid.media.fit import Fit
-from faceid.media.fit import resize_frames as resize_frames
-from faceid.media.motion import EnergyMeter
 from faceid.media.pictures import converter, stack, upright_hw
+from faceid.media.pixels.fit import Fit
+from faceid.media.pixels.fit import resize_frames as resize_frames
+from faceid.media.pixels.motion import EnergyMeter
 from faceid.media.timeline import Timeline, timeline_of
 from faceid.media.timeline import frame_indices as frame_indices
 

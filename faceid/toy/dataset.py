@@ -24,15 +24,15 @@ from PIL import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from faceid.files.outputs import refuse_replacing, staged_folder
+from faceid.files.writing import write_atomic, write_json
 from faceid.limits import MOST_PIXELS, FrameCount, NaturalSeed, Rate
 from faceid.logs import progress
 from faceid.media.video import write_video
-from faceid.outputs import refuse_replacing, staged_folder
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import BadPhoto, head_boxes, render_bad_photo, render_clip, render_photo, render_pose
 from faceid.toy.worlds import person_seed
-from faceid.writing import write_atomic, write_json
 
 TARGET = "target"
 WORLD_FILE = "world.json"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceid.media.draw import Canvas, Colour
+from faceid.media.pixels.draw import Canvas, Colour
 from faceid.toy.people import CLOTH, HAIR, IRIS, SKIN, Nuisance, Person, palette, shaded
 
 # A head with its hair, in units: left, top, right, bottom. The same for everyone, so the box says nothing of who.

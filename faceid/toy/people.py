@@ -12,7 +12,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from faceid.media.draw import Colour
+from faceid.media.pixels.draw import Colour
 
 Headwear = Literal["bald", "short", "fringe", "long", "afro", "bun", "cap", "beanie"]
 Glasses = Literal["none", "round", "square"]

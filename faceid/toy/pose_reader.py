@@ -1,48 +1,25 @@
 """Where a drawn dancer's joints are, read from the picture: a small convolutional heatmap network.
 
-The toy world's counterpart of a published pose model: trained on real renders of people who are in no other set, in any
-clothes, place and light. A joint is the centre of its heatmap (soft-argmax: Sun et al. 2018), its confidence how much
-of the heatmap lies around there.
+The toy world's counterpart of a published pose model; tools/toy_factory/train_pose_reader.py trained it. A joint is the
+centre of its heatmap (soft-argmax: Sun et al. 2018), its confidence how much of the heatmap lies around there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from faceid.errors import ModelError
-from faceid.logs import progress
-from faceid.media.draw import blur
-from faceid.outputs import staged_file
-from faceid.toy.dance import GENRES, dance_joints
-from faceid.toy.people import draw_nuisance, draw_person, generator
-from faceid.toy.render import render_clip
-from faceid.toy.schedule import rate_factor
-from faceid.toy.worlds import EVALUATION_WORLD, person_seed
 
 FRAME_PX, HEATMAP_PX, NUM_JOINTS = 64, 16, 17
 # Cells around the centre whose share of the heatmap is the confidence.
 NEAR_CELLS = 2.0
-WARMUP_STEPS = 50
-
-
-@dataclass(frozen=True)
-class PoseReaderTraining:
-    """How the reader is trained. A step is one batch of frames."""
-
-    num_steps: int = 800
-    num_clips: int = 2500
-    frames_per_clip: int = 3
-    batch_size: int = 48
-    learning_rate: float = 2e-3
-    seed: int = 0
 
 
 class PoseReaderNetwork(nn.Module):
@@ -92,55 +69,6 @@ def locate(logits: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([x, y], dim=-1), (heat * (far <= (NEAR_CELLS * cell) ** 2)).sum((2, 3))
 
 
-def train_pose_reader(
-    network: PoseReaderNetwork, settings: PoseReaderTraining, on_step: Callable[[int, float], None] | None = None
-) -> None:
-    """Train in place on drawn frames. on_step: called with (steps done, mean error in pixels)."""
-    frames, joints = draw_frames(EVALUATION_WORLD, settings.num_clips, settings.frames_per_clip)
-    rng = generator(settings.seed, "pose reader")
-    optimizer = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=1e-2)
-    network.train()
-    for step in progress(range(settings.num_steps), "pose reader", unit="step"):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate_factor(step, settings.num_steps, WARMUP_STEPS)
-        chosen = rng.integers(len(frames), size=settings.batch_size)
-        pixels = torch.from_numpy(frames[chosen].astype(np.float32) / 127.5 - 1).permute(0, 3, 1, 2)
-        target = torch.from_numpy(joints[chosen])
-        logits = network(pixels)
-        places, _ = locate(logits)
-        error = (places - target).norm(dim=-1)
-        # The heatmap itself is taught too: a soft-argmax alone may put two peaks to either side of a joint.
-        loss = error.mean() + 0.5 * _peak_loss(logits, target)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if on_step is not None:
-            on_step(step + 1, float(error.detach().mean()))
-    network.requires_grad_(False).eval()
-
-
-def draw_frames(world: int, num_clips: int, frames_per_clip: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames uint8 [N, 64, 64, 3] and joints float32 [N, 17, 2] in pixels, each clip of another person."""
-    frames, joints, size_hw = [], [], (FRAME_PX, FRAME_PX)
-    for number in progress(range(num_clips), "frames", unit="clip"):
-        rng = generator(person_seed(world, f"frames {number}"), "frames")
-        places = dance_joints(list(GENRES)[number % len(GENRES)], int(rng.integers(1 << 31)), 33, size_hw)
-        places = places[rng.choice(33, frames_per_clip, replace=False)]
-        person = draw_person(person_seed(world, f"dancer {number}"))
-        clip = render_clip(person, places, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
-        # A VAE leaves pictures a little soft.
-        frames += [blur(frame, s) if (s := rng.uniform(0, 1.0)) > 0.3 else frame for frame in clip]
-        joints.append(places)
-    return np.array(frames), np.concatenate(joints)
-
-
-def save_pose_reader(path: Path, network: PoseReaderNetwork) -> None:
-    """Write the weights, half precision."""
-    with staged_file(path) as temporary:
-        save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, temporary)
-
-
 def load_pose_reader(path: Path) -> ToyPoseReader:
     """Raises: ModelError when the file is missing."""
     if not path.is_file():
@@ -148,18 +76,6 @@ def load_pose_reader(path: Path) -> ToyPoseReader:
     network = PoseReaderNetwork()
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     return ToyPoseReader(network.requires_grad_(False).eval())
-
-
-def _peak_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy against a Gaussian of one cell around each joint."""
-    along = torch.arange(HEATMAP_PX) + 0.5
-    at = target / (FRAME_PX / HEATMAP_PX)
-    squared = (along.view(1, 1, -1, 1) - at[..., 1, None, None]) ** 2 + (
-        along.view(1, 1, 1, -1) - at[..., 0, None, None]
-    ) ** 2
-    wanted = torch.exp(-squared / 2).flatten(2)
-    wanted = wanted / wanted.sum(2, keepdim=True).clamp_min(1e-6)
-    return -(wanted * logits.flatten(2).log_softmax(dim=2)).sum(2).mean()
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from faceid.errors import ConfigError
-from faceid.faces.encoders import FaceEncoder, load_encoder
-from faceid.toy.base import WEIGHTS
+from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
 from faceid.toy.pose_reader import ToyPoseReader, load_pose_reader
 from faceid.toy.readout import load_readout
+from faceid.toy.shipped import WEIGHTS
 
 
 def load_toy_recogniser(name: str) -> FaceEncoder:

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from faceid.errors import ModelError
-from faceid.outputs import staged_file
-from faceid.provenance import sha256_json
+from faceid.files.outputs import staged_file
+from faceid.files.provenance import sha256_json
 from faceid.toy.people import APPEARANCE
 
 CROP_PX = 16

@@ -11,8 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from faceid.media.draw import Canvas, Colour, blur
-from faceid.media.skeleton import draw_skeletons
+from faceid.media.pixels.draw import Canvas, Colour, blur
+from faceid.media.pixels.skeleton import draw_skeletons
 from faceid.toy.dance import HALF_SHOULDER, HEAD_UNIT
 from faceid.toy.head import HEAD_BOX, HeadPose, draw_head
 from faceid.toy.people import SKIN, Nuisance, Person, draw_nuisance, draw_person, generator, palette, shaded

@@ -14,27 +14,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from faceid.data.settings import PairingSettings
-from faceid.data.training_set import TrainingSample, TrainingSet
-from faceid.faces.identity import Identity, load_identity
-from faceid.models.adapter import FaceAdapter, adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, load_tensors, read_adapter
-from faceid.models.execution import set_attention_backend, set_gradient_checkpointing
-from faceid.models.flops import step_flops
-from faceid.models.lora_formats import read_lora, start_with
-from faceid.models.model_files import ModelFiles
-from faceid.models.settings import AdapterSettings
-from faceid.models.wan import WanModel, load_wan
-from faceid.training import checkpoint
-from faceid.training.batch import asked_before
-from faceid.training.fence import Fence
-from faceid.training.origin import origin_of, refuse_other_origin
-from faceid.training.prepare import INIT_ADAPTER, INIT_LORA, PreparedInputs
-from faceid.training.schedule import total_steps
-from faceid.training.settings import TrainingSettings
-from faceid.training.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
-from faceid.training.training_data import build_training_set
-from faceid.training.world import World
+from faceid.data.clip_settings import PairingSettings
+from faceid.data.stream.training_set import TrainingSample, TrainingSet
+from faceid.faces.identities.identity import Identity, load_identity
+from faceid.models.adapter.adapter_file import AdapterMetadata, load_tensors, read_adapter
+from faceid.models.adapter.face_adapter import FaceAdapter, adapter_tensors, install_adapter
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.wan import WanModel, load_wan
+from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
+from faceid.models.costs.flops import step_flops
+from faceid.models.lora.lora_formats import read_lora, start_with
+from faceid.training.checkpoints import checkpoint
+from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
+from faceid.training.inputs.origin import origin_of, refuse_other_origin
+from faceid.training.inputs.prepare import INIT_ADAPTER, INIT_LORA, PreparedInputs
+from faceid.training.inputs.training_data import build_training_set
+from faceid.training.recipe.global_batch import asked_before
+from faceid.training.recipe.schedule import total_steps
+from faceid.training.training_settings import TrainingSettings
+from faceid.training.world.distributed import World
+from faceid.training.world.fence import Fence
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class StartingPoint:
     init_lora: Path | None = None
     """Instead: the LoRA of another tool that its LoRA begins as."""
     asked_batch_size: int = 0
-    """What the command asks for; settings have what it gives (`faceid.training.batch`)."""
+    """What the command asks for; settings have what it gives (`faceid.training.recipe.global_batch`)."""
 
 
 @dataclass

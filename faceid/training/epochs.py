@@ -14,11 +14,11 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from faceid.training.build import Run
-from faceid.training.metrics import Metrics
+from faceid.training.measuring.metrics import Metrics
+from faceid.training.recipe.schedule import end_of_epoch, learning_rate
 from faceid.training.saving import CheckpointWriter, save_adapter_files
-from faceid.training.schedule import end_of_epoch, learning_rate
-from faceid.training.validation.validate import Validation
-from faceid.training.watchdog import Watchdog
+from faceid.training.validate import Validation
+from faceid.training.world.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

@@ -7,24 +7,25 @@ import time
 
 import torch
 
-from faceid.data.training_set import collate
+from faceid.data.stream.training_set import collate
 from faceid.logs import Progress
-from faceid.training.agreement import Agreement
-from faceid.training.attempts import FINISHED, STARTED, STOPPED, Attempts
 from faceid.training.build import Run
-from faceid.training.drawn import Drawn
 from faceid.training.epochs import Epochs
-from faceid.training.meter import Meter, peak_tflops
-from faceid.training.metrics import Metrics
-from faceid.training.samples import SampleLog
+from faceid.training.measuring.meter import Meter, peak_tflops
+from faceid.training.measuring.metrics import Metrics
+from faceid.training.measuring.sample_counts import Drawn
+from faceid.training.measuring.samples import SampleLog
+from faceid.training.measuring.step_result import Step
+from faceid.training.recipe.schedule import epoch_of, learning_rate
 from faceid.training.saving import CheckpointWriter, check_ours, save_adapter_files
-from faceid.training.schedule import epoch_of, learning_rate
 from faceid.training.skips import Skips
-from faceid.training.step import Step, train_step
-from faceid.training.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
-from faceid.training.validation.validate import Validation
-from faceid.training.watchdog import Watchdog
-from faceid.training.world import Positions
+from faceid.training.step import train_step
+from faceid.training.validate import Validation
+from faceid.training.world.agreement import Agreement
+from faceid.training.world.attempts import FINISHED, STARTED, STOPPED, Attempts
+from faceid.training.world.distributed import Positions
+from faceid.training.world.stop import STOPPED_EXIT_CODE, StopFlag, ignore_stop_signals
+from faceid.training.world.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ import logging
 from accelerate.utils import broadcast_object_list
 
 from faceid.errors import FaceidError
-from faceid.models.adapter_file import save_adapter
-from faceid.training import checkpoint
+from faceid.models.adapter.adapter_file import save_adapter
 from faceid.training.build import Run, at_step
-from faceid.training.fence import FencedError
+from faceid.training.checkpoints import checkpoint
 from faceid.training.validation.best import Best
+from faceid.training.world.fence import FencedError
 
 log = logging.getLogger(__name__)
 

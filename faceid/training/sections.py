@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
-from faceid.faces.settings import FaceSettings
-from faceid.models.settings import AdapterSettings
-from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.data.clip_settings import CaptionSettings, ClipSettings, PairingSettings
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.training.training_settings import InputSettings, TrainingSettings
 
 SECTIONS = (
     InputSettings,

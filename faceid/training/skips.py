@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from faceid.errors import FaceidError
-from faceid.training import checkpoint
+from faceid.training.checkpoints import checkpoint
 
 log = logging.getLogger(__name__)
 

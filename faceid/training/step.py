@@ -4,39 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from faceid import flow
 from faceid.data.order import seed_for
-from faceid.data.training_set import TrainingSample
-from faceid.models.face_tokens import face_input
+from faceid.data.stream.training_set import TrainingSample
+from faceid.models.adapter.face_tokens import face_input
 from faceid.training.build import Run
-from faceid.training.drawn import Drawn
-from faceid.training.schedule import is_mapper_frozen, learning_rate
-from faceid.training.settings import TrainingSettings
-from faceid.training.watchdog import Watchdog
-
-
-@dataclass
-class Step:
-    """What a step left behind, numbers still on the device.
-
-    loss: this rank's mean. gradient_norm: over all ranks, before clipping. was_skipped: 1 when the gradient was not
-    finite and nothing was learnt, else 0, the same on all ranks.
-    """
-
-    loss: Tensor
-    gradient_norm: Any
-    was_skipped: Tensor
-    data_wait_s: float
-    tokens: int
-    flops: float
-    samples: list[tuple[int, str]]
-    """This rank's: global index and key of each."""
+from faceid.training.measuring.sample_counts import Drawn
+from faceid.training.measuring.step_result import Step
+from faceid.training.recipe.schedule import is_mapper_frozen, learning_rate
+from faceid.training.training_settings import TrainingSettings
+from faceid.training.world.watchdog import Watchdog
 
 
 def train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Drawn, watchdog: Watchdog) -> Step:

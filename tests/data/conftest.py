@@ -3,7 +3,7 @@
 import pytest
 from drawn_clips import SETTINGS, add_clips, add_heads
 
-from faceid.data.clip_shards import write_clip_shards
+from faceid.data.clips.clip_shards import write_clip_shards
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceid.data.settings import ClipSettings
+from faceid.data.clip_settings import ClipSettings
 from faceid.media.video import write_video
 
 SETTINGS = ClipSettings(num_frames=5, height=32, width=48, fps=8, clips_per_shard=2)

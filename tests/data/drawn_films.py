@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from faceid.data.keypoints import Keypoints
-from faceid.data.sidecars import joints_content
+from faceid.data.body.keypoints import Keypoints
+from faceid.data.body.sidecars import joints_content
 from faceid.media.video import write_video
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_nuisance, draw_person

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from drawn_clips import add_clip, draw_pair
 
-from faceid.data.clip_shards import write_clip_shards
-from faceid.data.films import SplitSettings
-from faceid.data.index import ShardIndex
-from faceid.data.settings import ClipSettings
-from faceid.data.split_clips import split_films
+from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.films.film_plan import SplitSettings
+from faceid.data.films.split_clips import split_films
+from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError
 from faceid.media.images import list_photos, read_photo
 from faceid.media.video import decode_video_bytes, measure_video, read_video, write_video
@@ -144,7 +144,7 @@ def shards(real_data, tmp_path_factory):
     said = []
     heard = logging.Handler(logging.WARNING)
     heard.emit = lambda record: said.append(record.getMessage())
-    logger = logging.getLogger("faceid.data.clip_shards")
+    logger = logging.getLogger("faceid.data.clips.clip_shards")
     logger.addHandler(heard)
     with pytest.MonkeyPatch.context() as patch:
         # So that the name with the dash is all there is of its path.

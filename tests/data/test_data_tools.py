@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from faceid.data.latents import LatentSet
+from faceid.data.latents.latent_reader import LatentSet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = ["--num_frames", "5", "--height", "32", "--width", "48", "--fps", "8"]

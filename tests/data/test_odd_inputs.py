@@ -9,14 +9,14 @@ import pytest
 import torch
 from written_identities import unit_embedding, write_identity
 
+from faceid.data.body.keypoints import read_keypoints
+from faceid.data.body.sidecars import read_heads
 from faceid.data.dancers import read_dancers
-from faceid.data.index import ShardIndex, index_sha256
-from faceid.data.keypoints import read_keypoints
-from faceid.data.sidecars import read_heads
+from faceid.data.shards.index import ShardIndex, index_sha256
 from faceid.errors import DataError
-from faceid.evaluation.heads import known_heads
-from faceid.faces.identity import load_identity
-from faceid.faces.identity_folder import write_manifest
+from faceid.evaluation.videos.heads import known_heads
+from faceid.faces.identities.identity import load_identity
+from faceid.faces.identities.identity_folder import write_manifest
 
 pytestmark = pytest.mark.fault("W5")
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from drawn_clips import add_clips
 
-from faceid.data import shard_work
-from faceid.data.clip_shards import write_clip_shards
-from faceid.data.index import ShardIndex
-from faceid.data.settings import ClipSettings
-from faceid.data.shard_work import ShardUnit, make_shards_together
-from faceid.data.shards import Entry, reusable_record, write_shard
+from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.shards import shard_work
+from faceid.data.shards.index import ShardIndex
+from faceid.data.shards.shard_work import ShardUnit, make_shards_together
+from faceid.data.shards.shard_writer import Entry, reusable_record, write_shard
 from faceid.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -16,18 +16,18 @@ from drawn_clips import SETTINGS, add_clips, draw_pair
 from drawn_films import add_film, add_keypoints
 
 from faceid.claims import CLAIMS_NAME, PLAN_NAME, Claims, hold_plan
-from faceid.data import split_clips
-from faceid.data.clip_shards import write_clip_shards
-from faceid.data.films import SplitSettings
-from faceid.data.index import ShardIndex
-from faceid.data.pairs import find_pairs
-from faceid.data.render_poses import PoseSource, render_poses
-from faceid.data.shards import read_record
-from faceid.data.split_clips import split_films
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.clips.pairs import find_pairs
+from faceid.data.films import split_clips
+from faceid.data.films.film_plan import SplitSettings
+from faceid.data.films.render_poses import PoseSource, render_poses
+from faceid.data.films.split_clips import split_films
+from faceid.data.shards.index import ShardIndex
+from faceid.data.shards.shard_writer import read_record
 from faceid.data.waiting import discard_waiting, put_in_place, waiting_place
 from faceid.errors import DataError, OutputError
+from faceid.files.outputs import is_ours, write_output
 from faceid.media.video import measure_video, write_video
-from faceid.outputs import is_ours, write_output
 
 PLAIN = SplitSettings(num_frames=17, height=48, width=64, crop="none", stride_s=1.0)
 
@@ -381,7 +381,7 @@ def test_a_killed_replacement_of_shards_leaves_the_ones_before_it(tmp_path, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("faceid.data.clip_shards.write_index", killed)
+        patch.setattr("faceid.data.clips.clip_shards.write_index", killed)
         with pytest.raises(KeyboardInterrupt):
             write_clip_shards(videos, poses, output, other, replace=True)
     index = ShardIndex.load(output)

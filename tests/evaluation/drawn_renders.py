@@ -17,9 +17,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from faceid.config import build_section
-from faceid.evaluation.settings import EvaluationSettings
+from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.files.provenance import sha256_file
 from faceid.media.video import write_video
-from faceid.provenance import sha256_file
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import head_boxes, render_clip, render_photo

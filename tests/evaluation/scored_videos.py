@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from faceid.evaluation.metrics import ALL_METRICS
-from faceid.evaluation.renders import Render
-from faceid.evaluation.scoring import ScoredVideo
+from faceid.evaluation.figures.video_metrics import ALL_METRICS
+from faceid.evaluation.videos.renders import Render
+from faceid.evaluation.videos.scoring import ScoredVideo
 
 
 def scored_video(identity, clip="x", seed=0, similarities=(0, 0, 0), arm="arm", rank=1, own=0, **values) -> ScoredVideo:

@@ -15,7 +15,7 @@ from drawn_renders import PEOPLE, settings_of, write_arm, write_grid_model, writ
 from launching import run_command
 
 from faceid.errors import ConfigError, DataError
-from faceid.evaluation.run import evaluate
+from faceid.evaluation.evaluation_run import evaluate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROLES = {
@@ -290,7 +290,7 @@ def test_a_failing_evaluation_leaves_the_older_one(settings, monkeypatch):
     made = settings("ours")
     evaluate(made)
     before = (made.output_dir / "scores.json").read_bytes()
-    monkeypatch.setattr("faceid.evaluation.publish.render_report", lambda results: 1 / 0)
+    monkeypatch.setattr("faceid.evaluation.report.publish.render_report", lambda results: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(made)
     assert (made.output_dir / "scores.json").read_bytes() == before

@@ -9,8 +9,8 @@ import pytest
 from drawn_renders import write_arm, write_jobs
 
 from faceid.errors import ConfigError, DataError
-from faceid.evaluation import renders
-from faceid.evaluation.run import check_inputs, evaluate
+from faceid.evaluation.evaluation_run import check_inputs, evaluate
+from faceid.evaluation.videos import renders
 
 # A recogniser that is not there: whoever gets as far as loading it fails with another message.
 ABSENT = ["onnx:absent.onnx"]

@@ -9,9 +9,9 @@ import pytest
 from drawn_renders import PEOPLE
 
 from faceid.errors import ModelError
-from faceid.evaluation.measure import Measurer
-from faceid.evaluation.run import evaluate
+from faceid.evaluation.evaluation_run import evaluate
 from faceid.evaluation.score_videos import SCORES_NAME, BatchJudge
+from faceid.evaluation.videos.measure import Measurer
 
 
 def rows_of(folder):

@@ -18,7 +18,7 @@ TINY_CLIP = {
 
 @pytest.fixture(scope="session")
 def tiny_clip_folder(tmp_path_factory):
-    from faceid.faces.encoders import initialise_clip
+    from faceid.faces.encoders.face_encoders import initialise_clip
 
     folder = tmp_path_factory.mktemp("encoder") / "clip"
     initialise_clip(folder, TINY_CLIP, seed=0)
@@ -27,7 +27,7 @@ def tiny_clip_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_clip(tiny_clip_folder):
-    from faceid.faces.encoders import load_encoder
+    from faceid.faces.encoders.face_encoders import load_encoder
 
     return load_encoder("clip", tiny_clip_folder)
 
@@ -35,7 +35,7 @@ def tiny_clip(tiny_clip_folder):
 @pytest.fixture(scope="session")
 def colour_encoder(tmp_path_factory):
     """Embeds a face as its mean colour, through onnxruntime."""
-    from faceid.faces.encoders import load_encoder
+    from faceid.faces.encoders.face_encoders import load_encoder
 
     return load_encoder("onnx", write_colour_model(tmp_path_factory.mktemp("onnx") / "c.onnx", ["N", 3, 32, 32]))
 

@@ -13,11 +13,11 @@ import pytest
 from calling import command_module
 from drawn_faces import draw_photo
 
-from faceid.data.people import prepare_people
 from faceid.errors import ConfigError, DataError, OutputError
-from faceid.faces.identity import load_identity
-from faceid.faces.settings import FaceSettings
-from faceid.outputs import write_output
+from faceid.faces.identities.identity import load_identity
+from faceid.faces.identities.people_folder import prepare_people
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.outputs import write_output
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
 WHOLE = FaceSettings(detector="none")

@@ -11,7 +11,7 @@ import pytest
 from calling import command_module
 
 from faceid.errors import ConfigError, DataError, ModelError, OutputError
-from faceid.faces.identity import load_identity
+from faceid.faces.identities.identity import load_identity
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
 

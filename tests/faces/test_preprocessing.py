@@ -17,9 +17,9 @@ import torch
 import transformers
 from onnx import TensorProto, helper
 
-from faceid.faces.detect import load_detector
-from faceid.faces.encoders import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, load_encoder
-from faceid.faces.photos import examine_photo
+from faceid.faces.encoders.face_encoders import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, load_encoder
+from faceid.faces.photos.detect import load_detector
+from faceid.faces.photos.photo_faces import examine_photo
 from faceid.media import images
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
@@ -118,7 +118,7 @@ def real_crops(real_data):
     detector = load_detector("haar")
     folders = [*sorted((real_data / "faces" / "lfw").iterdir()), real_data / "faces" / "obama"]
     photos = [path for folder in folders for path in images.list_photos(folder)[:3]]
-    crops = [c.crop for path in photos for c in examine_photo(path, images, detector, 0.3).candidates]
+    crops = [c.crop for path in photos for c in examine_photo(path, detector, 0.3).candidates]
     sides = [len(crop) for crop in crops]
     # Both ways of resizing are among them.
     assert len(crops) >= 15 and min(sides) < 224 and max(sides) > 256

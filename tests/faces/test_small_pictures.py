@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from faceid.faces.copies import are_copies, compared
+from faceid.faces.photos.copies import are_copies, compared
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (10, 20_000), (20_000, 10), (30, 30), (31, 31)])

@@ -11,9 +11,9 @@ import pytest
 from launching import REPOSITORY
 
 from faceid.errors import DataError
-from faceid.media.colours import colours_of
 from faceid.media.container import opened, time_stamps
-from faceid.media.fit import fit_sizes
+from faceid.media.pixels.colours import colours_of
+from faceid.media.pixels.fit import fit_sizes
 from faceid.media.video import measure_video, read_frames, read_timeline, read_video
 
 pytest.importorskip("imageio_ffmpeg")

@@ -12,8 +12,8 @@ from PIL import Image, ImageCms, features
 
 from faceid.errors import DataError
 from faceid.media import images
-from faceid.media.colours import Colours, to_bt709
 from faceid.media.images import MAX_BYTES, list_photos, read_photo
+from faceid.media.pixels.colours import Colours, to_bt709
 
 
 def gradient(dtype, white):

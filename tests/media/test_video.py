@@ -9,7 +9,7 @@ import pytest
 from av.stream import Disposition
 
 from faceid.errors import DataError
-from faceid.media.fit import Fit, fit_sizes, resize_frames
+from faceid.media.pixels.fit import Fit, fit_sizes, resize_frames
 from faceid.media.video import (
     decode_video_bytes,
     encode_video_bytes,

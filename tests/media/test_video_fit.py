@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceid.errors import DataError
-from faceid.media.fit import fit_sizes, resize_frames
+from faceid.media.pixels.fit import fit_sizes, resize_frames
 
 
 def disc(height: int, width: int, y: float, x: float, radius: float) -> np.ndarray:

@@ -12,10 +12,10 @@ from diffusers import WanVACEPipeline
 from original_layout import write_both
 from safetensors.torch import save_file
 
-from faceid.models.adapter_file import read_adapter
-from faceid.models.lora_formats import lora_of_adapter, read_lora
-from faceid.models.wan import load_wan
-from faceid.toy.base import resolve_adapter_path
+from faceid.models.adapter.adapter_file import read_adapter
+from faceid.models.base.wan import load_wan
+from faceid.models.lora.lora_formats import lora_of_adapter, read_lora
+from faceid.toy.shipped import resolve_adapter_path
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from launching import REPOSITORY, in_proof_only, losses
 from measured_memory import peak_bytes_of
 from true_base import write_true_base
 
-from faceid.models.adapter_file import read_adapter
+from faceid.models.adapter.adapter_file import read_adapter
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,7 +33,7 @@ SMALLEST = "--num_frames 5 --height 32 --width 32".split()
 LOADS = """
 import sys, torch
 from pathlib import Path
-from faceid.models.wan import load_wan
+from faceid.models.base.wan import load_wan
 
 def peak():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from time_limit import at_most
 
 from faceid.errors import ModelError
-from faceid.faces.encoders import load_encoder
-from faceid.models.model_files import ModelFiles
-from faceid.models.wan import load_wan
-from faceid.toy.base import resolve_encoder_path
+from faceid.faces.encoders.face_encoders import load_encoder
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import resolve_encoder_path
 
 # Ours, which hands on to those below; and what takes settings alone, not a folder.
 OURS = {"FaceIdentityPipeline"}

@@ -18,8 +18,8 @@ from original_layout import renamed, text_names, transformer_names, vae_names
 from safetensors import TensorSpec, serialize_file
 from torch import Tensor
 
-from faceid.models.original_names import transformer_name
-from faceid.toy.base import resolve_model_path
+from faceid.models.base.original_names import transformer_name
+from faceid.toy.shipped import resolve_model_path
 
 CONFIG = {
     "_class_name": "VaceWanModel",

@@ -10,11 +10,11 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from PIL import Image
-from test_worker import run, settings  # noqa: F401 (the fixture of two poses and two people)
+from two_poses import run
 
 from faceid.media.video import read_video, write_video
-from faceid.sampling import gallery as module
-from faceid.sampling.gallery import write_gallery
+from faceid.sampling.jobs import gallery as module
+from faceid.sampling.jobs.gallery import write_gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -72,7 +72,7 @@ def test_posters_are_made_once(out, tmp_path):
 
 
 @pytest.mark.fault("C6")
-def test_posters_are_kept_as_videos_are_rendered_and_no_video_is_decoded_again(settings, tmp_path, monkeypatch):  # noqa: F811
+def test_posters_are_kept_as_videos_are_rendered_and_no_video_is_decoded_again(settings, tmp_path, monkeypatch):
     asked = replace(settings, num_inference_steps=1, cfg_scale=1.0)
     monkeypatch.setattr(module, "read_video", lambda path: pytest.fail(f"{path} is decoded again"))
     assert run(asked) == 0

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_worker import settings  # noqa: F401 (the fixture that writes poses, people and an adapter)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -24,7 +23,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room(settings, small_disk, tmp_path):  # noqa: F811
+def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room(settings, small_disk, tmp_path):
     jobs = {"pose": ["x_pose.mp4", "y_pose.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
     (tmp_path / "jobs.jsonl").write_text(json.dumps(jobs) + "\n")
     command = [sys.executable, "sample.py", "--batch", "--jobs", str(tmp_path / "jobs.jsonl"), "--gallery", "false"]

@@ -8,19 +8,19 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
+from one_video_inputs import render
 from safetensors.torch import save_file
-from test_sidecar import adapter_file, flags, render  # noqa: F401 (fixtures of one video)
-from test_worker import rows, run, settings  # noqa: F401 (the fixture of two poses and two people)
+from two_poses import rows, run
 
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, DataError
-from faceid.faces.settings import FaceSettings
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.sampling import run as module
-from faceid.sampling.like import NEVER_SET_BY_IT, read_sidecar, words_like
-from faceid.sampling.settings import SampleSettings
-from faceid.sampling.sidecar import SET_BY_IT, sidecar_of
-from faceid.writing import no_room
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.writing import no_room
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.sampling import sampling_run as module
+from faceid.sampling.one_video.like import NEVER_SET_BY_IT, read_sidecar, words_like
+from faceid.sampling.one_video.sidecar import SET_BY_IT, sidecar_of
+from faceid.sampling.sampling_settings import SampleSettings
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def no_weights(monkeypatch):
 
 
 @pytest.fixture
-def two(settings):  # noqa: F811
+def two(settings):
     return replace(settings, num_inference_steps=1, cfg_scale=1.0)
 
 
@@ -115,7 +115,7 @@ def test_somebodys_json_sets_no_place_and_nothing_else_that_is_not_listed(tmp_pa
 
 
 @pytest.mark.fault("L6")
-def test_a_json_of_before_which_names_what_a_batch_has_is_read_and_what_it_reads_is_said(flags, tmp_path, caplog):  # noqa: F811
+def test_a_json_of_before_which_names_what_a_batch_has_is_read_and_what_it_reads_is_said(flags, tmp_path, caplog):
     assert render(*flags, "--output", str(tmp_path / "o.mp4")) == 0
     said = read_sidecar(tmp_path / "o.json")
     said["settings"] |= {"jobs": None, "static": False, "gallery": True, "references_dir": None, "score": None}
@@ -129,7 +129,7 @@ def test_a_json_of_before_which_names_what_a_batch_has_is_read_and_what_it_reads
 @pytest.mark.fault("L9")
 @pytest.mark.parametrize("taken", ["o_seed2.mp4", "o_seed2.json"])
 def test_one_video_is_refused_before_the_work_where_its_place_or_its_jsons_is_taken(
-    flags,  # noqa: F811
+    flags,
     tmp_path,
     no_weights,
     taken,
@@ -141,7 +141,7 @@ def test_one_video_is_refused_before_the_work_where_its_place_or_its_jsons_is_ta
 
 
 @pytest.mark.fault("L9")
-def test_a_disk_that_cannot_be_written_is_told_before_weights_load(flags, two, tmp_path, no_weights, monkeypatch):  # noqa: F811
+def test_a_disk_that_cannot_be_written_is_told_before_weights_load(flags, two, tmp_path, no_weights, monkeypatch):
     """As a file system that was mounted read-only answers: access(2) says no, also to the superuser."""
     access = module.refuse_file.__globals__["os"].access
     read_only = tmp_path / "read_only"
@@ -154,7 +154,7 @@ def test_a_disk_that_cannot_be_written_is_told_before_weights_load(flags, two, t
 
 
 @pytest.mark.fault("W1")
-def test_a_disk_that_is_full_leaves_no_video_without_its_json(flags, tmp_path, monkeypatch):  # noqa: F811
+def test_a_disk_that_is_full_leaves_no_video_without_its_json(flags, tmp_path, monkeypatch):
     with monkeypatch.context() as full:
 
         def no_json(path, content):
@@ -173,7 +173,7 @@ def test_a_disk_that_is_full_leaves_no_video_without_its_json(flags, tmp_path, m
 
 
 @pytest.mark.fault("W8")
-def test_a_video_is_made_again_with_as_many_threads_as_before(flags, tmp_path, caplog):  # noqa: F811
+def test_a_video_is_made_again_with_as_many_threads_as_before(flags, tmp_path, caplog):
     """Whose number is a part of a CPU's bytes: sums are cut into as many parts."""
     before = torch.get_num_threads()
     try:

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_worker import settings, write_pose  # noqa: F401 (the fixture of two poses and two people)
+from two_poses import write_pose
 
-from faceid.faces.settings import FaceSettings
-from faceid.models.denoise import Sampling
-from faceid.sampling.given_faces import faces_by_name
-from faceid.sampling.identities import Face
-from faceid.sampling.job_list import Wish
-from faceid.sampling.models import Models
-from faceid.sampling.plan import HOW, Job, Planner, name_outputs
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.rendering.denoise import Sampling
+from faceid.sampling.jobs.job_list import Wish
+from faceid.sampling.jobs.plan import HOW, Job, Planner, name_outputs
+from faceid.sampling.one_video.loaded_models import Models
+from faceid.sampling.who.given_faces import faces_by_name
+from faceid.sampling.who.rendered_identities import Face
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def found():
     return {}
 
 
-def id_of(settings, found, dtype="torch.float32", **changes):  # noqa: F811
+def id_of(settings, found, dtype="torch.float32", **changes):
     key = settings.face_lora_path
     models = found.setdefault(key, Models.find(settings))
     planner = Planner(settings, models.name, models.base, faces_by_name(settings, FaceSettings()), dtype)
@@ -62,7 +62,7 @@ OTHERS = {
 
 
 @pytest.mark.fault("8")
-def test_whatever_changes_the_bytes_changes_the_id(settings, found, tmp_path):  # noqa: F811
+def test_whatever_changes_the_bytes_changes_the_id(settings, found, tmp_path):
     plain = id_of(settings, found)
     assert id_of(settings, found) == plain
     ids = {name: id_of(replace(settings, **{name: value}), found) for name, value in OTHERS.items()}
@@ -87,7 +87,7 @@ def test_whatever_changes_the_bytes_changes_the_id(settings, found, tmp_path):  
     assert same == [] and len(set(ids.values())) == len(ids)
 
 
-def test_without_guidance_a_negative_prompt_changes_nothing(settings, found):  # noqa: F811
+def test_without_guidance_a_negative_prompt_changes_nothing(settings, found):
     without = replace(settings, cfg_scale=1.0)
     assert id_of(without, found) == id_of(replace(without, negative_prompt="another"), found)
 

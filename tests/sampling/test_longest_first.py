@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from faceid.claims import Claims, take_work
-from faceid.faces.settings import FaceSettings
+from faceid.faces.identity_settings import FaceSettings
 from faceid.media.video import promised_frames, write_video
-from faceid.sampling import worker
-from faceid.sampling.identities import Face
-from faceid.sampling.job_folder import JobFolder
-from faceid.sampling.plan import Job
-from faceid.sampling.run import run_sampling
-from faceid.sampling.settings import SampleSettings
+from faceid.sampling.jobs import worker
+from faceid.sampling.jobs.job_folder import JobFolder
+from faceid.sampling.jobs.plan import Job
+from faceid.sampling.sampling_run import run_sampling
+from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.who.rendered_identities import Face
 
 
 def write_pose(path, num_frames):

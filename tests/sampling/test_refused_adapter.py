@@ -6,9 +6,9 @@ from adapter_inputs import EMBEDDING_DIM, write_adapter
 from written_identities import unit_embedding
 
 from faceid.errors import ModelError
-from faceid.models.adapter_file import read_adapter, save_adapter
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.toy.base import resolve_model_path
+from faceid.models.adapter.adapter_file import read_adapter, save_adapter
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.toy.shipped import resolve_model_path
 
 
 def render(pipeline):

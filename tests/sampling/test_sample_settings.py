@@ -4,7 +4,7 @@ import pytest
 
 from faceid.config import build_section
 from faceid.errors import ConfigError
-from faceid.sampling.settings import SampleSettings
+from faceid.sampling.sampling_settings import SampleSettings
 
 ONE = {"face_lora_path": "a.pth", "pose_video": "p.mp4", "output": "o.mp4"}
 BATCH = {"face_lora_path": "a.pth", "batch": True, "pose_videos_dir": "p", "output_dir": "o"}

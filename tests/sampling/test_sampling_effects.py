@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from faceid.faces.settings import FaceSettings
-from faceid.sampling.effects import warn_without_effect
-from faceid.sampling.settings import SampleSettings
+from faceid.faces.identity_settings import FaceSettings
+from faceid.sampling.sampling_effects import warn_without_effect
+from faceid.sampling.sampling_settings import SampleSettings
 
 SETTINGS = SampleSettings(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
 BASE_ALONE = replace(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None)

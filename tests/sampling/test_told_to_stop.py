@@ -9,12 +9,12 @@ from dataclasses import replace
 
 import pytest
 from calling import process_state_kept
-from test_worker import rows, run, settings  # noqa: F401 (the fixture of two poses and two people)
+from two_poses import rows, run
 
 from faceid.processes import process_mark
-from faceid.sampling import worker
-from faceid.sampling.private_folder import PREFIX, private_folder
+from faceid.sampling.jobs import worker
 from faceid.sampling.stopping import TOLD_TO_STOP, stop_when_told
+from faceid.sampling.who.private_folder import PREFIX, private_folder
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def temporary(tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("S5")
-def test_a_batch_that_is_told_to_stop_leaves_as_from_an_error(settings, tmp_path, temporary, monkeypatch):  # noqa: F811
+def test_a_batch_that_is_told_to_stop_leaves_as_from_an_error(settings, tmp_path, temporary, monkeypatch):
     denoise, begun = worker.Renderer.denoise, []
 
     def told(self, *given):

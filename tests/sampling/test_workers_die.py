@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from adapter_inputs import write_adapter
-from test_worker import HEIGHT, WIDTH, write_pose
+from two_poses import HEIGHT, WIDTH, write_pose
 from written_identities import write_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]

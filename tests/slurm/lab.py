@@ -10,7 +10,7 @@ from pathlib import Path
 from cluster import REPOSITORY, Cluster, wait_until
 from launching import QUIET, SMALL_ADAPTER, ToyInputs, in_proof_only, losses
 
-from faceid.training.attempts import Attempt, Attempts
+from faceid.training.world.attempts import Attempt, Attempts
 
 # What a user of this cluster changes in env.sh: no GPUs, small nodes, and their own disk for temporary files.
 CHANGES = f"""

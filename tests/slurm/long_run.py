@@ -9,7 +9,7 @@ import torch
 from lab import Lab
 from launching import SIZES
 
-from faceid.models.adapter_file import read_adapter
+from faceid.models.adapter.adapter_file import read_adapter
 
 PREEMPTIONS = 10 if SIZES == "full" else 1
 STEPS_BETWEEN = 4

@@ -11,9 +11,9 @@ from drawn_films import add_aist_keypoints, add_film
 from lab import IN_PROOF_ONLY, Lab
 from launching import BIN, SMALL_ADAPTER, run_command
 
-from faceid.models.adapter_file import read_adapter
-from faceid.sampling.job_folder import JobFolder
-from faceid.writing import write_json
+from faceid.files.writing import write_json
+from faceid.models.adapter.adapter_file import read_adapter
+from faceid.sampling.jobs.job_folder import JobFolder
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
 

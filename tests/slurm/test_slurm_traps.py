@@ -163,10 +163,10 @@ def test_a_task_that_dies_does_not_leave_the_others_waiting(lab, record_property
 MEETS = """
 import sys, time
 from pathlib import Path
-from faceid.training.launched import leave_meeting, meet, read_launch
+from faceid.training.world.launched import leave_meeting, meet, read_launch
 import torch.distributed as dist
 from datetime import timedelta
-from faceid.training.world import join_group
+from faceid.training.world.distributed import join_group
 launch = read_launch(None, Path(sys.argv[1]))
 join_group(meet(launch, wait_s=60), launch.processes, timedelta(seconds=60))
 seen = [None] * launch.processes

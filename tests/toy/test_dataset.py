@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceid.data.pairs import find_pairs
+from faceid.data.clips.pairs import find_pairs
 from faceid.errors import DataError
 from faceid.media.video import read_video
 from faceid.toy.dataset import TARGET, ToySettings, plan_clips, write_toy_dataset

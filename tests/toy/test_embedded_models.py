@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from toy_factory.face_views import draw_views
+from toy_factory.train_encoder import rank1
+from toy_factory.train_pose_reader import draw_frames
+from toy_factory.train_vae import draw_clips, reconstruct, reconstruction_psnr
 
 from faceid.errors import ConfigError
-from faceid.faces.encoders import load_encoder
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.provenance import sha256_file
-from faceid.toy.base import WEIGHTS, resolve_encoder_path
+from faceid.faces.encoders.face_encoders import load_encoder
+from faceid.files.provenance import sha256_file
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.toy.dance import dance_joints
-from faceid.toy.face_views import draw_views
 from faceid.toy.people import APPEARANCE
-from faceid.toy.pose_reader import draw_frames
 from faceid.toy.readers import load_toy_pose_reader, load_toy_recogniser
 from faceid.toy.render import render_pose
-from faceid.toy.train_encoder import rank1
-from faceid.toy.train_vae import draw_clips, reconstruct, reconstruction_psnr
+from faceid.toy.shipped import WEIGHTS, resolve_encoder_path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Nobody in it is in a training world.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-from faceid.toy.face_views import CLIP_PX, RENDERED_FRAMES, draw_views
+from toy_factory.face_views import CLIP_PX, RENDERED_FRAMES, draw_views
 
 
 def test_only_the_last_clip_is_seen_as_rendered():

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faceid.faces.detect import load_detector
+from faceid.faces.photos.detect import load_detector
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import head_boxes, render_bad_photo, render_clip, render_photo, render_pose

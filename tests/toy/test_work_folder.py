@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 from calling import call, refused
+from toy_factory import build_base, work_folder
+from toy_factory.train_vae import VaeTraining
+from toy_factory.work_folder import PARTS, describe_files, made_whole
 
-from faceid.outputs import staged_file
-from faceid.provenance import sha256_file
-from faceid.toy import base, build_base, work_folder
-from faceid.toy.train_vae import VaeTraining
-from faceid.toy.work_folder import PARTS, describe_files, made_whole
+from faceid.files.outputs import staged_file
+from faceid.files.provenance import sha256_file
+from faceid.toy import shipped
 
 
 def small_stage(name: str):
@@ -45,7 +46,7 @@ def place(tmp_path, monkeypatch):
         file.write_text(f"old {part}")
     record_file.parent.mkdir()
     record_file.write_text(json.dumps({"sha256": {name: sha for name, (_, sha) in describe_files(weights).items()}}))
-    monkeypatch.setattr(base, "WEIGHTS", weights)
+    monkeypatch.setattr(shipped, "WEIGHTS", weights)
     monkeypatch.setattr(work_folder, "RECORD", record_file)
     return SimpleNamespace(work=tmp_path / "work", weights=weights, record=record_file)
 
@@ -147,7 +148,7 @@ def test_the_first_stage_leaves_a_base_that_is_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(build_base, "draw_clips", lambda num, **kinds: real(2, **kinds))
     monkeypatch.setattr(build_base, "VaeTraining", lambda: VaeTraining(num_clips=2, num_steps=1, finishing_steps=1))
     assert build_base.build_stage(tmp_path, "vae", build_base.STAGES)["stage"] == "vae"
-    shipped = describe_files(base.WEIGHTS / "base")
-    assert describe_files(tmp_path / "base").keys() == shipped.keys()
+    described = describe_files(shipped.WEIGHTS / "base")
+    assert describe_files(tmp_path / "base").keys() == described.keys()
     work_folder.refuse_work(tmp_path, list(PARTS))
-    assert sha256_file(tmp_path / "base/model_index.json") == shipped["model_index.json"][1]
+    assert sha256_file(tmp_path / "base/model_index.json") == described["model_index.json"][1]

@@ -16,11 +16,11 @@ from typing import Any
 from launching import REPOSITORY
 from module_digest import differences, random_state, state_of_module
 
-from faceid.training.launched import read_accelerate_config
+from faceid.training.world.launched import read_accelerate_config
 
 # Fresh, and not a child of pytest's: whoever has computed gradients cannot be forked.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["faceid.training.run", "module_digest"])
+FORKS.set_forkserver_preload(["faceid.training.training_run", "module_digest"])
 TIMEOUT_S = 120
 
 
@@ -55,7 +55,7 @@ def run(words: list[str], world: str = "single", around: Callable[[], None] | No
 
 
 def _train(words: list[str], place: dict[str, str], around: Callable[[], None] | None) -> None:
-    from faceid.training.validation import validate
+    from faceid.training import validate
 
     os.environ.update(place)
     os.chdir(REPOSITORY)
@@ -66,8 +66,8 @@ def _train(words: list[str], place: dict[str, str], around: Callable[[], None] |
         around()
     from faceid.config import parse_sections
     from faceid.errors import run_entry_point
-    from faceid.training.run import run_training
     from faceid.training.sections import SECTIONS
+    from faceid.training.training_run import run_training
 
     sections = parse_sections("train.py", "", SECTIONS, words)
     run_entry_point(lambda: run_training(*sections))
@@ -80,7 +80,7 @@ class Looking:
         self.folder = folder
 
     def __call__(self) -> None:
-        from faceid.training.validation.validate import Validation
+        from faceid.training.validate import Validation
 
         validate = Validation.validate
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from faceid.errors import ConfigError
-from faceid.models.adapter import install_adapter
+from faceid.models.adapter.face_adapter import install_adapter
 from faceid.training.build import MapperGate, build_optimizer
-from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.training.training_settings import InputSettings, TrainingSettings
 
 
 def test_only_adapter_parameters_are_in_the_optimizer(toy_wan, small_adapter_settings, record_property):

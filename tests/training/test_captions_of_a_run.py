@@ -10,28 +10,28 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from faceid.data.face_bank import FaceBank
-from faceid.data.index import ShardIndex
-from faceid.data.latents import LatentSet
-from faceid.data.pairing import Pairing
-from faceid.data.photo_latents import PhotoLatent, read_photo_latents
-from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
-from faceid.data.training_set import TrainingSet
+from faceid.data.clip_settings import CaptionSettings, ClipSettings, PairingSettings
+from faceid.data.dancer_faces.face_bank import FaceBank
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.photo_latents import PhotoLatent, read_photo_latents
+from faceid.data.shards.index import ShardIndex
+from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.training_set import TrainingSet
 from faceid.errors import DataError
-from faceid.faces.identity import load_identity
-from faceid.faces.settings import FaceSettings
-from faceid.models.model_files import ModelFiles
-from faceid.models.settings import AdapterSettings
-from faceid.provenance import sha256_json
-from faceid.toy.base import resolve_encoder_path, resolve_model_path
-from faceid.training.checkpoint import CheckpointError
-from faceid.training.dry_run import dry_run
-from faceid.training.effects import warn_without_effect
-from faceid.training.launched import Launch
-from faceid.training.origin import origin_of, refuse_other_origin
-from faceid.training.prepare import Preparation, prepare
-from faceid.training.refusals import check_before_work
-from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.faces.identities.identity import load_identity
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.provenance import sha256_json
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base.model_files import ModelFiles
+from faceid.toy.shipped import resolve_encoder_path, resolve_model_path
+from faceid.training.checkpoints.checkpoint import CheckpointError
+from faceid.training.checks.dry_run import dry_run
+from faceid.training.checks.refusals import check_before_work
+from faceid.training.checks.training_effects import warn_without_effect
+from faceid.training.inputs.origin import origin_of, refuse_other_origin
+from faceid.training.inputs.prepare import Preparation, prepare
+from faceid.training.training_settings import InputSettings, TrainingSettings
+from faceid.training.world.launched import Launch
 
 OWN = "a woman laughing"
 

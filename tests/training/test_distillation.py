@@ -7,10 +7,10 @@ import torch
 from adapter_inputs import EMBEDDING_DIM, faces, inputs, train_a_little
 
 from faceid import flow
-from faceid.data.training_set import TrainingSample
-from faceid.models.adapter import install_adapter
-from faceid.training.settings import TrainingSettings
+from faceid.data.stream.training_set import TrainingSample
+from faceid.models.adapter.face_adapter import install_adapter
 from faceid.training.step import _any_null, sample_loss
+from faceid.training.training_settings import TrainingSettings
 
 SIGMA = torch.tensor([0.6, 0.6])
 
@@ -65,7 +65,7 @@ def test_the_target_is_the_bases_prediction_for_null_entries_alone(run):
     found = sample_loss(run, sample, SIGMA, with_base=True)
     found.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in run.adapter.parameters().values())
-    from faceid.models.face_tokens import face_input
+    from faceid.models.adapter.face_tokens import face_input
 
     with torch.no_grad():
         prediction = run.wan.transformer(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from faceid.training.epochs import Epochs, epoch_ending_at
-from faceid.training.metrics import Metrics
+from faceid.training.measuring.metrics import Metrics
 from faceid.training.validation.best import Best
 
 METRIC = "swap_gap_training_dancers"

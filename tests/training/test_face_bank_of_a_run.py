@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import pytest
 
-from faceid.data.face_bank import open_face_bank, read_face_bank, write_face_bank
-from faceid.data.face_sources import FilmSource, ShardSource, of_shards
-from faceid.data.identities import encoder_of
-from faceid.data.index import ShardIndex
-from faceid.data.settings import CaptionSettings, ClipSettings, PairingSettings
+from faceid.data.clip_settings import CaptionSettings, ClipSettings, PairingSettings
+from faceid.data.dancer_faces.face_bank import open_face_bank, read_face_bank, write_face_bank
+from faceid.data.dancer_faces.face_sources import FilmSource, ShardSource, of_shards
+from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError
-from faceid.faces.settings import FaceSettings
-from faceid.models.settings import AdapterSettings
-from faceid.toy.base import resolve_encoder_path, resolve_model_path
-from faceid.training import prepare as module
-from faceid.training.effects import warn_without_effect
-from faceid.training.prepare import Preparation, prepare
-from faceid.training.refusals import check_before_work
-from faceid.training.settings import InputSettings, TrainingSettings
+from faceid.faces.identities.photos_to_identity import encoder_of
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.toy.shipped import resolve_encoder_path, resolve_model_path
+from faceid.training.checks.refusals import check_before_work
+from faceid.training.checks.training_effects import warn_without_effect
+from faceid.training.inputs import prepare as module
+from faceid.training.inputs.prepare import Preparation, prepare
+from faceid.training.training_settings import InputSettings, TrainingSettings
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_without_one_it_is_made_of_the_shards_once(plan, faces, monkeypatch):
     prepared = prepare(plan, "cpu")
     # Eight faces of each of four clips.
     assert len(read_face_bank(prepared.faces, encoder_of(faces).fingerprint)) == 32
-    monkeypatch.setattr("faceid.data.face_bank.cut_faces", lambda *args: pytest.fail("cut again"))
+    monkeypatch.setattr("faceid.data.dancer_faces.face_bank.cut_faces", lambda *args: pytest.fail("cut again"))
     assert prepare(plan, "cpu") == prepared
 
 
@@ -77,7 +77,7 @@ def test_clips_that_are_given_show_more_than_their_shards(plan, toy_inputs):
 
 
 def test_a_bank_of_another_encoder_is_refused_before_anything_is_encoded(plan, bank, monkeypatch):
-    import faceid.training.prepare as prepare_module
+    import faceid.training.inputs.prepare as prepare_module
 
     monkeypatch.setattr(prepare_module, "write_face_bank", lambda *args: pytest.fail("work was done"))
     monkeypatch.setattr(prepare_module, "open_face_bank", lambda folder, fingerprint: open_face_bank(folder, "0" * 64))

@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from written_identities import write_identity
 
 from faceid.config import build_section
-from faceid.data.settings import CaptionSettings, ClipSettings
+from faceid.data.clip_settings import CaptionSettings, ClipSettings
 from faceid.errors import ConfigError, ModelError
-from faceid.faces.settings import FaceSettings
-from faceid.models.adapter import adapter_tensors, install_adapter
-from faceid.models.adapter_file import AdapterMetadata, read_adapter, save_adapter
-from faceid.toy.base import resolve_encoder_path
-from faceid.training.prepare import Preparation, prepare
-from faceid.training.refusals import check_before_work
-from faceid.training.settings import InputSettings
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter, save_adapter
+from faceid.models.adapter.face_adapter import adapter_tensors, install_adapter
+from faceid.toy.shipped import resolve_encoder_path
+from faceid.training.checks.refusals import check_before_work
+from faceid.training.inputs.prepare import Preparation, prepare
+from faceid.training.training_settings import InputSettings
 
 DIM = 24
 SETTINGS_KEYS = {
@@ -141,11 +141,11 @@ def test_with_photos_alone_the_encoder_is_checked_before_a_photo_is_read(plan_wi
 
 
 def test_toy_names_the_adapter_that_is_shipped(plan_with, tmp_path, monkeypatch):
-    from faceid.training import run
+    from faceid.training import training_run
 
     command = command_module("train.py")
     inputs = plan_with(base_name="Other", base_fingerprint="0" * 64).inputs
-    monkeypatch.setattr(run, "resolve_adapter_path", {"toy": str(tmp_path / "init.safetensors")}.get)
+    monkeypatch.setattr(training_run, "resolve_adapter_path", {"toy": str(tmp_path / "init.safetensors")}.get)
     folders = [
         f"--{name}={getattr(inputs, name)}" for name in ("face_embedding", "dance_videos_dir", "pose_videos_dir")
     ]

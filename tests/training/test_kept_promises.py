@@ -5,12 +5,11 @@ import torch
 from calling import call
 from forked_runs import run, start_forking
 from launching import QUIET, SMALL_ADAPTER
-from test_checkpoint import trained  # noqa: F401
 
-from faceid.training import checkpoint
-from faceid.training.checkpoint import CheckpointError
-from faceid.training.fence import Fence, FencedError
-from faceid.training.samples import read_samples
+from faceid.training.checkpoints import checkpoint
+from faceid.training.checkpoints.checkpoint import CheckpointError
+from faceid.training.measuring.samples import read_samples
+from faceid.training.world.fence import Fence, FencedError
 
 STEPS = "--num_epochs 1 --batch_size 2 --warmup_steps 0 --save_every 9".split()
 
@@ -50,7 +49,7 @@ def test_without_a_reason_to_it_is_not(toy_inputs, tmp_path):
 
 @pytest.mark.fault("8")
 @pytest.mark.parametrize("name", ["trainables.safetensors", "exp_avg.safetensors", "state.json"])
-def test_a_checkpoint_that_does_not_read_back_gets_no_name(trained, tmp_path, monkeypatch, name):  # noqa: F811
+def test_a_checkpoint_that_does_not_read_back_gets_no_name(trained, tmp_path, monkeypatch, name):
     """A disk that takes bytes and gives others back."""
     checkpoint.save(tmp_path, trained.gather(), {"step": 1, "origin": {}}, keep=2)
     write = checkpoint._write
@@ -68,7 +67,7 @@ def test_a_checkpoint_that_does_not_read_back_gets_no_name(trained, tmp_path, mo
 
 
 @pytest.mark.fault("8")
-def test_the_fence_is_asked_before_a_checkpoint_gets_its_name_and_before_one_is_removed(trained, tmp_path):  # noqa: F811
+def test_the_fence_is_asked_before_a_checkpoint_gets_its_name_and_before_one_is_removed(trained, tmp_path):
     for step in (1, 2):
         checkpoint.save(tmp_path, trained.gather(), {"step": step, "origin": {}}, keep=2)
     seen = []

@@ -8,8 +8,8 @@ from forked_runs import DyingInTheFirstRender, Looking, run
 from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses
 from safetensors.torch import load_file
 
-from faceid.training import checkpoint
-from faceid.training.metrics import read_metrics
+from faceid.training.checkpoints import checkpoint
+from faceid.training.measuring.metrics import read_metrics
 
 # 4 clips and 4 photos, 4 at a time: two steps an epoch, a validation with videos after each.
 RECIPE = (

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from faceid.training.settings import TrainingSettings
 from faceid.training.step import reduce_error
+from faceid.training.training_settings import TrainingSettings
 
 ERROR = torch.zeros(1, 4, 4)
 ERROR[0, :2, :2] = 1.0  # the head's four cells are wrong, the rest is right

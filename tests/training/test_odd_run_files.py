@@ -10,10 +10,10 @@ import torch
 from forked_runs import run
 from launching import QUIET, SMALL_ADAPTER
 
-from faceid.training import checkpoint
-from faceid.training.attempts import STARTED, Attempt, Attempts, judge
-from faceid.training.checkpoint import CheckpointError
-from faceid.training.metrics import cut_lines_after, read_metrics
+from faceid.training.checkpoints import checkpoint
+from faceid.training.checkpoints.checkpoint import CheckpointError
+from faceid.training.measuring.metrics import cut_lines_after, read_metrics
+from faceid.training.world.attempts import STARTED, Attempt, Attempts, judge
 
 pytestmark = pytest.mark.fault("W5")
 

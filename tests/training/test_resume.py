@@ -3,11 +3,10 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
-from launching import QUIET, REPOSITORY, SMALL_ADAPTER, in_proof_only, losses, train
+from launching import QUIET, REPOSITORY, SMALL_ADAPTER, in_proof_only, losses, train, wait_for_steps
 from safetensors.torch import load_file
 
 # 4 clips and 4 photos, 2 at a time: 12 steps; a checkpoint after steps 3, 6, 9, 12; stage 2 from step 8.
@@ -45,13 +44,6 @@ def assert_same_run(folder, reference, exact=True):
         assert curve == pytest.approx(expected, rel=1e-5)
         for name in wanted:
             torch.testing.assert_close(adapter[name], wanted[name], rtol=1e-3, atol=1e-4)
-
-
-def wait_for_steps(process, folder, count):
-    deadline = time.monotonic() + 120
-    while len(losses(folder)) < count:
-        assert process.poll() is None and time.monotonic() < deadline, "the run ended, or hangs"
-        time.sleep(0.01)
 
 
 @pytest.mark.slow

@@ -9,18 +9,18 @@ import pytest
 import torch
 from launching import QUIET, SMALL_ADAPTER, train
 
-from faceid.data.face_bank import FaceBank, read_face_bank, write_face_bank
-from faceid.data.face_sources import of_shards
-from faceid.data.index import ShardIndex
-from faceid.data.latents import LatentSet
+from faceid.data.dancer_faces.face_bank import FaceBank, read_face_bank, write_face_bank
+from faceid.data.dancer_faces.face_sources import of_shards
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.shards.index import ShardIndex
 from faceid.errors import ConfigError
-from faceid.faces.encoders import load_encoder
-from faceid.faces.settings import FaceSettings
-from faceid.models.adapter import install_adapter
-from faceid.models.adapter_file import load_adapter
-from faceid.toy.base import resolve_adapter_path, resolve_encoder_path
-from faceid.training.prepare import PreparedInputs
-from faceid.training.training_data import build_training_set
+from faceid.faces.encoders.face_encoders import load_encoder
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter.adapter_file import load_adapter
+from faceid.models.adapter.face_adapter import install_adapter
+from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path
+from faceid.training.inputs.prepare import PreparedInputs
+from faceid.training.inputs.training_data import build_training_set
 from faceid.training.validation.losses import pair_faces, swap_gap
 
 
@@ -110,9 +110,9 @@ def test_held_out_clips_of_known_dancers_have_a_gap_of_their_own(toy_inputs, tmp
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_number_of_held_out_dancers_that_cannot_be_is_refused(toy_inputs, count, toy_wan):
-    from faceid.data.settings import PairingSettings
-    from faceid.faces.identity import load_identity
-    from faceid.training.settings import TrainingSettings
+    from faceid.data.clip_settings import PairingSettings
+    from faceid.faces.identities.identity import load_identity
+    from faceid.training.training_settings import TrainingSettings
 
     prepared = PreparedInputs(toy_inputs.identity, [toy_inputs.latents], None, None)
     settings = TrainingSettings(seed=1, heldout_dancers=count)

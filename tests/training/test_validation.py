@@ -12,21 +12,21 @@ from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, train
 from PIL import Image
 
 from faceid import flow
-from faceid.data.face_bank import FaceBank
-from faceid.data.held_out import NOTHING, HeldOut
-from faceid.data.latents import LatentSet
+from faceid.data.dancer_faces.face_bank import FaceBank
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.stream.held_out import NOTHING, HeldOut
 from faceid.errors import ConfigError
 from faceid.media.video import read_video
-from faceid.models.adapter import install_adapter
-from faceid.models.adapter_file import read_adapter
-from faceid.training import checkpoint
-from faceid.training.metrics import read_metrics
-from faceid.training.settings import TrainingSettings
+from faceid.models.adapter.adapter_file import read_adapter
+from faceid.models.adapter.face_adapter import install_adapter
+from faceid.training.checkpoints import checkpoint
+from faceid.training.measuring.metrics import read_metrics
+from faceid.training.training_settings import TrainingSettings
+from faceid.training.validate import groups_of
 from faceid.training.validation.best import Best, check_best_metric, metrics_of
 from faceid.training.validation.judge import Judge, mean_scores
 from faceid.training.validation.losses import CONDITIONS, HEAD, WHOLE, FacePair, gap_of, measure_losses, swap_gap
 from faceid.training.validation.scenes import TARGET, Scene, choose_scenes, strip
-from faceid.training.validation.validate import groups_of
 
 
 class TestNoiseBands:

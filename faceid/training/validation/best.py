@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from faceid.errors import ConfigError
-from faceid.training.settings import TrainingSettings
+from faceid.training.training_settings import TrainingSettings
 from faceid.training.validation.judge import NONE, SCORES, prefix_of
 from faceid.training.validation.losses import CONDITIONS
 

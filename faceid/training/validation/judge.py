@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from faceid.data.identities import encoder_of
-from faceid.data.index import DamagedError
-from faceid.data.latent_sets import LatentSets
-from faceid.data.latents import LatentSet
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.order import spread
-from faceid.evaluation import similarity
-from faceid.evaluation.heads import cut_head
-from faceid.evaluation.recognisers import load_recogniser
-from faceid.faces.detect import crop_face
-from faceid.faces.encoders import FaceEncoder
-from faceid.faces.identity import Identity
-from faceid.faces.settings import FaceSettings
+from faceid.data.shards.index import DamagedError
+from faceid.evaluation.figures import similarity
+from faceid.evaluation.videos.heads import cut_head
+from faceid.evaluation.videos.recognisers import load_recogniser
+from faceid.faces.encoders.face_encoders import FaceEncoder
+from faceid.faces.identities.identity import Identity
+from faceid.faces.identities.photos_to_identity import encoder_of
+from faceid.faces.identity_settings import FaceSettings
+from faceid.faces.photos.detect import crop_face
 from faceid.media import images
 from faceid.training.validation.scenes import TARGET, Scene, SceneRenderer
 

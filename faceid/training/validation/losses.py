@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from faceid import flow
-from faceid.data.face_bank import FaceBank
-from faceid.data.index import DamagedError
-from faceid.data.latent_sets import LatentSets
-from faceid.data.latents import LatentSample, LatentSet
+from faceid.data.dancer_faces.face_bank import FaceBank
+from faceid.data.latents.latent_reader import LatentSample, LatentSet
+from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.order import seed_for
-from faceid.models.face_tokens import face_input
-from faceid.models.latents import LatentStatistics
+from faceid.data.shards.index import DamagedError
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.base.latent_codec import LatentStatistics
 from faceid.vace import pose_control
 
 log = logging.getLogger(__name__)

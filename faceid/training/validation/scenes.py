@@ -14,20 +14,20 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from faceid.data.aist import performance_of
-from faceid.data.face_bank import FaceBank
-from faceid.data.held_out import HeldOut
-from faceid.data.index import DamagedError
-from faceid.data.latent_sets import LatentSets
-from faceid.data.latents import LatentSample, LatentSet
+from faceid.data.dancer_faces.face_bank import FaceBank
+from faceid.data.latents.latent_reader import LatentSample, LatentSet
+from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.order import spread
-from faceid.evaluation.heads import cut_head
-from faceid.faces.settings import FaceSettings
-from faceid.models.adapter import FaceAdapter
-from faceid.models.denoise import Sampling
-from faceid.models.latents import decode_latents, to_frames
-from faceid.models.pipeline import FaceIdentityPipeline
-from faceid.models.settings import DEFAULT_NEGATIVE_PROMPT
-from faceid.models.wan import WanModel
+from faceid.data.shards.index import DamagedError
+from faceid.data.stream.held_out import HeldOut
+from faceid.evaluation.videos.heads import cut_head
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter.face_adapter import FaceAdapter
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
+from faceid.models.base.latent_codec import decode_latents, to_frames
+from faceid.models.base.wan import WanModel
+from faceid.models.rendering.denoise import Sampling
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.vace import pose_control
 
 # Frames of a strip in TensorBoard: first, last and what lies evenly between.

@@ -1,0 +1,349 @@
+"""Clips and their poses to clip shards: one size, one rate, one length, checked pair by pair.
+
+Frames are paired by index, never by time, because pose files carry wrong rates: the video's rate (its time stamps,
+where that varies) decides which frames are taken, and the pose gives the frames of the same indices. A clip that cannot
+be used is dropped with its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.data.aist import camera_of
+from faceid.data.body.crop_boxes import fit_points
+from faceid.data.body.head_boxes import face_boxes, frontalness
+from faceid.data.body.keypoints import belong_together, read_film_keypoints
+from faceid.data.body.sidecars import joints_content, read_heads, refuse_of_another_clip, rounded_boxes
+from faceid.data.clip_selection import SelectionSettings, log_left_out
+from faceid.data.clip_settings import CaptionFiles, ClipSettings
+from faceid.data.clips.captions import read_caption, read_captions, say_captions, say_strangers
+from faceid.data.clips.pairs import ClipPair, FoundPairs, find_pairs
+from faceid.data.disk_space import check_space
+from faceid.data.made_files import refuse_pose_of_another_clip, warn_of_replaced
+from faceid.data.shards.shard_work import ShardUnit, is_done, make_shards_together, one_plan
+from faceid.data.shards.shard_writer import (
+    Dropped,
+    Entry,
+    ShardRecord,
+    claim_shards,
+    read_record,
+    refuse_losing,
+    remake_shard,
+    shard_name,
+    write_index,
+)
+from faceid.data.waiting import discard_waiting
+from faceid.errors import ConfigError, DataError
+from faceid.files.provenance import sha256_file, sha256_json, sizes_and_times
+from faceid.geometry import Geometry
+from faceid.logs import progress
+from faceid.media.pixels.fit import Fit, fit_sizes
+from faceid.media.pixels.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, energy_correlation
+from faceid.media.video import Measured, encode_video_bytes, measure_video, read_frames
+
+log = logging.getLogger(__name__)
+
+# Raised when the bytes of a clip change for the same inputs and settings.
+RECIPE = 4
+ASPECT_TOLERANCE = 0.02
+# Of a clip and its pose together, as they are encoded: 0.45 and 0.47 in two real pairs of 480x832.
+BITS_PER_PIXEL = 0.6
+
+
+def write_clip_shards(
+    videos_dir: Path,
+    poses_dir: Path,
+    output_dir: Path,
+    settings: ClipSettings,
+    geometry: Geometry | None = None,
+    selection: SelectionSettings | None = None,
+    caption_files: CaptionFiles = "read",
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Write clip shards and their index; returns the index. A finished folder costs a look at sizes and times.
+
+    geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
+    replace: whether clips of an earlier run that take no part in this one, or have other settings, may be removed.
+    Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons, or when
+    clips would be lost, a caption cannot be read, or the folder is not ours.
+    """
+    if geometry:
+        geometry.check_num_frames(settings.num_frames)
+        geometry.check_size(settings.height, settings.width)
+    for name, value in (("height", settings.height), ("width", settings.width)):
+        if value % 2:
+            raise ConfigError(
+                f"{name}={value}: clips are H.264, which needs even sizes; use {value - 1} or {value + 1}"
+            )
+    selection = selection or SelectionSettings()
+    found = find_pairs(videos_dir, poses_dir, selection)
+    pairs = captioned(found.pairs, caption_files)
+    if caption_files == "read":
+        say_strangers(videos_dir)
+    log_left_out(found.left_out + found.not_chosen, "clips")
+    claim_shards(output_dir, "clips", [videos_dir, poses_dir])
+    units = _plan_units(pairs, output_dir, settings)
+    left = sum(len(group) for unit, group in units if not _is_there(unit, settings))
+    check_space(output_dir, left * bytes_per_clip(settings), "the shards")
+    groups = {unit.name: group for unit, group in units}
+    keys = {pair.key for pair in pairs}
+    with (
+        one_plan(
+            output_dir,
+            [unit for unit, _ in units],
+            lambda: refuse_losing(output_dir, "clips", keys, replace, asdict(settings)),
+        ),
+        ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
+    ):
+
+        def make(unit: ShardUnit) -> ShardRecord:
+            return _make_shard(unit, groups[unit.name], settings, pool)
+
+        records = make_shards_together(output_dir, [unit for unit, _ in units], make)
+        index = _write_clips_index(output_dir, videos_dir, settings, found, records)
+    log.info(
+        "%s: %d clips in %d shards, %d left out",
+        output_dir,
+        len(index["samples"]),
+        len(index["shards"]),
+        len(index["dropped"]),
+    )
+    return index
+
+
+def _write_clips_index(
+    output_dir: Path, videos_dir: Path, settings: ClipSettings, found: FoundPairs, records: list[ShardRecord]
+) -> dict[str, Any]:
+    for record in records:
+        for drop in record.dropped:
+            log.warning("%s: left out: %s", drop["video"], drop["reason"])
+    if not any(record.shard for record in records):
+        reasons = [f"{drop['video']}: {drop['reason']}" for record in records for drop in record.dropped]
+        discard_waiting(output_dir)
+        raise DataError(f"{videos_dir}: none of {len(reasons)} clips can be used: {'; '.join(reasons[:5])}")
+    header = {
+        "settings": asdict(settings),
+        "dropped": [{"key": None, "video": entry.name, "reason": entry.reason} for entry in found.left_out],
+        "not_chosen": dict(sorted(Counter(entry.kind for entry in found.not_chosen).items())),
+    }
+    return write_index(output_dir, "clips", header, records)
+
+
+def captioned(pairs: list[ClipPair], caption_files: CaptionFiles) -> list[ClipPair]:
+    """The pairs with the captions that are used; every caption is read once and counted.
+
+    Raises: DataError when one cannot be used: before an hour's work, and not as a clip that is left out.
+    """
+    files = {pair.key: pair.caption for pair in pairs}
+    if caption_files == "ignore":
+        own = sum(file is not None for file in files.values())
+        if own:
+            log.warning("%d captions beside clips are not read: --caption_files ignore", own)
+        return [replace(pair, caption=None) for pair in pairs]
+    say_captions(len(read_captions(files)), len(pairs), "clips")
+    return pairs
+
+
+def bytes_per_clip(settings: ClipSettings) -> int:
+    """About what a clip and its pose take."""
+    return round(settings.num_frames * settings.height * settings.width * BITS_PER_PIXEL / 8)
+
+
+def _is_there(unit: ShardUnit, settings: ClipSettings) -> bool:
+    """Whether a shard takes no more room: its tar is there, and is not to be made with other settings."""
+    if is_done(unit.path.parent, unit):
+        return True
+    known = read_record(unit.path) if unit.path.is_file() else None
+    return known is not None and known.settings == asdict(settings)
+
+
+def _plan_units(
+    pairs: list[ClipPair], output_dir: Path, settings: ClipSettings
+) -> list[tuple[ShardUnit, list[ClipPair]]]:
+    size = settings.clips_per_shard
+    units = []
+    for number, start in enumerate(range(0, len(pairs), size)):
+        group = pairs[start : start + size]
+        files = [[pair.key, pair.dancer, pair.genre, pair.camera, sizes_and_times(_files_of(pair))] for pair in group]
+        unit = ShardUnit(output_dir / shard_name("clips", number), [RECIPE, asdict(settings), files])
+        units.append((unit, group))
+    return units
+
+
+def _make_shard(
+    unit: ShardUnit, group: list[ClipPair], settings: ClipSettings, pool: ThreadPoolExecutor
+) -> ShardRecord:
+    """Publish a shard, unless the one there was made from the same bytes and is whole."""
+    inputs = sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
+
+    def make() -> Iterable[Entry | Dropped]:
+        tries = pool.map(lambda pair: _try_clip(pair, settings), group)
+        return progress(tries, unit.path.stem, len(group), "clip", leave=False)
+
+    return remake_shard(unit.path, inputs, make, asdict(settings))
+
+
+def _files_of(pair: ClipPair) -> list[Path]:
+    return [file for file in (pair.video, pair.pose, pair.head_boxes, pair.joints, pair.caption) if file]
+
+
+def _describe_inputs(pair: ClipPair) -> list[Any]:
+    files = _files_of(pair)
+    return [pair.key, pair.dancer, pair.genre, pair.camera, [[file.name, sha256_file(file)] for file in files]]
+
+
+def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
+    """One clip, or why not."""
+    try:
+        return make_clip(pair, settings)
+    except DataError as error:
+        # Names without folders: the index, and its checksum, do not depend on where the clips lie.
+        reason = str(error).replace(f"{pair.video}: ", "").replace(str(pair.pose), pair.pose.name)
+        return {"key": pair.key, "video": pair.video.name, "reason": reason}
+
+
+def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
+    """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
+    replaced = warn_of_replaced((pair.video, pair.pose))
+    video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
+    common = _common_frames(pair, video.frames, pose.frames, settings)
+    indices = video.timeline.indices(settings.fps, settings.num_frames)
+    if indices[-1] >= common:
+        raise DataError(
+            f"{common} frames at {float(video.fps):g} fps; {settings.num_frames} at {settings.fps:g} fps "
+            f"need {indices[-1] + 1}: use a lower --num_frames or a longer clip"
+        )
+    _warn_of_poor_fit(pair, video, pose, settings)
+    fits = [fit_sizes(m.size_hw, settings.height, settings.width, settings.fit).on_even_pixels() for m in (video, pose)]
+    video_frames, pose_frames = (
+        read_frames(path, indices, fit) for path, fit in zip((pair.video, pair.pose), fits, strict=True)
+    )
+    caption = {"caption": read_caption(pair.caption)} if pair.caption is not None else {}
+    details = {
+        "key": pair.key,
+        "dancer": pair.dancer,
+        "genre": pair.genre,
+        "camera": pair.camera,
+        "frames": settings.num_frames,
+        "fps": settings.fps,
+        "size_hw": [settings.height, settings.width],
+        "source": {"video": pair.video.name, "pose": pair.pose.name, "fps": float(video.fps), "frames": common},
+        "pairing_correlation": _check_pairing(pair, video, pose),
+        "head_boxes": _head_boxes(pair, indices, fits[0], video.size_hw),
+        **_joints(pair, indices, fits[0], video),
+        **caption,
+    }
+    # Last: what can be said of lengths and sidecars says more. A pose that somebody put there is theirs to vouch for.
+    if pair.pose not in replaced:
+        refuse_pose_of_another_clip(pair.pose, pair.video)
+    members = {
+        "video.mp4": encode_video_bytes(video_frames, settings.fps),
+        "pose.mp4": encode_video_bytes(pose_frames, settings.fps),
+        "json": json.dumps(details, sort_keys=True).encode(),
+    }
+    labels = {name: details[name] for name in ("frames", "dancer", "genre", "camera")}
+    return Entry(pair.key, members, {**labels, **caption})
+
+
+def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int, settings: ClipSettings) -> int:
+    if settings.uneven_pairs == "refuse" and not belong_together(video_frames, pose_frames):
+        raise DataError(
+            f"the video has {video_frames} frames, its pose {pair.pose.name} has {pose_frames}; "
+            "they must show the same frames: render the pose again from this video, or use --uneven_pairs cut where "
+            "the first frames of both belong together"
+        )
+    if video_frames != pose_frames:
+        log.warning(
+            "%s: %d frames, its pose %d; the common %d are used",
+            pair.video.name,
+            video_frames,
+            pose_frames,
+            min(video_frames, pose_frames),
+        )
+    return min(video_frames, pose_frames)
+
+
+def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings: ClipSettings) -> None:
+    name = pair.video.name
+    aspect, pose_aspect = (m.size_hw[1] / m.size_hw[0] for m in (video, pose))
+    if abs(aspect / pose_aspect - 1) > ASPECT_TOLERANCE:
+        log.warning(
+            "%s: aspect %.3f, its pose %.3f; after fitting, the figure may lie beside the dancer: look at one clip",
+            name,
+            aspect,
+            pose_aspect,
+        )
+    if video.timeline.warning:
+        log.warning("%s: %s", name, video.timeline.warning)
+    if video.fps < settings.fps:
+        log.warning("%s: %g fps, a clip has %g; frames are repeated", name, float(video.fps), settings.fps)
+    if video.size_hw[0] < settings.height and video.size_hw[1] < settings.width:
+        size = f"{video.size_hw[1]}x{video.size_hw[0]}"
+        log.warning("%s: %s is enlarged to %dx%d", name, size, settings.width, settings.height)
+
+
+def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | None:
+    """Over the whole files: a clip's few frames would say little."""
+    assert video.energy is not None and pose.energy is not None
+    correlation = energy_correlation(video.energy, pose.energy)
+    if math.isnan(correlation):
+        log.warning(
+            "%s: cannot tell whether %s belongs to it: one stands still, or they are too short",
+            pair.video.name,
+            pair.pose.name,
+        )
+        return None
+    if correlation < LOWEST_CORRELATION:
+        log.warning(
+            "%s: its pose %s moves differently (correlation %.2f, below %.1f); is it the pose of another clip?",
+            pair.video.name,
+            pair.pose.name,
+            correlation,
+            LOWEST_CORRELATION,
+        )
+    return round(correlation, 4)
+
+
+def _head_boxes(
+    pair: ClipPair, indices: list[int], fit: Fit, size_hw: tuple[int, int]
+) -> list[list[float] | None] | None:
+    """The sidecar's boxes of the frames taken, in pixels of the fitted clip; None without a sidecar.
+
+    size_hw: of the source clip, which the boxes must be in where the sidecar says what they are in.
+    """
+    if pair.head_boxes is None:
+        return None
+    refuse_of_another_clip(pair.head_boxes, pair.video)
+    boxes = read_heads(pair.head_boxes, size_hw)
+    if indices[-1] >= len(boxes):
+        raise DataError(
+            f"{pair.head_boxes.name}: {len(boxes)} boxes, frame {indices[-1]} is needed; one box or null per frame"
+        )
+    return rounded_boxes(fit.boxes(boxes[index] for index in indices))
+
+
+def _joints(pair: ClipPair, indices: list[int], fit: Fit, video: Measured) -> dict[str, Any]:
+    """The joints of the frames taken, in pixels of the fitted clip, and what they say of the face; nothing without any.
+
+    Joints beside the clip were measured in it, and say where its face is; those beside its pose may be its drawing's.
+    """
+    if pair.joints is None:
+        return {}
+    refuse_of_another_clip(pair.joints, pair.video)
+    taken = read_film_keypoints(pair.joints, camera_of(pair.stem), video).at(np.array(indices))
+    found: dict[str, Any] = {"joints": joints_content(taken.moved(lambda points: fit_points(points, fit), fit.size_hw))}
+    if pair.joints.parent == pair.video.parent:
+        found["face_boxes"] = rounded_boxes(fit.boxes(face_boxes(taken.body)))
+        found["frontal"] = frontalness(taken.body).round(3).tolist()
+    return found

@@ -1,0 +1,1 @@
+"""The dancers' own faces, cut from films and clips and embedded."""

@@ -1,0 +1,130 @@
+"""Where a dancer's faces are cut from: films and clips as they were shot, or clip shards where those are at hand alone.
+
+A clip made for training has lost most of a face's pixels; so the source is taken wherever it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceid.data.aist import camera_of, parse_aist_name
+from faceid.data.body.head_boxes import face_boxes, frontalness
+from faceid.data.body.keypoints import Keypoints, belong_together, read_film_keypoints
+from faceid.data.body.sidecars import joints_path, read_heads, refuse_of_another_clip
+from faceid.data.clips.pairs import ClipPair, key_of
+from faceid.data.dancer_faces.face_crops import Looked
+from faceid.data.films.film_plan import Film
+from faceid.data.shards.index import Sample, ShardIndex
+from faceid.errors import DataError
+from faceid.files.provenance import sizes_and_times
+from faceid.media.video import decode_video_bytes, measure_video, stream_frames
+
+
+@dataclass(frozen=True)
+class FilmSource:
+    """A video file. keypoints, heads: files that say where its dancer is; keypoints are taken where both are there."""
+
+    key: str
+    labels: dict[str, Any]
+    path: Path
+    keypoints: Path | None = None
+    heads: Path | None = None
+
+    def seen(self) -> Any:
+        files = [file for file in (self.path, self.keypoints, self.heads) if file is not None]
+        return [self.key, self.labels, sizes_and_times(files)]
+
+    def look(self) -> Looked:
+        measured = measure_video(self.path)
+        if self.keypoints is not None:
+            refuse_of_another_clip(self.keypoints, self.path)
+            return looked_of(read_film_keypoints(self.keypoints, camera_of(self.path.stem), measured))
+        if self.heads is not None:
+            refuse_of_another_clip(self.heads, self.path)
+            boxes = read_heads(self.heads, measured.size_hw)
+            if not belong_together(len(boxes), measured.frames):
+                raise DataError(f"{self.heads.name}: {len(boxes)} boxes, the film has {measured.frames} frames")
+            nothing = [None] * max(measured.frames - len(boxes), 0)
+            return Looked(measured.frames, [*boxes[: measured.frames], *nothing])
+        return Looked(measured.frames)
+
+    def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
+        return stream_frames(self.path, indices) if indices else ()
+
+
+@dataclass(frozen=True)
+class ShardSource:
+    """A clip of a folder of clip shards."""
+
+    index: ShardIndex
+    sample: Sample
+
+    @property
+    def key(self) -> str:
+        return self.sample.key
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return {name: getattr(self.sample, name) for name in ("dancer", "genre", "camera")}
+
+    def seen(self) -> Any:
+        return [self.key, self.labels, self.index.shards[self.sample.shard].sha256]
+
+    def look(self) -> Looked:
+        details = self.index.read_details(self.key)
+        if "face_boxes" in details:
+            return Looked(len(self._video), details["face_boxes"], np.array(details["frontal"]))
+        return Looked(len(self._video), details.get("head_boxes"))
+
+    def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
+        return (self._video[index] for index in indices)
+
+    @cached_property
+    def _video(self) -> np.ndarray:
+        return decode_video_bytes(self.index.read(self.key, "video.mp4")).frames
+
+
+def looked_of(keypoints: Keypoints) -> Looked:
+    """Faces by the joints. keypoints: one entry per frame, in pixels of the film."""
+    # With several people in the picture, the one followed may be another than the one the film is named after.
+    alone = keypoints.num_people <= 1
+    boxes = [box if is_alone else None for box, is_alone in zip(face_boxes(keypoints.body), alone, strict=True)]
+    return Looked(len(keypoints), boxes, frontalness(keypoints.body))
+
+
+def of_films(films: Sequence[Film]) -> list[FilmSource]:
+    """Sources of films; keys as their clips' would be."""
+    return [
+        FilmSource(key_of(film.stem), _labels(film.dancer, film.genre, film.stem), film.path, film.keypoints)
+        for film in films
+    ]
+
+
+def of_pairs(pairs: Sequence[ClipPair]) -> list[FilmSource]:
+    """Sources of clips with what lies beside them."""
+    return [
+        FilmSource(
+            pair.key,
+            {"dancer": pair.dancer, "genre": pair.genre, "camera": pair.camera},
+            pair.video,
+            joints if (joints := joints_path(pair.video)).is_file() else None,
+            pair.head_boxes,
+        )
+        for pair in pairs
+    ]
+
+
+def of_shards(index: ShardIndex) -> list[ShardSource]:
+    """Sources of clip shards."""
+    return [ShardSource(index, sample) for sample in index.samples]
+
+
+def _labels(dancer: str, genre: str | None, stem: str) -> dict[str, Any]:
+    name = parse_aist_name(stem)
+    return {"dancer": dancer, "genre": genre, "camera": name.camera if name else None}

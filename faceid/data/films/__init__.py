@@ -1,0 +1,1 @@
+"""Films to clips, and keypoints to pose videos."""

@@ -1,0 +1,105 @@
+"""Which films take part, whose they are, and what clips they are to become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass as plain_dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.data.aist import parse_aist_name
+from faceid.data.body.crop_boxes import Crop
+from faceid.data.body.keypoints import find_keypoints
+from faceid.data.clip_selection import LeftOut, SelectionSettings, list_no_files, select
+from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
+from faceid.data.video_files import list_videos
+from faceid.errors import ConfigError, DataError
+from faceid.files.given_paths import why_no_folder
+from faceid.limits import MOST_PIXELS, FrameCount, Rate, Stride
+
+# (height, width) of a clip when none is given.
+USUAL_SIZE_HW: dict[Crop, tuple[int, int]] = {
+    "none": (480, 832),
+    "portrait": (832, 480),
+    "landscape": (480, 832),
+    "upper_body": (480, 832),
+}
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How films become clips."""
+
+    num_frames: FrameCount = 81
+    """Frames per clip, 4n+1 for Wan (81 frames at 16 fps are 5 seconds)."""
+    fps: Rate = 16.0
+    """Frames per second of a clip; the film is sampled by frame index."""
+    stride_s: Stride = 2.5
+    """Seconds of film from one clip's beginning to the next's."""
+    crop: Crop = "portrait"
+    """The dancer whole (portrait, landscape), from head to hips (upper_body), or the film as it is (none)."""
+    height: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
+    """Height of a clip in pixels, even; by default 832 for portrait, else 480."""
+    width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
+    """Width of a clip in pixels, even; by default 480 for portrait, else 832."""
+    max_unknown_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """A stretch is left out when over this share of its joints is unknown, or of its frames shows nobody or several."""
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(height, width) of a clip."""
+        usual = USUAL_SIZE_HW[self.crop]
+        return self.height or usual[0], self.width or usual[1]
+
+    def __post_init__(self) -> None:
+        for name, value in zip(("height", "width"), self.size_hw, strict=True):
+            if value % 2:
+                raise ConfigError(f"{name}={value}: H.264 needs an even size; use {value - 1} or {value + 1}")
+
+
+@plain_dataclass(frozen=True)
+class Film:
+    """One film. stem: its name. dancer: whose it is."""
+
+    path: Path
+    stem: str
+    dancer: str
+    genre: str | None
+    keypoints: Path | None
+
+
+def find_films(
+    videos_dir: Path, keypoints_dir: Path | None, settings: SplitSettings, selection: SelectionSettings | None = None
+) -> tuple[list[Film], list[LeftOut]]:
+    """The films that take part, by name, and the others with why. Raises: DataError when there are none."""
+    if keypoints_dir is not None and (reason := why_no_folder(keypoints_dir)) is not None:
+        raise DataError(f"keypoints_dir={keypoints_dir}: {reason}")
+    if keypoints_dir is None and settings.crop != "none":
+        raise ConfigError(
+            f"crop={settings.crop}: needs --keypoints_dir to know where the dancer is; or use --crop none"
+        )
+    videos = list_videos(videos_dir, "videos_dir")
+    table = dancers_beside(videos_dir, {video.stem for video in videos})
+    films, left_out = [], list_no_files(videos_dir)
+    seen: set[str] = set()
+    for path in videos:
+        reason, kind = why_left_out(path.stem, table), "with several people"
+        found = find_keypoints(keypoints_dir, path.stem) if keypoints_dir else None
+        if reason is None and keypoints_dir and found is None:
+            reason, kind = f"no keypoints in {keypoints_dir.name}", "without keypoints"
+        if reason is None and path.stem in seen:
+            reason, kind = "another film has the same name but for its ending", "of the same name"
+        if reason is not None:
+            left_out.append(LeftOut(path.name, reason, kind))
+            continue
+        seen.add(path.stem)
+        name = parse_aist_name(path.stem)
+        dancer = dancer_of(path.stem, table) or path.stem
+        films.append(Film(path, path.stem, dancer, name.genre if name else None, found))
+    chosen, not_chosen = select(films, selection or SelectionSettings())
+    if not chosen:
+        example = (left_out + not_chosen)[0]
+        raise DataError(f"videos_dir={videos_dir}: no film can be used; {example.name}: {example.reason}")
+    return chosen, left_out + not_chosen

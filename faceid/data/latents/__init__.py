@@ -1,0 +1,1 @@
+"""Clips and photos to latents, and latents read back by number."""

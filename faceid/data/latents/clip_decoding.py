@@ -1,0 +1,76 @@
+"""Clips of a shard as the pixels that are encoded, view by view; while one clip is encoded the next is decoded."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from faceid.data.latents.clip_views import (
+    ViewSettings,
+    drawn_style,
+    joints_in,
+    plan_views,
+    show,
+    show_boxes,
+    show_pose,
+    view_key,
+)
+from faceid.data.shards.index import Sample, ShardIndex
+from faceid.media.video import decode_video_bytes
+
+
+@dataclass(frozen=True)
+class ShownView:
+    """One view of a clip, as pixels. video, pose: uint8 [T, H, W, 3]."""
+
+    key: str
+    clip: Sample
+    video: np.ndarray
+    pose: np.ndarray
+    details: dict[str, Any]
+
+
+def clips_ahead(
+    index: ShardIndex, samples: list[Sample], views: ViewSettings, dropped: list[dict[str, Any]]
+) -> Iterator[ShownView]:
+    """Views of clips in turn; while one is encoded the next clip is decoded."""
+    with ThreadPoolExecutor(1) as pool:
+        coming: deque[Future[tuple[list[ShownView], list[dict[str, Any]]]]] = deque()
+        left = iter(samples)
+        while True:
+            coming.extend(
+                pool.submit(_show_clip, index, sample, views) for sample in itertools.islice(left, 2 - len(coming))
+            )
+            if not coming:
+                return
+            shown, missing = coming.popleft().result()
+            dropped += missing
+            yield from shown
+
+
+def _show_clip(
+    index: ShardIndex, sample: Sample, settings: ViewSettings
+) -> tuple[list[ShownView], list[dict[str, Any]]]:
+    """All views of one clip, and those that cannot be with why."""
+    video, pose = (decode_video_bytes(index.read(sample.key, f"{name}.mp4")).frames for name in ("video", "pose"))
+    details = index.read_details(sample.key)
+    keypoints = joints_in(details) if settings.are_drawn else None
+    style = drawn_style(pose, keypoints)
+    views, missing = plan_views(settings, details, style)
+    # A mask and what the index repeats are all that is made of the joints; the latents need them no more.
+    kept = {name: value for name, value in details.items() if name not in ("joints", "face_boxes", "frontal")}
+    shown = []
+    for view in views:
+        key = view_key(sample.key, view.ending)
+        more = {} if key == sample.key else {"clip": sample.key, "view": view.name, "is_flipped": view.is_flipped}
+        boxes = show_boxes(view, details["head_boxes"])
+        about = {**kept, **more, "key": key, "size_hw": list(view.fit.size_hw), "head_boxes": boxes}
+        pixels = show(view, video), show_pose(view, pose, keypoints, style)
+        shown.append(ShownView(key, sample, *pixels, about))
+    return shown, [{"key": sample.key + ending, "reason": reason} for ending, reason in missing]

@@ -1,0 +1,127 @@
+"""Several folders of latents as one: a run may mix portrait, landscape and clips of other lengths.
+
+Each folder has one size; what differs between them goes into buckets (`data/stream/buckets.py`), because samples of one
+micro-batch must have one size. They must be of one base, and no clip may be in two.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from faceid.data.latents.latent_reader import LatentSample, LatentSet
+from faceid.errors import DataError
+from faceid.files.provenance import sha256_json
+
+Size = tuple[int, int, int]
+"""Frames, height and width in pixels."""
+
+
+class LatentSets:
+    """What a `LatentSet` is, over several folders. Samples are numbered through, folder after folder."""
+
+    def __init__(self, sets: Sequence[LatentSet]) -> None:
+        """Raises: DataError when they are not of one base, or share a clip."""
+        self.sets = list(sets)
+        first = self.sets[0]
+        for other in self.sets[1:]:
+            if (other.base_fingerprint, other.geometry) != (first.base_fingerprint, first.geometry):
+                raise DataError(
+                    f"latents={other.index.folder}: encoded with base {other.base_name}, {first.index.folder} with "
+                    f"{first.base_name}; encode all with one base"
+                )
+        seen: dict[str, Path] = {}
+        for one in self.sets:
+            for key in one.keys:
+                if key in seen:
+                    raise DataError(f"latents={one.index.folder}: {key} is in {seen[key]} as well; give it once")
+                seen[key] = one.index.folder
+        self._ends = list(itertools.accumulate(len(one) for one in self.sets))
+        self.base_fingerprint, self.base_name, self.geometry = first.base_fingerprint, first.base_name, first.geometry
+        # A run with one folder goes on from the checkpoints it made when there could be only one.
+        self.sha256 = first.sha256 if len(self.sets) == 1 else sha256_json([one.sha256 for one in self.sets])
+
+    @classmethod
+    def open(cls, folders: Sequence[Path]) -> LatentSets:
+        """Open folders of latent shards. Raises: DataError when one is missing, unfinished or damaged."""
+        return cls([LatentSet.open(folder) for folder in folders])
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, number: int) -> LatentSample:
+        """Read one sample. Raises: DamagedError."""
+        one, at = self._place(number)
+        return one[at]
+
+    def head_boxes(self, number: int) -> list[tuple[float, float, float, float] | None]:
+        """As `LatentSet.head_boxes`."""
+        one, at = self._place(number)
+        return one.head_boxes(at)
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each sample, by number."""
+        return [key for one in self.sets for key in one.keys]
+
+    @property
+    def clips(self) -> list[str]:
+        """The key of the clip that each sample is a view of, by number."""
+        return [clip for one in self.sets for clip in one.clips]
+
+    @property
+    def dancers(self) -> list[str]:
+        """The dancer of each sample, by number."""
+        return [dancer for one in self.sets for dancer in one.dancers]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Frames, height and width of each sample, by number."""
+        return [size_of(one.settings) for one in self.sets for _ in range(len(one))]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How the first folder's clips were cut: size, frames, rate. What adapters are saved with, photos cut to."""
+        return self.sets[0].settings
+
+    @property
+    def caption(self) -> str:
+        """What photos without a caption of their own are trained with."""
+        return self.sets[0].caption
+
+    def key(self, number: int) -> str:
+        """The key of one sample."""
+        one, at = self._place(number)
+        return one.index.samples[at].key
+
+    def prompt(self, text: str) -> Tensor:
+        """Embedding [L, D] of a stored prompt: a clip's, "" or the default negative one."""
+        for one in self.sets[:-1]:
+            try:
+                return one.prompt(text)
+            except DataError:
+                continue
+        return self.sets[-1].prompt(text)
+
+    def inactive(self, f: int, h: int, w: int) -> Tensor:
+        """The inactive half for a latent size, raw [C, f, h, w] float32."""
+        for one in self.sets[:-1]:
+            try:
+                return one.inactive(f, h, w)
+            except DataError:
+                continue
+        return self.sets[-1].inactive(f, h, w)
+
+    def _place(self, number: int) -> tuple[LatentSet, int]:
+        which = bisect.bisect_right(self._ends, number)
+        return self.sets[which], number - (self._ends[which - 1] if which else 0)
+
+
+def size_of(settings: dict[str, Any]) -> Size:
+    """Frames, height and width of a folder's clips."""
+    return settings["num_frames"], settings["height"], settings["width"]

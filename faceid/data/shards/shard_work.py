@@ -1,0 +1,111 @@
+"""A folder of shards made by any number of processes on any number of machines: a shard is the unit of work.
+
+Whoever holds a shard's claim makes it (or finds that it fits), publishes tar and record, and leaves a mark in `.done/`
+that says what it saw: sizes and times of what went in and of what came out. Whoever comes later believes a mark that
+still fits, so a finished folder is recognised without reading it. The index is written by everybody in the end, from
+the records: the same bytes each time, whatever the order in which shards were finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
+from faceid.data.shards.shard_writer import ShardRecord, newest, read_record
+from faceid.data.waiting import discard_waiting
+from faceid.errors import DataError
+from faceid.files.documents import read_json
+from faceid.files.provenance import sha256_json, sizes_and_times
+from faceid.files.writing import make_parents, write_json
+
+DONE_NAME = ".done"
+
+
+@dataclass(frozen=True)
+class ShardUnit:
+    """One shard to be. path: of its tar. seen: what decides it, cheaply: names, sizes and times, settings, hashes."""
+
+    path: Path
+    seen: Any
+
+    @property
+    def name(self) -> str:
+        """The tar's file name."""
+        return self.path.name
+
+
+@contextmanager
+def one_plan(
+    folder: Path, units: Sequence[ShardUnit], before_another_plan: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold a folder to these shards until its index is written.
+
+    before_another_plan: asked when the folder was last filled by other settings or from other inputs; raises when
+    something would be lost. What waits there of a run that was not finished is removed then.
+    Raises: DataError when a run with other settings or inputs is at work in the folder.
+    """
+
+    def before_another() -> None:
+        before_another_plan()
+        discard_waiting(folder)
+
+    with hold_plan(Claims(folder / CLAIMS_NAME), sha256_json([unit.seen for unit in units]), before_another):
+        yield
+
+
+def make_shards_together(
+    folder: Path,
+    units: Sequence[ShardUnit],
+    make: Callable[[ShardUnit], ShardRecord],
+    claims: Claims | None = None,
+    description: str = "shards",
+) -> list[ShardRecord]:
+    """Make this process's part of the shards, wait for the others', and return every record in the units' order.
+
+    make: publishes a shard and its record, or finds that they are there. claims: for tests.
+    Raises: DataError when a run with other settings or inputs changed them meanwhile; see `one_plan`.
+    """
+    by_name = {unit.name: unit for unit in units}
+    make_parents(folder / DONE_NAME / "mark")
+    claims = claims or Claims(folder / CLAIMS_NAME)
+    for name in share_work(list(by_name), lambda n: is_done(folder, by_name[n]), claims, description, "shard"):
+        make(by_name[name])
+        write_json(_mark_path(folder, by_name[name]), _mark(by_name[name]))
+    return [_finished_record(folder, unit) for unit in units]
+
+
+def is_done(folder: Path, unit: ShardUnit) -> bool:
+    """Whether somebody has made a shard of what goes in now, by sizes and times."""
+    return _read_mark(folder, unit) == _mark(unit)
+
+
+def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
+    record, mark = read_record(newest(unit.path)), _read_mark(folder, unit)
+    # Times are not compared: a slow worker whose claim was taken over may just have written the same bytes again.
+    if record is None or mark is None or mark.get("seen") != _mark(unit)["seen"]:
+        raise DataError(
+            f"{unit.path}: changed by another run with other settings while this one was at work; "
+            "give each its own output folder"
+        )
+    return record
+
+
+def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
+    try:
+        return dict(read_json(_mark_path(folder, unit)))
+    except ValueError:
+        return None
+
+
+def _mark(unit: ShardUnit) -> dict[str, Any]:
+    path = newest(unit.path)
+    files = [file for file in (path, path.with_suffix(".json")) if file.is_file()]
+    return {"seen": sha256_json(unit.seen), "made": sizes_and_times(files)}
+
+
+def _mark_path(folder: Path, unit: ShardUnit) -> Path:
+    return folder / DONE_NAME / f"{unit.path.stem}.json"

@@ -1,0 +1,153 @@
+"""What stands where in the stream when samples differ in size: whole micro-batches of one bucket each.
+
+A micro-batch is one tensor, so its samples must have one size. The stream is made of chunks of as many samples as a
+micro-batch has, each of one kind and one size; which chunk comes when, and which entry is in it, is a function of
+(seed, position) as in `mixture`. Chunks fall to the groups in proportion, spread evenly, so that over some
+epochs each entry comes as often as any other of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from faceid.data.clip_settings import Kind
+from faceid.data.order import epoch_order, permutation
+from faceid.data.stream.mixture import Mixture, Place
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Entries of one kind and size. numbers: of clips or photos."""
+
+    kind: Kind
+    size: Hashable
+    numbers: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """For the seeds of its turns."""
+        return f"{self.kind} {self.size}"
+
+
+def make_mixture(
+    clip_sizes: Sequence[Hashable],
+    photo_sizes: Sequence[Hashable],
+    shares: Mapping[Kind, float],
+    stage2_from_epoch: int,
+    seed: int,
+    micro_batch_size: int,
+) -> Mixture | BucketedMixture:
+    """By sample where any samples can share a micro-batch, or none has to; else by micro-batch."""
+    if micro_batch_size == 1 or len({*clip_sizes, *photo_sizes}) == 1:
+        return Mixture(len(clip_sizes), len(photo_sizes), shares, stage2_from_epoch, seed)
+    return BucketedMixture(clip_sizes, photo_sizes, shares, stage2_from_epoch, seed, micro_batch_size)
+
+
+class BucketedMixture:
+    """Positions to entries, chunk by chunk."""
+
+    def __init__(
+        self,
+        clip_sizes: Sequence[Hashable],
+        photo_sizes: Sequence[Hashable],
+        shares: Mapping[Kind, float],
+        stage2_from_epoch: int,
+        seed: int,
+        chunk: int,
+    ) -> None:
+        """clip_sizes, photo_sizes: of each entry. shares: of stage 2. chunk: samples of a micro-batch.
+
+        An epoch has as many whole chunks as all clips and photos fill; at least one.
+        """
+        self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, chunk
+        self.chunks_per_epoch = max((len(clip_sizes) + len(photo_sizes)) // chunk, 1)
+        self.samples_per_epoch = self.chunks_per_epoch * chunk
+        sizes: dict[Kind, Sequence[Hashable]] = {"clip": clip_sizes, "photo": photo_sizes, "null": clip_sizes}
+        groups = [group for kind, of_kind in sizes.items() for group in _groups(kind, of_kind)]
+        by_count = {"clip": 1.0, "photo": 1.0, "null": 0.0}
+        self._stages = [
+            _Stage(1, groups, [by_count[group.kind] * len(group.numbers) for group in groups]),
+            _Stage(2, groups, [shares.get(g.kind, 0.0) * len(g.numbers) / max(len(sizes[g.kind]), 1) for g in groups]),
+        ]
+        self.quotas = self._quotas()
+        self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
+        self._turns: dict[tuple[int, int, int], list[int]] = {}
+
+    def __getitem__(self, g: int) -> Place:
+        """What stands at position g."""
+        epoch, at = divmod(g, self.samples_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._chunks(epoch))
+        stage = self._stage(epoch)
+        number, since = self._epoch[1][at // self.chunk]
+        group = stage.groups[number]
+        place, count = since * self.chunk + at % self.chunk, len(group.numbers)
+        # Turn after turn through all of the group, each in an order of its own.
+        return Place(group.kind, group.numbers[self._turn(stage, number, place // count)[place % count]])
+
+    def _stage(self, epoch: int) -> _Stage:
+        is_second = epoch >= self.stage2_from_epoch and self._stages[1].is_possible
+        return self._stages[1 if is_second else 0]
+
+    def _turn(self, stage: _Stage, number: int, turn: int) -> list[int]:
+        """The order of a group's turn; the last few are remembered."""
+        key = (stage.number, number, turn)
+        if key not in self._turns:
+            if len(self._turns) > 4 * len(stage.groups):
+                self._turns.clear()
+            group = stage.groups[number]
+            purpose = f"turn of {group.name} in stage {stage.number}"
+            self._turns[key] = permutation(self.seed, turn, purpose, len(group.numbers))
+        return self._turns[key]
+
+    def _chunks(self, epoch: int) -> list[tuple[int, int]]:
+        """This epoch's chunks in order: (group, which of the group's chunks since the stage began)."""
+        stage = self._stage(epoch)
+        first = (epoch - (self.stage2_from_epoch if stage.number == 2 else 0)) * self.chunks_per_epoch
+        low, high = stage.chunks_of_each(first), stage.chunks_of_each(first + self.chunks_per_epoch)
+        chunks = [(n, k) for n, (start, end) in enumerate(zip(low, high, strict=True)) for k in range(start, end)]
+        return [chunks[n] for n in epoch_order(self.seed, epoch, len(chunks))]
+
+    def _quotas(self) -> dict[Kind, int]:
+        """Samples of an epoch of stage 2 by kind, on average: what is logged."""
+        stage = self._stages[1]
+        quotas: dict[Kind, float] = {}
+        if stage.is_possible:
+            for group, share in zip(stage.groups, stage.shares, strict=True):
+                quotas[group.kind] = quotas.get(group.kind, 0.0) + share * self.samples_per_epoch
+        return {kind: round(quota) for kind, quota in quotas.items() if round(quota)}
+
+
+class _Stage:
+    """Groups and what share of the chunks each gets."""
+
+    def __init__(self, number: int, groups: Sequence[_Group], weights: Sequence[float]) -> None:
+        self.number, self.groups = number, groups
+        total = sum(weights)
+        self.is_possible = total > 0
+        self.shares = np.array(weights, float) / (total or 1.0)
+
+    def chunks_of_each(self, count: int) -> list[int]:
+        """How many of the first `count` chunks fall to each group; its k-th is due at time (k + 1/2) / share."""
+        low, high = 0.0, 2.0 * count + 4.0
+        for _ in range(80):  # bisection, past the last bit of a double
+            middle = (low + high) / 2
+            if np.floor(self.shares * middle + 0.5).sum() > count:
+                high = middle
+            else:
+                low = middle
+        counts, after = (np.floor(self.shares * time + 0.5).astype(int) for time in (low, high))
+        # Those due at the same time come in the groups' order.
+        for n in np.flatnonzero(after > counts)[: count - int(counts.sum())]:
+            counts[n] += 1
+        return counts.tolist()
+
+
+def _groups(kind: Kind, sizes: Sequence[Hashable]) -> list[_Group]:
+    found: dict[Hashable, list[int]] = {}
+    for number, size in enumerate(sizes):
+        found.setdefault(size, []).append(number)
+    return [_Group(kind, size, tuple(numbers)) for size, numbers in found.items()]

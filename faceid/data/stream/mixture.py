@@ -1,0 +1,74 @@
+"""What stands where in the endless stream of samples: clips, the target's photos, and clips without a face.
+
+Stage 1 takes every clip and every photo once an epoch. Stage 2 takes the same number of samples an epoch in given
+shares: an epoch's own permutation, entries of a kind in turn, so that over some epochs each comes equally often. All of
+it is a function of (seed, epoch), so a position says which entry, on any machine, after any restart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from faceid.data.clip_settings import Kind
+from faceid.data.order import epoch_order, permutation
+
+
+class Place(NamedTuple):
+    """What stands at one position. number: of a clip or of a photo. A tuple: an epoch may have 100,000."""
+
+    kind: Kind
+    number: int
+
+
+class Mixture:
+    """Positions to entries."""
+
+    def __init__(
+        self, num_clips: int, num_photos: int, shares: Mapping[Kind, float], stage2_from_epoch: int, seed: int
+    ) -> None:
+        """shares: of stage 2. A share of what is not there falls to the others, in proportion."""
+        self.counts: dict[Kind, int] = {"clip": num_clips, "photo": num_photos, "null": num_clips}
+        self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, 1
+        self.samples_per_epoch = num_clips + num_photos
+        self.quotas = _quotas(self.samples_per_epoch, {k: s for k, s in shares.items() if self.counts[k]})
+        self._epoch: tuple[int, list[Place]] = (-1, [])
+
+    def __getitem__(self, g: int) -> Place:
+        """What stands at position g."""
+        epoch, place = divmod(g, self.samples_per_epoch)
+        if self._epoch[0] != epoch:
+            # Remembered, not stored: a permutation of 100,000 clips takes longer than reading one of them.
+            self._epoch = (epoch, self._places(epoch))
+        return self._epoch[1][place]
+
+    def _places(self, epoch: int) -> list[Place]:
+        order = epoch_order(self.seed, epoch, self.samples_per_epoch)
+        if epoch < self.stage2_from_epoch or not self.quotas:
+            clips = self.counts["clip"]
+            return [Place("clip", n) if n < clips else Place("photo", n - clips) for n in order]
+        places = [place for kind in sorted(self.quotas) for place in self._places_of(kind, epoch)]
+        return [places[n] for n in order]
+
+    def _places_of(self, kind: Kind, epoch: int) -> list[Place]:
+        """This epoch's entries of a kind: turn after turn through all of them, each turn in an order of its own."""
+        count, quota = self.counts[kind], self.quotas[kind]
+        first = (epoch - self.stage2_from_epoch) * quota
+        turns = {
+            turn: permutation(self.seed, turn, f"turn of {kind}", count)
+            for turn in range(first // count, (first + quota - 1) // count + 1)
+        }
+        return [Place(kind, turns[at // count][at % count]) for at in range(first, first + quota)]
+
+
+def _quotas(total: int, shares: Mapping[Kind, float]) -> dict[Kind, int]:
+    """Samples an epoch by largest remainder: they sum to `total`, each less than one sample from its share."""
+    whole = sum(shares.values())
+    if not whole:
+        return {}
+    exact = {kind: total * share / whole for kind, share in shares.items()}
+    quotas = Counter({kind: int(value) for kind, value in exact.items()})
+    left = sorted(exact, key=lambda kind: (quotas[kind] - exact[kind], kind))
+    quotas.update(left[: total - sum(quotas.values())])
+    return {kind: count for kind, count in quotas.items() if count}

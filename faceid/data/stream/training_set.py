@@ -1,0 +1,214 @@
+"""What training is fed: position g to a sample, as a pure function.
+
+The stream of samples is endless, epoch after epoch (`mixture`). Everything about the sample at g (which
+entry, which face, which noise, what is dropped) follows from (seed, g), so a run resumes from one integer and the
+number of processes cannot change what is seen. That holds for damaged clips too: what stands in for one follows from g,
+and not from which reader met it.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from faceid.data.clip_settings import Kind
+from faceid.data.latents.latent_reader import LatentSample, LatentSet
+from faceid.data.latents.latent_sets import LatentSets, Size, size_of
+from faceid.data.latents.photo_latents import PhotoLatent
+from faceid.data.order import seed_for
+from faceid.data.shards.index import DamagedError
+from faceid.data.stream.buckets import make_mixture
+from faceid.data.stream.held_out import NOTHING, HeldOut
+from faceid.data.stream.mixture import Place
+from faceid.data.stream.pairing import Pairing, Source
+from faceid.errors import DataError
+from faceid.models.base.latent_codec import LatentStatistics
+from faceid.vace import pose_control
+
+log = logging.getLogger(__name__)
+
+FACE = "face"
+"""Drawn once for each of the faces that are averaged for a clip."""
+CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE)
+
+# Clips tried for one position before the run is stopped: with one bad clip in a hundred this never happens.
+MOST_TRIES = 20
+
+
+@dataclass
+class TrainingSample:
+    """One or more samples, ready for the model. Latents are normalised, float32.
+
+    x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
+    head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
+    g: global sample index of each. keys: their names. kinds: clip, photo or null of each. choices: what else was drawn
+    for them, one name a draw (`CHOICES`).
+    damages: what was wrong with each damaged clip that one of these stands in for (`index.DAMAGES`).
+    """
+
+    x0: Tensor
+    control: Tensor
+    text: Tensor
+    face: Tensor
+    head_mask: Tensor
+    noise: Tensor
+    head_cells: list[int]
+    g: list[int]
+    keys: list[str]
+    kinds: list[str]
+    choices: list[str]
+    damages: list[str]
+
+    def to(self, device: torch.device | str) -> TrainingSample:
+        """The same on a device; copies from pinned memory do not block."""
+        moved = {
+            name: getattr(self, name).to(device, non_blocking=True)
+            for name in ("x0", "control", "text", "face", "head_mask", "noise")
+        }
+        return replace(self, **moved)
+
+
+class TrainingSet(torch.utils.data.Dataset):
+    """The clips of all dancers but the held-out ones, and the target's photos, by position in the endless stream."""
+
+    def __init__(
+        self,
+        latents: LatentSet | LatentSets,
+        photos: dict[str, PhotoLatent],
+        pairing: Pairing,
+        statistics: LatentStatistics,
+        seed: int,
+        held_out: HeldOut = NOTHING,
+        stage2_from_epoch: int = 1 << 30,
+        micro_batch_size: int = 1,
+    ) -> None:
+        """held_out: what is kept for validation. stage2_from_epoch: its first; by default never.
+
+        micro_batch_size: samples that share a tensor, and so a size.
+        """
+        self.latents = latents if isinstance(latents, LatentSets) else LatentSets([latents])
+        self.photos, self.pairing = photos, pairing
+        self.statistics, self.seed = statistics, seed
+        self.held_out = held_out
+        owners = list(zip(self.latents.clips, self.latents.dancers, strict=True))
+        self.clip_numbers = [n for n, (clip, dancer) in enumerate(owners) if not held_out.has(clip, dancer)]
+        self.photo_names = sorted(photos)
+        sizes = self.latents.sizes
+        self._sizes = [sizes[number] for number in self.clip_numbers]
+        self._of_size: dict[Size, list[int]] = {}
+        for place, size in enumerate(self._sizes):
+            self._of_size.setdefault(size, []).append(place)
+        photo_size = (1, *size_of(self.latents.settings)[1:])
+        self.mixture = make_mixture(
+            self._sizes,
+            [photo_size] * len(self.photo_names),
+            pairing.settings.stage2_shares,
+            stage2_from_epoch,
+            seed,
+            micro_batch_size,
+        )
+        self._said: set[str] = set()
+        if len(self) == 0:
+            raise DataError("no clips and no photos: nothing to train on")
+
+    @property
+    def photos_described(self) -> list[Any]:
+        """What says which photos are trained on, and with which captions of their own."""
+        captions = {name: photo.caption for name in self.photo_names if (photo := self.photos[name]).caption}
+        return [*self.photo_names, captions] if captions else list(self.photo_names)
+
+    def __len__(self) -> int:
+        """Samples in one epoch."""
+        return self.mixture.samples_per_epoch
+
+    def __getitem__(self, g: int) -> TrainingSample:
+        """The sample at position g, a batch of one; in place of a damaged clip another, chosen by g.
+
+        Raises: DamagedError when whatever is tried is damaged.
+        """
+        place = self.mixture[g]
+        damages: list[str] = []
+        if place.kind == "photo":
+            return self._photo(place, g)
+        while True:
+            try:
+                return self._clip(place, g, damages)
+            except DamagedError as error:
+                damages.append(error.kind)
+                self._say(self.latents.key(self.clip_numbers[place.number]), error)
+                if len(damages) == MOST_TRIES:
+                    raise
+                # Of the same size: it may share a micro-batch with others.
+                alike = self._of_size[self._sizes[place.number]]
+                other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(alike)
+                place = Place(place.kind, alike[other])
+
+    def _clip(self, place: Place, g: int, damages: list[str]) -> TrainingSample:
+        clip = self.latents[self.clip_numbers[place.number]]
+        if place.kind == "null":
+            return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
+        face = self.pairing.clip_face(clip.clip, g)
+        return self._sample(clip, face.embedding, place.kind, g, [face.source, *[FACE] * face.num_faces], damages)
+
+    def _photo(self, place: Place, g: int) -> TrainingSample:
+        key = self.photo_names[place.number]
+        photo = self.photos[key]
+        own = photo.prompt_embeds
+        prompt = self.latents.prompt(self.latents.caption) if own is None else own
+        # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
+        inactive = self.latents.inactive(*photo.latent.shape[1:])
+        shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
+        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [], [])
+
+    def _say(self, key: str, error: DamagedError) -> None:
+        if key not in self._said:
+            self._said.add(key)
+            log.warning("%s: not trained on, another clip stands in for it: %s", key, error)
+
+    def _sample(
+        self, shown: LatentSample, face: Tensor, kind: Kind, g: int, choices: list[str], damages: list[str]
+    ) -> TrainingSample:
+        drop_face, drop_text = self.pairing.drops(g)
+        dropped = {(True, True): "both_dropped", (True, False): "face_dropped", (False, True): "text_dropped"}
+        choices += [dropped[drop_face, drop_text]] if drop_face or drop_text else []
+        text = self.latents.prompt("") if drop_text else shown.prompt_embeds
+        x0, pose, inactive = (
+            self.statistics.normalise(raw.unsqueeze(0)) for raw in (shown.video, shown.pose, shown.inactive)
+        )
+        return TrainingSample(
+            x0=x0,
+            control=pose_control(pose, inactive, self.latents.geometry),
+            text=text.unsqueeze(0).float(),
+            face=(torch.zeros_like(face) if drop_face else face).unsqueeze(0).float(),
+            head_mask=shown.head_mask.unsqueeze(0).float(),
+            noise=torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed_for(self.seed, g, "noise"))),
+            head_cells=[int(shown.head_mask.sum())],
+            g=[g],
+            keys=[shown.key],
+            kinds=[kind],
+            choices=choices,
+            damages=damages,
+        )
+
+
+def collate(samples: list[TrainingSample]) -> TrainingSample:
+    """Join samples of one size to a batch. Raises: DataError when their sizes differ."""
+    shapes = {tuple(sample.x0.shape[1:]) for sample in samples}
+    if len(shapes) > 1:
+        raise DataError(
+            f"micro_batch_size={len(samples)}: samples of sizes {sorted(shapes)} cannot share a batch; use 1"
+        )
+    names = ("x0", "control", "text", "face", "head_mask", "noise")
+    return TrainingSample(
+        **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names},
+        head_cells=[cells for sample in samples for cells in sample.head_cells],
+        g=[g for sample in samples for g in sample.g],
+        keys=[key for sample in samples for key in sample.keys],
+        kinds=[kind for sample in samples for kind in sample.kinds],
+        choices=[choice for sample in samples for choice in sample.choices],
+        damages=[damage for sample in samples for damage in sample.damages],
+    )

@@ -1,0 +1,68 @@
+"""The report's first table: the headlines of summary.json in words, the primary recogniser's beside the others'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from faceid.evaluation.report.tables import NumberCell, number_cell
+from faceid.evaluation.videos.results import Results
+
+SUMMARY_TITLES = {
+    "identity_rank1_heldout_poses": "Rank-1, people trained on, new poses",
+    "identity_rank1_heldout_people": "Rank-1, people not trained on",
+    "identity_auc_heldout_people": "ROC-AUC, people not trained on",
+    "target_rank1": "Rank-1 of the target, judged arm",
+    "start_rank1": "Rank-1 of the adapter that training began with",
+    "training_gain_similarity": "Similarity gained by training, over the adapter it began with",
+    "base_rank1": "Rank-1 of the base (no face), as the people of the judged arm",
+    "naive_recipe_rank1": "Rank-1 of the control recipe",
+    "real_rank1": "Rank-1 of real clips (ceiling)",
+    "chance_rank1": "Rank-1 by chance",
+    "wrong_identity_follows_embedding": "Other people's embeddings: rank-1 of the given one",
+    "wrong_identity_nearest_is_target": "Other people's embeddings: looks like the target",
+    "wrong_identity_nearest_is_target_before": "The same, by the adapter that training began with",
+    "face_scale_spearman": "face_scale up to 1.25 against similarity, Spearman",
+    "face_scale_zero_equals_base": "face_scale 0 is the base, byte for byte",
+    "pose_error_ratio_to_base": "Pose error over the base's, judged arm and people not trained on",
+    "pose_error_ratio_ours": "Pose error over the base's, judged arm alone",
+    "driver_leak": "Driver leak, against the base, judged arm",
+    "driver_leak_within_person": "Driver leak, within a person, judged arm and people not trained on",
+    "similarity_between_base_and_real": "Similarity between base (0) and real clips (1), people shown in both",
+}
+# By every recogniser the same.
+_SEEN_BY_NONE = ("pose_error_ratio_to_base", "pose_error_ratio_ours")
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One row: a number by every recogniser, the primary first, or a single one that no recogniser has a say in."""
+
+    title: str
+    cells: list[NumberCell]
+
+
+def headlines(summary: dict[str, Any]) -> list[Headline]:
+    """The rows that some recogniser has a number for. summary: of summary.summarise."""
+    by_recogniser = list(summary["by_recogniser"].values())
+    rows = []
+    for key, title in SUMMARY_TITLES.items():
+        sources = by_recogniser if key in by_recogniser[0] and key not in _SEEN_BY_NONE else [summary]
+        if any(source[key] is not None for source in sources):
+            rows.append(Headline(title, [_cell(source, key) for source in sources]))
+    return rows
+
+
+def ceilings(results: Results) -> dict[str, NumberCell | None]:
+    """By recogniser, how often it knows the people of real clips; None where none were given."""
+    return {
+        name: _cell(found, "real_rank1") if found["real_rank1"] is not None else None
+        for name, found in results.summary["by_recogniser"].items()
+    }
+
+
+def _cell(found: dict[str, Any], key: str) -> NumberCell:
+    value = found[key]
+    if isinstance(value, bool):
+        return NumberCell("yes" if value else "no", "", False)
+    return number_cell(float("nan") if value is None else value, found["intervals"].get(key))

@@ -1,0 +1,134 @@
+"""Pictures of the report: for a few people, their reference photos beside every arm's frames and heads.
+
+All arms show the same clip, seed and frames of a person, where they rendered it; nothing is picked by its score.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from faceid.evaluation.videos.controls import JOINTS_ENDING, joints_of_file
+from faceid.evaluation.videos.heads import cut_head
+from faceid.evaluation.videos.measure import find_heads
+from faceid.evaluation.videos.results import Results
+from faceid.evaluation.videos.scoring import ScoredVideo
+from faceid.media.pixels.skeleton import draw_skeleton
+from faceid.media.video import read_video
+
+NUM_REFERENCES = 5
+# Where in a video its frames are taken, as shares of its length.
+FRAME_PLACES = (0.25, 0.75)
+# Longest side of an embedded picture, and the size up to which it is kept without loss.
+LONGEST_PX, LOSSLESS_PX = 320, 160
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """One frame and the head in it, as data URIs; the head is empty where there is none."""
+
+    picture: str
+    head: str
+    is_small: bool
+    """Few pixels: to be enlarged without smoothing."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one arm shows of a person. video: None for the drawn pose."""
+
+    arm: str
+    frames: list[ShownFrame]
+    video: ScoredVideo | None
+    is_other_clip: bool = False
+    """The arm has not rendered the row's clip and seed; another of its videos of this person is shown."""
+
+
+@dataclass(frozen=True)
+class ShownPerson:
+    """A row of the report."""
+
+    name: str
+    references: list[str]
+    clip: str
+    cells: list[Cell | None]
+    """The control first, where it is known, then by arm; None where an arm did not render the person."""
+
+
+def show_people(results: Results) -> list[ShownPerson]:
+    """Rows for the first people: the target, then whom the judged arm shows, then whom any arm was given."""
+    settings = results.facts.settings
+    by_arm = results.videos[results.primary]
+    judged = {video.identity for video in by_arm[results.facts.judged]} if results.facts.judged else set()
+    # The base's renders show nobody in particular: whom they are scored as says nothing.
+    given = {video.identity for videos in by_arm.values() for video in videos if video.render.identity}
+    ordered = sorted(judged | given, key=lambda name: (name != settings.target, name not in judged, name))
+    return [_show(name, results) for name in ordered[: settings.num_shown]]
+
+
+def data_uri(picture: np.ndarray) -> str:
+    """A picture as it is embedded: uint8 [H, W, 3], scaled down to 320 px; PNG when small, else JPEG."""
+    image = Image.fromarray(picture)
+    image.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
+    is_lossless = max(image.size) <= LOSSLESS_PX
+    buffer = io.BytesIO()
+    if is_lossless:
+        image.save(buffer, format="PNG")
+    else:
+        image.save(buffer, format="JPEG", quality=88)
+    kind = "png" if is_lossless else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _show(name: str, results: Results) -> ShownPerson:
+    by_arm = results.videos[results.primary]
+    held = {
+        arm: {(v.render.clip, v.render.seed): v for v in videos if v.identity == name} for arm, videos in by_arm.items()
+    }
+    # What most arms have rendered of this person, the first by name among equals.
+    counts = Counter(place for places in held.values() for place in places)
+    clip, seed = min(counts, key=lambda place: (-counts[place], place))
+    references = next(person for person in results.gallery if person.name == name)
+    cells: list[Cell | None] = [_control(clip, (held, seed), results)] if results.facts.settings.joints_dir else []
+    for arm, places in held.items():
+        if not places:
+            cells.append(None)
+            continue
+        video = places.get((clip, seed)) or places[min(places)]
+        cells.append(Cell(arm, _frames(video, results), video, (clip, seed) not in places))
+    return ShownPerson(name, [data_uri(crop) for crop in references.crops[:NUM_REFERENCES]], clip, cells)
+
+
+def _frames(video: ScoredVideo, results: Results) -> list[ShownFrame]:
+    frames = read_video(video.render.path).frames
+    heads = find_heads(frames, video.render, results.instruments)
+    shown = []
+    for index in _places(len(frames)):
+        box = heads[index]
+        head = data_uri(cut_head(frames[index], box, results.instruments.face_margin)) if box is not None else ""
+        shown.append(ShownFrame(data_uri(frames[index]), head, max(frames.shape[1:3]) <= LOSSLESS_PX))
+    return shown
+
+
+def _control(
+    clip: str, held_and_seed: tuple[dict[str, dict[tuple[str, int], ScoredVideo]], int], results: Results
+) -> Cell:
+    """The skeleton of the same frames, drawn from the control joints."""
+    held, seed = held_and_seed
+    video = next(places[clip, seed] for places in held.values() if (clip, seed) in places)
+    frames = read_video(video.render.path).frames
+    size_hw = (frames.shape[1], frames.shape[2])
+    joints_dir = results.facts.settings.joints_dir
+    assert joints_dir is not None
+    joints = joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", video.render.clip_frames(len(frames)), size_hw)
+    pictures = [data_uri(draw_skeleton(joints[index], size_hw)) for index in _places(len(frames))]
+    return Cell("pose", [ShownFrame(picture, "", max(size_hw) <= LOSSLESS_PX) for picture in pictures], None)
+
+
+def _places(count: int) -> list[int]:
+    return sorted({round(share * (count - 1)) for share in FRAME_PLACES})

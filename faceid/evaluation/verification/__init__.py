@@ -1,0 +1,1 @@
+"""How well an encoder tells labelled people apart."""

@@ -1,0 +1,1 @@
+"""Rendered videos to measurements and scores, arm by arm."""

@@ -1,0 +1,44 @@
+"""Reads joints from pictures: the toy world's own reader, or an ONNX pose model of the user's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from faceid.errors import ConfigError
+from faceid.evaluation.evaluation_settings import EvaluationSettings
+
+TOY, NONE = "toy", "none"
+
+
+class PoseReader(Protocol):
+    """Finds the joints of one person."""
+
+    def read(self, frames: np.ndarray) -> np.ndarray:
+        """uint8 RGB [T, H, W, 3] to float32 [T, 17, 3]: COCO-17 joints, x and y in pixels and confidence 0..1."""
+        ...
+
+
+def check_pose_reader_name(name: str) -> None:
+    """Check what needs no file. Raises: ConfigError for a name that is none."""
+    if name not in (NONE, TOY) and not name.endswith(".onnx"):
+        raise ConfigError(f"pose_reader={name}: must be none, toy, or the .onnx file of a COCO-17 pose model")
+
+
+def load_pose_reader(settings: EvaluationSettings) -> PoseReader | None:
+    """The reader that the settings name; None for `none`. Raises: ConfigError for a name that is neither."""
+    name = settings.pose_reader
+    check_pose_reader_name(name)
+    if name == NONE:
+        return None
+    if name == TOY:
+        # The toy's readers are only there when the toy is judged.
+        from faceid.toy.readers import load_toy_pose_reader
+
+        return load_toy_pose_reader()
+    # onnxruntime is an optional extra, so its file is entered only on request.
+    from faceid.media.onnx_pose import OnnxPoseReader
+
+    return OnnxPoseReader(Path(name), settings.device, settings.pose_mean, settings.pose_std)

@@ -1,0 +1,132 @@
+"""One rendered video looked at once: its heads, every recogniser's cosines to the gallery, steadiness and pose.
+
+What depends on who the video should show comes later (scoring.py): a render without an identity is scored as several.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from faceid.evaluation.figures.pose_error import PoseScore, score_pose
+from faceid.evaluation.figures.similarity import frame_cosines
+from faceid.evaluation.figures.temporal import Box, consecutive_similarity, dynamic_degree, face_flicker
+from faceid.evaluation.videos.controls import read_control
+from faceid.evaluation.videos.heads import cut_head, found_heads, known_heads, shows_face
+from faceid.evaluation.videos.joint_reader import PoseReader
+from faceid.evaluation.videos.recognisers import Recogniser
+from faceid.evaluation.videos.reference_people import Reference
+from faceid.evaluation.videos.renders import Arm, Render
+from faceid.faces.photos.detect import FaceDetector
+from faceid.logs import progress
+from faceid.media.video import read_video
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """Everything a video is measured with."""
+
+    gallery: list[Reference]
+    recognisers: list[Recogniser]
+    detector: FaceDetector
+    face_margin: float
+    heads_dir: Path | None = None
+    second_opinion: FaceDetector | None = None
+    """Looks for a face at known heads; None where heads are not known, or it would take anything for a face."""
+    pose_reader: PoseReader | None = None
+    joints_dir: Path | None = None
+    driver_videos_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one video shows. T frames, P people."""
+
+    is_found: np.ndarray
+    """Whether each frame has a face, bool [T]."""
+    cosines: dict[str, np.ndarray]
+    """By recogniser: of every frame to every person, [T, P]; 0 without a face."""
+    consecutive: dict[str, float]
+    """By recogniser: mean cosine between neighbouring frames."""
+    flicker: float
+    dynamic_degree: float
+    pose: PoseScore | None = None
+    """None when pose is not scored."""
+    detector_rate: float = math.nan
+    """Share of frames in which the second opinion finds a face at the known head; nan without one."""
+
+
+@dataclass
+class Measurer:
+    """Measures videos, each distinct one once."""
+
+    instruments: Instruments
+    known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
+    controls: dict[tuple[str, tuple[int, ...], tuple[int, int]], np.ndarray] = field(default_factory=dict)
+
+    def measure_all(self, arms: list[Arm]) -> dict[Path, Measurement]:
+        """Measure every render of every arm, by its path."""
+        renders = [render for arm in arms for render in arm.renders]
+        return {render.path: self.measure(render) for render in progress(renders, "scoring", unit="video")}
+
+    def measure(self, render: Render) -> Measurement:
+        """Measure one render. Raises: DataError when it, its head boxes or its control cannot be read."""
+        # Equal bytes for equal clips are the same video, such as the base in two arms.
+        key = (render.sha256, render.clip)
+        if key not in self.known:
+            frames = read_video(render.path).frames
+            self.known[key] = _measure(frames, render, self.instruments, self._pose(frames, render))
+        return self.known[key]
+
+    def _pose(self, frames: np.ndarray, render: Render) -> PoseScore | None:
+        tools = self.instruments
+        if tools.pose_reader is None:
+            return None
+        size_hw = (frames.shape[1], frames.shape[2])
+        # Reading the driver costs as much as reading a render, and many renders share one.
+        key = (render.clip, tuple(render.clip_frames(len(frames))), size_hw)
+        if key not in self.controls:
+            self.controls[key] = read_control(*key, tools.joints_dir, tools.driver_videos_dir, tools.pose_reader)
+        return score_pose(tools.pose_reader.read(frames), self.controls[key])
+
+
+def find_heads(frames: np.ndarray, render: Render, instruments: Instruments) -> list[Box | None]:
+    """The head in every frame, known or found. frames: uint8 [T, H, W, 3]."""
+    if instruments.heads_dir is None:
+        return found_heads(frames, instruments.detector)
+    size_hw = (frames.shape[1], frames.shape[2])
+    return known_heads(instruments.heads_dir, render.clip, render.clip_frames(len(frames)), size_hw)
+
+
+def _measure(frames: np.ndarray, render: Render, instruments: Instruments, pose: PoseScore | None) -> Measurement:
+    boxes = find_heads(frames, render, instruments)
+    is_found = np.array([box is not None for box in boxes])
+    crops = [
+        cut_head(frame, box, instruments.face_margin)
+        for frame, box in zip(frames, boxes, strict=True)
+        if box is not None
+    ]
+    cosines, consecutive = {}, {}
+    for recogniser in instruments.recognisers:
+        embeddings = recogniser.encoder.embed(crops).numpy()
+        cosines[recogniser.name] = frame_cosines(embeddings, is_found, recogniser.references)
+        consecutive[recogniser.name] = consecutive_similarity(embeddings, is_found)
+    return Measurement(
+        is_found=is_found,
+        cosines=cosines,
+        consecutive=consecutive,
+        flicker=face_flicker(frames, boxes),
+        dynamic_degree=dynamic_degree(frames),
+        pose=pose,
+        detector_rate=_detector_rate(frames, boxes, instruments.second_opinion),
+    )
+
+
+def _detector_rate(frames: np.ndarray, boxes: list[Box | None], detector: FaceDetector | None) -> float:
+    if detector is None:
+        return math.nan
+    looked = [box is not None and shows_face(frame, box, detector) for frame, box in zip(frames, boxes, strict=True)]
+    return float(np.mean(looked))

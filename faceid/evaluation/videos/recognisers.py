@@ -1,0 +1,113 @@
+"""Who judges identity: encoders other than the one the renders were conditioned on.
+
+A recogniser is written as on the command line, `clip:PATH`, `dinov3:PATH`, `dinov2:PATH`, `onnx:PATH`, or one of the
+toy world's own, and keeps that as its name in every result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+
+from faceid.errors import ConfigError, ModelError
+from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.evaluation.figures.similarity import mean_reference
+from faceid.evaluation.videos.reference_people import Reference
+from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
+from faceid.faces.identity_settings import EncoderKind
+
+TOY_RECOGNISERS = ("toy_recogniser", "toy_readout")
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """An encoder that knows the gallery."""
+
+    name: str
+    """As written in --recognisers."""
+    encoder: FaceEncoder
+    references: np.ndarray
+    """Mean of each person's reference embeddings, float64 [P, D]; not brought back to unit length."""
+    impostor_mean: np.ndarray
+    """Mean cosine of other people's reference photos to each person, [P]."""
+    impostor_std: np.ndarray
+    """Its standard deviation over those photos, [P]; nan when there are fewer than two."""
+
+
+def check_recogniser_names(names: list[str]) -> None:
+    """Check what needs no file. Raises: ConfigError for a name that is none."""
+    for name in names:
+        kind, _, path = name.partition(":")
+        if name not in TOY_RECOGNISERS and (kind not in get_args(EncoderKind) or not path):
+            known = ", ".join([*(f"{kind}:PATH" for kind in get_args(EncoderKind)), *TOY_RECOGNISERS])
+            raise ConfigError(f"recognisers: {name!r} is none; use {known}")
+
+
+def load_recognisers(settings: EvaluationSettings) -> list[tuple[str, FaceEncoder]]:
+    """Load every recogniser, in order.
+
+    Raises: ConfigError for a name that is none; ModelError when one is the conditioning encoder, or cannot be loaded.
+    """
+    check_recogniser_names(settings.recognisers)
+    forbidden, source = _conditioning_fingerprint(settings)
+    loaded = []
+    for name in settings.recognisers:
+        onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
+        encoder = load_recogniser(name, settings.device, **onnx_input)
+        if forbidden:
+            refuse_conditioning(name, encoder, forbidden, source)
+        loaded.append((name, encoder))
+    return loaded
+
+
+def refuse_conditioning(name: str, encoder: FaceEncoder, fingerprint: str, source: str) -> None:
+    """Raises: ModelError when a recogniser is the encoder of this fingerprint, that of `source`."""
+    if encoder.fingerprint == fingerprint:
+        raise ModelError(
+            f"recognisers: {name} is the encoder the renders were conditioned on ({source}), which would judge "
+            "itself; use another one"
+        )
+
+
+def know_gallery(name: str, encoder: FaceEncoder, gallery: list[Reference]) -> Recogniser:
+    """Embed the reference photos once."""
+    counts = [len(person.crops) for person in gallery]
+    embedded = encoder.embed([crop for person in gallery for crop in person.crops]).numpy().astype(np.float64)
+    by_person = np.split(embedded, np.cumsum(counts)[:-1])
+    references = np.stack([mean_reference(rows) for rows in by_person])
+    means, stds = [], []
+    for index, reference in enumerate(references):
+        others = np.concatenate([rows for other, rows in enumerate(by_person) if other != index]) @ reference
+        means.append(others.mean())
+        stds.append(others.std() if len(others) > 1 and others.std() > 0 else np.nan)
+    return Recogniser(name, encoder, references, np.array(means), np.array(stds))
+
+
+def load_recogniser(name: str, device: str, **onnx_input: Any) -> FaceEncoder:
+    """Load one by its name in --recognisers. onnx_input: mean, std and colour, where the defaults are not its.
+
+    Raises: ModelError when it cannot be loaded.
+    """
+    if name in TOY_RECOGNISERS:
+        # The toy's readers are only there when the toy is judged.
+        from faceid.toy.readers import load_toy_recogniser
+
+        return load_toy_recogniser(name)
+    kind, _, path = name.partition(":")
+    if kind == "onnx":
+        return load_encoder("onnx", Path(path), device, **onnx_input)
+    from faceid.toy.shipped import resolve_encoder_path
+
+    return load_encoder(cast(EncoderKind, kind), resolve_encoder_path(path), device)
+
+
+def _conditioning_fingerprint(settings: EvaluationSettings) -> tuple[str | None, str]:
+    if settings.adapter is not None:
+        # diffusers takes seconds to import, and only an adapter needs it.
+        from faceid.models.adapter.adapter_file import read_adapter
+
+        return read_adapter(settings.adapter)[1].encoder_fingerprint, f"adapter={settings.adapter}"
+    return settings.conditioning_fingerprint, f"conditioning_fingerprint={settings.conditioning_fingerprint}"

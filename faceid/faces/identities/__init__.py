@@ -1,0 +1,1 @@
+"""Photos to identity folders, and back; blends between people."""

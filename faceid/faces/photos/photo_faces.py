@@ -1,0 +1,140 @@
+"""One photo looked at: its faces, their crops, and what can be measured of them without an encoder.
+
+A `Photo` is filled in step by step (here, then in selection.py) and ends in the report, kept or dropped with a reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from faceid.errors import DataError
+from faceid.faces.photos.copies import ComparedPhoto, compared
+from faceid.faces.photos.detect import Face, FaceDetector, crop_face
+from faceid.files.provenance import sha256_file
+from faceid.media.images import read_photo
+
+# Under this a detection is doubtful; see the Haar scores in detect.py.
+DOUBTFUL_SCORE = 0.65
+# Crops larger than any encoder's input only cost memory.
+LARGEST_CROP_PX = 512
+SHARPNESS_SIDE_PX = 112
+THUMBNAIL_PX = 192
+
+
+def miniature(picture: np.ndarray) -> np.ndarray:
+    """32x32 grey values without mean and of unit length, to compare pictures by correlation: uint8 RGB to [1024]."""
+    grey = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (32, 32), interpolation=cv2.INTER_AREA)
+    values = grey.astype(np.float64).ravel() - grey.mean()
+    return values / max(float(np.linalg.norm(values)), 1e-9)
+
+
+@dataclass
+class Candidate:
+    """One face of a photo."""
+
+    face: Face
+    crop: np.ndarray
+    """Square with margin, what the encoder sees: RGB uint8 [S, S, 3]."""
+    sharpness: float
+    """Variance of the Laplacian of the grey face at 112 px; portraits 30 to 700, visibly blurred under 10."""
+    size_px: float
+    """Square root of the box area, px."""
+    embedding: torch.Tensor | None = None
+    """Unit length, [D]; set by the caller."""
+
+    @property
+    def miniature(self) -> np.ndarray:
+        """Of the crop, as `miniature`."""
+        return miniature(self.crop)
+
+
+@dataclass
+class Photo:
+    """One file of the user's folder and what became of it."""
+
+    path: Path
+    thumbnail: np.ndarray | None = None
+    """The whole photo, small: RGB uint8; None when it cannot be read."""
+    thumbnail_scale: float = 1.0
+    compared: ComparedPhoto | None = None
+    """The whole photo as copies are looked for; None when it cannot be read."""
+    candidates: list[Candidate] = field(default_factory=list)
+    chosen: Candidate | None = None
+    dropped: str | None = None
+    """Why it does not count; None while it does."""
+    notes: list[str] = field(default_factory=list)
+    quality: dict[str, float] = field(default_factory=dict)
+    """Scores 0..1 by name: sharpness, size, detection, agreement."""
+    cosine: float | None = None
+    """Cosine to the centre of all usable photos."""
+    weight: float = 0.0
+    """Share in the identity; the kept photos' weights sum to 1."""
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the file, read once however often it is asked for."""
+        return sha256_file(self.path)
+
+    @property
+    def face(self) -> Candidate:
+        assert self.chosen is not None, f"{self.name}: no face has been chosen yet"
+        return self.chosen
+
+    @property
+    def embedding(self) -> torch.Tensor:
+        assert self.face.embedding is not None, f"{self.name}: not embedded yet"
+        return self.face.embedding
+
+
+def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
+    """Read one photo and cut out its faces; an unreadable one or one without a face comes back dropped, with why."""
+    photo = Photo(path)
+    try:
+        image = read_photo(path)
+    except DataError as error:
+        # The photo's own name is shown beside the reason.
+        photo.dropped = str(error).removeprefix(f"{path}: ")
+        return photo
+    photo.thumbnail_scale = min(1.0, THUMBNAIL_PX / max(image.shape[:2]))
+    photo.thumbnail = _shrink(image, THUMBNAIL_PX)
+    photo.compared = compared(image)
+    faces = detector.detect(image)
+    sure = [face for face in faces if face.score >= DOUBTFUL_SCORE]
+    # A doubtful box beside a sure face is a tie or a hand far more often than a second face.
+    photo.candidates = [measure_face(image, face, margin) for face in (sure or faces)]
+    if not photo.candidates:
+        photo.dropped = "no face found; use a photo that shows the face from the front, unobstructed"
+    return photo
+
+
+def measure_face(image: np.ndarray, face: Face, margin: float) -> Candidate:
+    """Cut one face out and measure it. margin: as `crop_face`."""
+    tight = cv2.cvtColor(crop_face(image, face.box_xyxy, 0.0), cv2.COLOR_RGB2GRAY)
+    shrinks = tight.shape[0] > SHARPNESS_SIDE_PX
+    side = (SHARPNESS_SIDE_PX, SHARPNESS_SIDE_PX)
+    grey = cv2.resize(tight, side, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return Candidate(
+        face=face,
+        crop=_shrink(crop_face(image, face.box_xyxy, margin), LARGEST_CROP_PX),
+        sharpness=float(cv2.Laplacian(grey, cv2.CV_64F).var()),
+        size_px=math.sqrt(face.area_px),
+    )
+
+
+def _shrink(image: np.ndarray, longest_px: int) -> np.ndarray:
+    scale = min(1.0, longest_px / max(image.shape[:2]))
+    if scale == 1.0:
+        return image.copy()
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,517 @@
+"""What a command may replace and delete: what it can prove it wrote itself, and nothing else.
+
+The proof is the record beside the files (`faceid.files.records`). A file whose bytes are not in it is somebody's: it is
+refused, by name, before any work begins. A folder carries its kind (`.faceid/folder.json`), so that no command writes
+into another's.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from faceid.errors import OutputError
+from faceid.files.documents import read_json
+from faceid.files.placing import (
+    STAYS,
+    close_or_say,
+    finish,
+    free_name,
+    has_to_stay,
+    names_in,
+    put_inside,
+    strangers_in,
+)
+from faceid.files.records import is_recorded, record, sha256_bytes, sha256_file
+from faceid.files.writing import (
+    FOLDER_NAME,
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    RECORDS_NAME,
+    abandoned,
+    exchange,
+    fsync_file,
+    fsync_folder,
+    fsync_tree,
+    is_owners_alone,
+    is_private,
+    make_parents,
+    settle_modes,
+    sweep,
+    temporary_beside,
+    told,
+    was_whole,
+    write_atomic,
+    write_json,
+)
+from faceid.processes import process_mark
+
+log = logging.getLogger(__name__)
+
+# What folders hold, in words, where more than one room has to know.
+HUB_FOLDER, RUN_FOLDER, BATCH_FOLDER = "a face adapter for the hub", "a training run", "a batch of renders"
+# Beside FOLDER_NAME, in a folder that was moved away for a moment: what was moved by hand does not have it.
+_REPLACED_NAME = "replaced.json"
+_SHOWN = 3
+
+
+def claim_folder(
+    folder: Path,
+    kind: str,
+    inputs: Sequence[Path] = (),
+    private: bool = False,
+    beside: Sequence[str] = (),
+    key: str = "output_dir",
+    is_known: bool = False,
+) -> None:
+    """Make `folder` a place to write one kind of result into, bit by bit, over any number of runs.
+
+    kind: what it will hold, in words (`clips`, `a run`). inputs: folders that are read; none of them may be it.
+    private: whether it shows faces, so that only its owner may look in. beside: names that may lie in it before the
+    first run. key: the flag it was given by. is_known: whether the caller knows it for one of ours: those of before
+    2026-12 have no mark. What is there already stays; see `staged_file` for what may be replaced.
+    Raises: OutputError when it is a file, is read from, cannot be written, or holds what another command wrote.
+    """
+    refuse_folder(folder, kind, inputs, beside, key, is_known)
+    with told(folder):
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / RECORDS_NAME / FOLDER_NAME
+        if not mark.is_file():
+            if private and (is_new or not names_in(folder)):
+                close_or_say(folder, private)
+            write_json(mark, {"kind": kind})
+        sweep(folder)
+        sweep(folder / RECORDS_NAME)
+        # Here, not after hours: a mark of before may lie on a disk that is read-only by now.
+        probe = temporary_beside(folder / "probe")
+        probe.touch()
+        probe.unlink()
+
+
+def refuse_folder(
+    folder: Path,
+    kind: str,
+    inputs: Sequence[Path] = (),
+    beside: Sequence[str] = (),
+    key: str = "output_dir",
+    is_known: bool = False,
+) -> None:
+    """Only the refusals of `claim_folder`: nothing is written. Raises: OutputError."""
+    refuse_hidden(folder, key)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{key}={folder}: is a file; name a folder")
+    _refuse_dangling(folder, key)
+    for read in inputs:
+        if read.exists() and folder.exists() and read.resolve() == folder.resolve():
+            raise OutputError(f"{key}={folder}: is read from by the same command; name another folder")
+    found = kind_of(folder)
+    if found is not None and found != kind:
+        raise OutputError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
+    if found is None and not is_known:
+        strangers = [name for name in names_in(folder) if name not in beside]
+        if strangers:
+            raise OutputError(
+                f"{key}={folder}: holds {_some(strangers)}, not written by this command; name an empty or a new folder"
+            )
+    _refuse_unwritable(folder, key)
+
+
+def kind_of(folder: Path) -> str | None:
+    """What a folder of ours holds, in words; None for any other folder."""
+    try:
+        return str(read_json(folder / RECORDS_NAME / FOLDER_NAME)["kind"])
+    except (ValueError, KeyError):
+        return None
+
+
+def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", within: str | None = None) -> None:
+    """Say before the work that `path` cannot be written, or holds what this command did not write.
+
+    inputs: files that are read; none of them may be it. within: the kind of the folder that the caller fills, where
+    what is ours is its; elsewhere that is what this program wrote. Raises: OutputError.
+    """
+    refuse_hidden(path, key)
+    if path.is_dir():
+        raise OutputError(f"{key}={path}: is a folder; name a file")
+    for read in inputs:
+        if read.exists() and path.exists() and read.resolve() == path.resolve():
+            raise OutputError(f"{key}={path}: is read from by the same command; name another file")
+    _refuse_foreign(path, key, by_this_program=within is None or kind_of(path.parent) != within)
+    _refuse_unwritable(path.parent, key)
+
+
+@contextmanager
+def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary name beside `path` (same suffix); publish it under `path` when the block ends well.
+
+    A file that is there already is replaced only when the record beside it says that we wrote it. private: whether it
+    shows faces; in a private folder every file is private.
+    Raises: OutputError when it is somebody's, or when the disk is full or cannot be written; nothing is changed then.
+    """
+    refuse_hidden(path)
+    _refuse_foreign(path)
+    with told(path):
+        make_parents(path)
+        sweep(path.parent)
+        temporary = temporary_beside(path)
+        # An older result that its owner has closed stays closed.
+        private = private or is_private(path.parent) or is_owners_alone(path)
+        try:
+            if private:
+                # Also while it grows: a film takes minutes.
+                temporary.touch(PRIVATE_FILE)
+            yield temporary
+            fsync_file(temporary)
+            settle_modes(temporary, private)
+            digest = sha256_file(temporary)
+            # Once more: the work may have taken hours.
+            is_read = path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)
+            there = sha256_file(path) if is_read else None
+            if there == digest:
+                record(path.parent, [(path.name, digest)])
+                return
+            target = free_name(path) if _is_foreign(path, there) else path
+            record(path.parent, [(target.name, digest)])
+            temporary.replace(target)
+            fsync_folder(path.parent)
+            _say_where(path, target)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def write_output(path: Path, content: bytes | str, private: bool = False) -> None:
+    """Write a result a user reads. As `staged_file`."""
+    with staged_file(path, private) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_bookkeeping(path: Path, content: bytes | str) -> None:
+    """Write what a folder needs to be gone on with, and people may read: its settings, its index, its summary.
+
+    It must be as the work is, whatever stands there: one that somebody edited is kept under another name, and said.
+    Raises: DiskError.
+    """
+    content = content.encode() if isinstance(content, str) else content
+    with told(path):
+        make_parents(path)
+        digest = sha256_bytes(content)
+        if (path.exists() or path.is_symlink()) and _is_foreign(path):
+            if path.is_file() and not path.is_symlink() and sha256_file(path) == digest:
+                record(path.parent, [(path.name, digest)])
+                return
+            kept = free_name(path.with_name(f"{path.stem}.edited{path.suffix}"))
+            if path.is_symlink() or path.is_dir():
+                path.rename(kept)
+            else:
+                # The first name stays: at no moment is there none.
+                shutil.copy2(path, kept)
+            log.warning("%s: not as it was written here: kept as %s, and written anew", path, kept.name)
+        record(path.parent, [(path.name, digest)])
+        write_atomic(path, content)
+
+
+def remove_output(path: Path) -> bool:
+    """Remove a file if the record beside it says that we wrote it; says whether it is gone."""
+    if not path.exists():
+        return True
+    if _is_foreign(path):
+        log.warning("%s: left where it is; it is not as we wrote it", path)
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+def set_aside(path: Path) -> Path:
+    """Give a damaged file or folder that is in the way another name. What it holds cannot be proved to be ours."""
+    aside = free_name(path.with_name(f"{path.name}.damaged"))
+    path.rename(aside)
+    log.warning("%s: damaged or changed; kept as %s, which may be removed", path, aside.name)
+    return aside
+
+
+@contextmanager
+def staged_folder(path: Path, kind: str, private: bool = False, key: str = "output_dir") -> Iterator[Path]:
+    """Yield a temporary folder; publish it under `path` when the block ends well.
+
+    A folder that is there already is replaced, in one step where the file system can exchange names (local ones can;
+    NFS cannot: there it is moved away first), only when it is of the same kind and every file in it is as we wrote it.
+    One that has to stay (a mount, another owner, group or mode) gets the new pieces in place of its own (`placing`).
+    kind: what it holds, in words. private: whether it shows faces. key: the flag it was given by.
+    Raises: OutputError otherwise, or when the disk is full or cannot be written; nothing is changed then.
+    """
+    refuse_replacing(path, kind, key)
+    path = path.resolve()
+    with told(path):
+        _put_back(path, kind)
+        stays = has_to_stay(path, private)
+        temporary = _make_temporary_folder(path, stays)
+        try:
+            yield temporary
+            files = [each for each in sorted(temporary.rglob("*")) if each.is_file()]
+            record(temporary, [(each.relative_to(temporary).as_posix(), sha256_file(each)) for each in files])
+            write_json(temporary / RECORDS_NAME / FOLDER_NAME, {"kind": kind})
+            settle_modes(temporary, private)
+            fsync_tree(temporary)
+            strangers = strangers_in(path)
+            target = free_name(_place_beside(path, stays)) if strangers else path
+            if stays and not strangers:
+                close_or_say(path, private)
+                put_inside(temporary, path, kind)
+            else:
+                _put(temporary, target, kind)
+            _say_where(path, target)
+        finally:
+            # After an exchange the old folder lies here.
+            _remove_ours(temporary, path)
+
+
+@contextmanager
+def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
+    """Yield a temporary folder; when the block ends well it gets the name `path`, which nothing may have.
+
+    For what is too large to be replaced on a proof, and keeps its own record of sums. An empty folder that has to stay
+    gets the pieces. Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or
+    cannot be written.
+    """
+    refuse_existing(path, key)
+    path = path.resolve()
+    with told(path):
+        # What a desktop or a file system keeps in an empty folder keeps it from giving way, too.
+        stays = has_to_stay(path, private=False) or bool(path.is_dir() and any(path.iterdir()))
+        temporary = _make_temporary_folder(path, stays)
+        try:
+            yield temporary
+            settle_modes(temporary, False)
+            fsync_tree(temporary)
+            if stays and not names_in(path):
+                close_or_say(path, private=False)
+                put_inside(temporary, path, None)
+                return
+            target = free_name(_place_beside(path, stays)) if stays else path
+            # A folder takes the place of an empty one, and of nothing else, in one step.
+            temporary.rename(target)
+            fsync_folder(target.parent)
+            _say_where(path, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _make_temporary_folder(path: Path, inside: bool) -> Path:
+    """A private folder beside `path`, or inside it, to become it; what dead processes left there is swept first."""
+    place = path if inside else path.parent
+    place.mkdir(parents=True, exist_ok=True)
+    for swept in (place, place / RECORDS_NAME):
+        sweep(swept)
+    sweep_folders(place)
+    temporary = temporary_beside(place / path.stem)
+    temporary.mkdir(PRIVATE_FOLDER)
+    return temporary
+
+
+def _place_beside(path: Path, stays: bool) -> Path:
+    """Where a result goes whose place was taken meanwhile: beside it, or within it where that is another disk."""
+    return path / path.name if stays else path
+
+
+def sweep_folders(folder: Path) -> None:
+    """Remove whole folders of ours under temporary names, which killed processes left: new ones, or replaced ones.
+
+    One that holds anything of somebody's gets a name that is seen.
+    """
+    for path in abandoned(folder):
+        if path.is_dir() and not path.is_symlink() and was_whole(path):
+            log.info("%s: left by a process that was ended", path)
+            _remove_ours(path, folder / "result")
+
+
+def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
+    """Only the refusals of `staged_folder`: nothing is written. Raises: OutputError."""
+    refuse_hidden(path, key)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{key}={path}: is a file; name a folder")
+    _refuse_dangling(path, key)
+    found = kind_of(path)
+    if found is not None and found != kind:
+        raise OutputError(f"{key}={path}: holds {found}, not {kind}; name another folder")
+    strangers = strangers_in(path)
+    if strangers:
+        raise OutputError(
+            f"{key}={path}: holds {_some(strangers)}, not as this command wrote it; name an empty or a new folder"
+        )
+    _refuse_standing_in(path, key)
+    _refuse_unwritable(path.resolve(), key)
+
+
+def refuse_existing(path: Path, key: str = "output_dir") -> None:
+    """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
+    refuse_hidden(path, key)
+    _refuse_dangling(path, key)
+    if path.is_dir() and os.access(path, os.W_OK):
+        # Half of a result that a killed command was about to put there: with the rest of it, it is one.
+        finish(path)
+    if path.exists() and (not path.is_dir() or names_in(path)):
+        raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
+    _refuse_standing_in(path, key)
+    _refuse_unwritable(path.resolve(), key)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is there and is as we wrote it."""
+    return path.is_file() and not _is_foreign(path)
+
+
+def _is_foreign(path: Path, digest: str | None = None, by_this_program: bool | None = None) -> bool:
+    """Whether something is there that we did not write.
+
+    digest: its sha256, where the caller knows it. by_this_program: whether what another command wrote is foreign; by
+    default where no folder's kind says whose it is.
+    """
+    if not path.exists() and not path.is_symlink():
+        return False
+    if path.is_symlink() or not path.is_file():
+        return True
+    if path.name.startswith(f".faceid-{process_mark()}-"):
+        # What is written here is staged once more by who writes it.
+        return False
+    if by_this_program is None:
+        by_this_program = kind_of(path.parent) is None
+    return not is_recorded(path, digest, by_this_program)
+
+
+def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = None) -> None:
+    if _is_foreign(path, by_this_program=by_this_program):
+        named = f"{key}={path}" if key else f"{path}"
+        records = path.parent / RECORDS_NAME
+        closed = [
+            each for each in (path, records) if each.exists() and not os.access(each, os.R_OK, effective_ids=True)
+        ]
+        if path.exists() and closed:
+            what = "cannot be read" if closed[0] == path else f"{records} cannot be read"
+            raise OutputError(
+                f"{named}: exists and {what} (Permission denied), so nothing shows that this command wrote it; it is "
+                "left as it is: name another file, or move it away"
+            )
+        raise OutputError(
+            f"{named}: exists, and is not as this command wrote it; it is left as it is: name another file, or move it "
+            "away"
+        )
+
+
+def _refuse_dangling(path: Path, key: str) -> None:
+    """A disk that is not mounted, most often: a folder made there would lie on the wrong one."""
+    if path.is_symlink() and not path.exists():
+        raise OutputError(f"{key}={path}: is a link to {path.readlink()}, which is not there; make that folder first")
+
+
+def _refuse_standing_in(path: Path, key: str) -> None:
+    """The folder would be another one, of the same name, and whoever stands in it would stand in none."""
+    if path.exists() and Path.cwd().is_relative_to(path.resolve()):
+        raise OutputError(f"{key}={path}: is the folder you are in; name one in it, or go elsewhere")
+
+
+def _put(temporary: Path, path: Path, kind: str) -> None:
+    """Give a whole folder its name; an older one is under the temporary name after that."""
+    try:
+        is_exchanged = path.exists() and exchange(temporary, path)
+    except OSError as error:
+        if error.errno not in STAYS:
+            raise
+        # Nothing told it before: a container's image, for one, does not let go of its folders.
+        inside = path / temporary.name
+        temporary.rename(inside)
+        put_inside(inside, path, kind)
+        return
+    if path.exists() and not is_exchanged:
+        # This file system cannot exchange names: for a moment the folder is only under its second name, which is one
+        # that is seen and that no command sweeps. Killed here, the next one puts it back.
+        aside = free_name(_replaced_name(path))
+        write_json(path / RECORDS_NAME / _REPLACED_NAME, {"by": process_mark()})
+        path.rename(aside)
+        temporary.rename(path)
+        _remove_ours(aside, path)
+    elif temporary.exists() and not path.exists():
+        temporary.rename(path)
+    fsync_folder(path.parent)
+
+
+def _put_back(path: Path, kind: str) -> None:
+    """What a writer that was killed had moved away for a moment gets its name again, or goes where the new one is."""
+    finish(path)
+    aside = _replaced_name(path)
+    if kind_of(aside) != kind or not (aside / RECORDS_NAME / _REPLACED_NAME).is_file():
+        return
+    if path.exists():
+        _remove_ours(aside, path)
+        return
+    aside.rename(path)
+    (path / RECORDS_NAME / _REPLACED_NAME).unlink()
+    log.warning("%s: was %s since a process was ended; it has its name again", path, aside.name)
+
+
+def _replaced_name(path: Path) -> Path:
+    return path.with_name(f"{path.name}.replaced")
+
+
+def _remove_ours(folder: Path, path: Path) -> None:
+    """Remove a folder that is replaced, or that was never finished; what somebody put into it meanwhile is kept.
+
+    path: the name it had, or was to get.
+    """
+    if not folder.exists():
+        return
+    if not was_whole(folder):
+        # Never finished: all of it is this process's.
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    strangers = strangers_in(folder)
+    if strangers:
+        kept = free_name(_replaced_name(path))
+        folder.rename(kept)
+        log.warning("%s: kept as %s: somebody put %s into it before it was replaced", path, kept, _some(strangers))
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say_where(path: Path, target: Path) -> None:
+    if target != path:
+        log.warning("%s: somebody wrote there meanwhile, and it is left as it is; the result is %s", path, target)
+
+
+def refuse_hidden(path: Path, key: str = "") -> None:
+    """What cannot be looked at cannot be known for ours, nor for missing. Raises: OutputError."""
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            os.scandir(path).close()
+    except PermissionError:
+        named = f"{key}={path}" if key else f"{path}"
+        raise OutputError(f"{named}: cannot be looked into; name another place, or change its permissions") from None
+    except OSError:
+        return
+
+
+def _refuse_unwritable(folder: Path, key: str) -> None:
+    place = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not place.is_dir():
+        raise OutputError(f"{key}={folder}: {place} is a file; name another place")
+    records = folder / RECORDS_NAME
+    if records.exists() and not records.is_dir():
+        raise OutputError(f"{key}={folder}: {records} is a file, where what is written is noted; move it away")
+    # access() knows read-only disks, and that the superuser may write anywhere else.
+    for needed in (place, records):
+        if needed.exists() and not os.access(needed, os.W_OK | os.X_OK):
+            noted = ", where what is written is noted," if needed == records else ""
+            raise OutputError(
+                f"{key}={folder}: {needed}{noted} cannot be written; name another place, or change its permissions"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and more"

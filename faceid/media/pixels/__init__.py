@@ -1,0 +1,1 @@
+"""Pixels without files: colours, orientation, sizes, motion, drawing."""

@@ -1,0 +1,144 @@
+"""The skeleton drawing that VACE takes as pose control: OpenPose's body-18, from COCO-17 joints.
+
+Two styles of one body. `vace` is what VACE's own annotator writes (ali-vilab/VACE, vace/annotators/pose.py and
+dwpose/util.py at 48eb44f): thin tapered sticks, eyes and ears, hands, and **red and blue exchanged** against OpenPose,
+because that annotator turns the channels around before saving; pose videos made with it for VACE show the same.
+`toy` is what the embedded base was trained on: thick sticks that survive 64 pixels, no eyes and ears. Neither draws
+face landmarks: they carry the driver's identity.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from faceid.media.pixels.draw import Canvas, Colour
+
+Style = Literal["vace", "toy"]
+
+# Limbs of OpenPose's body-18 between COCO-17 joints; 17 stands for the neck, the middle of the shoulders.
+NECK = 17
+LIMBS: tuple[tuple[int, int, Colour], ...] = (
+    (NECK, 6, (255, 0, 0)),
+    (NECK, 5, (255, 85, 0)),
+    (6, 8, (255, 170, 0)),
+    (8, 10, (255, 255, 0)),
+    (5, 7, (170, 255, 0)),
+    (7, 9, (85, 255, 0)),
+    (NECK, 12, (0, 255, 0)),
+    (12, 14, (0, 255, 85)),
+    (14, 16, (0, 255, 170)),
+    (NECK, 11, (0, 255, 255)),
+    (11, 13, (0, 170, 255)),
+    (13, 15, (0, 85, 255)),
+    (NECK, 0, (0, 0, 255)),
+)
+# Joint colours of the same drawing, in the order nose, neck, right arm, left arm, right leg, left leg.
+JOINTS: tuple[tuple[int, Colour], ...] = (
+    (0, (255, 0, 0)),
+    (NECK, (255, 85, 0)),
+    (6, (255, 170, 0)),
+    (8, (255, 255, 0)),
+    (10, (170, 255, 0)),
+    (5, (85, 255, 0)),
+    (7, (0, 255, 0)),
+    (9, (0, 255, 85)),
+    (12, (0, 255, 170)),
+    (14, (0, 255, 255)),
+    (16, (0, 170, 255)),
+    (11, (0, 85, 255)),
+    (13, (0, 0, 255)),
+    (15, (85, 0, 255)),
+)
+# Nose to eyes to ears, and their joints: where the head looks.
+HEAD_LIMBS: tuple[tuple[int, int, Colour], ...] = (
+    (0, 2, (85, 0, 255)),
+    (2, 4, (170, 0, 255)),
+    (0, 1, (255, 0, 255)),
+    (1, 3, (255, 0, 170)),
+)
+HEAD_JOINTS: tuple[tuple[int, Colour], ...] = (
+    (2, (170, 0, 255)),
+    (1, (255, 0, 255)),
+    (4, (255, 0, 170)),
+    (3, (255, 0, 85)),
+)
+# OpenPose draws sticks at 60 % brightness under joints at full brightness.
+STICK_BRIGHTNESS = 0.6
+# Half a stick's width in parts of the picture's shorter side. VACE: 4 px where it is 1,024; hands' lines 2 px across.
+RADIUS: dict[Style, float] = {"vace": 4 / 1024, "toy": 4 / 512}
+HAND_LINE_RADIUS = 1 / 1024
+# Below one pixel of radius a video codec turns limb colours to grey.
+SMALLEST_RADIUS_PX: dict[Style, float] = {"vace": 0.5, "toy": 1.0}
+
+NUM_BODY, NUM_HAND = 17, 21
+# Wrist to fingertip, five times (COCO-WholeBody's order, which is OpenPose's).
+HAND_LINES = tuple(
+    (0 if step == 0 else 4 * finger + step, 4 * finger + step + 1) for finger in range(5) for step in range(4)
+)
+HAND_JOINT: Colour = (0, 0, 255)
+
+
+def draw_skeleton(
+    joints: np.ndarray, size_hw: tuple[int, int], style: Style = "toy", hands: np.ndarray | None = None
+) -> np.ndarray:
+    """Draw one body on black, uint8 RGB [H, W, 3].
+
+    joints: COCO-17, [17, 2], x and y in pixels; a joint that is not known is nan and its limbs are left out.
+    hands: [42, 2], the left one's 21 joints and then the right one's; only `vace` draws them.
+    """
+    canvas = Canvas(np.zeros((*size_hw, 3), np.uint8))
+    radius = max(SMALLEST_RADIUS_PX[style], RADIUS[style] * min(size_hw))
+    points = np.concatenate([joints, joints[5:7].mean(axis=0, keepdims=True)])
+    known = np.isfinite(points).all(axis=1)
+    for start, end, colour in LIMBS + (HEAD_LIMBS if style == "vace" else ()):
+        if known[start] and known[end]:
+            dimmed = _of(style, colour, STICK_BRIGHTNESS)
+            if style == "vace":
+                _tapered(canvas, points[start], points[end], radius, dimmed)
+            else:
+                canvas.stroke(points[[start, end]], radius, dimmed)
+    for joint, colour in JOINTS + (HEAD_JOINTS if style == "vace" else ()):
+        if known[joint]:
+            canvas.ellipse((points[joint, 0], points[joint, 1]), (radius, radius), _of(style, colour))
+    if hands is not None and style == "vace":
+        for hand in (hands[:NUM_HAND], hands[NUM_HAND:]):
+            _draw_hand(canvas, hand, radius, max(0.5, HAND_LINE_RADIUS * min(size_hw)))
+    return canvas.picture()
+
+
+def draw_skeletons(
+    joints: np.ndarray, size_hw: tuple[int, int], style: Style, hands: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the frames of a pose video, uint8 RGB [H, W, 3]: a film's would not fit in memory.
+
+    joints: [T, 17, 2]. hands: [T, 42, 2].
+    """
+    for place, body in enumerate(joints):
+        yield draw_skeleton(body, size_hw, style, hands[place] if hands is not None else None)
+
+
+def _tapered(canvas: Canvas, start: np.ndarray, end: np.ndarray, radius: float, colour: Colour) -> None:
+    """OpenPose's limb: an ellipse whose ends are the joints."""
+    (x0, y0), (x1, y1) = start, end
+    length, angle = float(np.hypot(x1 - x0, y1 - y0)), float(np.degrees(np.arctan2(y1 - y0, x1 - x0)))
+    canvas.ellipse(((x0 + x1) / 2, (y0 + y1) / 2), (length / 2, radius), colour, angle)
+
+
+def _draw_hand(canvas: Canvas, hand: np.ndarray, radius: float, line_radius: float) -> None:
+    known = np.isfinite(hand).all(axis=1)
+    for number, (start, end) in enumerate(HAND_LINES):
+        if known[start] and known[end]:
+            red, green, blue = colorsys.hsv_to_rgb(number / len(HAND_LINES), 1.0, 1.0)
+            colour = _of("vace", (red * 255, green * 255, blue * 255))
+            canvas.capsule(tuple(hand[start]), tuple(hand[end]), line_radius, colour)
+    for x, y in hand[known]:
+        canvas.ellipse((x, y), (radius, radius), _of("vace", HAND_JOINT))
+
+
+def _of(style: Style, colour: Colour, brightness: float = 1.0) -> Colour:
+    red, green, blue = (value * brightness for value in colour)
+    return (blue, green, red) if style == "vace" else (red, green, blue)

@@ -1,0 +1,68 @@
+"""Prompts to text embeddings, exactly as WanVACEPipeline makes them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers.pipelines.wan.pipeline_wan_vace import prompt_clean
+from torch import Tensor
+
+from faceid.errors import DataError
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
+
+log = logging.getLogger(__name__)
+
+# Wan2.1 was trained with 512 text tokens; a tokenizer that says it holds fewer is believed.
+MAX_TEXT_TOKENS = 512
+
+
+def text_length(tokenizer: Any) -> int:
+    """L, the padded number of text tokens the transformer is given."""
+    return min(int(tokenizer.model_max_length), MAX_TEXT_TOKENS)
+
+
+@torch.no_grad()
+def encode_prompts(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
+    """Embed each distinct prompt: {prompt: [L, D]}, zeros after the end token, in the encoder's dtype."""
+    length = text_length(tokenizer)
+    embeddings: dict[str, Tensor] = {}
+    for prompt in dict.fromkeys(prompts):
+        _warn_of_long(tokenizer, prompt, length)
+        words = tokenizer(
+            [prompt_clean(prompt)],
+            padding="max_length",
+            max_length=length,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        ids, mask = words.input_ids.to(text_encoder.device), words.attention_mask.to(text_encoder.device)
+        hidden = text_encoder(ids, mask).last_hidden_state[0]
+        embeddings[prompt] = torch.where(mask[0, :, None] > 0, hidden, torch.zeros_like(hidden))
+    return embeddings
+
+
+def cut_padding(embedding: Tensor) -> Tensor:
+    """A text embedding [L, D] without the zeros after its end token, [l, D]: what is worth keeping on a disk."""
+    told = embedding.abs().amax(dim=1).nonzero()
+    return embedding[: int(told[-1]) + 1] if len(told) else embedding[:0]
+
+
+def pad(embedding: Tensor, length: int) -> Tensor:
+    """The reverse of `cut_padding`: [l, D] to [length, D]. Raises: DataError for a length that cannot be."""
+    if not isinstance(length, int) or not len(embedding) <= length <= MAX_TEXT_TOKENS:
+        raise DataError(f"text_tokens={length!r}: a prompt of {len(embedding)} tokens is stored; encode again")
+    return torch.nn.functional.pad(embedding, (0, 0, 0, length - len(embedding)))
+
+
+def _warn_of_long(tokenizer: Any, prompt: str, length: int) -> None:
+    if prompt == DEFAULT_NEGATIVE_PROMPT:
+        # Wan's own; the toy base reads its beginning, and nobody need be told.
+        return
+    count = len(tokenizer(prompt_clean(prompt), add_special_tokens=True, verbose=False).input_ids)
+    if count > length:
+        log.warning("prompt of %d tokens, the base reads %d: its end is left out: ...%s", count, length, prompt[-60:])

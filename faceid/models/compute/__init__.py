@@ -1,0 +1,1 @@
+"""How a transformer computes: checkpointing, compiling, attention kernels, several processes for one video."""

@@ -1,0 +1,210 @@
+"""What a training step must compute, in floating point operations: the bill against which time and kernels are judged.
+
+A multiplication and an addition are two operations. Counted are matrix products and attention; norms, GELU, softmax and
+sums are not. Checked against torch's own counter on the meta device at the sizes of the real models
+(tests/models/costs/test_flops.py).
+
+Legend: N tokens of the latents; T of the text; K of the face; d width of the transformer; f of its feed-forward; c of a
+face token; r rank of the LoRA.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from faceid.models.adapter.face_attention import MODULATION_RANK
+from faceid.models.adapter_settings import AdapterSettings, GradientCheckpointing
+
+# Flash attention's backward pass: five products where the forward pass has two, one of them made once more.
+ATTENTION_BACKWARD = 2.5
+ATTENTION_BACKWARD_WITHOUT_REMAKING = 2.0
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """Operations of one sample's part of a step."""
+
+    forward: float
+    recomputed: float
+    """A second time in the backward pass, for want of memory."""
+    backward: float
+    useful: float
+    """Forward and backward without anything made twice: what a utilisation (MFU) is measured by."""
+
+    @property
+    def total(self) -> float:
+        """As executed."""
+        return self.forward + self.recomputed + self.backward
+
+
+@dataclass
+class _Bill:
+    """Operations of a piece by what their backward pass costs."""
+
+    frozen: float = 0.0
+    """Products with frozen weights whose input has a gradient: once more backwards."""
+    trained: float = 0.0
+    """Products with trained weights whose input has one: twice more."""
+    trained_on_text: float = 0.0
+    """Two products each, down and up, whose input (the text, or the first block's) has none: three for two."""
+    without_gradient: float = 0.0
+    """Nothing upstream learns."""
+    self_attention: float = 0.0
+    other_attention: float = 0.0
+
+    @property
+    def forward(self) -> float:
+        return (
+            self.frozen
+            + self.trained
+            + self.trained_on_text
+            + self.without_gradient
+            + self.self_attention
+            + self.other_attention
+        )
+
+    def backward(self, attention: float) -> float:
+        products = self.frozen + 2 * self.trained + 1.5 * self.trained_on_text
+        return products + attention * (self.self_attention + self.other_attention)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    config: Mapping[str, Any]
+    settings: AdapterSettings
+    num_tokens: int
+    text_tokens: int
+    d: int = field(init=False)
+
+    @property
+    def self_attention(self) -> float:
+        """Of one block."""
+        return 4 * self.num_tokens**2 * self.d
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "d", self.config["num_attention_heads"] * self.config["attention_head_dim"])
+
+
+def step_flops(
+    config: Mapping[str, Any],
+    settings: AdapterSettings,
+    num_tokens: int,
+    checkpointing: GradientCheckpointing,
+    face_embedding_dim: int,
+    text_tokens: int = 512,
+) -> StepFlops:
+    """Operations of one sample, forwards and backwards. config: of the transformer."""
+    sizes = _Sizes(config, settings, num_tokens, text_tokens)
+    vace_learns = settings.lora_branch != "base"
+    main = [_main_block(sizes, index) for index in range(config["num_layers"])]
+    vace = [_vace_block(sizes, index) for index in range(len(config["vace_layers"]))]
+    ends = _ends(sizes, face_embedding_dim)
+    blocks = [*main, *vace] if vace_learns else main
+    forward = sum(bill.forward for bill in (*main, *vace, ends))
+    recomputed = 0.0
+    if checkpointing != "none":
+        recomputed = sum(bill.forward for bill in blocks)
+        if vace_learns and settings.lora_layers == "attention":
+            # A VACE block ends with a frozen product whose output nothing needs again: torch stops before it.
+            recomputed -= len(vace) * 2 * num_tokens * sizes.d**2
+    if checkpointing == "attention":
+        recomputed -= len(blocks) * sizes.self_attention
+    backward, useful = (
+        sum(bill.backward(attention) for bill in (*blocks, ends))
+        for attention in (ATTENTION_BACKWARD, ATTENTION_BACKWARD_WITHOUT_REMAKING)
+    )
+    return StepFlops(forward, recomputed, backward, forward + useful)
+
+
+def _main_block(sizes: _Sizes, index: int) -> _Bill:
+    """Self-attention, text and face attention, feed-forward; the LoRA is on q, k, v and o, or on the rest as well."""
+    n, d = sizes.num_tokens, sizes.d
+    has_lora = sizes.settings.lora_branch in ("base", "both")
+    bill = _attention_and_feed_forward(sizes, has_lora)
+    if index == 0 and not sizes.settings.face_modulation:
+        _hand_no_gradient_on(bill, sizes, has_lora)
+    if sizes.settings.has_face_attention(index):
+        k, c = sizes.settings.num_tokens, sizes.settings.conditioning_dim
+        bill.trained += 2 * 2 * k * c * d
+        bill.other_attention += 4 * n * k * d
+    return bill
+
+
+def _vace_block(sizes: _Sizes, index: int) -> _Bill:
+    """As a main block without a face, with a projection out, and one in at the first."""
+    n, d = sizes.num_tokens, sizes.d
+    has_lora = sizes.settings.lora_branch != "base"
+    bill = _attention_and_feed_forward(sizes, has_lora)
+    bill.frozen += 2 * n * d * d
+    learns_ends = has_lora and sizes.settings.lora_layers == "linear"
+    if learns_ends:
+        bill.trained += _lora(n, d, sizes.settings.lora_rank)
+    if index == 0:
+        bill.without_gradient += 2 * n * d * d
+        if learns_ends:
+            # The projection in learns, so what follows it has a gradient to hand on.
+            bill.trained_on_text += _lora(n, d, sizes.settings.lora_rank)
+        else:
+            _hand_no_gradient_on(bill, sizes, has_lora)
+    return bill
+
+
+def _attention_and_feed_forward(sizes: _Sizes, has_lora: bool) -> _Bill:
+    n, t, d, f, r = sizes.num_tokens, sizes.text_tokens, sizes.d, sizes.config["ffn_dim"], sizes.settings.lora_rank
+    of_feed_forward = 2 * 2 * n * r * (d + f) if sizes.settings.lora_layers == "linear" else 0.0
+    return _Bill(
+        frozen=2 * n * (6 * d * d + 2 * d * f),
+        trained=6 * _lora(n, d, r) + of_feed_forward if has_lora else 0.0,
+        trained_on_text=2 * _lora(t, d, r) if has_lora else 0.0,
+        without_gradient=2 * 2 * t * d * d,  # the text's keys and values
+        self_attention=sizes.self_attention,
+        other_attention=4 * n * t * d,
+    )
+
+
+def _hand_no_gradient_on(bill: _Bill, sizes: _Sizes, has_lora: bool) -> None:
+    """Nothing before a first block learns: its queries, keys and values have no gradient to hand on.
+
+    Without a LoRA it has none at all up to the face's share of the text attention.
+    """
+    n, d = sizes.num_tokens, sizes.d
+    products = (3 if has_lora else 5) * 2 * n * d * d
+    bill.frozen -= products
+    bill.without_gradient += products
+    if has_lora:
+        lora = 3 * _lora(n, d, sizes.settings.lora_rank)
+        bill.trained -= lora
+        bill.trained_on_text += lora
+    else:
+        bill.without_gradient += bill.self_attention + bill.other_attention
+        bill.self_attention = bill.other_attention = 0.0
+
+
+def _ends(sizes: _Sizes, face_embedding_dim: int) -> _Bill:
+    """Before the blocks (patches, control, text, time, the face mapper) and after them."""
+    config, settings, n, t, d = sizes.config, sizes.settings, sizes.num_tokens, sizes.text_tokens, sizes.d
+    cells = math.prod(config["patch_size"])
+    time = 2 * (config["freq_dim"] * d + d * d + 6 * d * d)
+    width, hidden = face_embedding_dim, settings.mapper_hidden_dim
+    tokens = settings.num_tokens * settings.conditioning_dim
+    mapper = 0.0
+    for _ in range(settings.num_mapper_layers - 1):
+        mapper += 2 * width * hidden
+        width = hidden
+    mapper += 2 * (width * tokens + width * settings.lora_rank + settings.lora_rank * tokens)
+    modulation = 2 * config["num_layers"] * MODULATION_RANK * (tokens + 2 * d) if settings.face_modulation else 0.0
+    return _Bill(
+        frozen=2 * n * d * config["out_channels"] * cells,
+        trained=mapper + modulation,
+        without_gradient=2 * n * cells * d * (config["in_channels"] + config["vace_in_channels"])
+        + 2 * t * (config["text_dim"] * d + d * d)
+        + time,
+    )
+
+
+def _lora(tokens: int, d: int, r: int) -> float:
+    """Down and up."""
+    return 2 * 2 * tokens * d * r

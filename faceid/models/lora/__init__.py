@@ -1,0 +1,1 @@
+"""LoRA files of any tool, read and written; bases with one merged."""

@@ -1,0 +1,325 @@
+"""Render a pose video as a person: WanVACEPipeline plus the face adapter.
+
+The denoising loop (`denoise`) is ours because the pipeline's has no way to pass a face; everything around
+it is the pipeline's own (schedule, noise, reference preparation, guidance order), so that face_scale 0 gives the
+pipeline's result bit for bit.
+
+A call is `encode_prompts`, `control`, `sample_latents` and `decode`, one after the other; who renders many videos calls
+them himself and keeps what several have in common.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import WanVACEPipeline
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor
+
+from faceid.errors import ModelError
+from faceid.models.adapter.adapter_file import AdapterMetadata, check_base, expert_tensors, read_adapter
+from faceid.models.adapter.adapter_folder import find_adapter
+from faceid.models.adapter.face_adapter import FaceAdapter
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.wan import PARTS, WanModel, load_wan
+from faceid.models.rendering.denoise import Conditions, LowNoise, Sampling, denoise, make_scheduler
+from faceid.models.rendering.denoiser import Denoiser
+from faceid.models.rendering.rendering_state import rendering
+from faceid.vace import assemble_control
+
+
+class FaceIdentityPipeline:
+    """A base, optionally with a face adapter, ready to render."""
+
+    def __init__(
+        self,
+        wan: WanModel,
+        adapter: FaceAdapter | None = None,
+        metadata: AdapterMetadata | None = None,
+        files: ModelFiles | None = None,
+    ) -> None:
+        """files: of the whole base where `wan` has one of its two transformers; `from_pretrained` adds `low` then."""
+        self.wan, self.files = wan, files or wan.files
+        self.denoiser = Denoiser(wan, adapter, metadata)
+        self.low: Denoiser | None = None
+        self._grey: tuple[torch.Size, Tensor] | None = None
+        self._texts: dict[str, Tensor] = {}
+        # The VAE keeps frames between the pieces of a video, and so does one at a time; a worker decodes in a thread.
+        self._vae_lock = threading.Lock()
+        self._adapter_path: str | None = None
+
+    @property
+    def adapter(self) -> FaceAdapter | None:
+        """The face adapter, of a base with two transformers that of the high-noise one."""
+        return self.denoiser.adapter
+
+    @property
+    def metadata(self) -> AdapterMetadata | None:
+        """What the adapter was made for."""
+        return self.denoiser.metadata
+
+    @property
+    def base_pipeline(self) -> WanVACEPipeline:
+        """diffusers' own pipeline over the same modules."""
+        wan = self.wan
+        return WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_path: str | Path | ModelFiles,
+        face_lora_path: str | Path | None = None,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        name: str | None = None,
+        parts: Collection[str] = PARTS,
+        is_offloaded: bool = False,
+    ) -> FaceIdentityPipeline:
+        """Load a base folder and, when given, an adapter file. Raises: ModelError when they do not fit.
+
+        parts: of the base; without `text` prompts are encoded elsewhere. is_offloaded: the transformer's blocks wait
+        in the CPU's memory, and are on the device for their turn alone.
+        """
+        files = model_path if isinstance(model_path, ModelFiles) else ModelFiles.find(Path(model_path))
+        experts = files.experts
+        first = files if experts is None else files.of_expert("high")
+        at = torch.device(device)
+        others = [part for part in parts if part != "transformer"] if is_offloaded else parts
+        pipeline = cls(load_wan(first, others, at, dtype, name), files=files)
+        if is_offloaded:
+            pipeline.denoiser = Denoiser.load_offloaded(pipeline.wan, at, dtype)
+        if experts is not None:
+            low = load_wan(files.of_expert("low"), () if is_offloaded else ("transformer",), at, dtype, name)
+            pipeline.low = Denoiser.load_offloaded(low, at, dtype) if is_offloaded else Denoiser(low)
+        pipeline.use_adapter(face_lora_path)
+        for denoiser in pipeline.denoisers:
+            denoiser.place_blocks()
+        return pipeline
+
+    @property
+    def denoisers(self) -> list[Denoiser]:
+        """One, or of a base with two transformers that of high noise and that of low."""
+        return [self.denoiser] if self.low is None else [self.denoiser, self.low]
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        pose_video: np.ndarray,
+        face_embedding: Tensor | None = None,
+        face_scale: float = 1.0,
+        prompt: str = DEFAULT_PROMPT,
+        negative_prompt: str = DEFAULT_NEGATIVE_PROMPT,
+        cfg_scale: float = 5.0,
+        num_inference_steps: int = 50,
+        seed: int = 42,
+        control_scale: float = 1.0,
+        reference_images: Sequence[PIL.Image.Image] = (),
+        on_step: Callable[[int, int], None] | None = None,
+        output_type: str = "frames",
+        cfg_start: float = 0.0,
+        **more: Any,
+    ) -> np.ndarray | Tensor:
+        """Render one video.
+
+        pose_video: uint8 RGB frames [T, H, W, 3]; T and H, W legal for the model, and the size rendered.
+        face_embedding: [D], unit length, of the encoder the adapter was trained with; None renders no particular face;
+        [R + f, D] for a face that changes, one for each latent frame, those of the R reference images first.
+        face_scale: 0 is the base model exactly, with the adapter loaded or not; 1 as trained.
+        on_step: called with (steps done, steps in all).
+        output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
+        cfg_start: share of the steps before guidance begins. Early steps lay out the body, late ones the face.
+        more: other fields of `Sampling`: face_start, face_end, face_guidance, reference_scale, scheduler, shift and
+        windows.
+        Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
+        """
+        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale, cfg_start, **more)
+        self.check_face(face_embedding, face_scale)
+        control = self.control(pose_video, reference_images)
+        text, negative_text = self.encode_prompts(prompt, negative_prompt)
+        count = len(reference_images)
+        latents = self.sample_latents(control, text, negative_text, face_embedding, sampling, on_step, count)[
+            :, :, count:
+        ]
+        return latents if output_type == "latent" else self.decode(latents)
+
+    def encode_prompts(self, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
+        """The text embeddings of both, [L, D] each."""
+        new = [text for text in dict.fromkeys((prompt, negative_prompt)) if text not in self._texts]
+        if new:
+            self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, new)
+        return self._texts[prompt], self._texts[negative_prompt]
+
+    def set_execution(self, attention_backend: str | None = None, is_compiled: bool = False) -> None:
+        """How the transformer computes, now and when it is loaded anew. Raises: ConfigError for an unknown kernel."""
+        for denoiser in self.denoisers:
+            denoiser.set_execution(attention_backend, is_compiled)
+
+    def compute_together(self, rank: int, count: int) -> None:
+        """Denoise each video with the other processes of the default group, which must be asked for the same ones.
+
+        Raises: ConfigError when the base's heads cannot be shared out among so many.
+        """
+        for denoiser in self.denoisers:
+            denoiser.compute_together(rank, count)
+
+    def use_adapter(self, given: str | Path | None) -> None:
+        """Render with the adapter of this file, folder or hub id from now on, or with none. The base stays loaded.
+
+        Raises: ModelError when it is none of this base's.
+        """
+        path = find_adapter(given) if given is not None else None
+        if str(path) == self._adapter_path or (path is None and all(each.is_bare for each in self.denoisers)):
+            return
+        tensors, metadata = read_adapter(path) if path is not None else ({}, None)
+        if path is not None and metadata is not None:
+            check_base(path, metadata, self.wan.name, self.files)
+        self._adapter_path = None
+        if self.low is None:
+            self.denoiser.set_adapter(tensors, metadata, path)
+        else:
+            self.denoiser.set_adapter(expert_tensors(tensors, "high"), metadata, path)
+            self.low.set_adapter(expert_tensors(tensors, "low"), metadata, path)
+        self._adapter_path = str(path) if path is not None else None
+
+    def decode(self, latents: Tensor) -> np.ndarray:
+        """Normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""
+        with self._vae_lock:
+            return to_frames(decode_latents(self.wan.vae, latents))
+
+    @torch.no_grad()
+    def sample_latents(
+        self,
+        control: Tensor,
+        text: Tensor,
+        negative_text: Tensor,
+        face_embedding: Tensor | None,
+        sampling: Sampling,
+        on_step: Callable[[int, int], None] | None = None,
+        num_references: int = 0,
+    ) -> Tensor:
+        """Noise to normalised latents [1, C, R + f, h, w], reference frames included. Leaves the model as it was.
+
+        control: [1, control channels, R + f, h, w] from `control` or a cache. num_references: R. text, negative_text:
+        [L, D].
+        """
+        embedding = self.check_face(face_embedding, sampling.face_scale)
+        if embedding is not None and embedding.dim() == 3 and embedding.shape[1] != control.shape[2]:
+            raise ModelError(f"face_embedding: {embedding.shape[1]} faces for {control.shape[2]} latent frames")
+        conditions = self._conditions(control, text, negative_text, embedding, sampling, num_references)
+        shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
+        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
+        scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
+        first, low, experts = self.denoiser, self.low, self.files.experts
+        low_noise = None
+        if low is not None and experts is not None:
+            low_noise = LowNoise(low.wan.transformer, low.adapter, low.share, experts.boundary)
+        with ExitStack() as stack:
+            for denoiser in self.denoisers:
+                adapter = denoiser.adapter
+                stack.enter_context(rendering(denoiser.wan.transformer, adapter))
+                if adapter is not None:
+                    adapter.set_lora_strength(min(1.0, sampling.face_scale))
+                    if sampling.face_block_scales is not None:
+                        adapter.set_block_strengths(sampling.face_block_scales)
+            return denoise(
+                first.wan.transformer,
+                scheduler,
+                first.adapter,
+                noise,
+                conditions,
+                sampling,
+                on_step,
+                first.share,
+                low_noise,
+            )
+
+    def _conditions(
+        self,
+        control: Tensor,
+        text: Tensor,
+        negative_text: Tensor,
+        embedding: Tensor | None,
+        sampling: Sampling,
+        num_references: int,
+    ) -> Conditions:
+        transformer, share = self.wan.transformer, self.denoiser.share
+
+        def ready(tensor: Tensor) -> Tensor:
+            tensor = tensor.to(transformer.device, transformer.dtype)
+            return tensor if share is None else share.from_first(tensor)
+
+        face = null_face = None
+        if embedding is not None:
+            face = face_input(embedding, sampling.face_scale).to(transformer.device)
+            null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
+            if share is not None:
+                face = share.from_first(face)
+        return Conditions(
+            text=ready(text.unsqueeze(0)),
+            negative_text=ready(negative_text.unsqueeze(0)),
+            face=face,
+            null_face=null_face,
+            control=ready(control),
+            num_references=num_references,
+        )
+
+    @torch.no_grad()
+    def control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image] = ()) -> Tensor:
+        """The control tensor of a pose video and reference images, from pixels: [1, control channels, R + f, h, w].
+
+        The same whoever is rendered. Raises: ConfigError for an illegal size.
+        """
+        with self._vae_lock:
+            return self._control(pose_video, reference_images)
+
+    def _control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
+        wan = self.wan
+        num_frames, height, width = pose_video.shape[:3]
+        _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)
+        pixels = to_pixels(pose_video).to(wan.vae.device)
+        pose, inactive = wan.statistics.normalise(encode_pixels(wan.vae, pixels)), self._inactive_half(pixels)
+        references = []
+        if reference_images:
+            # The pipeline's own fitting: aspect kept, centred on white.
+            _, _, prepared = self.base_pipeline.preprocess_conditions(
+                None, None, list(reference_images), 1, height, width, num_frames, torch.float32, wan.vae.device
+            )
+            references = [wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in prepared[0]]
+        mask = pose.new_ones(1, wan.geometry.mask_channels, f, h, w)
+        return assemble_control(inactive, pose, mask, references)
+
+    def _inactive_half(self, pixels: Tensor) -> Tensor:
+        """Normalised latents of a grey video of that size. A constant, so the newest is kept."""
+        if self._grey is None or self._grey[0] != pixels.shape:
+            grey = encode_pixels(self.wan.vae, torch.zeros_like(pixels))
+            self._grey = (pixels.shape, self.wan.statistics.normalise(grey))
+        return self._grey[1]
+
+    def check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
+        """[1, D] or [1, F, D] float32 for the adapter, zeros when no face is given, None when it is not used."""
+        if self.adapter is None:
+            if face_embedding is not None and face_scale != 0:
+                raise ModelError("face_embedding: given, but no adapter is loaded; give --face_lora_path")
+            return None
+        if face_scale == 0:
+            return None
+        size = self.adapter.face_embedding_dim
+        if face_embedding is None:
+            return torch.zeros(1, size)
+        if face_embedding.dim() not in (1, 2) or face_embedding.shape[-1] != size:
+            raise ModelError(
+                f"face_embedding: shape {list(face_embedding.shape)}, the adapter was trained with [{size}]; "
+                "make the identity with the encoder the adapter was trained with"
+            )
+        return face_embedding.float().unsqueeze(0)

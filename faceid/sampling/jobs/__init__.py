@@ -1,0 +1,1 @@
+"""Many videos: jobs planned, shared out among workers, published once, and shown."""

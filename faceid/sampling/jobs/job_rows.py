@@ -1,0 +1,153 @@
+"""Rows of a job list as they were written: a .jsonl, an object a line, or a .csv with a first line of names.
+
+A row that cannot be read is one bad row: what follows it is read. Nothing is guessed: a cell and a text come out as
+they stand in the file, line breaks and all, and a value has the type that its row wrote.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import difflib
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import DataError
+from faceid.files.documents import DocumentError, read_bytes
+
+KEYS = ("pose", "identity", "seed", "prompt", "negative_prompt", "face_lora_path", "output")
+# A million rows of 200 characters.
+LARGEST_LIST = 256 << 20
+NOT_UTF8 = "is not UTF-8; save the list as UTF-8"
+# Of what a row says, as much as a message shows.
+MOST_SHOWN = 60
+
+# A row's first line and what it says, or why it is none.
+Row = tuple[int, dict[str, Any] | DataError]
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Every row that is not empty, in order. Raises: DataError for a file that is no list at all."""
+    try:
+        # Line breaks are the content of cells, too: none is translated. A byte that is not UTF-8 spoils its row alone.
+        text = read_bytes(path, LARGEST_LIST).removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    except (OSError, DocumentError) as error:
+        raise DataError(f"jobs={path}: cannot be read ({error})") from error
+    if path.suffix.lower() == ".csv":
+        yield from _csv_rows(path, text)
+    elif path.suffix.lower() == ".jsonl":
+        yield from _json_rows(path, text)
+    else:
+        raise DataError(f"jobs={path}: is neither .jsonl nor .csv")
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: on one line, printable whatever it holds, not all of it."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
+
+
+def unknown_key(key: object) -> str:
+    """What to say of a key that no row may have."""
+    near = difflib.get_close_matches(str(key)[:MOST_SHOWN], KEYS, 1)
+    return f"unknown key {shown(key)}" + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(KEYS)}")
+
+
+def _json_rows(path: Path, text: str) -> Iterator[Row]:
+    # By line feeds alone: U+2028 and its like are text inside of JSON.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"jobs={path}, line {number}"
+        if _is_foreign(line):
+            yield number, DataError(f"{where}: {NOT_UTF8}")
+            continue
+        try:
+            row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_once_each)
+        except RecursionError:
+            yield number, DataError(f"{where}: lists within lists, too deep to be read; write one object a line")
+        except ValueError as error:
+            yield number, DataError(f"{where}: is not JSON ({error})")
+        else:
+            is_row = isinstance(row, dict)
+            said = f'{where}: is not an object such as {{"pose": "a_pose.mp4"}}'
+            yield number, row if is_row else DataError(said)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON's")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in row:
+            raise ValueError(f"{shown(name)} is there twice")
+        row[name] = value
+    return row
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[Row]:
+    records = _csv_records(path, list(io.StringIO(text, newline="")))
+    names: list[str] | None = None
+    for number, cells in records:
+        if names is None:
+            if isinstance(cells, DataError):
+                raise cells
+            names = _csv_names(path, cells)
+        elif isinstance(cells, DataError):
+            yield number, cells
+        elif any(map(_is_foreign, cells)):
+            yield number, DataError(f"jobs={path}, line {number}: {NOT_UTF8}")
+        elif len(cells) > len(names):
+            yield number, DataError(f"jobs={path}, line {number}: more cells than the first line has names")
+        else:
+            yield number, {name: _cell(name, cell) for name, cell in zip(names, cells, strict=False) if cell != ""}
+
+
+def _is_foreign(text: str) -> bool:
+    """Whether bytes of it were not UTF-8; they have become halves of characters."""
+    return re.search("[\udc80-\udcff]", text) is not None
+
+
+def _csv_names(path: Path, names: list[str]) -> list[str]:
+    for name in names:
+        if name not in KEYS:
+            raise DataError(f"jobs={path}, line 1: {unknown_key(name)}")
+        if names.count(name) > 1:
+            raise DataError(f"jobs={path}, line 1: {name} is there twice; keep one of the columns")
+    return names
+
+
+def _csv_records(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str] | DataError]]:
+    """Records with the number of their first line. After one that cannot be read the next line begins another."""
+    at = 0
+    while at < len(lines):
+        # A reader for each: after an error a reader's own place in the file is lost.
+        reader = csv.reader((lines[number] for number in range(at, len(lines))), strict=True)
+        try:
+            cells = next(reader)
+        except csv.Error as error:
+            why = "a quote is opened and never closed" if "unexpected end" in str(error) else str(error)
+            yield at + 1, DataError(f"jobs={path}, line {at + 1}: is not a row of csv ({why}); correct it")
+            at += 1
+            continue
+        if cells:
+            yield at + 1, cells
+        at += reader.line_num
+
+
+def _cell(name: str, cell: str) -> Any:
+    """A csv cell: a list where it is one in JSON, a seed where it is a whole number, else its text."""
+    if cell.startswith("[") and cell.endswith("]"):
+        try:
+            return json.loads(cell, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            return cell
+    digits = cell.strip(" ")
+    is_whole = digits.removeprefix("-").isascii() and digits.removeprefix("-").isdigit()
+    return int(digits) if name == "seed" and is_whole and len(digits) < MOST_SHOWN else cell

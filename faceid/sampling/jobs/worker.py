@@ -1,0 +1,326 @@
+"""One of any number of workers on an output folder: takes jobs, renders them, publishes them, and tells what failed."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import math
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from faceid.claims import Claim, share_work, take_work
+from faceid.errors import DiskError, FaceidError, one_line
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.outputs import write_output
+from faceid.files.provenance import describe_provenance, sha256_json
+from faceid.files.writing import json_text
+from faceid.logs import progress
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.sampling.jobs.gallery import make_poster
+from faceid.sampling.jobs.job_folder import Attempt, JobFolder
+from faceid.sampling.jobs.plan import Job
+from faceid.sampling.one_video.poses import VideoShape
+from faceid.sampling.one_video.renderer import Control, Renderer
+from faceid.sampling.one_video.result_cache import ResultCache
+from faceid.sampling.one_video.sidecar import Inputs, describe_video
+from faceid.sampling.one_video.texts import Texts
+from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.who.private_folder import private_folder
+
+log = logging.getLogger(__name__)
+
+# Controls of the last poses: a pose is rendered as several people, with several seeds.
+CONTROLS_KEPT = 4
+TAIL_LINES = 20
+# Times the longest of such jobs so far.
+LATE = 1.5
+NOT_YET = "not rendered yet"
+
+
+class Worker:
+    """Renders jobs with one loaded base."""
+
+    def __init__(
+        self,
+        pipeline: FaceIdentityPipeline,
+        settings: SampleSettings,
+        faces: FaceSettings,
+        folder: JobFolder,
+        texts: Texts,
+        cache: ResultCache,
+    ) -> None:
+        self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
+        self.texts, self.cache = texts, cache
+        self._controls: OrderedDict[tuple[str, VideoShape], Control] = OrderedDict()
+        # Of each length in pixels, the longest that a job has taken here.
+        self._longest_s: dict[int, float] = {}
+        self._tail = Tail()
+        logging.getLogger("faceid").addHandler(self._tail)
+
+    def work(self, jobs: Sequence[Job]) -> None:
+        """Until all jobs are done or given up, by this worker or others."""
+        by_id = {job.id: job for job in jobs}
+        claims = self.folder.claims()
+        settled: set[str] = set()
+
+        def is_settled(name: str) -> bool:
+            # Once is for good: what others have finished is looked at once.
+            if name not in settled and self.folder.is_settled(name):
+                settled.add(name)
+            return name in settled
+
+        with ThreadPoolExecutor(1) as pool:
+            # A job whose try failed comes again: to this worker as to any other.
+            while left := [name for name in by_id if not is_settled(name)]:
+                finishing: Future[None] | None = None
+                for name, claim in take_work(
+                    left,
+                    is_settled,
+                    claims,
+                    "videos",
+                    "video",
+                    places=lambda name: by_id[name].places,
+                    again_after=lambda name: self._patience_s(by_id[name]),
+                ):
+                    try:
+                        finish = self.begin(by_id[name], claims.worker)
+                        if finishing is not None:
+                            finishing.result()
+                    except BaseException:
+                        # Told to stop, or the disk is full: others need not wait for this worker's heartbeat.
+                        claim.release()
+                        raise
+                    # Decoded, encoded and published while the next is denoised.
+                    finishing = pool.submit(_then_release, finish, claim)
+                if finishing is not None:
+                    finishing.result()
+
+    def _patience_s(self, job: Job) -> float:
+        """How long a job may be in other hands before it is done here as well, when nothing else is left.
+
+        By what jobs took here that are no longer than it; by all, where none was.
+        """
+        taken = [seconds for pixels, seconds in list(self._longest_s.items()) if pixels <= job.pixels]
+        return LATE * max(taken or list(self._longest_s.values()), default=math.inf)
+
+    def work_share(self, jobs: Sequence[Job], rank: int, count: int) -> None:
+        """Every count-th job, without claims; the others' are theirs."""
+        own = sorted(jobs, key=lambda job: job.places)[rank::count]
+        for job in progress(own, "videos", total=len(own), unit="video"):
+            while not self.folder.is_settled(job.id):
+                self.do(job, f"rank{rank}")
+
+    def do(self, job: Job, worker: str) -> None:
+        """Render one job and publish it, or record why not."""
+        finish = self.begin(job, worker)
+        if finish is not None:
+            finish()
+
+    def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
+        """Denoise one job; what is left to do for it, or None when there is nothing, for which there is a record."""
+        if job.rig is None or job.inputs is None:
+            give_up(job, self.folder)
+            return None
+        attempt = self.folder.begin(job.id, worker)
+        if attempt is None:
+            return None
+        began, rig, inputs = time.perf_counter(), job.rig, job.inputs
+        with self._recorded(job, attempt):
+            self.pipeline.use_adapter(rig.path)
+            settings = replace(self.settings, prompt=job.wish.prompt, negative_prompt=job.wish.negative_prompt)
+            renderer = Renderer(self.pipeline, rig.shape, settings, rig.window, self.texts)
+            control = self._control(inputs, job, renderer)
+            latents = renderer.denoise(control, job.face, job.wish.seed)
+            denoised_s = time.perf_counter() - began
+
+            def finish() -> None:
+                with self._recorded(job, attempt):
+                    self._finish(job, inputs, renderer, control, latents, denoised_s, worker)
+
+            return finish
+        return None
+
+    @contextmanager
+    def _recorded(self, job: Job, attempt: Attempt) -> Iterator[None]:
+        """Whatever goes wrong inside becomes the attempt's record, and nothing else."""
+        try:
+            yield
+        except DiskError:
+            # No fault of the job, and there is no room to record it.
+            raise
+        except FaceidError as error:
+            # What the files themselves are will not change by trying again.
+            log.error("%s: %s", job.output, one_line(error))
+            self.folder.note_error(attempt, one_line(error), self._tail.lines())
+            self.folder.fail(job.id, one_line(error), self._tail.lines(), 1)
+        except Exception as error:
+            if is_full(error):
+                raise
+            said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            log.exception("%s: %s", job.output, said)
+            self.folder.note_error(attempt, said, self._tail.lines())
+        except BaseException:
+            # Told to stop: on a cluster that hands its machines about this may happen to one job many times.
+            self.folder.forget(attempt)
+            raise
+
+    def _finish(
+        self,
+        job: Job,
+        inputs: Inputs,
+        renderer: Renderer,
+        control: Control,
+        latents: Tensor,
+        denoised_s: float,
+        worker: str,
+    ) -> None:
+        began, wish = time.perf_counter(), job.wish
+        with private_folder() as private:
+            video = private / "video.mp4"
+            frame = renderer.write(latents, video, control.num_frames)
+            seconds = denoised_s + time.perf_counter() - began
+            row = {**_row(job, renderer.face_scale), "seconds": round(seconds, 2), "worker": worker}
+            if control.pose_frames is not None:
+                row["pose_frames"] = control.pose_frames
+            name = Path(job.output).name
+            sidecar = describe_video(
+                video,
+                name,
+                self._said(job),
+                self.faces,
+                inputs,
+                wish.pose,
+                wish.seed,
+                self._device,
+                control.pose_frames,
+            )
+            poster = make_poster(frame) if self.settings.gallery else None
+            self.folder.publish(job.id, video, job.output, row, sidecar, poster)
+        self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
+        log.info("%s in %.1f s", job.output, seconds)
+
+    def _said(self, job: Job) -> SampleSettings:
+        """The settings of a single video like this one: what --like needs."""
+        wish, settings = job.wish, self.settings
+        if wish.identity:
+            settings = replace(settings, identity=wish.identity, face_embedding=None, face_images_dir=None)
+        elif not settings.names_identities:
+            settings = replace(settings, identities_dir=None)
+        return settings.for_one(
+            prompt=wish.prompt,
+            negative_prompt=wish.negative_prompt,
+            face_lora_path=wish.adapter,
+            pose_video=str(wish.pose),
+            output=Path(job.output).name,
+        )
+
+    @property
+    def _device(self) -> str:
+        return str(self.pipeline.wan.transformer.device)
+
+    def _control(self, inputs: Inputs, job: Job, renderer: Renderer) -> Control:
+        key = inputs.pose, renderer.shape
+        if key not in self._controls:
+            self._controls[key] = renderer.prepare_once(job.wish.pose, inputs, self.cache)
+        self._controls.move_to_end(key)
+        while len(self._controls) > CONTROLS_KEPT:
+            self._controls.popitem(last=False)
+        return self._controls[key]
+
+
+def give_up(job: Job, folder: JobFolder) -> None:
+    """Record a job that cannot be, with the reason."""
+    log.error("%s", job.wish.problem or f"{job.wish.pose.name}: {job.problem}")
+    folder.fail(job.id, job.problem, [], 0)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk is full, or a quota."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _then_release(finish: Callable[[], None] | None, claim: Claim) -> None:
+    try:
+        if finish is not None:
+            finish()
+    finally:
+        claim.release()
+
+
+class Tail(logging.Handler):
+    """The last lines of this process's log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self._lines.append(self.format(record))
+
+    def lines(self) -> list[str]:
+        """The newest last."""
+        return list(self._lines)
+
+
+def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
+    """Write jobs.jsonl and provenance.json, once all is settled; the former's rows.
+
+    Of many workers one writes them, and the others read what it wrote. With --static, where nobody waits for another,
+    each writes what it can know.
+    """
+    named = sha256_json([job.id for job in jobs])
+    if not folder.links:
+        return _write_rows(named, jobs, folder, settings)
+    rows = None
+    for _ in share_work(["rows"], lambda _: folder.is_concluded(named), folder.claims(), "concluding"):
+        rows = _write_rows(named, jobs, folder, settings)
+    return rows or folder.conclusion(named) or _write_rows(named, jobs, folder, settings)
+
+
+def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
+    rows = []
+    for job in jobs:
+        done = folder.done(job.id)
+        if done is not None:
+            rows.append({**done, "error": ""})
+            continue
+        record = folder.failed(job.id)
+        said = {"output": job.output, "seconds": 0.0, "id": job.id, "sha256": ""}
+        # Whoever was asked for, where no face was found.
+        said["identity"] = job.face.name or job.wish.identity
+        error = record["error"] if record is not None else NOT_YET
+        rows.append({**_row(job, settings.face_scale), **said, "error": error})
+    if not any(row["error"] == NOT_YET for row in rows):
+        folder.sweep(row["id"] for row in rows if not row["error"])
+    provenance = describe_provenance({"videos": len(rows), "failed": count_failed(rows)})
+    write_output(folder.output_dir / "provenance.json", json_text(provenance))
+    folder.conclude(named, rows)
+    return rows
+
+
+def _row(job: Job, face_scale: float) -> dict[str, Any]:
+    """What a line of jobs.jsonl says of a job, whatever became of it."""
+    wish = job.wish
+    return {
+        "pose": wish.pose.name,
+        "identity": job.face.name,
+        "face_scale": face_scale,
+        "seed": wish.seed,
+        "prompt": wish.prompt,
+        "adapter": Path(wish.adapter).name if wish.adapter else "",
+    }
+
+
+def count_failed(rows: Sequence[Mapping[str, Any]]) -> int:
+    """How many were given up; what others have not rendered yet is no failure."""
+    return sum(row["error"] not in ("", NOT_YET) for row in rows)

@@ -1,0 +1,1 @@
+"""One pose video to one rendered video, and what it was made of."""

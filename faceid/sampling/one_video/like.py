@@ -1,0 +1,140 @@
+"""A video rendered again from its .json (`--like`), which may be anybody's: what it may set, and what it is held to.
+
+It says what a video looks like and which files to read for that; it never says where anything is written, removed or
+computed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import DataError
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.documents import parse_json, read_bytes
+from faceid.sampling.one_video.sidecar import READ_BY_IT, SET_BY_IT, VERSION, Inputs, absolute
+from faceid.sampling.sampling_settings import SampleSettings
+
+log = logging.getLogger(__name__)
+
+# Flags that no such file may set; one that is on neither list fails a test.
+NEVER_SET_BY_IT = (
+    *("output", "batch", "pose_videos_dir", "jobs", "output_dir", "static", "gallery", "references_dir", "score"),
+    *("heads_dir", "like", "cache_dir", "cache_gb", "device", "context_parallel", "offload", "shared"),
+)
+_DEFAULTS = {field.name: field.default for section in (SampleSettings, FaceSettings) for field in fields(section)}
+_FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
+# More than any machine's threads: a number from a file is not believed.
+MOST_THREADS = 1024
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """A sidecar's content. Raises: DataError when it is none."""
+    try:
+        content = parse_json(read_bytes(path))
+        if content["version"] != VERSION:
+            raise DataError(f"like={path}: is of version {content['version']}, this program knows {VERSION}")
+        content["settings"]["seed"], content["inputs"]["pose"], content["video"]["sha256"], content["video"]["name"]
+        content["settings"].items(), content["inputs"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"like={path}: is not a video's .json ({error}); give the one beside a rendered mp4") from error
+    return content
+
+
+def words_like(argv: Sequence[str]) -> list[str]:
+    """A command line with what its `--like FILE` says put before the rest, so that flags given besides win.
+
+    A face or a size that is given besides takes the place of its like: a folder of photos that of an embedding.
+    """
+    words = list(argv)
+    files = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--like"]
+    files += [word.partition("=")[2] for word in words if word.startswith("--like=")]
+    if not files:
+        return words
+    given = given_flags(words)
+    if given & set(_FACES):
+        given |= set(_FACES)
+    # Videos of before there was a choice were rendered frame by frame.
+    kept = {"pose_timing": "frames", **_settable(Path(files[-1]), read_sidecar(Path(files[-1]))["settings"])}
+    return [
+        f"--{name}={_word(value)}" for name, value in kept.items() if value is not None and name not in given
+    ] + words
+
+
+def _settable(path: Path, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sidecar may set. Raises: DataError when it sets anything else."""
+    for name, value in kept.items():
+        # Files of before 2026-12 name some of the others, with what they are without: nothing is set by that.
+        if name not in SET_BY_IT and (name not in NEVER_SET_BY_IT or value not in (None, _DEFAULTS.get(name))):
+            raise DataError(
+                f"like={path}: sets {name!r}, which a video's .json may not: it says what a video looks like, not "
+                "where anything is written, kept or computed; take the line out, and give it as a flag if you mean it"
+            )
+        if "\0" in str(value):
+            raise DataError(f"like={path}: {name} holds a NUL character; take it out")
+    return {name: value for name, value in kept.items() if name in SET_BY_IT}
+
+
+def say_what_is_read(path: Path, settings: SampleSettings, faces: FaceSettings) -> None:
+    """Name the files that are read because a sidecar says so."""
+    kept, now = read_sidecar(path)["settings"], {**asdict(settings), **asdict(faces)}
+    for name in READ_BY_IT:
+        if now.get(name) is not None and now[name] == kept.get(name):
+            log.info("%s: reads %s=%s", path.name, name, now[name])
+
+
+def use_threads_of(path: Path) -> None:
+    """Compute with as many threads as a sidecar's video was: on a CPU its bytes depend on it."""
+    # Not before: flags are read without it (sample.py).
+    import torch
+
+    kept = read_sidecar(path)
+    threads, now = kept.get("threads"), torch.get_num_threads()
+    if threads in (None, now) or not str(kept.get("device", "")).startswith("cpu"):
+        return
+    if type(threads) is not int or not 0 < threads <= MOST_THREADS:
+        raise DataError(f"like={path}: threads={str(threads)[:40]}: is not a number of threads; take the line out")
+    log.info("computed with %d threads, as that video was, not %d: its bytes depend on it", threads, now)
+    torch.set_num_threads(threads)
+
+
+def given_flags(argv: Sequence[str]) -> set[str]:
+    """Names of the flags on a command line."""
+    return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
+
+
+def check_like(path: Path, settings: SampleSettings, inputs: Inputs) -> Mapping[str, Any]:
+    """The sidecar, once all that was not given anew is what it was. Raises: DataError naming what changed."""
+    kept = read_sidecar(path)
+    before = kept["settings"]
+    now = {name: absolute(name, value) for name, value in asdict(settings).items()}
+    for name, keys in (
+        ("base", ("model_path",)),
+        ("adapter", ("face_lora_path",)),
+        ("identity", _FACES),
+        ("pose", ("pose_video",)),
+        ("references", ("reference_image",)),
+    ):
+        is_same_path = all(before.get(key) == now.get(key) for key in keys)
+        was, found = kept["inputs"].get(name), getattr(inputs, name)
+        if is_same_path and was != (list(found) if isinstance(found, tuple) else found):
+            said = ", ".join(f"{key}={now[key]}" for key in keys if now.get(key) is not None) or name
+            raise DataError(f"like={path}: {said}: its content is not what that video was made of; give what was")
+    return kept
+
+
+def say_whether_like(kept: Mapping[str, Any], output: Path, sha256: str) -> None:
+    """Whether the bytes came out the same."""
+    before = kept["video"]
+    if before["sha256"] == sha256:
+        log.info("%s: the same bytes as %s", output, before["name"])
+    else:
+        log.warning("%s: not the bytes of %s: other settings, another machine or versions", output, before["name"])
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

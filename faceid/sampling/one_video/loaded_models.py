@@ -1,0 +1,94 @@
+"""Base, adapter and device as the flags name them: found and checked on disk, then loaded."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import faceid
+from faceid.device import pick_device
+from faceid.geometry import Geometry
+from faceid.models.adapter.adapter_file import AdapterMetadata, base_of, check_base, read_adapter
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.sampling.one_video.result_cache import ResultCache, describe_hardware
+from faceid.sampling.one_video.texts import Texts
+from faceid.sampling.sampling_settings import SampleSettings
+from faceid.toy.shipped import resolve_adapter_path, resolve_model_path
+
+log = logging.getLogger(__name__)
+
+# The text encoder is in memory only while prompts are encoded (Texts).
+PARTS = ("transformer", "vae")
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Models:
+    """What renders. name: of the base, as it was given."""
+
+    settings: SampleSettings
+    adapter: str | None
+    metadata: AdapterMetadata | None
+    name: str
+    base: ModelFiles
+    device: torch.device
+
+    @classmethod
+    def find(cls, settings: SampleSettings) -> Models:
+        """Raises: ModelError when one is not there or they do not belong together; ConfigError for the device."""
+        adapter = resolve_adapter_path(settings.face_lora_path)
+        metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
+        name = settings.model_path or (base_of(Path(str(adapter)), metadata) if metadata is not None else "")
+        base = ModelFiles.find(resolve_model_path(name), settings.vae_path, settings.text_encoder_path)
+        device = pick_device(settings.device)
+        if settings.offload and device.type == "cpu":
+            log.warning("offload: has no effect on the CPU, where the blocks are anyhow")
+        found = cls(settings, adapter, metadata, name, base, device)
+        if adapter is not None and metadata is not None:
+            check_base(Path(adapter), metadata, name, base)
+        return found
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the base."""
+        return self.base.geometry
+
+    @property
+    def transformer_config(self) -> dict[str, Any]:
+        """Of the base."""
+        return self.base.transformer.config
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the transformer and the text encoder compute in."""
+        if self.settings.dtype == "auto":
+            return torch.float32 if self.device.type == "cpu" else torch.bfloat16
+        return getattr(torch, self.settings.dtype)
+
+    def cache(self, folder: Path) -> ResultCache:
+        """A folder of what these models have computed."""
+        made_by = {
+            "program": faceid.__version__,
+            "encoders": self.base.latents_fingerprint,
+            "dtype": str(self.dtype),
+            "hardware": describe_hardware(self.device),
+        }
+        return ResultCache(folder, int(self.settings.cache_gb * GB), made_by)
+
+    def texts(self, cache: ResultCache | None) -> Texts:
+        """Prompts to embeddings."""
+        return Texts(self.base, self.device, self.dtype, cache)
+
+    def load(self) -> FaceIdentityPipeline:
+        """Without the text encoder."""
+        settings = self.settings
+        pipeline = FaceIdentityPipeline.from_pretrained(
+            self.base, self.adapter, str(self.device), self.dtype, self.name, PARTS, settings.offload
+        )
+        pipeline.set_execution(settings.attention_backend, settings.compile)
+        return pipeline

@@ -1,0 +1,130 @@
+"""Pose videos to the frames that are rendered: at the pose's own tempo, as training samples clips, or one by one.
+
+A render has frames at one rate, the one that its adapter was trained at. A pose video of another rate is sampled to it,
+by the rule of `clip_shards`: frame k of the render follows the frame of the pose nearest to k * pose_fps / fps. Which
+those are goes wherever the render goes, so that whoever compares it with its pose or its clip compares the right ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from faceid.errors import DataError
+from faceid.geometry import Geometry
+from faceid.media.pixels.fit import Fit, How, fit_sizes
+from faceid.media.timeline import Timeline, exact_rate
+from faceid.media.video import measure_video, read_timeline, stream_frames
+from faceid.sampling.sampling_settings import PoseTiming, SampleSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VideoShape:
+    """Size, length and rate of what is rendered. num_frames: 0 for as many as the pose video has at that rate."""
+
+    num_frames: int
+    height: int
+    width: int
+    fps: float
+
+
+@dataclass(frozen=True)
+class Pose:
+    """What is rendered of a pose video.
+
+    frames: uint8 RGB [4n+1, H, W, 3], fitted; where the pose has not as many, its last frame is repeated. taken: the
+    place in the file of each frame that is shown; the repeated ones are not. fps: of the file, or as it was given.
+    """
+
+    frames: np.ndarray
+    taken: tuple[int, ...]
+    fps: float
+
+
+def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: SampleSettings) -> Pose:
+    """Read the frames that are rendered of a pose video, fitted to the size.
+
+    Raises: DataError when there are too few, naming the longest length it has frames for.
+    """
+    timeline = _timeline(path, settings.pose_timing)
+    taken = _places(path, timeline, shape)
+    try:
+        frames = _fitted(stream_frames(path, taken), shape, settings.fit)
+    except DataError:
+        # Too short, or damaged: the latter has its own words.
+        found = measure_video(path).frames
+        if found > taken[-1]:
+            raise
+        taken = _whole(timeline, shape, found)[: shape.num_frames]
+        if len(taken) < shape.num_frames:
+            raise DataError(_too_short(path, found, timeline, shape, geometry)) from None
+        # Short of the last frame's own last half alone.
+        frames = _fitted(stream_frames(path, taken), shape, settings.fit)
+    lacking = -(len(frames) - 1) % geometry.temporal_factor
+    return Pose(np.stack(frames + frames[-1:] * lacking), tuple(taken), float(timeline.fps) if timeline else shape.fps)
+
+
+def say_timing(path: Path, pose: Pose, shape: VideoShape) -> None:
+    """Say in a line when a pose video was sampled to another rate."""
+    if not is_one_by_one(pose.taken):
+        more = ", some of them twice" if len(set(pose.taken)) < len(pose.taken) else ""
+        log.info(
+            "%s: %g fps, rendered at %g: %d of its frames are taken%s, which keeps its tempo; --pose_timing frames "
+            "takes them one by one",
+            path,
+            round(pose.fps, 3),
+            shape.fps,
+            len(set(pose.taken)),
+            more,
+        )
+
+
+def is_one_by_one(taken: Sequence[int]) -> bool:
+    """Whether these places in a file are its first frames, each once."""
+    return list(taken) == list(range(len(taken)))
+
+
+def _timeline(path: Path, timing: PoseTiming) -> Timeline | None:
+    """Which frame of a pose video is shown when: as its file says, or at the rate given; None for one by one."""
+    if isinstance(timing, float):
+        return Timeline(exact_rate(timing))
+    return read_timeline(path) if timing == "tempo" else None
+
+
+def _places(path: Path, timeline: Timeline | None, shape: VideoShape) -> list[int]:
+    """The place in the file of each frame of the render."""
+    if not shape.num_frames:
+        return _whole(timeline, shape, measure_video(path).frames)
+    return list(range(shape.num_frames)) if timeline is None else timeline.indices(shape.fps, shape.num_frames)
+
+
+def _whole(timeline: Timeline | None, shape: VideoShape, found: int) -> list[int]:
+    """The places of as many frames as the pose lasts."""
+    return list(range(found)) if timeline is None else timeline.whole(shape.fps, found)
+
+
+def _fitted(pictures: Iterable[np.ndarray], shape: VideoShape, how: How) -> list[np.ndarray]:
+    """Each picture brought to the size as it comes, so that a large source is never held whole."""
+    fit: Fit | None = None
+    frames = []
+    for picture in pictures:
+        fit = fit or fit_sizes((picture.shape[0], picture.shape[1]), shape.height, shape.width, how)
+        frames.append(fit.frame(picture))
+    return frames
+
+
+def _too_short(path: Path, found: int, timeline: Timeline | None, shape: VideoShape, geometry: Geometry) -> str:
+    count = len(_whole(timeline, shape, found))
+    longest = (count - 1) // geometry.temporal_factor * geometry.temporal_factor + 1
+    said = f"{found} frames"
+    if timeline is not None and count != found:
+        said += f" at {float(timeline.fps):.5g} fps, which are {count} at {shape.fps:g}"
+    # Its frames would do, were they taken one by one.
+    frames = ", or --pose_timing frames" if found >= shape.num_frames else ""
+    return f"{path}: {said}, {shape.num_frames} wanted; use --num_frames {longest}, or all{frames}"

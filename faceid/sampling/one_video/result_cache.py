@@ -1,0 +1,152 @@
+"""Tensors kept on disk by what they were made of, so that no worker of a batch makes twice what another has made.
+
+A folder that any number of processes share: files are written under a private name and renamed, and the ones that were
+used longest ago go first when there are too many bytes. It may vanish at any time; nothing depends on it but time.
+Nothing is removed but what is proven to be a cache's: it lies in a folder that carries the cache's mark, has the name
+of an entry, and says inside that it is one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from faceid.errors import DiskError
+from faceid.files.outputs import claim_folder, kind_of
+from faceid.files.provenance import sha256_json
+from faceid.files.writing import RECORDS_NAME, sweep, write_atomic
+
+log = logging.getLogger(__name__)
+
+FOLDER_KIND = "a cache of rendering"
+NAME = "tensor"
+MARK = {"faceid": "cache entry"}
+DIGITS = 32
+ENTRY = re.compile(rf"[a-z_]+_[0-9a-f]{{{DIGITS}}}\.safetensors")
+
+
+class ResultCache:
+    """A bounded folder of tensors. made_by: what every one of them depends on (models, number format, hardware)."""
+
+    def __init__(self, folder: Path, limit_bytes: int, made_by: Mapping[str, Any]) -> None:
+        self.folder, self.limit_bytes, self.made_by = folder, limit_bytes, dict(made_by)
+
+    def claim(self, key: str = "cache_dir", private: bool = True) -> None:
+        """Make the folder a cache, or see that it is one; one that can be read alone is only read.
+
+        key: the flag it was given by. private: of a new folder, whether only its owner may look in.
+        Raises: DataError when it holds anything else, or is none yet and cannot be written.
+        """
+        if kind_of(self.folder) == FOLDER_KIND:
+            if not os.access(self.folder, os.W_OK):
+                said = f"{key}={self.folder}: cannot be written: what it holds is used, and nothing new is kept"
+                log.warning("%s", said)
+            # Entries carry their own mark: nothing more is noted of them.
+            sweep(self.folder)
+            return
+        claim_folder(self.folder, FOLDER_KIND, private=private, key=key)
+
+    def get(self, kind: str, made_of: Mapping[str, Any]) -> Tensor | None:
+        """What was kept, or None. made_of: all that it depends on beside `made_by`, as JSON takes it."""
+        path = self._path(kind, made_of)
+        try:
+            tensor = load_file(path)[NAME]
+        except FileNotFoundError:
+            return None
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            log.warning("%s: cannot be read (%s), and is made again", path, error)
+            return None
+        # Removed by another meanwhile, or a cache that is only read: what was read is whole.
+        with suppress(OSError):
+            os.utime(path)
+        return tensor
+
+    def has(self, kind: str, made_of: Mapping[str, Any]) -> bool:
+        """Whether something was kept, without reading it."""
+        return self._path(kind, made_of).is_file()
+
+    def put(self, kind: str, made_of: Mapping[str, Any], tensor: Tensor) -> bool:
+        """Keep a tensor; whether it could be."""
+        path = self._path(kind, made_of)
+        try:
+            # By bytes: safetensors' own writing has errors of its own for a full disk.
+            write_atomic(path, save({NAME: tensor.detach().contiguous().cpu()}, metadata=MARK))
+            self._shrink(path)
+        except OSError as error:
+            log.warning("%s: cannot be kept (%s); it is made again when needed", path, error.strerror or error)
+            return False
+        except DiskError as error:
+            log.warning("%s; it is made again when needed", error)
+            return False
+        return True
+
+    def get_or_make(self, kind: str, made_of: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
+        """What was kept, on the CPU, else what `make` gives, kept from now on."""
+        kept = self.get(kind, made_of)
+        if kept is None:
+            kept = make()
+            self.put(kind, made_of, kept)
+        return kept
+
+    def remove(self) -> None:
+        """Remove every entry, and the folder if nothing else is in it."""
+        with suppress(OSError):
+            for path in self._entries():
+                _remove_entry(path)
+            if {path.name for path in self.folder.iterdir()} <= {RECORDS_NAME}:
+                for path in (self.folder / RECORDS_NAME).iterdir():
+                    path.unlink(missing_ok=True)
+                (self.folder / RECORDS_NAME).rmdir()
+                self.folder.rmdir()
+
+    def _path(self, kind: str, made_of: Mapping[str, Any]) -> Path:
+        digest = sha256_json({**self.made_by, **made_of})
+        return self.folder / f"{kind}_{digest[:DIGITS]}.safetensors"
+
+    def _entries(self) -> list[Path]:
+        """What is named as an entry is, in a folder that is a cache; none in any other folder."""
+        if kind_of(self.folder) != FOLDER_KIND:
+            return []
+        return [path for path in self.folder.iterdir() if ENTRY.fullmatch(path.name)]
+
+    def _shrink(self, newest: Path) -> None:
+        found = []
+        for path in self._entries():
+            try:
+                status = path.stat()
+            except OSError:
+                continue
+            found.append((path == newest, status.st_mtime_ns, path, status.st_size))
+        total = sum(size for *_, size in found)
+        for is_newest, _, path, size in sorted(found):
+            if total <= self.limit_bytes or is_newest:
+                return
+            if _remove_entry(path):
+                total -= size
+
+
+def _remove_entry(path: Path) -> bool:
+    """Remove a file if it says that it is a cache's entry; whether it did."""
+    try:
+        with safe_open(path, "pt") as file:
+            is_entry = (file.metadata() or {}) == MARK
+    except (OSError, SafetensorError):
+        return False
+    if is_entry:
+        path.unlink(missing_ok=True)
+    return is_entry
+
+
+def describe_hardware(device: torch.device) -> str:
+    """What the last bits of a result depend on."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

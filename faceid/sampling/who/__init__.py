@@ -1,0 +1,1 @@
+"""Whose face is rendered: read, named and checked."""

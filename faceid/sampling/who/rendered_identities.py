@@ -1,0 +1,163 @@
+"""Whose face is rendered: read from its folder or file, named, and checked against the adapter before weights load."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from faceid.errors import DataError, ModelError
+from faceid.faces.identities.blend import blend_face_embeddings, interpolate_face_embeddings
+from faceid.faces.identities.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
+from faceid.files.given_paths import why_no_folder
+from faceid.files.provenance import sha256_json
+from faceid.media.listing import entries_of
+from faceid.models.adapter.adapter_file import AdapterMetadata
+from faceid.sampling.sampling_settings import SampleSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Face:
+    """Who is rendered. Nobody in particular by default."""
+
+    name: str = ""
+    """What jobs.jsonl records; empty when no face is rendered."""
+    embedding: Tensor | None = None
+    """[D], unit length."""
+    towards: Tensor | None = None
+    """[D], unit length: who it is at the video's end. None: the same all along."""
+
+    def over(self, num_frames: int, num_references: int) -> Tensor | None:
+        """[D], or with `towards` [references + latent frames, D]: along the great circle, evenly over the frames."""
+        if self.embedding is None or self.towards is None:
+            return self.embedding
+        shares = [0.0] * num_references + [place / max(num_frames - 1, 1) for place in range(num_frames)]
+        return torch.stack([interpolate_face_embeddings(self.embedding, self.towards, share) for share in shares])
+
+    @property
+    def sha256(self) -> str:
+        """Of who it is; empty for nobody in particular."""
+        return sha256_json(self.numbers) if self.numbers else ""
+
+    @property
+    def numbers(self) -> list[list[float]]:
+        """What it is, for a hash."""
+        return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
+
+
+def check_people_folder(folder: Path) -> None:
+    """Raises: DataError when it is not there, or is one person's own."""
+    if (reason := why_no_folder(folder)) is not None:
+        raise DataError(f"identities_dir={folder}: {reason}; make it with prepare_face_embeddings.py --people_dir")
+    if (folder / EMBEDDING_FILE).is_file():
+        raise DataError(f"identities_dir={folder}: is one person's; use --face_embedding, or name the folder above it")
+
+
+def read_people(folder: Path) -> dict[str, Identity]:
+    """Every person of a folder, by name, sorted: a subfolder is an identity folder, NAME.pt an embedding.
+
+    Raises: DataError when there are none, when two have one name, when a name cannot be a folder's, or when an
+    identity cannot be used.
+    """
+    check_people_folder(folder)
+    people: dict[str, Identity] = {}
+    for path in entries_of(folder, f"identities_dir={folder}"):
+        if not (path.is_dir() or path.suffix == ".pt"):
+            continue
+        name = path.name if path.is_dir() else path.stem
+        check_folder_name(name, f"identities_dir={folder}")
+        if name in people:
+            raise DataError(f"identities_dir={folder}: both {name}/ and {name}.pt are there; remove one of them")
+        people[name] = load_identity(path)
+    if not people:
+        raise DataError(f"identities_dir={folder}: holds no identity folders and no .pt files; nobody to render")
+    return dict(sorted(people.items()))
+
+
+def check_identity(identity: Identity, metadata: AdapterMetadata, source: str) -> None:
+    """Raises: ModelError unless the identity was made by the adapter's encoder. source: the key it was given by.
+
+    A bare tensor says not which encoder made it, and is taken with a warning when its size fits.
+    """
+    if identity.encoder_fingerprint and identity.encoder_fingerprint != metadata.encoder_fingerprint:
+        raise ModelError(
+            f"{source}: made by encoder {identity.encoder} ({identity.encoder_fingerprint[:12]}), the adapter "
+            f"was trained with {metadata.encoder} ({metadata.encoder_fingerprint[:12]}); use that encoder"
+        )
+    if len(identity.embedding) != metadata.face_embedding_dim:
+        raise ModelError(
+            f"{source}: {len(identity.embedding)} numbers, the adapter was trained with {metadata.face_embedding_dim}; "
+            f"make the identity with its encoder, {metadata.encoder}"
+        )
+    if not identity.encoder_fingerprint:
+        log.warning("%s: a bare tensor says not which encoder made it; the adapter wants %s", source, metadata.encoder)
+
+
+def named_face(settings: SampleSettings, metadata: AdapterMetadata) -> Face:
+    """The face that --identity, or --identity_from and --identity_to, name.
+
+    Raises: DataError for a name that is not there or a blend that cannot be; ModelError for another encoder.
+    """
+    folder = Path(settings.identities_dir) if settings.identities_dir is not None else None
+    if settings.identity is not None:
+        return Face(settings.identity, _blend("identity", settings.identity, folder, metadata))
+    before, after = settings.identity_from or "", settings.identity_to or ""
+    return Face(
+        f"{before} to {after}",
+        _blend("identity_from", before, folder, metadata),
+        _blend("identity_to", after, folder, metadata),
+    )
+
+
+def parse_blend(key: str, text: str) -> list[tuple[str, float]]:
+    """anna:0.7,bob:0.3 to names and weights; one name alone weighs 1. Raises: DataError for what is neither."""
+    parts = [part.strip() for part in text.split(",")]
+    # A person may be called 7, or a path may have a colon.
+    if len(parts) == 1 and (":" not in parts[0] or _weight(parts[0].rpartition(":")[2]) is None):
+        return [(parts[0], 1.0)]
+    found = []
+    for part in parts:
+        name, colon, weight = part.rpartition(":")
+        number = _weight(weight)
+        if not colon or not name or number is None:
+            raise DataError(f"{key}={text}: {part!r} is not NAME:WEIGHT; write anna:0.7,bob:0.3")
+        found.append((name, number))
+    return found
+
+
+def _weight(text: str) -> float | None:
+    """A plain number, not negative: float would take nan, inf and 1_0, too."""
+    return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII) and len(text) < 20 else None
+
+
+def _blend(key: str, text: str, folder: Path | None, metadata: AdapterMetadata) -> Tensor:
+    parts = parse_blend(key, text)
+    embeddings = []
+    for name, _ in parts:
+        identity = load_identity(_find(key, name, folder))
+        check_identity(identity, metadata, f"{key}: {name}")
+        embeddings.append(identity.embedding)
+    if len(parts) == 1:
+        return embeddings[0]
+    return blend_face_embeddings(embeddings, [weight for _, weight in parts])
+
+
+def _find(key: str, name: str, folder: Path | None) -> Path:
+    """An identity by its name in a folder of people, or by its path."""
+    if folder is not None:
+        for path in (folder / name, folder / f"{name}.pt"):
+            if path.exists():
+                return path
+    if Path(name).exists():
+        return Path(name)
+    known = sorted(path.stem if path.suffix == ".pt" else path.name for path in folder.iterdir()) if folder else []
+    near = difflib.get_close_matches(name, known, 1)
+    where = f"not in {folder}, nor is it a path" if folder else "no such path; name its folder by --identities_dir"
+    raise DataError(f"{key}={name}: {where}" + (f"; did you mean {near[0]}?" if near else ""))

@@ -1,0 +1,107 @@
+"""The embedded tiny base, its face encoder and a first adapter: real classes, shipped inside the package.
+
+`--model_path toy`, `--encoder_path toy` and `--init_adapter toy` name them. `tools/train_toy_base.py` made them, from
+nothing but drawings; benchmarks/records/toy_base.json says how.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from faceid.errors import ModelError
+from faceid.models.adapter.adapter_folder import find_adapter
+
+TOY = "toy"
+WEIGHTS = Path(__file__).with_name("weights")
+
+# 4x in space and time, so a 64 x 64 clip of 9 frames is 3 latent frames of 16 x 16 cells: 192 tokens.
+BASE_CONFIGS: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 4,
+        "attention_head_dim": 32,
+        "in_channels": 16,
+        "out_channels": 16,
+        "text_dim": 32,
+        "freq_dim": 64,
+        "ffn_dim": 512,
+        "num_layers": 6,
+        "vace_layers": [0, 2, 4],
+        "vace_in_channels": 2 * 16 + 4 * 4,
+    },
+    "vae": {
+        "base_dim": 16,
+        "decoder_base_dim": 16,
+        "z_dim": 16,
+        "dim_mult": [1, 2, 2],
+        "num_res_blocks": 1,
+        "temperal_downsample": [True, True],
+        # Wan2.2's shortcuts: without them the same training ends several dB lower (facts/stack.md).
+        "is_residual": True,
+        # Replaced by what is measured once the VAE is trained.
+        "latents_mean": [0.0] * 16,
+        "latents_std": [1.0] * 16,
+        "scale_factor_spatial": 4,
+        "scale_factor_temporal": 4,
+    },
+    "text_encoder": {
+        # Three special ids, 256 bytes and the 125 sentinels of ByT5Tokenizer.
+        "vocab_size": 384,
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+    },
+    "tokenizer": {"model_max_length": 64},
+    "scheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},
+}
+ENCODER_CONFIG: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "image_size": 64,
+    "patch_size": 8,
+    "projection_dim": 64,
+}
+
+
+# The recogniser of the evaluation: another size than the conditioning encoder's.
+RECOGNISER_CONFIG: dict[str, Any] = {
+    **ENCODER_CONFIG,
+    "hidden_size": 96,
+    "intermediate_size": 192,
+    "num_attention_heads": 3,
+    "projection_dim": 48,
+}
+
+
+def resolve_model_path(name: str) -> Path:
+    """`toy` to the embedded base's folder; anything else is a path and returned as one."""
+    return _shipped("base") if name == TOY else Path(name)
+
+
+def resolve_encoder_path(name: str | None) -> str | None:
+    """`toy` to the embedded face encoder's folder; anything else is returned unchanged."""
+    return str(_shipped("encoder")) if name == TOY else name
+
+
+def resolve_adapter_path(name: str | None, key: str = "face_lora_path") -> str | None:
+    """`toy` to the embedded stage-1 adapter, which learnt faces in general; a folder or hub id to the file in it.
+
+    key: the flag it was given by.
+    Raises: ModelError when there is none.
+    """
+    if name is None:
+        return None
+    return str(_shipped("adapter/face_lora_toy.safetensors") if name == TOY else find_adapter(name, key))
+
+
+def _shipped(name: str) -> Path:
+    path = WEIGHTS / name
+    if not path.exists():
+        raise ModelError(f"{path}: missing, so the installation is not whole; install faceid again")
+    return path

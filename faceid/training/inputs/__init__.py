@@ -1,0 +1,1 @@
+"""What a run reads: prepared folders, the stream, and what it came from."""

@@ -1,0 +1,74 @@
+"""What is known of a run's data without preparing it: for what a run would be, and for what would be refused."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from faceid.data.clip_settings import PairingSettings
+from faceid.data.clips.captions import read_captions
+from faceid.data.clips.pairs import find_pairs
+from faceid.data.latents.latent_sets import LatentSets, Size
+from faceid.data.stream.buckets import BucketedMixture, make_mixture
+from faceid.data.stream.held_out import NOTHING, HeldOut
+from faceid.data.stream.mixture import Mixture
+from faceid.media import images
+from faceid.training.inputs.prepare import Preparation, photo_captions
+from faceid.training.training_settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class KnownData:
+    """Clips and photos; some of them may be dropped when they are prepared."""
+
+    clips: list[str]
+    """Keys: of the clip that each entry is a view of."""
+    dancers: list[str]
+    """Of each."""
+    sizes: list[Size]
+    """Of each clip; photos are of the first's."""
+    num_photos: int
+    captioned: tuple[int, int] = (0, 0)
+    """Clips and photos with a caption of their own."""
+
+    @classmethod
+    def of(cls, plan: Preparation) -> KnownData:
+        """Raises: DataError for folders that cannot be read."""
+        inputs = plan.inputs
+        files = images.list_photos(Path(inputs.face_images_dir)) if inputs.face_images_dir else []
+        names = [file.name for file in files]
+        photos, told = len(names), len(photo_captions(plan, names))
+        if inputs.latents is not None:
+            latents = LatentSets.open(inputs.latents_dirs)
+            captioned = sum(one.num_captioned for one in latents.sets), told
+            return cls(latents.clips, latents.dancers, latents.sizes, photos, captioned)
+        pairs = find_pairs(Path(inputs.dance_videos_dir or ""), Path(inputs.pose_videos_dir or "")).pairs
+        size = (plan.clips.num_frames, plan.clips.height, plan.clips.width)
+        is_read = plan.captions.caption_files == "read"
+        captioned = len(read_captions({pair.key: pair.caption for pair in pairs})) if is_read else 0, told
+        keys, dancers = [pair.key for pair in pairs], [pair.dancer for pair in pairs]
+        return cls(keys, dancers, [size] * len(pairs), photos, captioned)
+
+    @property
+    def largest(self) -> Size:
+        """The size with the most pixels: what memory must hold."""
+        return max(self.sizes, key=math.prod)
+
+    def trained_on(self, held_out: HeldOut = NOTHING) -> list[Size]:
+        """Sizes of the clips that are not kept for validation."""
+        entries = zip(self.sizes, self.clips, self.dancers, strict=True)
+        return [size for size, clip, dancer in entries if not held_out.has(clip, dancer)]
+
+    def mixture(
+        self, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings
+    ) -> Mixture | BucketedMixture:
+        """What stands where, if nothing is dropped."""
+        return make_mixture(
+            self.trained_on(held_out),
+            [(1, *self.sizes[0][1:])] * self.num_photos if self.sizes else [],
+            pairing.stage2_shares,
+            training.freeze_mapper_after_epochs,
+            training.seed,
+            training.micro_batch_size,
+        )

@@ -1,0 +1,278 @@
+"""Raw folders to what training reads: identity, clip shards, latents, faces of the clips, photo latents.
+
+Everything goes into the run folder's cache and is found there by a second run. The main process works; the others wait
+before any process group exists, so that hours of encoding meet no collective's timeout. A folder of latents made
+beforehand is used as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from faceid.data.clip_settings import CaptionSettings, ClipSettings
+from faceid.data.clips.captions import captions_for, find_caption, read_captions, say_captions, say_strangers
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.clips.pairs import find_pairs
+from faceid.data.dancer_faces.face_bank import open_face_bank, write_face_bank
+from faceid.data.dancer_faces.face_crops import FaceSource
+from faceid.data.dancer_faces.face_sources import of_pairs, of_shards
+from faceid.data.latents.latent_sets import LatentSets
+from faceid.data.latents.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
+from faceid.data.latents.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
+from faceid.data.shards.index import ShardIndex
+from faceid.errors import DataError, ModelError
+from faceid.faces.encoders.face_encoders import FaceEncoder
+from faceid.faces.identities.identity import Identity, identity_is_current, load_identity
+from faceid.faces.identities.photos_to_identity import encoder_of, make_identity
+from faceid.faces.identity_settings import FaceSettings
+from faceid.files.provenance import sha256_file, sha256_json
+from faceid.files.writing import make_parents, write_json
+from faceid.media import images
+from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.wan import load_wan
+from faceid.training.training_settings import InputSettings
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+# The flags' names, for messages.
+INIT_ADAPTER, INIT_LORA = "init_adapter", "init_lora"
+
+
+@dataclass(frozen=True)
+class PreparedInputs:
+    """Folders that training reads. faces is None when only latents were given."""
+
+    identity: Path
+    latents: Sequence[Path]
+    faces: Path | None
+    photos: Path | None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is prepared and checked, from the command line's sections.
+
+    base_path: the model folder; base_name: as the user named it. init_adapter: the file the run begins with, if any.
+    """
+
+    inputs: InputSettings
+    adapter: AdapterSettings
+    clips: ClipSettings
+    captions: CaptionSettings
+    faces: FaceSettings
+    base_path: Path
+    base_name: str
+    init_adapter: Path | None
+
+    @cached_property
+    def base(self) -> ModelFiles:
+        """The base on disk. Raises: ModelError when it is not whole."""
+        found = ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
+        return found.of_expert(self.inputs.expert)
+
+    @cached_property
+    def init_metadata(self) -> AdapterMetadata | None:
+        """What the initial adapter was made for. Raises: ModelError when it cannot be read."""
+        return read_adapter(self.init_adapter, INIT_ADAPTER)[1] if self.init_adapter is not None else None
+
+    def cache(self) -> Path:
+        """Where prepared inputs are kept."""
+        return Path(self.inputs.output_dir) / "cache"
+
+
+def prepare(plan: Preparation, device: str) -> PreparedInputs:
+    """Make or find every input. Idempotent; raises FaceidError for inputs that cannot be used."""
+    prepared = _folders(plan)
+    if plan.inputs.latents is None:
+        for folder in (_clips_dir(plan), *prepared.latents):
+            make_parents(folder / "index")
+    identity, encoder = _prepare_identity(plan, prepared.identity)
+    if plan.inputs.face_bank is not None:
+        # Before hours of encoding: it may be of another encoder than the identity.
+        open_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
+    if plan.inputs.latents is None:
+        clips = _clips_dir(plan)
+        videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
+        assert videos is not None and poses is not None
+        caption_files, geometry = plan.captions.caption_files, plan.base.geometry
+        write_clip_shards(Path(videos), Path(poses), clips, plan.clips, geometry, caption_files=caption_files)
+        _encode_latents(plan, clips, prepared.latents[0], device)
+    if prepared.faces is not None and plan.inputs.face_bank is None:
+        encoder = encoder or encoder_of(plan.faces)
+        _check_same_encoder(identity, encoder)
+        write_face_bank(_face_sources(plan), prepared.faces, encoder, plan.faces)
+    if prepared.photos is not None:
+        _encode_photos(plan, identity, prepared.photos, device)
+    return prepared
+
+
+def prepare_on_main(plan: Preparation, rank: int, device: str) -> PreparedInputs:
+    """`prepare` on rank 0 while the other ranks wait for its marker file; see `remove_marker`."""
+    marker = _marker(plan)
+    if rank == 0:
+        remove_marker(plan)  # a killed launch may have left one
+        prepared = prepare(plan, device)
+        write_json(marker, {"ready": True})
+        return prepared
+    _wait_for(marker.exists)
+    return _folders(plan)
+
+
+def remove_marker(plan: Preparation) -> None:
+    """To be called by rank 0 once all ranks are past it: the next launch must wait for its own preparation."""
+    _marker(plan).unlink(missing_ok=True)
+
+
+def _marker(plan: Preparation) -> Path:
+    return plan.cache() / f"ready-{_attempt(plan)}.json"
+
+
+def _folders(plan: Preparation) -> PreparedInputs:
+    cache, inputs = plan.cache(), plan.inputs
+    return PreparedInputs(
+        identity=Path(inputs.face_embedding) if inputs.face_embedding else cache / "identity",
+        latents=inputs.latents_dirs or [cache / "latents"],
+        faces=_faces_dir(plan),
+        photos=cache / "photos" if inputs.face_images_dir else None,
+    )
+
+
+def _clips_dir(plan: Preparation) -> Path:
+    """The clip shards made of folders of clips."""
+    return plan.cache() / "clips"
+
+
+def _faces_dir(plan: Preparation) -> Path | None:
+    """The bank given, else the one made of the clips; None when there is nothing to make it of."""
+    if plan.inputs.face_bank is not None:
+        return Path(plan.inputs.face_bank)
+    return plan.cache() / "faces" if plan.inputs.latents is None or plan.inputs.shards else None
+
+
+def _face_sources(plan: Preparation) -> Sequence[FaceSource]:
+    """The clips as they were given, which show most of a face; else the shards made of them."""
+    if plan.inputs.shards_dirs:
+        return [source for folder in plan.inputs.shards_dirs for source in of_shards(ShardIndex.load(folder, "clips"))]
+    videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
+    assert videos is not None and poses is not None
+    return of_pairs(find_pairs(Path(videos), Path(poses)).pairs)
+
+
+def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEncoder | None]:
+    """The identity, and the encoder when it had to be loaded."""
+    if plan.inputs.face_embedding is not None:
+        return load_identity(folder), None
+    photos = Path(plan.inputs.face_images_dir or "")
+    encoder = encoder_of(plan.faces)
+    check_init_encoder(plan, encoder.name, encoder.fingerprint, encoder.dim)
+    if identity_is_current(folder, photos, encoder, plan.faces):
+        return load_identity(folder), encoder
+    return make_identity(photos, folder, plan.faces, encoder), encoder
+
+
+def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
+    captions = captions_for(ShardIndex.load(clips, "clips"), plan.captions)
+    if latents_are_current(clips, folder, plan.base.latents_fingerprint, captions):
+        return
+    check_latents_folder(clips, folder, plan.base.latents_fingerprint, captions)
+    # Only the text encoder follows the dtype; the real one takes 23 GB in float32. As tools/encode_latents.py does it.
+    wan = load_wan(plan.base, ("vae", "text"), device, torch.bfloat16, name=plan.base_name)
+    write_latent_shards(clips, folder, wan, captions)
+
+
+def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: str) -> None:
+    """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
+    photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
+    height, width = _clip_size(plan)
+    check_same_photos(photos_dir, identity)
+    captions = photo_captions(plan, list(identity.photo_sha256))
+    if plan.captions.caption_files == "read":
+        say_strangers(photos_dir)
+        say_captions(len(captions), len(identity.photo_sha256), "photos")
+    if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width, captions):
+        return
+    photos = [
+        FacePhoto(name, images.read_photo(photos_dir / name), identity.photo_boxes[name], sha256, captions.get(name))
+        for name, sha256 in sorted(identity.photo_sha256.items())
+    ]
+    parts = ("vae", "text") if captions else ("vae",)
+    wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
+    encode_photos(photos, folder, wan, height, width, private=not plan.faces.shared)
+
+
+def photo_captions(plan: Preparation, names: Sequence[str]) -> dict[str, str]:
+    """The captions of the photos that have one of their own, by name. Raises: DataError when one cannot be used."""
+    if plan.captions.caption_files == "ignore":
+        return {}
+    folder = Path(plan.inputs.face_images_dir or "")
+    return read_captions({name: find_caption(folder / name) for name in names})
+
+
+def check_same_photos(photos_dir: Path, identity: Identity) -> None:
+    """Raises: DataError when the folder lacks a photo of the identity."""
+    # By content: another person's photos have the same names often enough.
+    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
+    if other or not identity.photo_sha256:
+        raise DataError(
+            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
+            "another picture; give the folder the identity was made from, or leave out --face_embedding"
+        )
+
+
+def _sha256_or_none(file: Path) -> str | None:
+    return sha256_file(file) if file.is_file() else None
+
+
+def _clip_size(plan: Preparation) -> tuple[int, int]:
+    if plan.inputs.latents is None:
+        return plan.clips.height, plan.clips.width
+    settings = LatentSets.open(plan.inputs.latents_dirs).settings
+    return settings["height"], settings["width"]
+
+
+def check_init_encoder(plan: Preparation, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
+    """Raises: ModelError when the initial adapter knows faces by another encoder than the run's identity."""
+    metadata = plan.init_metadata
+    if metadata is None:
+        return
+    if metadata.encoder_fingerprint != fingerprint:
+        raise ModelError(
+            f"init_adapter={plan.init_adapter}: trained with encoder {metadata.encoder} "
+            f"({metadata.encoder_fingerprint[:12]}), the identity is by {encoder} ({fingerprint[:12] or 'unknown'}); "
+            "make the identity with the adapter's encoder"
+        )
+    if metadata.face_embedding_dim != face_embedding_dim:
+        raise ModelError(
+            f"init_adapter={plan.init_adapter}: trained with face embeddings of {metadata.face_embedding_dim} numbers, "
+            f"the identity has {face_embedding_dim}; make the identity with the adapter's encoder"
+        )
+
+
+def _check_same_encoder(identity: Identity, encoder: FaceEncoder) -> None:
+    if identity.encoder_fingerprint != encoder.fingerprint:
+        raise DataError(
+            f"face_embedding: made by encoder {identity.encoder} ({identity.encoder_fingerprint[:12] or 'unknown'}), "
+            f"but --encoder is {encoder.name} ({encoder.fingerprint[:12]}); use the same one for the clips' faces"
+        )
+
+
+def _attempt(plan: Preparation) -> str:
+    """Names this launch's inputs, so that a marker of other inputs is never believed."""
+    described: dict[str, Any] = {name: asdict(getattr(plan, name)) for name in ("inputs", "clips", "captions", "faces")}
+    return sha256_json(described)[:12]
+
+
+def _wait_for(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(POLL_S)

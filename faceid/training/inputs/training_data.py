@@ -1,0 +1,128 @@
+"""What a run trains on: latents, photos and faces as one stream, and what is said of them before it starts."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from faceid.data.clip_settings import PairingSettings
+from faceid.data.dancer_faces.face_bank import FaceBank, read_face_bank
+from faceid.data.latents.latent_sets import LatentSets
+from faceid.data.latents.photo_latents import read_photo_latents
+from faceid.data.stream.held_out import HeldOut, hold_back
+from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.training_set import TrainingSet
+from faceid.errors import ConfigError
+from faceid.faces.identities.identity import Identity
+from faceid.models.base.wan import WanModel
+from faceid.training.inputs.prepare import PreparedInputs
+from faceid.training.training_settings import TrainingSettings
+
+log = logging.getLogger(__name__)
+
+
+def build_training_set(
+    prepared: PreparedInputs,
+    identity: Identity,
+    pairing_settings: PairingSettings,
+    wan: WanModel,
+    settings: TrainingSettings,
+) -> TrainingSet:
+    """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
+    latents = LatentSets.open(prepared.latents)
+    faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else FaceBank()
+    if not faces and pairing_settings.pairing == "own":
+        log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
+    photos = read_photo_latents(prepared.photos, wan.latents_fingerprint) if prepared.photos else {}
+    if not photos:
+        log.warning("no photos of the target: only the clips' dancers teach the face; give --face_images_dir")
+    dancer_of = dict(zip(latents.clips, latents.dancers, strict=True))
+    own = sum(one.num_captioned for one in latents.sets), sum(photo.caption is not None for photo in photos.values())
+    if any(own):
+        log.info("captions of their own: %d of %d clips, %d of %d photos", own[0], len(dancer_of), own[1], len(photos))
+    _warn_of_faceless(faces, dancer_of, pairing_settings)
+    seed = settings.seed
+    pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
+    held_out = hold_back_of(latents.clips, latents.dancers, settings)
+    first = settings.freeze_mapper_after_epochs
+    size = settings.micro_batch_size
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, held_out, first, size)
+    _say_held_out(training_set, settings.heldout_clips)
+    _say_sizes(latents, size)
+    if first < settings.num_epochs:
+        _say_mixture(training_set)
+    return training_set
+
+
+def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:
+    sizes = Counter(latents.sizes)
+    if len(sizes) > 1:
+        listed = ", ".join(f"{count} of {f} frames at {w}x{h}" for (f, h, w), count in sizes.items())
+        log.info("clips of several sizes, %d to a micro-batch of one size: %s", micro_batch_size, listed)
+
+
+def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: TrainingSettings) -> HeldOut:
+    """What a run keeps from training. Raises: ConfigError unless enough is left on both sides."""
+    heldout_dancers, num_dancers = settings.heldout_dancers, len(set(dancers))
+    if heldout_dancers and not 2 <= heldout_dancers < num_dancers:
+        legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
+        raise ConfigError(
+            f"heldout_dancers={heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
+            f"training one; use {legal}"
+        )
+    held_out = hold_back(clips, dancers, heldout_dancers, settings.heldout_clips, settings.seed)
+    if settings.heldout_clips and not held_out.performances:
+        raise ConfigError(
+            f"heldout_clips={settings.heldout_clips}: no dancer has two performances, one to learn from and one to "
+            "keep; use 0, or --heldout_dancers"
+        )
+    return held_out
+
+
+def _say_held_out(training_set: TrainingSet, heldout_clips: int) -> None:
+    held, latents = training_set.held_out, training_set.latents
+    kept = len(latents) - len(training_set.clip_numbers)
+    if kept:
+        log.info(
+            "held out: %d of %d clips, of %d dancers and of %d performances of others",
+            kept,
+            len(latents),
+            len(held.dancers),
+            len(held.performances),
+        )
+    num_training = len(set(latents.dancers) - held.dancers)
+    if len(held.performances) < heldout_clips * num_training:
+        log.warning(
+            "heldout_clips: %d performances kept, fewer than %d of each of %d dancers: one at least stays in training",
+            len(held.performances),
+            heldout_clips,
+            num_training,
+        )
+
+
+def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: PairingSettings) -> None:
+    """Clips of dancers without a known face are trained with the null face: say how many, and whose."""
+    faceless = [key for key, dancer in dancer_of.items() if not faces.knows(key, dancer)]
+    if faceless and len(faces) and pairing.pairing == "own":
+        dancers = sorted({dancer_of[key] for key in faceless})
+        log.warning(
+            "no face is known of %d of %d clips, of %d dancers such as %s: they are trained with the null face",
+            len(faceless),
+            len(dancer_of),
+            len(dancers),
+            dancers[0],
+        )
+
+
+def _say_mixture(training_set: TrainingSet) -> None:
+    mixture = training_set.mixture
+    quotas = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
+    log.info("stage 2 from epoch %d: of %d samples %s", mixture.stage2_from_epoch + 1, len(training_set), quotas)
+    missing = [kind for kind, share in training_set.pairing.settings.stage2_shares.items() if share]
+    missing = [kind for kind in missing if not mixture.quotas.get(kind)]
+    if missing:
+        log.warning(
+            "stage 2: no %s samples, although a share is set: there are none, or an epoch is too small for it",
+            ", ".join(missing),
+        )

@@ -1,0 +1,66 @@
+"""How fast a run goes between two logging steps, and how much of the device that is."""
+
+from __future__ import annotations
+
+import torch
+
+from faceid.training.measuring.step_result import Step
+
+# Dense bf16 TFLOP/s with float32 accumulation, from the makers' data sheets. The first name that is in the device's
+# counts, so a longer one stands before a shorter one.
+PEAK_TFLOPS = {
+    "B200": 2250.0,
+    "GH200": 989.4,
+    "H200": 989.4,
+    "H100 PCIe": 756.0,
+    "H100": 989.4,
+    "L40S": 362.0,
+    "A100": 312.0,
+    "RTX 6000 Ada": 182.1,
+    "RTX 5090": 209.5,
+    "RTX 4090": 165.2,
+    "RTX 3090": 71.0,
+    "A6000": 154.8,
+    "A40": 149.7,
+    "A10G": 70.0,
+}
+
+
+def peak_tflops(device: torch.device) -> float | None:
+    """What a device can do in bf16; None when it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for known, peak in PEAK_TFLOPS.items() if known in name), None)
+
+
+class Meter:
+    """Sums over steps of this rank; `take` makes means of them and begins anew."""
+
+    def __init__(self, peak: float | None) -> None:
+        """peak: TFLOP/s of one device; without it there is no utilisation."""
+        self.peak = peak
+        self._steps, self._seconds, self._waited_s, self._tokens, self._flops = 0, 0.0, 0.0, 0, 0.0
+
+    def add(self, step: Step, seconds: float) -> None:
+        """Count a step that took `seconds` of wall time here."""
+        self._steps += 1
+        self._seconds += seconds
+        self._waited_s += step.data_wait_s
+        self._tokens += step.tokens
+        self._flops += step.flops
+
+    def take(self, processes: int) -> dict[str, float]:
+        """Means per step, and tokens a second over all processes, each taken to be as busy as this one.
+
+        speed/mfu: useful operations (nothing counted that is made twice) by what the device could have done.
+        """
+        values = {
+            "time/step_s": self._seconds / self._steps,
+            "time/data_wait_s": self._waited_s / self._steps,
+            "speed/tokens_per_s": self._tokens * processes / self._seconds,
+        }
+        if self.peak is not None:
+            values["speed/mfu"] = self._flops / self._seconds / (self.peak * 1e12)
+        self._steps, self._seconds, self._waited_s, self._tokens, self._flops = 0, 0.0, 0.0, 0, 0.0
+        return values

@@ -1,0 +1,66 @@
+"""Photos to single-frame latents."""
+
+import pytest
+import torch
+from drawn_photos import face_photos
+
+from faceid.data.latents.photo_latents import encode_photos, photo_latents_are_current, read_photo_latents
+from faceid.errors import DataError
+from faceid.media.pixels.fit import resize_frames
+from faceid.models.base.latent_codec import encode_pixels, to_pixels
+from faceid.models.base.wan import load_wan
+
+
+@pytest.fixture(scope="module")
+def wan(toy_path):
+    return load_wan(toy_path, ("vae",), name="toy")
+
+
+@pytest.fixture
+def folder(wan, tmp_path):
+    encode_photos(face_photos(), tmp_path / "photos", wan, 32, 48)
+    return tmp_path / "photos"
+
+
+def test_photos_are_cropped_around_the_face_and_encoded_as_one_frame(folder, wan):
+    photos = read_photo_latents(folder, wan.latents_fingerprint)
+    assert list(photos) == ["front.jpg", "side.jpg"]
+    # 60 wide in 3:2 leaves 40 of 80 rows, the topmost ones; 40 high leaves 60 of 90 columns, the middle ones.
+    windows = [face_photos()[0].pixels[:40], face_photos()[1].pixels[:, 15:75]]
+    for window, photo in zip(windows, photos.values(), strict=True):
+        expected = encode_pixels(wan.vae, to_pixels(resize_frames(window[None], 32, 48, "stretch")))[0]
+        assert photo.latent.shape == (16, 1, 8, 12) and torch.equal(photo.latent, expected.to(torch.bfloat16))
+
+
+def test_the_head_mask_lies_on_the_face(folder, wan):
+    mask = read_photo_latents(folder, wan.latents_fingerprint)["front.jpg"].head_mask
+    # The box 20..40 x 0..30 of the window 60 x 40 is 16..32 x 0..24 px, cells 4..7 x 0..5.
+    assert mask.shape == (1, 8, 12)
+    _, rows, columns = mask.nonzero(as_tuple=True)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 5, 4, 7)
+
+
+def test_another_base_and_damage_are_refused(folder, wan):
+    with pytest.raises(DataError, match="encoded with base"):
+        read_photo_latents(folder, "0" * 64)
+    path = folder / "photos.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="damaged"):
+        read_photo_latents(folder, wan.latents_fingerprint)
+
+
+def test_a_folder_knows_what_it_was_made_from(folder, wan, tmp_path):
+    photos = {photo.key: photo.sha256 for photo in face_photos()}
+    assert photo_latents_are_current(folder, photos, wan.latents_fingerprint, 32, 48)
+    assert not photo_latents_are_current(folder, photos, wan.latents_fingerprint, 48, 32)
+    assert not photo_latents_are_current(folder, photos, "0" * 64, 32, 48)
+    assert not photo_latents_are_current(folder, {**photos, "side.jpg": "0"}, wan.latents_fingerprint, 32, 48)
+    assert not photo_latents_are_current(tmp_path / "none", photos, wan.latents_fingerprint, 32, 48)
+
+
+@pytest.mark.parametrize("photos", [[], face_photos()[:1] * 2])
+def test_no_photos_or_a_repeated_key_is_an_error(wan, tmp_path, photos):
+    with pytest.raises(DataError, match="distinct names: at least one, each with its own"):
+        encode_photos(photos, tmp_path / "p", wan, 32, 48)

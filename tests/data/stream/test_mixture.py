@@ -1,0 +1,58 @@
+"""What stands where: everything once an epoch, then given shares; a function of the position alone."""
+
+from collections import Counter
+
+import pytest
+
+from faceid.data.clip_settings import PairingSettings
+from faceid.data.stream.mixture import Mixture, Place
+from faceid.errors import ConfigError
+
+SHARES = PairingSettings().stage2_shares
+
+
+def epoch_of(mixture, epoch):
+    count = mixture.samples_per_epoch
+    return [mixture[epoch * count + place] for place in range(count)]
+
+
+def test_stage_one_takes_every_clip_and_photo_once():
+    mixture = Mixture(7, 3, SHARES, stage2_from_epoch=2, seed=1)
+    everything = {Place("clip", n) for n in range(7)} | {Place("photo", n) for n in range(3)}
+    first, second = epoch_of(mixture, 0), epoch_of(mixture, 1)
+    assert set(first) == set(second) == everything and len(first) == 10 and first != second
+
+
+def test_stage_two_has_the_shares_it_was_given_and_takes_entries_in_turn():
+    mixture = Mixture(70, 10, SHARES, stage2_from_epoch=1, seed=1)
+    places = [place for epoch in range(1, 11) for place in epoch_of(mixture, epoch)]
+    kinds = Counter(place.kind for place in places)
+    assert kinds == {"photo": 400, "clip": 240, "null": 160}
+    each = Counter(places)
+    assert {each[Place("photo", n)] for n in range(10)} == {40}
+    # 240 clips are three turns of 70 and a part of the fourth.
+    assert {each[Place("clip", n)] for n in range(70)} == {3, 4}
+    assert {each[Place("null", n)] for n in range(70)} == {2, 3}
+
+
+def test_photos_and_clips_are_spread_over_an_epoch():
+    mixture = Mixture(700, 100, SHARES, stage2_from_epoch=0, seed=1)
+    kinds = [place.kind for place in epoch_of(mixture, 0)]
+    assert all(150 < kinds[half : half + 400].count("photo") < 250 for half in (0, 400))
+
+
+def test_a_position_says_the_same_whoever_asks_and_in_whatever_order():
+    one, other = (Mixture(7, 3, SHARES, stage2_from_epoch=1, seed=4) for _ in range(2))
+    assert [one[g] for g in range(60)] == [other[g] for g in reversed(range(60))][::-1]
+    assert [one[g] for g in range(60)] != [Mixture(7, 3, SHARES, 1, seed=5)[g] for g in range(60)]
+
+
+@pytest.mark.parametrize(("clips", "photos", "quotas"), [(10, 0, {"clip": 6, "null": 4}), (0, 10, {"photo": 10})])
+def test_what_is_not_there_leaves_its_share_to_the_others(clips, photos, quotas):
+    mixture = Mixture(clips, photos, SHARES, stage2_from_epoch=0, seed=1)
+    assert mixture.quotas == quotas == Counter(place.kind for place in epoch_of(mixture, 3))
+
+
+def test_shares_that_are_not_the_whole_are_refused():
+    with pytest.raises(ConfigError, match=r"stage2_photos \+ stage2_clips \+ stage2_null: their sum is 0.9"):
+        PairingSettings(stage2_photos=0.4)

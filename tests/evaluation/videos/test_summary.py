@@ -1,0 +1,134 @@
+"""The headlines: over whom each is, with which interval, as in a demo of one target among strangers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scored_videos import scored_video
+
+from faceid.config import build_section
+from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.evaluation.figures.bootstrap import PeopleBootstrap
+from faceid.evaluation.videos.renders import Arm
+from faceid.evaluation.videos.summary import Facts, compare_arms, summarise
+
+JUDGE = "toy_readout"
+PEOPLE = ["target", "s1", "s2"]
+DRIVERS = {"c1": "s1", "c2": "s2"}
+NUM_SAMPLES = 200
+
+
+def row(identity, clip, similarity=0.0, rank=1, pose=0.1, driver=0.0, arm="arm"):
+    """A video; driver: its similarity to each of the strangers, who dance in the clips."""
+    own = PEOPLE.index(identity)
+    values = {"similarity_times_rate": similarity, "pose_error": pose}
+    return scored_video(identity, clip, 0, (similarity, *np.broadcast_to(driver, 2)), arm, rank, own, **values)
+
+
+def compared(arms, **roles):
+    settings = {"renders": [f"{name}=x" for name in arms], "references_dir": "r", "recognisers": [JUDGE]}
+    settings |= {"output_dir": "o", "bootstrap_samples": NUM_SAMPLES, "target": "target", **roles}
+    listed = {name: Arm(name, [video.render for video in videos], 0) for name, videos in arms.items()}
+    facts = Facts(build_section(EvaluationSettings, settings), listed, PEOPLE, DRIVERS)
+    return facts, compare_arms(facts, arms)
+
+
+def summarised(arms, **roles):
+    facts, found = compared(arms, **roles)
+    return summarise(facts, {JUDGE: arms}, {JUDGE: found}, wall_s=1.0)
+
+
+# Of the target two clips, of two strangers one; the base was given nobody and looks like s1.
+OURS = [row("target", "c1", 0.7, arm="ours"), row("target", "c2", 0.5, arm="ours")]
+STRANGERS = [row("s1", "c1", 0.6, arm="strangers"), row("s2", "c1", 0.4, rank=2, arm="strangers")]
+BASE = [row("target", "c1", 0.2, rank=3), row("target", "c2", 0.2, rank=3), row("s1", "c1", 0.9), row("s2", "c1", 0.9)]
+REAL = [row("s1", "c1", 0.95), row("s2", "c2", 0.85)]
+ARMS = {"base": BASE, "ours": OURS, "strangers": STRANGERS, "real": REAL}
+ROLES = {"base": "base", "ours": "ours", "heldout_people": "strangers", "real": "real"}
+
+
+def test_the_base_is_scored_as_the_people_of_the_judged_arm():
+    assert summarised(ARMS, **ROLES)["base_rank1"] == 0
+    # With no arm to stand beside, as everybody.
+    assert summarised({"base": BASE}, base="base")["base_rank1"] == 0.5
+
+
+def test_strangers_in_real_clips_say_nothing_about_where_the_target_lies():
+    assert summarised(ARMS, **ROLES)["similarity_between_base_and_real"] is None
+    danced = {**ARMS, "real": [*REAL, row("target", "c9", 1.0)]}
+    assert summarised(danced, **ROLES)["similarity_between_base_and_real"] == pytest.approx((0.6 - 0.2) / (1.0 - 0.2))
+
+
+def test_pose_is_compared_with_the_base_for_the_judged_arm_and_people_not_trained_on():
+    ours = [row("target", "c1", pose=0.3), row("target", "c2", pose=0.1)]
+    strangers = [row("s1", "c1", pose=0.1), row("s2", "c1", pose=0.2), row("s2", "no base", pose=9.0)]
+    found = summarised({**ARMS, "ours": ours, "strangers": strangers}, **ROLES)
+    assert found["pose_error_ratio_to_base"] == pytest.approx(0.7 / 0.4)
+    assert found["pose_error_ratio_ours"] == pytest.approx(0.4 / 0.2)
+    errors, base = np.array([0.3, 0.1, 0.1, 0.2]), np.full(4, 0.1)
+    expected = PeopleBootstrap(["target", "target", "s1", "s2"], NUM_SAMPLES, 0).ratio(errors, base)
+    assert found["intervals"]["pose_error_ratio_to_base"] == pytest.approx([expected.low, expected.high])
+    assert "pose_error_ratio_ours" not in found["intervals"]
+
+
+def test_people_not_trained_on_in_other_clips_than_the_base_leave_the_pose_ratio():
+    found = summarised({**ARMS, "strangers": [row("s1", "c9", pose=9.0)]}, **ROLES)
+    assert found["pose_error_ratio_to_base"] == found["pose_error_ratio_ours"] == pytest.approx(1)
+
+
+def test_an_arm_that_is_judged_and_of_people_not_trained_on_counts_once():
+    _, found = compared({"base": BASE, "both": OURS}, base="base", ours="both", heldout_people="both")
+    assert found["pose_error_ratio_to_base"].count == 2 and found["driver_leak_within_person"].count == 2
+
+
+def test_the_leak_within_a_person_is_of_the_judged_arm_and_people_not_trained_on():
+    ours = [row("target", "c1", driver=(0.4, 0.1)), row("target", "c2", driver=(0.2, 0.2))]
+    # s1 does not leak by dancing in c1.
+    strangers = [row("s1", "c1", driver=(0.9, 0.1), arm="s"), row("s1", "c2", driver=(0.9, 0.5), arm="s")]
+    found = summarised({**ARMS, "ours": ours, "strangers": strangers}, **ROLES)
+    assert found["driver_leak_within_person"] == pytest.approx((0.2 + 0.1 + 0.4) / 3)
+    assert found["intervals"]["driver_leak_within_person"] == pytest.approx([0.15, 0.4])
+    # Against the base it stays that of the judged arm.
+    assert found["driver_leak"] == pytest.approx((0.4 + 0.2) / 2) and "driver_leak" not in found["intervals"]
+
+
+def test_headlines_have_intervals_by_person_and_those_of_one_person_none():
+    found = summarised(ARMS, **ROLES)
+    expected = PeopleBootstrap(["s1", "s2"], NUM_SAMPLES, 0).mean(np.array([1.0, 0.0]))
+    assert found["intervals"]["identity_rank1_heldout_people"] == [expected.low, expected.high] == [0, 1]
+    auc = found["intervals"]["identity_auc_heldout_people"]
+    assert auc[0] <= found["identity_auc_heldout_people"] <= auc[1]
+    assert found["intervals"]["real_rank1"] == [1, 1]
+    assert found["target_rank1"] == 1 and not {"target_rank1", "base_rank1"} & found["intervals"].keys()
+    assert found["by_recogniser"][JUDGE]["intervals"] == found["intervals"]
+
+
+START = [row("target", "c1", 0.6, rank=2, arm="start"), row("target", "c2", 0.2, arm="start")]
+
+
+def test_training_gains_what_the_adapter_it_began_with_lacks():
+    arms = {**ARMS, "start": START}
+    facts, comparisons = compared(arms, **ROLES, start="start")
+    assert comparisons["differences"]["ours - start"]["similarity_times_rate"].value == pytest.approx(0.2)
+    found = summarise(facts, {JUDGE: arms}, {JUDGE: comparisons}, wall_s=1.0)
+    assert found["start_rank1"] == 0.5 and found["training_gain_similarity"] == pytest.approx(0.2)
+    assert "training_gain_similarity" not in found["intervals"]
+
+
+def test_the_gain_of_training_has_an_interval_by_person():
+    ours, start = [[row("s1", "c1", high), row("s2", "c2", 0.5)] for high in (0.8, 0.4)]
+    found = summarised({"ours": ours, "start": start}, ours="ours", start="start")
+    assert found["training_gain_similarity"] == pytest.approx(0.2)
+    assert found["intervals"]["training_gain_similarity"] == pytest.approx([0.0, 0.4])
+
+
+def test_without_pairs_the_gain_of_training_is_unknown(caplog):
+    found = summarised({"ours": OURS, "start": [row("s1", "c1")]}, ours="ours", start="start")
+    assert found["training_gain_similarity"] is None and found["start_rank1"] == 1
+    assert "ours, start: not compared, they share no person, clip and seed" in caplog.text
+
+
+@pytest.mark.parametrize("role", ["start", "naive", "wrong", "wrong_start"])
+def test_other_adapters_are_no_points_of_the_curve(role, caplog):
+    _, found = compared({"ours": OURS, "other": START}, ours="ours", **{role: "other"})
+    assert [point.arm for point in found["curve"]] == ["ours"] and "left out of the face_scale curve" not in caplog.text

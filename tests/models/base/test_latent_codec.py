@@ -1,0 +1,44 @@
+"""The VAE's two ways to decode, and the weights it begins with in the toy world."""
+
+from __future__ import annotations
+
+import torch
+
+from faceid.models.base.initialise import initialise_vae_as_low_pass
+from faceid.models.base.latent_codec import decode_unclamped, encode_pixels
+from faceid.toy.people import draw_person
+from faceid.toy.render import render_photo
+
+
+def some_pixels(frames: int) -> torch.Tensor:
+    photo = torch.from_numpy(render_photo(draw_person(1), 1, 96)[16:80, 16:80].copy()).float() / 127.5 - 1
+    return photo.permute(2, 0, 1)[None, :, None].expand(1, 3, frames, 64, 64)
+
+
+def test_decoding_without_the_clamp_is_the_vaes_own_decoding_before_it(toy_wan):
+    raw = encode_pixels(toy_wan.vae, some_pixels(9))
+    with torch.no_grad():
+        unclamped, own = decode_unclamped(toy_wan.vae, raw * 1.5), toy_wan.vae.decode(raw * 1.5).sample
+    assert unclamped.abs().max() > 1
+    assert torch.equal(unclamped.clamp(-1, 1), own)
+
+
+def test_without_the_clamp_every_pixel_has_a_gradient(toy_wan):
+    raw = (encode_pixels(toy_wan.vae, some_pixels(1)) * 3).requires_grad_(True)
+    decode_unclamped(toy_wan.vae, raw).sum().backward()
+    free = raw.grad.clone()
+    raw.grad = None
+    toy_wan.vae.decode(raw).sample.sum().backward()
+    assert not torch.equal(free, raw.grad)
+
+
+def test_a_vae_that_begins_as_a_low_pass_gives_a_smooth_picture_through(toy_wan):
+    """Its encoder's and decoder's resampling hand a constant on as a constant."""
+    initialise_vae_as_low_pass(toy_wan.vae, seed=1)
+    flat = torch.zeros(1, 3, 1, 64, 64)
+    raw = encode_pixels(toy_wan.vae, flat)
+    inside = raw[..., 4:-4, 4:-4]
+    assert (inside - inside.mean((3, 4), keepdim=True)).abs().max() < 1e-4 * inside.abs().max()
+    with torch.no_grad():
+        picture = decode_unclamped(toy_wan.vae, raw)[..., 24:-24, 24:-24]
+    assert (picture - picture.mean((3, 4), keepdim=True)).abs().max() < 1e-3

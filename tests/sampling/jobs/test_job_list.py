@@ -1,0 +1,111 @@
+"""Lists of jobs: rows, combinations, names with anything in them, and what is refused with its line."""
+
+import json
+import logging
+
+import pytest
+
+from faceid.errors import DataError
+from faceid.sampling.jobs.job_list import Wish, read_job_list, wishes_of_folder
+from faceid.sampling.sampling_settings import SampleSettings
+
+SETTINGS = SampleSettings(face_lora_path="own.safetensors", batch=True, jobs="x.jsonl", output_dir="o", prompt="p")
+
+
+def jsonl(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_what_a_row_does_not_say_is_as_on_the_command_line(tmp_path):
+    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4"}), SETTINGS)
+    assert wish == Wish(tmp_path / "a.mp4", "", 42, "p", SETTINGS.negative_prompt, "own.safetensors")
+    row = {"pose": "/x/a.mp4", "identity": "anna:0.5,bob:0.5", "seed": 7, "prompt": "q", "negative_prompt": "n"}
+    row |= {"face_lora_path": "other.safetensors", "output": "sub/one.mp4"}
+    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", row), SETTINGS)
+    assert (str(wish.pose), wish.identity, wish.seed, wish.prompt) == ("/x/a.mp4", "anna:0.5,bob:0.5", 7, "q")
+    assert (wish.negative_prompt, wish.adapter, wish.output) == ("n", "other.safetensors", "sub/one.mp4")
+
+
+def test_lists_expand_to_every_combination_in_both_formats(tmp_path):
+    row = {"pose": ["a.mp4", "b.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
+    wishes = read_job_list(jsonl(tmp_path / "jobs.jsonl", row), SETTINGS)
+    assert len(wishes) == len({(wish.pose.name, wish.identity, wish.seed) for wish in wishes}) == 12
+    (tmp_path / "jobs.csv").write_text(
+        'pose,identity,seed\n"[""a.mp4"", ""b.mp4""]","[""anna"", ""bob""]","[1, 2, 3]"\n', encoding="utf-8-sig"
+    )
+    assert read_job_list(tmp_path / "jobs.csv", SETTINGS) == wishes
+
+
+def test_names_may_hold_anything_and_duplicates_are_one(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "faceid")
+    names = ["a b.mp4", "$(touch x).mp4", "-rf;'\".mp4", "ü\n.mp4", "{a,b}.mp4"]
+    wishes = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": names}, {"pose": "a b.mp4"}), SETTINGS)
+    assert [wish.pose.name for wish in wishes] == names
+    assert "line 2: the same as line 1; rendered once" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        *("gallery/x.mp4", "gallery/posters/x.mp4", "Gallery/x.mp4", "gallery.html/x.mp4", "jobs.jsonl/x.mp4"),
+        *("provenance.mp4", "a/.faceid/x.mp4", "a/.claims/x.mp4", "a/.x.mp4"),
+    ],
+)
+def test_a_video_gets_no_name_that_the_batch_itself_uses(tmp_path, output):
+    path = jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}, {"pose": "b.mp4"})
+    first, second = read_job_list(path, SETTINGS)
+    assert f"line 1: output={output}: " in first.problem and "the batch itself uses there" in first.problem
+    assert not second.problem
+
+
+@pytest.mark.parametrize("output", ["my gallery/x.mp4", "a/gallery/x.mp4", "gallery.mp4", "a/provenance.mp4", "x..mp4"])
+def test_a_video_may_have_a_name_that_is_only_like_ours(tmp_path, output):
+    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}), SETTINGS)
+    assert wish.output == output
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("j.jsonl", '\n{"pse": "b"}\n', "line 2: unknown key 'pse'; did you mean pose?"),
+        ("j.jsonl", '\n{"seed": 1}\n', "line 2: says no pose"),
+        ("j.jsonl", "[1]\n", "line 1: is not an object"),
+        ("j.jsonl", "{pose}\n", "line 1: is not JSON"),
+        ("j.jsonl", '{"pose": "a", "seed": "x"}\n', "line 1: seed='x' is not a whole number"),
+        ("j.jsonl", '{"pose": "a", "prompt": 3}\n', "line 1: prompt=3 is not a text"),
+        ("j.jsonl", '{"pose": ["a", "b"], "output": "o.mp4"}\n', "line 1: one output for 2 videos"),
+        ("j.jsonl", '{"pose": "a", "output": "../o.mp4"}\n', "line 1: output=../o.mp4: must be a path inside"),
+        (
+            "j.jsonl",
+            '{"pose": "a", "output": "o.txt"}\n',
+            "must be a path inside the output folder",
+        ),
+        ("j.csv", "pose,seed\na,1,2\n", "line 2: more cells than the first line has names"),
+        ("j.jsonl", "", "holds no jobs"),
+        ("j.txt", "", "is neither .jsonl nor .csv"),
+    ],
+)
+def test_what_is_no_job_is_refused_with_its_line(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError) as refused:
+        read_job_list(tmp_path / name, SETTINGS)
+    assert said in str(refused.value) and str(tmp_path / name) in str(refused.value)
+
+
+def test_a_list_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.csv: cannot be read"):
+        read_job_list(tmp_path / "absent.csv", SETTINGS)
+
+
+def test_a_folder_is_every_pose_as_everybody_with_every_seed(tmp_path):
+    for name in ("b.mp4", "a.mov"):
+        (tmp_path / name).write_bytes(b"x")
+    settings = SampleSettings(face_lora_path="a", batch=True, pose_videos_dir="p", output_dir="o", seed=[1, 2])
+    wishes = wishes_of_folder(tmp_path, ["anna", "bob"], settings)
+    assert [(w.pose.name, w.identity, w.seed) for w in wishes][:3] == [
+        ("a.mov", "anna", 1),
+        ("a.mov", "anna", 2),
+        ("a.mov", "bob", 1),
+    ]
+    assert len(wishes) == 8

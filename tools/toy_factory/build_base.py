@@ -1,0 +1,247 @@
+"""Make everything the toy world ships, stage by stage: VAE, base, face encoder, and the judges of the evaluation.
+
+Each stage leaves its result and a record (settings, seconds, figures) in the work folder and is skipped when both are
+there, so a killed build goes on. Weights are rounded to half precision when a stage ends, so that what later stages
+build on is what is shipped. The order matters: latents need the VAE, the base needs latents.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips.clip_shards import write_clip_shards
+from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.latent_shards import write_latent_shards
+from faceid.data.latents.photo_latents import FacePhoto, encode_photos, read_photo_latents
+from faceid.faces.encoders.face_encoders import initialise_clip, load_encoder, open_clip, save_embedding_mean
+from faceid.faces.photos.detect import load_detector
+from faceid.files.outputs import write_output
+from faceid.files.provenance import describe_provenance, sha256_file
+from faceid.files.writing import json_text
+from faceid.logs import progress
+from faceid.media import images
+from faceid.models.adapter_settings import DEFAULT_PROMPT
+from faceid.models.base.initialise import initialise_base, initialise_vae_as_low_pass
+from faceid.models.base.wan import load_wan
+from faceid.toy.dataset import ToySettings, write_toy_dataset
+from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
+from faceid.toy.pose_reader import PoseReaderNetwork, load_pose_reader
+from faceid.toy.readout import calibrate_readout, save_readout
+from faceid.toy.shipped import BASE_CONFIGS, ENCODER_CONFIG, RECOGNISER_CONFIG
+from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
+from toy_factory.face_views import FaceViews, draw_views, head_in_clip, portrait_cut
+from toy_factory.train_encoder import EncoderTraining, rank1, train_encoder
+from toy_factory.train_pose_reader import PoseReaderTraining, draw_frames, save_pose_reader, train_pose_reader
+from toy_factory.train_transformer import TransformerTraining, read_base_data, train_transformer
+from toy_factory.train_vae import (
+    VaeTraining,
+    draw_clips,
+    latent_statistics,
+    reconstruct,
+    reconstruction_psnr,
+    train_vae,
+)
+from toy_factory.work_folder import made_whole
+
+log = logging.getLogger(__name__)
+
+SEED = 20
+# People in nobody's training set: what the stages' own figures are measured on.
+TEST_WORLD = 4000
+LOG_EVERY = 100
+WORLD: dict[str, Any] = {
+    "num_people": 800,
+    "clips_per_person": 3,
+    "photos_per_person": 4,
+    "num_frames": 9,
+    "seed": TRAINING_WORLD,
+}
+
+
+def build_vae(work: Path) -> dict[str, Any]:
+    """`work/base` with a trained VAE (its other parts are new)."""
+    with made_whole(work / "base") as base:
+        initialise_base(base, BASE_CONFIGS, SEED)
+        vae = load_wan(base, ("vae",)).vae
+        initialise_vae_as_low_pass(vae, SEED)
+        settings, losses = VaeTraining(), _Losses()
+        train_vae(vae, draw_clips(settings.num_clips), settings, losses)
+        return {"settings": asdict(settings), "losses": losses.curve, **finish_vae(vae, base)}
+
+
+def finish_vae(vae: Any, base: Path) -> dict[str, Any]:
+    """Round, write the latents' statistics into the config, save; returns what it reconstructs of unseen clips."""
+    vae.half().float()
+    unseen = draw_clips(24, world=TEST_WORLD)
+    mean, std = latent_statistics(vae, draw_clips(200))
+    vae.register_to_config(latents_mean=mean, latents_std=std)
+    _save_half(vae, base / "vae")
+    clips, poses = (reconstruction_psnr(vae.float(), videos) for videos in (unseen.clips, unseen.poses))
+    return {"psnr_db": {"clips": _mean(clips), "worst_clip": min(clips), "poses": _mean(poses)}}
+
+
+def build_latents(work: Path) -> dict[str, Any]:
+    """The training world through the product's own stages: dataset, clip shards, latents, portraits."""
+    write_toy_dataset(ToySettings(output_dir=work / "world", **WORLD))
+    clips = ClipSettings(num_frames=9, height=64, width=64)
+    wan = load_wan(work / "base", ("vae", "text"))
+    write_clip_shards(work / "world/videos", work / "world/poses", work / "shards", clips, wan.geometry)
+    write_latent_shards(work / "shards", work / "latents", wan, DEFAULT_PROMPT, batch_size=8)
+    detector, photos = load_detector("haar"), []
+    for file in progress(sorted((work / "world/photos").glob("d*/photo_0[12].jpg")), "portraits", unit="photo"):
+        picture = images.read_photo(file)
+        if faces := detector.detect(picture):
+            photos.append(FacePhoto(f"{file.parent.name}_{file.stem}", picture, faces[0].box_xyxy, sha256_file(file)))
+    encode_photos(photos, work / "portraits", wan, 64, 64)
+    return {"world": WORLD, "portraits": len(photos)}
+
+
+def build_transformer(work: Path) -> dict[str, Any]:
+    """The base itself: trains the transformer of `work/base` on the latents."""
+    with made_whole(work / "base", goes_on=True) as base:
+        wan = load_wan(base, ("transformer",))
+        portraits = read_photo_latents(work / "portraits", wan.latents_fingerprint)
+        data = read_base_data(LatentSet.open(work / "latents"), list(portraits.values()), wan.statistics)
+        settings, losses = TransformerTraining(), _Losses()
+        train_transformer(wan.transformer, data, wan.geometry, settings, losses)
+        _save_half(wan.transformer, base / "transformer")
+    return {"settings": asdict(settings), "clips": len(data.video), "losses": losses.curve}
+
+
+def build_encoder(work: Path) -> dict[str, Any]:
+    """The conditioning encoder, with its embedding mean."""
+    views = draw_views(ENCODER_WORLD, 1500, num_photos=3, num_clips=4)
+    return _build_tower(work / "encoder", ENCODER_CONFIG, views, EncoderTraining(), SEED)
+
+
+def build_recogniser(work: Path) -> dict[str, Any]:
+    """The evaluation's recogniser: other people, another size and seed, no captions.
+
+    Twice the people and three times the steps of the encoder, and a clip of each seen through the VAE: a judge must
+    know look-alikes apart in real clips as renders can show them, before renders can be asked to differ.
+    """
+    vae = load_wan(work / "base", ("vae",)).vae
+    settings = EncoderTraining(num_steps=1500, with_captions=False, seed=1)
+    views = draw_views(EVALUATION_WORLD, 3000, num_photos=3, num_clips=4, as_rendered=partial(reconstruct, vae))
+    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, views, settings, SEED + 1)
+
+
+def build_readout(work: Path) -> dict[str, Any]:
+    """The attribute read-out, on heads in clips and on portraits: references are photos."""
+    crops: list[np.ndarray] = []
+    truth: list[np.ndarray] = []
+    detector = load_detector("haar")
+    for number in progress(range(2500), "read-out", unit="person"):
+        person = draw_person(person_seed(EVALUATION_WORLD, f"r{number}"))
+        portrait = portrait_cut(person, 900_000 + number, detector)
+        seen = [head_in_clip(person, 900_000 + number * 8 + view) for view in range(2)]
+        crops += seen if portrait is None else [*seen, portrait]
+        truth += [appearance_vector(person)] * (len(crops) - len(truth))
+    readout = calibrate_readout(np.array(crops), np.array(truth))
+    save_readout(work / "readout.safetensors", readout)
+    return {"r2": dict(zip(APPEARANCE, [round(value, 3) for value in readout.r2.tolist()], strict=True))}
+
+
+def build_pose_reader(work: Path) -> dict[str, Any]:
+    """The pose reader."""
+    torch.manual_seed(SEED)
+    network, settings, losses = PoseReaderNetwork(), PoseReaderTraining(), _Losses()
+    train_pose_reader(network, settings, losses)
+    save_pose_reader(work / "pose_reader.safetensors", network)
+    frames, joints = draw_frames(TEST_WORLD, 100, 2)
+    read = load_pose_reader(work / "pose_reader.safetensors").read(frames)
+    error = float(np.linalg.norm(read[..., :2] - joints, axis=-1).mean())
+    return {"settings": asdict(settings), "mean_error_px": losses.curve, "unseen_error_px": round(error, 3)}
+
+
+Stage = Callable[[Path], dict[str, Any]]
+STAGES: dict[str, Stage] = {
+    "vae": build_vae,
+    "latents": build_latents,
+    "transformer": build_transformer,
+    "encoder": build_encoder,
+    "recogniser": build_recogniser,
+    "readout": build_readout,
+    "pose_reader": build_pose_reader,
+}
+
+
+def build_stage(work: Path, name: str, stages: Mapping[str, Stage]) -> dict[str, Any]:
+    """Run one of `stages` unless its record is there; returns the record, `work/<name>.json`.
+
+    Raises: OutputError when something that no stage wrote is in its place.
+    """
+    record_file = work / f"{name}.json"
+    if record_file.is_file():
+        log.info("%s: done already (%s)", name, record_file)
+        return {}
+    began = time.perf_counter()
+    torch.manual_seed(SEED)
+    figures = stages[name](work)
+    said = {**describe_provenance(), "stage": name, "seconds": round(time.perf_counter() - began, 1), **figures}
+    write_output(record_file, json_text(said))
+    return said
+
+
+def _build_tower(
+    folder: Path, config: dict[str, Any], views: FaceViews, settings: EncoderTraining, seed: int
+) -> dict[str, Any]:
+    losses = _Losses()
+    with made_whole(folder) as scratch:
+        initialise_clip(scratch, config, seed)
+        tower = open_clip(scratch)
+        train_encoder(tower, views, settings, losses)
+        _save_half(tower, scratch)
+        save_embedding_mean(scratch, load_encoder("clip", scratch).embed(list(views.pictures[:, 0])).mean(0))
+        known = _recognition(scratch)
+    return {"settings": asdict(settings), "people": len(views.people), "losses": losses.curve, **known}
+
+
+def _recognition(folder: Path) -> dict[str, Any]:
+    """How well an encoder tells people apart who are in no training set."""
+    encoder, unseen = load_encoder("clip", folder), draw_views(TEST_WORLD, 100, num_photos=3, num_clips=2)
+    photo, head, other_head = (_embed(encoder, unseen, view) for view in (0, 3, 4))
+    return {
+        "rank1_of": len(unseen.people),
+        "rank1_photo_to_clip": rank1(photo, head),
+        "rank1_clip_to_clip": rank1(other_head, head),
+    }
+
+
+def _embed(encoder: Any, views: FaceViews, view: int) -> torch.Tensor:
+    return encoder.embed(list(views.pictures[:, view]))
+
+
+def _save_half(module: Any, folder: Path) -> None:
+    """Save in half precision: it is loaded back as float32, with the same values wherever it is loaded."""
+    module.half().save_pretrained(folder)
+    module.float()
+
+
+class _Losses:
+    """The mean loss of every LOG_EVERY steps, for the record and the log."""
+
+    def __init__(self) -> None:
+        self.curve: list[float] = []
+        self._recent: list[float] = []
+
+    def __call__(self, step: int, loss: float) -> None:
+        self._recent.append(loss)
+        if step % LOG_EVERY == 0:
+            self.curve.append(round(_mean(self._recent), 4))
+            log.info("step %d: loss %.4f", step, self.curve[-1])
+            self._recent = []
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
