@@ -17,7 +17,7 @@ from faceid.data.clips.clip_shards import write_clip_shards
 from faceid.data.shards import shard_work
 from faceid.data.shards.index import ShardIndex
 from faceid.data.shards.shard_work import ShardUnit, make_shards_together
-from faceid.data.shards.shard_writer import Entry, reusable_record, write_shard
+from faceid.data.shards.shard_writer import Entry
 from faceid.errors import DataError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -114,9 +114,8 @@ def test_another_run_with_other_settings_in_one_folder_is_noticed(tmp_path, monk
     def unit(settings: str) -> ShardUnit:
         return ShardUnit(tmp_path / "clips-000000.tar", settings)
 
-    def make(one: ShardUnit):
-        entry = Entry("a", {"json": one.seen.encode()}, {})
-        return reusable_record(one.path, one.seen) or write_shard(one.path, one.seen, [entry], [])
+    def entries_of(one: ShardUnit):
+        return [Entry("a", {"json": one.seen.encode()}, {})]
 
     real = shard_work.share_work
 
@@ -124,8 +123,8 @@ def test_another_run_with_other_settings_in_one_folder_is_noticed(tmp_path, monk
         """The work, and then, before the records are read, a run that replaces one."""
         yield from real(*arguments, **keywords)
         monkeypatch.setattr(shard_work, "share_work", real)
-        make_shards_together(tmp_path, [unit("second")], make)
+        make_shards_together(tmp_path, [unit("second")], entries_of)
 
     monkeypatch.setattr(shard_work, "share_work", then_another)
     with pytest.raises(DataError, match="another run with other settings"):
-        make_shards_together(tmp_path, [unit("first")], make)
+        make_shards_together(tmp_path, [unit("first")], entries_of)

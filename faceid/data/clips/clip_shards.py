@@ -39,7 +39,6 @@ from faceid.data.shards.shard_writer import (
     claim_shards,
     read_record,
     refuse_losing,
-    remake_shard,
     shard_name,
     write_index,
 )
@@ -106,11 +105,13 @@ def write_clip_shards(
         ),
         ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
     ):
-
-        def make(unit: ShardUnit) -> ShardRecord:
-            return _make_shard(unit, groups[unit.name], settings, pool)
-
-        records = make_shards_together(output_dir, [unit for unit, _ in units], make)
+        records = make_shards_together(
+            output_dir,
+            [unit for unit, _ in units],
+            lambda unit: _try_clips(unit, groups[unit.name], settings, pool),
+            asdict(settings),
+            lambda unit: _inputs_of(groups[unit.name], settings, pool),
+        )
         index = _write_clips_index(output_dir, videos_dir, settings, found, records)
     log.info(
         "%s: %d clips in %d shards, %d left out",
@@ -181,17 +182,16 @@ def _plan_units(
     return units
 
 
-def _make_shard(
+def _inputs_of(group: list[ClipPair], settings: ClipSettings, pool: ThreadPoolExecutor) -> str:
+    """The hash of the bytes and the settings that decide a shard."""
+    return sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
+
+
+def _try_clips(
     unit: ShardUnit, group: list[ClipPair], settings: ClipSettings, pool: ThreadPoolExecutor
-) -> ShardRecord:
-    """Publish a shard, unless the one there was made from the same bytes and is whole."""
-    inputs = sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
-
-    def make() -> Iterable[Entry | Dropped]:
-        tries = pool.map(lambda pair: _try_clip(pair, settings), group)
-        return progress(tries, unit.path.stem, len(group), "clip", leave=False)
-
-    return remake_shard(unit.path, inputs, make, asdict(settings))
+) -> Iterable[Entry | Dropped]:
+    tries = pool.map(lambda pair: _try_clip(pair, settings), group)
+    return progress(tries, unit.path.stem, len(group), "clip", leave=False)
 
 
 def _files_of(pair: ClipPair) -> list[Path]:

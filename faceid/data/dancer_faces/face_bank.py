@@ -30,10 +30,8 @@ from faceid.data.shards.shard_work import ShardUnit, make_shards_together, one_p
 from faceid.data.shards.shard_writer import (
     Dropped,
     Entry,
-    ShardRecord,
     claim_shards,
     refuse_losing,
-    remake_shard,
     shard_name,
     write_index,
 )
@@ -43,7 +41,7 @@ from faceid.faces.aggregate import aggregate
 from faceid.faces.encoders.face_encoders import FaceEncoder
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.detect import FaceDetector, load_detector
-from faceid.files.provenance import sha256_file, sha256_json
+from faceid.files.provenance import sha256_file
 from faceid.limits import AtOnce
 from faceid.logs import progress
 from faceid.media.pixels.fit import resize_frames
@@ -175,7 +173,7 @@ def write_face_bank(
         groups[path.name] = group
         units.append(ShardUnit(path, [made_of, [source.seen() for source in group]]))
 
-    def cut(unit: ShardUnit) -> Iterator[Entry | Dropped]:
+    def entries_of(unit: ShardUnit) -> Iterator[Entry | Dropped]:
         for source in progress(groups[unit.name], unit.path.stem, unit="film", leave=False):
             yield _try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder)
 
@@ -187,12 +185,9 @@ def write_face_bank(
         "encoder": f"{encoder.name} {encoder.fingerprint[:12]}",
     }
 
-    def make(unit: ShardUnit) -> ShardRecord:
-        return remake_shard(unit.path, sha256_json(unit.seen), lambda: cut(unit), chosen)
-
     keys = {source.key for source in sources}
     with one_plan(output_dir, units, lambda: refuse_losing(output_dir, "faces", keys, replace, chosen)):
-        records = make_shards_together(output_dir, units, make)
+        records = make_shards_together(output_dir, units, entries_of, chosen)
         if not any(record.shard for record in records):
             discard_waiting(output_dir)
             first = records[0].dropped[0]

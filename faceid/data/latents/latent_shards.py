@@ -11,7 +11,7 @@ import itertools
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,8 @@ from faceid.data.shards.shard_work import ShardUnit, make_shards_together, one_p
 from faceid.data.shards.shard_writer import (
     Dropped,
     Entry,
-    ShardRecord,
     claim_shards,
     refuse_shards,
-    remake_shard,
     shard_name,
     write_index,
 )
@@ -100,12 +98,12 @@ def write_latent_shards(
         of_shard[sample.shard].append(sample)
     samples_of = dict(zip((unit.name for unit in units), of_shard, strict=True))
 
-    def make(unit: ShardUnit) -> ShardRecord:
-        return _encode_shard(unit, index, samples_of[unit.name], wan, prompts, batch_size, views)
+    def entries_of(unit: ShardUnit) -> Iterator[Entry | Dropped]:
+        return _encode_clips(unit.name, index, samples_of[unit.name], wan, prompts, batch_size, views)
 
     with one_plan(output_dir, units):
         _write_shared(output_dir, wan, prompts, size, default)
-        records = make_shards_together(output_dir, units, make)
+        records = make_shards_together(output_dir, units, entries_of)
         shown = {sample["key"]: clip_of[sample["key"]] for record in records for sample in record.samples}
         if not shown:
             discard_waiting(output_dir)
@@ -205,30 +203,27 @@ def _unit(output_dir: Path, shard: Shard, wan: WanModel, views: ViewSettings) ->
     )
 
 
-def _encode_shard(
-    unit: ShardUnit,
+def _encode_clips(
+    shard: str,
     index: ShardIndex,
     samples: list[Sample],
     wan: WanModel,
     prompts: dict[str, str],
     batch_size: int,
     views: ViewSettings,
-) -> ShardRecord:
-    """Publish a shard's latents, unless those there are of the same clips and base and are whole."""
-
-    def make() -> Iterable[Entry | Dropped]:
-        dropped: list[Dropped] = []
-        shown = clips_ahead(index, samples, views, dropped)
-        entries = []
-        bar = Progress(unit.path.stem, len(samples) * views.per_clip, unit="view", leave=False)
-        while batch := list(itertools.islice(shown, batch_size)):
-            entries += _encode_batch(batch, wan, prompts)
-            bar.advance(len(batch))
-        bar.close()
-        log.info("%s: %d entries of %d clips", unit.name, len(entries), len(samples))
-        return [*entries, *dropped]
-
-    return remake_shard(unit.path, sha256_json(unit.seen), make)
+) -> Iterator[Entry | Dropped]:
+    """The latents of a shard's clips, and at its end the views that could not be made. shard: its name, to be said."""
+    dropped: list[Dropped] = []
+    shown = clips_ahead(index, samples, views, dropped)
+    bar = Progress(Path(shard).stem, len(samples) * views.per_clip, unit="view", leave=False)
+    count = 0
+    while batch := list(itertools.islice(shown, batch_size)):
+        yield from _encode_batch(batch, wan, prompts)
+        count += len(batch)
+        bar.advance(len(batch))
+    bar.close()
+    log.info("%s: %d entries of %d clips", shard, count, len(samples))
+    yield from dropped
 
 
 def _clip_of_each(index: ShardIndex, views: ViewSettings) -> dict[str, str]:

@@ -8,14 +8,22 @@ the records: the same bytes each time, whatever the order in which shards were f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from faceid.claims import CLAIMS_NAME, Claims, hold_plan, share_work
-from faceid.data.shards.shard_writer import ShardRecord, newest, read_record
+from faceid.data.shards.shard_writer import (
+    Dropped,
+    Entry,
+    ShardRecord,
+    find_reusable,
+    newest,
+    publish_shard,
+    read_record,
+)
 from faceid.data.waiting import discard_waiting
 from faceid.errors import DataError
 from faceid.files.documents import read_json
@@ -60,21 +68,27 @@ def one_plan(
 def make_shards_together(
     folder: Path,
     units: Sequence[ShardUnit],
-    make: Callable[[ShardUnit], ShardRecord],
+    entries_of: Callable[[ShardUnit], Iterable[Entry | Dropped]],
+    settings: dict[str, Any] | None = None,
+    inputs_of: Callable[[ShardUnit], str] | None = None,
     claims: Claims | None = None,
-    description: str = "shards",
 ) -> list[ShardRecord]:
     """Make this process's part of the shards, wait for the others', and return every record in the units' order.
 
-    make: publishes a shard and its record, or finds that they are there. claims: for tests.
+    A shard that is there, made from the same inputs, is kept. entries_of: a unit's entries, and in between what could
+    not become one, with why. settings: what the user chose, by flags, for the records. inputs_of: the hash of all that
+    decides a shard's content; by default that of what the unit has `seen`. claims: for tests.
     Raises: DataError when a run with other settings or inputs changed them meanwhile; see `one_plan`.
     """
     by_name = {unit.name: unit for unit in units}
     make_parents(folder / DONE_NAME / "mark")
     claims = claims or Claims(folder / CLAIMS_NAME)
-    for name in share_work(list(by_name), lambda n: is_done(folder, by_name[n]), claims, description, "shard"):
-        make(by_name[name])
-        write_json(_mark_path(folder, by_name[name]), _mark(by_name[name]))
+    for name in share_work(list(by_name), lambda n: is_done(folder, by_name[n]), claims, "shards", "shard"):
+        unit = by_name[name]
+        inputs = inputs_of(unit) if inputs_of is not None else sha256_json(unit.seen)
+        if find_reusable(unit.path, inputs) is None:
+            publish_shard(unit.path, inputs, entries_of(unit), settings)
+        write_json(_mark_path(folder, unit), _mark(unit))
     return [_finished_record(folder, unit) for unit in units]
 
 

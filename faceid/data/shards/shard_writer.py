@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,21 +87,14 @@ def write_shard(
     return made
 
 
-def remake_shard(
-    path: Path,
-    inputs: str,
-    make: Callable[[], Iterable[Entry | Dropped]],
-    settings: dict[str, Any] | None = None,
+def publish_shard(
+    path: Path, inputs: str, made: Iterable[Entry | Dropped], settings: dict[str, Any] | None = None
 ) -> ShardRecord:
-    """Publish a shard of what `make` makes, unless the one there was made from the same inputs and is whole.
+    """Publish a shard in its place, or where it waits for that while an index makes the folder whole.
 
-    make: gives its entries, and in between what could not become one, with why.
+    made: its entries, and in between what could not become one, with why. All of it is made before anything is moved.
     """
-    for place in (path, path.parent / WAITING_NAME / path.name):
-        reusable = reusable_record(place, inputs)
-        if reusable is not None:
-            return reusable
-    made = list(make())
+    made = list(made)
     if (path.parent / INDEX_NAME).exists():
         path = waiting_place(path.parent) / path.name
     elif path.exists() and not _is_proved(path):
@@ -116,8 +109,13 @@ def newest(path: Path) -> Path:
     return waiting if waiting.with_suffix(".json").is_file() else path
 
 
-def reusable_record(path: Path, inputs: str) -> ShardRecord | None:
-    """The record beside a shard when it was made from the same inputs and the tar is still what it says."""
+def find_reusable(path: Path, inputs: str) -> ShardRecord | None:
+    """The record of a shard in its place or waiting for it, when it was made from the same inputs and is whole."""
+    places = (path, path.parent / WAITING_NAME / path.name)
+    return next((found for place in places if (found := _reusable_at(place, inputs)) is not None), None)
+
+
+def _reusable_at(path: Path, inputs: str) -> ShardRecord | None:
     known = read_record(path)
     if known is None or known.inputs != inputs:
         return None
