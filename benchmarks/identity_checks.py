@@ -17,7 +17,6 @@ from proof import REPOSITORY
 from rendered_people import NUM_STEPS, SIZE_HW, cut_faces, cut_heads, mean_face, unseen_dance
 from scipy.stats import spearmanr
 from torch import Tensor
-from toy_factory.train_vae import draw_clips, reconstruction_psnr
 
 from faceid import FaceIdentityPipeline, interpolate_face_embeddings
 from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
@@ -30,6 +29,7 @@ from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.render import render_photo, render_pose
 from faceid.toy.shipped import WEIGHTS, resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.toy.worlds import person_seed
+from toy_factory.train_vae import draw_clips, reconstruction_psnr
 
 Result = tuple[str, str, str, bool]
 # Nobody in them is in a training world, nor in a demo's.

@@ -21,7 +21,6 @@ from identity_checks import real_clips_rank1
 from proof import REPOSITORY
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from toy_factory.build_base import WORLD
 
 from faceid.config import parse_sections
 from faceid.data.order import hold_out
@@ -32,6 +31,7 @@ from faceid.files.writing import write_json
 from faceid.logs import progress
 from faceid.media import images
 from faceid.training.training_settings import TrainingSettings
+from toy_factory.build_base import WORLD
 
 GROUP = 16
 # Of a person's photos, and of the references: too few, and preparing or judging refuses them.

@@ -82,19 +82,18 @@ def parse(program: str, flags: list[str], monkeypatch) -> list:
 COMMANDS = [(page.name, words) for page in PAGES for words in our_commands(page.read_text())]
 
 
-def test_the_readme_shows_every_stage():
-    assert {words[0] for name, words in COMMANDS if name == "README.md"} == {
+def test_the_pages_show_every_stage():
+    main_path = {
         "tools/prepare_face_embeddings.py",
-        "tools/split_clips.py",
-        "tools/render_poses.py",
         "tools/make_shards.py",
         "tools/encode_latents.py",
-        "tools/build_face_bank.py",
         "tools/evaluate.py",
-        "tools/verify_encoder.py",
         "train.py",
         "sample.py",
     }
+    assert {words[0] for name, words in COMMANDS if name == "README.md"} == main_path
+    beside_it = {"tools/split_clips.py", "tools/render_poses.py", "tools/build_face_bank.py", "tools/verify_encoder.py"}
+    assert main_path | beside_it <= {words[0] for _, words in COMMANDS}
 
 
 @pytest.mark.parametrize("kind", ["real", "toy"])

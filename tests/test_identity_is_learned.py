@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from toy_factory.face_views import portrait_cut
 
 from faceid import FaceIdentityPipeline
 from faceid.evaluation.figures.similarity import roc_auc
@@ -22,6 +21,7 @@ from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.render import head_boxes, render_pose
 from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.toy.worlds import person_seed
+from toy_factory.face_views import portrait_cut
 
 # Nobody in it is in a training world.
 UNSEEN_WORLD, PEOPLE, PHOTOS = 61, 8, 6

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic.dataclasses import dataclass
-from toy_factory.work_folder import PARTS
 
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.documents import read_json
 from faceid.logs import set_up_logging
 from faceid.training.measuring.metrics import read_metrics
+from toy_factory.work_folder import PARTS
 
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
 FINAL = "face_lora_final.safetensors"
@@ -67,9 +67,8 @@ def build_adapter(work: Path) -> dict[str, Any]:
     train = [*launch, "train.py", "--config", "configs/toy_stage1.yaml", *flags]
     _run([*train, "--output_dir", str(first)])
     _run([*train, "--output_dir", str(second), *SECOND_RUN, "--init_adapter", str(first / FINAL)])
-    from toy_factory.work_folder import PART
-
     from faceid.files.outputs import staged_folder
+    from toy_factory.work_folder import PART
 
     with staged_folder(work / "adapter", PART, key="work_dir") as staged:
         shutil.copyfile(second / FINAL, staged / "face_lora_toy.safetensors")
@@ -99,10 +98,9 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"stages: {name} is none of {', '.join(PARTS)}")
     set_up_logging()
     # Heavy imports only once the command line is known to be good.
-    from toy_factory import build_base, work_folder
-
     from faceid.files.outputs import claim_folder
     from faceid.toy import shipped
+    from toy_factory import build_base, work_folder
 
     work, weights, record_file = settings.work_dir, shipped.WEIGHTS, work_folder.RECORD
     if settings.publish:

@@ -9,10 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_factory.face_views import draw_views
-from toy_factory.train_encoder import rank1
-from toy_factory.train_pose_reader import draw_frames
-from toy_factory.train_vae import draw_clips, reconstruct, reconstruction_psnr
 
 from faceid.errors import ConfigError
 from faceid.faces.encoders.face_encoders import load_encoder
@@ -23,6 +19,10 @@ from faceid.toy.people import APPEARANCE
 from faceid.toy.readers import load_toy_pose_reader, load_toy_recogniser
 from faceid.toy.render import render_pose
 from faceid.toy.shipped import WEIGHTS, resolve_encoder_path
+from toy_factory.face_views import draw_views
+from toy_factory.train_encoder import rank1
+from toy_factory.train_pose_reader import draw_frames
+from toy_factory.train_vae import draw_clips, reconstruct, reconstruction_psnr
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Nobody in it is in a training world.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from toy_factory.face_views import CLIP_PX, RENDERED_FRAMES, draw_views
 
 

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 from calling import call, refused
-from toy_factory import build_base, work_folder
-from toy_factory.train_vae import VaeTraining
-from toy_factory.work_folder import PARTS, describe_files, made_whole
 
 from faceid.files.outputs import staged_file
 from faceid.files.provenance import sha256_file
 from faceid.toy import shipped
+from toy_factory import build_base, work_folder
+from toy_factory.train_vae import VaeTraining
+from toy_factory.work_folder import PARTS, describe_files, made_whole
 
 
 def small_stage(name: str):

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from toy_factory.face_views import FaceViews
-from toy_factory.schedule import rate_factor
 
 from faceid.faces.encoders.face_encoders import CLIP_MEAN, CLIP_STD
 from faceid.logs import progress
 from faceid.toy.people import APPEARANCE, appearance_vector
+from toy_factory.face_views import FaceViews
+from toy_factory.schedule import rate_factor
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from toy_factory.schedule import rate_factor
 
 from faceid import flow
 from faceid.data.latents.latent_reader import LatentSet
@@ -22,6 +21,7 @@ from faceid.logs import progress
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.base.latent_codec import LatentStatistics
 from faceid.vace import pose_control
+from toy_factory.schedule import rate_factor
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from toy_factory.schedule import rate_factor
 
 from faceid.logs import progress
 from faceid.models.base.latent_codec import (
@@ -30,6 +29,7 @@ from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
 from faceid.toy.render import head_boxes, render_clip, render_photo, render_pose
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
+from toy_factory.schedule import rate_factor
 
 FRAME_PX, CLIP_FRAMES, PORTRAIT_PX = 64, 9, 96
 KL_WEIGHT = 1e-5
