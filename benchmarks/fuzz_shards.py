@@ -18,8 +18,9 @@ from safetensors.torch import save
 
 from faceid.data.body.keypoints import Keypoints
 from faceid.data.body.sidecars import joints_content
-from faceid.data.latents.clip_views import ViewSettings, joints_in, plan_views, show_boxes
+from faceid.data.latents.clip_views import joints_in, plan_views, show_boxes
 from faceid.data.latents.latent_sets import LatentSets
+from faceid.data.latents.view_settings import ViewSettings
 from faceid.data.shards.index import ShardIndex, index_sha256
 
 Sample = dict[str, bytes]

@@ -9,11 +9,8 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
 from faceid.data.clip_settings import ClipSettings
-from faceid.data.clips.audit import audit_pairs
-from faceid.data.clips.audit_report import AUDIT, write_audit
-from faceid.data.clips.pairs import find_pairs
+from faceid.data.selection_settings import SelectionSettings, of_selection
 from faceid.errors import run_entry_point
 from faceid.files.outputs import refuse_replacing
 from faceid.geometry import WAN_SPATIAL_FACTOR
@@ -41,6 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [AuditSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/audit_dataset.py", __doc__ or "", sections, words)
+    # Heavy imports only once the command line is known to be good.
+    from faceid.data.clip_selection import log_left_out
+    from faceid.data.clips.audit import audit_pairs
+    from faceid.data.clips.audit_report import AUDIT, write_audit
+    from faceid.data.clips.pairs import find_pairs
+
     set_up_logging()
     warn_of_unused(
         [clips, selection], [("clips_per_shard", "here, where no shards are written"), *of_selection(selection)]

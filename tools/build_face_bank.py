@@ -10,10 +10,9 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
-from faceid.data.dancer_faces.face_bank import FaceBankSettings
-from faceid.data.films.film_plan import SplitSettings, find_films
-from faceid.data.shards.shard_writer import refuse_shards
+from faceid.data.dancer_faces.face_bank_settings import FaceBankSettings
+from faceid.data.films.split_settings import SplitSettings
+from faceid.data.selection_settings import SelectionSettings, of_selection
 from faceid.errors import run_entry_point
 from faceid.faces.identity_effects import of_faces
 from faceid.faces.identity_settings import FaceSettings
@@ -44,6 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [BuildFaceBankSettings, FaceBankSettings, FaceSettings, SelectionSettings]
     tool, bank, faces, selection = parse_sections("tools/build_face_bank.py", __doc__ or "", sections, words)
+    # Heavy imports only once the command line is known to be good.
+    from faceid.data.clip_selection import log_left_out
+    from faceid.data.films.film_plan import find_films
+    from faceid.data.shards.shard_writer import refuse_shards
+
     set_up_logging()
     films, left_out = find_films(tool.videos_dir, tool.keypoints_dir, SplitSettings(crop="none"), selection)
     log_left_out(left_out, "films")

@@ -13,7 +13,7 @@ from faceid.config import parse_sections
 from faceid.data.clip_settings import CaptionSettings
 from faceid.data.clips.captions import captions_for, say_captions
 from faceid.data.disk_space import check_space, in_words
-from faceid.data.latents.clip_views import ViewSettings
+from faceid.data.latents.view_settings import ViewSettings
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.limits import AtOnce

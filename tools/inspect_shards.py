@@ -9,14 +9,9 @@ from collections.abc import Iterator
 from dataclasses import field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
 from faceid.config import Reason, parse_sections, warn_of_unused
-from faceid.data.clips.contact_sheet import Decode, draw_sheet
-from faceid.data.order import spread
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.files.outputs import refuse_file, staged_file
@@ -81,12 +76,27 @@ def main(argv: list[str] | None = None) -> int:
     if settings.verify:
         _verify(index)
     if settings.sheet is not None:
-        numbers = [index.number(key) for key in settings.keys] or spread(len(index), settings.num_entries)
-        picture = draw_sheet(index, numbers, settings.num_columns, _decoder(index, settings))
-        with staged_file(settings.sheet, private=not settings.shared) as temporary:
-            Image.fromarray(picture).save(temporary)
-        log.info("%s: %d entries", settings.sheet, len(numbers))
+        _draw(index, settings, settings.sheet)
     return 0
+
+
+def _draw(index: ShardIndex, settings: InspectSettings, sheet: Path) -> None:
+    # Loading these takes seconds, and only a sheet needs them.
+    from PIL import Image
+
+    from faceid.data.clips.contact_sheet import draw_sheet, latent_decoder
+    from faceid.data.order import spread
+    from faceid.toy.shipped import resolve_model_path
+
+    numbers = [index.number(key) for key in settings.keys] or spread(len(index), settings.num_entries)
+    decode = None
+    if settings.model_path is not None and index.kind == "latents":
+        base = resolve_model_path(settings.model_path)
+        decode = latent_decoder(index, base, settings.model_path, settings.device)
+    picture = draw_sheet(index, numbers, settings.num_columns, decode)
+    with staged_file(sheet, private=not settings.shared) as temporary:
+        Image.fromarray(picture).save(temporary)
+    log.info("%s: %d entries", sheet, len(numbers))
 
 
 def _list(index: ShardIndex) -> None:
@@ -109,29 +119,6 @@ def _verify(index: ShardIndex) -> None:
     if damaged:
         raise DataError(f"{index.folder}: {len(damaged)} of {len(index.shards)} shards damaged: {', '.join(damaged)}")
     log.info("%s: all %d shards are what the index says", index.folder, len(index.shards))
-
-
-def _decoder(index: ShardIndex, settings: InspectSettings) -> Decode | None:
-    if settings.model_path is None or index.kind != "latents":
-        return None
-    # Loading these takes seconds, and only a named model needs them.
-    from faceid.device import pick_device
-    from faceid.models.base.latent_codec import decode_latents, to_frames
-    from faceid.models.base.model_files import ModelFiles
-    from faceid.models.base.wan import load_wan
-    from faceid.toy.shipped import resolve_model_path
-
-    files = ModelFiles.find(resolve_model_path(settings.model_path))
-    if index.header["base"]["fingerprint"] != files.latents_fingerprint:
-        raise ConfigError(
-            f"model_path={settings.model_path}: these latents are of {index.header['base']['name']}; name that base"
-        )
-    wan = load_wan(files, ("vae",), pick_device(settings.device))
-
-    def decode(latents: Tensor) -> np.ndarray:
-        return to_frames(decode_latents(wan.vae, wan.statistics.normalise(latents.float().unsqueeze(0))))
-
-    return decode
 
 
 def _unused(settings: InspectSettings, index: ShardIndex) -> Iterator[Reason]:

@@ -9,10 +9,8 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
 from faceid.data.clip_settings import CaptionFiles, ClipSettings
-from faceid.data.clips.clip_shards import captioned, write_clip_shards
-from faceid.data.clips.pairs import find_pairs
+from faceid.data.selection_settings import SelectionSettings, of_selection
 from faceid.errors import run_entry_point
 from faceid.geometry import Geometry
 from faceid.logs import set_up_logging
@@ -46,6 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [MakeShardsSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/make_shards.py", __doc__ or "", sections, words)
+    # Heavy imports only once the command line is known to be good.
+    from faceid.data.clip_selection import log_left_out
+    from faceid.data.clips.clip_shards import captioned, write_clip_shards
+    from faceid.data.clips.pairs import find_pairs
+
     set_up_logging()
     warn_of_unused([clips, selection], of_selection(selection))
     geometry = _geometry(tool.model_path)

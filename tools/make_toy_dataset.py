@@ -7,7 +7,7 @@ import sys
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
-from faceid.toy.dataset import TARGET, ToySettings, write_toy_dataset
+from faceid.toy.toy_settings import ToySettings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,6 +17,9 @@ def main(argv: list[str] | None = None) -> int:
         [ToySettings],
         sys.argv[1:] if argv is None else argv,
     )
+    # Heavy imports only once the command line is known to be good.
+    from faceid.toy.dataset import TARGET, write_toy_dataset
+
     set_up_logging()
     world = write_toy_dataset(settings)
     folder, size = settings.output_dir, f"{settings.width}x{settings.height}"

@@ -6,20 +6,15 @@ import logging
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
-from faceid.faces.identities.identity import check_photos, prepare_identity
-from faceid.faces.identities.identity_folder import check_output_folder
 from faceid.faces.identity_effects import of_faces
 from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
-
-if TYPE_CHECKING:
-    from faceid.faces.encoders.face_encoders import FaceEncoder
+from faceid.toy.shipped import resolve_encoder_path
 
 log = logging.getLogger("faceid.tools.prepare_face_embeddings")
 
@@ -55,6 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     paths: PhotoPaths = sections[0]
     settings: FaceSettings = sections[1]
+    # Heavy imports only once the command line is known to be good.
+    from faceid.faces.identities.identity import check_photos, prepare_identity
+    from faceid.faces.identities.identity_folder import check_output_folder
+    from faceid.faces.identities.photos_to_identity import encoder_of
+
     set_up_logging()
     warn_of_unused([settings], of_faces(settings))
     output_dir = Path(paths.output_dir)
@@ -66,14 +66,15 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"identity_name={name!r}: is empty; name the person")
     check_photos(photos_dir, settings)
     check_output_folder(output_dir, photos_dir)
-    prepare_identity(photos_dir, output_dir, name, _load_encoder(settings), settings)
+    prepare_identity(photos_dir, output_dir, name, encoder_of(_resolved(settings)), settings)
     return 0
 
 
 def _prepare_people(people_dir: Path, output_dir: Path, settings: FaceSettings) -> int:
     from faceid.faces.identities.people_folder import prepare_people
+    from faceid.faces.identities.photos_to_identity import encoder_of
 
-    people = prepare_people(people_dir, output_dir, settings, lambda: _load_encoder(settings))
+    people = prepare_people(people_dir, output_dir, settings, lambda: encoder_of(_resolved(settings)))
     log.info(
         "%d identities made, %d current already, %d failed, in %s",
         *(len(names) for names in (people.made, people.current, people.failed)),
@@ -82,12 +83,8 @@ def _prepare_people(people_dir: Path, output_dir: Path, settings: FaceSettings) 
     return SOME_FAILED_EXIT_CODE if people.failed else 0
 
 
-def _load_encoder(settings: FaceSettings) -> FaceEncoder:
-    # Importing these takes seconds: only after the cheap checks.
-    from faceid.faces.identities.photos_to_identity import encoder_of
-    from faceid.toy.shipped import resolve_encoder_path
-
-    return encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))
+def _resolved(settings: FaceSettings) -> FaceSettings:
+    return replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import Reason, parse_sections, warn_of_unused
-from faceid.data.films.render_poses import PoseSource, render_poses
 from faceid.errors import ConfigError, run_entry_point
 from faceid.limits import PixelDeviation, PixelMean, Rate
 from faceid.logs import set_up_logging
@@ -62,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, load the pose model if there is one, draw."""
     words = sys.argv[1:] if argv is None else argv
     (tool,) = parse_sections("tools/render_poses.py", __doc__ or "", [RenderPosesSettings], words)
+    # Heavy imports only once the command line is known to be good.
+    from faceid.data.films.render_poses import PoseSource, render_poses
+
     set_up_logging()
     warn_of_unused([tool], _unused(tool))
     model = None

@@ -12,9 +12,8 @@ from pathlib import Path
 from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
-from faceid.data.clip_selection import SelectionSettings, log_left_out, of_selection
-from faceid.data.films.film_plan import SplitSettings, find_films
-from faceid.data.films.split_clips import split_films
+from faceid.data.films.split_settings import SplitSettings
+from faceid.data.selection_settings import SelectionSettings, of_selection
 from faceid.errors import run_entry_point
 from faceid.logs import set_up_logging
 
@@ -43,6 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [SplitClipsSettings, SplitSettings, SelectionSettings]
     tool, settings, selection = parse_sections("tools/split_clips.py", __doc__ or "", sections, words)
+    # Heavy imports only once the command line is known to be good.
+    from faceid.data.clip_selection import log_left_out
+    from faceid.data.films.film_plan import find_films
+    from faceid.data.films.split_clips import split_films
+
     set_up_logging()
     unused = [("max_unknown_share", "without keypoints: give --keypoints_dir")] if tool.keypoints_dir is None else []
     warn_of_unused([settings, selection], [*unused, *of_selection(selection)])

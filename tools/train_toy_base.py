@@ -19,7 +19,6 @@ from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.documents import read_json
 from faceid.logs import set_up_logging
-from faceid.training.measuring.metrics import read_metrics
 from toy_factory.work_folder import PARTS
 
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
@@ -86,6 +85,8 @@ def _run(command: list[str]) -> None:
 
 
 def _curve(run: Path, key: str) -> list[float]:
+    from faceid.training.measuring.metrics import read_metrics
+
     return [round(row[key], 4) for row in read_metrics(run / "metrics.jsonl") if key in row]
 
 

@@ -8,57 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
-from pydantic.dataclasses import dataclass
-
-from faceid.config import Reason
 from faceid.data.aist import parse_aist_name, read_name_list
 from faceid.data.order import seed_for
+from faceid.data.selection_settings import SelectionSettings
 from faceid.data.video_files import VIDEO_SUFFIXES
-from faceid.errors import ConfigError, DataError
-from faceid.limits import Count, Seed
+from faceid.errors import DataError
 from faceid.media.listing import entries_of, files_among
 
 log = logging.getLogger(__name__)
 
 Part = Literal["train", "validation", "test"]
-
-
-@dataclass(frozen=True)
-class SelectionSettings:
-    """Which clips of a folder take part."""
-
-    only_list: Path | None = None
-    """File of AIST names, one a line: only these sequences are taken (a split of AIST++, such as pose_train.txt)."""
-    ignore_list: list[Path] = field(default_factory=list)
-    """Files of AIST names whose sequences are left out (AIST++'s ignore_list.txt); [a.txt, b.txt]."""
-    split: Literal["all", "train", "validation", "test"] = "all"
-    """Take one part of the people: no person is in two parts. Needs validation_people or test_people."""
-    validation_people: Count = 0
-    """People in the validation part, drawn by hash, spread over genres."""
-    test_people: Count = 0
-    """People in the test part, drawn first, spread over genres."""
-    split_seed: Seed = 0
-    """Another seed draws other people."""
-
-    def __post_init__(self) -> None:
-        if self.split != "all" and not (self.validation_people or self.test_people):
-            raise ConfigError(f"split={self.split}: nobody is held out; set validation_people or test_people too")
-        for part, count in (("validation", self.validation_people), ("test", self.test_people)):
-            if self.split == part and not count:
-                raise ConfigError(f"split={part}: {part}_people is 0; set how many people the part has")
-
-
-def of_selection(settings: SelectionSettings) -> Iterator[Reason]:
-    """Options that change nothing with the others."""
-    if settings.split == "all":
-        for name in ("validation_people", "test_people", "split_seed"):
-            yield name, "with --split all, which parts nobody"
 
 
 class Named(Protocol):

@@ -16,6 +16,9 @@ Kind = Literal["clip", "photo", "null"]
 Share = Annotated[float, Field(ge=0, le=1)]
 CaptionFiles = Literal["read", "ignore"]
 
+Crop = Literal["none", "portrait", "landscape", "upper_body"]
+"""What of a film a clip shows: the dancer whole, from head to hips, or the film as it is (none)."""
+
 
 @dataclass(frozen=True)
 class ClipSettings:

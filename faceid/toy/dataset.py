@@ -18,20 +18,18 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
 from PIL import Image
-from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from faceid.files.outputs import refuse_replacing, staged_folder
 from faceid.files.writing import write_atomic, write_json
-from faceid.limits import MOST_PIXELS, FrameCount, NaturalSeed, Rate
 from faceid.logs import progress
 from faceid.media.video import write_video
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import BadPhoto, head_boxes, render_bad_photo, render_clip, render_photo, render_pose
+from faceid.toy.toy_settings import ToySettings
 from faceid.toy.worlds import person_seed
 
 TARGET = "target"
@@ -41,50 +39,6 @@ TOY_DATASET = "a toy dataset"
 JPEG_QUALITY = 92
 # AIST's names have two digits for the dancer; more dancers are told apart by dancers.csv.
 MOST_AIST_DANCERS = 99
-
-
-@dataclass(frozen=True)
-class ToySettings:
-    """How large a toy world to write."""
-
-    output_dir: Path
-    """Folder to write; an older toy dataset there is replaced, anything else is refused."""
-    num_people: Annotated[int, Field(ge=1, le=9999)] = 8
-    """Dancers, d01 and so on; the target is one person more (`with_target`)."""
-    first_person: Annotated[int, Field(ge=1, le=9999)] = 1
-    """Number of the first dancer: 52 begins with d52, who is the same person as in a world of a hundred."""
-    clips_per_person: Annotated[int, Field(ge=1, le=99)] = 4
-    """Clips of each dancer."""
-    photos_per_person: Annotated[int, Field(ge=0, le=99)] = 12
-    """Photos of each dancer and of the target."""
-    num_frames: FrameCount = 9
-    """Frames per clip; the model wants 4n+1."""
-    height: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
-    """Height of clips, pixels, even."""
-    width: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
-    """Width of clips, pixels, even."""
-    fps: Rate = 16.0
-    """Rate the clips are tagged with, frames per second."""
-    photo_size: Annotated[int, Field(ge=96, le=MOST_PIXELS)] = 192
-    """Side of the square photos, pixels."""
-    seed: NaturalSeed = 0
-    """Another seed, another world."""
-    reference_photos: Annotated[int, Field(ge=0, le=99)] = 0
-    """Photos of everyone kept apart from these, in references/: to judge renders by."""
-    bad_photos: Annotated[int, Field(ge=0, le=99)] = 0
-    """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
-    with_target: bool = True
-    """Draw the target's photos, too; false for a world that only lends its dancers."""
-    one_genre_per_dancer: bool = False
-    """Give each dancer one genre, as in AIST, where genre tells the dancer; otherwise genres are mixed."""
-
-    def __post_init__(self) -> None:
-        if self.bad_photos > self.photos_per_person:
-            most = self.photos_per_person
-            raise ValueError(f"bad_photos={self.bad_photos}: more than photos_per_person={most}; use {most} or fewer")
-        for name, value in (("height", self.height), ("width", self.width)):
-            if value % 2:
-                raise ValueError(f"{name}={value}: H.264 needs an even size; use {value - 1} or {value + 1}")
 
 
 @dataclasses.dataclass(frozen=True)

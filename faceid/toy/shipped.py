@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from faceid.errors import ModelError
-from faceid.models.adapter.adapter_folder import find_adapter
 
 TOY = "toy"
 WEIGHTS = Path(__file__).with_name("weights")
@@ -97,6 +96,9 @@ def resolve_adapter_path(name: str | None, key: str = "face_lora_path") -> str |
     """
     if name is None:
         return None
+    # Where an adapter is named, torch is needed anyway; a command line is read without it.
+    from faceid.models.adapter.adapter_folder import find_adapter
+
     return str(_shipped("adapter/face_lora_toy.safetensors") if name == TOY else find_adapter(name, key))
 
 

@@ -20,8 +20,8 @@ from drawn_clips import add_clip, draw_pair
 
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.clips.clip_shards import write_clip_shards
-from faceid.data.films.film_plan import SplitSettings
 from faceid.data.films.split_clips import split_films
+from faceid.data.films.split_settings import SplitSettings
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError
 from faceid.media.images import list_photos, read_photo

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from faceid.data.aist import read_name_list
-from faceid.data.clip_selection import SelectionSettings, select, split_people
+from faceid.data.clip_selection import select, split_people
+from faceid.data.selection_settings import SelectionSettings
 from faceid.errors import ConfigError, DataError
 
 GENRE_OF = {

@@ -19,9 +19,9 @@ from faceid.claims import CLAIMS_NAME, PLAN_NAME, Claims, hold_plan
 from faceid.data.clips.clip_shards import write_clip_shards
 from faceid.data.clips.pairs import find_pairs
 from faceid.data.films import split_clips
-from faceid.data.films.film_plan import SplitSettings
 from faceid.data.films.render_poses import PoseSource, render_poses
 from faceid.data.films.split_clips import split_films
+from faceid.data.films.split_settings import SplitSettings
 from faceid.data.shards.index import ShardIndex
 from faceid.data.shards.shard_writer import read_record
 from faceid.data.waiting import discard_waiting, put_in_place, waiting_place

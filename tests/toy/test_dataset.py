@@ -16,8 +16,9 @@ from PIL import Image
 from faceid.data.clips.pairs import find_pairs
 from faceid.errors import DataError
 from faceid.media.video import read_video
-from faceid.toy.dataset import TARGET, ToySettings, plan_clips, write_toy_dataset
+from faceid.toy.dataset import TARGET, plan_clips, write_toy_dataset
 from faceid.toy.people import draw_person
+from faceid.toy.toy_settings import ToySettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"num_people": 2, "clips_per_person": 2, "photos_per_person": 4, "photo_size": 96, "bad_photos": 2}

@@ -33,11 +33,12 @@ from faceid.media import images
 from faceid.models.adapter_settings import DEFAULT_PROMPT
 from faceid.models.base.initialise import initialise_base, initialise_vae_as_low_pass
 from faceid.models.base.wan import load_wan
-from faceid.toy.dataset import ToySettings, write_toy_dataset
+from faceid.toy.dataset import write_toy_dataset
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.pose_reader import PoseReaderNetwork, load_pose_reader
 from faceid.toy.readout import calibrate_readout, save_readout
 from faceid.toy.shipped import BASE_CONFIGS, ENCODER_CONFIG, RECOGNISER_CONFIG
+from faceid.toy.toy_settings import ToySettings
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
 from toy_factory.face_views import FaceViews, draw_views, head_in_clip, portrait_cut
 from toy_factory.train_encoder import EncoderTraining, rank1, train_encoder

@@ -6,14 +6,11 @@ than the output where the film allows it: enlarging pixels shows a face no bette
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from faceid.data.body.head_boxes import head_boxes
+from faceid.data.clip_settings import Crop
 from faceid.media.pixels.fit import Fit
-
-Crop = Literal["none", "portrait", "landscape", "upper_body"]
 
 # Of the larger side of the joints' extent: hands, feet and hair reach beyond their joints.
 MARGIN = 0.15

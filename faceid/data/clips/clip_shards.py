@@ -25,12 +25,13 @@ from faceid.data.body.crop_boxes import fit_points
 from faceid.data.body.head_boxes import face_boxes, frontalness
 from faceid.data.body.keypoints import belong_together, read_film_keypoints
 from faceid.data.body.sidecars import joints_content, read_heads, refuse_of_another_clip, rounded_boxes
-from faceid.data.clip_selection import SelectionSettings, log_left_out
+from faceid.data.clip_selection import log_left_out
 from faceid.data.clip_settings import CaptionFiles, ClipSettings
 from faceid.data.clips.captions import read_caption, read_captions, say_captions, say_strangers
 from faceid.data.clips.pairs import ClipPair, FoundPairs, find_pairs
 from faceid.data.disk_space import check_space
 from faceid.data.made_files import refuse_pose_of_another_clip, warn_of_replaced
+from faceid.data.selection_settings import SelectionSettings
 from faceid.data.shards.shard_work import ShardUnit, is_done, make_shards_together, one_plan
 from faceid.data.shards.shard_writer import (
     Dropped,

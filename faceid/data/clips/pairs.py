@@ -13,9 +13,10 @@ from pathlib import Path
 
 from faceid.data.aist import parse_aist_name
 from faceid.data.body.sidecars import heads_path, joints_path
-from faceid.data.clip_selection import LeftOut, SelectionSettings, list_no_files, select
+from faceid.data.clip_selection import LeftOut, list_no_files, select
 from faceid.data.clips.captions import find_caption
 from faceid.data.dancers import dancer_of, dancers_beside, why_left_out
+from faceid.data.selection_settings import SelectionSettings
 from faceid.data.video_files import list_videos
 from faceid.errors import DataError
 

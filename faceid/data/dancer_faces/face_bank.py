@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from pydantic.dataclasses import dataclass as settings_dataclass
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from faceid.data.aist import performance_of
+from faceid.data.dancer_faces.face_bank_settings import FaceBankSettings
 from faceid.data.dancer_faces.face_crops import FaceCut, FaceSource, cut_faces
 from faceid.data.shards.index import DamagedError, ShardIndex
 from faceid.data.shards.shard_work import ShardUnit, make_shards_together, one_plan
@@ -42,7 +42,6 @@ from faceid.faces.encoders.face_encoders import FaceEncoder
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.detect import FaceDetector, load_detector
 from faceid.files.provenance import sha256_file
-from faceid.limits import AtOnce
 from faceid.logs import progress
 from faceid.media.pixels.fit import resize_frames
 
@@ -53,14 +52,6 @@ RECIPE = 3
 FILMS_PER_SHARD = 32
 # Of the pictures that are kept to look at.
 PICTURE_SIDE_PX, JPEG_QUALITY = 112, 90
-
-
-@settings_dataclass(frozen=True)
-class FaceBankSettings:
-    """How many faces are kept."""
-
-    faces_per_film: AtOnce = 8
-    """Faces cut out of each film or clip at most, one in each stretch of it."""
 
 
 @dataclass(frozen=True)

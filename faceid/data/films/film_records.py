@@ -22,7 +22,8 @@ from faceid.data.body.sidecars import is_of_another_clip, sidecars_of
 from faceid.data.clip_selection import LeftOut
 from faceid.data.clips.captions import ENDING as CAPTION_ENDING
 from faceid.data.dancers import DANCERS_NAME, dancer_of, read_dancers
-from faceid.data.films.film_plan import Film, SplitSettings
+from faceid.data.films.film_plan import Film
+from faceid.data.films.split_settings import SplitSettings
 from faceid.data.made_files import is_as_made, say_replaced
 from faceid.data.waiting import (
     WAITING_NAME,

@@ -24,8 +24,8 @@ from faceid.data.body.crop_boxes import crop_fit, fit_points
 from faceid.data.body.head_boxes import head_boxes
 from faceid.data.body.keypoints import Keypoints, read_film_keypoints
 from faceid.data.body.sidecars import write_heads, write_joints
-from faceid.data.clip_selection import SelectionSettings, log_left_out
-from faceid.data.films.film_plan import Film, SplitSettings, find_films
+from faceid.data.clip_selection import log_left_out
+from faceid.data.films.film_plan import Film, find_films
 from faceid.data.films.film_records import (
     RECORDS_NAME,
     SUMMARY_NAME,
@@ -36,8 +36,10 @@ from faceid.data.films.film_records import (
     record_path,
     refuse_losing_films,
 )
+from faceid.data.films.split_settings import SplitSettings
 from faceid.data.films.windows import LIMBS, NOBODY, UPPER_LIMBS, find_cuts, find_windows, why_unusable
 from faceid.data.made_files import describe_made
+from faceid.data.selection_settings import SelectionSettings
 from faceid.data.waiting import discard_waiting, place_for
 from faceid.errors import DataError, OutputError
 from faceid.files.outputs import claim_folder

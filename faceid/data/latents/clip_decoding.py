@@ -11,16 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from faceid.data.latents.clip_views import (
-    ViewSettings,
-    drawn_style,
-    joints_in,
-    plan_views,
-    show,
-    show_boxes,
-    show_pose,
-    view_key,
-)
+from faceid.data.latents.clip_views import drawn_style, joints_in, plan_views, show, show_boxes, show_pose, view_key
+from faceid.data.latents.view_settings import ViewSettings
 from faceid.data.shards.index import Sample, ShardIndex
 from faceid.media.video import decode_video_bytes
 

@@ -11,23 +11,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from dataclasses import field as plain_field
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
-from pydantic.dataclasses import dataclass as settings_dataclass
 
 from faceid.data.body.crop_boxes import fit_points
 from faceid.data.body.keypoints import Keypoints, keypoints_of
 from faceid.data.clips.pairs import LONGEST_KEY
+from faceid.data.latents.view_settings import ViewName, ViewSettings, ending_of
 from faceid.data.order import spread
-from faceid.errors import ConfigError
-from faceid.limits import MOST_PIXELS
 from faceid.media.pixels.fit import Fit, fit_sizes, resize_frames
 from faceid.media.pixels.skeleton import Style, draw_skeletons
-
-ViewName = Literal["full", "upper_body", "head"]
 
 # Height of a nearer view in heights of the head's box, and where in it the head's middle is, from the top.
 HEADS_HIGH: dict[ViewName, tuple[float, float]] = {"upper_body": (4.5, 0.25), "head": (2.2, 0.5)}
@@ -45,51 +39,6 @@ MIRRORED = [0, *(joint for left in range(1, 17, 2) for joint in (left + 1, left)
 NO_HEAD, NO_NEARER, NO_JOINTS = "head not known", "hardly nearer, or blurred", "skeleton not drawn from known joints"
 
 
-@settings_dataclass(frozen=True)
-class ViewSettings:
-    """What is encoded of each clip."""
-
-    views: list[ViewName] = plain_field(default_factory=lambda: ["full"])
-    """full, upper_body, head: the whole clip, and nearer ones around the head where it is known. [full, upper_body]."""
-    flips: bool = False
-    """Each view mirrored as well, where the skeleton can be drawn anew from joints beside the clip."""
-    encode_height: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
-    """Height in pixels that is encoded, up to the shards' own, which is the default: nearer views then keep detail."""
-    encode_width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
-    """Width in pixels that is encoded, up to the shards' own, which is the default."""
-
-    def __post_init__(self) -> None:
-        if not self.views or len(set(self.views)) != len(self.views):
-            raise ConfigError(f"views={self.views}: each of full, upper_body and head once at most, and at least one")
-
-    @property
-    def endings(self) -> list[str]:
-        """What follows a clip's key in its entries', as far as its views can be made."""
-        return [_ending(name, flip) for name in self.views for flip in ((False, True) if self.flips else (False,))]
-
-    @property
-    def are_drawn(self) -> bool:
-        """Whether some view has its skeleton drawn anew."""
-        return self.flips or self.views != ["full"]
-
-    @property
-    def per_clip(self) -> int:
-        """Entries of a clip at most."""
-        return len(self.endings)
-
-    def size_hw(self, shards_hw: tuple[int, int]) -> tuple[int, int]:
-        """What is encoded of shards of this size. Raises: ConfigError when it is larger, or only one side is given."""
-        if (self.encode_height is None) != (self.encode_width is None):
-            raise ConfigError("encode_height, encode_width: only one of them is given; give both, or neither")
-        height, width = self.encode_height or shards_hw[0], self.encode_width or shards_hw[1]
-        if height > shards_hw[0] or width > shards_hw[1]:
-            raise ConfigError(
-                f"encode_height={height}, encode_width={width}: larger than the shards' {shards_hw[0]}x{shards_hw[1]}; "
-                "make larger shards"
-            )
-        return height, width
-
-
 @dataclass(frozen=True)
 class View:
     """One view of a clip. fit: from the shard's picture to what is encoded."""
@@ -101,7 +50,7 @@ class View:
     @property
     def ending(self) -> str:
         """What follows the clip's key in the view's."""
-        return _ending(self.name, self.is_flipped)
+        return ending_of(self.name, self.is_flipped)
 
 
 def view_key(key: str, ending: str) -> str:
@@ -124,13 +73,13 @@ def plan_views(
     for name in settings.views:
         fit = view_fit(name, details.get("head_boxes"), shards_hw, size_hw)
         if isinstance(fit, str):
-            missing += [(_ending(name, is_flipped), fit) for is_flipped in (False, True)[: 1 + settings.flips]]
+            missing += [(ending_of(name, is_flipped), fit) for is_flipped in (False, True)[: 1 + settings.flips]]
             continue
         views.append(View(name, False, fit))
         if settings.flips and style is not None:
             views.append(View(name, True, fit))
         elif settings.flips:
-            missing.append((_ending(name, True), NO_JOINTS))
+            missing.append((ending_of(name, True), NO_JOINTS))
     return views, missing
 
 
@@ -234,7 +183,3 @@ def _small(frames: np.ndarray) -> np.ndarray:
 def joints_in(details: Mapping[str, Any]) -> Keypoints | None:
     """The joints that a clip shard carries, in pixels of its clip."""
     return keypoints_of(details["joints"], details["key"]) if details.get("joints") else None
-
-
-def _ending(name: ViewName, is_flipped: bool) -> str:
-    return ("" if name == "full" else f"-{name}") + ("-flip" if is_flipped else "")

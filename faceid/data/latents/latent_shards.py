@@ -23,8 +23,9 @@ from torch import Tensor
 from faceid.claims import CLAIMS_NAME, Claims, share_work
 from faceid.data.disk_space import check_space
 from faceid.data.latents.clip_decoding import ShownView, clips_ahead
-from faceid.data.latents.clip_views import ViewSettings, view_key
+from faceid.data.latents.clip_views import view_key
 from faceid.data.latents.head_mask import head_mask
+from faceid.data.latents.view_settings import ViewSettings
 from faceid.data.shards.index import INDEX_NAME, Sample, Shard, ShardIndex
 from faceid.data.shards.shard_work import ShardUnit, make_shards_together, one_plan
 from faceid.data.shards.shard_writer import (

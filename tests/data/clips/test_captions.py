@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from faceid.data.clip_settings import CaptionSettings
 from faceid.data.clips.captions import captions_for, read_caption
 from faceid.data.clips.clip_shards import write_clip_shards
-from faceid.data.latents.clip_views import ViewSettings
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.latent_shards import latents_are_current, write_latent_shards
 from faceid.data.latents.photo_latents import encode_photos, photo_latents_are_current, read_photo_latents
+from faceid.data.latents.view_settings import ViewSettings
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT

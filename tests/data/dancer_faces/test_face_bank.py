@@ -17,10 +17,12 @@ from faceid.data.aist import performance_of
 from faceid.data.body.head_boxes import face_boxes, head_boxes
 from faceid.data.clips.contact_sheet import draw_sheet
 from faceid.data.clips.pairs import find_pairs
-from faceid.data.dancer_faces.face_bank import FaceBankSettings, read_face_bank, write_face_bank
+from faceid.data.dancer_faces.face_bank import read_face_bank, write_face_bank
+from faceid.data.dancer_faces.face_bank_settings import FaceBankSettings
 from faceid.data.dancer_faces.face_crops import Looked, cut_faces
 from faceid.data.dancer_faces.face_sources import of_films, of_pairs, of_shards
-from faceid.data.films.film_plan import SplitSettings, find_films
+from faceid.data.films.film_plan import find_films
+from faceid.data.films.split_settings import SplitSettings
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError
 from faceid.faces.identities.photos_to_identity import encoder_of

@@ -24,9 +24,9 @@ from faceid.data.body.sidecars import write_joints
 from faceid.data.clips.pairs import find_pairs
 from faceid.data.films import render_poses as render_poses_module
 from faceid.data.films import split_clips
-from faceid.data.films.film_plan import SplitSettings
 from faceid.data.films.render_poses import PoseSource, render_poses
 from faceid.data.films.split_clips import split_films
+from faceid.data.films.split_settings import SplitSettings
 from faceid.errors import ConfigError, DataError
 from faceid.media.pixels.motion import pairing_correlation
 from faceid.media.video import read_video, video_writer, write_video

@@ -20,7 +20,6 @@ from faceid.data.latents.clip_views import (
     NO_JOINTS,
     NO_NEARER,
     View,
-    ViewSettings,
     drawn_style,
     joints_in,
     mirrored,
@@ -32,6 +31,7 @@ from faceid.data.latents.clip_views import (
 from faceid.data.latents.head_mask import head_mask
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.latent_shards import latents_are_current, write_latent_shards
+from faceid.data.latents.view_settings import ViewSettings
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import ConfigError, DataError
 from faceid.media.pixels.draw import Canvas

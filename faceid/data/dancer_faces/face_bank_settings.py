@@ -1,0 +1,15 @@
+"""How many faces of the dancers are kept, as the flags say it."""
+
+from __future__ import annotations
+
+from pydantic.dataclasses import dataclass
+
+from faceid.limits import AtOnce
+
+
+@dataclass(frozen=True)
+class FaceBankSettings:
+    """How many faces are kept."""
+
+    faces_per_film: AtOnce = 8
+    """Faces cut out of each film or clip at most, one in each stretch of it."""
