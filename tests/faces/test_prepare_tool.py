@@ -11,6 +11,7 @@ import pytest
 from calling import command_module
 
 from faceid.errors import ConfigError, DataError, ModelError, OutputError
+from faceid.faces.identities import photos_to_identity
 from faceid.faces.identities.identity import load_identity
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_face_embeddings.py"
@@ -69,7 +70,7 @@ def test_photos_are_counted_before_the_encoder_is_looked_for(tool, photos, tmp_p
 
 def test_a_link_to_a_folder_that_is_not_there_is_not_followed(tool, photos, tmp_path, monkeypatch):
     """A disk that is not mounted, most often. Before the encoder is looked for, which takes seconds."""
-    monkeypatch.setattr(tool, "_load_encoder", lambda _: pytest.fail("the encoder is loaded"))
+    monkeypatch.setattr(photos_to_identity, "encoder_of", lambda _: pytest.fail("the encoder is loaded"))
     (tmp_path / "out").symlink_to(tmp_path / "not_mounted")
     with pytest.raises(OutputError, match=r"out: is a link to .*not_mounted, which is not there"):
         tool.main(arguments(photos, tmp_path / "out", "--detector", "none"))
