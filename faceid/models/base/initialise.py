@@ -44,7 +44,7 @@ def initialise_vae_as_low_pass(vae: AutoencoderKLWan, seed: int) -> None:
     """Make a new VAE begin as a plain low-pass filter: residual branches give nothing, resampling averages and repeats.
 
     From diffusers' own initial weights the same training is stuck at 17 to 19 dB for hundreds of steps; from these it
-    passes 21 dB within 250 (docs/decisions.md).
+    passes 21 dB within 250 (docs/decisions/likeness.md).
     """
     noise = torch.Generator().manual_seed(seed)
     for module in vae.modules():
