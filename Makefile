@@ -10,7 +10,7 @@ export PYTHONUNBUFFERED := 1
 # by their number of tests. 0: all in this process, for a debugger.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo test check prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model prove-nothing-lost slurm-packages clean
+.PHONY: setup demo test check docs prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model prove-nothing-lost slurm-packages clean
 
 setup: $(VENV)/.done
 
@@ -27,6 +27,16 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The Markdown files as pages in site/; a warning ends it.
+docs: $(VENV)/.docs_done
+	$(BIN)/python docs/list_files.py
+	$(BIN)/sphinx-build -W --keep-going -q -b html -c docs . site
+	@echo "docs: open site/index.html"
+
+$(VENV)/.docs_done: $(VENV)/.done
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 prove-main: setup
 	$(BIN)/python benchmarks/prove_main.py $(if $(FULL),--full)
@@ -57,7 +67,7 @@ slurm-packages:
 
 # What is built, and nothing that was made with it: of the demo's folder a trained adapter is the best part.
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@if [ -e $(VENV)/.made_by_setup ]; then echo "rm -rf $(VENV)"; rm -rf $(VENV); \
 	elif [ -e $(VENV) ]; then echo "clean: $(VENV): kept, since setup did not make it; to remove it: rm -r $(VENV)"; fi
 	@if [ -e demo_out ]; then echo "clean: demo_out: kept, with what was trained and rendered there; to remove it: rm -r demo_out"; fi

@@ -48,6 +48,8 @@ setup(
         "onnx": ["onnxruntime>=1.20"],
         # Photos as iPhones save them; libheif is LGPL, so it comes only where it is asked for.
         "heic": ["pillow-heif>=1.0"],
+        # `make docs`: the documentation as pages, from the Markdown files.
+        "docs": ["sphinx>=8.1", "myst-parser>=4", "furo>=2025.12"],
         "dev": [
             "pytest>=9",
             "pytest-xdist>=3.8",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from original_layout import write_both
 
 from faceid.config import parse_sections
 
-PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 README = (REPOSITORY / "README.md").read_text()
 SCRIPTS = sorted(REPOSITORY.glob("launch/*.sh"))
 CONFIGS = sorted(REPOSITORY.glob("configs/*.yaml"))
@@ -185,6 +186,36 @@ def test_every_path_the_pages_name_exists():
             assert "://" in link or (page.parent / link).exists(), f"{page.name} links to {link}"
         for path in re.findall(r"`((?:faceid|tools|tests|launch|configs|docs)/[\w./]+\.\w+)`", text):
             assert (REPOSITORY / path).exists(), f"{page.name} names {path}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which GitHub and the built pages link to a page's headings."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"(?m)^#+ (.+)$", text)}
+
+
+def test_every_heading_the_pages_link_to_exists():
+    for page in PAGES:
+        for link, name in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text()):
+            linked = page.parent / link if link else page
+            assert name in anchors(linked), f"{page.name} links to {link}#{name}"
+
+
+def test_the_table_of_contents_names_every_page():
+    tree = ast.parse((REPOSITORY / "docs/conf.py").read_text())
+    (contents,) = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets) == "CONTENTS"
+    ]
+    named = [name for pages in contents.values() for name in pages] + ["README"]
+    there = [*PAGES, *REPOSITORY.glob("benchmarks/**/*.md")]
+    assert sorted(named) == sorted(str(path.relative_to(REPOSITORY).with_suffix("")) for path in there)
+
+
+def test_the_list_of_files_is_current():
+    listed = runpy.run_path(str(REPOSITORY / "docs/list_files.py"))["page"]()
+    assert (REPOSITORY / "docs/files.md").read_text() == listed, "run: python docs/list_files.py"
 
 
 def test_the_walk_names_files_that_exist():
