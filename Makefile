@@ -10,7 +10,9 @@ export PYTHONUNBUFFERED := 1
 # by their number of tests. 0: all in this process, for a debugger.
 TEST_PROCESSES ?= 2
 
-.PHONY: setup demo test check docs prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model prove-nothing-lost slurm-packages clean
+PROOFS := prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model prove-nothing-lost
+
+.PHONY: setup demo test check docs $(PROOFS) slurm-packages clean
 
 setup: $(VENV)/.done
 
@@ -38,29 +40,11 @@ $(VENV)/.docs_done: $(VENV)/.done
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
-prove-main: setup
-	$(BIN)/python benchmarks/prove_main.py $(if $(FULL),--full)
+# Each writes benchmarks/records/prove_NAME.json; with FULL=1 at the stated sizes prove_NAME_full.json.
+$(PROOFS): prove-%: setup
+	$(BIN)/python -m benchmarks.proofs $(subst -,_,$*) $(if $(FULL),--full)
 
-prove-identity: setup
-	$(BIN)/python benchmarks/prove_identity.py $(if $(FULL),--full)
-
-prove-data: setup
-	$(BIN)/python benchmarks/prove_data.py $(if $(FULL),--full)
-
-prove-training: setup
-	$(BIN)/python benchmarks/prove_training.py $(if $(FULL),--full)
-
-prove-sampling: setup
-	$(BIN)/python benchmarks/prove_sampling.py $(if $(FULL),--full)
-
-prove-slurm: setup slurm-packages
-	$(BIN)/python benchmarks/prove_slurm.py $(if $(FULL),--full)
-
-prove-model: setup
-	$(BIN)/python benchmarks/prove_model.py $(if $(FULL),--full)
-
-prove-nothing-lost: setup
-	$(BIN)/python benchmarks/prove_nothing_lost.py $(if $(FULL),--full)
+prove-slurm: slurm-packages
 
 slurm-packages:
 	bash tests/slurm/install.sh

@@ -35,7 +35,7 @@ case ${SIZE:-full} in
   *) refuse "SIZE=$SIZE: is neither full nor small; take one" ;;
 esac
 # Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true
-# and whose real clips the judge tells apart (benchmarks/whole_groups.py).
+# and whose real clips the judge tells apart (benchmarks/records/whole_groups.json).
 case $seed in
   3) first_known=1 ;;
   5) first_known=19 ;;

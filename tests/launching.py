@@ -9,8 +9,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from faceid.training.measuring.metrics import read_metrics
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -19,16 +17,6 @@ BIN = Path(sys.executable).parent
 SIZES = os.environ.get("FACEID_SIZES", "tests")
 # `make prove-main` without FULL=1: the same checks at smaller sizes.
 IS_SMALL = SIZES == "small"
-
-
-def in_proof_only(why: str, proof: str) -> pytest.MarkDecorator:
-    """The mark of a test that `make test` leaves out. why: it takes long. proof: whose `make` runs it."""
-    return pytest.mark.skipif(SIZES == "tests", reason=f"{why}: in make {proof}")
-
-
-def in_full_proof_only(why: str, proof: str) -> pytest.MarkDecorator:
-    """The mark of a test that its proof, too, leaves out but for FULL=1."""
-    return pytest.mark.skipif(SIZES != "full", reason=f"{why}: in make {proof} FULL=1")
 
 
 SMALL_ADAPTER = (

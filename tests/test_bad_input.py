@@ -21,6 +21,8 @@ from launching import SMALL_ADAPTER, run_command, train
 from faceid.data.order import epoch_order
 from faceid.media.video import write_video
 
+pytestmark = pytest.mark.promise("bad input: one line, exit code 2, nothing lost", bar="every case", proof="main")
+
 SIZE = "--num_frames 9 --height 64 --width 64".split()
 # Beside data, a run writes these whenever it starts.
 NOT_CONTENT = {".claims", "logs"}

@@ -16,7 +16,12 @@ from launching import SMALL_ADAPTER, ToyInputs, run_command, train
 from faceid.media.video import read_video
 from faceid.models.adapter.adapter_file import read_adapter
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.promise(
+        "end to end on the toy base, 2 ZeRO-2 processes", bar="under 180 s", proof="main", longest_s=180
+    ),
+]
 
 EPOCHS = "--num_epochs 2 --freeze_mapper_after_epochs 1 --save_every 1 --validate_every 1 --validation_steps 1".split()
 RUN = "--batch_size 2 --warmup_steps 0 --learning_rate 1e-3 --log_every_steps 1 --num_workers 0".split()

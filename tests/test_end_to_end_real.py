@@ -12,7 +12,7 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
-from launching import SMALL_ADAPTER, in_proof_only, run_command, train
+from launching import SMALL_ADAPTER, run_command, train
 
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.shards.index import ShardIndex
@@ -21,7 +21,11 @@ from faceid.media.pixels.motion import pairing_correlation
 from faceid.media.video import decode_video_bytes, read_video
 from faceid.models.adapter.adapter_file import read_adapter
 
-pytestmark = [pytest.mark.slow, pytest.mark.real_data]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real_data,
+    pytest.mark.promise("end to end on real clips and photos", bar="all checks pass", proof="main"),
+]
 
 # The landscape pair's own aspect ratio; the portrait one is padded, so that the whole dancer stays.
 FRAMES, HEIGHT, WIDTH = 17, 120, 208
@@ -119,7 +123,7 @@ def test_latents_have_the_size_the_base_asks_for(inputs):
         assert sample.video.isfinite().all() and not torch.equal(sample.video, sample.pose)
 
 
-@in_proof_only("a minute and a half; on drawn clips it is in test_end_to_end", "prove-main")
+@pytest.mark.proof_only("a minute and a half; on drawn clips it is in test_end_to_end", proof="main")
 def test_both_stages_train_on_two_processes(run):
     assert "world: zero2, 2 processes" in run.said.stderr
     assert "Epoch 1/2 - Average Loss: " in run.said.stdout and "Epoch 2/2 - Average Loss: " in run.said.stdout
@@ -131,7 +135,7 @@ def test_both_stages_train_on_two_processes(run):
     assert read_video(video).frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
 
 
-@in_proof_only("another minute; on drawn clips it is in test_end_to_end", "prove-main")
+@pytest.mark.proof_only("another minute; on drawn clips it is in test_end_to_end", proof="main")
 def test_the_run_goes_on_from_its_checkpoint(run):
     resumed = train(*run.flags, "--num_epochs", "3", world="cpu_zero2")
     assert "resuming from" in resumed.stderr and "Epoch 3/3 - Average Loss: " in resumed.stdout
@@ -154,13 +158,13 @@ def rendered(inputs, run, tmp_path_factory) -> Path:
     return render(inputs, run.folder / "face_lora_final.safetensors", tmp_path_factory.mktemp("real") / "out.mp4")
 
 
-@in_proof_only("half a minute; on drawn poses it is in test_end_to_end", "prove-main")
+@pytest.mark.proof_only("half a minute; on drawn poses it is in test_end_to_end", proof="main")
 def test_both_adapter_files_render_the_same_real_pose(inputs, run, rendered, tmp_path):
     other = render(inputs, run.folder / "face_lora_final.pth", tmp_path / "pth.mp4")
     assert other.read_bytes() == rendered.read_bytes()
 
 
-@in_proof_only("trains for a minute and a half", "prove-main")
+@pytest.mark.proof_only("trains for a minute and a half", proof="main")
 def test_the_adapter_renders_a_real_pose_at_its_size_and_length(rendered):
     video = read_video(rendered)
     assert video.frames.shape == (FRAMES, HEIGHT, WIDTH, 3) and video.fps == 16

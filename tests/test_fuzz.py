@@ -1,4 +1,4 @@
-"""A small share of benchmarks/fuzz_formats.py: every reader refuses in one line what it cannot read, and no more."""
+"""A small share of benchmarks/fuzz: every reader refuses in one line what it cannot read, and no more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 import time
 
 import pytest
-from launching import REPOSITORY
 
 pytestmark = pytest.mark.fault("W5")
 
@@ -17,12 +16,10 @@ COUNT = 25
 
 @pytest.fixture(scope="module")
 def fuzz_formats():
-    """benchmarks/ is no package: a benchmark finds the others beside it."""
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-    import fuzz_formats
+    """The benchmark as a module."""
+    from benchmarks.fuzz import formats
 
-    yield fuzz_formats
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
+    return formats
 
 
 def test_mutations_of_every_format_are_read_or_refused_in_one_line(fuzz_formats, tmp_path, monkeypatch):
@@ -83,7 +80,7 @@ def test_each_way_to_break_the_promise_is_noticed(fuzz_formats, tmp_path, monkey
     def nth(folder, out):
         next(calls)(folder, out)
 
-    from fuzz_targets import Target
+    from benchmarks.fuzz.targets import Target
 
     target = Target(lambda folder: {"a": b"a"}, lambda random, sample: {"a": random.randbytes(3)}, nth)
     monkeypatch.setitem(fuzz_formats.TARGETS, "a test's", target)

@@ -5,25 +5,30 @@ import sys
 
 import pytest
 import torch
-from launching import REPOSITORY, in_proof_only, run_command
+from launching import run_command
 
 from faceid.errors import ConfigError
 
+pytestmark = pytest.mark.promise(
+    "benchmarks/gpu: every section at a tiny size on the CPU, each variant against its reference",
+    bar="all checks pass",
+    proof="model",
+)
+
 
 @pytest.fixture
-def gpu_model(monkeypatch):
-    """benchmarks/ is no package: a benchmark finds the others beside it."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    import gpu_model
+def gpu_model():
+    """Its sizes and random weights."""
+    from benchmarks.gpu import model
 
-    return gpu_model
+    return model
 
 
 @pytest.fixture
 def bench(gpu_model, tmp_path):
-    from gpu_bench import Bench
+    from benchmarks.gpu.bench import Bench
 
-    return Bench(gpu_model.TINY, torch.device("cpu"), tmp_path / "gpu.json", budget_s=100, repeats=1)
+    return Bench(gpu_model.TINY, torch.device("cpu"), tmp_path / "gpu.json", repeats=1)
 
 
 def test_the_sizes_are_the_real_models(gpu_model, real_data):
@@ -62,37 +67,29 @@ def test_what_fails_is_recorded_in_a_line_and_the_rest_goes_on(bench):
     def fail():
         raise RuntimeError("no kernel\nfor this")
 
-    def sleep():
-        import time
-
-        time.sleep(10)
-
     bench.attempt("a", "fails", fail)
-    bench.attempt("a", "is late", sleep, cap_s=0.1)
     bench.attempt("a", "is wrong", lambda: {"error": 1.0, "wrong": True})
-    bench.attempt("a", "is long", sleep, needs_s=1000)
     bench.attempt("a", "works", lambda: {"step_s": 2.0})
     rows = {row["name"]: row for row in json.loads(bench.file.read_text())["rows"]}
-    assert [row["status"] for row in rows.values()] == ["error", "error", "wrong", "left out", "ok"]
+    assert [row["status"] for row in rows.values()] == ["error", "wrong", "ok"]
     assert rows["fails"]["error"] == "RuntimeError: no kernel for this"
-    assert rows["is late"]["error"] == "TimeoutError: given up after 0 s"
     assert bench.find("a", "works")["step_s"] == 2.0 and bench.find("a", "is wrong") == {}
 
 
 def test_a_goal_is_told_from_what_was_right(bench):
-    from gpu_tables import print_tables
+    from benchmarks.gpu.tables import print_goals
 
     right = {"peak_gb": 17.0, "mfu": 0.4, "wrong": False}
     bench.attempt("training", "9 frames, full, eager, native", lambda: {"step_s": 2.5, **right, "peak_gb": 14.0})
     bench.attempt("training", "9 frames, attention, eager, native", lambda: {"step_s": 1.5, **right})
     bench.attempt("training", "9 frames, attention, compiled, native", lambda: {"step_s": 0.5, **right, "wrong": True})
-    goals = print_tables(bench)["goals"]
+    goals = print_goals(bench)["goals"]
     assert goals[0]["measured"].startswith("1.5 (training: 9 frames, attention, eager")
     assert [goal["verdict"] for goal in goals] == ["tiny"] * len(goals)
 
 
 def test_a_tiny_run_does_not_overwrite_a_real_ones_record(gpu_model, tmp_path):
-    from gpu import Settings, make_bench
+    from benchmarks.gpu.__main__ import Settings, make_bench
 
     file = tmp_path / "gpu.json"
     file.write_text('{"is_tiny": false}')
@@ -100,19 +97,16 @@ def test_a_tiny_run_does_not_overwrite_a_real_ones_record(gpu_model, tmp_path):
         make_bench(Settings(tiny=True, record=file))
 
 
-@pytest.mark.slow
-@in_proof_only("compiles for a minute", "prove-model")
+@pytest.mark.proof_only("compiles for a minute", proof="model")
 def test_a_tiny_run_measures_and_records(tmp_path):
     file = tmp_path / "tiny.json"
     flags = ["--tiny", "true", "--repeats", "1", "--frames", "[9]", "--record", str(file)]
-    sections = ("training", "sampling", "ceilings", "loader", "vae", "offload")
+    sections = ("training", "sampling", "loader", "vae", "video", "offload")
     only = f"[{', '.join(sections)}]"
-    run_command([sys.executable, "benchmarks/gpu.py", *flags, "--only", only], timeout_s=300)
+    run_command([sys.executable, "-m", "benchmarks.gpu", *flags, "--only", only], timeout_s=300)
     record = json.loads(file.read_text())
-    assert record["is_tiny"] and record["versions"]["torch"] and record["command"][0] == "gpu.py"
-    # What has no kernel on a CPU says so; all else must work.
-    failed = [row["name"] for row in record["rows"] if row["status"] not in ("ok", "left out")]
-    assert [name for name in failed if "cudnn" not in name and "efficient" not in name] == []
+    assert record["is_tiny"] and record["versions"]["torch"] and record["command"][0] == "benchmarks.gpu"
+    assert [row["name"] for row in record["rows"] if row["status"] != "ok"] == []
     found = {(row["section"], row["name"]): row for row in record["rows"]}
     assert {section for section, _ in found} == set(sections)
     kept = found["training", "9 frames, attention, eager, native"]

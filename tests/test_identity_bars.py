@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
-from launching import REPOSITORY
 
 from faceid.evaluation.report.in_short import SUMMARY_TITLES
 
@@ -13,11 +10,8 @@ from faceid.evaluation.report.in_short import SUMMARY_TITLES
 @pytest.mark.fault("W11")
 def test_every_pose_ratio_of_the_summary_has_a_bar():
     """The strangers' ratio stood for all: the target's own renders lost more, and nothing said so."""
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
-    try:
-        from prove_identity import FROM_DEMO
-    finally:
-        sys.path.remove(str(REPOSITORY / "benchmarks"))
+    from benchmarks.proofs.identity import FROM_DEMO
+
     ratios = {key for key in SUMMARY_TITLES if key.startswith("pose_error_ratio")}
     barred = {key: holds for key, _, _, holds in FROM_DEMO}
     assert len(ratios) == 2 and ratios <= barred.keys()

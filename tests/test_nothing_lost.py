@@ -15,6 +15,15 @@ from nothing_lost import COMMANDS, REPLACED, Command, World, make_world, run_unt
 
 from faceid.models.adapter_settings import AdapterSettings
 
+pytestmark = pytest.mark.promise(
+    (
+        "every command that writes: output = input, a folder of the user's, a read-only disk, a "
+        "full disk, killed, an older result"
+    ),
+    bar="the stated outcome of each; no file of the user's changes",
+    proof="nothing_lost",
+)
+
 # The claims of workers that have ended, and records of what was written: no result.
 BOOKKEEPING = {".faceid", ".claims"}
 # Forked from a process that has only imported: what this one has begun (threads of decoders) cannot be forked.

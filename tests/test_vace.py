@@ -12,6 +12,8 @@ from faceid.models.base.wan import load_wan
 from faceid.toy.shipped import BASE_CONFIGS
 from faceid.vace import assemble_control, fold_mask, pose_control, split_by_mask
 
+pytestmark = pytest.mark.promise("control tensor equals WanVACEPipeline's", bar="torch.equal", proof="main")
+
 SIZE, FRAMES = 32, 9
 
 

@@ -63,6 +63,7 @@ def test_a_list_of_something_else_is_refused(tmp_path, content, message):
         read_name_list(path)
 
 
+@pytest.mark.promise("every real AIST name of every list parses", bar="all", proof="data")
 @pytest.mark.real_data
 def test_every_real_name_of_every_real_list_parses(real_data):
     lists = {path.name: read_name_list(path) for path in sorted((real_data / "aist").iterdir())}

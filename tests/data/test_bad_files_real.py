@@ -27,7 +27,12 @@ from faceid.errors import DataError
 from faceid.media.images import list_photos, read_photo
 from faceid.media.video import decode_video_bytes, measure_video, read_video, write_video
 
-pytestmark = pytest.mark.real_data
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.promise(
+        "every file of video_bad, video_odd and image_bad gets its stated outcome", bar="all files", proof="data"
+    ),
+]
 
 # What is said of a clip that is used. The poses here are drawn: they have the clip's frames, and move otherwise.
 OTHER_POSE, TOO_SHORT, SLOW, SMALL = "moves differently", "cannot tell whether", "frames are repeated", "is enlarged"

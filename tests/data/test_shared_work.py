@@ -20,6 +20,12 @@ from faceid.data.shards.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards.shard_writer import Entry
 from faceid.errors import DataError
 
+pytestmark = pytest.mark.promise(
+    "several processes, killed ones too, make what one makes; a finished folder is not read",
+    bar="all checks pass",
+    proof="data",
+)
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ClipSettings(num_frames=5, height=32, width=48, fps=8, clips_per_shard=2)
 FLAGS = "--num_frames 5 --height 32 --width 48 --fps 8 --clips_per_shard 2"

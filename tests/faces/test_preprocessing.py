@@ -24,6 +24,12 @@ from faceid.media import images
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
 
+pytestmark = pytest.mark.promise(
+    ("the encoders: pixels and embeddings beside transformers' own; the report on whether they tell people apart"),
+    bar="pixels within 1e-4; all checks pass",
+    proof="model",
+)
+
 # preprocessor_config.json as published with each model.
 PUBLISHED = {
     # openai/clip-vit-large-patch14, from before sizes had names.

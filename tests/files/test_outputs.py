@@ -31,6 +31,12 @@ from faceid.files.outputs import (
 from faceid.files.records import recorded
 from faceid.files.writing import sweep, temporary_beside, told, write_atomic, write_json
 
+pytestmark = pytest.mark.promise(
+    "a write killed before and after each of its calls",
+    bar="the old state or the new one; the next command sweeps the rest",
+    proof="nothing_lost",
+)
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Calls that change the disk's state: before and after each is a point at which a real kill can matter.
 CALLS = ("mkdir", "rename", "replace", "open", "unlink")

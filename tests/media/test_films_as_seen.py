@@ -1,6 +1,6 @@
 """Films as a person sees them: pixels and frame indices equal those of ffmpeg's own program (package imageio-ffmpeg).
 
-A part of benchmarks/films_as_seen.py, which runs the whole matrix.
+A part of benchmarks/films/as_seen.py, which runs the whole matrix.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import av
 import numpy as np
 import pytest
-from launching import REPOSITORY
 
 from faceid.errors import DataError
 from faceid.media.container import opened, time_stamps
@@ -20,12 +19,11 @@ pytest.importorskip("imageio_ffmpeg")
 
 
 @pytest.fixture
-def seen(monkeypatch):
-    """The benchmark as a module; benchmarks/ is no package."""
-    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    import films_as_seen
+def seen():
+    """The benchmark as a module."""
+    from benchmarks.films import as_seen
 
-    return films_as_seen
+    return as_seen
 
 
 def holds(row):

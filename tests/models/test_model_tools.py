@@ -17,6 +17,10 @@ from faceid.models.base.wan import load_wan
 from faceid.models.lora.lora_formats import lora_of_adapter, read_lora
 from faceid.toy.shipped import resolve_adapter_path
 
+pytestmark = pytest.mark.promise(
+    "the adapter as a hub folder with a model card; the tools as typed", bar="all checks pass", proof="model"
+)
+
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from launching import REPOSITORY, in_proof_only, losses
+from launching import REPOSITORY, losses
 from measured_memory import peak_bytes_of
 from true_base import write_true_base
 
@@ -18,7 +18,7 @@ from faceid.models.adapter.adapter_file import read_adapter
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("true size"),  # one folder of 5 GB for all of them
-    in_proof_only("writes 5 GB and takes minutes", "prove-model"),
+    pytest.mark.proof_only("writes 5 GB and takes minutes", proof="model"),
 ]
 BF16_ON_CPU = """
 compute_environment: LOCAL_MACHINE
@@ -61,6 +61,7 @@ def peak_of(command: list[str]) -> float:
     return peak_bytes_of(command, environment, REPOSITORY) / 1e9
 
 
+@pytest.mark.promise("loading VACE-1.3B at its true size", bar="<= 1.15 times the weights' bytes", proof="model")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_loading_takes_little_more_than_the_weights(true_base, dtype, record_property):
     command = [sys.executable, "-c", LOADS, str(true_base), dtype]
@@ -72,6 +73,11 @@ def test_loading_takes_little_more_than_the_weights(true_base, dtype, record_pro
     assert weights > 4.3e9 and peak <= 1.15 * weights
 
 
+@pytest.mark.promise(
+    "one training step and one sampling step at the true 1.3B configuration, on the CPU in bf16",
+    bar="run by train.py and sample.py; memory recorded",
+    proof="model",
+)
 def test_a_step_of_training_and_of_sampling(true_base, toy_inputs, tmp_path, record_property):
     (tmp_path / "world.yaml").write_text(BF16_ON_CPU)
     clip = min((toy_inputs.dataset / "videos").glob("*.mp4"))

@@ -156,6 +156,9 @@ def test_scores_are_shown_and_order_the_cards(tmp_path):
     assert "<title>zyxw</title>" in browse(tmp_path / "ordered.html", tmp_path, "--dump-dom")
 
 
+@pytest.mark.promise(
+    "the gallery in Chromium: filters hide and count, posters are on the page", bar="all checks pass", proof="sampling"
+)
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_in_a_browser_filters_hide_and_count(out, tmp_path):
     html = (out / "gallery.html").read_text()

@@ -22,6 +22,12 @@ from faceid.sampling.one_video.like import NEVER_SET_BY_IT, read_sidecar, words_
 from faceid.sampling.one_video.sidecar import SET_BY_IT, sidecar_of
 from faceid.sampling.sampling_settings import SampleSettings
 
+pytestmark = pytest.mark.promise(
+    "a batch of renders, its cache, and a file that somebody sent",
+    bar="deletes its own entries alone; no place to write is taken from a file",
+    proof="nothing_lost",
+)
+
 
 @pytest.fixture
 def no_weights(monkeypatch):

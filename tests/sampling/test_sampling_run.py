@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import sys
 from dataclasses import replace
@@ -172,8 +171,10 @@ def test_a_judge_that_cannot_be_is_refused_before_weights_load(settings, tmp_pat
         sampling_run.run_sampling(asked, FaceSettings(), sample.make_judge)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif("FACEID_SIZES" not in os.environ, reason="half a minute: FACEID_SIZES=small runs it")
+@pytest.mark.promise(
+    "one video computed by two processes under accelerate launch", bar="the bytes of one process's", proof="sampling"
+)
+@pytest.mark.proof_only("half a minute", proof="sampling")
 def test_two_processes_under_accelerate_write_the_video_of_one(one, tmp_path):
     words = [
         *("sample.py", "--face_lora_path", one.face_lora_path, "--pose_video", one.pose_video, "--device", "cpu"),

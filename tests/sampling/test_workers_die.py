@@ -33,8 +33,10 @@ def videos(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.mp4")}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif("FACEID_SIZES" not in os.environ, reason="a minute of processes: FACEID_SIZES=small runs it")
+@pytest.mark.promise(
+    "workers on one folder, three of them killed in the middle", bar="each video once and whole", proof="sampling"
+)
+@pytest.mark.proof_only("a minute of processes", proof="sampling")
 def test_killed_workers_leave_every_video_once_and_whole(small_adapter_settings, tmp_path):
     for seed in range(4):
         write_pose(tmp_path / f"p{seed}_pose.mp4", seed)

@@ -7,8 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cluster import REPOSITORY, Cluster, wait_until
-from launching import QUIET, SMALL_ADAPTER, ToyInputs, in_proof_only, losses
+from launching import QUIET, SMALL_ADAPTER, ToyInputs, losses
 
 from faceid.training.world.attempts import Attempt, Attempts
 
@@ -32,7 +33,7 @@ WORLD=cpu_zero2
 """
 
 
-IN_PROOF_ONLY = in_proof_only("takes its time", "prove-slurm")
+IN_PROOF_ONLY = pytest.mark.proof_only("takes its time", proof="slurm")
 
 
 @dataclass

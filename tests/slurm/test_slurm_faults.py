@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cluster import wait_until
 from lab import IN_PROOF_ONLY
-from launching import in_full_proof_only, losses
+from launching import losses
 from long_run import PREEMPTIONS, STEPS_BETWEEN, differences, starts, stops, submit, tasks_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -20,6 +20,11 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 WAITS, WORKS = pytest.mark.xdist_group("waits"), pytest.mark.xdist_group("works")
 
 
+@pytest.mark.promise(
+    "an attempt that Slurm takes for dead goes on beside the one that replaces it",
+    bar="it writes nothing more",
+    proof="slurm",
+)
 @IN_PROOF_ONLY
 @WAITS
 def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undisturbed, record_property):
@@ -47,6 +52,11 @@ def test_a_cut_off_attempt_cannot_write_once_its_job_runs_elsewhere(lab, undistu
     assert differences(run, undisturbed) == []
 
 
+@pytest.mark.promise(
+    "preempted by another job again and again, requeued each time",
+    bar="0 steps lost, adapter the same bits",
+    proof="slurm",
+)
 @WORKS
 def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbed, record_property):
     run = lab.folder / "run"
@@ -80,6 +90,11 @@ def test_preempted_again_and_again_it_ends_with_the_same_adapter(lab, undisturbe
     assert [event.step for event in events] == list(range(1, len(losses(run)) + 1))
 
 
+@pytest.mark.promise(
+    "a signal to one task alone; and once requeued, slurmctld killed and restarted in mid-run",
+    bar="all stop at the same step, the restart makes no other attempt, adapter the same bits",
+    proof="slurm",
+)
 @IN_PROOF_ONLY
 @WORKS
 def test_a_signal_to_one_task_stops_all_and_a_controller_that_restarts_none(lab, undisturbed, record_property):
@@ -100,6 +115,11 @@ def test_a_signal_to_one_task_stops_all_and_a_controller_that_restarts_none(lab,
     assert differences(run, undisturbed) == []
 
 
+@pytest.mark.promise(
+    "a node loses power in training",
+    bar="requeued, steps since the last checkpoint, adapter the same bits",
+    proof="slurm",
+)
 @IN_PROOF_ONLY
 @WORKS
 def test_a_node_that_loses_power_costs_the_steps_since_the_last_checkpoint(lab, undisturbed, record_property):
@@ -132,6 +152,7 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.promise("the time limit", bar="saved and requeued before it, 0 steps lost", proof="slurm")
 @IN_PROOF_ONLY
 @WAITS
 def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
@@ -154,7 +175,13 @@ def test_before_the_time_limit_it_is_saved_and_requeued(lab, record_property):
     record_property("measured", f"stopped by {stopped['by']} at step {stopped['step']}, requeued, 0 steps lost")
 
 
-@in_full_proof_only("takes its time", "prove-slurm")
+@pytest.mark.promise(
+    "the file STOP",
+    bar="saved, not requeued, goes on when submitted again, adapter the same bits",
+    proof="slurm",
+    full=True,
+)
+@pytest.mark.proof_only("takes its time", proof="slurm", full=True)
 @WORKS
 def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, record_property):
     run = lab.folder / "run"
@@ -169,6 +196,7 @@ def test_a_stop_file_ends_the_job_until_it_is_submitted_again(lab, undisturbed, 
     record_property("measured", f"stopped at step {stopped['step']}, not requeued; submitted again: 0 tensors differ")
 
 
+@pytest.mark.promise("a crash loop", bar="ends, and says why", proof="slurm")
 @IN_PROOF_ONLY
 @WAITS
 def test_a_crash_loop_ends_and_says_why(lab, record_property):

@@ -8,12 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cluster import REPOSITORY, wait_until
 from lab import IN_PROOF_ONLY
-from launching import BIN, in_full_proof_only, losses
+from launching import BIN, losses
 from long_run import STEPS_BETWEEN, TWO_BY_ONE, differences, run_flags, starts, stops, submit
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
 
 
+@pytest.mark.promise(
+    "LAUNCHER=accelerate: told to stop, requeued", bar="one world, 0 steps lost, adapter the same bits", proof="slurm"
+)
 @IN_PROOF_ONLY
 def test_accelerate_launch_on_each_node_stops_and_goes_on(lab, undisturbed, record_property):
     """torchrun, underneath, would die of USR2 and turns every exit code into 1."""
@@ -31,7 +34,13 @@ def test_accelerate_launch_on_each_node_stops_and_goes_on(lab, undisturbed, reco
     record_property("measured", f"stopped by {stopped['by']} at step {stopped['step']}, requeued, 0 tensors differ")
 
 
-@in_full_proof_only("another minute", "prove-slurm")
+@pytest.mark.promise(
+    "launch/two_nodes.sh on two machines, without Slurm",
+    bar="one world, adapter the same bits as by Slurm",
+    proof="slurm",
+    full=True,
+)
+@pytest.mark.proof_only("another minute", proof="slurm", full=True)
 def test_two_machines_without_slurm(lab, undisturbed, record_property):
     """launch/two_nodes.sh, typed on two machines that have nothing in common but files and a network."""
     run = lab.folder / "run"

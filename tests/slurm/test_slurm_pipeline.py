@@ -15,7 +15,16 @@ from faceid.files.writing import write_json
 from faceid.models.adapter.adapter_file import read_adapter
 from faceid.sampling.jobs.job_folder import JobFolder
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("chain")]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.slow,
+    pytest.mark.xdist_group("chain"),
+    pytest.mark.promise(
+        "the chain on 3 nodes, films to videos, a node lost while rendering, beside one machine",
+        bar="adapter <= 1e-6, videos the same bytes",
+        proof="slurm",
+    ),
+]
 
 SEQUENCES = ("gHO_sBM_cAll_d01_mHO0_ch01", "gHO_sBM_cAll_d02_mHO1_ch02")
 TRAINING = {"num_epochs": 3, "freeze_mapper_after_epochs": 2, "batch_size": 4, "warmup_steps": 0, "num_workers": 0}

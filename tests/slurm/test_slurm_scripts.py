@@ -9,6 +9,10 @@ import subprocess
 import pytest
 from cluster import REPOSITORY
 
+pytestmark = pytest.mark.promise(
+    "scripts: under 80 lines, shellcheck, names with spaces and quotes", bar="all checks pass", proof="slurm"
+)
+
 SCRIPTS = sorted((REPOSITORY / "slurm").iterdir())
 JOBS = [path for path in SCRIPTS if path.suffix == ".sbatch"]
 NASTY = """it's "a" $(touch /tmp/canary) `id` *; -rf \\ {a,b} ü"""

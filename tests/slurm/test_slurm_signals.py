@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from cluster import ENDED, REPOSITORY, Cluster, wait_until
 from lab import IN_PROOF_ONLY, Lab
-from launching import in_full_proof_only
+
+SIGNAL_MATRIX = pytest.mark.promise(
+    "the signal matrix of docs/slurm.md: who hears what", bar="every line as written", proof="slurm"
+)
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("waits")]
 
@@ -184,6 +187,7 @@ def telling_lab(make_lab) -> Lab:
     return make_lab(nodes=3, more=USER_SIGNAL)
 
 
+@SIGNAL_MATRIX
 @IN_PROOF_ONLY
 def test_who_hears_what(lab, telling_lab, record_property):
     plain = [cause for cause in CAUSES if not cause.cluster]
@@ -215,7 +219,13 @@ def what_came_of(lab: Lab, cause: Cause) -> str:
     return f"{saved}, {'requeued' if lab.cluster.show(job)['Restarts'] != '0' else 'not requeued'}"
 
 
-@in_full_proof_only("takes a quarter of an hour", "prove-slurm")
+@pytest.mark.promise(
+    "the signal matrix of docs/slurm.md: what training makes of it",
+    bar="every line as written",
+    proof="slurm",
+    full=True,
+)
+@pytest.mark.proof_only("takes a quarter of an hour", proof="slurm", full=True)
 def test_what_training_makes_of_it(lab, telling_lab, record_property):
     found = {}
     for cause in CAUSES:
@@ -229,6 +239,7 @@ def test_what_training_makes_of_it(lab, telling_lab, record_property):
     assert found == {cause.said: cause.training for cause in CAUSES}
 
 
+@SIGNAL_MATRIX
 def test_the_documentation_has_this_table():
     text = (REPOSITORY / "docs" / "slurm.md").read_text()
     assert [cause.row for cause in CAUSES if cause.row not in text] == []

@@ -12,7 +12,11 @@ import pytest
 from cluster import REPOSITORY, wait_until
 from lab import IN_PROOF_ONLY, Lab
 
-pytestmark = [pytest.mark.slurm, pytest.mark.xdist_group("waits")]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.xdist_group("waits"),
+    pytest.mark.promise("traps of batch scripts, each tried", bar="all checks pass", proof="slurm"),
+]
 
 # As the shipped jobs begin and end.
 BATCH = """#!/bin/bash

@@ -9,6 +9,7 @@ from faceid.training.build import MapperGate, build_optimizer
 from faceid.training.training_settings import InputSettings, TrainingSettings
 
 
+@pytest.mark.promise("only the adapter is in the optimizer", bar="no base tensor", proof="main")
 def test_only_adapter_parameters_are_in_the_optimizer(toy_wan, small_adapter_settings, record_property):
     adapter = install_adapter(toy_wan.transformer, small_adapter_settings, face_embedding_dim=24)
     optimizer = build_optimizer(adapter, TrainingSettings())

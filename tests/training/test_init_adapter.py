@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from calling import command_module
-from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, train
+from launching import QUIET, SMALL_ADAPTER, train
 from safetensors.torch import load_file
 from written_identities import write_identity
 
@@ -195,8 +195,13 @@ def test_the_first_step_begins_with_the_weights_of_the_initial_adapter(toy_input
     assert any(not torch.allclose(fresh[name], trained[name]) for name in trained)
 
 
-@pytest.mark.slow
-@in_full_proof_only("half a minute", "prove-training")
+@pytest.mark.promise(
+    ("a step that is not finite teaches nothing, in ZeRO-2, too; an adapter to begin with is taken exactly in bf16"),
+    bar="all checks pass",
+    proof="training",
+    full=True,
+)
+@pytest.mark.proof_only("half a minute", proof="training", full=True)
 def test_a_pth_under_zero_in_bfloat16_begins_as_exactly(toy_inputs, stage_one, tmp_path):
     """DeepSpeed makes its float32 masters of the rounded weights: 0.4 % away, if they are not set again."""
     more = ("--init_adapter", stage_one / "face_lora_final.pth", "--mixed_precision", "bf16")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import IS_SMALL, QUIET, SMALL_ADAPTER, in_proof_only, losses, run_command, train
+from launching import IS_SMALL, QUIET, SMALL_ADAPTER, losses, run_command, train
 from safetensors.torch import load_file
 
 GOLDEN = Path(__file__).with_name("golden_losses.json")
@@ -13,8 +13,8 @@ GOLDEN = Path(__file__).with_name("golden_losses.json")
 OVERFIT_STEPS, OVERFIT_FACTOR = (60, 1.25) if IS_SMALL else (200, 1.5)
 
 
-@pytest.mark.slow
-@in_proof_only("a minute and a half", "prove-main")
+@pytest.mark.promise("the loss of one clip falls", bar="factor 1.5 in 200 steps (small: 1.25 in 60)", proof="main")
+@pytest.mark.proof_only("a minute and a half", proof="main")
 def test_the_loss_of_one_clip_falls(toy_inputs, tmp_path, record_property):
     import sys
 
@@ -50,6 +50,7 @@ def test_the_loss_of_one_clip_falls(toy_inputs, tmp_path, record_property):
     assert before / after >= OVERFIT_FACTOR, f"{before:.3f} -> {after:.3f}"
 
 
+@pytest.mark.promise("five golden losses", bar="relative 1e-4", proof="main")
 @pytest.mark.slow
 def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path, record_property):
     """Data, order, noise, recipe, model and optimizer in one: a change of any of them shows here.
@@ -70,6 +71,7 @@ def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path, record_
     assert first == pytest.approx(stored, rel=1e-4)
 
 
+@pytest.mark.promise("stage 2 holds the mapper still, bit for bit", bar="torch.equal", proof="main")
 @pytest.mark.slow
 def test_stage_two_holds_the_mapper_still_and_trains_the_rest(toy_inputs, tmp_path):
     flags = "--batch_size 2 --num_epochs 2 --learning_rate 1e-2 --freeze_mapper_after_epochs 1 --save_every 1".split()

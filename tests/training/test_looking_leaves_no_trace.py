@@ -5,11 +5,17 @@ import json
 import pytest
 import torch
 from forked_runs import DyingInTheFirstRender, Looking, run
-from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses
+from launching import QUIET, SMALL_ADAPTER, losses
 from safetensors.torch import load_file
 
 from faceid.training.checkpoints import checkpoint
 from faceid.training.measuring.metrics import read_metrics
+
+pytestmark = pytest.mark.promise(
+    "a validation leaves no trace in a run, on one process, DDP and ZeRO-2, and when it is killed",
+    bar="every tensor, scale, mode, hook and generator as before",
+    proof="nothing_lost",
+)
 
 # 4 clips and 4 photos, 4 at a time: two steps an epoch, a validation with videos after each.
 RECIPE = (
@@ -45,7 +51,12 @@ def test_a_validation_leaves_no_trace_in_a_single_process(undisturbed):
 
 @pytest.mark.fault("T1")
 @pytest.mark.parametrize(
-    "world", ["cpu", "cpu_zero2", pytest.param("cpu_zero3", marks=in_proof_only("ten seconds", "prove-training"))]
+    "world",
+    [
+        "cpu",
+        "cpu_zero2",
+        pytest.param("cpu_zero3", marks=pytest.mark.proof_only("ten seconds", proof="nothing_lost")),
+    ],
 )
 def test_nor_in_any_of_two_processes(toy_inputs, tmp_path, world):
     """With one scene one process renders and the other waits: what is left must not differ between them."""

@@ -6,8 +6,15 @@ import sys
 
 import pytest
 import torch
-from launching import QUIET, REPOSITORY, SMALL_ADAPTER, in_proof_only, losses, train, wait_for_steps
+from launching import QUIET, REPOSITORY, SMALL_ADAPTER, losses, train, wait_for_steps
 from safetensors.torch import load_file
+
+STOPPED_AND_RESUMED = pytest.mark.promise(
+    "stopped and resumed under ZeRO-2 and ZeRO-3, and in another world",
+    bar="bit-identical (other world: 1e-5)",
+    proof="main",
+    full=True,
+)
 
 # 4 clips and 4 photos, 2 at a time: 12 steps; a checkpoint after steps 3, 6, 9, 12; stage 2 from step 8.
 RECIPE = (
@@ -17,7 +24,7 @@ RECIPE = (
 NUM_STEPS = 12
 
 # Of the same kind, on a cluster, is tests/slurm: preempted, and the same bits.
-IN_PROOF_ONLY = in_proof_only("a minute or two", "prove-main")
+IN_PROOF_ONLY = pytest.mark.proof_only("a minute or two", proof="main")
 
 
 def flags(toy_inputs, folder):
@@ -46,6 +53,7 @@ def assert_same_run(folder, reference, exact=True):
             torch.testing.assert_close(adapter[name], wanted[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.promise("killed and run again: the same losses and adapter", bar="bit-identical", proof="main")
 @pytest.mark.slow
 def test_killed_with_sigkill_and_run_again(toy_inputs, undisturbed, tmp_path):
     folder = tmp_path / "run"
@@ -61,6 +69,7 @@ def test_killed_with_sigkill_and_run_again(toy_inputs, undisturbed, tmp_path):
     assert_same_run(folder, undisturbed)
 
 
+@STOPPED_AND_RESUMED
 @pytest.mark.slow
 def test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75(toy_inputs, undisturbed, tmp_path):
     folder = tmp_path / "run"
@@ -75,6 +84,7 @@ def test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75(toy_inputs, undist
     assert_same_run(folder, undisturbed)
 
 
+@STOPPED_AND_RESUMED
 @pytest.mark.slow
 @IN_PROOF_ONLY
 @pytest.mark.parametrize("world", ["cpu_zero2", "cpu_zero3"])
@@ -92,6 +102,7 @@ def test_stopped_by_a_file_under_deepspeed_and_resumed(toy_inputs, undisturbed, 
     assert_same_run(folder, undisturbed, exact=False)
 
 
+@STOPPED_AND_RESUMED
 @pytest.mark.slow
 def test_a_checkpoint_of_two_zero2_processes_goes_on_in_a_single_one(toy_inputs, undisturbed, tmp_path):
     folder = tmp_path / "run"

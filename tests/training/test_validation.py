@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_inputs import train_a_little
-from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, train
+from launching import QUIET, SMALL_ADAPTER, train
 from PIL import Image
 
 from faceid import flow
@@ -236,8 +236,13 @@ def validate_flags(toy_inputs, folder, *more):
     return [*flags, *more, "--output_dir", str(folder)]
 
 
-@pytest.mark.slow
-@in_full_proof_only("two minutes", "prove-training")
+@pytest.mark.promise(
+    "a validation in ZeRO-2 and ZeRO-3 processes beside one process's",
+    bar="the same measurements",
+    proof="training",
+    full=True,
+)
+@pytest.mark.proof_only("two minutes", proof="training", full=True)
 def test_every_world_measures_the_same_as_one_process(toy_inputs, tmp_path):
     flags = ["--learning_rate", "3e-3", "--validation_videos", "2", "--num_epochs", "1", "--tensorboard", "true"]
     train(*validate_flags(toy_inputs, tmp_path / "one", *flags))

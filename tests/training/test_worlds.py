@@ -4,6 +4,15 @@ import pytest
 from launching import IS_SMALL, QUIET, SIZES, SMALL_ADAPTER, losses, train
 from safetensors.torch import load_file
 
+pytestmark = [
+    pytest.mark.promise("DDP, ZeRO-2, ZeRO-3 and one process: the same losses", bar="relative 1e-5", proof="main"),
+    pytest.mark.promise(
+        "a single process, DDP, ZeRO-2 and ZeRO-3: the same losses and the same adapter",
+        bar="losses within 1e-5, weights within a tenth of a step",
+        proof="training",
+    ),
+]
+
 # 4 clips and 4 photos, 2 at a time: 4 steps an epoch; stage 2 begins before the last one.
 EPOCHS = 1 if IS_SMALL else 13 if SIZES == "full" else 2
 STEPS = 4 * EPOCHS

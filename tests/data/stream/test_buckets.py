@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from launching import QUIET, SMALL_ADAPTER, in_proof_only, losses, run_command, train
+from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
 
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.latent_sets import LatentSets
@@ -127,8 +127,12 @@ def flags(toy_inputs, portrait, folder, *more):
     return [*SMALL_ADAPTER, *QUIET, *words, *more, "--output_dir", str(folder)]
 
 
-@pytest.mark.slow
-@in_proof_only("a minute", "prove-data")
+@pytest.mark.promise(
+    "a run over clips of several sizes and single frames, in one process and in two",
+    bar="the same samples, the same losses",
+    proof="data",
+)
+@pytest.mark.proof_only("a minute", proof="data")
 def test_a_run_mixes_sizes_and_single_frames_whatever_the_world(toy_inputs, portrait, tmp_path):
     two_at_a_time = ("--micro_batch_size", "2", "--freeze_mapper_after_epochs", "1", "--checkpoint_every_steps", "2")
     done = train(*flags(toy_inputs, portrait, tmp_path / "one", *two_at_a_time))

@@ -26,6 +26,12 @@ from faceid.evaluation.verification import verification_figures as figures_of
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
 
+pytestmark = pytest.mark.promise(
+    ("the encoders: pixels and embeddings beside transformers' own; the report on whether they tell people apart"),
+    bar="pixels within 1e-4; all checks pass",
+    proof="model",
+)
+
 TOOL = Path(__file__).resolve().parents[3] / "tools" / "verify_encoder.py"
 OUTPUTS = ["provenance.json", "report.html", "verification.json", "verification.png"]
 

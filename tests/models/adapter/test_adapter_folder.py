@@ -18,6 +18,10 @@ from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.toy.shipped import resolve_model_path
 
+pytestmark = pytest.mark.promise(
+    "the adapter as a hub folder with a model card; the tools as typed", bar="all checks pass", proof="model"
+)
+
 SETTINGS = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, lora_alpha=2.0)
 
 

@@ -21,6 +21,7 @@ def settings(request):
     )
 
 
+@pytest.mark.promise("a new adapter changes nothing", bar="torch.equal", proof="main")
 @torch.no_grad()
 def test_a_new_adapter_changes_nothing(toy_wan, settings):
     before = forward(toy_wan)
@@ -28,6 +29,7 @@ def test_a_new_adapter_changes_nothing(toy_wan, settings):
     assert torch.equal(forward(toy_wan, face_input(faces())), before)
 
 
+@pytest.mark.promise("face_scale 0 with a trained adapter is WanVACEPipeline", bar="torch.equal", proof="main")
 @torch.no_grad()
 def test_a_trained_adapter_switched_off_is_the_base_bit_for_bit(toy_wan, settings):
     before = forward(toy_wan)
@@ -56,6 +58,7 @@ def test_the_face_in_the_output_is_the_face_given(toy_wan, settings):
     assert not torch.allclose(scaled[1], outputs[0][1])
 
 
+@pytest.mark.promise("every trained tensor gets a gradient within two steps", bar="all tensors", proof="main")
 def test_every_adapter_tensor_learns_within_two_steps_and_nothing_else_does(toy_wan, settings, record_property):
     base = {name: p.detach().clone() for name, p in toy_wan.transformer.named_parameters()}
     adapter = install_adapter(toy_wan.transformer, settings, EMBEDDING_DIM)

@@ -9,6 +9,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 
+pytestmark = pytest.mark.promise("golden forward", bar="1e-6", proof="main")
+
 GOLDEN_CONFIG = {
     "patch_size": (1, 2, 2),
     "num_attention_heads": 4,

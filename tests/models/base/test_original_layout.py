@@ -27,6 +27,27 @@ from faceid.models.base.original_configs import (
 from faceid.models.base.wan import load_wan
 from faceid.models.base.weights import WeightsFile
 
+BOTH_LAYOUTS = pytest.mark.promise(
+    ("both layouts, synthesised by diffusers' converters read backwards, load to the same tensors and outputs"),
+    bar="0 tensors differ, the same output, names as diffusers makes them",
+    proof="model",
+)
+EACH_TENSOR_ONCE = pytest.mark.promise(
+    "every tensor of 1.3B, 14B, VAE and UMT5-XXL, on the meta device",
+    bar="one to one: none missing, none left over",
+    proof="model",
+)
+NAMED_BY_CONTENTS = pytest.mark.promise(
+    ("a base is named by its contents: the other layout, shards and a copy in bfloat16 take the same adapters"),
+    bar="the same fingerprint; another one when a tensor or the config changes",
+    proof="model",
+)
+REFUSED_FILES = pytest.mark.promise(
+    "files that are missing, cut short, of another model, or would run code",
+    bar="named before anything large is read",
+    proof="model",
+)
+
 TRUE_SIZES = {
     "wan21_vace_1.3b_transformer_config.json": (30, 15, 1264, 2_153_972_032),
     "wan21_vace_14b_transformer_config.json": (40, 8, None, None),
@@ -50,6 +71,7 @@ def refusal(folder: Path, parts=("transformer", "vae", "text"), **given) -> str:
     return str(error.value)
 
 
+@BOTH_LAYOUTS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_both_layouts_load_to_the_same_tensors(both, dtype):
     ours, theirs = (load_wan(folder, dtype=dtype) for folder in both)
@@ -67,6 +89,7 @@ def fingerprints(folder: Path) -> tuple[str, str, str]:
     return found.exact_fingerprint, found.fingerprint, found.latents_fingerprint
 
 
+@NAMED_BY_CONTENTS
 def test_a_base_is_named_by_its_contents_and_not_by_its_files(both, original):
     known = fingerprints(both[0])
     assert fingerprints(original) == known
@@ -80,6 +103,7 @@ def test_a_base_is_named_by_its_contents_and_not_by_its_files(both, original):
     assert fingerprints(original) == known
 
 
+@NAMED_BY_CONTENTS
 def test_a_rounded_copy_is_another_base_but_fits_the_same_adapters(original):
     file = original / "diffusion_pytorch_model.safetensors"
     tensors = {name: tensor + 1e-4 * torch.randn_like(tensor) for name, tensor in load_file(file).items()}
@@ -90,6 +114,7 @@ def test_a_rounded_copy_is_another_base_but_fits_the_same_adapters(original):
     assert rounded[0] != exact and rounded[1:] == (fits, latents)
 
 
+@NAMED_BY_CONTENTS
 @pytest.mark.parametrize("name", ["blocks.3.ffn.2.weight", "vace_blocks.0.before_proj.bias", "head.modulation"])
 def test_a_tensor_that_moved_makes_another_base(original, name):
     before, file = fingerprints(original), original / "diffusion_pytorch_model.safetensors"
@@ -99,6 +124,7 @@ def test_a_tensor_that_moved_makes_another_base(original, name):
     assert exact != before[0] and fits != before[1] and latents == before[2]
 
 
+@NAMED_BY_CONTENTS
 def test_another_config_of_the_same_tensors_makes_another_base(original):
     before = fingerprints(original)
     for change in ({"eps": 1e-5}, {"num_heads": 4}, {"vace_layers": [0, 3]}):
@@ -107,6 +133,7 @@ def test_another_config_of_the_same_tensors_makes_another_base(original):
         assert exact != before[0] and fits != before[1] and latents == before[2]
 
 
+@NAMED_BY_CONTENTS
 @pytest.mark.parametrize("part", ["Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"])
 def test_what_encodes_is_named_exactly(original, part):
     before = fingerprints(original)
@@ -117,6 +144,7 @@ def test_what_encodes_is_named_exactly(original, part):
     assert (exact != before[0]) == (fits != before[1]) == (part == "Wan2.1_VAE.pth")
 
 
+@NAMED_BY_CONTENTS
 def test_a_rounded_vae_is_another_base_to_adapters_too(original):
     """It computes as it is kept, and a bfloat16 one encodes and decodes visibly worse."""
     before, file = fingerprints(original), original / "Wan2.1_VAE.pth"
@@ -124,6 +152,7 @@ def test_a_rounded_vae_is_another_base_to_adapters_too(original):
     assert all(now != then for now, then in zip(fingerprints(original), before, strict=True))
 
 
+@BOTH_LAYOUTS
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_part_is_what_from_pretrained_gives(both, dtype):
     ours = load_wan(both[0], ("transformer", "vae"), dtype=dtype)
@@ -138,6 +167,7 @@ def test_a_part_is_what_from_pretrained_gives(both, dtype):
         assert all(torch.equal(buffers[name], others[name]) for name in others)
 
 
+@BOTH_LAYOUTS
 def test_both_layouts_give_the_same_output(both):
     generator = torch.Generator().manual_seed(0)
     inputs = {
@@ -157,6 +187,7 @@ def test_both_layouts_give_the_same_output(both):
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+@BOTH_LAYOUTS
 def test_shards_and_their_list_are_one_model(both, original):
     tensors = load_file(original / "diffusion_pytorch_model.safetensors")
     (original / "diffusion_pytorch_model.safetensors").unlink()
@@ -173,6 +204,7 @@ def test_shards_and_their_list_are_one_model(both, original):
     assert "diffusion_pytorch_model-00002-of-00003.safetensors: no such file" in refusal(original)
 
 
+@BOTH_LAYOUTS
 def test_every_name_is_what_diffusers_makes_of_it():
     for rule, names, converter in (
         (original_names.transformer_name, transformer_names(3, 2), convert_wan_transformer_to_diffusers),
@@ -197,6 +229,7 @@ def test_a_name_that_no_vace_model_has_is_unknown(name):
     assert original_names.transformer_name(name) is None
 
 
+@EACH_TENSOR_ONCE
 @pytest.mark.parametrize("config", TRUE_SIZES)
 def test_the_true_models_have_each_tensor_once(real_data, config):
     layers, vace_layers, tensors, parameters = TRUE_SIZES[config]
@@ -218,6 +251,7 @@ def test_the_true_models_have_each_tensor_once(real_data, config):
         assert sum(torch.Size(shape).numel() for shape in table.values()) == parameters
 
 
+@EACH_TENSOR_ONCE
 def test_the_true_vae_and_text_encoder_have_each_tensor_once(real_data):
     table = json.loads((real_data / "wan" / "wan21_vae_diffusers_state_dict_shapes.json").read_text())
     names = original_names.translate(vae_names(), lambda name: original_names.vae_name(name, 2), "vae")
@@ -248,6 +282,7 @@ def test_the_true_vae_and_text_encoder_have_each_tensor_once(real_data):
     assert all(config[key] == text[key] for key in NOT_IN_SHAPES["text_encoder"])
 
 
+@REFUSED_FILES
 def test_a_file_that_is_missing_is_named(original):
     for name in ("models_t5_umt5-xxl-enc-bf16.pth", "Wan2.1_VAE.pth", "google/umt5-xxl"):
         moved = (original / name).rename(original / "elsewhere")
@@ -257,6 +292,7 @@ def test_a_file_that_is_missing_is_named(original):
     assert "diffusion_pytorch_model.safetensors: no such file" in refusal(original)
 
 
+@BOTH_LAYOUTS
 def test_a_part_may_be_elsewhere(both, original, tmp_path):
     vae = (original / "Wan2.1_VAE.pth").rename(tmp_path / "my_vae.pth")
     text = (original / "models_t5_umt5-xxl-enc-bf16.pth").rename(tmp_path / "t5.pth")
@@ -269,6 +305,7 @@ def test_a_part_may_be_elsewhere(both, original, tmp_path):
     assert "vae_path=" in refusal(both[1], vae_path=tmp_path / "nothing")
 
 
+@REFUSED_FILES
 @pytest.mark.parametrize("name", ["Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"])
 def test_a_pickle_that_would_run_code_is_not_loaded(original, name):
     class Runs:
@@ -279,6 +316,7 @@ def test_a_pickle_that_would_run_code_is_not_loaded(original, name):
     assert name in refusal(original) and "more than tensors" in refusal(original)
 
 
+@REFUSED_FILES
 def test_a_file_that_is_cut_short_is_named_before_any_is_loaded(original, monkeypatch):
     monkeypatch.setattr(WeightsFile, "tensors", lambda self: pytest.fail("read"))
     for name in ("diffusion_pytorch_model.safetensors", "Wan2.1_VAE.pth", "models_t5_umt5-xxl-enc-bf16.pth"):
@@ -290,6 +328,7 @@ def test_a_file_that_is_cut_short_is_named_before_any_is_loaded(original, monkey
         (original / name).write_bytes(whole)
 
 
+@REFUSED_FILES
 def test_a_config_of_another_model_is_named(original):
     def with_config(**changes) -> str:
         (original / "config.json").write_text(json.dumps({**ORIGINAL_CONFIG, **changes}))
@@ -302,6 +341,7 @@ def test_a_config_of_another_model_is_named(original):
     assert "no 'dim' in it" in refusal(original)
 
 
+@REFUSED_FILES
 def test_a_base_without_vace_is_named(original):
     tensors = load_file(original / "diffusion_pytorch_model.safetensors")
     kept = {name: tensor for name, tensor in tensors.items() if "vace" not in name}
@@ -310,6 +350,7 @@ def test_a_base_without_vace_is_named(original):
     assert "its transformer is t2v; pose control needs a VACE model" in refusal(original)
 
 
+@REFUSED_FILES
 def test_an_unknown_tensor_is_named(original):
     tensors = load_file(original / "diffusion_pytorch_model.safetensors")
     save_file({**tensors, "img_emb.proj.0.weight": torch.zeros(2)}, original / "diffusion_pytorch_model.safetensors")

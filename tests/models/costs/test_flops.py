@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import WanVACETransformer3DModel
-from launching import in_full_proof_only, in_proof_only
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -16,6 +15,12 @@ from faceid.models.adapter.face_tokens import face_input
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.compute.execution import set_gradient_checkpointing
 from faceid.models.costs.flops import step_flops
+
+pytestmark = pytest.mark.promise(
+    "operations at the true sizes, counted by torch on the meta device, beside the ledger",
+    bar="<= 1.02 times",
+    proof="model",
+)
 
 # Of Wan-AI/Wan2.1-VACE-1.3B-diffusers and -14B-diffusers (transformer/config.json): facts, not files.
 COMMON = {"attention_head_dim": 128, "in_channels": 16, "out_channels": 16, "text_dim": 4096, "freq_dim": 256}
@@ -82,15 +87,20 @@ def counted_step(size, settings, mode, **changes):
     return counter.get_total_flops(), transformer.config
 
 
-IN_PROOF_ONLY = in_proof_only("half a minute", "prove-training")
+IN_PROOF_ONLY = pytest.mark.proof_only("half a minute", proof="training")
 
 
+@pytest.mark.promise(
+    "operations of a step by the analytic least, at the true 1.3B, with FULL=1 at 14B, too",
+    bar="<= 1.02",
+    proof="training",
+)
 @pytest.mark.parametrize(
     ("size", "mode"),
     [
         ("1.3B", "attention"),
         *(pytest.param("1.3B", mode, marks=IN_PROOF_ONLY) for mode in ("none", "full")),
-        pytest.param("14B", "full", marks=in_full_proof_only("half a minute", "prove-training")),
+        pytest.param("14B", "full", marks=pytest.mark.proof_only("half a minute", proof="training", full=True)),
     ],
 )
 def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode, record_property):
@@ -120,6 +130,7 @@ def test_the_bill_follows_the_settings(settings):
     assert 0.999 < counted / step_flops(config, settings, TOKENS, "full", FACE).total <= 1.02
 
 
+@pytest.mark.promise("trained parameters at the true sizes", bar="as designed", proof="training")
 def test_trainable_parameters_at_the_real_sizes(record_property):
     """rank 64 on q, k, v, o of both attentions; 8 face tokens of 768; keys and values of every block."""
     for size, lora, face in (("1.3B", 47.2, 70.8), ("14B", 209.7, 314.6)):
@@ -144,6 +155,9 @@ def test_the_sizes_are_the_real_models():
     }
 
 
+@pytest.mark.promise(
+    "activations a block holds for the backward pass, at the true 1.3B", bar="1 full, 2 attention", proof="training"
+)
 @pytest.mark.parametrize("mode", ["none", "full", "attention"])
 def test_bytes_held_for_the_backward_pass_by_block(mode, record_property):
     """In units of one activation, N x d bf16: inputs alone, and one more where attention is kept."""

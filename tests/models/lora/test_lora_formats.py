@@ -32,6 +32,17 @@ from faceid.models.lora.lora_formats import (
 )
 from faceid.models.lora.lora_writing import write_lora
 
+READ_BACK_BY_TOOLS = pytest.mark.promise(
+    "ComfyUI, kohya, DiffSynth and merged exports, read back by each tool's rules",
+    bar="identical tensors (DiffSynth: product), outputs within 1e-5, no key unused",
+    proof="model",
+)
+PUBLISHED_LORAS = pytest.mark.promise(
+    "published LoRAs as a starting point: 160 keys of a VACE-14B one, the rank-4 one of the 1.3B",
+    bar="none unused, the same function",
+    proof="model",
+)
+
 SMALL = {"conditioning_dim": 40, "mapper_hidden_dim": 48, "num_tokens": 3, "lora_rank": 4}
 # A weight that is not 1: who forgets alpha is found out.
 BOTH = AdapterSettings(**SMALL, lora_alpha=6.0, lora_branch="both", lora_layers="linear")
@@ -63,6 +74,7 @@ def written(trained, kind: str, tmp_path: Path) -> Path:
     return tmp_path / "lora.safetensors"
 
 
+@READ_BACK_BY_TOOLS
 @pytest.mark.parametrize("kind", ["diffusers", "comfyui", "kohya", "diffsynth"])
 def test_what_is_written_is_read_back(trained, kind, tmp_path):
     lora, found = trained[1], read_lora(written(trained, kind, tmp_path))
@@ -75,6 +87,11 @@ def test_what_is_written_is_read_back(trained, kind, tmp_path):
             assert torch.equal(found[layer].up, lora[layer].up) and found[layer].alpha == lora[layer].alpha
 
 
+@pytest.mark.promise(
+    "the exported diffusers LoRA in WanVACEPipeline beside ours without the face",
+    bar="latents within 1e-5",
+    proof="model",
+)
 def test_diffusers_loads_it_and_predicts_the_same(trained, folder, tmp_path):
     wan = load_wan(folder)
     pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
@@ -106,6 +123,7 @@ RULES = {
 }
 
 
+@READ_BACK_BY_TOOLS
 @pytest.mark.parametrize("kind", RULES)
 def test_the_rules_of_comfyui_and_kohya_take_every_key(kind, trained, folder, tmp_path):
     """Both add the product times alpha over rank."""
@@ -122,6 +140,7 @@ def test_the_rules_of_comfyui_and_kohya_take_every_key(kind, trained, folder, tm
     assert (predicts(folder, weights) - trained[2]).abs().max() <= 1e-5
 
 
+@READ_BACK_BY_TOOLS
 def test_diffsynth_s_rules_take_every_key(trained, folder, tmp_path):
     """DiffSynth-Studio's GeneralLoRALoader: drops `.default`, and adds the product as it is (alpha 1)."""
     given, weights, taken = load_file(written(trained, "diffsynth", tmp_path)), original_weights(folder), set()
@@ -136,6 +155,7 @@ def test_diffsynth_s_rules_take_every_key(trained, folder, tmp_path):
     assert (predicts(folder, weights) - trained[2]).abs().max() <= 1e-5
 
 
+@READ_BACK_BY_TOOLS
 def test_a_musubi_lora_of_main_blocks_goes_through_diffusers_own_converter(folder, tmp_path):
     settings = AdapterSettings(**SMALL, lora_layers="linear")
     wan = load_wan(folder, ("transformer",))
@@ -148,6 +168,7 @@ def test_a_musubi_lora_of_main_blocks_goes_through_diffusers_own_converter(folde
     assert all(torch.allclose(found[name].delta(), lora[name].delta(), atol=1e-6) for name in lora)
 
 
+@READ_BACK_BY_TOOLS
 @pytest.mark.parametrize("layout", ["diffusers", "original"])
 def test_merged_weights_predict_the_same(trained, folder, layout, tmp_path):
     files = ModelFiles.find(folder)
@@ -175,6 +196,7 @@ def test_a_lora_of_another_base_is_not_merged(trained, folder, tmp_path):
     assert not (tmp_path / "merged").exists()
 
 
+@PUBLISHED_LORAS
 def test_training_begins_with_the_same_function(trained, folder):
     """Of another rank and alpha than the adapter's own."""
     settings = AdapterSettings(**{**SMALL, "lora_rank": 7}, lora_branch="both", lora_layers="linear", lora_alpha=3.0)
@@ -193,6 +215,7 @@ def test_what_has_no_place_in_the_adapter_is_said(folder, trained):
         start_with(trained[1], adapter, "init_lora=x")
 
 
+@PUBLISHED_LORAS
 def test_published_loras_are_read_whole(real_data):
     shapes = json.loads((real_data / "wan" / "diffhdr_vace14b_lora_keys_shapes.json").read_text())
     tensors = {name: torch.zeros(shape) for name, shape in shapes.items()}
@@ -212,6 +235,7 @@ def test_published_loras_are_read_whole(real_data):
         assert list(parse_lora(tensors, "table").lora) == [layer]
 
 
+@PUBLISHED_LORAS
 @pytest.mark.parametrize(
     ("names", "said"),
     [

@@ -10,6 +10,10 @@ from diffusers import UniPCMultistepScheduler
 from faceid.errors import ConfigError
 from faceid.models.rendering.denoise import Conditions, Sampling, _windows, denoise, make_scheduler, set_steps
 
+pytestmark = pytest.mark.promise(
+    "longer videos in windows, and a face that changes from frame to frame", bar="all checks pass", proof="sampling"
+)
+
 CPU = torch.device("cpu")
 UNIPC = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
 

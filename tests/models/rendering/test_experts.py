@@ -29,6 +29,12 @@ from faceid.models.lora.lora_formats import lora_of_adapter, read_lora
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.training.step import _sigmas
 
+pytestmark = pytest.mark.promise(
+    ("Wan2.2's two transformers: found in both layouts, trained each on its own range of noise, rendered with both"),
+    bar="without a face the bits of diffusers' own pipeline of two; all checks pass",
+    proof="model",
+)
+
 SETTINGS = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, mapper_dropout=0.0)
 
 INDEX = {

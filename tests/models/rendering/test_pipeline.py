@@ -17,6 +17,10 @@ from faceid.models.lora.lora_writing import write_lora
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.toy.shipped import resolve_model_path
 
+LONGER_VIDEOS = pytest.mark.promise(
+    "longer videos in windows, and a face that changes from frame to frame", bar="all checks pass", proof="sampling"
+)
+
 SIZE, FRAMES, STEPS, DIM = 32, 5, 3, 24
 
 
@@ -95,6 +99,7 @@ def test_reference_images_as_the_base_pipeline(toy_wan):
     assert torch.equal(our_latents(pipeline, pose_video(), reference_images=references), expected)
 
 
+@pytest.mark.promise("face_scale 0 with a trained adapter is WanVACEPipeline", bar="torch.equal", proof="main")
 def test_face_scale_zero_with_a_trained_adapter_is_the_base_pipeline(toy_wan, small_adapter_settings):
     frames = pose_video()
     expected = stock_latents(FaceIdentityPipeline(toy_wan), frames)
@@ -207,6 +212,7 @@ def test_reference_images_count_apart_from_the_pose(toy_wan):
     assert not torch.equal(posed, unposed)
 
 
+@LONGER_VIDEOS
 def test_windows_of_a_long_pose_video_have_its_length(toy_wan):
     pipeline = FaceIdentityPipeline(toy_wan)
     frames = np.concatenate([pose_video(seed)[:4] for seed in range(6)] + [pose_video()[:1]])
@@ -216,6 +222,7 @@ def test_windows_of_a_long_pose_video_have_its_length(toy_wan):
     assert torch.isfinite(windowed).all()
 
 
+@LONGER_VIDEOS
 @pytest.mark.parametrize("settings", [{}, {"face_modulation": True}])
 def test_a_face_may_change_from_frame_to_frame(toy_wan, small_adapter_settings, settings):
     pipeline, frames = with_trained_adapter(toy_wan, replace(small_adapter_settings, **settings)), pose_video()
@@ -239,6 +246,7 @@ def test_a_face_may_change_from_frame_to_frame(toy_wan, small_adapter_settings, 
         our_latents(pipeline, frames, face_embedding=torch.stack([one, two, two]))
 
 
+@LONGER_VIDEOS
 def test_a_changing_face_goes_with_its_frames_into_windows_and_guidance(toy_wan, small_adapter_settings):
     pipeline = with_trained_adapter(toy_wan, small_adapter_settings)
     frames = np.concatenate([pose_video(seed)[:4] for seed in range(4)] + [pose_video()[:1]])
@@ -301,6 +309,11 @@ def test_an_offloaded_block_is_there_when_its_modulation_begins(small_adapter_se
     assert ("used", 0) in events
 
 
+@pytest.mark.promise(
+    "the exported diffusers LoRA in WanVACEPipeline beside ours without the face",
+    bar="latents within 1e-5",
+    proof="model",
+)
 def test_the_exported_lora_gives_diffusers_the_same_video(toy_path, small_adapter_settings, tmp_path):
     """The face adapter left out: what other tools can load of it does the same there."""
     settings = replace(small_adapter_settings, lora_alpha=6.0)

@@ -13,6 +13,12 @@ from faceid.models.adapter.face_adapter import LORA_NAME, install_adapter
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.models.rendering.rendering_state import rendering
 
+pytestmark = pytest.mark.promise(
+    "a validation leaves no trace in a run, on one process, DDP and ZeRO-2, and when it is killed",
+    bar="every tensor, scale, mode, hook and generator as before",
+    proof="nothing_lost",
+)
+
 FACE = faces(2)
 POSE = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
 BASE, HALF = {"face_scale": 0.0}, {"face_scale": 0.5}

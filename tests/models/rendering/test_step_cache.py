@@ -31,6 +31,9 @@ def given():
     return face_input(faces())
 
 
+@pytest.mark.promise(
+    "step cache on a repeated input: relative error, calls of VACE blocks on a skip", bar="<= 1e-6, 0", proof="sampling"
+)
 @torch.no_grad()
 def test_a_repeated_input_gives_the_same_answer_without_a_block(wan, ran):
     plain = forward(wan, given())

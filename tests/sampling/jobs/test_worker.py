@@ -223,6 +223,11 @@ def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_pa
     assert (tmp_path / "again.mp4").read_bytes() == found["off"]["anna"]
 
 
+@pytest.mark.promise(
+    "the same video again from its .json (--like): the same bytes, or a word on what changed",
+    bar="all checks pass",
+    proof="sampling",
+)
 def test_a_video_of_a_batch_is_rendered_again_from_its_sidecar(settings, tmp_path):
     from one_video_inputs import render
 

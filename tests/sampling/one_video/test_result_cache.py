@@ -15,6 +15,12 @@ from faceid.sampling.one_video.result_cache import ResultCache
 from faceid.sampling.one_video.texts import Texts
 from faceid.toy.shipped import resolve_model_path
 
+pytestmark = pytest.mark.promise(
+    "a batch of renders, its cache, and a file that somebody sent",
+    bar="deletes its own entries alone; no place to write is taken from a file",
+    proof="nothing_lost",
+)
+
 MB = 10**6
 
 

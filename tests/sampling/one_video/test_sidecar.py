@@ -16,6 +16,12 @@ from faceid.media.video import read_video
 from faceid.sampling.one_video.like import given_flags, read_sidecar, words_like
 from faceid.sampling.one_video.sidecar import sidecar_of
 
+pytestmark = pytest.mark.promise(
+    "the same video again from its .json (--like): the same bytes, or a word on what changed",
+    bar="all checks pass",
+    proof="sampling",
+)
+
 
 def test_the_sidecar_renders_the_same_bytes_and_flags_besides_win(flags, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")

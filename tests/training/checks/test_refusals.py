@@ -16,6 +16,10 @@ from faceid.errors import ConfigError, FaceidError, one_line, run_entry_point
 from faceid.toy.shipped import resolve_adapter_path
 from faceid.training.world.launched import read_accelerate_config, read_launch
 
+pytestmark = pytest.mark.promise(
+    "a dry run and a run refuse the same", bar="the same line for each refusal", proof="nothing_lost"
+)
+
 RECIPE = "--num_epochs 1 --batch_size 4 --warmup_steps 0".split()
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from launching import QUIET, SMALL_ADAPTER, in_full_proof_only, losses, run_command, train
+from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
 
 from faceid.errors import DataError
 from faceid.training import saving
@@ -162,10 +162,16 @@ def test_a_watchdog_of_zero_seconds_never_watches(tmp_path):
     assert "watchdog" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
+@pytest.mark.promise(
+    ("a step that is not finite teaches nothing, in ZeRO-2, too; an adapter to begin with is taken exactly in bf16"),
+    bar="all checks pass",
+    proof="training",
+    full=True,
+)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "world",
-    ["single", pytest.param("cpu_zero2", marks=in_full_proof_only("half a minute", "prove-training"))],
+    ["single", pytest.param("cpu_zero2", marks=pytest.mark.proof_only("half a minute", proof="training", full=True))],
 )
 def test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on(toy_inputs, tmp_path, world):
     """A learning rate of 1000 makes everything after the first update overflow: ten steps, then the end."""

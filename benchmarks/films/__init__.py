@@ -1,0 +1,1 @@
+"""Films as a person sees them, and what they cost in memory."""

@@ -1,0 +1,1 @@
+"""Every file format that the product reads, changed in thousands of ways."""

@@ -1,0 +1,1 @@
+"""One GPU at the real model's sizes."""

@@ -1,0 +1,1 @@
+"""Whether faces are learnt: checks beside the demo's."""

@@ -1,0 +1,155 @@
+"""Sixteen drawn people rendered in one batch: the short way from an adapter to rank-1, for benchmarks of many adapters.
+
+The loop is the pipeline's (UniPC, guidance towards the negative half with the null face); a batch of people shares the
+pose and the noise, so that only the face differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceid.evaluation.videos.heads import cut_head
+from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
+from faceid.faces.identity_settings import FaceSettings
+from faceid.faces.photos.detect import FaceDetector, crop_face, load_detector
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
+from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.wan import WanModel
+from faceid.toy.dance import GENRES, dance_joints
+from faceid.toy.people import Person, draw_person
+from faceid.toy.readers import load_toy_recogniser
+from faceid.toy.render import head_boxes, render_photo, render_pose
+from faceid.toy.shipped import resolve_encoder_path
+from faceid.toy.worlds import person_seed
+from faceid.vace import pose_control
+
+# Nobody in it is in a training world, nor in a demo's.
+WORLD = 71
+SIZE_HW = (64, 64)
+NUM_STEPS = 12
+FEWEST_FACES = 3
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """People, and what they are to be known by.
+
+    names: of drawn people in `world`. faces: conditioning embeddings [P, D]. references: the recogniser's, of other
+    photos, [P, E]. joints: of each dance.
+    """
+
+    world: int
+    names: list[str]
+    faces: Tensor
+    references: Tensor
+    joints: list[np.ndarray]
+    recogniser: FaceEncoder
+
+
+def make_gallery(num_people: int, num_poses: int) -> Gallery:
+    """The first people of the world whom the detector finds in photos often enough."""
+    encoder, detector = load_encoder("clip", resolve_encoder_path("toy")), load_detector("haar")
+    recogniser, number = load_toy_recogniser("toy_recogniser"), 0
+    faces: list[Tensor] = []
+    references: list[Tensor] = []
+    names: list[str] = []
+    while len(faces) < num_people:
+        number += 1
+        name = f"d{number:02d}"
+        person = draw_person(person_seed(WORLD, name))
+        given, other = (cut_photos(person, 1000 * number + first, 8, detector) for first in (0, 500))
+        if min(len(given), len(other)) >= FEWEST_FACES:
+            names.append(name)
+            faces.append(mean_face(encoder, given))
+            references.append(mean_face(recogniser, other))
+    joints = [unseen_dance(number) for number in range(num_poses)]
+    return Gallery(WORLD, names, torch.stack(faces), torch.stack(references), joints, recogniser)
+
+
+def unseen_dance(number: int) -> np.ndarray:
+    """Joints of a dance that nobody trained on, [9, 17, 2]."""
+    return dance_joints(list(GENRES)[number % len(GENRES)], 700 + number, 9, SIZE_HW)
+
+
+def rank1_of_renders(wan: WanModel, gallery: Gallery) -> float:
+    """Share of renders, without guidance, whose nearest person is the one given. wan: whole, with an adapter on."""
+    shares = []
+    for number, joints in enumerate(gallery.joints):
+        shares.append(rank1(gallery, joints, render_people(wan, joints, gallery.faces, number)))
+    return float(np.mean(shares))
+
+
+def rank1(gallery: Gallery, joints: np.ndarray, renders: list[np.ndarray]) -> float:
+    """Share of the renders of one dance, everybody's in order, whose nearest person is their own."""
+    hits = []
+    for person, frames in enumerate(renders):
+        scores = (gallery.recogniser.embed(cut_heads(frames, joints)) @ gallery.references.T).mean(0)
+        hits.append(int(scores.argmax()) == person)
+    return float(np.mean(hits))
+
+
+def cut_photos(person: Person, first_seed: int, count: int, detector: FaceDetector) -> list[np.ndarray]:
+    """The faces found in `count` photos."""
+    return cut_faces([render_photo(person, first_seed + view) for view in range(count)], detector)
+
+
+def cut_faces(photos: Sequence[np.ndarray], detector: FaceDetector) -> list[np.ndarray]:
+    """The largest face of every photo in which one is found."""
+    found = [(photo, detector.detect(photo)) for photo in photos]
+    return [crop_face(photo, faces[0].box_xyxy, FaceSettings.face_margin) for photo, faces in found if faces]
+
+
+def cut_heads(frames: np.ndarray, joints: np.ndarray) -> list[np.ndarray]:
+    """The head of every frame of a dance that shows one."""
+    boxes = head_boxes(joints, SIZE_HW)
+    return [
+        cut_head(frame, (box[0], box[1], box[2], box[3]), FaceSettings.face_margin)
+        for frame, box in zip(frames, boxes, strict=True)
+        if box is not None
+    ]
+
+
+def mean_face(encoder: FaceEncoder, crops: list[np.ndarray]) -> Tensor:
+    """The plain mean of their embeddings, [D], unit length."""
+    return torch.nn.functional.normalize(encoder.embed(crops).mean(0), dim=0)
+
+
+@torch.no_grad()
+def render_people(
+    wan: WanModel, joints: np.ndarray, faces: Tensor | None, seed: int, cfg_scale: float = 1.0, cfg_start: float = 0.0
+) -> list[np.ndarray]:
+    """uint8 frames [T, H, W, 3] of each face [P, D]; without faces one video, of nobody in particular."""
+    count, statistics = len(faces) if faces is not None else 1, wan.statistics
+    pixels = to_pixels(render_pose(joints, SIZE_HW))
+    pose, grey = (statistics.normalise(encode_pixels(wan.vae, video)) for video in (pixels, torch.zeros_like(pixels)))
+    control = pose_control(pose, grey, wan.geometry).expand(count, -1, -1, -1, -1)
+    prompts = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT])
+    text, negative = (prompts[p].expand(count, -1, -1) for p in (DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT))
+    noise = torch.randn(pose.shape, generator=torch.Generator().manual_seed(seed))
+    latents = noise.expand(count, -1, -1, -1, -1)
+    wan.scheduler.set_timesteps(NUM_STEPS)
+
+    def velocity(at: Tensor, words: Tensor, face: Tensor | None) -> Tensor:
+        return wan.transformer(
+            hidden_states=latents,
+            timestep=at.expand(count),
+            encoder_hidden_states=words,
+            encoder_hidden_states_image=face_input(face) if face is not None else None,
+            control_hidden_states=control,
+            return_dict=False,
+        )[0]
+
+    for index, timestep in enumerate(wan.scheduler.timesteps):
+        towards = velocity(timestep, text, faces)
+        if cfg_scale != 1 and faces is not None and index >= cfg_start * NUM_STEPS:
+            without = velocity(timestep, negative, torch.zeros_like(faces))
+            towards = without + cfg_scale * (towards - without)
+        latents = wan.scheduler.step(towards, timestep, latents, return_dict=False)[0]
+    return [to_frames(decode_latents(wan.vae, one.unsqueeze(0))) for one in latents]

@@ -1,0 +1,1 @@
+"""The proofs of `make prove-*`: rows of promises, and the records they are written to."""

@@ -1,0 +1,162 @@
+"""That identity is learnt: the demo, its judges, and what it does not show. FULL=1: three worlds."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import functools
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import REPOSITORY
+from benchmarks.identity.checks import (
+    WORLDS,
+    blending,
+    embedded_models,
+    real_clips_rank1,
+    swap_gap_predicts,
+    wrong_photos,
+)
+from benchmarks.proofs.proof import Proof, Work
+from benchmarks.proofs.rows import Row, Seen, rows_of
+
+OUT = REPOSITORY / "outputs" / "prove_identity"
+# Worlds in which the detector finds everybody; the embedded models have seen none of them.
+SEEDS = (3, 5, 8)
+
+Check = tuple[str, str, str, Callable[[float], bool]]
+# key of summary.json, promise, bar, whether a value holds
+FROM_DEMO: tuple[Check, ...] = (
+    ("identity_rank1_heldout_poses", "training people in unseen poses: rank-1 of 16", ">= 0.9", lambda v: v >= 0.9),
+    ("identity_rank1_heldout_people", "held-out people, from photos: rank-1 of 16", ">= 0.75", lambda v: v >= 0.75),
+    ("identity_auc_heldout_people", "held-out people: own against impostor scores, AUC", ">= 0.9", lambda v: v >= 0.9),
+    ("target_rank1", "the demo's own target: rank-1 of 16", ">= 0.9", lambda v: v >= 0.9),
+    ("face_scale_spearman", "likeness grows with face_scale: Spearman", ">= 0.9", lambda v: v >= 0.9),
+    ("face_scale_zero_equals_base", "face_scale 0 is the base model, bit for bit", "yes", bool),
+    (
+        "wrong_identity_follows_embedding",
+        "the target's adapter, given a stranger's face, shows the stranger: rank-1",
+        ">= 0.75",
+        lambda v: v >= 0.75,
+    ),
+    ("wrong_identity_nearest_is_target", "... and not its target: share", "<= 0.1", lambda v: v <= 0.1),
+    (
+        "pose_error_ratio_to_base",
+        "pose error of all renders, in units of the base's",
+        "<= 1.05",
+        lambda v: v <= 1.05,
+    ),
+    # Four renders of one person, who loses more than strangers do.
+    ("pose_error_ratio_ours", "pose error of the target's renders alone", "<= 1.10", lambda v: v <= 1.1),
+    ("driver_leak_within_person", "likeness to who danced the pose, within a person", "<= 0.02", lambda v: v <= 0.02),
+    ("real_rank1", "the judge's own ceiling: rank-1 of real clips of the strangers", ">= 0.9", lambda v: v >= 0.9),
+    (
+        "naive_recipe_rank1",
+        "the naive recipe (pairing: constant) fails: rank-1",
+        "<= 0.5",
+        lambda v: v <= 0.5,
+    ),
+)
+
+
+# The read-out takes some strangers for the target before anything was trained on the target (6 of 30 in world 5): so
+# what training adds is looked at.
+DRAWN_TO_TARGET = "wrong_identity_drawn_to_target"
+# Its rank-1 of the naive recipe's renders is no bar: in world 3 it names the target in 10 of 15 by margins of 0.03, and
+# of four renders, as the demo makes them, in one to three. What it tells apart is who is more alike.
+MORE_ALIKE = "ours_more_alike_than_naive"
+READOUT, ARMS = "toy_readout", ("ours", "naive")
+# The same by the second judge, the attribute read-out: how it answers, beside its own ceiling.
+BY_READOUT: tuple[Check, ...] = (
+    ("identity_auc_heldout_people", "the attribute read-out: held-out people, AUC", ">= 0.9", lambda v: v >= 0.9),
+    ("target_rank1", "the attribute read-out: the demo's own target: rank-1", ">= 0.9", lambda v: v >= 0.9),
+    (
+        MORE_ALIKE,
+        "the attribute read-out: the target's renders more alike than the naive recipe's of the same poses: share",
+        ">= 0.9",
+        lambda v: v >= 0.9,
+    ),
+    (
+        DRAWN_TO_TARGET,
+        "the attribute read-out: strangers taken for the target, more than before training: share",
+        "<= 0.1",
+        # A 30th of a share is one video.
+        lambda v: round(v, 6) <= 0.1,
+    ),
+)
+
+
+def _worlds(work: Work) -> list[Row]:
+    """Demos, and what they do not show."""
+    seeds = SEEDS if work.is_full else SEEDS[:1]
+    worlds = WORLDS if work.is_full else WORLDS[:1]
+    summaries = work.details["summaries"] = {seed: _demo(seed) for seed in seeds}
+    walls = [summary["wall_s"] for summary in summaries.values()]
+    shown = ", ".join(f"{wall:.0f} s" for wall in walls)
+    rows = rows_of([("make demo, after set-up", "<= 600 s", shown, max(walls) <= 600)], sum(walls))
+    rows += [_judge(check, list(summaries.values())) for check in FROM_DEMO]
+    rows.append(_timed(lambda: _ceiling_of_known(seeds)))
+    by_readout = [_by_readout(seed, summary["by_recogniser"][READOUT]) for seed, summary in summaries.items()]
+    rows += [_judge(check, by_readout) for check in BY_READOUT]
+    demo = None if work.is_full else OUT / f"world_{seeds[0]}"
+    # In a process of its own, on the other core.
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        gap = beside.submit(_timed, lambda: swap_gap_predicts(OUT / "checkpoints", demo))
+        rows.append(_timed(lambda: embedded_models(24 if work.is_full else 8)))
+        for world in worlds:
+            rows += [_timed(functools.partial(check, world)) for check in (wrong_photos, blending)]
+        rows.append(gap.result())
+    return rows
+
+
+def _demo(seed: int) -> dict[str, Any]:
+    """One world from nothing to its summary. A crash is an error of the proof, not a row."""
+    out = OUT / f"world_{seed}"
+    shutil.rmtree(out, ignore_errors=True)
+    # The demo's own size in both: what the default leaves out are two of the three worlds.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SIZE": "full"}
+    subprocess.run(["bash", "launch/demo.sh", str(out), str(seed)], cwd=REPOSITORY, env=environment, check=True)
+    return json.loads((out / "summary.json").read_text())
+
+
+def _ceiling_of_known(seeds: tuple[int, ...]) -> Seen:
+    """Whether the judge knows real clips of the demos' training people: no render is told apart better."""
+    worlds = [OUT / f"world_{seed}" for seed in seeds]
+    found = [
+        real_clips_rank1(world / "known/videos", world / "known/references", world / "evaluation_known_real")
+        for world in worlds
+    ]
+    shown = ", ".join(f"{value:.3f}" for value in found)
+    return "the judge's own ceiling: rank-1 of real clips of the training people", ">= 0.9", shown, min(found) >= 0.9
+
+
+def _by_readout(seed: int, summary: dict[str, Any]) -> dict[str, Any]:
+    after, before = (summary[f"wrong_identity_nearest_is_target{when}"] for when in ("", "_before"))
+    with (OUT / f"world_{seed}" / "evaluation" / "videos.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["recogniser"] == READOUT]
+    alike = {arm: {row["clip"]: float(row["similarity"]) for row in rows if row["arm"] == arm} for arm in ARMS}
+    ours, naive = (alike[arm] for arm in ARMS)
+    share = sum(ours[clip] > naive[clip] for clip in ours) / len(ours)
+    return {**summary, DRAWN_TO_TARGET: after - before, MORE_ALIKE: share}
+
+
+def _judge(check: Check, summaries: list[dict[str, Any]]) -> Row:
+    """A figure of every demo; measured with them, so it has no seconds of its own."""
+    key, promise, bar, holds = check
+    values = [summary[key] for summary in summaries]
+    shown = ", ".join("none" if v is None else str(v) if isinstance(v, bool) else f"{v:.3f}" for v in values)
+    return rows_of([(promise, bar, shown, all(v is not None and holds(v) for v in values))], 0)[0]
+
+
+def _timed(check: Callable[[], Seen]) -> Row:
+    began = time.perf_counter()
+    seen = check()
+    return rows_of([seen], time.perf_counter() - began)[0]
+
+
+PROOF = Proof("identity", (_worlds,), has_tests=False)

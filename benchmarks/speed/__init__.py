@@ -1,0 +1,1 @@
+"""Seconds and bytes, beside a plain way to do the same."""
