@@ -17,7 +17,7 @@ import pytest
 from calling import call
 from launching import ToyInputs
 
-pytest_plugins = ["promises"]
+pytest_plugins = ["promises", "pytester"]
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("FACEID_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 

@@ -73,7 +73,6 @@ COMPARED_WITH = {
     *((f"benchmarks/peers/{name}.py", "diffusers") for name in ("__main__", "layouts", "loading", "sampling")),
     *((f"benchmarks/peers/{name}.py", "transformers") for name in ("__main__", "layouts", "loading")),
     ("benchmarks/faults/checkpoint_crashes.py", "accelerate"),
-    ("benchmarks/speed/sampling_loop.py", "diffusers"),
 }
 FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helper", "helpers", "misc", "registry", "callback", "callbacks"}
 # The base model: the field's own word.

@@ -14,11 +14,12 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import REPOSITORY
 from benchmarks.faults.sampling_workers import write_adapter, write_person, write_pose
+from faceid.models.adapter.adapter_file import read_adapter, save_adapter
 
 # A name that does harm to whoever passes it through a shell, and what it would leave behind.
 SHELL_NAME, SHELL_TRACE = "$(touch hacked) `touch hacked`; touch hacked & 'a' | b*?", "hacked"
@@ -74,6 +75,13 @@ def meet_faults(folder: Path) -> Faults:
     )
 
 
+def _of_another_rank(adapter: Path, path: Path) -> Path:
+    """The same tensors in a file that says another rank."""
+    tensors, metadata = read_adapter(adapter)
+    save_adapter(path, tensors, replace(metadata, settings=replace(metadata.settings, lora_rank=8)))
+    return path
+
+
 class _Inputs:
     """Good and bad files, and the list of jobs that names them all."""
 
@@ -90,7 +98,7 @@ class _Inputs:
         write_person(folder / "one_person" / "anna", 0)
         self.adapter = write_adapter(folder / "adapter.safetensors")
         other_base = write_adapter(folder / "other_base.safetensors", fingerprint="f" * 64)
-        other_rank = write_adapter(folder / "other_rank.safetensors", metadata_rank=8)
+        other_rank = _of_another_rank(self.adapter, folder / "other_rank.safetensors")
         good: dict[str, object] = {"pose": "x.mp4", "identity": "anna"}
         self.bad: dict[str, tuple[dict[str, object], str]] = {
             "unreadable pose": ({**good, "pose": "unreadable.mp4"}, "unreadable.mp4"),

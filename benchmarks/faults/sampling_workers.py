@@ -18,22 +18,17 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import adapter_inputs
 import numpy as np
 import torch
+from written_identities import write_identity
 
 from benchmarks import REPOSITORY
 from faceid.claims import STALE_BEATS, Claims
 from faceid.errors import run_entry_point
-from faceid.faces.identities.identity_folder import write_manifest
 from faceid.media.video import write_video
-from faceid.models.adapter.adapter_file import AdapterMetadata, save_adapter
-from faceid.models.adapter.face_adapter import adapter_tensors, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
-from faceid.models.base.wan import load_wan
-from faceid.toy.shipped import resolve_model_path
 
-EMBEDDING_DIM = 24
-ENCODER_FINGERPRINT = "e" * 64
 SMALL_ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4)
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 32, 48, 5, 16.0
 # For the others, until all have started.
@@ -143,47 +138,18 @@ def holders(output_dir: Path) -> dict[int, str]:
     return held
 
 
+def write_adapter(path: Path, fingerprint: str | None = None) -> Path:
+    """An adapter of the toy base, every tensor moved as training would. fingerprint: of another base. Its path."""
+    return adapter_inputs.write_adapter(path, SMALL_ADAPTER, fingerprint=fingerprint)
+
+
+def write_person(folder: Path, seed: int, size: int = adapter_inputs.EMBEDDING_DIM) -> Path:
+    """An identity folder of a person of whom no photo is known. Its path."""
+    return write_identity(folder, seed, size)
+
+
 def write_pose(path: Path, seed: int, num_frames: int = NUM_FRAMES, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:
     """A video of noise: for the workers one pose is as good as another. Its path."""
     frames = np.random.default_rng(seed).integers(0, 255, (num_frames, *size_hw, 3), dtype=np.uint8)
     write_video(path, frames, FPS)
-    return path
-
-
-def write_person(folder: Path, seed: int, size: int = EMBEDDING_DIM, fingerprint: str = ENCODER_FINGERPRINT) -> Path:
-    """An identity folder of a person of whom no photo is known. Its path."""
-    folder.mkdir(parents=True)
-    embedding = torch.randn(size, generator=torch.Generator().manual_seed(seed))
-    torch.save(torch.nn.functional.normalize(embedding, dim=0), folder / "identity_embedding.pt")
-    about = {"name": folder.name, "encoder": "clip", "encoder_fingerprint": fingerprint}
-    torch.save({**about, "photos": []}, folder / "metadata.pt")
-    write_manifest(folder, about)
-    return folder
-
-
-def write_adapter(path: Path, seed: int = 2, fingerprint: str | None = None, metadata_rank: int | None = None) -> Path:
-    """An adapter of the toy base, every tensor moved as training would. Its path.
-
-    fingerprint: of another base. metadata_rank: a rank that the file says and its tensors have not.
-    """
-    wan = load_wan(resolve_model_path("toy"), ("transformer",))
-    adapter = install_adapter(wan.transformer, SMALL_ADAPTER, EMBEDDING_DIM)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in adapter.parameters().values():
-            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    settings = SMALL_ADAPTER.__class__(**{**vars(SMALL_ADAPTER), "lora_rank": metadata_rank or SMALL_ADAPTER.lora_rank})
-    metadata = AdapterMetadata(
-        base_name="toy",
-        base_fingerprint=fingerprint or wan.fingerprint,
-        face_embedding_dim=EMBEDDING_DIM,
-        encoder="clip",
-        encoder_fingerprint=ENCODER_FINGERPRINT,
-        settings=settings,
-        height=HEIGHT,
-        width=WIDTH,
-        num_frames=NUM_FRAMES,
-        fps=FPS,
-    )
-    save_adapter(path, adapter_tensors(adapter), metadata)
     return path

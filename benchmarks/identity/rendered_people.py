@@ -1,7 +1,7 @@
 """Sixteen drawn people rendered in one batch: the short way from an adapter to rank-1, for benchmarks of many adapters.
 
-The loop is the pipeline's (UniPC, guidance towards the negative half with the null face); a batch of people shares the
-pose and the noise, so that only the face differs.
+The loop is the pipeline's without guidance; a batch of people shares the pose and the noise, so that only the face
+differs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.detect import FaceDetector, crop_face, load_detector
 from faceid.models.adapter.face_tokens import face_input
-from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.adapter_settings import DEFAULT_PROMPT
 from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.base.prompts import encode_prompts
 from faceid.models.base.wan import WanModel
@@ -41,12 +41,9 @@ FEWEST_FACES = 3
 class Gallery:
     """People, and what they are to be known by.
 
-    names: of drawn people in `world`. faces: conditioning embeddings [P, D]. references: the recogniser's, of other
-    photos, [P, E]. joints: of each dance.
+    faces: conditioning embeddings [P, D]. references: the recogniser's, of other photos, [P, E]. joints: of each dance.
     """
 
-    world: int
-    names: list[str]
     faces: Tensor
     references: Tensor
     joints: list[np.ndarray]
@@ -59,18 +56,15 @@ def make_gallery(num_people: int, num_poses: int) -> Gallery:
     recogniser, number = load_toy_recogniser("toy_recogniser"), 0
     faces: list[Tensor] = []
     references: list[Tensor] = []
-    names: list[str] = []
     while len(faces) < num_people:
         number += 1
-        name = f"d{number:02d}"
-        person = draw_person(person_seed(WORLD, name))
+        person = draw_person(person_seed(WORLD, f"d{number:02d}"))
         given, other = (cut_photos(person, 1000 * number + first, 8, detector) for first in (0, 500))
         if min(len(given), len(other)) >= FEWEST_FACES:
-            names.append(name)
             faces.append(mean_face(encoder, given))
             references.append(mean_face(recogniser, other))
     joints = [unseen_dance(number) for number in range(num_poses)]
-    return Gallery(WORLD, names, torch.stack(faces), torch.stack(references), joints, recogniser)
+    return Gallery(torch.stack(faces), torch.stack(references), joints, recogniser)
 
 
 def unseen_dance(number: int) -> np.ndarray:
@@ -122,34 +116,24 @@ def mean_face(encoder: FaceEncoder, crops: list[np.ndarray]) -> Tensor:
 
 
 @torch.no_grad()
-def render_people(
-    wan: WanModel, joints: np.ndarray, faces: Tensor | None, seed: int, cfg_scale: float = 1.0, cfg_start: float = 0.0
-) -> list[np.ndarray]:
-    """uint8 frames [T, H, W, 3] of each face [P, D]; without faces one video, of nobody in particular."""
-    count, statistics = len(faces) if faces is not None else 1, wan.statistics
+def render_people(wan: WanModel, joints: np.ndarray, faces: Tensor, seed: int) -> list[np.ndarray]:
+    """uint8 frames [T, H, W, 3] of each face [P, D], without guidance."""
+    count, statistics = len(faces), wan.statistics
     pixels = to_pixels(render_pose(joints, SIZE_HW))
     pose, grey = (statistics.normalise(encode_pixels(wan.vae, video)) for video in (pixels, torch.zeros_like(pixels)))
     control = pose_control(pose, grey, wan.geometry).expand(count, -1, -1, -1, -1)
-    prompts = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT])
-    text, negative = (prompts[p].expand(count, -1, -1) for p in (DEFAULT_PROMPT, DEFAULT_NEGATIVE_PROMPT))
+    text = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT])[DEFAULT_PROMPT].expand(count, -1, -1)
     noise = torch.randn(pose.shape, generator=torch.Generator().manual_seed(seed))
     latents = noise.expand(count, -1, -1, -1, -1)
     wan.scheduler.set_timesteps(NUM_STEPS)
-
-    def velocity(at: Tensor, words: Tensor, face: Tensor | None) -> Tensor:
-        return wan.transformer(
+    for timestep in wan.scheduler.timesteps:
+        velocity = wan.transformer(
             hidden_states=latents,
-            timestep=at.expand(count),
-            encoder_hidden_states=words,
-            encoder_hidden_states_image=face_input(face) if face is not None else None,
+            timestep=timestep.expand(count),
+            encoder_hidden_states=text,
+            encoder_hidden_states_image=face_input(faces),
             control_hidden_states=control,
             return_dict=False,
         )[0]
-
-    for index, timestep in enumerate(wan.scheduler.timesteps):
-        towards = velocity(timestep, text, faces)
-        if cfg_scale != 1 and faces is not None and index >= cfg_start * NUM_STEPS:
-            without = velocity(timestep, negative, torch.zeros_like(faces))
-            towards = without + cfg_scale * (towards - without)
-        latents = wan.scheduler.step(towards, timestep, latents, return_dict=False)[0]
+        latents = wan.scheduler.step(velocity, timestep, latents, return_dict=False)[0]
     return [to_frames(decode_latents(wan.vae, one.unsqueeze(0))) for one in latents]

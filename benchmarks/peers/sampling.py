@@ -1,8 +1,7 @@
 """One video: our pipeline with an adapter loaded and face_scale 0, beside WanVACEPipeline itself on the same toy base.
 
 The videos are compared bit for bit first. With the face on, ours does more: what that costs stands beside. Each call
-begins with nothing kept from the one before. Many videos in one process are sampling_loop's.
-"""
+begins with nothing kept from the one before."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ from typing import Any
 
 import diffusers
 import numpy as np
+import PIL.Image
 import torch
 from diffusers import WanVACEPipeline
 
@@ -27,14 +27,15 @@ from benchmarks.peers.ratios import (
     least_and_median,
 )
 from benchmarks.speed.data_speed import cpu_seconds_by_turns
-from benchmarks.speed.sampling_loop import CFG_SCALE, SEED, stock_video
 from faceid.faces.identities.identity import load_identity
-from faceid.models.adapter_settings import DEFAULT_PROMPT
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.base.prompts import text_length
 from faceid.models.base.wan import load_wan
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.toy.shipped import resolve_model_path
 
 Render = Callable[[], np.ndarray]
+SEED, CFG_SCALE = 5, 5.0
 
 
 @dataclass(frozen=True)
@@ -127,4 +128,23 @@ def _theirs(size: VideoSize) -> Render:
     wan = load_wan(resolve_model_path("toy"))
     pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
     pipeline.set_progress_bar_config(disable=True)
-    return partial(stock_video, pipeline, _pose(size), DEFAULT_PROMPT, size.steps)
+    return partial(_stock_video, pipeline, _pose(size), size.steps)
+
+
+def _stock_video(pipeline: WanVACEPipeline, frames: np.ndarray, num_steps: int) -> np.ndarray:
+    """A pose video by diffusers' own pipeline, as its user calls it. frames, and the result: uint8 [T, H, W, 3]."""
+    num_frames, height, width = frames.shape[:3]
+    video = pipeline(
+        prompt=DEFAULT_PROMPT,
+        negative_prompt=DEFAULT_NEGATIVE_PROMPT,
+        video=[PIL.Image.fromarray(frame) for frame in frames],
+        height=height,
+        width=width,
+        num_frames=num_frames,
+        num_inference_steps=num_steps,
+        guidance_scale=CFG_SCALE,
+        generator=torch.Generator("cpu").manual_seed(SEED),
+        output_type="np",
+        max_sequence_length=text_length(pipeline.tokenizer),
+    ).frames[0]
+    return (video * 255).round().astype(np.uint8)

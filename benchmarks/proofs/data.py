@@ -10,7 +10,6 @@ from benchmarks.proofs.proof import Proof, Work
 from benchmarks.proofs.rows import Row, Seen
 from benchmarks.speed.data_scale import SIZES, measure_sizes, slope
 from benchmarks.speed.data_speed import Loaders, MissingError, compare_loaders, import_imageio
-from benchmarks.speed.data_writing import compare_writing
 
 OUT = REPOSITORY / "outputs" / "prove_data"
 
@@ -54,20 +53,6 @@ def _speed(work: Work) -> list[Seen] | list[Row]:
         row("from a ready 480x832 clip", "clip_naively", "clip_by_ours", 2, clip),
         row("from latents, naive from the ready clip", "clip_naively", "latents_by_ours", 20, latents),
     ]
-
-
-def _writing(work: Work) -> list[Seen]:
-    sizes = work.choose(SMALL, FULL)
-    figures = work.details["writing"] = compare_writing(work.folder, OUT / "writing", sizes.rounds)
-    ratios = {
-        f"{kind} in {place}": figures[place][kind]["tar_writer"]["median"] / figures[place][kind]["ours"]["median"]
-        for place in ("memory", "disk")
-        for kind in ("cpu_s", "wall_s")
-    }
-    shown = ", ".join(f"{name.replace('_s', '')} {ratio:.2f}" for name, ratio in ratios.items())
-    measured = f"{shown} (times of a shard of {figures['shard_mb']:g} MB; on disk only ours waits for it)"
-    holds = ratios["cpu_s in memory"] >= 1 and ratios["wall_s in memory"] >= 1
-    return [("writing shards: time of webdataset.TarWriter with checksums / ours", "at least 1", measured, holds)]
 
 
 def _scale(work: Work) -> list[Seen]:
@@ -135,4 +120,4 @@ def _kills(work: Work) -> list[Seen]:
     return seen
 
 
-PROOF = Proof("data", (_speed, _writing, _scale, _flips, _kills))
+PROOF = Proof("data", (_speed, _scale, _flips, _kills))

@@ -1,4 +1,4 @@
-"""What rendering many videos promises: kills, makespan, encodes, bad input.
+"""What rendering many videos promises: kills, makespan, bad input.
 
 Needs to be root: it mounts small disks.
 """
@@ -12,7 +12,6 @@ from benchmarks.faults.sampling_faults import Fault, meet_faults
 from benchmarks.faults.sampling_kills import kill_workers
 from benchmarks.proofs.proof import Proof, Work
 from benchmarks.proofs.rows import Seen
-from benchmarks.speed.sampling_loop import NUM_POSES, PROMPTS, compare_ways
 from benchmarks.speed.sampling_makespan import Jobs, Measured, ideal_s, measure
 
 KILL_SEED = 5
@@ -36,7 +35,6 @@ class Sizes:
     mean_s: float
     slow_jobs: int
     slow_mean_s: float
-    loop_steps: int
 
 
 SMALL = Sizes(
@@ -49,7 +47,6 @@ SMALL = Sizes(
     mean_s=3.0,
     slow_jobs=100,
     slow_mean_s=1.8,
-    loop_steps=4,
 )
 FULL = Sizes(
     workers=8,
@@ -61,7 +58,6 @@ FULL = Sizes(
     mean_s=4.0,
     slow_jobs=200,
     slow_mean_s=4.0,
-    loop_steps=12,
 )
 
 
@@ -106,37 +102,6 @@ def _one_slow(work: Work) -> list[Seen]:
             found.seconds <= 1.2 * ideal,
         )
     ]
-
-
-def _loop(work: Work) -> list[Seen]:
-    sizes = work.choose(SMALL, FULL)
-    ways = compare_ways(work.folder, sizes.loop_steps)
-    work.details["loop"] = {name: {**asdict(way), "videos": len(way.videos)} for name, way in ways.items()}
-    base, peer, face, calls = (ways[name] for name in ("batch_base", "diffusers", "batch_face", "calls"))
-    count = NUM_POSES * len(PROMPTS)
-    encodes = [(way.video_encodes, way.text_encodes) for way in (base, peer, face, calls)]
-    return [
-        (
-            f"{count} jobs ({NUM_POSES} poses, {len(PROMPTS)} prompts) in a batch: encodes by VAE and by text encoder",
-            f"<= 5 and <= 4; a plain WanVACEPipeline loop {2 * count} and {2 * count}",
-            f"batch {encodes[0]}, with the face {encodes[2]}; WanVACEPipeline {encodes[1]}, our pipeline's call "
-            f"{encodes[3]}",
-            all(videos <= 5 and texts <= 4 for videos, texts in (encodes[0], encodes[2]))
-            and encodes[1] == (2 * count, 2 * count),
-        ),
-        (
-            "... its videos: at face_scale 0 WanVACEPipeline's, with the face those of one call each",
-            "the same bytes",
-            f"{_same(base.videos, peer.videos)} and {_same(face.videos, calls.videos)} of {count}; CPU s "
-            f"{base.cpu_s:.1f} / {peer.cpu_s:.1f} and {face.cpu_s:.1f} / {calls.cpu_s:.1f}, peak MiB "
-            f"{base.peak_mib:.0f} / {peer.peak_mib:.0f} and {face.peak_mib:.0f} / {calls.peak_mib:.0f}",
-            base.videos == peer.videos and face.videos == calls.videos and len(base.videos) == count,
-        ),
-    ]
-
-
-def _same(videos: dict[str, str], others: dict[str, str]) -> int:
-    return sum(others.get(name) == sha256 for name, sha256 in videos.items())
 
 
 def _kills(work: Work) -> list[Seen]:
@@ -202,4 +167,4 @@ def _faults(work: Work) -> list[Seen]:
     ]
 
 
-PROOF = Proof("sampling", (_makespan, _one_slow, _loop, _kills, _faults), details={"kill_seed": KILL_SEED})
+PROOF = Proof("sampling", (_makespan, _one_slow, _kills, _faults), details={"kill_seed": KILL_SEED})

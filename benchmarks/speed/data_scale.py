@@ -4,7 +4,7 @@ The payloads are tiny and written by the product's own writer, 32 clips a shard 
 a clip costs beside its data. One fresh process a point, with its imports done; several times, and the medians. In
 memory, so no disk is measured. Faces are banked by film, as AIST's would be: a film is eight clips here.
 
-    python benchmarks/data_scale.py measure FOLDER      one point, as JSON; what the proof starts
+    python -m benchmarks.speed.data_scale FOLDER      one point, as JSON; what the proof starts
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ NUM_DANCERS, CLIPS_PER_FILM, FACES_PER_FILM, FACE_DIM = 40, 8, 8, 768
 GENRES = ("br", "po", "lo", "mh", "lh", "ho", "wa", "kr", "js", "jb")
 
 GEOMETRY = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
+ONE_FRAME = ClipSettings(num_frames=1, height=16, width=16)
 
 
 def measure_sizes(folder: Path, rounds: int) -> dict[int, dict[str, float]]:
@@ -66,15 +67,21 @@ def slope(found: dict[int, dict[str, float]], name: str, first: int, last: int) 
     return math.log(found[last][name] / found[first][name]) / math.log(last / first)
 
 
-def write_latents(folder: Path, num_clips: int, size: tuple[int, int, int] = (1, 2, 2)) -> None:
+def write_latents(
+    folder: Path,
+    num_clips: int,
+    size: tuple[int, int, int] = (1, 2, 2),
+    text: tuple[int, int] = (8, 32),
+    geometry: Geometry = GEOMETRY,
+    settings: ClipSettings = ONE_FRAME,
+) -> None:
     """A folder of latent shards by the product's own writer; every clip has the same random latents.
 
-    size: f, h, w of the latents.
+    size: f, h, w of the latents. text: tokens and width of a prompt.
     """
     generator = torch.Generator().manual_seed(0)
     tensors = {name: torch.randn(16, *size, generator=generator).bfloat16() for name in ("video", "pose")}
     payload = save({**tensors, "head_mask": torch.ones(size, dtype=torch.uint8)})
-    settings = ClipSettings(num_frames=1, height=16, width=16)
     folder.mkdir(parents=True)
     keys = [_key(number) for number in range(num_clips)]
     records: list[ShardRecord] = []
@@ -84,17 +91,17 @@ def write_latents(folder: Path, num_clips: int, size: tuple[int, int, int] = (1,
         records.append(write_shard(folder / shard_name("latents", len(records)), str(start), entries, []))
     texts = (DEFAULT_PROMPT, "", DEFAULT_NEGATIVE_PROMPT)
     shared = {
-        PROMPTS_NAME: {prompt_name(text): torch.randn(8, 32, generator=generator) for text in texts},
+        PROMPTS_NAME: {prompt_name(one): torch.randn(text, generator=generator) for one in texts},
         CONSTANTS_NAME: {inactive_name(*size): torch.randn(16, *size, generator=generator)},
     }
     for name, content in shared.items():
         (folder / name).write_bytes(save(content))
     header = {
         "base": {"name": "none", "fingerprint": hashlib.sha256(b"none").hexdigest()},
-        "geometry": asdict(GEOMETRY),
+        "geometry": asdict(geometry),
         "settings": asdict(settings),
         "clips_sha256": hashlib.sha256(str(num_clips).encode()).hexdigest(),
-        "prompts": {text: prompt_name(text) for text in texts},
+        "prompts": {one: prompt_name(one) for one in texts},
         "prompt_of": dict.fromkeys(keys, DEFAULT_PROMPT),
         "files": {name: sha256_file(folder / name) for name in shared},
     }

@@ -99,6 +99,11 @@ def test_reference_images_as_the_base_pipeline(toy_wan):
     assert torch.equal(our_latents(pipeline, pose_video(), reference_images=references), expected)
 
 
+@pytest.mark.promise(
+    "the videos of a batch: at face_scale 0 WanVACEPipeline's, with the face those of one call each",
+    bar="the same bytes; torch.equal",
+    proof="sampling",
+)
 @pytest.mark.promise("face_scale 0 with a trained adapter is WanVACEPipeline", bar="torch.equal", proof="main")
 def test_face_scale_zero_with_a_trained_adapter_is_the_base_pipeline(toy_wan, small_adapter_settings):
     frames = pose_video()

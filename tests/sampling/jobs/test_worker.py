@@ -27,6 +27,11 @@ def of_list(settings, tmp_path, *jobs):
     return replace(settings, jobs=str(tmp_path / "jobs.jsonl"), identities_dir=str(tmp_path / "people"))
 
 
+@pytest.mark.promise(
+    "the videos of a batch: at face_scale 0 WanVACEPipeline's, with the face those of one call each",
+    bar="the same bytes; torch.equal",
+    proof="sampling",
+)
 def test_a_batch_is_byte_for_byte_what_single_calls_give(settings, tmp_path):
     assert run(settings) == 0
     found = rows(tmp_path / "out")
@@ -44,6 +49,9 @@ def test_a_batch_is_byte_for_byte_what_single_calls_give(settings, tmp_path):
         assert (tmp_path / "alone.mp4").read_bytes() == (tmp_path / "out" / row["output"]).read_bytes()
 
 
+@pytest.mark.promise(
+    "12 jobs (4 poses, 3 prompts) in a batch: encodes by VAE and by text encoder", bar="5 and 4", proof="sampling"
+)
 def test_twelve_jobs_of_four_poses_and_three_prompts_encode_five_videos_and_four_texts(settings, tmp_path, monkeypatch):
     for seed in (2, 3):
         write_pose(tmp_path / "poses" / f"z{seed}_pose.mp4", seed)
