@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import REPOSITORY
+from benchmarks.prepared_world import flags_of, photos, prepare_world
 from faceid.training.checkpoints import checkpoint
 from faceid.training.measuring.metrics import read_metrics
 from faceid.training.measuring.samples import read_samples
@@ -38,30 +39,14 @@ class Inputs:
 
     @classmethod
     def make(cls, work: Path, num_people: int = 6) -> Inputs:
-        """By the tools, as a user would."""
-        world = work / "world"
-        photos = world / "photos" / "target"
-        commands = [
-            f"tools/make_toy_dataset.py --output_dir {world} --num_people {num_people} --clips_per_person 2 "
-            "--photos_per_person 5 --num_frames 9 --seed 4",
-            f"tools/make_shards.py --dance_videos_dir {world}/videos --pose_videos_dir {world}/poses "
-            f"--output_dir {work}/shards --num_frames 9 --height 64 --width 64",
-            f"tools/encode_latents.py --shards {work}/shards --model_path toy --output_dir {work}/latents",
-            f"tools/prepare_face_embeddings.py --face_images_dir {photos} --output_dir {work}/identity "
-            "--identity_name target --encoder_path toy --allow_few",
-        ]
-        for command in commands:
-            subprocess.run([sys.executable, *command.split()], cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+        """By the tools."""
+        prepare_world(work, f"--num_people {num_people} --photos_per_person 5 --seed 4")
         return cls.made(work)
 
     @classmethod
     def made(cls, work: Path) -> Inputs:
         """What `make` left there."""
-        photos = work / "world" / "photos" / "target"
-        return cls(
-            f"--model_path toy --face_images_dir {photos} --face_embedding {work}/identity --latents {work}/latents "
-            f"--shards {work}/shards".split()
-        )
+        return cls(["--model_path", "toy", "--face_images_dir", str(photos(work)), *flags_of(work)])
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from scipy.stats import spearmanr
 
 from benchmarks import REPOSITORY
 from benchmarks.identity.rendered_people import Gallery, make_gallery, rank1_of_renders
+from benchmarks.prepared_world import flags_of, prepare_world
 from faceid.config import parse_sections
 from faceid.data.dancer_faces.face_bank import read_face_bank
 from faceid.data.latents.latent_reader import LatentSet
@@ -116,21 +117,11 @@ def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
 
 def _small_run(folder: Path) -> Path:
     """A stage-1 training from nothing, on a small world, with an adapter and a gap every few steps."""
-    world, run = folder / "world", folder / "run"
-    commands = [
-        f"tools/make_toy_dataset.py --output_dir {world} --num_people 300 --clips_per_person 2 --photos_per_person 4 "
-        "--num_frames 9 --seed 1000",
-        f"tools/make_shards.py --dance_videos_dir {world}/videos --pose_videos_dir {world}/poses "
-        f"--output_dir {folder}/shards --num_frames 9 --height 64 --width 64",
-        f"tools/encode_latents.py --shards {folder}/shards --model_path toy --output_dir {folder}/latents",
-        f"tools/prepare_face_embeddings.py --face_images_dir {world}/photos/target --output_dir {folder}/identity "
-        "--identity_name nobody --encoder_path toy --allow_few",
-        "-m accelerate.commands.launch --config_file launch/accelerate/cpu.yaml --main_process_port 0 train.py "
-        f"--config configs/toy_stage1.yaml --face_embedding {folder}/identity --latents {folder}/latents "
-        f"--shards {folder}/shards --output_dir {run} --num_epochs 30 --validate_every 3 --save_every 3",
-    ]
-    for command in commands:
-        subprocess.run([sys.executable, *command.split()], cwd=REPOSITORY, check=True)
+    run = folder / "run"
+    prepare_world(folder, "--num_people 300 --photos_per_person 4 --seed 1000", "nobody")
+    command = "-m accelerate.commands.launch --config_file launch/accelerate/cpu.yaml --main_process_port 0 train.py "
+    command += f"--config configs/toy_stage1.yaml --output_dir {run} --num_epochs 30 --validate_every 3 --save_every 3"
+    subprocess.run([sys.executable, *command.split(), *flags_of(folder)], cwd=REPOSITORY, check=True)
     return run
 
 
