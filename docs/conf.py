@@ -33,6 +33,7 @@ CONTENTS = {
         "docs/decisions/tests_and_house",
     ],
     "Records": [
+        "benchmarks/README",
         "benchmarks/records/peers",
         "benchmarks/records/sampling_table",
         "benchmarks/records/sampling_table_full",
