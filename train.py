@@ -6,16 +6,17 @@ import sys
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.training.sections import SECTIONS
+from faceid.training.checks.run_sections import SECTIONS, RunSections
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse and run."""
-    sections = parse_sections("train.py", __doc__ or "", SECTIONS, sys.argv[1:] if argv is None else argv)
+    words = sys.argv[1:] if argv is None else argv
+    sections = RunSections(*parse_sections("train.py", __doc__ or "", SECTIONS, words))
     # Heavy imports only once the command line is known to be good.
     from faceid.training.training_run import run_training
 
-    return run_training(*sections)
+    return run_training(sections)
 
 
 if __name__ == "__main__":

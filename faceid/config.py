@@ -32,6 +32,9 @@ Section = TypeVar("Section")
 
 # (option, why it changes nothing), as it follows "has no effect".
 Reason = tuple[str, str]
+# What a section says of a run that goes on. same: each option is what it was, else it is refused by its name. free: any
+# may differ. by_content: what was made of them is the same (the base, clips, photos, the identity).
+OnResume = Literal["same", "free", "by_content"]
 # Fields that hold words: a ~ in one is a ~.
 OF_WORDS = ("prompt", "negative_prompt", "caption", "title", "name", "identity_name")
 # At the beginning of a value, or of a path within one: clip:~/model, ours=~/out.
@@ -65,6 +68,25 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
         return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
     except ConfigError as error:
         raise ConfigError(_with_file(str(error), of_files, argv)) from error
+
+
+def flags_of(sections: Sequence[type], argv: Sequence[str]) -> list[str]:
+    """Of another command's words, and of its `--config` files, what these sections have: for a tool that needs little.
+
+    Raises: ConfigError for a file that cannot be read.
+    """
+    names = [field.name for section in sections for field in dataclasses.fields(section)]
+    of_files: dict[str, Any] = {}
+    for file in _config_files(argv):
+        of_files |= _read_config(file)
+    flags = [f"--{name}={of_files[name]}" for name in names if isinstance(of_files.get(name), str | int | float)]
+    for place, word in enumerate(argv):
+        name, equals, _ = word.removeprefix("--").partition("=")
+        if word in ("-h", "--help"):
+            flags.append(word)
+        elif word.startswith("--") and name in names:
+            flags += [word] if equals else argv[place : place + 2]
+    return flags
 
 
 def build_section(section: type[Section], values: dict[str, Any]) -> Section:
@@ -220,18 +242,8 @@ def _normalise(argv: list[str], sections: Sequence[type]) -> list[str]:
 def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Of each key that a --config file sets: the last such file, and its value. Raises: ConfigError."""
     found: dict[str, tuple[str, Any]] = {}
-    files = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == "--config"]
-    files += [word.removeprefix("--config=") for word in argv if word.startswith("--config=")]
-    for file in files:
-        path = Path(file)
-        if (reason := why_no_file(path)) is not None:
-            raise ConfigError(f"--config {file}: {reason}")
-        try:
-            content = read_yaml(path)
-        except DocumentError as error:
-            raise ConfigError(f"--config {error}") from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"--config {file}: expected `key: value` lines, found {type(content).__name__}")
+    for file in _config_files(argv):
+        content = _read_config(file)
         for key in content:
             if key not in names:
                 raise ConfigError(f"{file}: {_unknown(str(key), names)}")
@@ -241,6 +253,25 @@ def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tup
             raise ConfigError(f"{file}: {nested}: has keys below it; no key of these has")
         found |= {key: (file, value) for key, value in content.items()}
     return found
+
+
+def _config_files(argv: Sequence[str]) -> list[str]:
+    files = [argv[i + 1] for i, word in enumerate(argv[:-1]) if word == "--config"]
+    return files + [word.removeprefix("--config=") for word in argv if word.startswith("--config=")]
+
+
+def _read_config(file: str) -> dict[Any, Any]:
+    """The keys of a file, whatever they are. Raises: ConfigError."""
+    path = Path(file)
+    if (reason := why_no_file(path)) is not None:
+        raise ConfigError(f"--config {file}: {reason}")
+    try:
+        content = read_yaml(path)
+    except DocumentError as error:
+        raise ConfigError(f"--config {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {file}: expected `key: value` lines, found {type(content).__name__}")
+    return content
 
 
 def _refuse_empty(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], names: Sequence[str]) -> None:

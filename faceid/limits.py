@@ -33,6 +33,8 @@ MOST_PIXELS = 16_384
 MOST_PROCESSES = 256
 Processes = Annotated[int, Field(ge=0, le=MOST_PROCESSES)]
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 # How much something counts, 1 being as trained; guidance is of the same order.
 MOST_STRENGTH = 100
 Strength = Annotated[float, Field(ge=0, le=MOST_STRENGTH)]

@@ -114,12 +114,12 @@ def test_tensorboard_shows_what_metrics_say_and_the_validation_picture(trained):
 
 def test_the_run_folder_says_what_made_it(trained):
     from faceid.config import parse_sections
-    from faceid.training.training_settings import TrainingSettings
+    from faceid.training.recipe.recipe_settings import OptimizerSettings
 
     text = (trained.folder / "config.yaml").read_text()
     assert "num_epochs: 3" in text and "lora_rank: 4" in text and "model_path: toy" in text
     words = [line.split(": ") for line in text.splitlines() if line.startswith(("learning_rate", "seed", "num_epochs"))]
-    (settings,) = parse_sections("x", "", [TrainingSettings], [f"--{key}={value}" for key, value in words])
+    (settings,) = parse_sections("x", "", [OptimizerSettings], [f"--{key}={value}" for key, value in words])
     assert (settings.learning_rate, settings.seed, settings.num_epochs) == (1e-3, 42, 3)
     provenance = json.loads((trained.folder / "provenance.json").read_text())
     assert provenance["command"][0] == "train.py" and provenance["versions"]["torch"]

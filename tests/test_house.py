@@ -35,7 +35,6 @@ ROOMS_WITHIN = {
     "sampling": ["sampling_settings", "who", "one_video", "jobs", "."],
     "evaluation": ["evaluation_settings", "places", "figures", "videos", "report", "verification", "."],
     "training": [
-        "training_settings",
         "recipe",
         "world",
         "checkpoints",

@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import parse_sections
 from faceid.errors import USER_ERROR_EXIT_CODE, run_entry_point
 from faceid.limits import Processes
-from faceid.training.sections import SECTIONS
+from faceid.training.checks.run_sections import SECTIONS, RunSections
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, look, say."""
     began = time.perf_counter()
     words = sys.argv[1:] if argv is None else argv
-    sections = parse_sections("tools/check_cluster.py", __doc__ or "", [CheckSettings, *SECTIONS], words)
-    tool, inputs, training = sections[:3]
+    tool, *asked = parse_sections("tools/check_cluster.py", __doc__ or "", [CheckSettings, *SECTIONS], words)
+    sections = RunSections(*asked)
 
     # torch takes seconds: only once the command line is known to be good.
     from faceid.training.world.launched import read_launch
     from faceid.training.world.preflight import RED, check_cluster, how_long
 
-    folder = Path(inputs.output_dir)
-    launch = read_launch(training.accelerate_config, folder)
+    folder = Path(sections.inputs.output_dir)
+    launch = read_launch(sections.execution.accelerate_config, folder)
     lines = check_cluster(folder, launch, tool.expect_gpus)
     is_red = any(line.level == RED for line in lines)
     # Alone with what it saw: the others could not be asked.

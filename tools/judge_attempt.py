@@ -1,6 +1,7 @@
 """Say whether a training job that ended is to be tried again: exit code 0 for yes, 1 for no. For slurm/train.sbatch.
 
-Takes train.py's flags, of which it needs the run folder. What it knows is in RUN/attempts.jsonl and RUN/checkpoints/.
+Of train.py's flags and files it takes the run folder and leaves the rest. What it knows is in RUN/attempts.jsonl and
+RUN/checkpoints/.
 """
 
 from __future__ import annotations
@@ -12,10 +13,9 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from faceid.config import parse_sections
+from faceid.config import flags_of, parse_sections
 from faceid.errors import run_entry_point
 from faceid.limits import CountFrom1
-from faceid.training.sections import SECTIONS
 from faceid.training.world.attempts import judge, read_attempt
 
 
@@ -23,6 +23,8 @@ from faceid.training.world.attempts import judge, read_attempt
 class JudgeSettings:
     """How it ended, and how much patience there is."""
 
+    output_dir: str
+    """The run folder."""
     exit_code: Annotated[int, Field(ge=-255, le=255)]
     """Of the step, as srun gave it."""
     most_attempts: CountFrom1 = 3
@@ -32,9 +34,10 @@ class JudgeSettings:
 def main(argv: list[str] | None = None) -> int:
     """Parse, judge, say why."""
     words = sys.argv[1:] if argv is None else argv
-    tool, inputs, *_ = parse_sections("tools/judge_attempt.py", __doc__ or "", [JudgeSettings, *SECTIONS], words)
+    words = flags_of([JudgeSettings], words)
+    (settings,) = parse_sections("tools/judge_attempt.py", __doc__ or "", [JudgeSettings], words)
     attempt = read_attempt()
-    verdict = judge(Path(inputs.output_dir), attempt, tool.exit_code, tool.most_attempts)
+    verdict = judge(Path(settings.output_dir), attempt, settings.exit_code, settings.most_attempts)
     print(f"attempt {attempt}: {verdict.why}", flush=True)
     return 0 if verdict.goes_on else 1
 

@@ -43,8 +43,8 @@ from faceid.sampling.jobs.job_list import read_job_list
 from faceid.sampling.one_video.like import words_like
 from faceid.sampling.sampling_settings import SampleSettings
 from faceid.training.checkpoints import checkpoint
+from faceid.training.checks.run_sections import SECTIONS
 from faceid.training.measuring.metrics import cut_lines_after
-from faceid.training.sections import SECTIONS
 from faceid.training.world.attempts import Attempt, judge
 from faceid.training.world.launched import read_accelerate_config, read_launch
 

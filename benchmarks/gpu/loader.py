@@ -16,16 +16,18 @@ from benchmarks.gpu.model import FACE_DIM
 from benchmarks.gpu.run import make_run
 from benchmarks.gpu.training import KEPT
 from benchmarks.speed.data_scale import write_latents
-from faceid.data.clip_settings import ClipSettings, PairingSettings
+from faceid.data.clip_settings import ClipSettings
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import TrainingSet
 from faceid.faces.identities.identity import Identity
 
 # The loop's own; it is not offered to anyone else, and no other would be the product's.
 from faceid.training.loop import _loader
-from faceid.training.measuring.sample_counts import Drawn
+from faceid.training.measuring.sample_counts import SampleCounts
 from faceid.training.step import train_step
 from faceid.training.world.watchdog import Watchdog
 
@@ -51,17 +53,17 @@ def _steps(bench: Bench, latents: Path) -> Figures:
     run = make_run(bench, KEPT)
     count = 2 + 2 * bench.repeats
     run.training_set, run.num_steps = training_set(latents, run.wan.statistics), count
-    batches, drawn, watchdog = iter(_loader(run)), Drawn(), Watchdog(0, Path())
+    batches, counts, watchdog = iter(_loader(run)), SampleCounts(), Watchdog(0, Path())
     waited, seconds = [], []
     for step in range(count):
         began = time.perf_counter()
-        waited.append(train_step(run, step, batches, drawn, watchdog).data_wait_s)
+        waited.append(train_step(run, step, batches, counts, watchdog).data_wait_s)
         bench.wait()
         seconds.append(time.perf_counter() - began)
     # Kernels are found and readers started in the first two.
     share = sum(waited[2:]) / sum(seconds[2:])
     return {
-        "readers": run.settings.num_workers,
+        "readers": run.sections.execution.num_workers,
         "started_in_s": round(waited[0], 3),
         "step_s": round(sum(seconds[2:]) / len(seconds[2:]), 4),
         "wait_s": round(sum(waited[2:]) / len(waited[2:]), 5),
@@ -88,4 +90,4 @@ def training_set(latents: Path, statistics: object) -> TrainingSet:
     bank = FaceBank.of_clips({key: identity.embedding.repeat(4, 1) for key in dancer_of}, dancer_of)
     # Any face will do; that one is dropped at times changes which samples have one, not their number.
     pairing = Pairing(PairingSettings(), 0, identity, bank, dancer_of)
-    return TrainingSet(opened, {}, pairing, statistics, 0)  # type: ignore[arg-type]
+    return TrainingSet(opened, {}, pairing, statistics, StreamOrder(0))  # type: ignore[arg-type]

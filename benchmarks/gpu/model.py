@@ -25,7 +25,7 @@ from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.model_part import PARTS, Part
 from faceid.models.costs.sizes import transformer_of
 from faceid.toy.shipped import BASE_CONFIGS
-from faceid.training.training_settings import TrainingSettings
+from faceid.training.checks.run_sections import SECTIONS, RunSections
 
 # Of Wan-AI/Wan2.1-VACE-1.3B-diffusers (transformer/config.json); its VAE has diffusers' default sizes.
 VACE_1_3B: dict[str, Any] = {
@@ -81,10 +81,12 @@ class Scale:
         """The experiment's adapter."""
         return AdapterSettings(**_fields_of(AdapterSettings, self.recipe))
 
-    def training_settings(self, **changes: Any) -> TrainingSettings:
-        """The experiment's training, with one sample a step."""
-        given = _fields_of(TrainingSettings, self.recipe)
-        return TrainingSettings(**{**given, "batch_size": 1, "mixed_precision": "bf16", **changes})
+    def sections(self, lora_branch: Literal[base, vace, both] = "base", **changes: Any) -> RunSections:
+        """The experiment's, with one sample a step; of inputs that nobody reads."""
+        nothing = dict.fromkeys(("model_path", "output_dir", "face_embedding", "latents"), ".")
+        values = {**nothing, **self.recipe, "batch_size": 1, "mixed_precision": "bf16", **changes}
+        sections = RunSections(*(section(**_fields_of(section, values)) for section in SECTIONS))
+        return dataclasses.replace(sections, adapter=self.adapter_settings(lora_branch))
 
 
 def _fields_of(section: Any, values: dict[str, Any]) -> dict[str, Any]:

@@ -49,26 +49,28 @@ class Mode:
 def make_run(bench: Bench, mode: Mode) -> Run:
     """As `faceid.training.build.build_run` puts it together, around random weights."""
     scale = bench.scale
-    settings = scale.training_settings(gradient_checkpointing=mode.checkpointing, compile=mode.is_compiled)
+    sections = scale.sections(gradient_checkpointing=mode.checkpointing, compile=mode.is_compiled)
     world = _world_for(scale)
     transformer = random_transformer(scale, bench.device)
     adapter = random_adapter(scale, transformer)
     # diffusers remembers the last one for all models of the process.
     set_attention_backend(transformer, "native")
-    set_gradient_checkpointing(transformer, settings.checkpointing, settings.compile)
+    set_gradient_checkpointing(transformer, mode.checkpointing, mode.is_compiled)
     gate = MapperGate(adapter)
-    prepared, optimizer = world.accelerator.prepare(transformer, build_optimizer(adapter, settings))
+    asked = sections.optimizer
+    plain = build_optimizer(adapter, asked.learning_rate, asked.weight_decay)
+    prepared, optimizer = world.accelerator.prepare(transformer, plain)
     prepared.train()
     nothing: Any = None
     return Run(
         world=world,
-        settings=settings,
+        sections=sections,
         folder=Path(),
         wan=model_around(scale, transformer),
         adapter=adapter,
         transformer=prepared,
         optimizer=optimizer,
-        sharded=ShardedState(adapter.parameters(), optimizer, world.kind, settings.ema),
+        sharded=ShardedState(adapter.parameters(), optimizer, world.kind, asked.ema),
         training_set=range(SAMPLES_PER_EPOCH),  # type: ignore[arg-type] # of which a step asks the length alone
         identity=nothing,
         metadata=nothing,
@@ -87,10 +89,9 @@ def make_plain_run(bench: Bench, dtype: torch.dtype, checkpointing: GradientChec
     adapter = random_adapter(bench.scale, transformer)
     set_attention_backend(transformer, "native")
     set_gradient_checkpointing(transformer, checkpointing)
-    settings = bench.scale.training_settings()
-    return SimpleNamespace(
-        wan=model_around(bench.scale, transformer), transformer=transformer.train(), adapter=adapter, settings=settings
-    )
+    wan = model_around(bench.scale, transformer)
+    sections = bench.scale.sections()
+    return SimpleNamespace(wan=wan, transformer=transformer.train(), adapter=adapter, sections=sections)
 
 
 def _world_for(scale: Scale) -> World:
@@ -103,7 +104,10 @@ def _world_for(scale: Scale) -> World:
 @functools.cache
 def _world(scale: Scale) -> World:
     """One for the process, as in training."""
-    return join_world(scale.training_settings(), 1)
+    sections = scale.sections()
+    asked = sections.optimizer
+    size = sections.execution.micro_batch_size
+    return join_world(asked.batch_size, size, 1, asked.max_grad_norm, asked.mixed_precision)
 
 
 def make_samples(scale: Scale, frames: int, device: torch.device) -> list[TrainingSample]:

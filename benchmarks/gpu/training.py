@@ -31,7 +31,7 @@ from benchmarks.gpu.run import (
 from faceid.models.adapter.face_adapter import FaceAdapter
 from faceid.models.costs.flops import step_flops
 from faceid.training.build import Run
-from faceid.training.measuring.sample_counts import Drawn
+from faceid.training.measuring.sample_counts import SampleCounts
 from faceid.training.step import train_step
 from faceid.training.world.watchdog import Watchdog
 
@@ -86,10 +86,10 @@ def _measure(bench: Bench, references: References, frames: int, mode: Mode) -> F
     run.transformer.zero_grad(set_to_none=True)
     if figures["wrong"]:
         return figures
-    batches, drawn, watchdog = stream(samples), Drawn(), Watchdog(0, Path())
+    batches, counts, watchdog = stream(samples), SampleCounts(), Watchdog(0, Path())
     bench.forget_peak()
     times = [
-        bench.seconds(functools.partial(train_step, run, step, batches, drawn, watchdog))
+        bench.seconds(functools.partial(train_step, run, step, batches, counts, watchdog))
         for step in range(1 + bench.repeats)
     ]
     return {**figures, **spread(times[1:], "step_s"), **bench.peak(), **utilisation(bench, run, frames, times[1:])}
@@ -102,7 +102,7 @@ def utilisation(bench: Bench, run: Run, frames: int, times: list[float]) -> Figu
         bench.scale.transformer,
         run.adapter.settings,
         bench.scale.tokens(frames),
-        run.settings.checkpointing,
+        run.sections.execution.gradient_checkpointing,
         FACE_DIM,
         bench.scale.text_tokens,
     )

@@ -25,12 +25,14 @@ import torch
 from safetensors.torch import save
 
 from benchmarks import REPOSITORY
-from faceid.data.clip_settings import ClipSettings, PairingSettings
+from faceid.data.clip_settings import ClipSettings
 from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
 from faceid.data.shards.shard_writer import Entry, ShardRecord, shard_name, write_index, write_shard
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import TrainingSet, collate
 from faceid.faces.identities.identity import Identity
 from faceid.files.provenance import sha256_file
@@ -146,7 +148,7 @@ def _training_set(latents: LatentSet) -> TrainingSet:
     films = latents.keys[::CLIPS_PER_FILM]
     bank = FaceBank(BankedFaces(key, dancer_of[key], embeddings, scores) for key in films)
     pairing = Pairing(PairingSettings(), 0, identity, bank, dancer_of)
-    return TrainingSet(latents, {}, pairing, LatentStatistics((0.0,) * 16, (1.0,) * 16), 0)
+    return TrainingSet(latents, {}, pairing, LatentStatistics((0.0,) * 16, (1.0,) * 16), StreamOrder(0))
 
 
 def _key(number: int) -> str:

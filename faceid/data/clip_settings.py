@@ -1,19 +1,16 @@
-"""What a clip is, what it is said to show, and which face it goes with. Field names are flag names."""
+"""What a clip is, and what it is said to show. Field names are flag names."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from faceid.errors import ConfigError
+from faceid.config import OnResume
 from faceid.limits import MOST_PIXELS, AtOnce, FrameCount, Rate
 from faceid.models.adapter_settings import DEFAULT_PROMPT
 
-Kind = Literal["clip", "photo", "null"]
-"""clip: with its dancer's face; photo: of the target; null: a clip with the null face, for what the base can do."""
-Share = Annotated[float, Field(ge=0, le=1)]
 CaptionFiles = Literal["read", "ignore"]
 
 Crop = Literal["none", "portrait", "landscape", "upper_body"]
@@ -23,6 +20,8 @@ Crop = Literal["none", "portrait", "landscape", "upper_body"]
 @dataclass(frozen=True)
 class ClipSettings:
     """How videos become clips of one size."""
+
+    ON_RESUME: ClassVar[OnResume] = "by_content"
 
     num_frames: FrameCount = 65
     """Frames per clip, 4n+1 for Wan (65 frames at 16 fps are 4 seconds)."""
@@ -45,43 +44,9 @@ class ClipSettings:
 class CaptionSettings:
     """What clips and photos are said to show."""
 
+    ON_RESUME: ClassVar[OnResume] = "by_content"
+
     caption: str = DEFAULT_PROMPT
     """Text prompt that every clip and photo without a caption of its own is trained with."""
     caption_files: CaptionFiles = "read"
     """read: NAME.txt beside a clip or photo is its caption. ignore: all are trained with --caption."""
-
-
-@dataclass(frozen=True)
-class PairingSettings:
-    """Which embedding a sample gets, and how often conditions are dropped."""
-
-    pairing: Literal["own", "constant"] = "own"
-    """own: a clip's own dancer, a photo's leave-one-out; constant: the target everywhere (the control recipe)."""
-    other_clip_share: Share = 0.75
-    """How often a clip's face comes from another clip of its dancer, when there is one."""
-    max_faces: AtOnce = 12
-    """Faces averaged into one embedding: 1 to this many, drawn per sample."""
-    face_dropout: Share = 0.10
-    """Share of samples with the null face."""
-    text_dropout: Share = 0.10
-    """Share of samples with the empty prompt."""
-    both_dropout: Share = 0.05
-    """Share of samples with both."""
-    stage2_photos: Share = 0.5
-    """Share of stage 2 that are photos of the target. Stage 1 takes every clip and photo once an epoch."""
-    stage2_clips: Share = 0.3
-    """Share of stage 2 that are clips with their own dancer's face: they keep the face meaning something."""
-    stage2_null: Share = 0.2
-    """Share of stage 2 that are clips with the null face: they keep the base's own dancers."""
-
-    @property
-    def stage2_shares(self) -> dict[Kind, float]:
-        """The mixture of stage 2, by kind."""
-        return {"photo": self.stage2_photos, "clip": self.stage2_clips, "null": self.stage2_null}
-
-    def __post_init__(self) -> None:
-        total = sum(self.stage2_shares.values())
-        if abs(total - 1) > 1e-6:
-            raise ConfigError(f"stage2_photos + stage2_clips + stage2_null: their sum is {total:g}; it must be 1")
-        if self.face_dropout + self.text_dropout + self.both_dropout > 1:
-            raise ConfigError("face_dropout + text_dropout + both_dropout: their sum is over 1; lower one of them")

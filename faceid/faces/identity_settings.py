@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from faceid.config import OnResume
 from faceid.limits import PixelDeviation, PixelMean
 
 EncoderKind = Literal["clip", "dinov3", "dinov2", "onnx"]
@@ -17,6 +18,8 @@ Aggregation = Literal["weighted_mean", "mean", "median"]
 @dataclass(frozen=True)
 class FaceSettings:
     """Photos to identity: encoder, detector, aggregation."""
+
+    ON_RESUME: ClassVar[OnResume] = "by_content"
 
     encoder: EncoderKind = "clip"
     """clip: CLIP image embedding (768 numbers for ViT-L/14); dinov3 (gated: licence to accept) and dinov2 (free): 1024;

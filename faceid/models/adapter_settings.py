@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from faceid.config import OnResume
 
 GradientCheckpointing = Literal["none", "full", "attention"]
 """What a block makes again in the backward pass: nothing, all of it, or all but its self-attention."""
@@ -25,6 +27,8 @@ DEFAULT_NEGATIVE_PROMPT = (
 @dataclass(frozen=True)
 class AdapterSettings:
     """The face adapter: mapper, face attention, LoRA."""
+
+    ON_RESUME: ClassVar[OnResume] = "same"
 
     conditioning_dim: Annotated[int, Field(gt=0, le=65536)] = 768
     """Width of a face token."""

@@ -7,53 +7,35 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.stream.training_set import TrainingSample, TrainingSet
 from faceid.faces.identities.identity import Identity, load_identity
 from faceid.models.adapter.adapter_file import AdapterMetadata, load_tensors, read_adapter
 from faceid.models.adapter.face_adapter import FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
-from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import WanModel, load_wan
 from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
 from faceid.models.costs.flops import step_flops
 from faceid.models.lora.lora_formats import read_lora, start_with
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
-from faceid.training.inputs.origin import origin_of, refuse_other_origin
-from faceid.training.inputs.prepare import INIT_ADAPTER, INIT_LORA, PreparedInputs
-from faceid.training.inputs.training_data import build_training_set
+from faceid.training.checks.run_sections import RunSections, may_change
+from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA
+from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_other_origin
+from faceid.training.inputs.prepare import PreparedInputs
+from faceid.training.inputs.training_data import build_training_set, say_stage2
 from faceid.training.recipe.global_batch import asked_before
 from faceid.training.recipe.schedule import total_steps
-from faceid.training.training_settings import TrainingSettings
 from faceid.training.world.distributed import World
 from faceid.training.world.fence import Fence
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StartingPoint:
-    """The models a new run starts from."""
-
-    base: ModelFiles
-    base_name: str
-    """As the user named it."""
-    encoder_path: str | None
-    """As the user named it."""
-    init_adapter: Path | None
-    """The adapter whose weights it begins with; None for fresh ones."""
-    init_lora: Path | None = None
-    """Instead: the LoRA of another tool that its LoRA begins as."""
-    asked_batch_size: int = 0
-    """What the command asks for; settings have what it gives (`faceid.training.recipe.global_batch`)."""
 
 
 @dataclass
@@ -61,7 +43,7 @@ class Run:
     """Everything the loop needs."""
 
     world: World
-    settings: TrainingSettings
+    sections: RunSections
     folder: Path
     wan: WanModel
     adapter: FaceAdapter
@@ -90,7 +72,7 @@ class Run:
             self.wan.transformer.config,
             self.adapter.settings,
             tokens,
-            self.settings.checkpointing,
+            self.sections.execution.gradient_checkpointing,
             self.adapter.face_embedding_dim,
             batch.text.shape[1],
         )
@@ -111,58 +93,36 @@ class MapperGate:
 
 
 def build_run(
-    world: World,
-    settings: TrainingSettings,
-    adapter_settings: AdapterSettings,
-    pairing_settings: PairingSettings,
-    prepared: PreparedInputs,
-    folder: Path,
-    start: StartingPoint,
-    fence: Fence | None = None,
+    world: World, sections: RunSections, prepared: PreparedInputs, start: StartingPoint, fence: Fence | None = None
 ) -> Run:
     """Load, install, prepare and, when there is a checkpoint, restore it; else begin with the initial adapter."""
+    optimizer_settings, execution = sections.optimizer, sections.execution
     identity = load_identity(prepared.identity)
-    device = world.accelerator.device
     dtype = torch.bfloat16 if world.accelerator.mixed_precision == "bf16" else torch.float32
-    wan = load_wan(start.base, parts=("transformer",), device=device, dtype=dtype, name=start.base_name)
-    training_set = build_training_set(prepared, identity, pairing_settings, wan, settings)
-    adapter = install_adapter(wan.transformer, adapter_settings, identity.embedding.shape[0], settings.seed)
-    recipe = {**asdict(settings), **asdict(adapter_settings), **asdict(pairing_settings)}
-    origin = origin_of(training_set, identity, recipe, wan, start.init_adapter, start.init_lora)
-    origin["asked_batch_size"] = start.asked_batch_size
-    found = checkpoint.to_resume(folder / "checkpoints", settings.resume)
-    start_step = updates = 0
-    state: dict[str, Any] = {}
-    if found is not None:
-        state = checkpoint.verify(found)
-        refuse_other_origin(found, state["origin"], origin)
-        origin["asked_batch_size"] = asked_before(state)
-        start_step, tensors = state["step"], checkpoint.read_tensors(found)
-        updates = state.get("updates", start_step)  # from before steps could be skipped
-        load_tensors(adapter, tensors[TRAINABLES], str(found))
-        log.info("resuming from %s: %d steps done", found, start_step)
-    elif start.init_adapter is not None:
-        tensors = _before_first_step(read_adapter(start.init_adapter, INIT_ADAPTER)[0])
-        load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
-        log.info("starting with the weights of %s", start.init_adapter)
-    else:
-        if start.init_lora is not None:
-            source = f"{INIT_LORA}={start.init_lora}"
-            start_with(read_lora(start.init_lora, INIT_LORA), adapter, source)
-            log.info("starting with the LoRA of %s", start.init_lora)
-        tensors = _before_first_step(adapter_tensors(adapter))
-    if settings.attention_backend is not None:
-        set_attention_backend(wan.transformer, settings.attention_backend)
-    set_gradient_checkpointing(wan.transformer, settings.checkpointing, settings.compile)
+    wan = load_wan(start.base, ("transformer",), world.accelerator.device, dtype, name=start.base_name)
+    training_set = build_training_set(
+        prepared, identity, wan, sections.pairing, sections.held_out, sections.stream_order()
+    )
+    if optimizer_settings.has_stage2:
+        say_stage2(training_set)
+    adapter = install_adapter(wan.transformer, sections.adapter, identity.embedding.shape[0], optimizer_settings.seed)
+    folder = Path(sections.inputs.output_dir)
+    origin = origin_of(training_set, identity, sections.recipe(), wan, start)
+    found = checkpoint.to_resume(folder / "checkpoints", sections.saving.resume)
+    state = _state_of(found, origin) if found is not None else {}
+    tensors = _load_resumed(adapter, found, state) if found is not None else _load_initial(adapter, start)
+    if execution.attention_backend is not None:
+        set_attention_backend(wan.transformer, execution.attention_backend)
+    set_gradient_checkpointing(wan.transformer, execution.gradient_checkpointing, execution.compile)
     mapper_gate = MapperGate(adapter)
-    optimizer = build_optimizer(adapter, settings)
+    optimizer = build_optimizer(adapter, optimizer_settings.learning_rate, optimizer_settings.weight_decay)
     transformer, optimizer = world.accelerator.prepare(wan.transformer, optimizer)
     transformer.train()
-    sharded = ShardedState(adapter.parameters(), optimizer, world.kind, settings.ema)
-    sharded.scatter(tensors, updates)
+    sharded = ShardedState(adapter.parameters(), optimizer, world.kind, optimizer_settings.ema)
+    sharded.scatter(tensors, state["updates"] if state else 0)
     return Run(
         world=world,
-        settings=settings,
+        sections=sections,
         folder=folder,
         wan=wan,
         adapter=adapter,
@@ -171,25 +131,52 @@ def build_run(
         sharded=sharded,
         training_set=training_set,
         identity=identity,
-        metadata=_metadata(training_set, identity, adapter_settings, wan, start.encoder_path),
+        metadata=_metadata(training_set, identity, sections.adapter, wan, start.encoder_path),
         origin=origin,
         mapper_gate=mapper_gate,
-        start_step=start_step,
-        num_steps=total_steps(settings, len(training_set)),
+        start_step=state["step"] if state else 0,
+        num_steps=total_steps(optimizer_settings.num_epochs, len(training_set), optimizer_settings.batch_size),
         saved=state,
         fence=fence,
     )
 
 
-def build_optimizer(adapter: FaceAdapter, settings: TrainingSettings) -> torch.optim.AdamW:
+def build_optimizer(adapter: FaceAdapter, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW over the adapter alone, the mapper in a group of its own (the first), so that stage 2 can hold it still."""
     mapper = adapter.mapper_parameters()
     others = [p for name, p in adapter.parameters().items() if name not in mapper]
     groups = [{"params": list(mapper.values())}, {"params": others}]
     # Fused: one kernel for all tensors, and the one that can skip an update without asking the host (sharded_state).
-    return torch.optim.AdamW(
-        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999), fused=True
-    )
+    return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.999), fused=True)
+
+
+def _state_of(found: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's state, if this run may go on from it; what its command asked for is this run's then, too."""
+    state = checkpoint.verify(found)
+    refuse_other_origin(found, state["origin"], origin, may_change())
+    origin["asked_batch_size"] = asked_before(state)
+    return state
+
+
+def _load_resumed(adapter: FaceAdapter, found: Path, state: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
+    """Give the adapter a checkpoint's weights. Returns all the tensors of it."""
+    tensors = checkpoint.read_tensors(found)
+    load_tensors(adapter, tensors[TRAINABLES], str(found))
+    log.info("resuming from %s: %d steps done", found, state["step"])
+    return tensors
+
+
+def _load_initial(adapter: FaceAdapter, start: StartingPoint) -> dict[str, dict[str, Tensor]]:
+    """Give the adapter the weights that a new run begins with. Returns what a checkpoint of step 0 would hold."""
+    if start.init_adapter is not None:
+        tensors = _before_first_step(read_adapter(start.init_adapter, INIT_ADAPTER)[0])
+        load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
+        log.info("starting with the weights of %s", start.init_adapter)
+        return tensors
+    if start.init_lora is not None:
+        start_with(read_lora(start.init_lora, INIT_LORA), adapter, f"{INIT_LORA}={start.init_lora}")
+        log.info("starting with the LoRA of %s", start.init_lora)
+    return _before_first_step(adapter_tensors(adapter))
 
 
 def _before_first_step(trainables: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -38,7 +38,7 @@ class Epochs:
         """Do what the attempt before left undone: the validation of the epoch that ended where this one begins."""
         done = self.run.start_step
         epoch = self._ending_at(done)
-        if epoch is None or self.run.saved.get("validated", True) or not self._is_validated(epoch):
+        if epoch is None or self.run.saved["validated"] or not self._is_validated(epoch):
             return
         # Done and not yet in any checkpoint, or not done: metrics.jsonl knows.
         (values,) = broadcast_object_list([self.metrics.validation_at(done)])
@@ -61,7 +61,7 @@ class Epochs:
             return
         self.watchdog.at(f"step {done}: the end of epoch {epoch + 1}")
         self._say(epoch, done)
-        is_saved, is_validated = (epoch + 1) % self.run.settings.save_every == 0, self._is_validated(epoch)
+        is_saved, is_validated = (epoch + 1) % self.run.sections.saving.save_every == 0, self._is_validated(epoch)
         if is_saved:
             save_adapter_files(self.run, done, f"face_lora_epoch_{epoch + 1}", (".safetensors",))
         if is_saved or is_validated:
@@ -79,22 +79,24 @@ class Epochs:
             self.checkpoints.keep_best(done)
 
     def _is_validated(self, epoch: int) -> bool:
-        every = self.run.settings.validate_every
+        every = self.run.sections.validation.validate_every
         return every > 0 and (epoch + 1) % every == 0
 
     def _ending_at(self, done: int) -> int | None:
-        return epoch_ending_at(done, len(self.run.training_set), self.run.settings.batch_size)
+        return epoch_ending_at(done, len(self.run.training_set), self.run.sections.optimizer.batch_size)
 
     def _say(self, epoch: int, done: int) -> None:
-        settings = self.run.settings
+        optimizer = self.run.sections.optimizer
         total, count = self.run.world.accelerator.reduce(self._sums, reduction="sum").tolist()
         self._sums.zero_()
         # Of an epoch in which no loss was finite there is no average: 0 would look like a perfect one.
         average = total / count if count else math.nan
-        rate = learning_rate(done - 1, settings, self.run.num_steps)
+        rate = learning_rate(done - 1, optimizer.learning_rate, optimizer.warmup_steps, self.run.num_steps)
         if self.run.world.is_main:
             # The console line users look for.
-            print(f"Epoch {epoch + 1}/{settings.num_epochs} - Average Loss: {average:.4f} - LR: {rate:.2e}", flush=True)
+            print(
+                f"Epoch {epoch + 1}/{optimizer.num_epochs} - Average Loss: {average:.4f} - LR: {rate:.2e}", flush=True
+            )
         average_loss = {"epoch/average_loss": average} if count else {}
         self.metrics.log(done, {**average_loss, "epoch/number": epoch + 1})
 

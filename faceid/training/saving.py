@@ -70,7 +70,7 @@ class CheckpointWriter:
         if self.run.world.is_main:
             try:
                 path = checkpoint.save(
-                    self.folder, tensors, state, self.run.settings.keep_checkpoints, lambda: check_ours(self.run)
+                    self.folder, tensors, state, self.run.sections.saving.keep_checkpoints, lambda: check_ours(self.run)
                 )
                 log.info("checkpoint %s", path)
             except FencedError:

@@ -13,24 +13,19 @@ from faceid.data.order import seed_for
 from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_tokens import face_input
 from faceid.training.build import Run
-from faceid.training.measuring.sample_counts import Drawn
+from faceid.training.measuring.sample_counts import SampleCounts
 from faceid.training.measuring.step_result import Step
-from faceid.training.recipe.schedule import is_mapper_frozen, learning_rate
-from faceid.training.training_settings import TrainingSettings
+from faceid.training.recipe.recipe_settings import LossSettings
+from faceid.training.recipe.schedule import is_stage2, learning_rate
 from faceid.training.world.watchdog import Watchdog
 
 
-def train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Drawn, watchdog: Watchdog) -> Step:
+def train_step(
+    run: Run, step: int, batches: Iterator[TrainingSample], counts: SampleCounts, watchdog: Watchdog
+) -> Step:
     """All micro-batches of optimizer step `step` (from 0), and the update."""
-    accelerator, settings = run.world.accelerator, run.settings
-    frozen = is_mapper_frozen(step, settings, len(run.training_set))
-    run.mapper_gate.is_frozen = frozen
-    if frozen and (step == 0 or not is_mapper_frozen(step - 1, settings, len(run.training_set))):
-        # Held still at what is exported, so that stage 2 builds on that.
-        run.sharded.adopt_average(run.adapter.mapper_parameters())
-    rate = learning_rate(step, settings, run.num_steps)
-    for number, group in enumerate(run.optimizer.param_groups):
-        group["lr"] = 0.0 if number == 0 and frozen else rate
+    accelerator, optimizer = run.world.accelerator, run.sections.optimizer
+    _enter_stage(run, step)
     sigmas = _sigmas(run, step)
     total = torch.zeros((), device=accelerator.device)
     gradient_norm, waited_s, tokens, flops = None, 0.0, 0, 0.0
@@ -41,9 +36,9 @@ def train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Dr
         batch = next(batches).to(accelerator.device)
         waited_s += time.perf_counter() - began
         watchdog.at(f"step {step + 1}: forward and backward")
-        drawn.add(batch, sum(is_masked(settings, batch, i) for i in range(len(batch.g))))
+        counts.add(batch, sum(is_masked(run.sections.loss, optimizer.seed, batch, i) for i in range(len(batch.g))))
         samples += zip(batch.g, batch.keys, strict=True)
-        slots = [g - step * settings.batch_size for g in batch.g]
+        slots = [g - step * optimizer.batch_size for g in batch.g]
         micro_tokens, micro_flops = run.work(batch)
         tokens, flops = tokens + micro_tokens, flops + micro_flops
         with accelerator.accumulate(run.transformer):
@@ -51,7 +46,7 @@ def train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Dr
             total += loss.detach()
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                gradient_norm = accelerator.clip_grad_norm_(run.transformer.parameters(), settings.max_grad_norm)
+                gradient_norm = accelerator.clip_grad_norm_(run.transformer.parameters(), optimizer.max_grad_norm)
                 run.sharded.skip_unless_finite(gradient_norm)
             run.optimizer.step()
             run.optimizer.zero_grad()
@@ -59,6 +54,20 @@ def train_step(run: Run, step: int, batches: Iterator[TrainingSample], drawn: Dr
     return Step(
         total / run.world.accumulation, gradient_norm, run.sharded.was_skipped(), waited_s, tokens, flops, samples
     )
+
+
+def _enter_stage(run: Run, step: int) -> None:
+    """Set each group's learning rate for this step; in stage 2 the mapper is held still."""
+    optimizer, samples = run.sections.optimizer, len(run.training_set)
+    first, batch_size = optimizer.freeze_mapper_after_epochs, optimizer.batch_size
+    frozen = is_stage2(step, first, samples, batch_size)
+    run.mapper_gate.is_frozen = frozen
+    if frozen and (step == 0 or not is_stage2(step - 1, first, samples, batch_size)):
+        # Held still at what is exported, so that stage 2 builds on that.
+        run.sharded.adopt_average(run.adapter.mapper_parameters())
+    rate = learning_rate(step, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps)
+    for number, group in enumerate(run.optimizer.param_groups):
+        group["lr"] = 0.0 if number == 0 and frozen else rate
 
 
 def sample_loss(run: Run, batch: TrainingSample, sigma: Tensor, with_base: bool = False) -> Tensor:
@@ -83,32 +92,33 @@ def sample_loss(run: Run, batch: TrainingSample, sigma: Tensor, with_base: bool 
         is_null = torch.tensor([kind == "null" for kind in batch.kinds], device=target.device)
         target = torch.where(is_null.view(-1, 1, 1, 1, 1), base, target)
     # Dropout inside the mapper, by position: the same whatever the number of processes.
-    torch.manual_seed(seed_for(run.settings.seed, batch.g[0], "mapper dropout"))
+    torch.manual_seed(seed_for(run.sections.optimizer.seed, batch.g[0], "mapper dropout"))
     prediction = run.transformer(encoder_hidden_states_image=face_input(batch.face), **inputs)[0]
     error = flow.flow_loss(prediction, target)
-    return torch.stack([reduce_error(run.settings, error[i], batch, i) for i in range(len(batch.g))]).mean()
+    loss, seed = run.sections.loss, run.sections.optimizer.seed
+    return torch.stack([reduce_error(loss, seed, error[i], batch, i) for i in range(len(batch.g))]).mean()
 
 
-def reduce_error(settings: TrainingSettings, error: Tensor, batch: TrainingSample, i: int) -> Tensor:
+def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: TrainingSample, i: int) -> Tensor:
     """Mean over all cells, or with some probability over the head's alone. error: of entry i, [f, h, w]."""
-    if is_masked(settings, batch, i):
+    if is_masked(settings, seed, batch, i):
         head_mask = batch.head_mask[i]
         return (error * head_mask).sum() / head_mask.sum()
     return error.mean()
 
 
-def is_masked(settings: TrainingSettings, batch: TrainingSample, i: int) -> bool:
+def is_masked(settings: LossSettings, seed: int, batch: TrainingSample, i: int) -> bool:
     """Whether entry i's loss is taken inside the head: drawn by position; heads of a few cells never are."""
     # What the base does without a face is wanted of the whole picture.
     if batch.head_cells[i] < settings.masked_loss_min_cells or batch.kinds[i] == "null":
         return False
-    generator = torch.Generator().manual_seed(seed_for(settings.seed, batch.g[i], "masked loss"))
+    generator = torch.Generator().manual_seed(seed_for(seed, batch.g[i], "masked loss"))
     return torch.rand(1, generator=generator).item() < settings.masked_loss_probability
 
 
 def _any_null(run: Run, step: int, micro: int, batch: TrainingSample) -> bool:
     """Whether this micro-batch needs the base's prediction: any rank's under ZeRO-3, else this rank's own."""
-    if run.settings.null_target != "base":
+    if run.sections.loss.null_target != "base":
         return False
     if run.world.kind != "zero3":
         return "null" in batch.kinds
@@ -119,7 +129,7 @@ def _any_null(run: Run, step: int, micro: int, batch: TrainingSample) -> bool:
 
 def _sigmas(run: Run, step: int) -> Tensor:
     """Noise levels of the whole global batch; every rank draws all and takes its own."""
-    settings = run.settings
-    generator = torch.Generator().manual_seed(seed_for(settings.seed, step, "sigma"))
+    optimizer, settings = run.sections.optimizer, run.sections.noise
+    generator = torch.Generator().manual_seed(seed_for(optimizer.seed, step, "sigma"))
     noise = run.wan.files.noise
-    return flow.stratified_sigmas(settings.batch_size, settings.shift, settings.logit_normal_share, generator, noise)
+    return flow.stratified_sigmas(optimizer.batch_size, settings.shift, settings.logit_normal_share, generator, noise)

@@ -69,7 +69,7 @@ class Validation:
     def __init__(self, run: Run, metrics: Metrics, judging: Judging | None, private: bool = True) -> None:
         """judging: None for videos and losses without scores. private: whether only the owner may see the videos."""
         self.run, self.metrics, self.judging, self._private = run, metrics, judging, private
-        data, settings = run.training_set, run.settings
+        data, settings, validation = run.training_set, run.sections.noise, run.sections.validation
         self.heldout = sorted(data.held_out.dancers)
         self.dancers = sorted(set(data.latents.dancers) - data.held_out.dancers)
         self.pairs = {
@@ -82,10 +82,10 @@ class Validation:
             data.pairing.faces,
             run.identity.embedding,
             data.held_out,
-            settings.validation_videos,
-            settings.validation_people,
+            validation.validation_videos,
+            validation.validation_people,
         )
-        self.best = Best.restored(settings.best_metric, run.saved.get("validation"))
+        self.best = Best.restored(validation.best_metric, run.saved.get("validation"))
         self._judge: Judge | None = None
 
     def validate(self, epoch: int, done: int) -> bool:
@@ -109,7 +109,7 @@ class Validation:
         data, values = self.run.training_set, {}
 
         def measure(pair: FacePair) -> Tensor | None:
-            transformer, seed = self.run.wan.transformer, self.run.settings.seed
+            transformer, seed = self.run.wan.transformer, self.run.sections.optimizer.seed
             return measure_losses(transformer, data.latents, data.statistics, pair, seed, self.levels)
 
         for group, pairs in self.pairs.items():
@@ -134,9 +134,9 @@ class Validation:
         if run.wan.vae is None:
             run.wan.vae = load_wan(run.wan.files, ("vae",), run.world.accelerator.device, name=run.wan.name).vae
         sampling = Sampling(
-            cfg_scale=run.settings.validation_cfg_scale,
-            num_inference_steps=run.settings.validation_steps,
-            seed=run.settings.seed,
+            cfg_scale=run.sections.validation.validation_cfg_scale,
+            num_inference_steps=run.sections.validation.validation_steps,
+            seed=run.sections.optimizer.seed,
         )
         renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling)
         judge = self._know_people(renderer)

@@ -66,11 +66,11 @@ def _train(words: list[str], place: dict[str, str], around: Callable[[], None] |
         around()
     from faceid.config import parse_sections
     from faceid.errors import run_entry_point
-    from faceid.training.sections import SECTIONS
+    from faceid.training.checks.run_sections import SECTIONS, RunSections
     from faceid.training.training_run import run_training
 
-    sections = parse_sections("train.py", "", SECTIONS, words)
-    run_entry_point(lambda: run_training(*sections))
+    sections = RunSections(*parse_sections("train.py", "", SECTIONS, words))
+    run_entry_point(lambda: run_training(sections))
 
 
 class Looking:

@@ -6,13 +6,13 @@ import torch
 from faceid.errors import ConfigError
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.training.build import MapperGate, build_optimizer
-from faceid.training.training_settings import InputSettings, TrainingSettings
+from faceid.training.inputs.input_settings import InputSettings
 
 
 @pytest.mark.promise("only the adapter is in the optimizer", bar="no base tensor", proof="main")
 def test_only_adapter_parameters_are_in_the_optimizer(toy_wan, small_adapter_settings, record_property):
     adapter = install_adapter(toy_wan.transformer, small_adapter_settings, face_embedding_dim=24)
-    optimizer = build_optimizer(adapter, TrainingSettings())
+    optimizer = build_optimizer(adapter, learning_rate=1e-4, weight_decay=0.01)
     optimized = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     record_property("measured", f"{len(optimized)} tensors, {len(list(toy_wan.transformer.parameters()))} in the model")
     assert sorted(optimized) == sorted(id(parameter) for parameter in adapter.parameters().values())

@@ -9,13 +9,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from asked_for import asked_for
 
-from faceid.data.clip_settings import CaptionSettings, ClipSettings, PairingSettings
+from faceid.data.clip_settings import CaptionSettings, ClipSettings
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.photo_latents import PhotoLatent, read_photo_latents
 from faceid.data.shards.index import ShardIndex
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import TrainingSet
 from faceid.errors import DataError
 from faceid.faces.identities.identity import load_identity
@@ -28,9 +31,11 @@ from faceid.training.checkpoints.checkpoint import CheckpointError
 from faceid.training.checks.dry_run import dry_run
 from faceid.training.checks.refusals import check_before_work
 from faceid.training.checks.training_effects import warn_without_effect
-from faceid.training.inputs.origin import origin_of, refuse_other_origin
-from faceid.training.inputs.prepare import Preparation, prepare
-from faceid.training.training_settings import InputSettings, TrainingSettings
+from faceid.training.inputs.input_plan import InputPlan
+from faceid.training.inputs.input_settings import InputSettings
+from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_other_origin
+from faceid.training.inputs.prepare import prepare
+from faceid.training.world.distributed import ExpectedWorld
 from faceid.training.world.launched import Launch
 
 OWN = "a woman laughing"
@@ -51,7 +56,7 @@ def plan(toy_inputs, tmp_path):
     )
     faces = FaceSettings(encoder_path=resolve_encoder_path("toy"))
     base = resolve_model_path("toy")
-    return Preparation(inputs, AdapterSettings(), ClipSettings(), CaptionSettings(), faces, base, "toy", None)
+    return InputPlan(inputs, AdapterSettings(), ClipSettings(), CaptionSettings(), faces, base)
 
 
 def photos_of(plan):
@@ -87,8 +92,8 @@ def test_a_caption_that_cannot_be_read_is_refused_before_work_and_by_the_dry_run
 
     def refused(of_plan):
         launch = Launch(0, 1)
-        training = TrainingSettings(batch_size=1, heldout_dancers=0, resume="none")
-        lines, refused = dry_run(of_plan, training, PairingSettings(), launch, None, False, "single")
+        sections = asked_for(batch_size=1, resume="none")
+        lines, refused = dry_run(of_plan, sections, launch, None, ExpectedWorld("single", 1, is_bf16=False))
         said.extend(line for line in lines if line.startswith("data: "))
         return refused
 
@@ -130,24 +135,25 @@ def test_a_photo_is_trained_with_its_own_caption_and_a_checkpoint_knows_it(toy_i
     own = torch.full_like(latents.prompt(""), 3.0)
     photo = PhotoLatent(torch.randn(16, 1, 16, 16).bfloat16(), torch.ones(1, 16, 16))
     told = replace(photo, caption=OWN, prompt_embeds=own)
-    training_set = TrainingSet(latents, {"p1": photo, "p2": told}, pairing, statistics, 5)
+    training_set = TrainingSet(latents, {"p1": photo, "p2": told}, pairing, statistics, StreamOrder(5))
     texts = {sample.keys[0]: sample.text[0] for sample in map(training_set.__getitem__, range(len(training_set)))}
     assert torch.equal(texts["p2"], own.float())
     assert torch.equal(texts["p1"], latents.prompt(latents.caption).float())
     # Folders without captions are named as they were before there were any.
-    plain = TrainingSet(latents, {"p1": photo, "p2": photo}, pairing, statistics, 5)
+    plain = TrainingSet(latents, {"p1": photo, "p2": photo}, pairing, statistics, StreamOrder(5))
     base = SimpleNamespace(files=SimpleNamespace(exact_fingerprint="b"))
-    before, now = (origin_of(each, identity, {}, base, None, None) for each in (plain, training_set))
+    start = StartingPoint(base, "toy", None, None)
+    before, now = (origin_of(each, identity, {}, base, start) for each in (plain, training_set))
     assert before["photos"] == sha256_json(["p1", "p2"])
     with pytest.raises(CheckpointError, match="was trained with other photos"):
-        refuse_other_origin(tmp_path, before, now)
+        refuse_other_origin(tmp_path, before, now, ())
 
 
 @pytest.mark.fault("M12")
 def test_with_latents_the_switch_is_for_photos_alone(plan, caplog):
     ignoring = replace(plan, captions=CaptionSettings(caption_files="ignore"))
-    warn_without_effect(ignoring, TrainingSettings(), PairingSettings())
+    sections = replace(asked_for(), inputs=plan.inputs, captions=ignoring.captions)
+    warn_without_effect(sections)
     assert "caption_files" not in caplog.text
-    nobody = replace(ignoring, inputs=replace(plan.inputs, face_images_dir=None))
-    warn_without_effect(nobody, TrainingSettings(), PairingSettings())
+    warn_without_effect(replace(sections, inputs=replace(plan.inputs, face_images_dir=None)))
     assert "caption_files: has no effect with --latents" in caplog.text

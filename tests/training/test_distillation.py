@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from adapter_inputs import EMBEDDING_DIM, faces, inputs, train_a_little
+from asked_for import asked_for
 
 from faceid import flow
 from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.training.step import _any_null, sample_loss
-from faceid.training.training_settings import TrainingSettings
 
 SIGMA = torch.tensor([0.6, 0.6])
 
@@ -18,8 +18,8 @@ SIGMA = torch.tensor([0.6, 0.6])
 @pytest.fixture
 def run(toy_wan, small_adapter_settings):
     adapter = install_adapter(toy_wan.transformer, small_adapter_settings, EMBEDDING_DIM)
-    settings = TrainingSettings(masked_loss_probability=0.0)
-    return SimpleNamespace(wan=toy_wan, adapter=adapter, transformer=toy_wan.transformer, settings=settings)
+    sections = asked_for(masked_loss_probability=0.0)
+    return SimpleNamespace(wan=toy_wan, adapter=adapter, transformer=toy_wan.transformer, sections=sections)
 
 
 def batch(wan, kinds):
@@ -98,6 +98,6 @@ def test_under_zero3_all_ranks_ask_the_base_as_soon_as_one_must(run):
         accelerator = SimpleNamespace(num_processes=2)
         run.world = SimpleNamespace(kind=kind, accelerator=accelerator, positions=lambda step, rank: positions[rank])
         assert [_any_null(run, 0, micro, own) for micro in range(2)] == expected
-    run.settings = TrainingSettings(null_target="data")
+    run.sections = asked_for(null_target="data")
     run.world.kind = "zero3"
     assert not _any_null(run, 0, 1, batch(run.wan, ["null", "null"]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from asked_for import asked_for
 
-from faceid.data.clip_settings import CaptionSettings, ClipSettings, PairingSettings
+from faceid.data.clip_settings import CaptionSettings, ClipSettings
 from faceid.data.dancer_faces.face_bank import open_face_bank, read_face_bank, write_face_bank
 from faceid.data.dancer_faces.face_sources import FilmSource, ShardSource, of_shards
 from faceid.data.shards.index import ShardIndex
@@ -18,8 +19,9 @@ from faceid.toy.shipped import resolve_encoder_path, resolve_model_path
 from faceid.training.checks.refusals import check_before_work
 from faceid.training.checks.training_effects import warn_without_effect
 from faceid.training.inputs import prepare as module
-from faceid.training.inputs.prepare import Preparation, prepare
-from faceid.training.training_settings import InputSettings, TrainingSettings
+from faceid.training.inputs.input_plan import InputPlan
+from faceid.training.inputs.input_settings import InputSettings
+from faceid.training.inputs.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def plan(toy_inputs, faces, tmp_path):
     )
     base = resolve_model_path("toy")
     settings = (AdapterSettings(), ClipSettings(), CaptionSettings())
-    return Preparation(inputs, *settings, faces, base, "toy", None)
+    return InputPlan(inputs, *settings, faces, base)
 
 
 def with_inputs(plan, **changes):
@@ -88,5 +90,5 @@ def test_a_bank_of_another_encoder_is_refused_before_anything_is_encoded(plan, b
 def test_a_bank_that_is_not_there_is_named_and_shards_beside_one_are_warned_of(plan, bank, caplog):
     with pytest.raises(DataError, match=r"face_bank=.*no such folder"):
         check_before_work(with_inputs(plan, face_bank=str(bank / "absent")))
-    warn_without_effect(with_inputs(plan, face_bank=str(bank)), TrainingSettings(), PairingSettings())
+    warn_without_effect(replace(asked_for(), inputs=with_inputs(plan, face_bank=str(bank)).inputs))
     assert "shards: has no effect with --face_bank" in caplog.text

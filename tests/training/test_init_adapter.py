@@ -18,8 +18,9 @@ from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter, sa
 from faceid.models.adapter.face_adapter import adapter_tensors, install_adapter
 from faceid.toy.shipped import resolve_encoder_path
 from faceid.training.checks.refusals import check_before_work
-from faceid.training.inputs.prepare import Preparation, prepare
-from faceid.training.training_settings import InputSettings
+from faceid.training.inputs.input_plan import InputPlan
+from faceid.training.inputs.input_settings import InputSettings
+from faceid.training.inputs.prepare import prepare
 
 DIM = 24
 SETTINGS_KEYS = {
@@ -65,14 +66,13 @@ def plan_with(toy_path, published, small_adapter_settings, tmp_path):
             dance_videos_dir=str(tmp_path),
             pose_videos_dir=str(tmp_path),
         )
-        return Preparation(
+        return InputPlan(
             inputs,
             adapter_settings,
             ClipSettings(num_frames=9, height=64, width=64),
             CaptionSettings(),
             FaceSettings(),
             toy_path,
-            "toy",
             tmp_path / "init.safetensors",
         )
 
@@ -141,11 +141,11 @@ def test_with_photos_alone_the_encoder_is_checked_before_a_photo_is_read(plan_wi
 
 
 def test_toy_names_the_adapter_that_is_shipped(plan_with, tmp_path, monkeypatch):
-    from faceid.training import training_run
+    from faceid.training.inputs import input_plan
 
     command = command_module("train.py")
     inputs = plan_with(base_name="Other", base_fingerprint="0" * 64).inputs
-    monkeypatch.setattr(training_run, "resolve_adapter_path", {"toy": str(tmp_path / "init.safetensors")}.get)
+    monkeypatch.setattr(input_plan, "resolve_adapter_path", {"toy": str(tmp_path / "init.safetensors")}.get)
     folders = [
         f"--{name}={getattr(inputs, name)}" for name in ("face_embedding", "dance_videos_dir", "pose_videos_dir")
     ]

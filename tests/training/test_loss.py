@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from faceid.training.recipe.recipe_settings import LossSettings
 from faceid.training.step import reduce_error
-from faceid.training.training_settings import TrainingSettings
 
 ERROR = torch.zeros(1, 4, 4)
 ERROR[0, :2, :2] = 1.0  # the head's four cells are wrong, the rest is right
@@ -15,7 +15,7 @@ MASK = ERROR.clone()
 
 def loss(g, kind="clip", **settings):
     batch = SimpleNamespace(head_mask=MASK.unsqueeze(0), head_cells=[4], g=[g], kinds=[kind])
-    return reduce_error(TrainingSettings(**settings), ERROR, batch, 0).item()
+    return reduce_error(LossSettings(**settings), 42, ERROR, batch, 0).item()
 
 
 def test_the_masked_loss_is_the_mean_inside_the_head():

@@ -110,11 +110,12 @@ def test_held_out_clips_of_known_dancers_have_a_gap_of_their_own(toy_inputs, tmp
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_number_of_held_out_dancers_that_cannot_be_is_refused(toy_inputs, count, toy_wan):
-    from faceid.data.clip_settings import PairingSettings
+    from faceid.data.stream.pairing_settings import PairingSettings
+    from faceid.data.stream.stream_order import StreamOrder
     from faceid.faces.identities.identity import load_identity
-    from faceid.training.training_settings import TrainingSettings
+    from faceid.training.recipe.recipe_settings import HeldOutSettings
 
     prepared = PreparedInputs(toy_inputs.identity, [toy_inputs.latents], None, None)
-    settings = TrainingSettings(seed=1, heldout_dancers=count)
+    identity, held_out = load_identity(toy_inputs.identity), HeldOutSettings(heldout_dancers=count)
     with pytest.raises(ConfigError, match=f"heldout_dancers={count}: the clips show 2 dancers"):
-        build_training_set(prepared, load_identity(toy_inputs.identity), PairingSettings(), toy_wan, settings)
+        build_training_set(prepared, identity, toy_wan, PairingSettings(), held_out, StreamOrder(1))

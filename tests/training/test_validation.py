@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_inputs import train_a_little
+from asked_for import asked_for
 from launching import QUIET, SMALL_ADAPTER, train
 from PIL import Image
 
@@ -21,7 +22,6 @@ from faceid.models.adapter.adapter_file import read_adapter
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.training.checkpoints import checkpoint
 from faceid.training.measuring.metrics import read_metrics
-from faceid.training.training_settings import TrainingSettings
 from faceid.training.validate import groups_of
 from faceid.training.validation.best import Best, check_best_metric, metrics_of
 from faceid.training.validation.judge import Judge, mean_scores
@@ -202,6 +202,10 @@ class TestBest:
         assert best.update({"validation/swap_gap_heldout_dancers": 0.1, "validation/swap_gap_training_dancers": 1}, 2)
         assert best.metric == "swap_gap_heldout_dancers"
 
+    def check(self, **options):
+        sections = asked_for(**options)
+        check_best_metric(sections.validation, sections.held_out)
+
     def test_a_metric_that_no_validation_measures_is_refused_by_name(self):
         many = {"heldout_dancers": 2, "heldout_clips": 1}
         for metric in (
@@ -210,16 +214,16 @@ class TestBest:
             "loss_training_dancers_no_face",
             "own_encoder_rank1_target",
         ):
-            check_best_metric(TrainingSettings(best_metric=metric))
+            self.check(best_metric=metric)
         for metric in ("swap_gap_heldout_clips", "head_loss_heldout_dancers", "own_encoder_margin_people"):
-            check_best_metric(TrainingSettings(best_metric=metric, **many))
+            self.check(best_metric=metric, **many)
             with pytest.raises(ConfigError, match=rf"^best_metric='{metric}': no validation .* measures it"):
-                check_best_metric(TrainingSettings(best_metric=metric))
+                self.check(best_metric=metric)
         for metric, near in (("x", "give auto, or one of"), ("", "give auto"), ("swap_gap_training", "did you mean")):
             with pytest.raises(ConfigError, match=near):
-                check_best_metric(TrainingSettings(best_metric=metric))
-        # Nothing is validated, and that it has no effect is said (effects.py).
-        check_best_metric(TrainingSettings(best_metric="x", validate_every=0))
+                self.check(best_metric=metric)
+        # Nothing is validated, and that it has no effect is said (validation_settings.py).
+        self.check(best_metric="x", validate_every=0)
 
     def test_a_resumed_run_goes_on_with_what_it_had_unless_another_metric_is_asked_for(self):
         best = Best("auto")
@@ -305,8 +309,10 @@ def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
     assert video.name == base.name and read_video(video).frames.shape == read_video(base).frames.shape
     (row,) = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
     measured = {name.removeprefix("validation/") for name in row if name.startswith("validation/")}
-    judged = TrainingSettings(validation_recogniser="toy_recogniser")
-    assert measured - {"best_step"} == set(metrics_of(judged)), "what may be asked for is what is measured"
+    judged = asked_for(validation_recogniser="toy_recogniser")
+    assert measured - {"best_step"} == set(metrics_of(judged.validation, judged.held_out)), (
+        "what may be asked for is what is measured"
+    )
     for name in ("similarity_target", "margin_target", "swap_gap_training_dancers"):
         assert f"validation/{name}" in row
     for condition in CONDITIONS:

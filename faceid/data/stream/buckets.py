@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceid.data.clip_settings import Kind
 from faceid.data.order import epoch_order, permutation
 from faceid.data.stream.mixture import Mixture, Place
+from faceid.data.stream.pairing_settings import Kind
+from faceid.data.stream.stream_order import StreamOrder
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,12 @@ def make_mixture(
     clip_sizes: Sequence[Hashable],
     photo_sizes: Sequence[Hashable],
     shares: Mapping[Kind, float],
-    stage2_from_epoch: int,
-    seed: int,
-    micro_batch_size: int,
+    order: StreamOrder,
 ) -> Mixture | BucketedMixture:
     """By sample where any samples can share a micro-batch, or none has to; else by micro-batch."""
-    if micro_batch_size == 1 or len({*clip_sizes, *photo_sizes}) == 1:
-        return Mixture(len(clip_sizes), len(photo_sizes), shares, stage2_from_epoch, seed)
-    return BucketedMixture(clip_sizes, photo_sizes, shares, stage2_from_epoch, seed, micro_batch_size)
+    if order.micro_batch_size == 1 or len({*clip_sizes, *photo_sizes}) == 1:
+        return Mixture(len(clip_sizes), len(photo_sizes), shares, order.stage2_from_epoch, order.seed)
+    return BucketedMixture(clip_sizes, photo_sizes, shares, order.stage2_from_epoch, order.seed, order.micro_batch_size)
 
 
 class BucketedMixture:

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from faceid.data.clip_settings import Kind
 from faceid.data.order import epoch_order, permutation
+from faceid.data.stream.pairing_settings import Kind
 
 
 class Place(NamedTuple):

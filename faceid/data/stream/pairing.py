@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.order import seed_for
+from faceid.data.stream.pairing_settings import PairingSettings
 from faceid.faces.aggregate import aggregate
 from faceid.faces.identities.identity import Identity
 

@@ -15,7 +15,6 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from faceid.data.clip_settings import Kind
 from faceid.data.latents.latent_reader import LatentSample, LatentSet
 from faceid.data.latents.latent_sets import LatentSets, Size, size_of
 from faceid.data.latents.photo_latents import PhotoLatent
@@ -25,6 +24,8 @@ from faceid.data.stream.buckets import make_mixture
 from faceid.data.stream.held_out import NOTHING, HeldOut
 from faceid.data.stream.mixture import Place
 from faceid.data.stream.pairing import Pairing, Source
+from faceid.data.stream.pairing_settings import Kind
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.errors import DataError
 from faceid.models.base.latent_codec import LatentStatistics
 from faceid.vace import pose_control
@@ -81,18 +82,13 @@ class TrainingSet(torch.utils.data.Dataset):
         photos: dict[str, PhotoLatent],
         pairing: Pairing,
         statistics: LatentStatistics,
-        seed: int,
+        order: StreamOrder,
         held_out: HeldOut = NOTHING,
-        stage2_from_epoch: int = 1 << 30,
-        micro_batch_size: int = 1,
     ) -> None:
-        """held_out: what is kept for validation. stage2_from_epoch: its first; by default never.
-
-        micro_batch_size: samples that share a tensor, and so a size.
-        """
+        """held_out: what is kept for validation."""
         self.latents = latents if isinstance(latents, LatentSets) else LatentSets([latents])
         self.photos, self.pairing = photos, pairing
-        self.statistics, self.seed = statistics, seed
+        self.statistics, self.seed = statistics, order.seed
         self.held_out = held_out
         owners = list(zip(self.latents.clips, self.latents.dancers, strict=True))
         self.clip_numbers = [n for n, (clip, dancer) in enumerate(owners) if not held_out.has(clip, dancer)]
@@ -107,9 +103,7 @@ class TrainingSet(torch.utils.data.Dataset):
             self._sizes,
             [photo_size] * len(self.photo_names),
             pairing.settings.stage2_shares,
-            stage2_from_epoch,
-            seed,
-            micro_batch_size,
+            order,
         )
         self._said: set[str] = set()
         if len(self) == 0:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from faceid.data.clip_settings import PairingSettings
+from faceid.data.latents.latent_sets import Size
 from faceid.data.stream.held_out import NOTHING, HeldOut
 from faceid.errors import FaceidError, one_line
 from faceid.faces.identities.identity import load_identity
 from faceid.models.costs.flops import step_flops
 from faceid.models.costs.sizes import Placement, count_parameters, predicted_memory
 from faceid.training.checks.refusals import refusals
+from faceid.training.checks.run_sections import RunSections
+from faceid.training.inputs.input_plan import InputPlan
 from faceid.training.inputs.known_data import KnownData
-from faceid.training.inputs.prepare import Preparation
 from faceid.training.inputs.training_data import hold_back_of
 from faceid.training.measuring.meter import peak_tflops
-from faceid.training.recipe.global_batch import said_of_batch, with_global_batch
+from faceid.training.recipe.global_batch import said_of_batch
 from faceid.training.recipe.schedule import total_steps
-from faceid.training.training_settings import TrainingSettings
+from faceid.training.world.distributed import ExpectedWorld
 from faceid.training.world.launched import Launch
 
 # Wan pads every prompt to this many tokens.
@@ -32,17 +32,11 @@ GIB = 1 << 30
 
 
 def dry_run(
-    plan: Preparation,
-    training: TrainingSettings,
-    pairing: PairingSettings,
-    launch: Launch,
-    saved: Mapping[str, Any] | None,
-    is_bf16: bool,
-    world_kind: str,
+    plan: InputPlan, sections: RunSections, launch: Launch, saved: Mapping[str, Any] | None, world: ExpectedWorld
 ) -> tuple[list[str], list[str]]:
     """Lines that describe the run, and what would be refused, one line each.
 
-    training: as asked for. saved: state of the checkpoint it would go on from; None for a new run.
+    sections: as asked for. saved: state of the checkpoint it would go on from; None for a new run.
     """
     refused: list[str] = []
 
@@ -54,84 +48,83 @@ def dry_run(
             refused.extend({one_line(error)}.difference(refused))
             return None
 
-    asked, processes = training.batch_size, launch.processes
-    resolved = tried(lambda: with_global_batch(training, processes, saved))
-    training = resolved or replace(training, batch_size=asked or processes)
-    for check in refusals(plan, training, pairing, launch):
+    asked, processes = sections.optimizer.batch_size, launch.processes
+    resolved = tried(lambda: sections.with_global_batch(processes, saved))
+    sections = resolved or sections.with_batch_size(asked or processes)
+    for check in refusals(plan, sections, launch):
         tried(check)
     has_base = tried(lambda: plan.base) is not None
     data = tried(lambda: KnownData.of(plan))
-    unit = launch.processes * training.micro_batch_size
+    batch_size, size = sections.optimizer.batch_size, sections.execution.micro_batch_size
     lines = [
-        f"world: {world_kind}, {launch.processes} processes, {'bf16' if is_bf16 else 'float32'}; global batch "
-        f"{training.batch_size} = {launch.processes} x {training.micro_batch_size} x "
-        f"{training.batch_size / unit:g} passes"
+        f"world: {world.kind}, {processes} processes, {'bf16' if world.is_bf16 else 'float32'}; global batch "
+        f"{batch_size} = {processes} x {size} x {batch_size / (processes * size):g} passes"
     ]
-    if said := said_of_batch(asked, training.batch_size, processes, saved is not None):
+    if said := said_of_batch(asked, batch_size, processes, saved is not None):
         lines.append(said)
     if data is not None and data.clips:
-        held_out = tried(lambda: hold_back_of(data.clips, data.dancers, training)) or NOTHING
-        lines += _data_lines(data, held_out, training, pairing)
+        held_out = tried(lambda: _held_out_of(data, sections)) or NOTHING
+        lines += _data_lines(data, held_out, sections)
         if has_base:
-            lines += tried(lambda: _size_lines(plan, training, data, processes, world_kind, is_bf16)) or []
+            lines += tried(lambda: _size_lines(plan, sections, data.largest, world)) or []
     # What one check needs of another is refused by both.
     return lines, list(dict.fromkeys(refused))
 
 
-def _data_lines(data: KnownData, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings) -> list[str]:
+def _held_out_of(data: KnownData, sections: RunSections) -> HeldOut:
+    return hold_back_of(data.clips, data.dancers, sections.held_out, sections.optimizer.seed)
+
+
+def _data_lines(data: KnownData, held_out: HeldOut, sections: RunSections) -> list[str]:
+    optimizer, pairing = sections.optimizer, sections.pairing
     clips = len(data.trained_on(held_out))
-    mixture = data.mixture(held_out, training, pairing)
+    mixture = data.mixture(held_out, pairing.stage2_shares, sections.stream_order())
     epoch = mixture.samples_per_epoch
-    steps = total_steps(training, epoch) if epoch else 0
+    steps = total_steps(optimizer.num_epochs, epoch, optimizer.batch_size) if epoch else 0
     stage2 = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
-    first = min(training.freeze_mapper_after_epochs, training.num_epochs)
+    first = min(optimizer.freeze_mapper_after_epochs, optimizer.num_epochs)
     return [
         f"data: {len(data.dancers)} clips of {len(set(data.dancers))} dancers; {len(data.dancers) - clips} held out, "
         f"of {len(held_out.dancers)} dancers and of {len(held_out.performances)} performances of others; "
         f"{data.num_photos} photos (before any is dropped); captions of their own: {data.captioned[0]} clips, "
         f"{data.captioned[1]} photos",
         f"mixture: an epoch is {epoch} samples; stage 1, {first} epochs: {clips} clip, {data.num_photos} photo; "
-        f"stage 2, {training.num_epochs - first} epochs: {stage2}",
+        f"stage 2, {optimizer.num_epochs - first} epochs: {stage2}",
         f"draws: face from another clip of its dancer {pairing.other_clip_share:g}, up to {pairing.max_faces} faces; "
         f"dropped: face {pairing.face_dropout:g}, text {pairing.text_dropout:g}, both {pairing.both_dropout:g}; "
-        f"loss in the head {training.masked_loss_probability:g}; logit-normal noise {training.logit_normal_share:g}",
-        f"length: {steps} steps in {training.num_epochs} epochs",
+        f"loss in the head {sections.loss.masked_loss_probability:g}; "
+        f"logit-normal noise {sections.noise.logit_normal_share:g}",
+        f"length: {steps} steps in {optimizer.num_epochs} epochs",
     ]
 
 
-def _size_lines(
-    plan: Preparation,
-    training: TrainingSettings,
-    data: KnownData,
-    processes: int,
-    world_kind: str,
-    is_bf16: bool,
-) -> list[str]:
+def _size_lines(plan: InputPlan, sections: RunSections, largest: Size, world: ExpectedWorld) -> list[str]:
+    optimizer = sections.optimizer
     config = plan.base.transformer.config
     embedding = USUAL_EMBEDDING
     if plan.inputs.face_embedding is not None:
         embedding = len(load_identity(plan.inputs.face_embedding).embedding)
     parameters = count_parameters(config, plan.adapter, embedding)
     base, trained = parameters.base, parameters.trained
-    num_frames, height, width = data.largest
+    num_frames, height, width = largest
     tokens = plan.base.geometry.tokens(num_frames, height, width)
-    mode = training.checkpointing
+    mode = sections.execution.gradient_checkpointing
     flops = step_flops(config, plan.adapter, tokens, mode, embedding, TEXT_TOKENS)
-    kept = 4 if training.ema else 3
+    kept = 4 if optimizer.ema else 3
     lines = [
         f"sizes: {num_frames} frames at {width}x{height}: {tokens} tokens a clip; base "
         f"{base / 1e6:.1f} M parameters, frozen; trained {trained / 1e6:.2f} M",
-        f"work: {training.batch_size * flops.total / 1e12:.3g} TFLOP a step of {training.batch_size} clips "
+        f"work: {optimizer.batch_size * flops.total / 1e12:.3g} TFLOP a step of {optimizer.batch_size} clips "
         f"({flops.total / 1e12:.3g} each: forward {flops.forward / 1e12:.3g}, again {flops.recomputed / 1e12:.3g}, "
         f"backward {flops.backward / 1e12:.3g}; gradient_checkpointing {mode})",
     ]
-    peak = training.peak_tflops or (peak_tflops(torch.device("cuda")) if torch.cuda.is_available() else None)
+    peak = sections.logging.peak_tflops or (peak_tflops(torch.device("cuda")) if torch.cuda.is_available() else None)
     if peak is not None:
-        least = training.batch_size / processes * flops.total / (peak * 1e12)
+        least = optimizer.batch_size / world.processes * flops.total / (peak * 1e12)
         lines.append(f"time: at least {least:.2f} s a step, at the device's {peak:g} TFLOP/s")
-    zero_stage = int(world_kind.removeprefix("zero")) if world_kind.startswith("zero") else 0
-    where = Placement(zero_stage, processes if zero_stage else 1, is_bf16, training.ema > 0, mode)
-    memory = predicted_memory(config, parameters, tokens * training.micro_batch_size, where)
+    shards = world.processes if world.zero_stage else 1
+    where = Placement(world.zero_stage, shards, world.is_bf16, optimizer.ema > 0, mode)
+    memory = predicted_memory(config, parameters, tokens * sections.execution.micro_batch_size, where)
     parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in memory.items())
     lines.append(f"memory: about {sum(memory.values()) / GIB:.1f} GiB a device, predicted ({parts})")
     lines.append(f"disk: {trained * 4 / 1e6:.1f} MB an adapter, {trained * 4 * kept / 1e6:.1f} MB a checkpoint")

@@ -6,11 +6,9 @@ What can only be found by preparing (a photo without a face, a damaged clip) is 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.dancer_faces.face_bank import open_face_bank
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.shards.index import ShardIndex
@@ -21,29 +19,23 @@ from faceid.faces.identities.identity import check_photos, load_identity
 from faceid.faces.identity_settings import EncoderKind
 from faceid.faces.photos.detect import load_detector
 from faceid.files.given_paths import why_no_folder
-from faceid.files.provenance import sha256_file, sha256_json
+from faceid.files.provenance import sha256_json
 from faceid.media import images
 from faceid.models.adapter.adapter_file import check_base, check_settings
 from faceid.models.compute.execution import check_attention_backend
-from faceid.models.lora.lora_formats import check_fits, lora_file, read_lora
+from faceid.models.lora.lora_formats import check_fits, read_lora
 from faceid.toy.shipped import resolve_encoder_path
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.run_folder import check_run_folder
+from faceid.training.checks.run_sections import RunSections, may_change
+from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
 from faceid.training.inputs.known_data import KnownData
-from faceid.training.inputs.origin import refuse_other_origin
-from faceid.training.inputs.prepare import (
-    INIT_ADAPTER,
-    INIT_LORA,
-    Preparation,
-    check_init_encoder,
-    check_same_photos,
-    photo_captions,
-)
+from faceid.training.inputs.origin import known_origin, refuse_other_origin
+from faceid.training.inputs.prepare import check_init_encoder, check_same_photos, photo_captions
 from faceid.training.inputs.training_data import hold_back_of
 from faceid.training.recipe.schedule import total_steps
-from faceid.training.training_settings import TrainingSettings
 from faceid.training.validation.best import check_best_metric
-from faceid.training.validation.judge import NONE, OWN
+from faceid.training.validation.validation_settings import OWN
 from faceid.training.world.distributed import check_precision
 from faceid.training.world.fence import refuse_if_in_use
 from faceid.training.world.launched import Launch, check_meeting
@@ -51,7 +43,7 @@ from faceid.training.world.launched import Launch, check_meeting
 Check = Callable[[], Any]
 
 
-def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSettings, launch: Launch) -> list[Check]:
+def refusals(plan: InputPlan, sections: RunSections, launch: Launch) -> list[Check]:
     """Checks in the order in which a run makes them; each raises a FaceidError for what cannot be.
 
     What takes long, or depends on what is in the run folder, where the main process soon writes, is for that one alone.
@@ -61,10 +53,10 @@ def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSett
         lambda: check_run_folder(folder, _folders_read(plan)),
         check_precision,
         lambda: check_meeting(launch),
-        lambda: _check_names(training),
+        lambda: _check_names(sections),
         lambda: plan.base,
         lambda: check_before_work(plan),
-        lambda: check_expert(plan, training),
+        lambda: check_expert(plan.base.expert, sections),
         lambda: _check_encoder(plan),
     ]
     if launch.rank > 0:
@@ -72,13 +64,13 @@ def refusals(plan: Preparation, training: TrainingSettings, pairing: PairingSett
     return [
         *checks,
         lambda: refuse_if_in_use(folder, launch.attempt),
-        lambda: _check_resume(training.resume, folder / "checkpoints"),
-        lambda: _check_data(plan, training),
-        lambda: _check_checkpoint(plan, training, pairing),
+        lambda: _check_resume(sections.saving.resume, folder / "checkpoints"),
+        lambda: _check_data(plan, sections),
+        lambda: _check_checkpoint(plan, sections),
     ]
 
 
-def check_before_work(plan: Preparation) -> None:
+def check_before_work(plan: InputPlan) -> None:
     """Everything that can be refused without loading a weight. Raises: FaceidError."""
     geometry = plan.base.geometry
     _check_init_adapter(plan)
@@ -110,36 +102,36 @@ def check_before_work(plan: Preparation) -> None:
             check_same_photos(photos_dir, identity)
 
 
-def check_expert(plan: Preparation, training: TrainingSettings) -> None:
+def check_expert(expert: str | None, sections: RunSections) -> None:
     """Raises: ConfigError when one of two transformers is to render videos: it takes both."""
-    asked = training.validation_videos or (training.validation_people and training.heldout_dancers)
-    if plan.base.expert is not None and training.validate_every and asked:
+    asked = sections.validation
+    if expert is not None and asked.validate_every and asked.renders(sections.held_out.heldout_dancers):
         raise ConfigError(
-            f"validation_videos={training.validation_videos}, validation_people={training.validation_people}: a video "
-            f"takes both transformers, expert={plan.base.expert} is one; give 0 for both"
+            f"validation_videos={asked.validation_videos}, validation_people={asked.validation_people}: a video "
+            f"takes both transformers, expert={expert} is one; give 0 for both"
         )
 
 
-def _folders_read(plan: Preparation) -> list[Path]:
+def _folders_read(plan: InputPlan) -> list[Path]:
     inputs = plan.inputs
     single = (inputs.face_images_dir, inputs.dance_videos_dir, inputs.pose_videos_dir, inputs.face_bank)
     return [Path(folder) for folder in single if folder is not None] + [*inputs.latents_dirs, *inputs.shards_dirs]
 
 
-def _check_names(training: TrainingSettings) -> None:
+def _check_names(sections: RunSections) -> None:
     """Names of what is loaded later, some of it only at the first validation. Raises: ConfigError, ModelError."""
-    check_best_metric(training)
-    if training.attention_backend is not None:
-        check_attention_backend(training.attention_backend)
-    judge = training.validation_recogniser
-    if not training.validate_every or judge in (OWN, NONE, *TOY_RECOGNISERS):
+    check_best_metric(sections.validation, sections.held_out)
+    if sections.execution.attention_backend is not None:
+        check_attention_backend(sections.execution.attention_backend)
+    judge = sections.validation.judge
+    if judge is None or judge in (OWN, *TOY_RECOGNISERS):
         return
     check_recogniser_names([judge])
     kind, _, path = judge.partition(":")
     check_encoder_is_there(cast(EncoderKind, kind), resolve_encoder_path(path), "validation_recogniser")
 
 
-def _check_encoder(plan: Preparation) -> None:
+def _check_encoder(plan: InputPlan) -> None:
     """What makes an identity of photos, where there is none yet. Raises: ConfigError, ModelError."""
     if plan.inputs.face_embedding is None:
         load_detector(plan.faces.detector, plan.faces.detector_path)
@@ -156,45 +148,41 @@ def _check_resume(resume: str, checkpoints: Path) -> None:
         raise ConfigError(f"resume={resume}: no such checkpoint folder; use auto, none, or a folder checkpoints/step_N")
 
 
-def _check_data(plan: Preparation, training: TrainingSettings) -> None:
+def _check_data(plan: InputPlan, sections: RunSections) -> None:
     """Raises: DataError, ConfigError when nothing could be trained on even if nothing is dropped."""
     data = KnownData.of(plan)
-    held_out = hold_back_of(data.clips, data.dancers, training)
+    held_out = hold_back_of(data.clips, data.dancers, sections.held_out, sections.optimizer.seed)
     if not data.trained_on(held_out) and not data.num_photos:
         raise DataError("no clips and no photos: nothing to train on")
 
 
-def _check_checkpoint(plan: Preparation, training: TrainingSettings, pairing: PairingSettings) -> None:
+def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
     """Whether what is there would be gone on from; what cannot be known without preparing is taken to fit."""
-    found = checkpoint.to_resume(Path(plan.inputs.output_dir) / "checkpoints", training.resume)
+    found = checkpoint.to_resume(Path(plan.inputs.output_dir) / "checkpoints", sections.saving.resume)
     if found is None:
         return
     state = checkpoint.verify(found)
     saved = state["origin"]
-    recipe = {**asdict(training), **asdict(plan.adapter), **asdict(pairing)}
-    refuse_other_origin(found, saved, {**saved, **_known_origin(plan, training, pairing), "recipe": recipe})
-    if samples := state.get("samples_per_epoch"):
-        refuse_shorter(training, total_steps(training, samples), state["step"], plan.inputs.output_dir)
+    origin = {**saved, **_known_origin(plan, sections), "recipe": sections.recipe()}
+    refuse_other_origin(found, saved, origin, may_change())
+    optimizer = sections.optimizer
+    num_steps = total_steps(optimizer.num_epochs, state["samples_per_epoch"], optimizer.batch_size)
+    refuse_shorter(optimizer.num_epochs, num_steps, state["step"], plan.inputs.output_dir)
 
 
-def refuse_shorter(training: TrainingSettings, num_steps: int, done: int, folder: str | Path) -> None:
+def refuse_shorter(num_epochs: int, num_steps: int, done: int, folder: str | Path) -> None:
     """The final adapter would be replaced by one that says less than was done. Raises: ConfigError."""
     if done > num_steps:
         raise ConfigError(
-            f"num_epochs={training.num_epochs}: ends after {num_steps} steps, but {folder} has {done} steps done "
+            f"num_epochs={num_epochs}: ends after {num_steps} steps, but {folder} has {done} steps done "
             "already; give more epochs, or choose another output_dir"
         )
 
 
-def _known_origin(plan: Preparation, training: TrainingSettings, pairing: PairingSettings) -> dict[str, Any]:
+def _known_origin(plan: InputPlan, sections: RunSections) -> dict[str, Any]:
     """What of `origin_of` is known before anything is prepared."""
     inputs = plan.inputs
-    init_lora = lora_file(Path(inputs.init_lora)) if inputs.init_lora else None
-    begun = ((INIT_ADAPTER, plan.init_adapter), (INIT_LORA, init_lora))
-    known: dict[str, Any] = {
-        "base": plan.base.exact_fingerprint,
-        **{key: {"path": str(path), "sha256": sha256_file(path)} if path else None for key, path in begun},
-    }
+    known = known_origin(plan.base, plan.init_adapter, plan.init_lora)
     if inputs.latents is not None:
         known["latents"] = LatentSets.open(inputs.latents_dirs).sha256
     if inputs.face_embedding is not None:
@@ -203,12 +191,12 @@ def _known_origin(plan: Preparation, training: TrainingSettings, pairing: Pairin
         known["photos"] = sha256_json(sorted(identity.photo_sha256) if inputs.face_images_dir else [])
     if inputs.latents is not None and (inputs.face_embedding is not None or inputs.face_images_dir is None):
         data = KnownData.of(plan)
-        held_out = hold_back_of(data.clips, data.dancers, training)
-        known["chunk"] = data.mixture(held_out, training, pairing).chunk
+        held_out = hold_back_of(data.clips, data.dancers, sections.held_out, sections.optimizer.seed)
+        known["chunk"] = data.mixture(held_out, sections.pairing.stage2_shares, sections.stream_order()).chunk
     return known
 
 
-def _check_latents(plan: Preparation) -> None:
+def _check_latents(plan: InputPlan) -> None:
     sets = LatentSets.open(plan.inputs.latents_dirs).sets
     for latents in sets:
         if latents.base_fingerprint != plan.base.latents_fingerprint:
@@ -225,7 +213,7 @@ def _check_latents(plan: Preparation) -> None:
             )
 
 
-def _check_init_adapter(plan: Preparation) -> None:
+def _check_init_adapter(plan: InputPlan) -> None:
     """Raises: ModelError for another base, ConfigError for other sizes than the run's."""
     path, metadata = plan.init_adapter, plan.init_metadata
     if path is not None and metadata is not None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.clips.captions import read_captions
 from faceid.data.clips.pairs import find_pairs
 from faceid.data.latents.latent_sets import LatentSets, Size
 from faceid.data.stream.buckets import BucketedMixture, make_mixture
 from faceid.data.stream.held_out import NOTHING, HeldOut
 from faceid.data.stream.mixture import Mixture
+from faceid.data.stream.pairing_settings import Kind
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.media import images
-from faceid.training.inputs.prepare import Preparation, photo_captions
-from faceid.training.training_settings import TrainingSettings
+from faceid.training.inputs.input_plan import InputPlan
+from faceid.training.inputs.prepare import photo_captions
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class KnownData:
     """Clips and photos with a caption of their own."""
 
     @classmethod
-    def of(cls, plan: Preparation) -> KnownData:
+    def of(cls, plan: InputPlan) -> KnownData:
         """Raises: DataError for folders that cannot be read."""
         inputs = plan.inputs
         files = images.list_photos(Path(inputs.face_images_dir)) if inputs.face_images_dir else []
@@ -60,15 +62,11 @@ class KnownData:
         entries = zip(self.sizes, self.clips, self.dancers, strict=True)
         return [size for size, clip, dancer in entries if not held_out.has(clip, dancer)]
 
-    def mixture(
-        self, held_out: HeldOut, training: TrainingSettings, pairing: PairingSettings
-    ) -> Mixture | BucketedMixture:
-        """What stands where, if nothing is dropped."""
+    def mixture(self, held_out: HeldOut, shares: Mapping[Kind, float], order: StreamOrder) -> Mixture | BucketedMixture:
+        """What stands where, if nothing is dropped. shares: of stage 2."""
         return make_mixture(
             self.trained_on(held_out),
             [(1, *self.sizes[0][1:])] * self.num_photos if self.sizes else [],
-            pairing.stage2_shares,
-            training.freeze_mapper_after_epochs,
-            training.seed,
-            training.micro_batch_size,
+            shares,
+            order,
         )

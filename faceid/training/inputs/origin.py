@@ -3,70 +3,49 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from faceid.data.stream.training_set import TrainingSet
 from faceid.faces.identities.identity import Identity
 from faceid.files.provenance import sha256_file, sha256_json
+from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import WanModel
 from faceid.training.checkpoints import checkpoint
-from faceid.training.inputs.prepare import INIT_ADAPTER, INIT_LORA
+from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
 
 log = logging.getLogger(__name__)
 
-# What may differ between the run that saved a checkpoint and the one that goes on: nothing here changes what is learnt,
-# but for num_epochs, which stretches the learning rate and is warned about.
-MAY_CHANGE = {
-    "num_epochs",
-    "micro_batch_size",
-    "gradient_checkpointing",
-    "compile",
-    "attention_backend",
-    "peak_tflops",
-    "accelerate_config",
-    "dry_run",
-    "validation_videos",
-    "validation_people",
-    "validation_recogniser",
-    "best_metric",
-    "early_stop_after",
-    "validate_every",
-    "validation_steps",
-    "validation_cfg_scale",
-    "save_every",
-    "checkpoint_every_steps",
-    "keep_checkpoints",
-    "resume",
-    "log_every_steps",
-    "max_damaged_share",
-    "watchdog_s",
-    "log_samples",
-    "num_workers",
-    "tensorboard",
-}
-
-# What runs did before there was a setting for it, so that their checkpoints go on as they began.
-BEFORE_IT_WAS_A_SETTING: dict[str, Any] = {
-    "ema": 0.0,
-    "null_target": "data",
-    "heldout_clips": 0,
-    "lora_layers": "attention",
-}
+# Stretches the learning rate, and is warned about: a run may be given more epochs.
+NUM_EPOCHS = "num_epochs"
 
 
-def what_is_learnt_by(recipe: dict[str, Any]) -> dict[str, Any]:
-    """The settings that say what is learnt; not those that say how it is computed, kept or looked at."""
-    return {name: value for name, value in recipe.items() if name not in MAY_CHANGE or name == "num_epochs"}
+@dataclass(frozen=True)
+class StartingPoint:
+    """The models a new run starts from."""
+
+    base: ModelFiles
+    base_name: str
+    """As the user named it."""
+    encoder_path: str | None
+    """As the user named it."""
+    init_adapter: Path | None
+    """The adapter whose weights it begins with; None for fresh ones."""
+    init_lora: Path | None = None
+    """Instead: the LoRA of another tool that its LoRA begins as."""
+    asked_batch_size: int = 0
+    """What the command asks for; settings have what it gives (`faceid.training.recipe.global_batch`)."""
+
+    @classmethod
+    def of(cls, plan: InputPlan, asked_batch_size: int, encoder_path: str | None) -> StartingPoint:
+        """Of a run's inputs. Raises: ModelError when the base is not whole."""
+        return cls(plan.base, plan.base_name, encoder_path, plan.init_adapter, plan.init_lora, asked_batch_size)
 
 
 def origin_of(
-    training_set: TrainingSet,
-    identity: Identity,
-    recipe: dict[str, Any],
-    wan: WanModel,
-    init_adapter: Path | None,
-    init_lora: Path | None,
+    training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, start: StartingPoint
 ) -> dict[str, Any]:
     """What a resumed run must share with the one that saved; hashes, never faces."""
     return {
@@ -74,19 +53,37 @@ def origin_of(
         "latents": training_set.latents.sha256,
         "photos": sha256_json(training_set.photos_described),
         "identity": sha256_json(identity.embedding.tolist()),
-        # Checkpoints from before these keys had fresh weights, as None says.
-        **{
-            key: {"path": str(path), "sha256": sha256_file(path)} if path else None
-            for key, path in ((INIT_ADAPTER, init_adapter), (INIT_LORA, init_lora))
-        },
-        # Samples of one size in a row: another order of the stream. Checkpoints of before had 1.
+        # None: begun with fresh weights.
+        INIT_ADAPTER: _described(start.init_adapter),
+        INIT_LORA: _described(start.init_lora),
+        # Samples of one size in a row: another order of the stream.
         "chunk": training_set.mixture.chunk,
         "recipe": recipe,
+        "asked_batch_size": start.asked_batch_size,
     }
 
 
-def refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, Any]) -> None:
-    """Raises: CheckpointError when a checkpoint's origin differs in what may not change."""
+def known_origin(base: ModelFiles, init_adapter: Path | None, init_lora: Path | None) -> dict[str, Any]:
+    """What of it is known before any data are read."""
+    begun = {INIT_ADAPTER: _described(init_adapter), INIT_LORA: _described(init_lora)}
+    return {"base": base.exact_fingerprint, **begun}
+
+
+def _described(file: Path | None) -> dict[str, str] | None:
+    return {"path": str(file), "sha256": sha256_file(file)} if file else None
+
+
+def refuse_other_origin(
+    found: Path, saved: dict[str, Any], origin: dict[str, Any], may_change: Collection[str]
+) -> None:
+    """Raises: CheckpointError when a checkpoint's origin differs in what may not change.
+
+    may_change: names of the options of the recipe that may, beside num_epochs.
+    """
+    if missing := sorted(origin.keys() - saved.keys()):
+        raise checkpoint.CheckpointError(
+            f"{found}: does not say its {missing[0]}, as a checkpoint of this version does; choose another output_dir"
+        )
     for name, what in (
         ("base", "another base model"),
         ("latents", "other clips"),
@@ -97,24 +94,25 @@ def refuse_other_origin(found: Path, saved: dict[str, Any], origin: dict[str, An
             raise checkpoint.CheckpointError(
                 f"{found}: was trained with {what}; choose another output_dir, or give the same inputs"
             )
-    before, now = saved.get("chunk", 1), origin["chunk"]
+    before, now = saved["chunk"], origin["chunk"]
     if before != now:
         raise checkpoint.CheckpointError(
             f"{found}: clips of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
             f"--micro_batch_size {before}, or choose another output_dir"
         )
     for key in (INIT_ADAPTER, INIT_LORA):
-        before, now = saved.get(key) or {}, origin.get(key) or {}
+        before, now = saved[key] or {}, origin[key] or {}
         if before.get("sha256") != now.get("sha256"):
             was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))
             raise checkpoint.CheckpointError(
                 f"{found}: {key} was {was}, now {given}; give the same one, or choose another output_dir"
             )
     for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
-        before, now = saved["recipe"].get(key, BEFORE_IT_WAS_A_SETTING.get(key)), origin["recipe"].get(key)
-        if before != now and key not in MAY_CHANGE:
+        before, now = saved["recipe"].get(key), origin["recipe"].get(key)
+        if before == now or key in may_change:
+            continue
+        if key != NUM_EPOCHS:
             raise checkpoint.CheckpointError(
                 f"{found}: {key} was {before}, now {now}; resume with --{key} {before}, or choose another output_dir"
             )
-        if before != now and key == "num_epochs":
-            log.warning("num_epochs was %s, now %s: the learning rate follows the new length from here on", before, now)
+        log.warning("num_epochs was %s, now %s: the learning rate follows the new length from here on", before, now)

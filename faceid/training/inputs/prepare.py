@@ -11,13 +11,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from faceid.data.clip_settings import CaptionSettings, ClipSettings
 from faceid.data.clips.captions import captions_for, find_caption, read_captions, say_captions, say_strangers
 from faceid.data.clips.clip_shards import write_clip_shards
 from faceid.data.clips.pairs import find_pairs
@@ -32,21 +30,15 @@ from faceid.errors import DataError, ModelError
 from faceid.faces.encoders.face_encoders import FaceEncoder
 from faceid.faces.identities.identity import Identity, identity_is_current, load_identity
 from faceid.faces.identities.photos_to_identity import encoder_of, make_identity
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.provenance import sha256_file, sha256_json
 from faceid.files.writing import make_parents, write_json
 from faceid.media import images
-from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter
-from faceid.models.adapter_settings import AdapterSettings
-from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
-from faceid.training.training_settings import InputSettings
+from faceid.training.inputs.input_plan import InputPlan
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
-# The flags' names, for messages.
-INIT_ADAPTER, INIT_LORA = "init_adapter", "init_lora"
 
 
 @dataclass(frozen=True)
@@ -59,39 +51,7 @@ class PreparedInputs:
     photos: Path | None
 
 
-@dataclass(frozen=True)
-class Preparation:
-    """What is prepared and checked, from the command line's sections.
-
-    base_path: the model folder; base_name: as the user named it. init_adapter: the file the run begins with, if any.
-    """
-
-    inputs: InputSettings
-    adapter: AdapterSettings
-    clips: ClipSettings
-    captions: CaptionSettings
-    faces: FaceSettings
-    base_path: Path
-    base_name: str
-    init_adapter: Path | None
-
-    @cached_property
-    def base(self) -> ModelFiles:
-        """The base on disk. Raises: ModelError when it is not whole."""
-        found = ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
-        return found.of_expert(self.inputs.expert)
-
-    @cached_property
-    def init_metadata(self) -> AdapterMetadata | None:
-        """What the initial adapter was made for. Raises: ModelError when it cannot be read."""
-        return read_adapter(self.init_adapter, INIT_ADAPTER)[1] if self.init_adapter is not None else None
-
-    def cache(self) -> Path:
-        """Where prepared inputs are kept."""
-        return Path(self.inputs.output_dir) / "cache"
-
-
-def prepare(plan: Preparation, device: str) -> PreparedInputs:
+def prepare(plan: InputPlan, device: str) -> PreparedInputs:
     """Make or find every input. Idempotent; raises FaceidError for inputs that cannot be used."""
     prepared = _folders(plan)
     if plan.inputs.latents is None:
@@ -117,7 +77,7 @@ def prepare(plan: Preparation, device: str) -> PreparedInputs:
     return prepared
 
 
-def prepare_on_main(plan: Preparation, rank: int, device: str) -> PreparedInputs:
+def prepare_on_main(plan: InputPlan, rank: int, device: str) -> PreparedInputs:
     """`prepare` on rank 0 while the other ranks wait for its marker file; see `remove_marker`."""
     marker = _marker(plan)
     if rank == 0:
@@ -129,16 +89,16 @@ def prepare_on_main(plan: Preparation, rank: int, device: str) -> PreparedInputs
     return _folders(plan)
 
 
-def remove_marker(plan: Preparation) -> None:
+def remove_marker(plan: InputPlan) -> None:
     """To be called by rank 0 once all ranks are past it: the next launch must wait for its own preparation."""
     _marker(plan).unlink(missing_ok=True)
 
 
-def _marker(plan: Preparation) -> Path:
+def _marker(plan: InputPlan) -> Path:
     return plan.cache() / f"ready-{_attempt(plan)}.json"
 
 
-def _folders(plan: Preparation) -> PreparedInputs:
+def _folders(plan: InputPlan) -> PreparedInputs:
     cache, inputs = plan.cache(), plan.inputs
     return PreparedInputs(
         identity=Path(inputs.face_embedding) if inputs.face_embedding else cache / "identity",
@@ -148,19 +108,19 @@ def _folders(plan: Preparation) -> PreparedInputs:
     )
 
 
-def _clips_dir(plan: Preparation) -> Path:
+def _clips_dir(plan: InputPlan) -> Path:
     """The clip shards made of folders of clips."""
     return plan.cache() / "clips"
 
 
-def _faces_dir(plan: Preparation) -> Path | None:
+def _faces_dir(plan: InputPlan) -> Path | None:
     """The bank given, else the one made of the clips; None when there is nothing to make it of."""
     if plan.inputs.face_bank is not None:
         return Path(plan.inputs.face_bank)
     return plan.cache() / "faces" if plan.inputs.latents is None or plan.inputs.shards else None
 
 
-def _face_sources(plan: Preparation) -> Sequence[FaceSource]:
+def _face_sources(plan: InputPlan) -> Sequence[FaceSource]:
     """The clips as they were given, which show most of a face; else the shards made of them."""
     if plan.inputs.shards_dirs:
         return [source for folder in plan.inputs.shards_dirs for source in of_shards(ShardIndex.load(folder, "clips"))]
@@ -169,7 +129,7 @@ def _face_sources(plan: Preparation) -> Sequence[FaceSource]:
     return of_pairs(find_pairs(Path(videos), Path(poses)).pairs)
 
 
-def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEncoder | None]:
+def _prepare_identity(plan: InputPlan, folder: Path) -> tuple[Identity, FaceEncoder | None]:
     """The identity, and the encoder when it had to be loaded."""
     if plan.inputs.face_embedding is not None:
         return load_identity(folder), None
@@ -181,7 +141,7 @@ def _prepare_identity(plan: Preparation, folder: Path) -> tuple[Identity, FaceEn
     return make_identity(photos, folder, plan.faces, encoder), encoder
 
 
-def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -> None:
+def _encode_latents(plan: InputPlan, clips: Path, folder: Path, device: str) -> None:
     captions = captions_for(ShardIndex.load(clips, "clips"), plan.captions)
     if latents_are_current(clips, folder, plan.base.latents_fingerprint, captions):
         return
@@ -191,7 +151,7 @@ def _encode_latents(plan: Preparation, clips: Path, folder: Path, device: str) -
     write_latent_shards(clips, folder, wan, captions)
 
 
-def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: str) -> None:
+def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: str) -> None:
     """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
     height, width = _clip_size(plan)
@@ -211,7 +171,7 @@ def _encode_photos(plan: Preparation, identity: Identity, folder: Path, device: 
     encode_photos(photos, folder, wan, height, width, private=not plan.faces.shared)
 
 
-def photo_captions(plan: Preparation, names: Sequence[str]) -> dict[str, str]:
+def photo_captions(plan: InputPlan, names: Sequence[str]) -> dict[str, str]:
     """The captions of the photos that have one of their own, by name. Raises: DataError when one cannot be used."""
     if plan.captions.caption_files == "ignore":
         return {}
@@ -234,14 +194,14 @@ def _sha256_or_none(file: Path) -> str | None:
     return sha256_file(file) if file.is_file() else None
 
 
-def _clip_size(plan: Preparation) -> tuple[int, int]:
+def _clip_size(plan: InputPlan) -> tuple[int, int]:
     if plan.inputs.latents is None:
         return plan.clips.height, plan.clips.width
     settings = LatentSets.open(plan.inputs.latents_dirs).settings
     return settings["height"], settings["width"]
 
 
-def check_init_encoder(plan: Preparation, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
+def check_init_encoder(plan: InputPlan, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
     """Raises: ModelError when the initial adapter knows faces by another encoder than the run's identity."""
     metadata = plan.init_metadata
     if metadata is None:
@@ -267,7 +227,7 @@ def _check_same_encoder(identity: Identity, encoder: FaceEncoder) -> None:
         )
 
 
-def _attempt(plan: Preparation) -> str:
+def _attempt(plan: InputPlan) -> str:
     """Names this launch's inputs, so that a marker of other inputs is never believed."""
     described: dict[str, Any] = {name: asdict(getattr(plan, name)) for name in ("inputs", "clips", "captions", "faces")}
     return sha256_json(described)[:12]

@@ -6,18 +6,19 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.dancer_faces.face_bank import FaceBank, read_face_bank
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.photo_latents import read_photo_latents
 from faceid.data.stream.held_out import HeldOut, hold_back
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import TrainingSet
 from faceid.errors import ConfigError
 from faceid.faces.identities.identity import Identity
 from faceid.models.base.wan import WanModel
 from faceid.training.inputs.prepare import PreparedInputs
-from faceid.training.training_settings import TrainingSettings
+from faceid.training.recipe.recipe_settings import HeldOutSettings
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +26,10 @@ log = logging.getLogger(__name__)
 def build_training_set(
     prepared: PreparedInputs,
     identity: Identity,
-    pairing_settings: PairingSettings,
     wan: WanModel,
-    settings: TrainingSettings,
+    pairing_settings: PairingSettings,
+    held_out_settings: HeldOutSettings,
+    order: StreamOrder,
 ) -> TrainingSet:
     """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
     latents = LatentSets.open(prepared.latents)
@@ -42,16 +44,11 @@ def build_training_set(
     if any(own):
         log.info("captions of their own: %d of %d clips, %d of %d photos", own[0], len(dancer_of), own[1], len(photos))
     _warn_of_faceless(faces, dancer_of, pairing_settings)
-    seed = settings.seed
-    pairing = Pairing(pairing_settings, seed, identity, faces, dancer_of)
-    held_out = hold_back_of(latents.clips, latents.dancers, settings)
-    first = settings.freeze_mapper_after_epochs
-    size = settings.micro_batch_size
-    training_set = TrainingSet(latents, photos, pairing, wan.statistics, seed, held_out, first, size)
-    _say_held_out(training_set, settings.heldout_clips)
-    _say_sizes(latents, size)
-    if first < settings.num_epochs:
-        _say_mixture(training_set)
+    pairing = Pairing(pairing_settings, order.seed, identity, faces, dancer_of)
+    held_out = hold_back_of(latents.clips, latents.dancers, held_out_settings, order.seed)
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, order, held_out)
+    _say_held_out(training_set, held_out_settings.heldout_clips)
+    _say_sizes(latents, order.micro_batch_size)
     return training_set
 
 
@@ -62,7 +59,7 @@ def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:
         log.info("clips of several sizes, %d to a micro-batch of one size: %s", micro_batch_size, listed)
 
 
-def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: TrainingSettings) -> HeldOut:
+def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: HeldOutSettings, seed: int) -> HeldOut:
     """What a run keeps from training. Raises: ConfigError unless enough is left on both sides."""
     heldout_dancers, num_dancers = settings.heldout_dancers, len(set(dancers))
     if heldout_dancers and not 2 <= heldout_dancers < num_dancers:
@@ -71,7 +68,7 @@ def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: Trainin
             f"heldout_dancers={heldout_dancers}: the clips show {num_dancers} dancers, a swap needs two and "
             f"training one; use {legal}"
         )
-    held_out = hold_back(clips, dancers, heldout_dancers, settings.heldout_clips, settings.seed)
+    held_out = hold_back(clips, dancers, heldout_dancers, settings.heldout_clips, seed)
     if settings.heldout_clips and not held_out.performances:
         raise ConfigError(
             f"heldout_clips={settings.heldout_clips}: no dancer has two performances, one to learn from and one to "
@@ -115,7 +112,8 @@ def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: Pairi
         )
 
 
-def _say_mixture(training_set: TrainingSet) -> None:
+def say_stage2(training_set: TrainingSet) -> None:
+    """Of what stage 2 is made, and which shares of it nothing can fill."""
     mixture = training_set.mixture
     quotas = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
     log.info("stage 2 from epoch %d: of %d samples %s", mixture.stage2_from_epoch + 1, len(training_set), quotas)

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
-from faceid.data.clip_settings import Kind
 from faceid.data.shards.index import DAMAGES
+from faceid.data.stream.pairing_settings import Kind
 from faceid.data.stream.training_set import CHOICES, FACE, TrainingSample
 from faceid.errors import DataError
 
@@ -20,7 +20,7 @@ MASKED = "masked_loss"
 NAMES = (*KINDS, *CHOICES, MASKED, *DAMAGES)
 
 
-class Drawn:
+class SampleCounts:
     """Counts by name: `add` a rank's own batches, `take` what is new, and `share` the sum over ranks."""
 
     def __init__(self) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from faceid.errors import ConfigError
-from faceid.training.training_settings import TrainingSettings
 
 
 def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mapping[str, Any] | None) -> int:
@@ -28,12 +26,6 @@ def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mappi
     batch_size = asked or processes * micro_batch_size
     check_batch(batch_size, micro_batch_size, processes)
     return batch_size
-
-
-def with_global_batch(training: TrainingSettings, processes: int, saved: Mapping[str, Any] | None) -> TrainingSettings:
-    """The settings with the global batch in place of what was asked for. Raises: ConfigError as `global_batch`."""
-    batch_size = global_batch(training.batch_size, training.micro_batch_size, processes, saved)
-    return replace(training, batch_size=batch_size)
 
 
 def asked_before(saved: Mapping[str, Any]) -> int:

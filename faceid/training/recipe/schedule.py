@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 
-from faceid.training.training_settings import TrainingSettings
 
-
-def total_steps(settings: TrainingSettings, samples_per_epoch: int) -> int:
+def total_steps(num_epochs: int, samples_per_epoch: int, batch_size: int) -> int:
     """Optimizer steps of the whole run."""
-    return end_of_epoch(settings.num_epochs - 1, samples_per_epoch, settings.batch_size)
+    return end_of_epoch(num_epochs - 1, samples_per_epoch, batch_size)
 
 
 def end_of_epoch(epoch: int, samples_per_epoch: int, batch_size: int) -> int:
@@ -22,15 +20,15 @@ def epoch_of(step: int, samples_per_epoch: int, batch_size: int) -> int:
     return step * batch_size // samples_per_epoch
 
 
-def learning_rate(step: int, settings: TrainingSettings, num_steps: int) -> float:
-    """Linear warm-up, then cosine to zero at the end of the run."""
-    warmup = min(settings.warmup_steps, num_steps // 10)
+def learning_rate(step: int, peak: float, warmup_steps: int, num_steps: int) -> float:
+    """Linear warm-up to the peak, then cosine to zero at the end of the run."""
+    warmup = min(warmup_steps, num_steps // 10)
     if step < warmup:
-        return settings.learning_rate * (step + 1) / (warmup + 1)
+        return peak * (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(num_steps - warmup, 1)
-    return settings.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+    return peak * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def is_mapper_frozen(step: int, settings: TrainingSettings, samples_per_epoch: int) -> bool:
-    """Whether step `step` belongs to stage 2."""
-    return epoch_of(step, samples_per_epoch, settings.batch_size) >= settings.freeze_mapper_after_epochs
+def is_stage2(step: int, stage1_epochs: int, samples_per_epoch: int, batch_size: int) -> bool:
+    """Whether the mapper is frozen at step `step`."""
+    return epoch_of(step, samples_per_epoch, batch_size) >= stage1_epochs

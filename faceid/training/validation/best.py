@@ -9,39 +9,43 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from faceid.errors import ConfigError
-from faceid.training.training_settings import TrainingSettings
-from faceid.training.validation.judge import NONE, SCORES, prefix_of
+from faceid.training.recipe.recipe_settings import HeldOutSettings
+from faceid.training.validation.judge import SCORES, prefix_of
 from faceid.training.validation.losses import CONDITIONS
+from faceid.training.validation.validation_settings import ValidationSettings
 
 # What `auto` takes: the first that is measured.
 AUTO = ("swap_gap_heldout_dancers", "swap_gap_heldout_clips", "swap_gap_training_dancers")
 
 
-def check_best_metric(training: TrainingSettings) -> None:
+def check_best_metric(validation: ValidationSettings, held_out: HeldOutSettings) -> None:
     """Raises: ConfigError for a metric that no validation of these settings measures."""
-    metric = training.best_metric
-    if metric == "auto" or not training.validate_every:
+    metric = validation.best_metric
+    if metric == "auto" or not validation.validate_every:
         return
-    measured = metrics_of(training)
+    measured = metrics_of(validation, held_out)
     if metric not in measured:
         near = difflib.get_close_matches(metric, measured, 1)
         hint = f"did you mean {near[0]}?" if near else f"give auto, or one of {', '.join(measured)}"
         raise ConfigError(f"best_metric={metric!r}: no validation with these settings measures it; {hint}")
 
 
-def metrics_of(training: TrainingSettings) -> list[str]:
+def metrics_of(validation: ValidationSettings, held_out: HeldOutSettings) -> list[str]:
     """Names of what a validation measures, without validation/; some are left out where too few clips are known."""
     groups = {
         "training_dancers": 1,
-        "heldout_clips": training.heldout_clips,
-        "heldout_dancers": training.heldout_dancers,
+        "heldout_clips": held_out.heldout_clips,
+        "heldout_dancers": held_out.heldout_dancers,
     }
     names = []
     for group in (name for name, count in groups.items() if count):
         names += [f"swap_gap_{group}", f"head_loss_{group}", *(f"loss_{group}_{condition}" for condition in CONDITIONS)]
-    shown = {"target": training.validation_videos, "people": training.validation_people and training.heldout_dancers}
-    if training.validation_recogniser != NONE:
-        prefix = prefix_of(training.validation_recogniser)
+    shown = {
+        "target": validation.validation_videos,
+        "people": validation.validation_people and held_out.heldout_dancers,
+    }
+    if validation.judge is not None:
+        prefix = prefix_of(validation.judge)
         names += [f"{prefix}{score}_{who}" for who, count in shown.items() if count for score in SCORES]
     return names
 

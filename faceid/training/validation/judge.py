@@ -28,15 +28,13 @@ from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.detect import crop_face
 from faceid.media import images
 from faceid.training.validation.scenes import TARGET, Scene, SceneRenderer
+from faceid.training.validation.validation_settings import OWN
 
 log = logging.getLogger(__name__)
 
 # People of the gallery beside the target, clips of each and frames of a clip: enough to be told apart by.
 MOST_PEOPLE, CLIPS_EACH, FRAMES_EACH = 15, 2, 5
 SCORES = ("similarity", "margin", "rank1")
-
-
-OWN, NONE = "own", "none"
 
 
 @dataclass

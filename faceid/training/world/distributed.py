@@ -19,7 +19,6 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
 from faceid.errors import ConfigError
 from faceid.training.recipe.global_batch import check_batch
-from faceid.training.training_settings import TrainingSettings
 
 # Long enough for a rank that renders a validation video while the others wait, short enough to end a dead job.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=60)
@@ -93,13 +92,20 @@ class Positions:
             yield from self.world.positions(step)
 
 
-def join_world(settings: TrainingSettings, processes: int, store: torch.distributed.Store | None = None) -> World:
+def join_world(
+    batch_size: int,
+    micro_batch_size: int,
+    processes: int,
+    max_grad_norm: float,
+    mixed_precision: str = "auto",
+    store: torch.distributed.Store | None = None,
+) -> World:
     """Make the Accelerator for the launched world. Raises: ConfigError when the batch cannot be shared out evenly.
 
     store: where the processes meet, if not at the address in the environment; the group is made here then.
     """
-    check_batch(settings.batch_size, settings.micro_batch_size, processes)
-    accumulation = settings.batch_size // (processes * settings.micro_batch_size)
+    check_batch(batch_size, micro_batch_size, processes)
+    accumulation = batch_size // (processes * micro_batch_size)
     handlers = []
     if "RANK" in os.environ:  # launched, be it with one process: there will be a process group
         # Without a named backend DeepSpeed on CPU asks for one that does not exist there.
@@ -113,7 +119,7 @@ def join_world(settings: TrainingSettings, processes: int, store: torch.distribu
         cpu=not torch.cuda.is_available() and not is_deepspeed,
         gradient_accumulation_steps=accumulation,
         kwargs_handlers=handlers,
-        mixed_precision=_precision(settings.mixed_precision),
+        mixed_precision=_precision(mixed_precision),
         step_scheduler_with_optimizer=False,
     )
     if processes > 1 and accelerator.distributed_type == DistributedType.NO:
@@ -124,10 +130,10 @@ def join_world(settings: TrainingSettings, processes: int, store: torch.distribu
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
         _check_deepspeed(plugin)
-        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = settings.micro_batch_size
+        plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro_batch_size
         plugin.deepspeed_config["gradient_accumulation_steps"] = accumulation
-        plugin.deepspeed_config["gradient_clipping"] = settings.max_grad_norm
-    return World(accelerator, settings.batch_size, settings.micro_batch_size)
+        plugin.deepspeed_config["gradient_clipping"] = max_grad_norm
+    return World(accelerator, batch_size, micro_batch_size)
 
 
 def join_group(store: torch.distributed.Store | None, processes: int, timeout: timedelta) -> None:
@@ -144,14 +150,28 @@ def backend() -> str:
     return "nccl" if torch.cuda.is_available() else "gloo"
 
 
-def expected_world(settings: TrainingSettings, processes: int) -> tuple[str, bool]:
-    """The kind of world that joining would give, and whether it computes in bf16; nothing is joined."""
+@dataclass(frozen=True)
+class ExpectedWorld:
+    """What joining would give. kind: as `World.kind`."""
+
+    kind: str
+    processes: int
+    is_bf16: bool
+
+    @property
+    def zero_stage(self) -> int:
+        """Of DeepSpeed; 0 without it."""
+        return int(self.kind.removeprefix("zero")) if self.kind.startswith("zero") else 0
+
+
+def expected_world(mixed_precision: str, processes: int) -> ExpectedWorld:
+    """The world that joining would give; nothing is joined."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         kind = f"zero{os.environ.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}"
     else:
         kind = "ddp" if processes > 1 else "single"
-    chosen = _precision(settings.mixed_precision) or os.environ["ACCELERATE_MIXED_PRECISION"]
-    return kind, chosen == "bf16"
+    chosen = _precision(mixed_precision) or os.environ["ACCELERATE_MIXED_PRECISION"]
+    return ExpectedWorld(kind, processes, chosen == "bf16")
 
 
 def _precision(chosen: str) -> str | None:

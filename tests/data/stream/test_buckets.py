@@ -11,6 +11,7 @@ from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.stream.buckets import BucketedMixture, _Stage, make_mixture
 from faceid.data.stream.mixture import Mixture
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.errors import DataError
 
 LANDSCAPE, PORTRAIT, PHOTO = (65, 480, 832), (65, 832, 480), (1, 480, 832)
@@ -75,9 +76,9 @@ def test_chunks_fall_evenly_and_never_go_back():
 
 
 def test_one_size_or_one_sample_at_a_time_needs_no_buckets():
-    assert isinstance(make_mixture(CLIPS, PHOTOS, SHARES, 3, 7, micro_batch_size=1), Mixture)
-    assert isinstance(make_mixture([LANDSCAPE] * 9, [], SHARES, 3, 7, micro_batch_size=4), Mixture)
-    assert isinstance(make_mixture([LANDSCAPE] * 9, PHOTOS, SHARES, 3, 7, micro_batch_size=4), BucketedMixture)
+    assert isinstance(make_mixture(CLIPS, PHOTOS, SHARES, StreamOrder(7, 3, 1)), Mixture)
+    assert isinstance(make_mixture([LANDSCAPE] * 9, [], SHARES, StreamOrder(7, 3, 4)), Mixture)
+    assert isinstance(make_mixture([LANDSCAPE] * 9, PHOTOS, SHARES, StreamOrder(7, 3, 4)), BucketedMixture)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,14 @@ import torch
 from damaged_latents import one_clip_per_shard, rewrite_clip
 from launching import QUIET, SMALL_ADAPTER, train
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.shards.index import MISSING, NOT_FINITE, UNREADABLE, WRONG_SHA256, WRONG_SIZE, DamagedError
 from faceid.data.shards.shard_writer import shard_name
 from faceid.data.stream.held_out import NOTHING
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import MOST_TRIES, TrainingSet
 from faceid.faces.identities.identity import load_identity
 from faceid.models.base.model_files import ModelFiles
@@ -34,7 +35,9 @@ def open_set(latents, toy_inputs):
         opened = LatentSet.open(latents)
         dancers = dict(zip(opened.keys, opened.dancers, strict=True))
         pairing = Pairing(PairingSettings(), SEED, load_identity(toy_inputs.identity), FaceBank(), dancers)
-        return TrainingSet(opened, {}, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, SEED)
+        return TrainingSet(
+            opened, {}, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, StreamOrder(SEED)
+        )
 
     return make
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.stream.mixture import Mixture, Place
+from faceid.data.stream.pairing_settings import PairingSettings
 from faceid.errors import ConfigError
 
 SHARES = PairingSettings().stage2_shares

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
 from faceid.errors import ConfigError
 from faceid.faces.aggregate import aggregate
 from faceid.faces.identities.identity import Identity

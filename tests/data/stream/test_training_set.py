@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from faceid.data.aist import performance_of
-from faceid.data.clip_settings import PairingSettings
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.photo_latents import PhotoLatent
 from faceid.data.stream.held_out import HeldOut, hold_back
 from faceid.data.stream.pairing import Pairing
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import TrainingSet, collate
 from faceid.errors import DataError
 from faceid.faces.identities.identity import load_identity
@@ -30,7 +31,9 @@ def training_set(toy_inputs):
     photos = {
         name: PhotoLatent(torch.randn(16, 1, 16, 16).bfloat16(), torch.ones(1, 16, 16)) for name in ("p1", "p2", "p3")
     }
-    return TrainingSet(latents, photos, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, SEED)
+    return TrainingSet(
+        latents, photos, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, StreamOrder(SEED)
+    )
 
 
 def test_every_epoch_takes_everything_once_in_another_order(training_set):
@@ -45,7 +48,7 @@ def test_held_out_dancers_are_in_no_sample(training_set):
     latents, photos = training_set.latents, training_set.photos
     heldout = sorted(set(latents.dancers))[:1]
     rest = TrainingSet(
-        latents, photos, training_set.pairing, training_set.statistics, SEED, HeldOut(frozenset(heldout))
+        latents, photos, training_set.pairing, training_set.statistics, StreamOrder(SEED), HeldOut(frozenset(heldout))
     )
     dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
     seen = {key for g in range(2 * len(rest)) for key in rest[g].keys}
@@ -58,7 +61,7 @@ def test_held_out_performances_are_in_no_sample_and_each_dancer_keeps_one(traini
     held_out = hold_back(latents.clips, latents.dancers, 0, 5, SEED)
     # Two dancers, two performances each.
     assert len(held_out.performances) == 2
-    arguments = (training_set.photos, training_set.pairing, training_set.statistics, SEED)
+    arguments = (training_set.photos, training_set.pairing, training_set.statistics, StreamOrder(SEED))
     rest = TrainingSet(latents, *arguments, held_out)
     kept = {latents.keys[n] for n, clip in enumerate(latents.clips) if performance_of(clip) in held_out.performances}
     seen = {key for g in range(2 * len(rest)) for key in rest[g].keys} - rest.photos.keys()

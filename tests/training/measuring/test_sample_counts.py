@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from faceid.data.shards.index import MISSING, NOT_FINITE
-from faceid.training.measuring.sample_counts import NAMES, Drawn
+from faceid.training.measuring.sample_counts import NAMES, SampleCounts
 
 
 @pytest.mark.parametrize(
@@ -20,31 +20,31 @@ from faceid.training.measuring.sample_counts import NAMES, Drawn
     ],
 )
 def test_the_share_is_of_what_was_drawn_or_of_an_epoch(samples, damaged, per_epoch, is_over):
-    drawn = Drawn()
+    sample_counts = SampleCounts()
     counts = dict.fromkeys(NAMES, 0.0) | {"clip": samples, MISSING: damaged}
-    drawn.share([counts[name] for name in NAMES])
-    assert drawn.is_over(per_epoch, 0.01) == is_over
+    sample_counts.share([counts[name] for name in NAMES])
+    assert sample_counts.is_over(per_epoch, 0.01) == is_over
 
 
 def test_the_message_counts_by_reason():
-    drawn = Drawn()
+    sample_counts = SampleCounts()
     counts = dict.fromkeys(NAMES, 0.0) | {"clip": 60, "photo": 40, MISSING: 3, NOT_FINITE: 1}
-    drawn.share([counts[name] for name in NAMES])
-    said = str(drawn.error(100, 0.01))
+    sample_counts.share([counts[name] for name in NAMES])
+    said = str(sample_counts.error(100, 0.01))
     assert "in 100 samples: shard_missing 3, not_finite 1; over max_damaged_share 0.01" in said
-    metrics = drawn.metrics()
+    metrics = sample_counts.metrics()
     assert (metrics["data/clip_share"], metrics["data/photo_share"], metrics["data/null_share"]) == (0.6, 0.4, 0.0)
     assert (metrics["data/damaged_shard_missing"], metrics["data/damaged_not_finite"]) == (3.0, 1.0)
 
 
 def test_what_was_drawn_for_the_samples_is_counted_as_shares_of_them():
-    drawn = Drawn()
+    sample_counts = SampleCounts()
     choices = ["other_clip", "face", "face", "face", "same_clip", "face", "text_dropped", "both_dropped"]
     batch = SimpleNamespace(kinds=["clip", "clip", "photo", "null"], choices=choices, damages=[])
-    drawn.add(batch, masked=3)
-    drawn.share(drawn.take())
-    assert drawn.take() == [0.0] * len(NAMES)
-    metrics = {name.removeprefix("data/"): value for name, value in drawn.metrics().items()}
+    sample_counts.add(batch, masked=3)
+    sample_counts.share(sample_counts.take())
+    assert sample_counts.take() == [0.0] * len(NAMES)
+    metrics = {name.removeprefix("data/"): value for name, value in sample_counts.metrics().items()}
     assert metrics["faces_per_clip"] == 2.0 and metrics["masked_loss_share"] == 0.75
     for name in ("other_clip", "same_clip", "text_dropped", "both_dropped"):
         assert metrics[f"{name}_share"] == 0.25

@@ -129,10 +129,10 @@ def test_the_loop_reads_by_them(monkeypatch):
 
     given = {}
     monkeypatch.setattr(loop.torch.utils.data, "DataLoader", lambda data, **options: given.update(options))
-    settings = SimpleNamespace(num_workers=0)
+    sections = SimpleNamespace(execution=SimpleNamespace(num_workers=0))
     of_run = world(1, 1, 1, 0)
     of_run.accelerator.device = SimpleNamespace(type="cpu")
-    run = SimpleNamespace(world=of_run, start_step=5, num_steps=100_000 * 100, settings=settings, training_set=None)
+    run = SimpleNamespace(world=of_run, start_step=5, num_steps=100_000 * 100, sections=sections, training_set=None)
     began = time.process_time()
     loop._loader(run)
     assert time.process_time() - began < 1 and next(iter(given["batch_sampler"])) == [5]

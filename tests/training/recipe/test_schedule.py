@@ -5,36 +5,31 @@ from itertools import pairwise
 import pytest
 
 from faceid.errors import ConfigError
-from faceid.training.recipe.schedule import end_of_epoch, epoch_of, is_mapper_frozen, learning_rate, total_steps
-from faceid.training.training_settings import TrainingSettings
+from faceid.training.recipe.schedule import end_of_epoch, epoch_of, is_stage2, learning_rate, total_steps
 from faceid.training.world.distributed import World, check_batch
-
-
-def settings(**changes):
-    return TrainingSettings(**{"num_epochs": 3, "batch_size": 4, "learning_rate": 1.0, "warmup_steps": 2, **changes})
 
 
 def test_an_epoch_ends_with_the_step_that_takes_its_last_sample():
     # 6 samples, 4 at a time: the second step takes the last two of the first epoch and two of the second.
     assert [end_of_epoch(epoch, 6, 4) for epoch in range(3)] == [2, 3, 5]
     assert [epoch_of(step, 6, 4) for step in range(5)] == [0, 0, 1, 2, 2]
-    assert total_steps(settings(), 6) == 5
+    assert total_steps(3, 6, 4) == 5
 
 
 def test_a_batch_larger_than_the_data_still_has_steps():
-    assert total_steps(settings(num_epochs=1), 3) == 1
+    assert total_steps(1, 3, 4) == 1
     assert [end_of_epoch(epoch, 3, 7) for epoch in range(3)] == [1, 1, 2]
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():
-    rates = [learning_rate(step, settings(), 40) for step in range(40)]
+    rates = [learning_rate(step, 1.0, 2, 40) for step in range(40)]
     assert rates[0] == pytest.approx(1 / 3) and max(rates) == rates[2] == 1.0
     assert all(later < earlier for earlier, later in pairwise(rates[2:]))
     assert rates[-1] < 0.01
 
 
 def test_stage_two_begins_after_the_epochs_asked_for():
-    frozen = [is_mapper_frozen(step, settings(freeze_mapper_after_epochs=1), 6) for step in range(5)]
+    frozen = [is_stage2(step, 1, 6, 4) for step in range(5)]
     assert frozen == [False, False, True, True, True]
 
 

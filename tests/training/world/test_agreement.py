@@ -73,9 +73,9 @@ class TestCheckpointWriter:
             gather=lambda: {name: {"a": torch.ones(2)} for name in ("trainables", "exp_avg", "exp_avg_sq")},
             updates=lambda: 5,
         )
-        settings = SimpleNamespace(keep_checkpoints=2)
+        sections = SimpleNamespace(saving=SimpleNamespace(keep_checkpoints=2))
         world = SimpleNamespace(is_main=True)
-        run = SimpleNamespace(folder=tmp_path, sharded=sharded, settings=settings, world=world, origin={}, start_step=0)
+        run = SimpleNamespace(folder=tmp_path, sharded=sharded, sections=sections, world=world, origin={}, start_step=0)
         run.fence, run.training_set = None, range(8)
         return CheckpointWriter(run, Best())
 

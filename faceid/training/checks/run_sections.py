@@ -1,0 +1,89 @@
+"""The sections of train.py's settings, by name. Without heavy imports.
+
+Each section lives in the room that it is for, and a function takes that section or single values. All of them together
+go to what needs several: the run itself, its dry run and what it is refused for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, get_type_hints
+
+from faceid.config import sections_as_yaml
+from faceid.data.clip_settings import CaptionSettings, ClipSettings
+from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.stream_order import StreamOrder
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.training.checkpoints.saving_settings import SavingSettings
+from faceid.training.inputs.input_settings import InputSettings
+from faceid.training.measuring.logging_settings import LoggingSettings
+from faceid.training.recipe.global_batch import global_batch
+from faceid.training.recipe.recipe_settings import HeldOutSettings, LossSettings, NoiseSettings, OptimizerSettings
+from faceid.training.validation.validation_settings import ValidationSettings
+from faceid.training.world.execution_settings import ExecutionSettings
+
+
+@dataclass(frozen=True)
+class RunSections:
+    """What a run is asked for. In this order the help shows them and config.yaml has them."""
+
+    inputs: InputSettings
+    optimizer: OptimizerSettings
+    noise: NoiseSettings
+    loss: LossSettings
+    held_out: HeldOutSettings
+    validation: ValidationSettings
+    saving: SavingSettings
+    logging: LoggingSettings
+    execution: ExecutionSettings
+    adapter: AdapterSettings
+    pairing: PairingSettings
+    clips: ClipSettings
+    captions: CaptionSettings
+    faces: FaceSettings
+
+    def all(self) -> list[Any]:
+        """The sections in order."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def as_yaml(self) -> str:
+        """A file that `--config` reads back."""
+        return sections_as_yaml(self.all())
+
+    def stream_order(self) -> StreamOrder:
+        """What the order of the samples follows from."""
+        optimizer = self.optimizer
+        return StreamOrder(optimizer.seed, optimizer.freeze_mapper_after_epochs, self.execution.micro_batch_size)
+
+    def recipe(self) -> dict[str, Any]:
+        """Every option by which a checkpoint is compared, or kept with it, by its name."""
+        return self._values_of("same", "free")
+
+    def learnt(self) -> dict[str, Any]:
+        """The options that say what is learnt; not those that say how it is computed, kept or looked at."""
+        return self._values_of("same")
+
+    def with_global_batch(self, processes: int, saved: Mapping[str, Any] | None) -> RunSections:
+        """The global batch in place of what was asked for. Raises: ConfigError as `global_batch`."""
+        return self.with_batch_size(
+            global_batch(self.optimizer.batch_size, self.execution.micro_batch_size, processes, saved)
+        )
+
+    def with_batch_size(self, batch_size: int) -> RunSections:
+        """Another batch."""
+        return replace(self, optimizer=replace(self.optimizer, batch_size=batch_size))
+
+    def _values_of(self, *on_resume: str) -> dict[str, Any]:
+        sections = [section for section in self.all() if section.ON_RESUME in on_resume]
+        return {name: value for section in sections for name, value in asdict(section).items()}
+
+
+SECTIONS: tuple[type, ...] = tuple(get_type_hints(RunSections).values())
+
+
+def may_change() -> set[str]:
+    """Names of the options that may differ between a run and the one that goes on from its checkpoint."""
+    free = [section for section in SECTIONS if section.ON_RESUME == "free"]  # type: ignore[attr-defined]
+    return {field.name for section in free for field in fields(section)}

@@ -1,0 +1,82 @@
+"""What a run's inputs are made of: the sections that say it, with every name's folder or file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from faceid.data.clip_settings import CaptionSettings, ClipSettings
+from faceid.faces.identity_settings import FaceSettings
+from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter
+from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.lora.lora_formats import lora_file
+from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path, resolve_model_path
+from faceid.training.inputs.input_settings import InputSettings
+
+# The flags' names, for messages.
+INIT_ADAPTER, INIT_LORA = "init_adapter", "init_lora"
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """Of what the inputs are to be prepared, from the command line's sections.
+
+    faces: with the folder of an encoder that was named. base_path: the model folder. init_adapter, init_lora: the file
+    the run begins with, if any.
+    """
+
+    inputs: InputSettings
+    adapter: AdapterSettings
+    clips: ClipSettings
+    captions: CaptionSettings
+    faces: FaceSettings
+    base_path: Path
+    init_adapter: Path | None = None
+    init_lora: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        inputs: InputSettings,
+        adapter: AdapterSettings,
+        clips: ClipSettings,
+        captions: CaptionSettings,
+        faces: FaceSettings,
+    ) -> InputPlan:
+        """With every name's folder or file. Raises: FaceidError for a name that stands for nothing."""
+        base_path = resolve_model_path(inputs.model_path)
+        faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
+        init_adapter = resolve_adapter_path(inputs.init_adapter, INIT_ADAPTER)
+        init_lora = lora_file(Path(inputs.init_lora)) if inputs.init_lora is not None else None
+        return cls(
+            inputs,
+            adapter,
+            clips,
+            captions,
+            faces,
+            base_path,
+            Path(init_adapter) if init_adapter is not None else None,
+            init_lora,
+        )
+
+    @property
+    def base_name(self) -> str:
+        """The base as the user named it."""
+        return self.inputs.model_path
+
+    @cached_property
+    def base(self) -> ModelFiles:
+        """The base on disk. Raises: ModelError when it is not whole."""
+        found = ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
+        return found.of_expert(self.inputs.expert)
+
+    @cached_property
+    def init_metadata(self) -> AdapterMetadata | None:
+        """What the initial adapter was made for. Raises: ModelError when it cannot be read."""
+        return read_adapter(self.init_adapter, INIT_ADAPTER)[1] if self.init_adapter is not None else None
+
+    def cache(self) -> Path:
+        """Where prepared inputs are kept."""
+        return Path(self.inputs.output_dir) / "cache"

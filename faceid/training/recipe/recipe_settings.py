@@ -1,0 +1,94 @@
+"""What is learnt, from what, and in which steps. A run goes on with what it began with. Field names are flag names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import OnResume, Reason
+from faceid.limits import MOST_AT_ONCE, Count, CountFrom1, Seed, Share, Shift
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How long, how fast and in which steps the adapter learns."""
+
+    ON_RESUME: ClassVar[OnResume] = "same"
+
+    num_epochs: Annotated[int, Field(gt=0, le=1_000_000)] = 100
+    """One epoch is every clip and every photo once."""
+    batch_size: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 0
+    """Samples per optimizer step over all processes; accumulation follows from it and the world. Fewer than there are
+    processes, or 0: one sample (one micro-batch) a process."""
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
+    """Peak learning rate of AdamW; cosine to zero after the warm-up."""
+    warmup_steps: Count = 50
+    """Optimizer steps of linear warm-up; at most a tenth of the run is used."""
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
+    """AdamW weight decay."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of the averaged weights, which are what adapters are saved with; lower at first. 0: the last weights."""
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e12)] = 1.0
+    """Gradients are clipped to this global norm; 1e9 clips none."""
+    freeze_mapper_after_epochs: Count = 20
+    """Stage 2 begins after this many epochs: the mapper is frozen, LoRA and face attention go on."""
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    """auto: what the accelerate config says, else bf16 where the device has it."""
+    seed: Seed = 42
+    """Every random draw follows from it."""
+
+    @property
+    def has_stage2(self) -> bool:
+        """Whether the run lasts until the mapper is frozen."""
+        return self.freeze_mapper_after_epochs < self.num_epochs
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """At which noise levels the adapter learns."""
+
+    ON_RESUME: ClassVar[OnResume] = "same"
+
+    shift: Shift = 3.0
+    """Moves the uniform half of the noise levels towards noise: 3 at 480p, 5 at 720p."""
+    logit_normal_share: Share = 0.5
+    """Share of samples with logit-normal noise levels; small faces are decided at middle and low noise."""
+
+    def unused(self) -> Iterator[Reason]:
+        """Options that change nothing beside the others."""
+        if self.logit_normal_share == 1:
+            yield "shift", "with logit_normal_share=1: it moves the other noise levels"
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """What the adapter is taught of a sample: where in the picture, and without a face."""
+
+    ON_RESUME: ClassVar[OnResume] = "same"
+
+    masked_loss_probability: Share = 0.5
+    """How often the loss is taken inside the head mask alone, where the head is large enough."""
+    masked_loss_min_cells: CountFrom1 = 9
+    """Latent cells a head must cover for the masked loss."""
+    null_target: Literal["base", "data"] = "base"
+    """What clips without a face are taught: base, what the frozen base predicts for them, or data, their own pixels."""
+
+    def unused(self) -> Iterator[Reason]:
+        """Options that change nothing beside the others."""
+        if self.masked_loss_probability == 0:
+            yield "masked_loss_min_cells", "with masked_loss_probability=0"
+
+
+@dataclass(frozen=True)
+class HeldOutSettings:
+    """What is kept from training, to be measured on."""
+
+    ON_RESUME: ClassVar[OnResume] = "same"
+
+    heldout_dancers: Count = 0
+    """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen; two or more."""
+    heldout_clips: Count = 0
+    """Performances of each other dancer (all cameras, all parts) that are not trained on: known people, new dances."""

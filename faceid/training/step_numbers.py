@@ -1,0 +1,80 @@
+"""The numbers of each step: what the processes tell each other of it, and what is logged.
+
+They come one step late, so that no step waits for the device. A logging step alone waits, and has its own numbers.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from faceid.training.build import Run
+from faceid.training.measuring.meter import Meter, peak_tflops
+from faceid.training.measuring.metrics import Metrics
+from faceid.training.measuring.sample_counts import SampleCounts
+from faceid.training.measuring.step_result import Step
+from faceid.training.recipe.schedule import epoch_of, learning_rate
+from faceid.training.skips import Skips
+from faceid.training.world.agreement import Agreement
+from faceid.training.world.stop import StopFlag
+
+
+class StepNumbers:
+    """Sums over the processes, the same on all of them. All ranks call."""
+
+    def __init__(self, run: Run, metrics: Metrics, stop: StopFlag) -> None:
+        self.run, self.metrics, self.stop = run, metrics, stop
+        self.counts, self.skips = SampleCounts(), Skips()
+        self._agreement = Agreement(run.world.accelerator)
+        self._meter = Meter(run.sections.logging.peak_tflops or peak_tflops(run.world.accelerator.device))
+
+    def after_step(self, done: int, result: Step, began: float, is_last: bool) -> bool:
+        """Exchange a step's numbers and log them when it is time; whether any process was asked to stop.
+
+        began: the clock (`time.perf_counter`) when the step began. is_last: that step is logged in any case.
+        """
+        own: list[float | torch.Tensor] = [float(self.stop.is_asked()), result.was_skipped, *self.counts.take()]
+        # Of the step before, for which nothing waits; on a logging step of this one, too.
+        arrived = [(done - 1, self._agreement.exchange(own))]
+        mean_loss = None
+        if is_last or done % self.run.sections.logging.log_every_steps == 0:
+            # The device is waited for here alone, and before the clock is read: it has done what is counted.
+            mean_loss = self.run.world.accelerator.reduce(result.loss, reduction="mean").item()
+            arrived.append((done, self._agreement.read()))
+        self._meter.add(result, time.perf_counter() - began)
+        is_asked = False
+        for number, sums in arrived:
+            if sums is not None:
+                is_asked = is_asked or sums[0] > 0
+                self.skips.add(number, was_skipped=sums[1] > 0)
+                self.counts.share(sums[2:])
+        if mean_loss is not None:
+            self._log(done, mean_loss, float(result.gradient_norm))
+        return is_asked
+
+    def _log(self, done: int, mean_loss: float, gradient_norm: float) -> None:
+        run, optimizer = self.run, self.run.sections.optimizer
+        values = {
+            "train/loss": mean_loss,
+            "train/epoch": epoch_of(done - 1, len(run.training_set), optimizer.batch_size),
+            "optimizer/learning_rate": learning_rate(
+                done - 1, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps
+            ),
+            "optimizer/mapper_is_frozen": float(run.mapper_gate.is_frozen),
+            "optimizer/gradient_norm": gradient_norm,
+            "memory/gib": _memory_gib(run.world.accelerator.device),
+            **self._meter.take(run.world.accelerator.num_processes),
+            **self.skips.metrics(),
+            **self.counts.metrics(),
+        }
+        self.metrics.log(done, values)
+
+
+def _memory_gib(device: torch.device) -> float:
+    """Peak device memory, or this process's peak resident memory on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

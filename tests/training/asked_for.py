@@ -1,0 +1,28 @@
+"""The sections of a run of whose options a test names those that it is about."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from faceid.training.checks.run_sections import SECTIONS, RunSections
+
+# Without these no run can be asked for.
+NEEDED = {
+    "model_path": "toy",
+    "output_dir": "o",
+    "face_images_dir": "f",
+    "dance_videos_dir": "d",
+    "pose_videos_dir": "p",
+}
+
+
+def asked_for(**options: Any) -> RunSections:
+    """The options, each in its section."""
+    values = {**NEEDED, **options}
+    sections = [
+        section(**{field.name: values.pop(field.name) for field in fields(section) if field.name in values})
+        for section in SECTIONS
+    ]
+    assert not values, f"no such options: {values}"
+    return RunSections(*sections)
