@@ -27,10 +27,9 @@ from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
 from faceid.training.checks.run_sections import RunSections, may_change
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA
-from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_other_origin
+from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_incomplete, refuse_other_origin
 from faceid.training.inputs.prepare import PreparedInputs
 from faceid.training.inputs.training_data import build_training_set, say_stage2
-from faceid.training.recipe.global_batch import asked_before
 from faceid.training.recipe.schedule import total_steps
 from faceid.training.world.distributed import World
 from faceid.training.world.fence import Fence
@@ -153,8 +152,9 @@ def build_optimizer(adapter: FaceAdapter, learning_rate: float, weight_decay: fl
 def _state_of(found: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's state, if this run may go on from it; what its command asked for is this run's then, too."""
     state = checkpoint.verify(found)
+    refuse_incomplete(found, state)
     refuse_other_origin(found, state["origin"], origin, may_change())
-    origin["asked_batch_size"] = asked_before(state)
+    origin["asked_batch_size"] = state["origin"]["asked_batch_size"]
     return state
 
 

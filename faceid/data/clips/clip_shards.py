@@ -218,7 +218,7 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
     replaced = warn_of_replaced((pair.video, pair.pose))
     video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
-    common = _common_frames(pair, video.frames, pose.frames, settings)
+    common = _common_frames(pair, video.frames, pose.frames, settings.uneven_pairs)
     indices = video.timeline.indices(settings.fps, settings.num_frames)
     if indices[-1] >= common:
         raise DataError(
@@ -257,8 +257,8 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
     return Entry(pair.key, members, {**labels, **caption})
 
 
-def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int, settings: ClipSettings) -> int:
-    if settings.uneven_pairs == "refuse" and not belong_together(video_frames, pose_frames):
+def _common_frames(pair: ClipPair, video_frames: int, pose_frames: int, uneven_pairs: str) -> int:
+    if uneven_pairs == "refuse" and not belong_together(video_frames, pose_frames):
         raise DataError(
             f"the video has {video_frames} frames, its pose {pair.pose.name} has {pose_frames}; "
             "they must show the same frames: render the pose again from this video, or use --uneven_pairs cut where "

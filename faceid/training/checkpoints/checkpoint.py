@@ -122,7 +122,7 @@ def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
     for candidate in given:
         try:
             state = parse_json(read_bytes(candidate / STATE_FILE), nan=True)
-            state["origin"]["recipe"]["batch_size"] + 0
+            state["origin"]["recipe"]["batch_size"] + state["origin"]["asked_batch_size"] + 0
             _refuse_other_name(candidate, state["step"])
         except CheckpointError:
             continue

@@ -30,7 +30,7 @@ from faceid.training.checkpoints.run_folder import check_run_folder
 from faceid.training.checks.run_sections import RunSections, may_change
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
 from faceid.training.inputs.known_data import KnownData
-from faceid.training.inputs.origin import known_origin, refuse_other_origin
+from faceid.training.inputs.origin import known_origin, refuse_incomplete, refuse_other_origin
 from faceid.training.inputs.prepare import check_init_encoder, check_same_photos, photo_captions
 from faceid.training.inputs.training_data import hold_back_of
 from faceid.training.recipe.schedule import total_steps
@@ -162,6 +162,7 @@ def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
     if found is None:
         return
     state = checkpoint.verify(found)
+    refuse_incomplete(found, state)
     saved = state["origin"]
     origin = {**saved, **_known_origin(plan, sections), "recipe": sections.recipe()}
     refuse_other_origin(found, saved, origin, may_change())

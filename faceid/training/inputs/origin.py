@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 # Stretches the learning rate, and is warned about: a run may be given more epochs.
 NUM_EPOCHS = "num_epochs"
+# What every checkpoint of a run says.
+OF_STATE = ("step", "updates", "origin", "validation", "validated", "samples_per_epoch")
+OF_ORIGIN = ("base", "latents", "photos", "identity", INIT_ADAPTER, INIT_LORA, "chunk", "recipe", "asked_batch_size")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,17 @@ def _described(file: Path | None) -> dict[str, str] | None:
     return {"path": str(file), "sha256": sha256_file(file)} if file else None
 
 
+def refuse_incomplete(found: Path, state: dict[str, Any]) -> None:
+    """Raises: CheckpointError when a checkpoint lacks what a run that goes on must know."""
+    origin = state.get("origin")
+    missing = [key for key in OF_STATE if key not in state]
+    missing += [key for key in OF_ORIGIN if not isinstance(origin, dict) or key not in origin]
+    if missing:
+        raise checkpoint.CheckpointError(
+            f"{found}: does not say its {missing[0]}, as a checkpoint of this version does; choose another output_dir"
+        )
+
+
 def refuse_other_origin(
     found: Path, saved: dict[str, Any], origin: dict[str, Any], may_change: Collection[str]
 ) -> None:
@@ -80,10 +94,6 @@ def refuse_other_origin(
 
     may_change: names of the options of the recipe that may, beside num_epochs.
     """
-    if missing := sorted(origin.keys() - saved.keys()):
-        raise checkpoint.CheckpointError(
-            f"{found}: does not say its {missing[0]}, as a checkpoint of this version does; choose another output_dir"
-        )
     for name, what in (
         ("base", "another base model"),
         ("latents", "other clips"),

@@ -34,7 +34,8 @@ def build_training_set(
     """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
     latents = LatentSets.open(prepared.latents)
     faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else FaceBank()
-    if not faces and pairing_settings.pairing == "own":
+    has_own_faces = pairing_settings.pairing == "own"
+    if not faces and has_own_faces:
         log.warning("no dancer's face is known: every clip is trained with the null face, only photos carry identity")
     photos = read_photo_latents(prepared.photos, wan.latents_fingerprint) if prepared.photos else {}
     if not photos:
@@ -43,7 +44,8 @@ def build_training_set(
     own = sum(one.num_captioned for one in latents.sets), sum(photo.caption is not None for photo in photos.values())
     if any(own):
         log.info("captions of their own: %d of %d clips, %d of %d photos", own[0], len(dancer_of), own[1], len(photos))
-    _warn_of_faceless(faces, dancer_of, pairing_settings)
+    if faces and has_own_faces:
+        _warn_of_faceless(faces, dancer_of)
     pairing = Pairing(pairing_settings, order.seed, identity, faces, dancer_of)
     held_out = hold_back_of(latents.clips, latents.dancers, held_out_settings, order.seed)
     training_set = TrainingSet(latents, photos, pairing, wan.statistics, order, held_out)
@@ -98,10 +100,10 @@ def _say_held_out(training_set: TrainingSet, heldout_clips: int) -> None:
         )
 
 
-def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str], pairing: PairingSettings) -> None:
+def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str]) -> None:
     """Clips of dancers without a known face are trained with the null face: say how many, and whose."""
     faceless = [key for key, dancer in dancer_of.items() if not faces.knows(key, dancer)]
-    if faceless and len(faces) and pairing.pairing == "own":
+    if faceless:
         dancers = sorted({dancer_of[key] for key in faceless})
         log.warning(
             "no face is known of %d of %d clips, of %d dancers such as %s: they are trained with the null face",

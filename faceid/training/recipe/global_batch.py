@@ -18,7 +18,7 @@ def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mappi
     """
     if saved is not None:
         before = saved["origin"]["recipe"]["batch_size"]
-        if asked in (0, before, asked_before(saved)):
+        if asked in (0, before, saved["origin"]["asked_batch_size"]):
             _check_batch_of_run(before, micro_batch_size, processes)
             return before
     if 0 < asked < processes and micro_batch_size == 1:
@@ -26,12 +26,6 @@ def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mappi
     batch_size = asked or processes * micro_batch_size
     check_batch(batch_size, micro_batch_size, processes)
     return batch_size
-
-
-def asked_before(saved: Mapping[str, Any]) -> int:
-    """What the command asked for that began the run."""
-    # Runs of before this was kept took what was asked for as it was.
-    return saved["origin"].get("asked_batch_size", saved["origin"]["recipe"]["batch_size"])
 
 
 def said_of_batch(asked: int, batch_size: int, processes: int, is_resumed: bool) -> str | None:

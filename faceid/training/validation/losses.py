@@ -18,10 +18,11 @@ from torch import Tensor
 
 from faceid import flow
 from faceid.data.dancer_faces.face_bank import FaceBank
-from faceid.data.latents.latent_reader import LatentSample, LatentSet
+from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.order import seed_for
 from faceid.data.shards.index import DamagedError
+from faceid.geometry import Geometry
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.base.latent_codec import LatentStatistics
 from faceid.vace import pose_control
@@ -106,12 +107,16 @@ def measure_losses(
     except DamagedError as damage:
         log.warning("left out of validation: %s", damage)
         return None
+    x0, pose, inactive = (
+        statistics.normalise(raw.unsqueeze(0)) for raw in (sample.video, sample.pose, sample.inactive)
+    )
+    clip = _Clip(x0, pose, inactive, sample.prompt_embeds, latents.geometry)
     losses = torch.zeros(len(conditions), len(levels), 2, dtype=torch.float64)
     # Two at a time, as far as there are two: what they share is computed in one pass.
     for first in range(0, len(conditions), 2):
         some = conditions[first : first + 2]
         for place, level in enumerate(levels):
-            errors = _errors(transformer, latents, statistics, sample, pair, some, level, seed)
+            errors = _errors(transformer, clip, pair, some, level, seed)
             mask = sample.head_mask.float()
             in_head = (errors * mask).sum((1, 2, 3)) / mask.sum().clamp_min(1)
             losses[first : first + 2, place] = torch.stack([in_head, errors.mean((1, 2, 3))], dim=1).double()
@@ -138,11 +143,20 @@ def gap_of(measured: Sequence[Tensor], levels: Sequence[float] = NOISE_LEVELS) -
     return SwapGap(float(right.mean()), float(wrong.mean()), by_level)
 
 
+@dataclass(frozen=True)
+class _Clip:
+    """A clip as the model takes it. x0, pose, inactive: normalised latents, [1, C, f, h, w]; prompt_embeds: [L, D]."""
+
+    x0: Tensor
+    pose: Tensor
+    inactive: Tensor
+    prompt_embeds: Tensor
+    geometry: Geometry
+
+
 def _errors(
     transformer: Any,
-    latents: LatentSet | LatentSets,
-    statistics: LatentStatistics,
-    sample: LatentSample,
+    clip: _Clip,
     pair: FacePair,
     conditions: Sequence[Condition],
     level: float,
@@ -150,22 +164,21 @@ def _errors(
 ) -> Tensor:
     """Squared error per cell under each condition, [conditions, f, h, w] on the CPU."""
     count, device, dtype = len(conditions), transformer.device, transformer.dtype
-    x0 = statistics.normalise(sample.video.unsqueeze(0))
-    pose, inactive = (statistics.normalise(raw.unsqueeze(0)) for raw in (sample.pose, sample.inactive))
     faces = {"right_face": pair.right, "wrong_face": pair.wrong, "no_face": torch.zeros_like(pair.right)}
     face = torch.stack([faces.get(condition, pair.right) for condition in conditions]).float()
     # Without a pose: the grey video, as for a photo.
-    shown = torch.cat([inactive.expand_as(pose) if condition == "no_pose" else pose for condition in conditions])
-    control = pose_control(shown, inactive, latents.geometry)
+    grey = clip.inactive.expand_as(clip.pose)
+    shown = torch.cat([grey if condition == "no_pose" else clip.pose for condition in conditions])
+    control = pose_control(shown, clip.inactive, clip.geometry)
     noise_seed = seed_for(seed, pair.number, f"swap gap {level}")
-    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(noise_seed))
+    noise = torch.randn(clip.x0.shape, generator=torch.Generator().manual_seed(noise_seed))
     sigma = torch.tensor([level])
     prediction = transformer(
-        hidden_states=flow.add_noise(x0, noise, sigma).expand(count, -1, -1, -1, -1).to(device, dtype),
+        hidden_states=flow.add_noise(clip.x0, noise, sigma).expand(count, -1, -1, -1, -1).to(device, dtype),
         timestep=flow.model_timestep(sigma).expand(count).to(device),
-        encoder_hidden_states=sample.prompt_embeds.expand(count, -1, -1).to(device, dtype),
+        encoder_hidden_states=clip.prompt_embeds.expand(count, -1, -1).to(device, dtype),
         encoder_hidden_states_image=face_input(face).to(device),
         control_hidden_states=control.to(device, dtype),
         return_dict=False,
     )[0]
-    return flow.flow_loss(prediction.cpu(), flow.velocity_target(x0, noise).expand(count, -1, -1, -1, -1))
+    return flow.flow_loss(prediction.cpu(), flow.velocity_target(clip.x0, noise).expand(count, -1, -1, -1, -1))

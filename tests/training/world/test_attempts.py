@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from calling import call
 from launching import REPOSITORY
 
 from faceid.training.world.attempts import BY_FILE, FINISHED, STARTED, STOPPED, Attempt, Attempts, judge, read_attempt
@@ -101,3 +102,20 @@ def test_the_tool_takes_the_run_folder_from_the_training_flags(tmp_path):
     assert codes == [0, 1] and "attempt 7.0: refused" in done.stdout
     last = json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "ended" and last["exit_code"] == 2 and last["goes_on"] is False
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_the_tool_leaves_all_other_flags_of_training_and_its_files(tmp_path, monkeypatch, has_file):
+    """A batch script hands it all that train.py was given; what training refuses is training's to say."""
+    config = tmp_path / "config.yaml"
+    config.write_text(f"output_dir: {tmp_path}\nlatents: [a, b]\nnum_epochs: 3\nunknown: 1\n")
+    place = ["--config", str(config)] if has_file else [f"--output_dir={tmp_path}", "--config", str(config)]
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    words = "--latents [a,b] --compile --learning_rate -1 --no_such_flag x --most_attempts 1".split()
+    ended = call("tools/judge_attempt.py", "--exit_code", "-9", *words, *place)
+    assert ended.code == 1 and "attempt 7.0: 1 attempts in a row" in ended.screen
+    assert "--learning_rate" not in call("tools/judge_attempt.py", "--help").screen
+    missing = call("tools/judge_attempt.py", "--exit_code", "1", *words)
+    assert missing.code == 2 and "output_dir" in missing.error
+    config.write_text("output_dir: [1")
+    assert "not YAML" in call("tools/judge_attempt.py", "--exit_code", "1", *words, "--config", str(config)).error
