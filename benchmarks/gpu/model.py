@@ -81,12 +81,12 @@ class Scale:
         """The experiment's adapter."""
         return AdapterSettings(**_fields_of(AdapterSettings, self.recipe))
 
-    def sections(self, lora_branch: Literal[base, vace, both] = "base", **changes: Any) -> RunSections:
+    def sections(self, **changes: Any) -> RunSections:
         """The experiment's, with one sample a step; of inputs that nobody reads."""
         nothing = dict.fromkeys(("model_path", "output_dir", "face_embedding", "latents"), ".")
         values = {**nothing, **self.recipe, "batch_size": 1, "mixed_precision": "bf16", **changes}
         sections = RunSections(*(section(**_fields_of(section, values)) for section in SECTIONS))
-        return dataclasses.replace(sections, adapter=self.adapter_settings(lora_branch))
+        return dataclasses.replace(sections, adapter=self.adapter_settings())
 
 
 def _fields_of(section: Any, values: dict[str, Any]) -> dict[str, Any]:
