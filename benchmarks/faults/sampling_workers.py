@@ -81,10 +81,10 @@ def _change_denoising(manner: Manner) -> None:
 
     denoise = pipeline.denoise
 
-    def slow(transformer: Any, scheduler: Any, adapter: Any, noise: torch.Tensor, *others: Any) -> torch.Tensor:
+    def slow(predictor: Any, scheduler: Any, noise: torch.Tensor, *others: Any) -> torch.Tensor:
         began = time.perf_counter()
         if manner.wait_s_per_frame is None:
-            latents = denoise(transformer, scheduler, adapter, noise, *others)
+            latents = denoise(predictor, scheduler, noise, *others)
             seconds = time.perf_counter() - began
         else:
             latents, seconds = noise, manner.wait_s_per_frame * noise.shape[2]

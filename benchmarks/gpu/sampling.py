@@ -19,8 +19,8 @@ from benchmarks.gpu.training import LEAST_TOLERANCE, PRECISION, graphs_made
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.compute.execution import offload_blocks, set_attention_backend
 from faceid.models.costs.flops import step_flops
-from faceid.models.rendering.denoise import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
 
 SECTION, OFFLOAD, VIDEO = "sampling", "offload", "video"
 STEPS = 50
@@ -141,7 +141,8 @@ def _step_times(bench: Bench, pipeline: FaceIdentityPipeline, inputs: Inputs, co
         last = now
 
     sampling = Sampling(num_inference_steps=count)
-    pipeline.sample_latents(inputs.control, inputs.text, inputs.negative_text, inputs.face, sampling, tick)
+    given = VideoInputs(inputs.control, inputs.text, inputs.negative_text, inputs.face)
+    pipeline.sample_latents(given, sampling, on_step=tick)
     return times
 
 
@@ -155,8 +156,8 @@ def _video(bench: Bench, frames: int, way: Way) -> Figures:
     latents: list[Tensor] = []
 
     def denoise() -> None:
-        given = (inputs.control, inputs.text, inputs.negative_text, inputs.face)
-        latents.append(pipeline.sample_latents(*given, Sampling(num_inference_steps=steps)))
+        given = VideoInputs(inputs.control, inputs.text, inputs.negative_text, inputs.face)
+        latents.append(pipeline.sample_latents(given, Sampling(num_inference_steps=steps)))
 
     denoising_s = bench.seconds(denoise)
     denoising = bench.peak()

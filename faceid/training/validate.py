@@ -22,7 +22,7 @@ from faceid.data.stream.held_out import HeldOut
 from faceid.files.writing import make_folder, make_parents
 from faceid.media.video import read_video, write_video
 from faceid.models.base.wan import load_wan
-from faceid.models.rendering.denoise import Sampling
+from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.rendering_state import rendering
 from faceid.training.build import Run
 from faceid.training.measuring.metrics import Metrics
@@ -136,9 +136,9 @@ class Validation:
         sampling = Sampling(
             cfg_scale=run.sections.validation.validation_cfg_scale,
             num_inference_steps=run.sections.validation.validation_steps,
-            seed=run.sections.optimizer.seed,
         )
-        renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling)
+        seed = run.sections.optimizer.seed
+        renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling, seed)
         judge = self._know_people(renderer)
         folder, base_folder = run.folder / f"validation_epoch_{epoch + 1}", run.folder / base_folder_of(sampling)
         # One list for all ranks: under ZeRO-3 all must render the same.

@@ -23,61 +23,28 @@ from faceid.flow import NUM_TRAIN_TIMESTEPS
 from faceid.models.adapter.face_adapter import FaceAdapter
 from faceid.models.adapter_settings import SchedulerName
 from faceid.models.compute.context_parallel import TokenShare
+from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.step_cache import StepCache
 
 log = logging.getLogger(__name__)
 
+# Called with (steps done, steps in all).
+OnStep = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
-class Sampling:
-    """How one video is sampled, apart from what it is conditioned on. Raises: ConfigError for what cannot be."""
+class LatentWindows:
+    """How a long video is cut into windows, in latent frames. Raises: ConfigError when they cannot overlap so much.
 
-    face_scale: float = 1.0
-    cfg_scale: float = 5.0
-    num_inference_steps: int = 50
-    seed: int = 42
-    control_scale: float = 1.0
-    cfg_start: float = 0.0
-    """Share of the steps that are done before guidance begins, 0 to 1."""
-    face_start: float = 0.0
-    """Share of the steps that are done before the face is shown, 0 to 1."""
-    face_end: float = 1.0
-    """Share of the steps after which it is shown no more."""
-    face_guidance: float | None = None
-    """Guidance of the face alone, in place of the part that cfg_scale gives it; None: cfg_scale guides both."""
-    face_block_scales: Sequence[float] | None = None
-    """Strength of the face in each main block; None: as the adapter's blocks are set."""
-    reference_scale: float = 1.0
-    """Strength of the reference images' hints, as control_scale is of the pose's."""
-    scheduler: SchedulerName = "unipc"
-    shift: float | None = None
-    """Of the noise levels; None: the model's own."""
-    window: int | None = None
-    """Latent frames denoised at once; None: all."""
+    size: those denoised at once; None for all. overlap: those that neighbours share at least.
+    """
+
+    size: int | None = None
     overlap: int = 0
-    """Latent frames that neighbouring windows share at least."""
-    step_cache: float = 0.0
-    """How far the model's input may move before a step is computed again (StepCache); 0: all are."""
 
     def __post_init__(self) -> None:
-        if self.face_scale < 0:
-            raise ConfigError(f"face_scale={self.face_scale}: must be 0 (the base model) or more")
-        if not 0 <= self.face_start < self.face_end <= 1:
-            raise ConfigError(
-                f"face_start={self.face_start}, face_end={self.face_end}: must be shares of the steps, 0 to 1, "
-                "the first smaller"
-            )
-        if self.window is not None and not 0 <= self.overlap < self.window:
-            raise ConfigError(f"overlap={self.overlap} latent frames: must be less than the window's {self.window}")
-
-    def is_guided(self, index: int) -> bool:
-        """Whether step `index` (from 0) has guidance by text."""
-        return self.cfg_scale > 1.0 and index >= self.cfg_start * self.num_inference_steps
-
-    def shows_face(self, index: int) -> bool:
-        """Whether the adapter is on at step `index`."""
-        steps = self.num_inference_steps
-        return self.face_scale > 0 and self.face_start * steps <= index < self.face_end * steps
+        if self.size is not None and not 0 <= self.overlap < self.size:
+            raise ConfigError(f"overlap={self.overlap} latent frames: must be less than the window's {self.size}")
 
 
 @dataclass(frozen=True)
@@ -106,13 +73,27 @@ class Window:
 
 
 @dataclass(frozen=True)
-class LowNoise:
-    """The second transformer of a base that has two: what is asked below `boundary` (a sigma)."""
+class Predictor:
+    """Who is asked for a step's velocity: a transformer and the adapter on it.
+
+    share: of the tokens, where other processes do the same with theirs. low_noise: of a base that has two
+    transformers, who is asked below `boundary` (a sigma) in its place.
+    """
 
     transformer: Any
-    adapter: FaceAdapter | None
-    share: TokenShare | None
-    boundary: float
+    adapter: FaceAdapter | None = None
+    share: TokenShare | None = None
+    low_noise: Predictor | None = None
+    boundary: float = 0.0
+
+    def at(self, timestep: float) -> Predictor:
+        """Who is asked at a timestep."""
+        if self.low_noise is None or timestep >= self.boundary * NUM_TRAIN_TIMESTEPS:
+            return self
+        return self.low_noise
+
+
+ALL_AT_ONCE = LatentWindows()
 
 
 def make_scheduler(own: Any, name: SchedulerName, shift: float | None) -> Any:
@@ -139,38 +120,35 @@ def set_steps(scheduler: Any, count: int, device: torch.device) -> None:
 
 
 def denoise(
-    transformer: Any,
+    predictor: Predictor,
     scheduler: Any,
-    adapter: FaceAdapter | None,
     noise: Tensor,
     conditions: Conditions,
     sampling: Sampling,
-    on_step: Callable[[int, int], None] | None = None,
-    share: TokenShare | None = None,
-    low_noise: LowNoise | None = None,
+    windows: LatentWindows = ALL_AT_ONCE,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Noise [B, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does it.
 
-    scheduler: from `make_scheduler`. on_step: called with (steps done, steps in all). share: of the tokens, where other
-    processes do the same with theirs. low_noise: who is asked in place of transformer and adapter in the later steps.
+    scheduler: from `make_scheduler`.
     """
-    latents = noise.to(transformer.device)
+    latents = noise.to(predictor.transformer.device)
     set_steps(scheduler, sampling.num_inference_steps, latents.device)
-    windows = list(_windows(latents.shape[2] - conditions.num_references, sampling, latents.device))
+    parts = list(_windows(latents.shape[2] - conditions.num_references, windows, latents.device))
     with ExitStack() as stack:
-        cache = stack.enter_context(_cache_on(transformer, sampling, share))
+        asked = predictor.at(float(scheduler.timesteps[0]))
+        cache = stack.enter_context(_cache_on(asked, sampling))
         for index, timestep in enumerate(scheduler.timesteps):
-            if low_noise is not None and float(timestep) < low_noise.boundary * NUM_TRAIN_TIMESTEPS:
-                transformer, adapter, share = low_noise.transformer, low_noise.adapter, low_noise.share
-                cache, low_noise = stack.enter_context(_cache_on(transformer, sampling, share)), None
-            at = timestep.expand(len(latents))
-            shows_face = adapter is not None and sampling.shows_face(index)
-            with _adapter_as(adapter, shows_face):
-                step = _Step(transformer, adapter, sampling, at, index, shows_face, cache, share)
-                if len(windows) == 1:
+            if predictor.at(float(timestep)) is not asked:
+                asked = predictor.at(float(timestep))
+                cache = stack.enter_context(_cache_on(asked, sampling))
+            shows_face = asked.adapter is not None and sampling.shows_face(index)
+            with _adapter_as(asked.adapter, shows_face):
+                step = _Step(asked, sampling, timestep.expand(len(latents)), index, shows_face, cache)
+                if len(parts) == 1:
                     velocity = step.velocity(latents, conditions)
                 else:
-                    velocity = _blended(step, latents, conditions, windows)
+                    velocity = _blended(step, latents, conditions, parts)
             latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
             if on_step is not None:
                 on_step(index + 1, sampling.num_inference_steps)
@@ -178,11 +156,11 @@ def denoise(
 
 
 @contextmanager
-def _cache_on(transformer: Any, sampling: Sampling, share: TokenShare | None) -> Iterator[StepCache | None]:
+def _cache_on(predictor: Predictor, sampling: Sampling) -> Iterator[StepCache | None]:
     if not sampling.step_cache:
         yield None
         return
-    cache = StepCache(transformer, sampling.step_cache, share)
+    cache = StepCache(predictor.transformer, sampling.step_cache, predictor.share)
     try:
         yield cache
     finally:
@@ -198,21 +176,19 @@ def _adapter_as(adapter: FaceAdapter | None, is_on: bool) -> AbstractContextMana
 class _Step:
     """One step's questions to the model. timestep: [B]."""
 
-    transformer: Any
-    adapter: FaceAdapter | None
+    predictor: Predictor
     sampling: Sampling
     timestep: Tensor
     index: int
     shows_face: bool
     cache: StepCache | None = None
-    share: TokenShare | None = None
 
     def velocity(self, latents: Tensor, given: Conditions, window: int = 0) -> Tensor:
         """The guided prediction for latents [1, C, R + f, h, w]. window: its number."""
-        x_t = latents.to(self.transformer.dtype)
+        adapter, x_t = self.predictor.adapter, latents.to(self.predictor.transformer.dtype)
         face, null_face = (given.face, given.null_face) if self.shows_face else (None, None)
-        if self.adapter is not None and face is not None:
-            self.adapter.set_num_faces(face.shape[1] if face.dim() == 3 else 1)
+        if adapter is not None and face is not None:
+            adapter.set_num_faces(face.shape[1] if face.dim() == 3 else 1)
         with_face = self._predict("with face", window, x_t, given.text, face, given)
         by_face = self.sampling.face_guidance if self.shows_face else None
         by_text = with_face if by_face is None else self._predict("text", window, x_t, given.text, null_face, given)
@@ -229,24 +205,24 @@ class _Step:
             # The first lays everything out, and after the last nothing is put right.
             is_inner = 0 < self.index < self.sampling.num_inference_steps - 1
             self.cache.begin((name, window, self.shows_face), may_skip=is_inner)
-        return self.transformer(
+        return self.predictor.transformer(
             hidden_states=x_t,
             timestep=self.timestep,
             encoder_hidden_states=text,
             encoder_hidden_states_image=face,
             control_hidden_states=given.control,
-            control_hidden_states_scale=_hint_scale(self.transformer, given, self.sampling, self.share),
+            control_hidden_states_scale=_hint_scale(self.predictor, given, self.sampling),
             return_dict=False,
         )[0]
 
 
-def _hint_scale(transformer: Any, given: Conditions, sampling: Sampling, share: TokenShare | None) -> Tensor:
+def _hint_scale(predictor: Predictor, given: Conditions, sampling: Sampling) -> Tensor:
     """How much each VACE layer's hint counts: [layers], or [layers, 1, tokens, 1] where references count otherwise.
 
     The transformer unbinds the first dimension and multiplies: per token is as good as one number. A frame's tokens
     follow each other, references' first (facts: peers.md 5, VACE #27).
     """
-    control = given.control
+    control, transformer, share = given.control, predictor.transformer, predictor.share
     scale = torch.full((len(transformer.config.vace_layers),), float(sampling.control_scale))
     scale = scale.to(control.device, control.dtype)
     if given.num_references == 0 or sampling.reference_scale == sampling.control_scale:
@@ -262,13 +238,13 @@ def _hint_scale(transformer: Any, given: Conditions, sampling: Sampling, share: 
     return share.take(scale, dim=2)
 
 
-def _windows(num_frames: int, sampling: Sampling, device: torch.device) -> Iterator[Window]:
-    """As few windows of `sampling.window` latent frames as overlap by `overlap` at least, evenly; else one for all."""
-    size = sampling.window
+def _windows(num_frames: int, windows: LatentWindows, device: torch.device) -> Iterator[Window]:
+    """As few windows of `windows.size` latent frames as overlap by `overlap` at least, evenly; else one for all."""
+    size = windows.size
     if size is None or size >= num_frames:
         yield Window(0, num_frames, torch.ones(num_frames, device=device))
         return
-    count = 1 + -(-(num_frames - size) // (size - sampling.overlap))
+    count = 1 + -(-(num_frames - size) // (size - windows.overlap))
     starts = [round(place * (num_frames - size) / (count - 1)) for place in range(count)]
     for place, start in enumerate(starts):
         weights = torch.ones(size, device=device)
@@ -301,4 +277,4 @@ def _blended(step: _Step, latents: Tensor, given: Conditions, windows: Sequence[
         weights = torch.cat([weight.new_ones(references), window.weights])
         total[:, :, frames] += step.velocity(latents[:, :, frames], part, number).float() * weights.view(1, 1, -1, 1, 1)
         weight[frames] += weights
-    return (total / weight.view(1, 1, -1, 1, 1)).to(step.transformer.dtype)
+    return (total / weight.view(1, 1, -1, 1, 1)).to(step.predictor.transformer.dtype)

@@ -11,8 +11,9 @@ them himself and keeps what several have in common.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,50 @@ from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_fr
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.prompts import encode_prompts
 from faceid.models.base.wan import PARTS, WanModel, load_wan
-from faceid.models.rendering.denoise import Conditions, LowNoise, Sampling, denoise, make_scheduler
+from faceid.models.rendering.denoise import (
+    ALL_AT_ONCE,
+    Conditions,
+    LatentWindows,
+    OnStep,
+    Predictor,
+    denoise,
+    make_scheduler,
+)
 from faceid.models.rendering.denoiser import Denoiser
+from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.rendering_state import rendering
 from faceid.vace import assemble_control
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What a call of the pipeline may be told beside `Sampling` and what it shows."""
+
+    reference_images: Sequence[PIL.Image.Image] = ()
+    """Pictures that the base itself looks at."""
+    on_step: OnStep | None = None
+    """Called with (steps done, steps in all)."""
+    output_type: str = "frames"
+    """frames, or latent for normalised latents."""
+    window: int | None = None
+    """Latent frames denoised at once; None: all."""
+    overlap: int = 0
+    """Latent frames that neighbouring windows share at least."""
+
+
+@dataclass(frozen=True)
+class VideoInputs:
+    """What one video is rendered from, on any device.
+
+    control: [1, control channels, R + f, h, w], from `control` or a cache. text, negative_text: [L, D]. face: [D], or
+    [R + f, D] for one that changes; None for nobody in particular. num_references: R.
+    """
+
+    control: Tensor
+    text: Tensor
+    negative_text: Tensor
+    face: Tensor | None = None
+    num_references: int = 0
 
 
 class FaceIdentityPipeline:
@@ -120,38 +161,30 @@ class FaceIdentityPipeline:
         face_scale: float = 1.0,
         prompt: str = DEFAULT_PROMPT,
         negative_prompt: str = DEFAULT_NEGATIVE_PROMPT,
-        cfg_scale: float = 5.0,
-        num_inference_steps: int = 50,
         seed: int = 42,
-        control_scale: float = 1.0,
-        reference_images: Sequence[PIL.Image.Image] = (),
-        on_step: Callable[[int, int], None] | None = None,
-        output_type: str = "frames",
-        cfg_start: float = 0.0,
         **more: Any,
     ) -> np.ndarray | Tensor:
-        """Render one video.
+        """Render one video: uint8 frames [T, H, W, 3], or normalised latents [1, C, f, h, w] where those are asked for.
 
         pose_video: uint8 RGB frames [T, H, W, 3]; T and H, W legal for the model, and the size rendered.
         face_embedding: [D], unit length, of the encoder the adapter was trained with; None renders no particular face;
         [R + f, D] for a face that changes, one for each latent frame, those of the R reference images first.
         face_scale: 0 is the base model exactly, with the adapter loaded or not; 1 as trained.
-        on_step: called with (steps done, steps in all).
-        output_type: "frames" gives uint8 [T, H, W, 3], "latent" the normalised latents [1, C, f, h, w].
-        cfg_start: share of the steps before guidance begins. Early steps lay out the body, late ones the face.
-        more: other fields of `Sampling`: face_start, face_end, face_guidance, reference_scale, scheduler, shift and
-        windows.
+        more: fields of `CallOptions` (reference_images, on_step, output_type, window, overlap) and the other fields of
+        `Sampling` (cfg_scale, num_inference_steps, control_scale, scheduler, shift and so on), by name.
         Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
         """
-        sampling = Sampling(face_scale, cfg_scale, num_inference_steps, seed, control_scale, cfg_start, **more)
+        own = {field.name for field in fields(CallOptions)} & more.keys()
+        options = CallOptions(**{name: more[name] for name in own})
+        sampling = Sampling(face_scale, **{name: value for name, value in more.items() if name not in own})
+        windows = LatentWindows(options.window, options.overlap)
         self.check_face(face_embedding, face_scale)
-        control = self.control(pose_video, reference_images)
+        control = self.control(pose_video, options.reference_images)
         text, negative_text = self.encode_prompts(prompt, negative_prompt)
-        count = len(reference_images)
-        latents = self.sample_latents(control, text, negative_text, face_embedding, sampling, on_step, count)[
-            :, :, count:
-        ]
-        return latents if output_type == "latent" else self.decode(latents)
+        count = len(options.reference_images)
+        inputs = VideoInputs(control, text, negative_text, face_embedding, count)
+        latents = self.sample_latents(inputs, sampling, seed, windows, options.on_step)[:, :, count:]
+        return latents if options.output_type == "latent" else self.decode(latents)
 
     def encode_prompts(self, prompt: str, negative_prompt: str) -> tuple[Tensor, Tensor]:
         """The text embeddings of both, [L, D] each."""
@@ -200,30 +233,20 @@ class FaceIdentityPipeline:
     @torch.no_grad()
     def sample_latents(
         self,
-        control: Tensor,
-        text: Tensor,
-        negative_text: Tensor,
-        face_embedding: Tensor | None,
+        inputs: VideoInputs,
         sampling: Sampling,
-        on_step: Callable[[int, int], None] | None = None,
-        num_references: int = 0,
+        seed: int = 42,
+        windows: LatentWindows = ALL_AT_ONCE,
+        on_step: OnStep | None = None,
     ) -> Tensor:
-        """Noise to normalised latents [1, C, R + f, h, w], reference frames included. Leaves the model as it was.
-
-        control: [1, control channels, R + f, h, w] from `control` or a cache. num_references: R. text, negative_text:
-        [L, D].
-        """
-        embedding = self.check_face(face_embedding, sampling.face_scale)
+        """Noise to normalised latents [1, C, R + f, h, w], reference frames included. Leaves the model as it was."""
+        embedding, control = self.check_face(inputs.face, sampling.face_scale), inputs.control
         if embedding is not None and embedding.dim() == 3 and embedding.shape[1] != control.shape[2]:
             raise ModelError(f"face_embedding: {embedding.shape[1]} faces for {control.shape[2]} latent frames")
-        conditions = self._conditions(control, text, negative_text, embedding, sampling, num_references)
+        conditions = self._conditions(inputs, embedding, sampling.face_scale)
         shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
-        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(sampling.seed), dtype=torch.float32)
+        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
-        first, low, experts = self.denoiser, self.low, self.files.experts
-        low_noise = None
-        if low is not None and experts is not None:
-            low_noise = LowNoise(low.wan.transformer, low.adapter, low.share, experts.boundary)
         with ExitStack() as stack:
             for denoiser in self.denoisers:
                 adapter = denoiser.adapter
@@ -232,27 +255,16 @@ class FaceIdentityPipeline:
                     adapter.set_lora_strength(min(1.0, sampling.face_scale))
                     if sampling.face_block_scales is not None:
                         adapter.set_block_strengths(sampling.face_block_scales)
-            return denoise(
-                first.wan.transformer,
-                scheduler,
-                first.adapter,
-                noise,
-                conditions,
-                sampling,
-                on_step,
-                first.share,
-                low_noise,
-            )
+            return denoise(self._predictor(), scheduler, noise, conditions, sampling, windows, on_step)
 
-    def _conditions(
-        self,
-        control: Tensor,
-        text: Tensor,
-        negative_text: Tensor,
-        embedding: Tensor | None,
-        sampling: Sampling,
-        num_references: int,
-    ) -> Conditions:
+    def _predictor(self) -> Predictor:
+        first, low, experts = self.denoiser, self.low, self.files.experts
+        if low is None or experts is None:
+            return Predictor(first.wan.transformer, first.adapter, first.share)
+        low_noise = Predictor(low.wan.transformer, low.adapter, low.share)
+        return Predictor(first.wan.transformer, first.adapter, first.share, low_noise, experts.boundary)
+
+    def _conditions(self, inputs: VideoInputs, embedding: Tensor | None, face_scale: float) -> Conditions:
         transformer, share = self.wan.transformer, self.denoiser.share
 
         def ready(tensor: Tensor) -> Tensor:
@@ -261,17 +273,17 @@ class FaceIdentityPipeline:
 
         face = null_face = None
         if embedding is not None:
-            face = face_input(embedding, sampling.face_scale).to(transformer.device)
-            null_face = face_input(torch.zeros_like(embedding), sampling.face_scale).to(transformer.device)
+            face = face_input(embedding, face_scale).to(transformer.device)
+            null_face = face_input(torch.zeros_like(embedding), face_scale).to(transformer.device)
             if share is not None:
                 face = share.from_first(face)
         return Conditions(
-            text=ready(text.unsqueeze(0)),
-            negative_text=ready(negative_text.unsqueeze(0)),
+            text=ready(inputs.text.unsqueeze(0)),
+            negative_text=ready(inputs.negative_text.unsqueeze(0)),
             face=face,
             null_face=null_face,
-            control=ready(control),
-            num_references=num_references,
+            control=ready(inputs.control),
+            num_references=inputs.num_references,
         )
 
     @torch.no_grad()

@@ -21,8 +21,9 @@ from faceid.media.images import read_photo
 from faceid.media.video import measure_video, write_video
 from faceid.models.adapter.adapter_file import AdapterMetadata
 from faceid.models.compute.context_parallel import check_heads
-from faceid.models.rendering.denoise import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.denoise import LatentWindows
+from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
 from faceid.sampling.one_video.poses import VideoShape, is_one_by_one, read_pose, say_timing
 from faceid.sampling.one_video.result_cache import ResultCache
 from faceid.sampling.one_video.sidecar import Inputs
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 # What is kept of a pose video.
 CONTROL, POSE_FRAMES = "control", "frames"
 # Flags that say how is sampled, under the names that the model's side has for them.
-SAME_IN_SAMPLING = tuple(field.name for field in fields(Sampling) if field.name not in ("seed", "window", "overlap"))
+SAME_IN_SAMPLING = tuple(field.name for field in fields(Sampling))
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,12 @@ class Renderer:
     ) -> Tensor:
         """The latents of one face on one pose, reference frames left off."""
         count = len(self.settings.reference_images)
-        sampling = sampling_of(self.settings, self.window, seed)
+        sampling = sampling_of(self.settings)
         encode = self.texts.of if self.texts is not None else self.pipeline.encode_prompts
         text, negative_text = encode(self.settings.prompt, self.settings.negative_prompt)
         embedding = face.over(control.tensor.shape[2] - count, count)
-        latents = self.pipeline.sample_latents(
-            control.tensor, text, negative_text, embedding, sampling, on_step, num_references=count
-        )
+        inputs = VideoInputs(control.tensor, text, negative_text, embedding, count)
+        latents = self.pipeline.sample_latents(inputs, sampling, seed, LatentWindows(*self.window), on_step)
         return latents[:, :, count:]
 
     def write(self, latents: Tensor, output: Path, num_frames: int) -> np.ndarray:
@@ -137,16 +137,15 @@ class Renderer:
         return [Image.fromarray(read_photo(Path(name))) for name in self.settings.reference_images]
 
 
-def sampling_of(settings: SampleSettings, window: tuple[int | None, int], seed: int) -> Sampling:
-    """How a video of this seed is sampled. Raises: ConfigError for what cannot be."""
-    frames, overlap = window
-    same = {name: getattr(settings, name) for name in SAME_IN_SAMPLING}
-    return Sampling(**same, seed=seed, window=frames, overlap=overlap)
+def sampling_of(settings: SampleSettings) -> Sampling:
+    """How a video is sampled. Raises: ConfigError for what cannot be."""
+    return Sampling(**{name: getattr(settings, name) for name in SAME_IN_SAMPLING})
 
 
 def check_how(settings: SampleSettings, window: tuple[int | None, int], transformer_config: Mapping[str, Any]) -> None:
     """Raises: ConfigError or DataError for what a render would find out only once weights are loaded."""
-    sampling_of(settings, window, 0)
+    sampling_of(settings)
+    LatentWindows(*window)
     check_heads(settings.context_parallel, transformer_config["num_attention_heads"])
     for name in settings.reference_images:
         read_photo(Path(name))

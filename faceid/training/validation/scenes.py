@@ -26,8 +26,8 @@ from faceid.models.adapter.face_adapter import FaceAdapter
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.base.latent_codec import decode_latents, to_frames
 from faceid.models.base.wan import WanModel
-from faceid.models.rendering.denoise import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
 from faceid.vace import pose_control
 
 # Frames of a strip in TensorBoard: first, last and what lies evenly between.
@@ -116,6 +116,7 @@ class SceneRenderer:
     adapter: FaceAdapter
     latents: LatentSet | LatentSets
     sampling: Sampling
+    seed: int
 
     def render(self, scene: Scene) -> np.ndarray:
         """Uint8 frames [T, H, W, 3]. Under ZeRO-3 every rank must call: each forward gathers parameters."""
@@ -151,13 +152,10 @@ class SceneRenderer:
 
     def _render(self, scene: Scene, sampling: Sampling) -> np.ndarray:
         sample, wan = self.latents[scene.number], self.wan
-        latents = FaceIdentityPipeline(wan, self.adapter).sample_latents(
-            self._control(sample),
-            sample.prompt_embeds,
-            self.latents.prompt(DEFAULT_NEGATIVE_PROMPT),
-            scene.face,
-            sampling,
+        inputs = VideoInputs(
+            self._control(sample), sample.prompt_embeds, self.latents.prompt(DEFAULT_NEGATIVE_PROMPT), scene.face
         )
+        latents = FaceIdentityPipeline(wan, self.adapter).sample_latents(inputs, sampling, self.seed)
         return to_frames(decode_latents(wan.vae, latents.to(torch.float32)))
 
     def _control(self, sample: LatentSample) -> Tensor:

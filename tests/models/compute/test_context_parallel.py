@@ -13,8 +13,8 @@ from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.wan import load_wan
 from faceid.models.compute.context_parallel import TokenShare, check_heads, share_tokens
-from faceid.models.rendering.denoise import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
 from faceid.toy.shipped import resolve_model_path
 
 ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, face_modulation=True)
@@ -56,7 +56,8 @@ def render(pipeline, case, off_by=0.0):
     face = faces(batch=num_faces)
     control, texts, face = (tensor + off_by for tensor in (control, texts, face))
     sampling = Sampling(**{"face_scale": float(is_on), "num_inference_steps": 3, **choices})
-    return pipeline.sample_latents(control, *texts, face[0] if num_faces == 1 else face, sampling, None, 1)
+    inputs = VideoInputs(control, *texts, face[0] if num_faces == 1 else face, num_references=1)
+    return pipeline.sample_latents(inputs, sampling)
 
 
 def together(folder):

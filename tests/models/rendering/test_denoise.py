@@ -8,7 +8,16 @@ import torch
 from diffusers import UniPCMultistepScheduler
 
 from faceid.errors import ConfigError
-from faceid.models.rendering.denoise import Conditions, Sampling, _windows, denoise, make_scheduler, set_steps
+from faceid.models.rendering.denoise import (
+    Conditions,
+    LatentWindows,
+    Predictor,
+    _windows,
+    denoise,
+    make_scheduler,
+    set_steps,
+)
+from faceid.models.rendering.denoising_settings import Sampling
 
 pytestmark = pytest.mark.promise(
     "longer videos in windows, and a face that changes from frame to frame", bar="all checks pass", proof="sampling"
@@ -58,7 +67,7 @@ def test_both_schedulers_go_through_wans_noise_levels_and_end_at_what_a_straight
         # From pure noise, as the loop does: the path is straight, whatever the first level is called.
         first = levels[0]
         model = Model(lambda inputs, first=first, x0=x0, start=start: (start - x0) / first)
-        end = denoise(model, scheduler, None, start, conditions(), Sampling(1.0, 1.0, 7))
+        end = denoise(Predictor(model), scheduler, start, conditions(), Sampling(1.0, 1.0, 7))
         assert torch.allclose(end, x0, atol=1e-4)
         found[name] = levels
     assert torch.allclose(found["unipc"], found["euler"], atol=1e-5)
@@ -77,7 +86,7 @@ def test_the_models_own_scheduler_is_taken_as_it_is_and_another_shift_makes_anot
 
 @pytest.mark.parametrize(("frames", "size", "overlap"), [(10, 4, 1), (17, 6, 2), (9, 8, 3), (21, 5, 4)])
 def test_windows_cover_everything_evenly_and_overlap_enough(frames, size, overlap):
-    windows = list(_windows(frames, Sampling(window=size, overlap=overlap), CPU))
+    windows = list(_windows(frames, LatentWindows(size, overlap), CPU))
     assert windows[0].start == 0 and windows[-1].end == frames
     assert all(window.end - window.start == size == len(window.weights) for window in windows)
     shared = [before.end - after.start for before, after in pairwise(windows)]
@@ -95,11 +104,11 @@ def test_windows_cover_everything_evenly_and_overlap_enough(frames, size, overla
 
 def test_a_window_as_long_as_the_video_is_no_window_and_windows_agree_where_the_model_does():
     """A model whose answer for a frame needs that frame alone: windows change nothing but rounding."""
-    whole = denoise(frame_by_frame(), UNIPC, None, noise(9), conditions(9), Sampling(1.0, 5.0, 4))
-    same = denoise(frame_by_frame(), UNIPC, None, noise(9), conditions(9), Sampling(1.0, 5.0, 4, window=9))
+    whole = denoise(Predictor(frame_by_frame()), UNIPC, noise(9), conditions(9), Sampling(1.0, 5.0, 4))
+    same = denoise(Predictor(frame_by_frame()), UNIPC, noise(9), conditions(9), Sampling(1.0, 5.0, 4), LatentWindows(9))
     assert torch.equal(whole, same)
     windowed = denoise(
-        frame_by_frame(), UNIPC, None, noise(9), conditions(9), Sampling(1.0, 5.0, 4, window=4, overlap=2)
+        Predictor(frame_by_frame()), UNIPC, noise(9), conditions(9), Sampling(1.0, 5.0, 4), LatentWindows(4, 2)
     )
     assert torch.allclose(windowed, whole, atol=1e-5)
 
@@ -112,8 +121,8 @@ def frame_by_frame():
 
 def test_every_window_sees_the_references_and_its_own_part_of_the_pose():
     model = frame_by_frame()
-    sampling = Sampling(1.0, 1.0, 1, window=4, overlap=1)
-    end = denoise(model, UNIPC, None, noise(2 + 7), conditions(7, references=2), sampling)
+    of_seven = conditions(7, references=2)
+    end = denoise(Predictor(model), UNIPC, noise(2 + 7), of_seven, Sampling(1.0, 1.0, 1), LatentWindows(4, 1))
     assert end.shape == (1, 4, 9, 2, 2)
     seen = [asked["control_hidden_states"][0, 0, :, 0, 0].tolist() for asked in model.asked]
     # References are frames 0 and 1.
@@ -123,7 +132,7 @@ def test_every_window_sees_the_references_and_its_own_part_of_the_pose():
 def test_reference_hints_have_a_strength_of_their_own_and_equal_ones_stay_numbers():
     model = frame_by_frame()
     sampling = Sampling(1.0, 1.0, 1, control_scale=0.5, reference_scale=0.25)
-    denoise(model, UNIPC, None, noise(3), conditions(2, references=1), sampling)
+    denoise(Predictor(model), UNIPC, noise(3), conditions(2, references=1), sampling)
     (asked,) = model.asked
     scale = asked["control_hidden_states_scale"]
     # Four tokens a frame, the reference first.
@@ -132,7 +141,7 @@ def test_reference_hints_have_a_strength_of_their_own_and_equal_ones_stay_number
     equal = frame_by_frame()
     for reference_scale in (1.0, 0.5):
         sampling = Sampling(1.0, 1.0, 1, control_scale=0.5, reference_scale=reference_scale)
-        denoise(equal, UNIPC, None, noise(3), conditions(2, references=1), sampling)
+        denoise(Predictor(equal), UNIPC, noise(3), conditions(2, references=1), sampling)
     assert [asked["control_hidden_states_scale"].dim() for asked in equal.asked] == [4, 1]
 
 
@@ -178,9 +187,13 @@ def test_the_shares_of_steps_are_counted_from_the_start():
         {"face_start": 0.5, "face_end": 0.5},
         {"face_start": -0.1},
         {"face_end": 1.1},
-        {"window": 4, "overlap": 4},
     ],
 )
 def test_what_cannot_be_is_refused_by_name(wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong)) if "window" not in wrong else "overlap=4"):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
         Sampling(**wrong)
+
+
+def test_windows_that_overlap_altogether_are_refused():
+    with pytest.raises(ConfigError, match="overlap=4 latent frames: must be less than the window's 4"):
+        LatentWindows(4, 4)
