@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.sampling.jobs.place import place_among_workers
-from faceid.sampling.one_video.like import words_like
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.like import words_like
+from faceid.sampling.render_sections import SECTIONS, RenderSections
 from faceid.sampling.stopping import stop_when_told
 
 if TYPE_CHECKING:
@@ -22,34 +21,34 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     """Parse and render."""
     words = words_like(sys.argv[1:] if argv is None else argv)
-    sections = parse_sections("sample.py", __doc__ or "", (SampleSettings, FaceSettings), words)
+    sections = parse_sections("sample.py", __doc__ or "", SECTIONS, words, RenderSections)
     rank, _ = place_among_workers()
     set_up_logging(rank)
     stop_when_told()
     # Heavy imports only once the command line is known to be good.
     from faceid.sampling.sampling_run import run_sampling
 
-    return run_sampling(*sections, make_judge)
+    return run_sampling(RenderSections(*sections), make_judge)
 
 
-def make_judge(settings: SampleSettings, faces: FaceSettings, adapters: list[Path]) -> BatchJudge:
+def make_judge(sections: RenderSections, adapters: list[Path]) -> BatchJudge:
     """Who scores the videos that these adapters rendered: rendering knows nothing of evaluation."""
     from faceid.device import pick_device
-    from faceid.evaluation.evaluation_settings import EvaluationSettings
     from faceid.evaluation.score_videos import BatchJudge
+    from faceid.evaluation.videos.judge_settings import PeopleSettings, RecogniserSettings
 
-    chosen = EvaluationSettings(
-        renders=[f"batch={settings.output_dir}"],
-        references_dir=Path(settings.references_dir or ""),
-        recognisers=[settings.score or ""],
-        output_dir=Path(settings.output_dir or ""),
-        heads_dir=Path(settings.heads_dir) if settings.heads_dir is not None else None,
+    gallery, faces = sections.gallery, sections.faces
+    people = PeopleSettings(
+        references_dir=Path(gallery.references_dir or ""),
+        heads_dir=Path(gallery.heads_dir) if gallery.heads_dir is not None else None,
         detector=faces.detector,
         detector_path=faces.detector_path,
         face_margin=faces.face_margin,
-        device=str(pick_device(settings.device)),
     )
-    return BatchJudge(chosen, adapters)
+    recognisers = RecogniserSettings(
+        recognisers=[gallery.score or ""], device=str(pick_device(sections.compute.device))
+    )
+    return BatchJudge(people, recognisers, adapters)
 
 
 if __name__ == "__main__":

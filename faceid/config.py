@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -44,10 +44,17 @@ _PLAIN |= {NoneType: "null"}
 _SEVERAL = {int: "whole numbers", float: "numbers", str: "texts", Path: "paths"}
 
 
-def parse_sections(prog: str, description: str, sections: Sequence[type], argv: Sequence[str]) -> list[Any]:
+def parse_sections(
+    prog: str,
+    description: str,
+    sections: Sequence[type],
+    argv: Sequence[str],
+    check: Callable[..., object] | None = None,
+) -> list[Any]:
     """Read `argv` (and its `--config` files) into one instance of each section, in order.
 
     sections: pydantic dataclasses (frozen) whose field names are distinct over all of them.
+    check: called with all sections, in order; it raises a ConfigError for what does not go together.
     Raises: ConfigError for an unknown key (with the nearest known one), a wrong type or a value out of range.
     """
     if odd := [word for word in argv if not is_text(word)]:
@@ -65,7 +72,10 @@ def parse_sections(prog: str, description: str, sections: Sequence[type], argv: 
     parser.hints = {name: hint for section in sections for name, hint in _hints(section).items()}
     try:
         values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
-        return [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
+        built: list[Any] = [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
+        if check is not None:
+            check(*built)
+        return built
     except ConfigError as error:
         raise ConfigError(_with_file(str(error), of_files, argv)) from error
 

@@ -295,3 +295,18 @@ def test_an_empty_text_is_no_path(words, tmp_path, monkeypatch):
         parse_sections("train.py", "Train.", [Training], words)
     (training,) = parse_sections("train.py", "Train.", [Training], ["--output_dir", "."])
     assert training.output_dir == Path(".")
+
+
+def test_what_does_not_go_together_is_refused_with_the_file_that_says_it(tmp_path):
+    def check(training: Training, adapter: Adapter) -> None:
+        if training.num_epochs > adapter.lora_rank:
+            raise ConfigError(f"num_epochs={training.num_epochs}: more than lora_rank")
+
+    def read(*words: str) -> list:
+        return parse_sections("prog", "", [Training, Adapter], ["--output_dir", "o", *words], check)
+
+    assert read("--num_epochs", "3")[0].num_epochs == 3
+    with pytest.raises(ConfigError, match=r"^num_epochs=70: more than lora_rank$"):
+        read("--num_epochs", "70")
+    with pytest.raises(ConfigError, match=r"config\.yaml: num_epochs=70: more than lora_rank$"):
+        read("--config", yaml_file(tmp_path, "num_epochs: 70\n"))

@@ -32,8 +32,8 @@ ROOMS_WITHIN = {
     "models": [".", "base", "compute", "adapter", "lora", "rendering", "costs"],
     "faces": [".", "photos", "encoders", "identities"],
     "data": [".", "body", "shards", "clips", "films", "latents", "dancer_faces", "stream"],
-    "sampling": ["sampling_settings", "who", "one_video", "jobs", "."],
-    "evaluation": ["evaluation_settings", "places", "figures", "videos", "report", "verification", "."],
+    "sampling": ["who", "one_video", "jobs", "."],
+    "evaluation": ["places", "figures", "videos", "report", "verification", "."],
     "training": [
         "recipe",
         "world",

@@ -27,7 +27,7 @@ def sections_of(command: str, monkeypatch) -> list[type]:
     """The settings classes that a command reads."""
     module, found = command_module(command), []
 
-    def stop(prog, description, sections, argv):
+    def stop(prog, description, sections, argv, *check):
         found.extend(sections)
         raise _Parsed
 

@@ -14,7 +14,6 @@ from faceid.data.dancer_faces.face_bank_settings import FaceBankSettings
 from faceid.data.films.split_settings import SplitSettings
 from faceid.data.selection_settings import SelectionSettings, of_selection
 from faceid.errors import run_entry_point
-from faceid.faces.identity_effects import of_faces
 from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
 
@@ -52,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     films, left_out = find_films(tool.videos_dir, tool.keypoints_dir, SplitSettings(crop="none"), selection)
     log_left_out(left_out, "films")
     log.info("%d films of %d dancers", len(films), len({film.dancer for film in films}))
-    unused = [*of_faces(faces, "here, where no identity is made"), *of_selection(selection)]
+    unused = [*faces.unused("here, where no identity is made"), *of_selection(selection)]
     warn_of_unused([faces, selection], unused)
     refuse_shards(tool.output_dir, "faces", [tool.videos_dir])
     if tool.dry_run:

@@ -6,7 +6,7 @@ import sys
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.evaluation.evaluation_sections import SECTIONS, EvaluationSections
 from faceid.evaluation.places import EVALUATION
 from faceid.files.outputs import refuse_replacing
 from faceid.logs import set_up_logging
@@ -15,15 +15,15 @@ from faceid.logs import set_up_logging
 def main(argv: list[str] | None = None) -> int:
     """Parse, evaluate."""
     words = sys.argv[1:] if argv is None else argv
-    (settings,) = parse_sections("tools/evaluate.py", __doc__ or "", [EvaluationSettings], words)
+    sections = EvaluationSections(*parse_sections("tools/evaluate.py", __doc__ or "", SECTIONS, words))
     set_up_logging()
 
-    refuse_replacing(settings.output_dir, EVALUATION)
+    refuse_replacing(sections.report.output_dir, EVALUATION)
 
     # Loading these takes seconds: only after the cheap checks.
     from faceid.evaluation.evaluation_run import evaluate
 
-    evaluate(settings)
+    evaluate(sections)
     return 0
 
 

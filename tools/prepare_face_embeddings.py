@@ -11,7 +11,6 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
-from faceid.faces.identity_effects import of_faces
 from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import set_up_logging
 from faceid.toy.shipped import resolve_encoder_path
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     from faceid.faces.identities.photos_to_identity import encoder_of
 
     set_up_logging()
-    warn_of_unused([settings], of_faces(settings))
+    warn_of_unused([settings], settings.unused())
     output_dir = Path(paths.output_dir)
     if paths.people_dir is not None:
         return _prepare_people(Path(paths.people_dir), output_dir, settings)

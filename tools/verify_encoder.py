@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
-from faceid.evaluation.places import VERIFICATION, check_output
+from faceid.evaluation.places import VERIFICATION, refuse_output_among_photos
 from faceid.faces.identity_settings import FaceSettings
 from faceid.files.outputs import refuse_replacing
 from faceid.limits import NaturalSeed
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging()
 
     output_dir = Path(paths.output_dir).resolve()
-    check_output(output_dir, Path(paths.faces_dir))
+    refuse_output_among_photos(output_dir, Path(paths.faces_dir))
     refuse_replacing(output_dir, VERIFICATION)
 
     # Loading these takes seconds: only after the cheap checks.

@@ -13,7 +13,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,14 +34,15 @@ from faceid.evaluation.videos.controls import joints_of_file
 from faceid.evaluation.videos.heads import known_heads
 from faceid.evaluation.videos.renders import read_arm
 from faceid.faces.identities.identity import load_identity
-from faceid.faces.identity_settings import FaceSettings
 from faceid.models.adapter.adapter_file import AdapterMetadata, install_tensors, read_adapter, save_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.lora.lora_formats import LoraLayer, check_fits, read_lora
 from faceid.models.lora.lora_writing import LoraFormat, write_lora
 from faceid.sampling.jobs.job_list import read_job_list
-from faceid.sampling.one_video.like import words_like
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.like import words_like
+from faceid.sampling.one_video.video_settings import ContentSettings
+from faceid.sampling.render_sections import SECTIONS as RENDER_SECTIONS
+from faceid.sampling.render_sections import RenderSections
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checks.run_sections import SECTIONS
 from faceid.training.measuring.metrics import cut_lines_after
@@ -140,12 +141,11 @@ def _read_loras(folder: Path, out: Path) -> None:
 
 # Sidecars, job lists, configs.
 def _sidecar() -> bytes:
-    settings = SampleSettings(
-        face_embedding="/data/anna", pose_video="/data/a.mp4", output="a.mp4", face_lora_path="toy"
-    )
+    words = "--face_embedding /data/anna --pose_video /data/a.mp4 --output a.mp4 --face_lora_path toy".split()
+    flags = RenderSections(*parse_sections("sample.py", "", RENDER_SECTIONS, words)).flags
     left = {"output", "batch", "pose_videos_dir", "output_dir", "like", "device", "context_parallel", "offload"}
     left |= {"cache_dir", "cache_gb"}
-    kept = {name: value for name, value in (asdict(settings) | asdict(FaceSettings())).items() if name not in left}
+    kept = {name: value for name, value in flags.items() if name not in left}
     inputs = {"base": "b" * 64, "adapter": "", "identity": "i" * 64, "pose": "p" * 64, "references": []}
     content = {"version": 1, "video": {"name": "a.mp4", "sha256": "v" * 64}, "inputs": inputs, "device": "cpu"}
     return json.dumps({**content, "settings": kept | {"seed": 3}}, indent=1, default=str).encode()
@@ -153,7 +153,7 @@ def _sidecar() -> bytes:
 
 def _read_sidecar(path: Path) -> None:
     words = words_like(["--like", str(path), "--output", "b.mp4"])
-    parse_sections("sample.py", "", (SampleSettings, FaceSettings), words)
+    parse_sections("sample.py", "", RENDER_SECTIONS, words, RenderSections)
 
 
 def _jobs_jsonl() -> bytes:
@@ -166,9 +166,7 @@ def _jobs_csv() -> bytes:
 
 
 def _read_jobs(path: Path) -> None:
-    read_job_list(
-        path, SampleSettings(batch=True, jobs=str(path), pose_videos_dir="p", output_dir="o", model_path="toy")
-    )
+    read_job_list(path, "p", ContentSettings(), None)
 
 
 def _dancers() -> bytes:

@@ -29,10 +29,10 @@ from faceid.errors import run_entry_point
 from faceid.files.provenance import describe_provenance
 from faceid.files.writing import write_json
 from faceid.sampling.jobs.job_folder import JobFolder
-from faceid.sampling.jobs.job_list import read_job_list, wishes_of_folder
+from faceid.sampling.jobs.job_list import read_job_list, read_pose_folder
 from faceid.sampling.jobs.plan import Job, name_outputs
 from faceid.sampling.jobs.worker import conclude
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.video_settings import ContentSettings
 from faceid.sampling.who.rendered_identities import Face
 
 TRIES = 50
@@ -76,7 +76,7 @@ def measure(work: Path, count: int) -> dict[str, float]:
     poses.mkdir()
     for number in range(count):
         (poses / f"pose_{number:06d}.mp4").touch()
-    settings = SampleSettings(model_path="toy", batch=True, pose_videos_dir=str(poses), output_dir=str(out))
+    content = ContentSettings()
     seconds: dict[str, float] = {}
 
     def timed(name: str, call: Callable[[], Any]) -> Any:
@@ -85,25 +85,25 @@ def measure(work: Path, count: int) -> dict[str, float]:
         seconds[name] = round(time.process_time() - began, 3)
         return value
 
-    wishes = timed("wishes_of_folder", lambda: wishes_of_folder(poses, [""], settings))
+    requests = timed("read_pose_folder", lambda: read_pose_folder(poses, [""], content, None))
     listed = work / "jobs.jsonl"
-    listed.write_text("".join(json.dumps({"pose": wish.pose.name}) + "\n" for wish in wishes), encoding="utf-8")
-    timed("read_job_list", lambda: read_job_list(listed, settings))
+    listed.write_text("".join(json.dumps({"pose": request.pose.name}) + "\n" for request in requests), encoding="utf-8")
+    timed("read_job_list", lambda: read_job_list(listed, str(poses), content, None))
     folder = JobFolder.claim(out, [])
-    unnamed = [Job(f"{number:016x}", wish, "", Face()) for number, wish in enumerate(wishes)]
+    unnamed = [Job(f"{number:016x}", request, "", Face()) for number, request in enumerate(requests)]
     jobs = timed("name_outputs", lambda: name_outputs(unnamed, {}))
     # As if all had been rendered, and tried once.
     for job in jobs:
         (out / job.output).write_bytes(b"video")
-        record = {"pose": job.wish.pose.name, "identity": "", "id": job.id, "output": job.output, "bytes": 5}
+        record = {"pose": job.request.pose.name, "identity": "", "id": job.id, "output": job.output, "bytes": 5}
         (folder.folder / "done" / f"{job.id}.json").write_text(json.dumps({**record, "sha256": ""}), encoding="utf-8")
         (folder.folder / "attempts" / job.id).mkdir()
         (folder.folder / "attempts" / job.id / "0.json").write_text("{}", encoding="utf-8")
     timed("settled_among", lambda: folder.settled_among((job.id for job in jobs), folder.records()))
     timed("tries", lambda: [folder.begin(job.id, "worker") for job in jobs[:TRIES]])
     seconds["a_try_ms"] = round(1000 * seconds.pop("tries") / TRIES, 3)
-    timed("rows_first_worker", lambda: conclude(jobs, folder, settings))
-    timed("rows_another_worker", lambda: conclude(jobs, JobFolder(out), settings))
+    timed("rows_first_worker", lambda: conclude(jobs, folder, 1.0))
+    timed("rows_another_worker", lambda: conclude(jobs, JobFolder(out), 1.0))
     return seconds
 
 

@@ -10,7 +10,7 @@ from faceid.errors import DataError
 EVALUATION, VERIFICATION = "an evaluation", "a verification"
 
 
-def check_output(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> None:
+def refuse_output_among_photos(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> None:
     """Raises: DataError when `output_dir` would be taken for a person the next time, or holds the photos itself.
 
     key: the flag `faces_dir` was given by.

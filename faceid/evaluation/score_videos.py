@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from faceid.evaluation.evaluation_run import make_instruments
-from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.evaluation.videos.judge_settings import PeopleSettings, RecogniserSettings
 from faceid.evaluation.videos.measure import Measurer
 from faceid.evaluation.videos.recognisers import load_recognisers, refuse_conditioning
-from faceid.evaluation.videos.reference_people import find_people
+from faceid.evaluation.videos.reference_people import find_reference_photos
 from faceid.evaluation.videos.renders import JOBS_NAME, Render, clip_stem, pose_frames_of
 from faceid.evaluation.videos.scoring import score_video
 from faceid.files.documents import parse_json, read_text
@@ -37,15 +37,15 @@ DIGITS = 4
 class BatchJudge:
     """Ready to score. Made before anything is rendered, so that what cannot judge is refused in time."""
 
-    def __init__(self, settings: EvaluationSettings, adapters: Sequence[Path]) -> None:
+    def __init__(self, people: PeopleSettings, recognisers: RecogniserSettings, adapters: Sequence[Path]) -> None:
         """Raises: ConfigError, DataError or ModelError as an evaluation of these settings would."""
-        self.people = find_people(settings.references_dir)
-        encoders = load_recognisers(settings)[:1]
+        self.people = find_reference_photos(people.references_dir)
+        encoders = load_recognisers(recognisers)[:1]
         for adapter in adapters:
             refuse_conditioning(*encoders[0], read_adapter(adapter)[1].encoder_fingerprint, f"adapter={adapter}")
-        self.instruments = make_instruments(settings, self.people, encoders, None)
+        self.instruments = make_instruments(people, self.people, encoders)
         photos = {name: [sha256_file(photo) for photo in found] for name, found in self.people.items()}
-        choices = {name: str(getattr(settings, name)) for name in ("detector", "face_margin", "heads_dir")}
+        choices = {name: str(getattr(people, name)) for name in ("detector", "face_margin", "heads_dir")}
         self._judged_by = sha256_json({**choices, "photos": photos, "encoder": encoders[0][1].fingerprint})
 
     def score(self, output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

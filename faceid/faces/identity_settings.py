@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from faceid.config import OnResume
+from faceid.config import OnResume, Reason
 from faceid.limits import PixelDeviation, PixelMean
 
 EncoderKind = Literal["clip", "dinov3", "dinov2", "onnx"]
@@ -48,3 +49,17 @@ class FaceSettings:
     """Stop when the photos fall into two groups that look like two people."""
     shared: bool = False
     """Let others on this machine look into what shows a face, as the umask says; by default only you can."""
+
+    # What says how the photos of one person become an identity.
+    OF_IDENTITIES: ClassVar[tuple[str, ...]] = ("aggregation", "allow_few", "check_one_person")
+
+    def unused(self, without_identity: str = "") -> Iterator[Reason]:
+        """Options that detector and encoder do not use. without_identity: why no identity is made, where none is."""
+        if without_identity:
+            for name in self.OF_IDENTITIES:
+                yield name, without_identity
+        if self.encoder != "onnx":
+            for name in ("onnx_mean", "onnx_std", "onnx_colour"):
+                yield name, "without --encoder onnx"
+        if self.detector != "yunet":
+            yield "detector_path", "without --detector yunet"

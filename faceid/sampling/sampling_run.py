@@ -3,96 +3,104 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from faceid.errors import ConfigError
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.outputs import refuse_file, staged_file, write_output
 from faceid.files.writing import json_text
 from faceid.logs import Progress
 from faceid.models.compute.context_parallel import join_processes
-from faceid.sampling.jobs.batch import MakeJudge, run_batch
+from faceid.sampling.batch import MakeJudge, run_batch
 from faceid.sampling.jobs.place import place_among_workers
-from faceid.sampling.one_video.like import check_like, say_what_is_read, say_whether_like, use_threads_of
+from faceid.sampling.like import check_like, say_what_is_read, say_whether_like, use_threads_of
 from faceid.sampling.one_video.loaded_models import Models
 from faceid.sampling.one_video.poses import read_pose
-from faceid.sampling.one_video.renderer import Control, Renderer, check_how, check_output, choose_shape, choose_window
-from faceid.sampling.one_video.sidecar import Inputs, describe_video, sidecar_of
-from faceid.sampling.sampling_effects import warn_without_effect
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.render_setup import check_setup, settle
+from faceid.sampling.one_video.renderer import Control, Renderer, check_video_place
+from faceid.sampling.one_video.result_cache import ResultCache
+from faceid.sampling.one_video.sidecar import InputHashes, describe_video, sidecar_of
+from faceid.sampling.render_sections import RenderSections
+from faceid.sampling.unused_render_options import warn_of_render_options
 from faceid.sampling.who.given_faces import face_given
 from faceid.sampling.who.rendered_identities import Face
 
 log = logging.getLogger(__name__)
 
 
-def run_sampling(settings: SampleSettings, faces: FaceSettings, make_judge: MakeJudge | None = None) -> int:
+def run_sampling(sections: RenderSections, make_judge: MakeJudge | None = None) -> int:
     """Render what was asked for. Exit code 0, or 1 when some videos of a batch failed. make_judge: for --score."""
-    if settings.like is not None:
-        say_what_is_read(Path(settings.like), settings, faces)
-    models = Models.find(settings)
-    warn_without_effect(settings, faces)
-    if settings.batch:
-        return run_batch(settings, faces, models, make_judge)
-    return _run_one(settings, faces, models)
+    if sections.video.like is not None:
+        say_what_is_read(Path(sections.video.like), sections.flags)
+    models = Models.find(sections.models, sections.compute)
+    warn_of_render_options(sections)
+    if sections.batch.batch:
+        return run_batch(sections, models, make_judge)
+    return _run_one(sections, models)
 
 
-def _run_one(settings: SampleSettings, faces: FaceSettings, models: Models) -> int:
+def _run_one(sections: RenderSections, models: Models) -> int:
     """Everything about pose and output is refused before photos are embedded or weights loaded."""
-    shape = choose_shape(settings, models.metadata, models.geometry)
-    window = choose_window(settings, models.metadata, models.geometry)
-    check_how(settings, window, models.transformer_config)
-    _check_processes(settings)
-    pose, output = Path(settings.pose_video or ""), Path(settings.output or "")
-    check_output(pose, output)
-    for seed in settings.seeds:
-        for path in (place := _place(settings, seed), sidecar_of(place)):
-            refuse_file(path, [Path(name) for name in _files_read(settings, pose)])
-    read_pose(pose, shape, models.geometry, settings)
-    face = face_given(settings, faces, models.metadata)
-    inputs = Inputs.of(settings, models.base.exact_fingerprint, face, pose, models.adapter)
-    kept = check_like(Path(settings.like), settings, inputs) if settings.like else None
-    if settings.like and models.device.type == "cpu":
-        use_threads_of(Path(settings.like))
-    cache = models.cache(Path(settings.cache_dir)) if settings.cache_dir is not None else None
-    if cache is not None:
-        cache.claim(private=not faces.shared)
-    texts = models.texts(cache)
-    texts.prepare([settings.prompt, settings.negative_prompt])
+    setup = settle(sections.options, models.metadata, models.geometry)
+    check_setup(setup, sections.compute.context_parallel, models.transformer_config)
+    _check_processes(sections.compute.context_parallel)
+    pose, places = Path(sections.video.pose_video or ""), _places(sections)
+    _check_places(sections, pose, places)
+    read_pose(pose, setup.shape, models.geometry, setup.pose)
+    face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
+    references = setup.content.reference_images
+    inputs = InputHashes.of(models.base.exact_fingerprint, models.adapter, face, pose, references)
+    like = Path(sections.video.like) if sections.video.like else None
+    kept = check_like(like, sections.flags, inputs) if like else None
+    if like and models.device.type == "cpu":
+        use_threads_of(like)
+    cache = _cache(sections, models)
+    prompts = models.prompts(cache)
+    prompts.prepare([setup.content.prompt, setup.content.negative_prompt])
     pipeline = models.load()
-    if settings.context_parallel > 1:
+    if sections.compute.context_parallel > 1:
         join_processes(models.device)
         pipeline.compute_together(*place_among_workers())
-    renderer = Renderer(pipeline, shape, settings, window, texts)
+    renderer = Renderer(pipeline, setup, prompts)
     control = renderer.prepare_once(pose, inputs, cache)
-    for seed in settings.seeds:
-        path = _place(settings, seed)
-        sha256 = _render(renderer, control, pose, face, path, seed, faces, inputs)
-        if kept is not None and sha256:
-            say_whether_like(kept, path, sha256)
-    if settings.context_parallel > 1:
+    for seed, place in places.items():
+        latents = _denoise(renderer, control, face, seed)
+        # The other processes only help with it.
+        if place_among_workers()[0] == 0:
+            flags = {**sections.flags, "pose_video": str(pose), "seed": seed}
+            sha256 = _write(renderer, latents, control, place, flags, inputs)
+            if kept is not None:
+                say_whether_like(kept, place, sha256)
+    if sections.compute.context_parallel > 1:
         torch.distributed.destroy_process_group()
     return 0
 
 
-def _place(settings: SampleSettings, seed: int) -> Path:
-    """Where the video of a seed goes."""
-    output = Path(settings.output or "")
-    suffix = f"_seed{seed}" if len(settings.seeds) > 1 else ""
-    return output.with_name(f"{output.stem}{suffix}{output.suffix}")
+def _places(sections: RenderSections) -> dict[int, Path]:
+    """Where the video of each seed goes."""
+    output, seeds = Path(sections.video.output or ""), sections.content.seeds
+    if len(seeds) == 1:
+        return {seeds[0]: output}
+    return {seed: output.with_name(f"{output.stem}_seed{seed}{output.suffix}") for seed in seeds}
 
 
-def _files_read(settings: SampleSettings, pose: Path) -> list[str | Path]:
-    """Files that no video may take the place of."""
-    given = (settings.face_lora_path, settings.face_embedding, settings.like, *settings.reference_images)
-    return [pose, *(name for name in given if name is not None)]
+def _check_places(sections: RenderSections, pose: Path, places: Mapping[int, Path]) -> None:
+    """Raises: DataError where a video or its sidecar would take another file's place, or that of one that is read."""
+    check_video_place(pose, Path(sections.video.output or ""))
+    given = (sections.models.face_lora_path, sections.who.face_embedding, sections.video.like)
+    read = [pose, *(Path(name) for name in (*given, *sections.content.reference_images) if name is not None)]
+    for place in places.values():
+        for path in (place, sidecar_of(place)):
+            refuse_file(path, read)
 
 
-def _check_processes(settings: SampleSettings) -> None:
+def _check_processes(wanted: int) -> None:
     """Raises: ConfigError when there are not as many processes as render a video together."""
-    count, wanted = place_among_workers()[1], settings.context_parallel
+    count = place_among_workers()[1]
     if count == wanted:
         return
     if wanted == 1:
@@ -105,30 +113,38 @@ def _check_processes(settings: SampleSettings) -> None:
     )
 
 
-def _render(
-    renderer: Renderer,
-    control: Control,
-    pose: Path,
-    face: Face,
-    output: Path,
-    seed: int,
-    faces: FaceSettings,
-    inputs: Inputs,
-) -> str:
-    """Render, write the sidecar; the video's sha256, empty in a process that only helped with it."""
-    is_first = place_among_workers()[0] == 0
-    bar = Progress("denoising", total=renderer.settings.num_inference_steps, is_shown=is_first)
+def _cache(sections: RenderSections, models: Models) -> ResultCache | None:
+    """Where results are kept for other runs, if they are. Raises: DataError when --cache_dir is no place for it."""
+    if sections.cache.cache_dir is None:
+        return None
+    cache = models.cache(Path(sections.cache.cache_dir), sections.cache.cache_gb)
+    cache.claim(private=not sections.faces.shared)
+    return cache
+
+
+def _denoise(renderer: Renderer, control: Control, face: Face, seed: int) -> Tensor:
+    """The latents of a video, with a progress bar."""
+    steps, is_first = renderer.setup.sampling.num_inference_steps, place_among_workers()[0] == 0
+    bar = Progress("denoising", total=steps, is_shown=is_first)
     latents = renderer.denoise(control, face, seed, lambda done, of: bar.advance())
     bar.close()
-    if not is_first:
-        return ""
+    return latents
+
+
+def _write(
+    renderer: Renderer,
+    latents: Tensor,
+    control: Control,
+    output: Path,
+    flags: Mapping[str, Any],
+    inputs: InputHashes,
+) -> str:
+    """Write the video and its sidecar; the video's sha256."""
     device = str(renderer.pipeline.wan.transformer.device)
     # Both or none: the video gets its name once its sidecar has.
-    with staged_file(output, private=not faces.shared) as temporary:
+    with staged_file(output, private=not flags["shared"]) as temporary:
         renderer.write(latents, temporary, control.num_frames)
-        content = describe_video(
-            temporary, output.name, renderer.settings, faces, inputs, pose, seed, device, control.pose_frames
-        )
+        content = describe_video(temporary, output.name, flags, inputs, device, control.pose_frames)
         write_output(sidecar_of(output), json_text(content))
     log.info("%s", output)
     return content["video"]["sha256"]

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from faceid.config import build_section
-from faceid.evaluation.evaluation_settings import EvaluationSettings
+from faceid.evaluation.evaluation_sections import SECTIONS, EvaluationSections
 from faceid.files.provenance import sha256_file
 from faceid.media.video import write_video
 from faceid.toy.dance import dance_joints
@@ -96,9 +96,17 @@ def write_jobs(folder: Path, rows: list[dict]) -> None:
     (folder / "jobs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def sections_of(flags: dict) -> EvaluationSections:
+    """What a command line with these flags asks for."""
+    names = [[field.name for field in dataclasses.fields(section)] for section in SECTIONS]
+    assert not flags.keys() - {name for own in names for name in own}
+    given = [{name: flags[name] for name in own if name in flags} for own in names]
+    return EvaluationSections(*(build_section(s, own) for s, own in zip(SECTIONS, given, strict=True)))
+
+
 def settings_of(
     world: Path, output: Path, arms: str = "base half ours naive wrong real plain", **changes
-) -> EvaluationSettings:
+) -> EvaluationSections:
     """Settings for arms of the world of conftest.py; a value of None leaves a key out."""
     given = {
         "renders": [f"{name}={world / name}" for name in arms.split()],
@@ -109,7 +117,7 @@ def settings_of(
         "face_margin": 0.0,
         "bootstrap_samples": 200,
     }
-    return build_section(EvaluationSettings, {k: v for k, v in {**given, **changes}.items() if v is not None})
+    return sections_of({k: v for k, v in {**given, **changes}.items() if v is not None})
 
 
 def write_grid_model(path: Path, cell_px: int = 8) -> Path:

@@ -60,16 +60,16 @@ def test_the_same_pixels_have_the_base_pose_error(settings, world, tmp_path):
     same = write_arm(tmp_path / "same", ["bob"])
     reader = write_pose_model(tmp_path / "pose.onnx", "heatmaps")
     made = settings(
-        renders=[*made.renders, f"same={same}"],
+        renders=[*made.arms.renders, f"same={same}"],
         base="base",
         ours="same",
         joints_dir=world / "controls",
         pose_reader=str(reader),
     )
     assert evaluate(made)["pose_error_ratio_to_base"] == pytest.approx(1)
-    arms = json.loads((made.output_dir / "scores.json").read_text())["arms"]
-    assert arms["same"]["by_recogniser"][made.recognisers[0]]["pose_error"]["count"] == 2
-    assert "scored with" in (made.output_dir / "report.html").read_text()
+    arms = json.loads((made.report.output_dir / "scores.json").read_text())["arms"]
+    assert arms["same"]["by_recogniser"][made.recognisers.recognisers[0]]["pose_error"]["count"] == 2
+    assert "scored with" in (made.report.output_dir / "report.html").read_text()
 
 
 def test_what_was_not_given_is_null(settings):
@@ -87,9 +87,11 @@ def test_what_was_not_given_is_null(settings):
 
 def test_the_files_say_the_same_as_the_function(scored):
     settings, summary = scored
-    out = settings.output_dir
+    out = settings.report.output_dir
     assert json.loads((out / "summary.json").read_text()) == summary
-    ours = json.loads((out / "scores.json").read_text())["arms"]["ours"]["by_recogniser"][settings.recognisers[0]]
+    ours = json.loads((out / "scores.json").read_text())["arms"]["ours"]["by_recogniser"][
+        settings.recognisers.recognisers[0]
+    ]
     assert ours["rank1"]["value"] == 1.0 and ours["rank1"]["low"] <= 1.0 <= ours["rank1"]["high"]
     assert ours["pose_error"] == {"value": None, "low": None, "high": None, "count": 0}
     assert ours["equal_error_rate"]["low"] <= ours["equal_error_rate"]["value"] <= ours["equal_error_rate"]["high"]
@@ -111,8 +113,8 @@ def test_a_face_that_is_hidden_costs(settings, world, tmp_path):
     for folder in (world / "controls", heads):
         made = settings("ours", heads_dir=folder, output_dir=tmp_path / f"out_{folder.name}")
         evaluate(made)
-        found = json.loads((made.output_dir / "scores.json").read_text())["arms"]["ours"]["by_recogniser"]
-        similarity.append(found[made.recognisers[0]])
+        found = json.loads((made.report.output_dir / "scores.json").read_text())["arms"]["ours"]["by_recogniser"]
+        similarity.append(found[made.recognisers.recognisers[0]])
     assert similarity[1]["detection_rate"]["value"] == pytest.approx(0.6)
     ratio = similarity[1]["similarity_times_rate"]["value"] / similarity[1]["similarity"]["value"]
     assert ratio == pytest.approx(0.6)
@@ -123,7 +125,7 @@ def test_a_strength_of_zero_that_is_not_the_base_is_seen(settings, tmp_path):
     other = write_arm(tmp_path / "other", [""], lambda given: "eve", face_scale=0.0)
     made = settings("ours base", base="base", ours="ours")
     summary = evaluate(
-        settings(renders=[*made.renders, f"other={other}"], base="base", ours="ours", unadapted_base="other")
+        settings(renders=[*made.arms.renders, f"other={other}"], base="base", ours="ours", unadapted_base="other")
     )
     assert summary["face_scale_zero_equals_base"] is False
 
@@ -131,22 +133,26 @@ def test_a_strength_of_zero_that_is_not_the_base_is_seen(settings, tmp_path):
 def test_the_gain_of_training_is_shown_beside_the_other_differences(settings, tmp_path):
     start = write_arm(tmp_path / "start", list(PEOPLE), lambda given: "d01")
     made = settings("base half ours")
-    made = settings("", renders=[*made.renders, f"start={start}"], base="base", ours="ours", start="start")
+    made = settings("", renders=[*made.arms.renders, f"start={start}"], base="base", ours="ours", start="start")
     summary = evaluate(made)
-    found = json.loads((made.output_dir / "scores.json").read_text())["comparisons"][made.recognisers[0]]
+    found = json.loads((made.report.output_dir / "scores.json").read_text())["comparisons"][
+        made.recognisers.recognisers[0]
+    ]
     gain = found["differences"]["ours - start"]["similarity_times_rate"]
     assert gain["count"] == 8 and gain["value"] == summary["training_gain_similarity"] > 0.1
     assert summary["intervals"]["training_gain_similarity"] == [gain["low"], gain["high"]]
     assert summary["start_rank1"] == 0.25 and [p["arm"] for p in found["curve"]] == ["base", "half", "ours"]
-    assert "<th>ours - start<small>8 pairs" in (made.output_dir / "report.html").read_text()
+    assert "<th>ours - start<small>8 pairs" in (made.report.output_dir / "report.html").read_text()
 
 
 def test_the_control_recipe_is_not_a_point_of_the_curve(settings, tmp_path):
     naive = write_arm(tmp_path / "naive", list(PEOPLE), lambda given: "d01", face_scale=2.0)
     made = settings("base half ours")
-    made = settings("", renders=[*made.renders, f"naive={naive}"], base="base", ours="ours", naive="naive")
+    made = settings("", renders=[*made.arms.renders, f"naive={naive}"], base="base", ours="ours", naive="naive")
     evaluate(made)
-    found = json.loads((made.output_dir / "scores.json").read_text())["comparisons"][made.recognisers[0]]
+    found = json.loads((made.report.output_dir / "scores.json").read_text())["comparisons"][
+        made.recognisers.recognisers[0]
+    ]
     assert [point["arm"] for point in found["curve"]] == ["base", "half", "ours"]
 
 
@@ -154,8 +160,8 @@ def test_one_person_alone_is_scored_without_intervals(settings, world, tmp_path)
     arm = write_arm(tmp_path / "one", ["bob"])
     made = settings(renders=[f"one={arm}"], ours="one", target="bob")
     assert evaluate(made)["target_rank1"] == 1.0
-    numbers = json.loads((made.output_dir / "scores.json").read_text())["arms"]["one"]["by_recogniser"]
-    assert numbers[made.recognisers[0]]["rank1"] == {"value": 1.0, "low": None, "high": None, "count": 2}
+    numbers = json.loads((made.report.output_dir / "scores.json").read_text())["arms"]["one"]["by_recogniser"]
+    assert numbers[made.recognisers.recognisers[0]]["rank1"] == {"value": 1.0, "low": None, "high": None, "count": 2}
 
 
 class _Page(html.parser.HTMLParser):
@@ -179,7 +185,7 @@ class _Page(html.parser.HTMLParser):
 def test_the_report_is_one_file_with_pictures_of_every_arm(scored):
     settings, _ = scored
     page = _Page()
-    page.feed((settings.output_dir / "report.html").read_text())
+    page.feed((settings.report.output_dir / "report.html").read_text())
     assert page.open == [] and all(loaded.startswith("data:image/") for loaded in page.loaded)
     # Four people with four references each; two frames and two heads in the arms that show them; two plots.
     cells = 5 * 4 + 2 + 1
@@ -189,7 +195,7 @@ def test_the_report_is_one_file_with_pictures_of_every_arm(scored):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_no_table_is_cut_on_a_usual_screen(scored, tmp_path):
     """Identity lost its last column at 1300 px."""
-    text = (scored[0].output_dir / "report.html").read_text()
+    text = (scored[0].report.output_dir / "report.html").read_text()
     look = """<script>
       const tables = [...document.querySelectorAll("body > .scroll")];
       document.title = JSON.stringify(tables.map(t => t.scrollWidth - t.clientWidth));
@@ -207,7 +213,7 @@ def test_no_table_is_cut_on_a_usual_screen(scored, tmp_path):
 
 def in_short(settings):
     """The report's first table: what stands above each column, and the cells of each row."""
-    text = (settings.output_dir / "report.html").read_text()
+    text = (settings.report.output_dir / "report.html").read_text()
     head, body = text.split('<table class="verdict">')[1].split("</table>")[0].split("</thead>")
     rows = {row.split("</th>")[0]: re.findall(r"<td.*?>(.*?)</td>", row) for row in body.split("<tr><th>")[1:]}
     return re.findall(r"<th>(.*?)</th>", head)[1:], rows
@@ -223,7 +229,7 @@ def test_in_short_shows_each_recogniser_with_its_ceiling_and_intervals(settings,
     columns, rows = in_short(made)
     ceilings = [f"<small>ceiling {found['real_rank1']:.3f}</small>" for found in summary["by_recogniser"].values()]
     assert columns == ["onnx grid.onnx (primary)" + ceilings[0], "onnx coarse.onnx" + ceilings[1]]
-    assert "by onnx grid.onnx, the primary recogniser" in (made.output_dir / "report.html").read_text()
+    assert "by onnx grid.onnx, the primary recogniser" in (made.report.output_dir / "report.html").read_text()
     expected = []
     for found in summary["by_recogniser"].values():
         low, high = found["intervals"]["identity_auc_heldout_people"]
@@ -235,7 +241,7 @@ def test_in_short_shows_each_recogniser_with_its_ceiling_and_intervals(settings,
         f"{list(summary['by_recogniser'].values())[1]['target_rank1']:.3f}",
     ]
     assert rows["Rank-1 by chance"] == ["0.250"]
-    assert 'colspan="2">0.250<' in (made.output_dir / "report.html").read_text()
+    assert 'colspan="2">0.250<' in (made.report.output_dir / "report.html").read_text()
 
 
 def test_without_real_clips_the_ceiling_is_said_to_be_unknown(settings):
@@ -245,17 +251,17 @@ def test_without_real_clips_the_ceiling_is_said_to_be_unknown(settings):
 
 
 def test_the_target_comes_first_in_the_report(scored):
-    text = (scored[0].output_dir / "report.html").read_text()
+    text = (scored[0].report.output_dir / "report.html").read_text()
     assert text.index("bob (target)") < text.index("<h3>ann") < text.index("<h3>d01")
 
 
 def test_the_best_of_a_column_is_marked_whichever_way_is_better(scored):
     settings, _ = scored
-    text = (settings.output_dir / "report.html").read_text()
-    arms = json.loads((settings.output_dir / "scores.json").read_text())["arms"]
+    text = (settings.report.output_dir / "report.html").read_text()
+    arms = json.loads((settings.report.output_dir / "scores.json").read_text())["arms"]
     for title, key, best in (("Rank-1", "rank1", max), ("Similarity, spread", "similarity_std", min)):
         values = {
-            name: arm["by_recogniser"][settings.recognisers[0]][key]["value"]
+            name: arm["by_recogniser"][settings.recognisers.recognisers[0]][key]["value"]
             for name, arm in arms.items()
             if name != "real"
         }
@@ -269,17 +275,17 @@ def test_texts_of_the_user_are_not_html(settings, tmp_path):
     (tmp_path / "notes.txt").write_text("shipped: <script>alert(1)</script>\n")
     made = settings("ours", title="<b>bold</b>", notes=tmp_path / "notes.txt")
     evaluate(made)
-    text = (made.output_dir / "report.html").read_text()
+    text = (made.report.output_dir / "report.html").read_text()
     assert "<script>" not in text and "<b>bold</b>" not in text and "shipped: &lt;script&gt;" in text
 
 
 def test_an_older_evaluation_is_replaced_and_another_folder_refused(settings, tmp_path):
     made = settings("ours")
     evaluate(made)
-    before = (made.output_dir / "summary.json").stat()
+    before = (made.report.output_dir / "summary.json").stat()
     evaluate(made)
     # Not by its bytes: two evaluations of one second say the same.
-    assert (made.output_dir / "summary.json").stat().st_mtime_ns > before.st_mtime_ns
+    assert (made.report.output_dir / "summary.json").stat().st_mtime_ns > before.st_mtime_ns
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("x")
     with pytest.raises(DataError, match="holds file, not as this command wrote it"):
@@ -289,12 +295,12 @@ def test_an_older_evaluation_is_replaced_and_another_folder_refused(settings, tm
 def test_a_failing_evaluation_leaves_the_older_one(settings, monkeypatch):
     made = settings("ours")
     evaluate(made)
-    before = (made.output_dir / "scores.json").read_bytes()
-    monkeypatch.setattr("faceid.evaluation.report.publish.render_report", lambda results: 1 / 0)
+    before = (made.report.output_dir / "scores.json").read_bytes()
+    monkeypatch.setattr("faceid.evaluation.report.publish.render_evaluation_report", lambda results: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(made)
-    assert (made.output_dir / "scores.json").read_bytes() == before
-    assert [path.name for path in made.output_dir.parent.iterdir()] == ["out"]
+    assert (made.report.output_dir / "scores.json").read_bytes() == before
+    assert [path.name for path in made.report.output_dir.parent.iterdir()] == ["out"]
 
 
 def test_conditioning_photos_among_the_references_are_refused_before_any_work(settings, world):
@@ -316,7 +322,7 @@ def test_a_target_without_references_is_refused(settings):
 
 def test_a_dry_run_writes_nothing(settings, caplog):
     made = settings("ours", dry_run=True, recognisers=["onnx:absent.onnx"])
-    assert evaluate(made) == {} and not made.output_dir.exists()
+    assert evaluate(made) == {} and not made.report.output_dir.exists()
 
 
 def test_without_head_boxes_the_detector_looks(settings, world):

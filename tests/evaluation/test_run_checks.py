@@ -140,7 +140,7 @@ def test_a_dry_run_says_it_too(settings, caplog):
 def detector_rates(settings) -> dict[str, list[str]]:
     """By arm, the detector's rate and the rate of known heads of every video."""
     evaluate(settings)
-    rows = csv.DictReader((settings.output_dir / "videos.csv").read_text().splitlines())
+    rows = csv.DictReader((settings.report.output_dir / "videos.csv").read_text().splitlines())
     return {row["video"]: [row["detector_rate"], row["detection_rate"]] for row in rows}
 
 

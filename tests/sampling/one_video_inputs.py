@@ -7,18 +7,17 @@ from adapter_inputs import write_adapter
 from written_identities import write_identity
 
 from faceid.config import parse_sections
-from faceid.faces.identity_settings import FaceSettings
 from faceid.media.video import write_video
-from faceid.sampling.one_video.like import words_like
+from faceid.sampling.like import words_like
+from faceid.sampling.render_sections import SECTIONS, RenderSections
 from faceid.sampling.sampling_run import run_sampling
-from faceid.sampling.sampling_settings import SampleSettings
 
 HOW = "--num_inference_steps 2 --cfg_scale 2 --device cpu --face_scale 0.8 --scheduler euler --face_end 0.5".split()
 
 
 def render(*words):
     """As sample.py does."""
-    return run_sampling(*parse_sections("sample.py", "", (SampleSettings, FaceSettings), words_like(words)))
+    return run_sampling(RenderSections(*parse_sections("sample.py", "", SECTIONS, words_like(words))))
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
+from render_flags import changed
 from two_poses import run
 
 from faceid.media.video import read_video, write_video
@@ -73,7 +73,7 @@ def test_posters_are_made_once(out, tmp_path):
 
 @pytest.mark.fault("C6")
 def test_posters_are_kept_as_videos_are_rendered_and_no_video_is_decoded_again(settings, tmp_path, monkeypatch):
-    asked = replace(settings, num_inference_steps=1, cfg_scale=1.0)
+    asked = changed(settings, num_inference_steps=1, cfg_scale=1.0)
     monkeypatch.setattr(module, "read_video", lambda path: pytest.fail(f"{path} is decoded again"))
     assert run(asked) == 0
     rows = [json.loads(line) for line in (tmp_path / "out" / "jobs.jsonl").read_text().splitlines()]

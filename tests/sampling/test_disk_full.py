@@ -28,7 +28,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room
     (tmp_path / "jobs.jsonl").write_text(json.dumps(jobs) + "\n")
     command = [sys.executable, "sample.py", "--batch", "--jobs", str(tmp_path / "jobs.jsonl"), "--gallery", "false"]
     command += ["--pose_videos_dir", str(tmp_path / "poses"), "--identities_dir", str(tmp_path / "people")]
-    command += ["--face_lora_path", settings.face_lora_path, "--output_dir", str(small_disk / "out")]
+    command += ["--face_lora_path", settings.models.face_lora_path, "--output_dir", str(small_disk / "out")]
     command += "--num_inference_steps 1 --cfg_scale 1 --device cpu".split()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -4,23 +4,23 @@ import errno
 import json
 import logging
 import os
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import pytest
 import torch
 from one_video_inputs import render
+from render_flags import changed, for_one
 from safetensors.torch import save_file
 from two_poses import rows, run
 
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, DataError
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.writing import no_room
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.sampling import sampling_run as module
-from faceid.sampling.one_video.like import NEVER_SET_BY_IT, read_sidecar, words_like
+from faceid.sampling.like import NEVER_SET_BY_IT, read_sidecar, words_like
 from faceid.sampling.one_video.sidecar import SET_BY_IT, sidecar_of
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.render_sections import SECTIONS
 
 pytestmark = pytest.mark.promise(
     "a batch of renders, its cache, and a file that somebody sent",
@@ -39,7 +39,7 @@ def no_weights(monkeypatch):
 
 @pytest.fixture
 def two(settings):
-    return replace(settings, num_inference_steps=1, cfg_scale=1.0)
+    return changed(settings, num_inference_steps=1, cfg_scale=1.0)
 
 
 @pytest.mark.fault("L4")
@@ -73,7 +73,7 @@ def test_a_job_list_is_not_replaced_by_its_results(two, tmp_path, no_weights):
     listed.write_text(json.dumps({"pose": str(tmp_path / "poses" / "x_pose.mp4"), "identity": "anna"}))
     before = listed.read_bytes()
     with pytest.raises(DataError, match=r"holds jobs\.jsonl"):
-        run(replace(two, jobs=str(listed), output_dir=str(tmp_path / "work")))
+        run(changed(two, jobs=str(listed), output_dir=str(tmp_path / "work")))
     assert listed.read_bytes() == before
 
 
@@ -83,9 +83,13 @@ def test_a_folder_of_models_is_no_cache_and_that_is_said_before_weights_load(two
     mine = tmp_path / "models" / "face_lora.safetensors"
     save_file({"a": torch.zeros(9)}, mine)
     before = mine.read_bytes()
-    of_models = replace(two, cache_dir=str(tmp_path / "models"), cache_gb=1e-9)
-    of_one = {"pose_video": two.pose_videos_dir + "/x_pose.mp4", "output": str(tmp_path / "o.mp4"), "identity": "anna"}
-    for asked in (of_models, of_models.for_one(**of_one)):
+    of_models = changed(two, cache_dir=str(tmp_path / "models"), cache_gb=1e-9)
+    of_one = {
+        "pose_video": two.batch.pose_videos_dir + "/x_pose.mp4",
+        "output": str(tmp_path / "o.mp4"),
+        "identity": "anna",
+    }
+    for asked in (of_models, for_one(of_models, **of_one)):
         with pytest.raises(DataError, match=r"cache_dir=.*models: holds face_lora.safetensors, not written by this"):
             run(asked)
     assert mine.read_bytes() == before
@@ -93,7 +97,7 @@ def test_a_folder_of_models_is_no_cache_and_that_is_said_before_weights_load(two
 
 @pytest.mark.fault("L6")
 def test_every_flag_is_one_that_somebodys_file_may_set_or_one_that_it_never_may():
-    flags_known = {field.name for section in (SampleSettings, FaceSettings) for field in fields(section)}
+    flags_known = {field.name for section in SECTIONS for field in fields(section)}
     assert not set(SET_BY_IT) & set(NEVER_SET_BY_IT) and not flags_known - {*SET_BY_IT, *NEVER_SET_BY_IT}
 
 
@@ -156,7 +160,7 @@ def test_a_disk_that_cannot_be_written_is_told_before_weights_load(flags, two, t
     with pytest.raises(DataError, match=r"output=.*read_only: .* cannot be written"):
         render(*flags, "--output", str(read_only / "o.mp4"))
     with pytest.raises(DataError, match=r"output_dir=.*read_only.*cannot be written"):
-        run(replace(two, output_dir=str(read_only)))
+        run(changed(two, output_dir=str(read_only)))
 
 
 @pytest.mark.fault("W1")
@@ -199,7 +203,7 @@ def test_a_video_is_made_again_with_as_many_threads_as_before(flags, tmp_path, c
 def test_a_seed_that_no_generator_takes_is_refused(seed):
     with pytest.raises(ConfigError, match=r"seed.*Input should be .* than or equal to -?9223372036854775807"):
         words = ["--face_lora_path", "toy", "--pose_video", "p.mp4", "--output", "o.mp4", "--seed", seed]
-        parse_sections("sample.py", "", (SampleSettings, FaceSettings), words)
+        parse_sections("sample.py", "", SECTIONS, words)
 
 
 @pytest.mark.fault("W9")
@@ -207,10 +211,10 @@ def test_a_seed_that_no_generator_takes_is_refused(seed):
 def test_a_face_that_cannot_be_rendered_is_refused_before_weights_load(two, tmp_path, no_weights, listed):
     """The command line's own; one that a row of a list names fails that row."""
     (tmp_path / "face.pt").write_bytes(b"no tensor")
-    asked = replace(two, identities_dir=None, face_embedding=str(tmp_path / "face.pt"))
+    asked = changed(two, identities_dir=None, face_embedding=str(tmp_path / "face.pt"))
     if listed:
         (tmp_path / "jobs.jsonl").write_text('{"pose": "x_pose.mp4"}\n')
-        asked = replace(asked, jobs=str(tmp_path / "jobs.jsonl"))
+        asked = changed(asked, jobs=str(tmp_path / "jobs.jsonl"))
     with pytest.raises(DataError, match=r"face\.pt: cannot be read as tensors"):
         run(asked)
     assert not list(tmp_path.glob("out/**/*.mp4"))
@@ -233,5 +237,5 @@ def test_without_hard_links_a_batch_is_refused_before_weights_load_and_with_stat
         run(two)
     monkeypatch.undo()
     monkeypatch.setattr(os, "link", none)
-    assert run(replace(two, static=True)) == 0
+    assert run(changed(two, static=True)) == 0
     assert not any(row["error"] for row in rows(tmp_path / "out")) and len(list(tmp_path.glob("out/*/*.mp4"))) == 4

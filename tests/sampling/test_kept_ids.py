@@ -6,17 +6,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from render_flags import sections_of
 
 import faceid
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.provenance import sha256_json
 from faceid.geometry import Geometry
-from faceid.sampling.jobs.job_list import wishes_of_folder
+from faceid.models.rendering.denoising_settings import Sampling
+from faceid.sampling.jobs.job_list import read_pose_folder
 from faceid.sampling.jobs.plan import Planner
 from faceid.sampling.one_video.poses import VideoShape
+from faceid.sampling.one_video.render_setup import RenderSetup
 from faceid.sampling.one_video.renderer import Renderer
-from faceid.sampling.one_video.sidecar import Inputs, describe_video
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.sidecar import InputHashes, describe_video
+from faceid.sampling.one_video.video_settings import ContentSettings, PoseSettings
 from faceid.sampling.who.rendered_identities import Face
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
@@ -53,10 +55,10 @@ EVERY_ONE = {
 
 def planned(poses, **flags):
     """The jobs of a folder of one pose, without an adapter; nothing is loaded."""
-    settings = SampleSettings(model_path="b", batch=True, pose_videos_dir="p", output_dir="o", **SIZE, **flags)
+    asked = sections_of(model_path="b", batch=True, pose_videos_dir="p", output_dir="o", **SIZE, **flags)
     face = Face("anna", torch.tensor([1.0, 0.0, 0.0, 0.0]))
-    planner = Planner(settings, "base", BASE, lambda text, metadata: face, "torch.float32")
-    return planner.plan(wishes_of_folder(poses, ["anna"], settings), {})
+    planner = Planner(asked.options, asked.compute, "base", BASE, lambda text, metadata: face, "torch.float32")
+    return planner.plan(read_pose_folder(poses, ["anna"], asked.content, None), {})
 
 
 @pytest.mark.parametrize(
@@ -77,8 +79,8 @@ def test_a_kept_control_has_the_name_that_it_always_had():
     shape = VideoShape(65, 480, 832, 16.0)
     found = []
     for flags in ({}, {"pose_timing": "frames", "fit": "pad"}):
-        settings = SampleSettings(model_path="b", pose_video="p.mp4", output="o.mp4", **flags)
-        found.append(sha256_json(Renderer(None, shape, settings).made_of("p" * 64, ["r" * 64]))[:16])
+        setup = RenderSetup(Sampling(), ContentSettings(), PoseSettings(**flags), shape)
+        found.append(sha256_json(Renderer(None, setup).made_of("p" * 64, ["r" * 64]))[:16])
     assert found == ["e6eaf63e657c72ac", "b4f065058524b74f"]
 
 
@@ -86,13 +88,11 @@ def test_a_sidecar_says_what_it_always_said_in_the_same_order(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     (tmp_path / "video.mp4").write_bytes(b"video")
     (tmp_path / "x_pose.mp4").write_bytes(b"pose")
-    settings = SampleSettings(
+    asked = sections_of(
         face_lora_path="a.safetensors", face_embedding="e", pose_video="x_pose.mp4", output="o.mp4", **SIZE, **EVERY_ONE
     )
-    inputs = Inputs("b" * 64, "a" * 64, "i" * 64, "p" * 64, ("r" * 64,))
-    said = describe_video(
-        Path("video.mp4"), "o.mp4", settings, FaceSettings(), inputs, Path("x_pose.mp4"), 5, "cpu", [0, 2]
-    )
+    inputs = InputHashes("b" * 64, "a" * 64, "i" * 64, "p" * 64, ("r" * 64,))
+    said = describe_video(Path("video.mp4"), "o.mp4", {**asked.flags, "seed": 5}, inputs, "cpu", [0, 2])
     assert list(said)[-6:] == ["inputs", "version", "video", "settings", "device", "threads"]
     kept = {name: said[name] for name in ("inputs", "version", "video", "settings", "device")}
     text = json.dumps(kept, indent=1).replace(str(tmp_path), "/here")

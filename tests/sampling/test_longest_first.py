@@ -2,18 +2,16 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
+from render_flags import changed, sections_of
 
 from faceid.claims import Claims, take_work
-from faceid.faces.identity_settings import FaceSettings
 from faceid.media.video import promised_frames, write_video
 from faceid.sampling.jobs import worker
 from faceid.sampling.jobs.job_folder import JobFolder
 from faceid.sampling.jobs.plan import Job
 from faceid.sampling.sampling_run import run_sampling
-from faceid.sampling.sampling_settings import SampleSettings
 from faceid.sampling.who.rendered_identities import Face
 
 
@@ -33,7 +31,7 @@ def test_long_jobs_are_rendered_first_and_where_all_are_as_long_nothing_is_opene
     lengths = {"a": 5, "b": 13, "c": 9, "d": 1}
     for name, length in lengths.items():
         write_pose(tmp_path / "poses" / f"{name}.mp4", length)
-    settings = SampleSettings(
+    settings = sections_of(
         model_path="toy",
         batch=True,
         pose_videos_dir=str(tmp_path / "poses"),
@@ -47,13 +45,13 @@ def test_long_jobs_are_rendered_first_and_where_all_are_as_long_nothing_is_opene
         device="cpu",
         gallery=False,
     )
-    assert run_sampling(settings, FaceSettings()) == 0
-    assert [job.wish.pose.stem for job in begun] == ["b", "c", "a", "d"]
+    assert run_sampling(settings) == 0
+    assert [job.request.pose.stem for job in begun] == ["b", "c", "a", "d"]
     # The list that is written stays as it was asked for.
     written = [json.loads(line)["pose"] for line in (tmp_path / "out" / "jobs.jsonl").read_text().splitlines()]
     assert written == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
     begun.clear()
-    assert run_sampling(replace(settings, num_frames=1, output_dir=str(tmp_path / "short")), FaceSettings()) == 0
+    assert run_sampling(changed(settings, num_frames=1, output_dir=str(tmp_path / "short"))) == 0
     assert {job.pixels for job in begun} == {16 * 16}
 
 
@@ -77,7 +75,7 @@ def test_a_short_job_in_slow_hands_is_waited_for_as_long_as_short_jobs_take(tmp_
     def job(pixels):
         return Job(str(pixels), None, "", Face(), pixels=pixels)
 
-    waiting = worker.Worker(None, None, None, JobFolder(tmp_path), None, None)
+    waiting = worker.Worker(None, JobFolder(tmp_path), None, None, {})
     assert waiting._patience_s(job(100)) == math.inf
     waiting._longest_s = {100: 2.0, 400: 9.0}
     found = [waiting._patience_s(job(pixels)) for pixels in (100, 200, 400, 500)]

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,18 +11,17 @@ from adapter_inputs import EMBEDDING_DIM as DIM
 from adapter_inputs import write_adapter
 from launching import BIN, run_command
 from PIL import Image
+from render_flags import changed, for_one, sections_of
 from written_identities import write_embedding, write_identity
 
 import sample
 from faceid.errors import ConfigError, DataError, ModelError
-from faceid.faces.identity_settings import FaceSettings
 from faceid.media.video import write_video
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.sampling import sampling_run
 from faceid.sampling.jobs import plan
 from faceid.sampling.jobs.job_folder import JobFolder
 from faceid.sampling.one_video import loaded_models
-from faceid.sampling.sampling_settings import SampleSettings
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
 
@@ -40,7 +38,7 @@ def settings(adapter_file, tmp_path):
         write_video(tmp_path / "poses" / f"{name}_pose.mp4", np.full((5, 32, 48, 3), 90, np.uint8), fps=16)
     write_identity(tmp_path / "people" / "bob", seed=2, size=DIM)
     write_embedding(tmp_path / "people" / "anna.pt", seed=1, size=DIM)
-    return SampleSettings(
+    return sections_of(
         face_lora_path=str(adapter_file),
         identities_dir=str(tmp_path / "people"),
         batch=True,
@@ -56,8 +54,8 @@ def settings(adapter_file, tmp_path):
 @pytest.fixture
 def one(settings, tmp_path):
     """One pose as one of them."""
-    return settings.for_one(
-        pose_video=str(tmp_path / "poses" / "x_pose.mp4"), output=str(tmp_path / "one.mp4"), identity="bob"
+    return for_one(
+        settings, pose_video=str(tmp_path / "poses" / "x_pose.mp4"), output=str(tmp_path / "one.mp4"), identity="bob"
     )
 
 
@@ -75,7 +73,7 @@ def rows(folder):
 
 def test_every_pose_is_rendered_as_every_person_with_models_loaded_once(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")
-    assert sampling_run.run_sampling(settings, FaceSettings()) == 0
+    assert sampling_run.run_sampling(settings) == 0
     found = [(row["identity"], row["output"], row["seed"], row["face_scale"]) for row in rows(tmp_path / "out")]
     assert found == [
         ("anna", "anna/x_pose.mp4", 5, 1.0),
@@ -89,7 +87,7 @@ def test_every_pose_is_rendered_as_every_person_with_models_loaded_once(settings
 
 def test_at_face_scale_0_each_pose_is_rendered_once_and_that_is_said(settings, tmp_path, caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    assert sampling_run.run_sampling(replace(settings, face_scale=0.0), FaceSettings()) == 0
+    assert sampling_run.run_sampling(changed(settings, face_scale=0.0)) == 0
     found = [(row["identity"], row["output"], row["face_scale"]) for row in rows(tmp_path / "out")]
     assert found == [("", "x_pose.mp4", 0.0), ("", "y_pose.mp4", 0.0)]
     assert not (tmp_path / "out" / "anna").exists()
@@ -97,25 +95,25 @@ def test_at_face_scale_0_each_pose_is_rendered_once_and_that_is_said(settings, t
 
 
 def test_one_persons_batch_names_the_identity_and_has_no_subfolder(settings, tmp_path):
-    alone = replace(settings, identities_dir=None, face_embedding=str(tmp_path / "people" / "bob"))
-    assert sampling_run.run_sampling(alone, FaceSettings()) == 0
+    alone = changed(settings, identities_dir=None, face_embedding=str(tmp_path / "people" / "bob"))
+    assert sampling_run.run_sampling(alone) == 0
     found = [(row["identity"], row["output"]) for row in rows(tmp_path / "out")]
     assert found == [("bob", "x_pose.mp4"), ("bob", "y_pose.mp4")]
 
 
 def test_nobody_is_named_where_no_face_shows(settings, tmp_path):
-    nobody = replace(settings, identities_dir=None)
-    base_alone = replace(nobody, face_lora_path=None, model_path="toy", height=32, width=48, num_frames=5, fps=16.0)
-    unseen = replace(nobody, face_embedding=str(tmp_path / "people" / "bob"), face_scale=0.0)
+    nobody = changed(settings, identities_dir=None)
+    base_alone = changed(nobody, face_lora_path=None, model_path="toy", height=32, width=48, num_frames=5, fps=16.0)
+    unseen = changed(nobody, face_embedding=str(tmp_path / "people" / "bob"), face_scale=0.0)
     for given, scale in ((nobody, 1.0), (base_alone, 0.0), (unseen, 0.0)):
-        assert sampling_run.run_sampling(given, FaceSettings()) == 0
+        assert sampling_run.run_sampling(given) == 0
         assert [(row["identity"], row["face_scale"]) for row in rows(tmp_path / "out")] == [("", scale)] * 2
 
 
 def test_one_person_by_another_encoder_is_refused_before_weights_are_loaded(settings, tmp_path, no_weights):
     write_identity(tmp_path / "people" / "carl", size=DIM, fingerprint="f" * 64)
     with pytest.raises(ModelError, match=r"identities_dir: carl: made by encoder clip \(f{12}\)"):
-        sampling_run.run_sampling(settings, FaceSettings())
+        sampling_run.run_sampling(settings)
     assert not (tmp_path / "out").exists()
 
 
@@ -123,40 +121,40 @@ def test_a_file_in_the_place_of_a_persons_folder_is_refused_before_weights_are_l
     JobFolder.claim(tmp_path / "out", [])
     (tmp_path / "out" / "bob").write_text("mine")
     with pytest.raises(DataError, match=r"out/bob/x_pose\.mp4: its folder cannot be made"):
-        sampling_run.run_sampling(settings, FaceSettings())
+        sampling_run.run_sampling(settings)
     assert (tmp_path / "out" / "bob").read_text() == "mine"
 
 
 def test_offloading_on_the_cpu_is_said_to_change_nothing(one, caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    assert sampling_run.run_sampling(replace(one, offload=True), FaceSettings()) == 0
+    assert sampling_run.run_sampling(changed(one, offload=True)) == 0
     assert "offload: has no effect on the CPU" in caplog.text
 
 
 def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path, monkeypatch):
     for module in (loaded_models, plan):
         monkeypatch.setattr(module, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
-    assert sampling_run.run_sampling(replace(settings, face_lora_path="toy"), FaceSettings()) == 0
+    assert sampling_run.run_sampling(changed(settings, face_lora_path="toy")) == 0
     assert len(rows(tmp_path / "out")) == 4
 
 
 def test_one_video_wants_as_many_processes_as_render_it_together(one, no_weights, monkeypatch):
     with pytest.raises(ConfigError, match="context_parallel=2: but 1 process; start it with accelerate launch"):
-        sampling_run.run_sampling(replace(one, context_parallel=2), FaceSettings())
+        sampling_run.run_sampling(changed(one, context_parallel=2))
     with pytest.raises(ConfigError, match="context_parallel=8: does not divide the base's 4 attention heads"):
-        sampling_run.run_sampling(replace(one, context_parallel=8), FaceSettings())
+        sampling_run.run_sampling(changed(one, context_parallel=8))
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="2 processes for one video; give --context_parallel 2, or --batch"):
-        sampling_run.run_sampling(one, FaceSettings())
+        sampling_run.run_sampling(one)
 
 
 def test_a_batch_is_scored_by_evaluation_when_asked(settings, tmp_path):
     for number, name in enumerate(("anna", "bob")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         Image.fromarray(render_photo(draw_person(number), 3, 96)).save(tmp_path / "photos" / name / "1.png")
-    asked = replace(settings, score="toy_recogniser", references_dir=str(tmp_path / "photos"))
-    assert sampling_run.run_sampling(asked, FaceSettings(detector="none"), sample.make_judge) == 0
+    asked = changed(settings, score="toy_recogniser", references_dir=str(tmp_path / "photos"))
+    assert sampling_run.run_sampling(changed(asked, detector="none"), sample.make_judge) == 0
     scores = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
     assert [score["output"] for score in scores] == [row["output"] for row in rows(tmp_path / "out")]
     assert {score["recogniser"] for score in scores} == {"toy_recogniser"}
@@ -166,9 +164,9 @@ def test_a_batch_is_scored_by_evaluation_when_asked(settings, tmp_path):
 
 def test_a_judge_that_cannot_be_is_refused_before_weights_load(settings, tmp_path, no_weights):
     (tmp_path / "photos").mkdir()
-    asked = replace(settings, score="toy_recogniser", references_dir=str(tmp_path / "photos"))
+    asked = changed(settings, score="toy_recogniser", references_dir=str(tmp_path / "photos"))
     with pytest.raises(DataError, match="0 people, at least 2 are needed"):
-        sampling_run.run_sampling(asked, FaceSettings(), sample.make_judge)
+        sampling_run.run_sampling(asked, sample.make_judge)
 
 
 @pytest.mark.promise(
@@ -177,8 +175,16 @@ def test_a_judge_that_cannot_be_is_refused_before_weights_load(settings, tmp_pat
 @pytest.mark.proof_only("half a minute", proof="sampling")
 def test_two_processes_under_accelerate_write_the_video_of_one(one, tmp_path):
     words = [
-        *("sample.py", "--face_lora_path", one.face_lora_path, "--pose_video", one.pose_video, "--device", "cpu"),
-        *("--identities_dir", one.identities_dir, "--identity", "bob", "--num_inference_steps", "3"),
+        *(
+            "sample.py",
+            "--face_lora_path",
+            one.models.face_lora_path,
+            "--pose_video",
+            one.video.pose_video,
+            "--device",
+            "cpu",
+        ),
+        *("--identities_dir", one.who.identities_dir, "--identity", "bob", "--num_inference_steps", "3"),
     ]
     run_command([sys.executable, *words, "--output", str(tmp_path / "alone.mp4")])
     launch = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"]

@@ -5,10 +5,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import replace
 
 import pytest
 from calling import process_state_kept
+from render_flags import changed
 from two_poses import rows, run
 
 from faceid.processes import process_mark
@@ -36,7 +36,7 @@ def test_a_batch_that_is_told_to_stop_leaves_as_from_an_error(settings, tmp_path
             os.kill(os.getpid(), signal.SIGTERM)
         return denoise(self, *given)
 
-    asked = replace(settings, num_inference_steps=1, cfg_scale=1.0)
+    asked = changed(settings, num_inference_steps=1, cfg_scale=1.0)
     with process_state_kept(), monkeypatch.context() as patch:
         stop_when_told()
         patch.setattr(worker.Renderer, "denoise", told)

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from adapter_inputs import EMBEDDING_DIM as DIM
 from adapter_inputs import write_adapter
+from render_flags import sections_of
 from written_identities import write_identity
 
-from faceid.faces.identity_settings import FaceSettings
 from faceid.media.video import write_video
 from faceid.sampling.sampling_run import run_sampling
-from faceid.sampling.sampling_settings import SampleSettings
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 5
 
@@ -27,7 +26,7 @@ def settings(small_adapter_settings, tmp_path):
     for seed, name in enumerate(("x", "y")):
         write_pose(tmp_path / "poses" / f"{name}_pose.mp4", seed)
         write_identity(tmp_path / "people" / ("anna", "bob")[seed], seed=seed, size=DIM)
-    return SampleSettings(
+    return sections_of(
         face_lora_path=str(write_adapter(tmp_path / "adapter.safetensors", small_adapter_settings, 2)),
         identities_dir=str(tmp_path / "people"),
         batch=True,
@@ -41,7 +40,7 @@ def settings(small_adapter_settings, tmp_path):
 
 
 def run(settings):
-    return run_sampling(settings, FaceSettings())
+    return run_sampling(settings)
 
 
 def rows(folder):

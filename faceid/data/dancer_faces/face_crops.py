@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from faceid.data.order import spread
-from faceid.faces.photos.detect import Face, FaceDetector
+from faceid.faces.photos.detect import DetectedFace, FaceDetector
 from faceid.faces.photos.photo_faces import Candidate, measure_face
 from faceid.faces.photos.photo_selection import USUAL_SHARPNESS
 
@@ -96,7 +96,7 @@ def _boxed(source: FaceSource, looked: Looked, stretches: list[np.ndarray], marg
         assert box is not None
         x0, y0, x1, y1 = (round(edge) for edge in box)
         known = None if math.isnan(frontal[frame]) else float(frontal[frame])
-        yield _scored(frame, measure_face(picture, Face((x0, y0, x1, y1), 1.0), margin), known)
+        yield _scored(frame, measure_face(picture, DetectedFace((x0, y0, x1, y1), 1.0), margin), known)
 
 
 def _detected(

@@ -37,7 +37,7 @@ class Estimate:
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
 
 
-def estimate(value: float, resampled: np.ndarray, count: int) -> Estimate:
+def estimate_interval(value: float, resampled: np.ndarray, count: int) -> Estimate:
     """A value with the 95 % interval of its resamplings, [S]; nan ones are left out, none of them is no interval."""
     resampled = resampled[np.isfinite(resampled)]
     if not len(resampled):
@@ -74,7 +74,7 @@ class PeopleBootstrap:
         # People without a known value are nobody to draw: where a single one is left, there is no interval.
         is_one_person = np.unique(self.index[is_known]).size < 2
         resampled = np.empty(0) if is_one_person else self._ratios(upper, lower)
-        return estimate(upper.sum() / lower.sum(), resampled, int(is_known.sum()))
+        return estimate_interval(upper.sum() / lower.sum(), resampled, int(is_known.sum()))
 
     def resampled_means(self, values: np.ndarray) -> np.ndarray:
         """Mean of [N] values in each resampling, [S]; [0] for a single person, whom nothing can be drawn from."""
@@ -94,7 +94,7 @@ class PeopleBootstrap:
             return NOTHING
         weights = self.weights
         resampled = ((weights @ wins) * weights).sum(axis=1) / ((weights @ pairs) * weights).sum(axis=1)
-        return estimate(wins.sum() / pairs.sum(), resampled, len(genuine))
+        return estimate_interval(wins.sum() / pairs.sum(), resampled, len(genuine))
 
     def statistic(self, of_videos: Callable[[np.ndarray], float]) -> Estimate:
         """Any number of some of the N videos, given by their indices [R], as often as they were drawn. A loop."""
@@ -103,7 +103,7 @@ class PeopleBootstrap:
         if math.isnan(value):
             return NOTHING
         times = self.weights.astype(int)[:, self.index]
-        return estimate(value, np.array([of_videos(np.repeat(rows, drawn)) for drawn in times]), len(rows))
+        return estimate_interval(value, np.array([of_videos(np.repeat(rows, drawn)) for drawn in times]), len(rows))
 
     def _sums(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.index, weights=values, minlength=len(self.names))

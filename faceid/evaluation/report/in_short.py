@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from faceid.evaluation.report.results import Results
 from faceid.evaluation.report.tables import NumberCell, number_cell
-from faceid.evaluation.videos.results import Results
 
 SUMMARY_TITLES = {
     "identity_rank1_heldout_poses": "Rank-1, people trained on, new poses",

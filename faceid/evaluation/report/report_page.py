@@ -11,27 +11,29 @@ from faceid.evaluation.figures.video_metrics import IDENTITY_METRICS, PICTURE_ME
 from faceid.evaluation.report.in_short import ceilings, headlines
 from faceid.evaluation.report.plots import Plot, plot_curve, plot_histograms, plot_pose
 from faceid.evaluation.report.report_pictures import show_people
+from faceid.evaluation.report.results import Results
 from faceid.evaluation.report.tables import SEPARATION_METRICS, arm_tables
 from faceid.evaluation.videos.arms import genuine_and_impostor
-from faceid.evaluation.videos.results import Results
 
 
-def render_report(results: Results) -> str:
+def render_evaluation_report(results: Results) -> str:
     """The page as HTML text; decodes the shown videos once more."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    facts = results.facts
+    compared = results.compared
     return environment.get_template("report.html.j2").render(
-        settings=facts.settings,
+        settings=results.report,
+        roles=compared.roles,
+        results=results,
         notes=[line for line in results.notes if line.strip()],
-        facts=facts,
+        compared=compared,
         headlines=headlines(results.summary),
         ceilings=ceilings(results),
         wall_s=results.summary["wall_s"],
         recognisers=[(name, _short(name), arm_tables(results, name)) for name in results.numbers],
         people=show_people(results),
-        arms=list(facts.arms.values()),
+        arms=list(compared.arms.values()),
         under=_under_names(results),
         plots=_plots(results),
         meanings=[m for m in (*IDENTITY_METRICS, *SEPARATION_METRICS, *PICTURE_METRICS) if m.is_shown],
@@ -48,8 +50,8 @@ def _under_names(results: Results) -> dict[str, list[str]]:
     """What stands under the name of each arm and comparison: its part, where the name does not say it, and counts."""
     lines: dict[str, list[str]] = {}
     by_arm = results.videos[results.primary]
-    for name, arm in results.facts.arms.items():
-        parts = [role.replace("_", " ") for role, given in results.facts.settings.roles().items() if given == name]
+    for name, arm in results.compared.arms.items():
+        parts = [role.replace("_", " ") for role, given in results.compared.roles.roles().items() if given == name]
         people = len({video.identity for video in by_arm[name]})
         is_given = all(render.identity for render in arm.renders)
         who = f"{'' if is_given else 'scored as '}{people} {'person' if people == 1 else 'people'}"

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from faceid.evaluation.report.results import Results
 from faceid.evaluation.videos.controls import JOINTS_ENDING, joints_of_file
 from faceid.evaluation.videos.heads import cut_head
 from faceid.evaluation.videos.measure import find_heads
-from faceid.evaluation.videos.results import Results
 from faceid.evaluation.videos.scoring import ScoredVideo
 from faceid.media.pixels.skeleton import draw_skeleton
 from faceid.media.video import read_video
@@ -62,13 +62,13 @@ class ShownPerson:
 
 def show_people(results: Results) -> list[ShownPerson]:
     """Rows for the first people: the target, then whom the judged arm shows, then whom any arm was given."""
-    settings = results.facts.settings
+    roles = results.compared.roles
     by_arm = results.videos[results.primary]
-    judged = {video.identity for video in by_arm[results.facts.judged]} if results.facts.judged else set()
+    judged = {video.identity for video in by_arm[roles.judged]} if roles.judged else set()
     # The base's renders show nobody in particular: whom they are scored as says nothing.
     given = {video.identity for videos in by_arm.values() for video in videos if video.render.identity}
-    ordered = sorted(judged | given, key=lambda name: (name != settings.target, name not in judged, name))
-    return [_show(name, results) for name in ordered[: settings.num_shown]]
+    ordered = sorted(judged | given, key=lambda name: (name != roles.target, name not in judged, name))
+    return [_show(name, results) for name in ordered[: results.report.num_shown]]
 
 
 def data_uri(picture: np.ndarray) -> str:
@@ -94,7 +94,7 @@ def _show(name: str, results: Results) -> ShownPerson:
     counts = Counter(place for places in held.values() for place in places)
     clip, seed = min(counts, key=lambda place: (-counts[place], place))
     references = next(person for person in results.gallery if person.name == name)
-    cells: list[Cell | None] = [_control(clip, (held, seed), results)] if results.facts.settings.joints_dir else []
+    cells: list[Cell | None] = [_control(clip, (held, seed), results)] if results.instruments.joints_dir else []
     for arm, places in held.items():
         if not places:
             cells.append(None)
@@ -123,7 +123,7 @@ def _control(
     video = next(places[clip, seed] for places in held.values() if (clip, seed) in places)
     frames = read_video(video.render.path).frames
     size_hw = (frames.shape[1], frames.shape[2])
-    joints_dir = results.facts.settings.joints_dir
+    joints_dir = results.instruments.joints_dir
     assert joints_dir is not None
     joints = joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", video.render.clip_frames(len(frames)), size_hw)
     pictures = [data_uri(draw_skeleton(joints[index], size_hw)) for index in _places(len(frames))]

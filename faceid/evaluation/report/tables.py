@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from faceid.evaluation.figures.bootstrap import Estimate
 from faceid.evaluation.figures.video_metrics import ALL_METRICS, IDENTITY_METRICS, PICTURE_METRICS, Metric
-from faceid.evaluation.videos.results import Results
+from faceid.evaluation.report.results import Results
 
 # Numbers of an arm that are not means over its videos.
 SEPARATION_METRICS = (
@@ -56,7 +56,7 @@ def arm_tables(results: Results, recogniser: str) -> dict[str, tuple[Sequence[Me
     """Columns and rows by one recogniser: `identity` and `steadiness` of every arm, `differences` between arms."""
     numbers = results.numbers[recogniser]
     differences = {name: found for name, found in results.comparisons[recogniser]["differences"].items() if found}
-    others = [name for name in numbers if name != results.facts.settings.real]
+    others = [name for name in numbers if name != results.compared.roles.real]
     steadiness = _measured(numbers, STEADINESS_COLUMNS)
     return {
         "identity": (IDENTITY_COLUMNS, _rows(numbers, IDENTITY_COLUMNS, others)),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceid.evaluation.figures.bootstrap import Estimate, PeopleBootstrap, estimate
+from faceid.evaluation.figures.bootstrap import Estimate, PeopleBootstrap, estimate_interval
 from faceid.evaluation.figures.similarity import (
     FALSE_ACCEPT_RATE,
     FEWEST_FOR_FAR,
@@ -210,8 +210,8 @@ def _intervals(pairs: Pairs, num_samples: int, seed: int) -> tuple[Estimate, Est
             rates.append(rate)
     genuine, impostor = pairs.genuine, pairs.impostor
     return (
-        estimate(roc_auc(genuine, impostor), np.array(areas), len(genuine)),
-        estimate(equal_error_rate(genuine, impostor), np.array(rates), len(genuine)),
+        estimate_interval(roc_auc(genuine, impostor), np.array(areas), len(genuine)),
+        estimate_interval(equal_error_rate(genuine, impostor), np.array(rates), len(genuine)),
     )
 
 

@@ -47,7 +47,7 @@ class About:
     """Hash over the hashes of all of them."""
 
 
-def publish(output_dir: Path, about: About, figures: Figures, pairs: Pairs) -> None:
+def publish_verification(output_dir: Path, about: About, figures: Figures, pairs: Pairs) -> None:
     """Write the output folder whole, or not at all; an older one is replaced."""
     plot = plot_verification(
         pairs.genuine,
@@ -59,12 +59,12 @@ def publish(output_dir: Path, about: About, figures: Figures, pairs: Pairs) -> N
     with staged_folder(output_dir, VERIFICATION) as folder:
         write_json(folder / JSON_NAME, plain(_as_dict(about, figures)))
         write_atomic(folder / "verification.png", plot.light)
-        write_atomic(folder / "report.html", render_report(about, figures, plot))
+        write_atomic(folder / "report.html", render_verification_report(about, figures, plot))
         inputs = {"photos_sha256": about.photos_sha256, "encoder_fingerprint": about.encoder_fingerprint}
         write_provenance(folder, inputs)
 
 
-def render_report(about: About, figures: Figures, plot: Plot) -> str:
+def render_verification_report(about: About, figures: Figures, plot: Plot) -> str:
     """The page as HTML text."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined

@@ -15,12 +15,11 @@ import numpy as np
 
 from faceid.config import warn_of_unused
 from faceid.errors import DataError
-from faceid.evaluation.places import VERIFICATION, check_output
+from faceid.evaluation.places import VERIFICATION, refuse_output_among_photos
 from faceid.evaluation.verification.verification_figures import Figures, Pairs, conclusion, make_pairs, measure
-from faceid.evaluation.verification.verification_report import About, publish
+from faceid.evaluation.verification.verification_report import About, publish_verification
 from faceid.faces.encoders.face_encoders import FaceEncoder
 from faceid.faces.identities.photos_to_identity import encoder_of
-from faceid.faces.identity_effects import of_faces
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.copies import are_copies
 from faceid.faces.photos.detect import FaceDetector, load_detector
@@ -68,11 +67,11 @@ def verify_encoder(
     Raises: DataError when the folders cannot be, or too few photos have a face; ModelError and ConfigError of the
     encoder and the detector.
     """
-    people = find_people(faces_dir)
-    check_output(output_dir, faces_dir)
+    people = find_people_to_verify(faces_dir)
+    refuse_output_among_photos(output_dir, faces_dir)
     refuse_replacing(output_dir, VERIFICATION)
     output_dir = output_dir.resolve()
-    warn_of_unused([settings], of_faces(settings, "here, where no identity is made"))
+    warn_of_unused([settings], settings.unused("here, where no identity is made"))
     detector = load_detector(settings.detector, settings.detector_path)
     encoder = encoder_of(replace(settings, encoder_path=resolve_encoder_path(settings.encoder_path)))
     photos = embed_photos(people, detector, encoder, settings.face_margin)
@@ -97,13 +96,13 @@ def verify_encoder(
         num_given=num_given,
         photos_sha256=sha256_json(sorted(photos.sha256)),
     )
-    publish(output_dir, about, figures, pairs)
+    publish_verification(output_dir, about, figures, pairs)
     log.info("%s", output_dir / "report.html")
     log.info("%s", about.conclusion)
     return figures
 
 
-def find_people(faces_dir: Path) -> dict[str, list[Path]]:
+def find_people_to_verify(faces_dir: Path) -> dict[str, list[Path]]:
     """Photo files by person, in order of name; nothing is decoded.
 
     Raises: DataError when the folder is missing, or its people or their photos are too few or too many.

@@ -76,7 +76,7 @@ def joints_of_file(path: Path, clip_frames: Sequence[int], size_hw: tuple[int, i
             f"{path}: {len(joints)} frames, the render has {len(clip_frames)} and follows the clip to its frame "
             f"{max(clip_frames)}; write joints for every frame"
         )
-    return fit_points(joints[list(clip_frames)], read_size_hw(path, source_hw), size_hw)
+    return points_in_render(joints[list(clip_frames)], read_size_hw(path, source_hw), size_hw)
 
 
 def read_size_hw(path: Path, value: Any) -> tuple[int, int]:
@@ -89,7 +89,7 @@ def read_size_hw(path: Path, value: Any) -> tuple[int, int]:
     )
 
 
-def fit_points(points: np.ndarray, source_hw: tuple[int, int], size_hw: tuple[int, int]) -> np.ndarray:
+def points_in_render(points: np.ndarray, source_hw: tuple[int, int], size_hw: tuple[int, int]) -> np.ndarray:
     """Points (x, y) of a clip, [..., 2] px, as they lie in a render of this size; they may lie outside."""
     if source_hw == size_hw:
         return points

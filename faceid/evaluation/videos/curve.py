@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.stats import rankdata
 
-from faceid.evaluation.figures.bootstrap import Estimate, estimate
+from faceid.evaluation.figures.bootstrap import Estimate, estimate_interval
 from faceid.evaluation.videos.comparisons import Resampling, Videos
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def spearman(points: Sequence[ScalePoint]) -> Estimate | None:
         return None
     means = np.array([[point.similarity.value for point in points]])
     resampled = np.stack([point.resampled for point in points], axis=1)
-    return estimate(_order_correlations(means)[0], _order_correlations(resampled), points[0].similarity.count)
+    return estimate_interval(_order_correlations(means)[0], _order_correlations(resampled), points[0].similarity.count)
 
 
 def _order_correlations(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from faceid.errors import DataError
 from faceid.evaluation.figures.temporal import Box
-from faceid.evaluation.videos.controls import fit_points, read_size_hw
+from faceid.evaluation.videos.controls import points_in_render, read_size_hw
 from faceid.faces.photos.detect import FaceDetector, crop_face
 from faceid.faces.photos.photo_faces import DOUBTFUL_SCORE
 from faceid.files.documents import parse_json, read_bytes
@@ -54,7 +54,7 @@ def known_heads(heads_dir: Path, clip: str, clip_frames: Sequence[int], size_hw:
     else:
         source_hw = read_size_hw(path, source_hw)
     return [
-        None if box is None else _inside(fit_points(np.reshape(box, (2, 2)), source_hw, size_hw).ravel(), size_hw)
+        None if box is None else _inside(points_in_render(np.reshape(box, (2, 2)), source_hw, size_hw).ravel(), size_hw)
         for box in (listed[place] for place in clip_frames)
     ]
 

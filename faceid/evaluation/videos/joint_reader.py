@@ -8,9 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from faceid.errors import ConfigError
-from faceid.evaluation.evaluation_settings import EvaluationSettings
-
-TOY, NONE = "toy", "none"
+from faceid.evaluation.videos.judge_settings import NONE, TOY, PoseReaderSettings
 
 
 class PoseReader(Protocol):
@@ -27,7 +25,7 @@ def check_pose_reader_name(name: str) -> None:
         raise ConfigError(f"pose_reader={name}: must be none, toy, or the .onnx file of a COCO-17 pose model")
 
 
-def load_pose_reader(settings: EvaluationSettings) -> PoseReader | None:
+def load_joint_reader(settings: PoseReaderSettings, device: str) -> PoseReader | None:
     """The reader that the settings name; None for `none`. Raises: ConfigError for a name that is neither."""
     name = settings.pose_reader
     check_pose_reader_name(name)
@@ -41,4 +39,4 @@ def load_pose_reader(settings: EvaluationSettings) -> PoseReader | None:
     # onnxruntime is an optional extra, so its file is entered only on request.
     from faceid.media.onnx_pose import OnnxPoseReader
 
-    return OnnxPoseReader(Path(name), settings.device, settings.pose_mean, settings.pose_std)
+    return OnnxPoseReader(Path(name), device, settings.pose_mean, settings.pose_std)

@@ -13,13 +13,11 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from faceid.errors import ConfigError, ModelError
-from faceid.evaluation.evaluation_settings import EvaluationSettings
 from faceid.evaluation.figures.similarity import mean_reference
+from faceid.evaluation.videos.judge_settings import TOY_RECOGNISERS, RecogniserSettings
 from faceid.evaluation.videos.reference_people import Reference
 from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
 from faceid.faces.identity_settings import EncoderKind
-
-TOY_RECOGNISERS = ("toy_recogniser", "toy_readout")
 
 
 @dataclass(frozen=True)
@@ -46,13 +44,13 @@ def check_recogniser_names(names: list[str]) -> None:
             raise ConfigError(f"recognisers: {name!r} is none; use {known}")
 
 
-def load_recognisers(settings: EvaluationSettings) -> list[tuple[str, FaceEncoder]]:
+def load_recognisers(settings: RecogniserSettings) -> list[tuple[str, FaceEncoder]]:
     """Load every recogniser, in order.
 
     Raises: ConfigError for a name that is none; ModelError when one is the conditioning encoder, or cannot be loaded.
     """
     check_recogniser_names(settings.recognisers)
-    forbidden, source = _conditioning_fingerprint(settings)
+    forbidden, source = _conditioning_fingerprint(settings.adapter, settings.conditioning_fingerprint)
     loaded = []
     for name in settings.recognisers:
         onnx_input = {"mean": settings.onnx_mean, "std": settings.onnx_std, "colour": settings.onnx_colour}
@@ -104,10 +102,10 @@ def load_recogniser(name: str, device: str, **onnx_input: Any) -> FaceEncoder:
     return load_encoder(cast(EncoderKind, kind), resolve_encoder_path(path), device)
 
 
-def _conditioning_fingerprint(settings: EvaluationSettings) -> tuple[str | None, str]:
-    if settings.adapter is not None:
+def _conditioning_fingerprint(adapter: Path | None, fingerprint: str | None) -> tuple[str | None, str]:
+    if adapter is not None:
         # diffusers takes seconds to import, and only an adapter needs it.
         from faceid.models.adapter.adapter_file import read_adapter
 
-        return read_adapter(settings.adapter)[1].encoder_fingerprint, f"adapter={settings.adapter}"
-    return settings.conditioning_fingerprint, f"conditioning_fingerprint={settings.conditioning_fingerprint}"
+        return read_adapter(adapter)[1].encoder_fingerprint, f"adapter={adapter}"
+    return fingerprint, f"conditioning_fingerprint={fingerprint}"

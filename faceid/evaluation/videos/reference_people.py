@@ -40,7 +40,7 @@ class Reference:
     """The face of each, square, RGB uint8 [S, S, 3]."""
 
 
-def find_people(references_dir: Path) -> dict[str, list[Path]]:
+def find_reference_photos(references_dir: Path) -> dict[str, list[Path]]:
     """Photo files by person, people in order of name; nothing is decoded.
 
     Raises: DataError when the folder is missing, holds fewer than 2 people, or a person has no photo.

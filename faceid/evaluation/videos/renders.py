@@ -1,21 +1,22 @@
 """What `sample.py --batch` wrote: the rendered videos of one arm, as its `jobs.jsonl` records them.
 
 An arm is one folder of renders made in one way (one adapter, one face_scale). Nothing is decoded here; that a file is
-still the one that was rendered is checked by its sha256. The arm of real clips is a folder of clips.
+still the one that was rendered is checked by its sha256. The arm of real clips is a folder of clips. Who dances in
+each driving clip is told too, so that it can be measured how much of the driver shows in a render.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from faceid.data.clips.pairs import POSE_ENDING
+from faceid.data.dancers import dancer_of, read_dancers
 from faceid.data.video_files import VIDEO_SUFFIXES
 from faceid.errors import DataError
-from faceid.evaluation.videos.drivers import find_drivers
 from faceid.files.documents import DocumentError, read_json_lines
 from faceid.files.provenance import sha256_file
 from faceid.media.listing import entries_of
@@ -105,6 +106,16 @@ def read_real_clips(name: str, folders: Sequence[Path], drivers_csv: Path | None
             raise DataError(f"{path}: nobody knows who dances in it; name it as AIST does, or give --drivers_csv")
     renders = [Render(path, path.stem, dancers[path.stem], 1.0, 0, sha256_file(path)) for path in clips]
     return Arm(name, sorted(renders, key=lambda render: (render.identity, render.clip)), 0)
+
+
+def find_drivers(clips: Iterable[str], drivers_csv: Path | None) -> dict[str, str]:
+    """Dancer by clip, for clips of one known dancer: from the table, else from AIST names.
+
+    Raises: DataError when the table is missing or has no columns clip,dancer.
+    """
+    table = read_dancers(drivers_csv, "drivers_csv") if drivers_csv is not None else {}
+    found = {clip: dancer_of(clip, table) for clip in sorted(set(clips))}
+    return {clip: dancer for clip, dancer in found.items() if dancer is not None}
 
 
 def clip_stem(pose: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from faceid.evaluation.evaluation_settings import EvaluationSettings
 from faceid.evaluation.figures.bootstrap import Estimate
+from faceid.evaluation.videos.arm_settings import ArmSettings
 from faceid.evaluation.videos.arms import genuine_and_impostor
 from faceid.evaluation.videos.comparisons import (
     Resampling,
@@ -38,92 +38,87 @@ _OFF_THE_CURVE = ("start", "naive", "wrong", "wrong_start", "real", "unadapted_b
 
 
 @dataclass(frozen=True)
-class Facts:
+class ComparedArms:
     """What the summary is made from."""
 
-    settings: EvaluationSettings
+    roles: ArmSettings
     arms: dict[str, Arm]
     people: Sequence[str]
     drivers: dict[str, str]
     """Dancer by clip."""
-
-    @property
-    def judged(self) -> str | None:
-        """The arm that comparisons are about: ours, else that of held-out people."""
-        return self.settings.ours or self.settings.heldout_people
-
-    @property
-    def resampling(self) -> Resampling:
-        """How intervals are drawn."""
-        return Resampling(self.settings.bootstrap_samples, self.settings.seed)
+    resampling: Resampling
+    """How intervals are drawn."""
 
 
-def compare_arms(facts: Facts, videos: dict[str, Videos]) -> dict[str, Any]:
+def compare_arms(compared: ComparedArms, videos: dict[str, Videos]) -> dict[str, Any]:
     """All comparisons by one recogniser: differences, pose ratios, driver leaks and curve; None where not given.
 
     The pose ratio to the base and the leak within a person are of the judged arm and that of held-out people together:
     of one target alone they would be of a few videos and have no interval.
     videos: by arm, scored by that recogniser.
     """
-    settings, judged, resampling = facts.settings, facts.judged, facts.resampling
+    roles, judged, resampling = compared.roles, compared.roles.judged, compared.resampling
     found: dict[str, Any] = {"differences": {}, "pose_error_ratio_to_base": None, "pose_error_ratio_ours": None}
     found |= {"driver_leak": None, "driver_leak_within_person": None, "training_gain": None, "curve": []}
     if judged is None:
         return found
-    drivers, people = facts.drivers, facts.people
+    drivers, people = compared.drivers, compared.people
     ours = videos[judged]
-    together = [*ours, *(_of(videos, settings.heldout_people) if settings.heldout_people != judged else [])]
-    for other in (settings.base, settings.start, settings.naive):
+    together = [*ours, *(_of(videos, roles.heldout_people) if roles.heldout_people != judged else [])]
+    for other in (roles.base, roles.start, roles.naive):
         if other is not None and other != judged:
             differences = paired_differences(ours, videos[other], resampling)
             if not differences:
                 log.warning("%s, %s: not compared, they share no person, clip and seed", judged, other)
             found["differences"][f"{judged} - {other}"] = differences
-            if other == settings.start:
+            if other == roles.start:
                 found["training_gain"] = differences.get("similarity_times_rate")
-    if settings.base is not None:
-        base = videos[settings.base]
+    if roles.base is not None:
+        base = videos[roles.base]
         found["pose_error_ratio_to_base"] = pose_ratio(together, base, resampling)
         found["pose_error_ratio_ours"] = pose_ratio(ours, base, resampling)
         found["driver_leak"] = driver_leak(ours, base, drivers, people, resampling)
     found["driver_leak_within_person"] = driver_leak_within_person(together, drivers, people, resampling)
-    found["curve"] = _curve(facts, videos, judged)
+    found["curve"] = _curve(compared, videos, judged)
     return found
 
 
 def summarise(
-    facts: Facts, videos: dict[str, dict[str, Videos]], comparisons: dict[str, dict[str, Any]], wall_s: float
+    compared: ComparedArms, videos: dict[str, dict[str, Videos]], comparisons: dict[str, dict[str, Any]], wall_s: float
 ) -> dict[str, Any]:
-    """The content of summary.json. videos, comparisons: by recogniser, then by arm or by name."""
-    settings, arms = facts.settings, facts.arms
+    """The content of summary.json. videos, comparisons: by recogniser, the
+    primary one first, then by arm or by name."""
+    roles, arms = compared.roles, compared.arms
+    primary = next(iter(videos))
     by_recogniser = {
-        name: _values_and_intervals(_headlines(facts, videos[name], comparisons[name])) for name in settings.recognisers
+        name: _values_and_intervals(_headlines(compared, videos[name], comparisons[name])) for name in videos
     }
     equal = None
-    if settings.base is not None and settings.unadapted_base is not None:
-        equal = equals_unadapted(arms[settings.base], arms[settings.unadapted_base])
+    if roles.base is not None and roles.unadapted_base is not None:
+        equal = equals_unadapted(arms[roles.base], arms[roles.unadapted_base])
     rendered = {render.identity for arm in arms.values() for render in arm.renders if render.identity}
     return {
-        **by_recogniser[settings.recognisers[0]],
+        **by_recogniser[primary],
         "face_scale_zero_equals_base": equal,
-        "chance_rank1": 1 / len(facts.people),
-        "num_identities": len(facts.people),
+        "chance_rank1": 1 / len(compared.people),
+        "num_identities": len(compared.people),
         "num_rendered_identities": len(rendered),
-        "primary_recogniser": settings.recognisers[0],
+        "primary_recogniser": primary,
         "wall_s": round(wall_s, 1),
         "by_recogniser": by_recogniser,
     }
 
 
-def _headlines(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, Any]) -> dict[str, Estimate | None]:
-    settings, target, resampling = facts.settings, facts.settings.target, facts.resampling
-    judged, heldout = _of(videos, facts.judged), _of(videos, settings.heldout_people)
-    base, real = _of(videos, settings.base), _of(videos, settings.real)
+def _headlines(
+    compared: ComparedArms, videos: dict[str, Videos], comparisons: dict[str, Any]
+) -> dict[str, Estimate | None]:
+    roles, target, resampling = compared.roles, compared.roles.target, compared.resampling
+    judged, heldout = _of(videos, roles.judged), _of(videos, roles.heldout_people)
+    base, real = _of(videos, roles.base), _of(videos, roles.real)
     wrong, wrong_start = (
-        [video for video in _of(videos, arm) if video.identity != target]
-        for arm in (settings.wrong, settings.wrong_start)
+        [video for video in _of(videos, arm) if video.identity != target] for arm in (roles.wrong, roles.wrong_start)
     )
-    nearest = list(facts.people).index(target) if target is not None else None
+    nearest = list(compared.people).index(target) if target is not None else None
 
     def share(videos: Videos, holds: Callable[[ScoredVideo], bool]) -> Estimate | None:
         return resampling.of(videos).mean(np.array([float(holds(video)) for video in videos])) if videos else None
@@ -135,7 +130,7 @@ def _headlines(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, A
         return share(videos, lambda video: video.rank == 1)
 
     return {
-        "identity_rank1_heldout_poses": rank1(_of(videos, settings.training_people)),
+        "identity_rank1_heldout_poses": rank1(_of(videos, roles.training_people)),
         "identity_rank1_heldout_people": rank1(heldout),
         "identity_auc_heldout_people": resampling.of(heldout).auc(*genuine_and_impostor(heldout)) if heldout else None,
         "face_scale_spearman": spearman(comparisons["curve"]),
@@ -144,9 +139,9 @@ def _headlines(facts: Facts, videos: dict[str, Videos], comparisons: dict[str, A
         "wrong_identity_follows_embedding": rank1(wrong),
         "wrong_identity_nearest_is_target": like_target(wrong),
         "wrong_identity_nearest_is_target_before": like_target(wrong_start),
-        "naive_recipe_rank1": rank1(_of(videos, settings.naive)),
+        "naive_recipe_rank1": rank1(_of(videos, roles.naive)),
         "target_rank1": rank1([video for video in judged if video.identity == target]),
-        "start_rank1": rank1(_of(videos, settings.start)),
+        "start_rank1": rank1(_of(videos, roles.start)),
         "training_gain_similarity": comparisons["training_gain"],
         "base_rank1": rank1(_as_people_of(judged, base)),
         "real_rank1": rank1(real),
@@ -171,13 +166,13 @@ def _values_and_intervals(found: dict[str, Estimate | None]) -> dict[str, Any]:
     return {**values, "intervals": intervals}
 
 
-def _curve(facts: Facts, videos: dict[str, Videos], judged: str) -> list[ScalePoint]:
-    settings = facts.settings
-    off = {getattr(settings, role) for role in _OFF_THE_CURVE} - {judged, settings.base}
-    scales = {name: arm.face_scales for name, arm in facts.arms.items() if name not in off}
-    if settings.base is not None:
-        scales = {settings.base: [0.0], **{name: s for name, s in scales.items() if name != settings.base}}
-    return scale_curve(videos, scales, facts.resampling, judged)
+def _curve(compared: ComparedArms, videos: dict[str, Videos], judged: str) -> list[ScalePoint]:
+    roles = compared.roles
+    off = {getattr(roles, role) for role in _OFF_THE_CURVE} - {judged, roles.base}
+    scales = {name: arm.face_scales for name, arm in compared.arms.items() if name not in off}
+    if roles.base is not None:
+        scales = {roles.base: [0.0], **{name: s for name, s in scales.items() if name != roles.base}}
+    return scale_curve(videos, scales, compared.resampling, judged)
 
 
 def _of(videos: dict[str, Videos], arm: str | None) -> Videos:

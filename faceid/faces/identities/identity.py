@@ -17,7 +17,7 @@ import torch
 from faceid.errors import DataError
 from faceid.faces.aggregate import aggregate, concentration, effective_number
 from faceid.faces.identities.identity_folder import IDENTITY, check_output_folder, read_manifest, write_manifest
-from faceid.faces.identities.identity_report import render_report
+from faceid.faces.identities.identity_report import render_identity_report
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos import photo_selection
 from faceid.faces.photos.detect import load_detector
@@ -232,10 +232,10 @@ def _embed_faces(photos: list[Photo], encoder: FaceEncoder) -> None:
 def _select(photos: list[Photo], photos_dir: Path, settings: FaceSettings) -> None:
     try:
         photo_selection.choose_faces(photos)
-        _require_enough(photos, photos_dir, settings)
+        _require_enough(photos, photos_dir, settings.allow_few)
         photo_selection.score_quality(photos)
         photo_selection.drop_duplicates(photos)
-        _require_enough(photos, photos_dir, settings)
+        _require_enough(photos, photos_dir, settings.allow_few)
         if settings.check_one_person:
             photo_selection.refuse_two_people(photos)
         photo_selection.drop_poor(photos)
@@ -249,9 +249,9 @@ def _select(photos: list[Photo], photos_dir: Path, settings: FaceSettings) -> No
                 logger.warning("%s: %s", photo.name, note)
 
 
-def _require_enough(photos: list[Photo], photos_dir: Path, settings: FaceSettings) -> None:
+def _require_enough(photos: list[Photo], photos_dir: Path, allow_few: bool) -> None:
     kept = usable(photos)
-    needed = 1 if settings.allow_few else FEWEST_PHOTOS
+    needed = 1 if allow_few else FEWEST_PHOTOS
     if len(kept) >= needed:
         return
     reasons = "; ".join(f"{photo.name}: {photo.dropped}" for photo in photos if photo.dropped is not None)
@@ -283,7 +283,7 @@ def _write(
         for photo_name, embedding in identity.photo_embeddings.items():
             save_plain(staged / "embeddings" / f"{photo_name}.pt", embedding)
         save_plain(staged / "metadata.pt", {**about, "photos": [_describe(photo) for photo in photos]})
-        write_atomic(staged / "report.html", render_report(about, [*photos, *no_photos]))
+        write_atomic(staged / "report.html", render_identity_report(about, [*photos, *no_photos]))
         inputs = {photo.name: photo.sha256 for photo in photos}
         write_provenance(staged, {"photos_sha256": inputs, "encoder_fingerprint": identity.encoder_fingerprint})
         write_manifest(staged, {**about, "num_photos": len(photos), "num_kept": len(identity.photo_weights)})
@@ -294,7 +294,7 @@ def _write_refused(
 ) -> None:
     """The report of photos that make no identity. It shows faces: its owner's alone."""
     about = {"name": name, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint, **_choices(settings)}
-    write_output(path, render_report({**about, "refused": str(error)}, photos), private=not settings.shared)
+    write_output(path, render_identity_report({**about, "refused": str(error)}, photos), private=not settings.shared)
 
 
 def _describe(photo: Photo) -> dict[str, Any]:

@@ -20,7 +20,7 @@ CROP_PX = 128
 CHOSEN_COLOUR, OTHER_COLOUR = (46, 160, 67), (230, 140, 20)
 
 
-def render_report(about: dict[str, Any], photos: list[Photo]) -> str:
+def render_identity_report(about: dict[str, Any], photos: list[Photo]) -> str:
     """HTML text. about: name, encoder, encoder_fingerprint, detector, aggregation; of a set that makes an identity dim,
     concentration and effective_photos too, of a refused one `refused`, the reason.
     """

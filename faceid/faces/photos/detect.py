@@ -31,7 +31,7 @@ YUNET_SCORE_THRESHOLD, YUNET_NMS_THRESHOLD = 0.5, 0.3
 
 
 @dataclass(frozen=True)
-class Face:
+class DetectedFace:
     """One face in a photo."""
 
     box_xyxy: tuple[int, int, int, int]
@@ -50,7 +50,7 @@ class Face:
 class FaceDetector(Protocol):
     """Finds faces in a photo."""
 
-    def detect(self, image_rgb: np.ndarray) -> list[Face]:
+    def detect(self, image_rgb: np.ndarray) -> list[DetectedFace]:
         """Faces in `image_rgb` (uint8 [H, W, 3]), largest first; empty when there is none."""
         ...
 
@@ -83,9 +83,9 @@ def crop_face(image: np.ndarray, box: tuple[int, int, int, int], margin: float) 
 
 
 class _WholePhoto:
-    def detect(self, image_rgb: np.ndarray) -> list[Face]:
+    def detect(self, image_rgb: np.ndarray) -> list[DetectedFace]:
         height, width = image_rgb.shape[:2]
-        return [Face((0, 0, width, height), 1.0)]
+        return [DetectedFace((0, 0, width, height), 1.0)]
 
 
 class _HaarDetector:
@@ -94,7 +94,7 @@ class _HaarDetector:
         self.cascade = cv2.CascadeClassifier(str(file))
         assert not self.cascade.empty(), f"{file} is missing from the OpenCV wheel"
 
-    def detect(self, image_rgb: np.ndarray) -> list[Face]:
+    def detect(self, image_rgb: np.ndarray) -> list[DetectedFace]:
         small, scale = _shrink(image_rgb)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         boxes, _, sums = self.cascade.detectMultiScale3(
@@ -105,7 +105,7 @@ class _HaarDetector:
             outputRejectLevels=True,
         )
         faces = [
-            Face(
+            DetectedFace(
                 _inside(box, scale, image_rgb), float(np.clip((s - HAAR_DOUBTFUL) / (HAAR_SURE - HAAR_DOUBTFUL), 0, 1))
             )
             for box, s in zip(boxes, sums, strict=True)
@@ -123,7 +123,7 @@ class _YunetDetector:
         except cv2.error as error:
             raise ModelError(f"{path}: OpenCV cannot use it as a YuNet face detector; see --detector_path") from error
 
-    def detect(self, image_rgb: np.ndarray) -> list[Face]:
+    def detect(self, image_rgb: np.ndarray) -> list[DetectedFace]:
         small, scale = _shrink(image_rgb)
         self.network.setInputSize((small.shape[1], small.shape[0]))
         _, rows = self.network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
@@ -131,7 +131,7 @@ class _YunetDetector:
         # A row is x, y, width, height, five landmarks (x, y), score.
         for row in rows if rows is not None else []:
             points = tuple((float(x / scale), float(y / scale)) for x, y in row[4:14].reshape(5, 2))
-            faces.append(Face(_inside(row[:4], scale, image_rgb), float(row[14]), points))
+            faces.append(DetectedFace(_inside(row[:4], scale, image_rgb), float(row[14]), points))
         return _largest_first(faces)
 
 
@@ -152,6 +152,6 @@ def _inside(box: np.ndarray, scale: float, image: np.ndarray) -> tuple[int, int,
     return left, top, right, bottom
 
 
-def _largest_first(faces: list[Face]) -> list[Face]:
+def _largest_first(faces: list[DetectedFace]) -> list[DetectedFace]:
     # The box breaks ties, so that the order never depends on the detector's.
     return sorted(faces, key=lambda face: (-face.area_px, face.box_xyxy))

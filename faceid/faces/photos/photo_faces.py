@@ -16,7 +16,7 @@ import torch
 
 from faceid.errors import DataError
 from faceid.faces.photos.copies import ComparedPhoto, compared
-from faceid.faces.photos.detect import Face, FaceDetector, crop_face
+from faceid.faces.photos.detect import DetectedFace, FaceDetector, crop_face
 from faceid.files.provenance import sha256_file
 from faceid.media.images import read_photo
 
@@ -39,7 +39,7 @@ def miniature(picture: np.ndarray) -> np.ndarray:
 class Candidate:
     """One face of a photo."""
 
-    face: Face
+    face: DetectedFace
     crop: np.ndarray
     """Square with margin, what the encoder sees: RGB uint8 [S, S, 3]."""
     sharpness: float
@@ -118,7 +118,7 @@ def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
     return photo
 
 
-def measure_face(image: np.ndarray, face: Face, margin: float) -> Candidate:
+def measure_face(image: np.ndarray, face: DetectedFace, margin: float) -> Candidate:
     """Cut one face out and measure it. margin: as `crop_face`."""
     tight = cv2.cvtColor(crop_face(image, face.box_xyxy, 0.0), cv2.COLOR_RGB2GRAY)
     shrinks = tight.shape[0] > SHARPNESS_SIDE_PX

@@ -137,11 +137,11 @@ def denoise(
     parts = list(_windows(latents.shape[2] - conditions.num_references, windows, latents.device))
     with ExitStack() as stack:
         asked = predictor.at(float(scheduler.timesteps[0]))
-        cache = stack.enter_context(_cache_on(asked, sampling))
+        cache = stack.enter_context(_cache_on(asked, sampling.step_cache))
         for index, timestep in enumerate(scheduler.timesteps):
             if predictor.at(float(timestep)) is not asked:
                 asked = predictor.at(float(timestep))
-                cache = stack.enter_context(_cache_on(asked, sampling))
+                cache = stack.enter_context(_cache_on(asked, sampling.step_cache))
             shows_face = asked.adapter is not None and sampling.shows_face(index)
             with _adapter_as(asked.adapter, shows_face):
                 step = _Step(asked, sampling, timestep.expand(len(latents)), index, shows_face, cache)
@@ -156,11 +156,11 @@ def denoise(
 
 
 @contextmanager
-def _cache_on(predictor: Predictor, sampling: Sampling) -> Iterator[StepCache | None]:
-    if not sampling.step_cache:
+def _cache_on(predictor: Predictor, threshold: float) -> Iterator[StepCache | None]:
+    if not threshold:
         yield None
         return
-    cache = StepCache(predictor.transformer, sampling.step_cache, predictor.share)
+    cache = StepCache(predictor.transformer, threshold, predictor.share)
     try:
         yield cache
     finally:
@@ -211,27 +211,29 @@ class _Step:
             encoder_hidden_states=text,
             encoder_hidden_states_image=face,
             control_hidden_states=given.control,
-            control_hidden_states_scale=_hint_scale(self.predictor, given, self.sampling),
+            control_hidden_states_scale=_hint_scale(
+                self.predictor, given, self.sampling.control_scale, self.sampling.reference_scale
+            ),
             return_dict=False,
         )[0]
 
 
-def _hint_scale(predictor: Predictor, given: Conditions, sampling: Sampling) -> Tensor:
+def _hint_scale(predictor: Predictor, given: Conditions, control_scale: float, reference_scale: float) -> Tensor:
     """How much each VACE layer's hint counts: [layers], or [layers, 1, tokens, 1] where references count otherwise.
 
     The transformer unbinds the first dimension and multiplies: per token is as good as one number. A frame's tokens
     follow each other, references' first (facts: peers.md 5, VACE #27).
     """
     control, transformer, share = given.control, predictor.transformer, predictor.share
-    scale = torch.full((len(transformer.config.vace_layers),), float(sampling.control_scale))
+    scale = torch.full((len(transformer.config.vace_layers),), float(control_scale))
     scale = scale.to(control.device, control.dtype)
-    if given.num_references == 0 or sampling.reference_scale == sampling.control_scale:
+    if given.num_references == 0 or reference_scale == control_scale:
         return scale
     _, _, frames, height, width = control.shape
     p_t, p_h, p_w = transformer.config.patch_size
     of_frame = (height // p_h) * (width // p_w)
     scale = scale.view(-1, 1, 1, 1).repeat(1, 1, frames // p_t * of_frame, 1)
-    scale[:, :, : given.num_references // p_t * of_frame] = sampling.reference_scale
+    scale[:, :, : given.num_references // p_t * of_frame] = reference_scale
     if share is None:
         return scale
     share.total = scale.shape[2]

@@ -53,7 +53,7 @@ MOST_DEATHS = 10
 
 
 @dataclass(frozen=True)
-class Attempt:
+class RenderAttempt:
     """One worker's try, on record from its beginning: a job that kills its workers must be found out, too."""
 
     job: str
@@ -130,7 +130,7 @@ class JobFolder:
         """Whether nothing is left to do for a job."""
         return self.done(job) is not None or self.failed(job) is not None
 
-    def begin(self, job: str, worker: str) -> Attempt | None:
+    def begin(self, job: str, worker: str) -> RenderAttempt | None:
         """Record a try; None when there were too many, and the job is given up."""
         # A folder a job: another job's tries are never listed.
         folder = self.folder / "attempts" / job
@@ -142,13 +142,13 @@ class JobFolder:
             return None
         path = folder / f"{uuid.uuid4().hex[:8]}.json"
         write_json(path, {"worker": worker})
-        return Attempt(job, path)
+        return RenderAttempt(job, path)
 
-    def forget(self, attempt: Attempt) -> None:
+    def forget(self, attempt: RenderAttempt) -> None:
         """Take a try back: its worker was told to stop, which says nothing of the job."""
         attempt.path.unlink(missing_ok=True)
 
-    def note_error(self, attempt: Attempt, error: str, tail: list[str]) -> None:
+    def note_error(self, attempt: RenderAttempt, error: str, tail: list[str]) -> None:
         """Record how a try ended. tail: the last lines of the worker's log."""
         known = _read(attempt.path) or {}
         write_json(attempt.path, {**known, "error": error, "log": tail})

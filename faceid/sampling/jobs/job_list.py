@@ -2,9 +2,9 @@
 
 A row of a list has `pose` and, where it differs from the command line, `identity`, `seed`, `prompt`,
 `negative_prompt`, `face_lora_path`; `output` names its video. In jsonl a value may be a list, in csv a cell may hold
-one in JSON: a row then stands for every combination. A row that cannot be is a wish as well, with its problem, and
-becomes the record of a job that failed: the others are rendered. Such a list may come from anywhere: what it names is
-read, and nothing is written but inside the output folder.
+one in JSON: a row then stands for every combination. A row that cannot be is a requested job as well, with its problem,
+and becomes the record of a job that failed: the others are rendered. Such a list may come from anywhere: what it names
+is read, and nothing is written but inside the output folder.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from faceid.files.documents import is_text
 from faceid.limits import MOST_SEED
 from faceid.sampling.jobs.job_folder import our_name_in
 from faceid.sampling.jobs.job_rows import KEYS, read_rows, shown, unknown_key
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.video_settings import ContentSettings
 
 log = logging.getLogger(__name__)
 
 # In one list: a slip such as two lists of ten thousand in one row is told, not begun.
-MOST_WISHES = 1_000_000
+MOST_JOBS = 1_000_000
 # What file systems take of one name, and of a whole path.
 MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 4000
 
 
 @dataclass(frozen=True)
-class Wish:
+class RequestedJob:
     """One video that was asked for. identity: as --identity; empty for whoever the command line names."""
 
     pose: Path
@@ -51,7 +51,9 @@ class Wish:
     """Why it cannot be asked for so; the rest is then empty."""
 
 
-def wishes_of_folder(poses_dir: Path, people: Sequence[str], settings: SampleSettings) -> list[Wish]:
+def read_pose_folder(
+    poses_dir: Path, people: Sequence[str], content: ContentSettings, adapter: str | None
+) -> list[RequestedJob]:
     """Every pose video of a folder as every person with every seed. Raises: DataError."""
     poses = list_videos(poses_dir, "pose_videos_dir", any_name=True)
     doubled = sorted(stem for stem, count in Counter(pose.stem for pose in poses).items() if count > 1)
@@ -60,14 +62,14 @@ def wishes_of_folder(poses_dir: Path, people: Sequence[str], settings: SampleSet
             f"pose_videos_dir={poses_dir}: several videos named {doubled[0]}.*; they would overwrite each other: "
             "rename all but one"
         )
-    words = (settings.prompt, settings.negative_prompt, settings.face_lora_path)
-    wishes = []
+    words = (content.prompt, content.negative_prompt, adapter)
+    jobs = []
     for pose in poses:
         if problem := _problem_of_name(pose):
-            wishes.append(Wish(Path(), "", 0, "", "", None, problem=problem))
+            jobs.append(RequestedJob(Path(), "", 0, "", "", None, problem=problem))
         else:
-            wishes += [Wish(pose, person, seed, *words) for person in people for seed in settings.seeds]
-    return wishes
+            jobs += [RequestedJob(pose, person, seed, *words) for person in people for seed in content.seeds]
+    return jobs
 
 
 def _problem_of_name(pose: Path) -> str:
@@ -75,32 +77,36 @@ def _problem_of_name(pose: Path) -> str:
     return "" if is_text(pose.name) else f"{shown(pose.name)}: a pose video whose name is not UTF-8; rename it"
 
 
-def read_job_list(path: Path, settings: SampleSettings) -> list[Wish]:
-    """A .jsonl or .csv list. Poses are looked for in --pose_videos_dir, or else beside the list.
+def read_job_list(
+    path: Path, poses_dir: str | None, content: ContentSettings, adapter: str | None
+) -> list[RequestedJob]:
+    """A .jsonl or .csv list. Poses are looked for in a folder, or else beside the list.
 
-    A row that cannot be is a wish with its problem, which names file and line.
+    content, adapter: of the command line, for what a row does not say.
+    A row that cannot be is a job with its problem, which names file and line.
     Raises: DataError for a file that is no list, and when no row of it can be.
     """
-    folder = Path(settings.pose_videos_dir) if settings.pose_videos_dir is not None else path.parent
-    wishes: dict[Wish, str] = {}
+    folder = Path(poses_dir) if poses_dir is not None else path.parent
+    jobs: dict[RequestedJob, str] = {}
     for line, row in read_rows(path):
         where = f"jobs={path}, line {line}"
         try:
             if isinstance(row, DataError):
                 raise row
-            found = [_wish(where, values, folder, settings) for values in _combinations(where, row, len(wishes))]
+            combined = _combinations(where, row, len(jobs))
+            found = [_job(where, values, folder, content, adapter) for values in combined]
         except DataError as error:
-            found = [Wish(Path(), "", 0, "", "", None, problem=str(error))]
-        for wish in found:
-            if wish in wishes:
-                log.warning("%s: the same as %s; rendered once", where, wishes[wish])
-            wishes.setdefault(wish, f"line {line}")
-    if not wishes:
+            found = [RequestedJob(Path(), "", 0, "", "", None, problem=str(error))]
+        for job in found:
+            if job in jobs:
+                log.warning("%s: the same as %s; rendered once", where, jobs[job])
+            jobs.setdefault(job, f"line {line}")
+    if not jobs:
         raise DataError(f"jobs={path}: holds no jobs")
-    bad = [wish.problem for wish in wishes if wish.problem]
-    if len(bad) == len(wishes):
+    bad = [job.problem for job in jobs if job.problem]
+    if len(bad) == len(jobs):
         raise DataError(bad[0] + (f"; nor can any other of {len(bad)} rows be rendered" if len(bad) > 1 else ""))
-    return list(wishes)
+    return list(jobs)
 
 
 def _combinations(where: str, row: dict[str, Any], known: int) -> Iterator[dict[str, Any]]:
@@ -115,15 +121,17 @@ def _combinations(where: str, row: dict[str, Any], known: int) -> Iterator[dict[
         if not values:
             raise DataError(f"{where}: {key}=[] is an empty list: the row asks for nothing; fill it, or leave it out")
     count = math.prod(len(values) for values in lists)
-    if known + count > MOST_WISHES:
-        raise DataError(f"{where}: {known + count:,} videos with this row, {MOST_WISHES:,} at most; split the list")
+    if known + count > MOST_JOBS:
+        raise DataError(f"{where}: {known + count:,} videos with this row, {MOST_JOBS:,} at most; split the list")
     if "output" in row and count > 1:
         raise DataError(f"{where}: one output for {count} videos; leave it out, they get names of their own")
     return (dict(zip(row, values, strict=True)) for values in itertools.product(*lists))
 
 
-def _wish(where: str, values: dict[str, Any], folder: Path, settings: SampleSettings) -> Wish:
-    seed = values.get("seed", settings.seeds[0])
+def _job(
+    where: str, values: dict[str, Any], folder: Path, content: ContentSettings, adapter: str | None
+) -> RequestedJob:
+    seed = values.get("seed", content.seeds[0])
     # True is an int to Python, and 1.9 was one once it had been cut.
     if type(seed) is not int:
         raise DataError(f"{where}: seed={shown(seed)} is not a whole number")
@@ -138,13 +146,13 @@ def _wish(where: str, values: dict[str, Any], folder: Path, settings: SampleSett
         raise DataError(f"{where}: output={output}: must be a path inside the output folder that ends with .mp4")
     if output and (name := our_name_in(inside)):
         raise DataError(f"{where}: output={output}: {name} is a name that the batch itself uses there; give another")
-    return Wish(
+    return RequestedJob(
         pose=folder / values["pose"],
         identity=values.get("identity", ""),
         seed=seed,
-        prompt=values.get("prompt", settings.prompt),
-        negative_prompt=values.get("negative_prompt", settings.negative_prompt),
-        adapter=values.get("face_lora_path", settings.face_lora_path),
+        prompt=values.get("prompt", content.prompt),
+        negative_prompt=values.get("negative_prompt", content.negative_prompt),
+        adapter=values.get("face_lora_path", adapter),
         output=output,
     )
 

@@ -1,4 +1,4 @@
-"""Wishes to jobs: what each is made of, hashed into its id, and the name its video gets.
+"""Requested jobs to planned ones: what each is made of, hashed into its id, and the name its video gets.
 
 The same in every worker, since it depends on the files alone. A job's id is a hash of everything that its bytes depend
 on: who finds it done need not ask by what command. What cannot be rendered (no such pose, an adapter of another base)
@@ -25,11 +25,12 @@ from faceid.media.video import promised_frames
 from faceid.models.adapter.adapter_file import AdapterMetadata, check_base, read_adapter
 from faceid.models.base.model_files import ModelFiles
 from faceid.sampling.jobs.job_folder import our_name_in
-from faceid.sampling.jobs.job_list import Wish
+from faceid.sampling.jobs.job_list import RequestedJob
+from faceid.sampling.one_video.compute_settings import ComputeSettings
 from faceid.sampling.one_video.poses import VideoShape
-from faceid.sampling.one_video.renderer import SAME_IN_SAMPLING, check_how, choose_shape, choose_window
-from faceid.sampling.one_video.sidecar import Inputs, hash_references
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.render_setup import RenderSetup, check_setup, settle
+from faceid.sampling.one_video.sidecar import InputHashes, hash_references
+from faceid.sampling.one_video.video_settings import RenderOptions
 from faceid.sampling.who.rendered_identities import Face
 from faceid.toy.shipped import resolve_adapter_path
 
@@ -38,32 +39,28 @@ log = logging.getLogger(__name__)
 ID_DIGITS = 16
 # What file systems take is 255: a sidecar's ending is longer by one.
 MOST_OUTPUT_BYTES = 250
-# Settings that say what is rendered; the others say where from, where to and by whom.
-HOW = (*SAME_IN_SAMPLING, "attention_backend", "compile", "fit", "pose_timing")
 
 
 @dataclass(frozen=True)
-class Rig:
-    """An adapter (or none), and what follows from it."""
+class AdapterSetup:
+    """An adapter (or none), and what follows from it. path: as resolved."""
 
     path: str | None
-    """As resolved."""
     sha256: str
     metadata: AdapterMetadata | None
-    shape: VideoShape
-    window: tuple[int | None, int]
+    render: RenderSetup
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video to render. problem: why it cannot be; then `rig` is None."""
+    """One video to render. problem: why it cannot be; then `setup` is None."""
 
     id: str
-    wish: Wish
+    request: RequestedJob
     output: str
     face: Face
-    inputs: Inputs | None = None
-    rig: Rig | None = None
+    inputs: InputHashes | None = None
+    setup: AdapterSetup | None = None
     problem: str = ""
     pixels: int = 0
     """Of all frames, as far as the pose video's header knows: how long it will take, beside others."""
@@ -73,7 +70,7 @@ class Job:
         """What workers keep between jobs, dearest first: adapter, pose, itself. Of an adapter's jobs the longest first:
         a long one that is begun last keeps all waiting.
         """
-        return (self.rig.sha256 if self.rig else "", -self.pixels, self.inputs.pose if self.inputs else "", self.id)
+        return (self.setup.sha256 if self.setup else "", -self.pixels, self.inputs.pose if self.inputs else "", self.id)
 
 
 class Planner:
@@ -81,88 +78,90 @@ class Planner:
 
     def __init__(
         self,
-        settings: SampleSettings,
+        options: RenderOptions,
+        compute: ComputeSettings,
         base_name: str,
         base: ModelFiles,
         face_of: Callable[[str, AdapterMetadata | None], Face],
         dtype: str,
     ) -> None:
-        self.settings, self.base_name, self.base = settings, base_name, base
+        self.options, self.compute, self.base_name, self.base = options, compute, base_name, base
         self.face_of, self.dtype = face_of, dtype
-        self._rigs: dict[str | None, Rig | str] = {}
+        self._adapters: dict[str | None, AdapterSetup | str] = {}
         self._faces: dict[tuple[str, str | None], Face | str] = {}
         self._poses: dict[Path, str] = {}
         self._frames: dict[Path, int] = {}
 
-    def plan(self, wishes: Sequence[Wish], taken: Mapping[str, str]) -> list[Job]:
-        """Jobs in the wishes' order. Two wishes for one video are one job. taken: as `name_outputs`."""
+    def plan(self, requests: Sequence[RequestedJob], taken: Mapping[str, str]) -> list[Job]:
+        """Jobs in the order asked for. Two requests for one video are one job. taken: as `name_outputs`."""
         jobs: dict[str, Job] = {}
-        for wish in wishes:
-            job = self._job(wish)
+        for request in requests:
+            job = self._job(request)
             if job.id in jobs:
-                log.warning("%s: the same video as %s; rendered once", _said(wish), _said(jobs[job.id].wish))
+                log.warning("%s: the same video as %s; rendered once", _said(request), _said(jobs[job.id].request))
             jobs.setdefault(job.id, job)
         return name_outputs(list(jobs.values()), taken)
 
-    def refuse_face_given(self, wishes: Sequence[Wish]) -> None:
+    def refuse_face_given(self, requests: Sequence[RequestedJob], adapter: str | None) -> None:
         """Refuse the command line's own face before anything is loaded; a face that a row names is that row's affair.
 
-        Raises: DataError or ModelError when it cannot be used with the command line's own adapter.
+        adapter: the command line's own. Raises: DataError or ModelError when the face cannot be used with it.
         """
-        adapter = self.settings.face_lora_path
-        if any(not (wish.identity or wish.problem) and wish.adapter == adapter for wish in wishes):
-            metadata = self.known_rig(adapter).metadata
+        if any(not (request.identity or request.problem) and request.adapter == adapter for request in requests):
+            metadata = self.known_adapter(adapter).metadata
             self._known(("", adapter), self._faces, lambda key: self.face_of("", metadata))
 
-    def _job(self, wish: Wish) -> Job:
+    def _job(self, request: RequestedJob) -> Job:
         try:
-            if wish.problem:
-                raise DataError(wish.problem)
-            rig, face = self.known_rig(wish.adapter), self._face(wish)
-            pose = self._pose(wish.pose)
+            if request.problem:
+                raise DataError(request.problem)
+            setup, face = self.known_adapter(request.adapter), self._face(request)
+            pose = self._pose(request.pose)
         except FaceidError as error:
-            asked = {**asdict(wish), "pose": str(wish.pose)}
-            return Job("x" + sha256_json(asked)[: ID_DIGITS - 1], wish, "", Face(), problem=one_line(error))
+            asked = {**asdict(request), "pose": str(request.pose)}
+            return Job("x" + sha256_json(asked)[: ID_DIGITS - 1], request, "", Face(), problem=one_line(error))
+        sampling, compute, render = self.options.sampling, self.compute, setup.render
         content = {
             # Two names for the same bytes are two videos: who asked for both looks for both.
-            "named": [wish.pose.stem, wish.identity, wish.output],
+            "named": [request.pose.stem, request.identity, request.output],
             "program": faceid.__version__,
             "base": self.base.exact_fingerprint,
-            "adapter": rig.sha256,
+            "adapter": setup.sha256,
             "pose": pose,
             "face": face.numbers,
             "references": list(self._references),
-            "seed": wish.seed,
-            "prompt": wish.prompt,
-            "negative_prompt": wish.negative_prompt if self.settings.cfg_scale > 1 else "",
-            "shape": asdict(rig.shape),
-            "window": rig.window,
+            "seed": request.seed,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt if sampling.cfg_scale > 1 else "",
+            "shape": asdict(render.shape),
+            "window": [render.windows.size, render.windows.overlap],
             "dtype": self.dtype,
-            **{name: getattr(self.settings, name) for name in HOW},
+            **asdict(sampling),
+            **asdict(self.options.pose),
+            "attention_backend": compute.attention_backend,
+            "compile": compute.compile,
         }
-        inputs = Inputs(self.base.exact_fingerprint, rig.sha256, face.sha256, pose, self._references)
-        pixels = self._pixels(wish.pose, rig.shape)
-        return Job(sha256_json(content)[:ID_DIGITS], wish, "", face, inputs, rig, pixels=pixels)
+        inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, self._references)
+        pixels = self._pixels(request.pose, render.shape)
+        return Job(sha256_json(content)[:ID_DIGITS], request, "", face, inputs, setup, pixels=pixels)
 
-    def known_rig(self, adapter: str | None) -> Rig:
+    def known_adapter(self, adapter: str | None) -> AdapterSetup:
         """What follows from an adapter, looked at once. Raises: ModelError or ConfigError when it cannot be used so."""
-        return self._known(adapter, self._rigs, self._rig)
+        return self._known(adapter, self._adapters, self._adapter)
 
-    def _rig(self, adapter: str | None) -> Rig:
+    def _adapter(self, adapter: str | None) -> AdapterSetup:
         path = resolve_adapter_path(adapter)
         metadata = read_adapter(Path(path))[1] if path is not None else None
         if path is not None and metadata is not None:
             check_base(Path(path), metadata, self.base_name, self.base)
-        window = choose_window(self.settings, metadata, self.base.geometry)
-        check_how(self.settings, window, self.base.transformer.config)
-        shape = choose_shape(self.settings, metadata, self.base.geometry)
-        return Rig(path, sha256_file(Path(path)) if path is not None else "", metadata, shape, window)
+        render = settle(self.options, metadata, self.base.geometry)
+        check_setup(render, self.compute.context_parallel, self.base.transformer.config)
+        return AdapterSetup(path, sha256_file(Path(path)) if path is not None else "", metadata, render)
 
-    def _face(self, wish: Wish) -> Face:
-        rig = self.known_rig(wish.adapter)
-        return self._known(
-            (wish.identity, wish.adapter), self._faces, lambda key: self.face_of(wish.identity, rig.metadata)
-        )
+    def _face(self, request: RequestedJob) -> Face:
+        metadata = self.known_adapter(request.adapter).metadata
+        key = (request.identity, request.adapter)
+        return self._known(key, self._faces, lambda key: self.face_of(request.identity, metadata))
 
     def _pose(self, path: Path) -> str:
         if path not in self._poses:
@@ -182,7 +181,7 @@ class Planner:
 
     @cached_property
     def _references(self) -> tuple[str, ...]:
-        return hash_references(self.settings)
+        return hash_references(self.options.content.reference_images)
 
     def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[Any], Any]) -> Any:
         """What `make` gives or raises for a key, made once."""
@@ -202,14 +201,15 @@ def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
     taken: names that finished jobs have, and their ids: a job of another id (another adapter, another prompt) gets its
     id besides. A job whose name cannot be gets a problem in its place.
     """
-    wishes = [job.wish for job in jobs if not job.wish.problem]
+    requests = [job.request for job in jobs if not job.request.problem]
     several: dict[str, dict[Any, int]] = {
-        "seed": _numbered({wish.seed for wish in wishes}),
-        "prompt": _numbered({(wish.prompt, wish.negative_prompt) for wish in wishes}),
-        "adapter": _numbered({wish.adapter or "" for wish in wishes}),
+        "seed": _numbered({request.seed for request in requests}),
+        "prompt": _numbered({(request.prompt, request.negative_prompt) for request in requests}),
+        "adapter": _numbered({request.adapter or "" for request in requests}),
     }
     named = [
-        job if job.wish.problem else replace(job, output=job.wish.output or _name(job.wish, several)) for job in jobs
+        job if job.request.problem else replace(job, output=job.request.output or _name(job.request, several))
+        for job in jobs
     ]
     asked = Counter(job.output for job in named)
     named = [
@@ -227,15 +227,15 @@ def _numbered(values: set[Any]) -> dict[Any, int]:
     return {value: number for number, value in enumerate(sorted(values), start=1)}
 
 
-def _name(wish: Wish, several: Mapping[str, Mapping[Any, int]]) -> str:
-    name = wish.pose.stem
+def _name(request: RequestedJob, several: Mapping[str, Mapping[Any, int]]) -> str:
+    name = request.pose.stem
     if len(several["seed"]) > 1:
-        name += f"_seed{wish.seed}"
+        name += f"_seed{request.seed}"
     if len(several["prompt"]) > 1:
-        name += f"_prompt{several['prompt'][wish.prompt, wish.negative_prompt]}"
+        name += f"_prompt{several['prompt'][request.prompt, request.negative_prompt]}"
     if len(several["adapter"]) > 1:
-        name += f"_adapter{several['adapter'][wish.adapter or '']}"
-    person = safe_name(wish.identity)
+        name += f"_adapter{several['adapter'][request.adapter or '']}"
+    person = safe_name(request.identity)
     return f"{person}/{name}.mp4" if person else f"{name}.mp4"
 
 
@@ -253,7 +253,7 @@ def _nameable(job: Job, outputs: set[str]) -> Job:
         problem = f"its video would be {job.output}, and {name} is a name of the batch's own; give an output"
     if not problem or job.problem:
         return job
-    return replace(job, output="", rig=None, inputs=None, problem=f"{_said(job.wish)}: {problem}")
+    return replace(job, output="", setup=None, inputs=None, problem=f"{_said(job.request)}: {problem}")
 
 
 def safe_name(identity: str) -> str:
@@ -267,5 +267,5 @@ def _with_id(job: Job) -> str:
     return str(path.with_name(f"{path.stem}_{job.id[:8]}{path.suffix}"))
 
 
-def _said(wish: Wish) -> str:
-    return f"{wish.pose.name} as {wish.identity or 'given'}, seed {wish.seed}"
+def _said(request: RequestedJob) -> str:
+    return f"{request.pose.name} as {request.identity or 'given'}, seed {request.seed}"

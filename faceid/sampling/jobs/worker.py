@@ -18,21 +18,20 @@ from torch import Tensor
 
 from faceid.claims import Claim, share_work, take_work
 from faceid.errors import DiskError, FaceidError, one_line
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.outputs import write_output
 from faceid.files.provenance import describe_provenance, sha256_json
 from faceid.files.writing import json_text
 from faceid.logs import progress
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.sampling.jobs.gallery import make_poster
-from faceid.sampling.jobs.job_folder import Attempt, JobFolder
+from faceid.sampling.jobs.job_folder import JobFolder, RenderAttempt
+from faceid.sampling.jobs.job_list import RequestedJob
 from faceid.sampling.jobs.plan import Job
 from faceid.sampling.one_video.poses import VideoShape
+from faceid.sampling.one_video.prompt_encoder import PromptEncoder
 from faceid.sampling.one_video.renderer import Control, Renderer
 from faceid.sampling.one_video.result_cache import ResultCache
-from faceid.sampling.one_video.sidecar import Inputs, describe_video
-from faceid.sampling.one_video.texts import Texts
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.sidecar import InputHashes, describe_video
 from faceid.sampling.who.private_folder import private_folder
 
 log = logging.getLogger(__name__)
@@ -51,14 +50,15 @@ class Worker:
     def __init__(
         self,
         pipeline: FaceIdentityPipeline,
-        settings: SampleSettings,
-        faces: FaceSettings,
         folder: JobFolder,
-        texts: Texts,
+        prompts: PromptEncoder,
         cache: ResultCache,
+        flags: Mapping[str, Any],
+        has_posters: bool = True,
     ) -> None:
-        self.pipeline, self.settings, self.faces, self.folder = pipeline, settings, faces, folder
-        self.texts, self.cache = texts, cache
+        """flags: of the command line, by name, for the files beside the videos. has_posters: for a gallery."""
+        self.pipeline, self.folder, self.prompts, self.cache = pipeline, folder, prompts, cache
+        self.flags, self.has_posters = flags, has_posters
         self._controls: OrderedDict[tuple[str, VideoShape], Control] = OrderedDict()
         # Of each length in pixels, the longest that a job has taken here.
         self._longest_s: dict[int, float] = {}
@@ -126,19 +126,20 @@ class Worker:
 
     def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
         """Denoise one job; what is left to do for it, or None when there is nothing, for which there is a record."""
-        if job.rig is None or job.inputs is None:
+        if job.setup is None or job.inputs is None:
             give_up(job, self.folder)
             return None
         attempt = self.folder.begin(job.id, worker)
         if attempt is None:
             return None
-        began, rig, inputs = time.perf_counter(), job.rig, job.inputs
+        began, setup, inputs = time.perf_counter(), job.setup, job.inputs
         with self._recorded(job, attempt):
-            self.pipeline.use_adapter(rig.path)
-            settings = replace(self.settings, prompt=job.wish.prompt, negative_prompt=job.wish.negative_prompt)
-            renderer = Renderer(self.pipeline, rig.shape, settings, rig.window, self.texts)
+            self.pipeline.use_adapter(setup.path)
+            request, content = job.request, setup.render.content
+            content = replace(content, prompt=request.prompt, negative_prompt=request.negative_prompt)
+            renderer = Renderer(self.pipeline, replace(setup.render, content=content), self.prompts)
             control = self._control(inputs, job, renderer)
-            latents = renderer.denoise(control, job.face, job.wish.seed)
+            latents = renderer.denoise(control, job.face, job.request.seed)
             denoised_s = time.perf_counter() - began
 
             def finish() -> None:
@@ -149,7 +150,7 @@ class Worker:
         return None
 
     @contextmanager
-    def _recorded(self, job: Job, attempt: Attempt) -> Iterator[None]:
+    def _recorded(self, job: Job, attempt: RenderAttempt) -> Iterator[None]:
         """Whatever goes wrong inside becomes the attempt's record, and nothing else."""
         try:
             yield
@@ -175,14 +176,14 @@ class Worker:
     def _finish(
         self,
         job: Job,
-        inputs: Inputs,
+        inputs: InputHashes,
         renderer: Renderer,
         control: Control,
         latents: Tensor,
         denoised_s: float,
         worker: str,
     ) -> None:
-        began, wish = time.perf_counter(), job.wish
+        began = time.perf_counter()
         with private_folder() as private:
             video = private / "video.mp4"
             frame = renderer.write(latents, video, control.num_frames)
@@ -190,46 +191,38 @@ class Worker:
             row = {**_row(job, renderer.face_scale), "seconds": round(seconds, 2), "worker": worker}
             if control.pose_frames is not None:
                 row["pose_frames"] = control.pose_frames
-            name = Path(job.output).name
-            sidecar = describe_video(
-                video,
-                name,
-                self._said(job),
-                self.faces,
-                inputs,
-                wish.pose,
-                wish.seed,
-                self._device,
-                control.pose_frames,
-            )
-            poster = make_poster(frame) if self.settings.gallery else None
+            name, flags = Path(job.output).name, self._flags_of(job.request)
+            sidecar = describe_video(video, name, flags, inputs, self._device, control.pose_frames)
+            poster = make_poster(frame) if self.has_posters else None
             self.folder.publish(job.id, video, job.output, row, sidecar, poster)
         self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
         log.info("%s in %.1f s", job.output, seconds)
 
-    def _said(self, job: Job) -> SampleSettings:
-        """The settings of a single video like this one: what --like needs."""
-        wish, settings = job.wish, self.settings
-        if wish.identity:
-            settings = replace(settings, identity=wish.identity, face_embedding=None, face_images_dir=None)
-        elif not settings.names_identities:
-            settings = replace(settings, identities_dir=None)
-        return settings.for_one(
-            prompt=wish.prompt,
-            negative_prompt=wish.negative_prompt,
-            face_lora_path=wish.adapter,
-            pose_video=str(wish.pose),
-            output=Path(job.output).name,
-        )
+    def _flags_of(self, request: RequestedJob) -> dict[str, Any]:
+        """The flags of a single video like this one: what --like needs."""
+        flags = dict(self.flags)
+        if request.identity:
+            flags |= dict.fromkeys(("face_embedding", "face_images_dir", "identity_from", "identity_to"))
+            flags["identity"] = request.identity
+        elif flags["identity"] is None and flags["identity_from"] is None:
+            flags["identities_dir"] = None
+        return {
+            **flags,
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "face_lora_path": request.adapter,
+            "pose_video": str(request.pose),
+            "seed": request.seed,
+        }
 
     @property
     def _device(self) -> str:
         return str(self.pipeline.wan.transformer.device)
 
-    def _control(self, inputs: Inputs, job: Job, renderer: Renderer) -> Control:
-        key = inputs.pose, renderer.shape
+    def _control(self, inputs: InputHashes, job: Job, renderer: Renderer) -> Control:
+        key = inputs.pose, renderer.setup.shape
         if key not in self._controls:
-            self._controls[key] = renderer.prepare_once(job.wish.pose, inputs, self.cache)
+            self._controls[key] = renderer.prepare_once(job.request.pose, inputs, self.cache)
         self._controls.move_to_end(key)
         while len(self._controls) > CONTROLS_KEPT:
             self._controls.popitem(last=False)
@@ -238,7 +231,7 @@ class Worker:
 
 def give_up(job: Job, folder: JobFolder) -> None:
     """Record a job that cannot be, with the reason."""
-    log.error("%s", job.wish.problem or f"{job.wish.pose.name}: {job.problem}")
+    log.error("%s", job.request.problem or f"{job.request.pose.name}: {job.problem}")
     folder.fail(job.id, job.problem, [], 0)
 
 
@@ -272,22 +265,22 @@ class Tail(logging.Handler):
         return list(self._lines)
 
 
-def conclude(jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
+def conclude(jobs: Sequence[Job], folder: JobFolder, face_scale: float) -> list[dict[str, Any]]:
     """Write jobs.jsonl and provenance.json, once all is settled; the former's rows.
 
     Of many workers one writes them, and the others read what it wrote. With --static, where nobody waits for another,
-    each writes what it can know.
+    each writes what it can know. face_scale: as asked for.
     """
     named = sha256_json([job.id for job in jobs])
     if not folder.links:
-        return _write_rows(named, jobs, folder, settings)
+        return _write_rows(named, jobs, folder, face_scale)
     rows = None
     for _ in share_work(["rows"], lambda _: folder.is_concluded(named), folder.claims(), "concluding"):
-        rows = _write_rows(named, jobs, folder, settings)
-    return rows or folder.conclusion(named) or _write_rows(named, jobs, folder, settings)
+        rows = _write_rows(named, jobs, folder, face_scale)
+    return rows or folder.conclusion(named) or _write_rows(named, jobs, folder, face_scale)
 
 
-def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, settings: SampleSettings) -> list[dict[str, Any]]:
+def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, face_scale: float) -> list[dict[str, Any]]:
     rows = []
     for job in jobs:
         done = folder.done(job.id)
@@ -297,9 +290,9 @@ def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, settings: Sa
         record = folder.failed(job.id)
         said = {"output": job.output, "seconds": 0.0, "id": job.id, "sha256": ""}
         # Whoever was asked for, where no face was found.
-        said["identity"] = job.face.name or job.wish.identity
+        said["identity"] = job.face.name or job.request.identity
         error = record["error"] if record is not None else NOT_YET
-        rows.append({**_row(job, settings.face_scale), **said, "error": error})
+        rows.append({**_row(job, face_scale), **said, "error": error})
     if not any(row["error"] == NOT_YET for row in rows):
         folder.sweep(row["id"] for row in rows if not row["error"])
     provenance = describe_provenance({"videos": len(rows), "failed": count_failed(rows)})
@@ -310,14 +303,14 @@ def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, settings: Sa
 
 def _row(job: Job, face_scale: float) -> dict[str, Any]:
     """What a line of jobs.jsonl says of a job, whatever became of it."""
-    wish = job.wish
+    request = job.request
     return {
-        "pose": wish.pose.name,
+        "pose": request.pose.name,
         "identity": job.face.name,
         "face_scale": face_scale,
-        "seed": wish.seed,
-        "prompt": wish.prompt,
-        "adapter": Path(wish.adapter).name if wish.adapter else "",
+        "seed": request.seed,
+        "prompt": request.prompt,
+        "adapter": Path(request.adapter).name if request.adapter else "",
     }
 
 

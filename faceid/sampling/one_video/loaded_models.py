@@ -15,14 +15,15 @@ from faceid.geometry import Geometry
 from faceid.models.adapter.adapter_file import AdapterMetadata, base_of, check_base, read_adapter
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.sampling.one_video.compute_settings import ComputeSettings
+from faceid.sampling.one_video.model_settings import ModelSettings
+from faceid.sampling.one_video.prompt_encoder import PromptEncoder
 from faceid.sampling.one_video.result_cache import ResultCache, describe_hardware
-from faceid.sampling.one_video.texts import Texts
-from faceid.sampling.sampling_settings import SampleSettings
 from faceid.toy.shipped import resolve_adapter_path, resolve_model_path
 
 log = logging.getLogger(__name__)
 
-# The text encoder is in memory only while prompts are encoded (Texts).
+# The text encoder is in memory only while prompts are encoded (PromptEncoder).
 PARTS = ("transformer", "vae")
 GB = 10**9
 
@@ -31,7 +32,7 @@ GB = 10**9
 class Models:
     """What renders. name: of the base, as it was given."""
 
-    settings: SampleSettings
+    compute: ComputeSettings
     adapter: str | None
     metadata: AdapterMetadata | None
     name: str
@@ -39,16 +40,16 @@ class Models:
     device: torch.device
 
     @classmethod
-    def find(cls, settings: SampleSettings) -> Models:
+    def find(cls, paths: ModelSettings, compute: ComputeSettings) -> Models:
         """Raises: ModelError when one is not there or they do not belong together; ConfigError for the device."""
-        adapter = resolve_adapter_path(settings.face_lora_path)
+        adapter = resolve_adapter_path(paths.face_lora_path)
         metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
-        name = settings.model_path or (base_of(Path(str(adapter)), metadata) if metadata is not None else "")
-        base = ModelFiles.find(resolve_model_path(name), settings.vae_path, settings.text_encoder_path)
-        device = pick_device(settings.device)
-        if settings.offload and device.type == "cpu":
+        name = paths.model_path or (base_of(Path(str(adapter)), metadata) if metadata is not None else "")
+        base = ModelFiles.find(resolve_model_path(name), paths.vae_path, paths.text_encoder_path)
+        device = pick_device(compute.device)
+        if compute.offload and device.type == "cpu":
             log.warning("offload: has no effect on the CPU, where the blocks are anyhow")
-        found = cls(settings, adapter, metadata, name, base, device)
+        found = cls(compute, adapter, metadata, name, base, device)
         if adapter is not None and metadata is not None:
             check_base(Path(adapter), metadata, name, base)
         return found
@@ -66,29 +67,28 @@ class Models:
     @property
     def dtype(self) -> torch.dtype:
         """What the transformer and the text encoder compute in."""
-        if self.settings.dtype == "auto":
+        if self.compute.dtype == "auto":
             return torch.float32 if self.device.type == "cpu" else torch.bfloat16
-        return getattr(torch, self.settings.dtype)
+        return getattr(torch, self.compute.dtype)
 
-    def cache(self, folder: Path) -> ResultCache:
-        """A folder of what these models have computed."""
+    def cache(self, folder: Path, limit_gb: float) -> ResultCache:
+        """A folder of what these models have computed, up to a size."""
         made_by = {
             "program": faceid.__version__,
             "encoders": self.base.latents_fingerprint,
             "dtype": str(self.dtype),
             "hardware": describe_hardware(self.device),
         }
-        return ResultCache(folder, int(self.settings.cache_gb * GB), made_by)
+        return ResultCache(folder, int(limit_gb * GB), made_by)
 
-    def texts(self, cache: ResultCache | None) -> Texts:
+    def prompts(self, cache: ResultCache | None) -> PromptEncoder:
         """Prompts to embeddings."""
-        return Texts(self.base, self.device, self.dtype, cache)
+        return PromptEncoder(self.base, self.device, self.dtype, cache)
 
     def load(self) -> FaceIdentityPipeline:
         """Without the text encoder."""
-        settings = self.settings
         pipeline = FaceIdentityPipeline.from_pretrained(
-            self.base, self.adapter, str(self.device), self.dtype, self.name, PARTS, settings.offload
+            self.base, self.adapter, str(self.device), self.dtype, self.name, PARTS, self.compute.offload
         )
-        pipeline.set_execution(settings.attention_backend, settings.compile)
+        pipeline.set_execution(self.compute.attention_backend, self.compute.compile)
         return pipeline

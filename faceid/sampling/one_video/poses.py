@@ -19,7 +19,7 @@ from faceid.geometry import Geometry
 from faceid.media.pixels.fit import Fit, How, fit_sizes
 from faceid.media.timeline import Timeline, exact_rate
 from faceid.media.video import measure_video, read_timeline, stream_frames
-from faceid.sampling.sampling_settings import PoseTiming, SampleSettings
+from faceid.sampling.one_video.video_settings import PoseSettings, PoseTiming
 
 log = logging.getLogger(__name__)
 
@@ -47,15 +47,15 @@ class Pose:
     fps: float
 
 
-def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: SampleSettings) -> Pose:
+def read_pose(path: Path, shape: VideoShape, geometry: Geometry, how: PoseSettings) -> Pose:
     """Read the frames that are rendered of a pose video, fitted to the size.
 
     Raises: DataError when there are too few, naming the longest length it has frames for.
     """
-    timeline = _timeline(path, settings.pose_timing)
+    timeline = _timeline(path, how.pose_timing)
     taken = _places(path, timeline, shape)
     try:
-        frames = _fitted(stream_frames(path, taken), shape, settings.fit)
+        frames = _fitted(stream_frames(path, taken), shape, how.fit)
     except DataError:
         # Too short, or damaged: the latter has its own words.
         found = measure_video(path).frames
@@ -65,7 +65,7 @@ def read_pose(path: Path, shape: VideoShape, geometry: Geometry, settings: Sampl
         if len(taken) < shape.num_frames:
             raise DataError(_too_short(path, found, timeline, shape, geometry)) from None
         # Short of the last frame's own last half alone.
-        frames = _fitted(stream_frames(path, taken), shape, settings.fit)
+        frames = _fitted(stream_frames(path, taken), shape, how.fit)
     lacking = -(len(frames) - 1) % geometry.temporal_factor
     return Pose(np.stack(frames + frames[-1:] * lacking), tuple(taken), float(timeline.fps) if timeline else shape.fps)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,29 +14,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from faceid.errors import ConfigError, DataError
+from faceid.errors import DataError
 from faceid.files.outputs import refuse_hidden
-from faceid.geometry import Geometry
 from faceid.media.images import read_photo
 from faceid.media.video import measure_video, write_video
-from faceid.models.adapter.adapter_file import AdapterMetadata
-from faceid.models.compute.context_parallel import check_heads
-from faceid.models.rendering.denoise import LatentWindows
-from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.denoise import OnStep
 from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
-from faceid.sampling.one_video.poses import VideoShape, is_one_by_one, read_pose, say_timing
+from faceid.sampling.one_video.poses import is_one_by_one, read_pose, say_timing
+from faceid.sampling.one_video.prompt_encoder import PromptEncoder
+from faceid.sampling.one_video.render_setup import RenderSetup
 from faceid.sampling.one_video.result_cache import ResultCache
-from faceid.sampling.one_video.sidecar import Inputs
-from faceid.sampling.one_video.texts import Texts
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.sidecar import InputHashes
 from faceid.sampling.who.rendered_identities import Face
 
 log = logging.getLogger(__name__)
 
 # What is kept of a pose video.
 CONTROL, POSE_FRAMES = "control", "frames"
-# Flags that say how is sampled, under the names that the model's side has for them.
-SAME_IN_SAMPLING = tuple(field.name for field in fields(Sampling))
 
 
 @dataclass(frozen=True)
@@ -65,28 +59,25 @@ class Renderer:
     """A loaded pipeline, ready for any pose and any face; the prompts are encoded once."""
 
     pipeline: FaceIdentityPipeline
-    shape: VideoShape
-    settings: SampleSettings
-    window: tuple[int | None, int] = (None, 0)
-    """Latent frames denoised at once, and those that windows share: from `choose_window`."""
-    texts: Texts | None = None
+    setup: RenderSetup
+    prompts: PromptEncoder | None = None
     """Where prompts are encoded; by the pipeline without."""
 
     @property
     def face_scale(self) -> float:
         """As rendered: 0, the base model, without an adapter."""
-        return self.settings.face_scale if self.pipeline.adapter is not None else 0.0
+        return self.setup.sampling.face_scale if self.pipeline.adapter is not None else 0.0
 
     def prepare(self, pose_video: Path) -> Control:
         """What rendering needs of a pose video, the same for every face.
 
         Raises: DataError when the pose video cannot be read or is too short.
         """
-        pose = read_pose(pose_video, self.shape, self.pipeline.wan.geometry, self.settings)
-        say_timing(pose_video, pose, self.shape)
+        pose = read_pose(pose_video, self.setup.shape, self.pipeline.wan.geometry, self.setup.pose)
+        say_timing(pose_video, pose, self.setup.shape)
         return Control(self.pipeline.control(pose.frames, self._references), pose.taken)
 
-    def prepare_once(self, pose_video: Path, inputs: Inputs, cache: ResultCache | None) -> Control:
+    def prepare_once(self, pose_video: Path, inputs: InputHashes, cache: ResultCache | None) -> Control:
         """As `prepare`, found in the cache where it was made before. inputs: of this video."""
         if cache is None:
             return self.prepare(pose_video)
@@ -101,23 +92,22 @@ class Renderer:
 
     def made_of(self, pose_sha256: str, references: Sequence[str]) -> dict[str, Any]:
         """What a control tensor depends on, beside the base: for a cache of them."""
-        shape = {name: getattr(self.shape, name) for name in ("num_frames", "height", "width")}
-        timing = self.settings.pose_timing
+        shape, timing = self.setup.shape, self.setup.pose.pose_timing
+        size = {"num_frames": shape.num_frames, "height": shape.height, "width": shape.width}
         # One by one, the rate is written into the file alone.
-        shape |= {"timing": timing, **({} if timing == "frames" else {"fps": self.shape.fps})}
-        return {"pose": pose_sha256, "references": list(references), **shape, "fit": self.settings.fit}
+        rate = {} if timing == "frames" else {"fps": shape.fps}
+        fit = self.setup.pose.fit
+        return {"pose": pose_sha256, "references": list(references), **size, "timing": timing, **rate, "fit": fit}
 
-    def denoise(
-        self, control: Control, face: Face, seed: int, on_step: Callable[[int, int], None] | None = None
-    ) -> Tensor:
+    def denoise(self, control: Control, face: Face, seed: int, on_step: OnStep | None = None) -> Tensor:
         """The latents of one face on one pose, reference frames left off."""
-        count = len(self.settings.reference_images)
-        sampling = sampling_of(self.settings)
-        encode = self.texts.of if self.texts is not None else self.pipeline.encode_prompts
-        text, negative_text = encode(self.settings.prompt, self.settings.negative_prompt)
+        content = self.setup.content
+        count = len(content.reference_images)
+        encode = self.prompts.of if self.prompts is not None else self.pipeline.encode_prompts
+        text, negative_text = encode(content.prompt, content.negative_prompt)
         embedding = face.over(control.tensor.shape[2] - count, count)
         inputs = VideoInputs(control.tensor, text, negative_text, embedding, count)
-        latents = self.pipeline.sample_latents(inputs, sampling, seed, LatentWindows(*self.window), on_step)
+        latents = self.pipeline.sample_latents(inputs, self.setup.sampling, seed, self.setup.windows, on_step)
         return latents[:, :, count:]
 
     def write(self, latents: Tensor, output: Path, num_frames: int) -> np.ndarray:
@@ -126,7 +116,7 @@ class Renderer:
         Its middle frame, uint8 [H, W, 3].
         """
         frames = self.pipeline.decode(latents)[:num_frames]
-        write_video(output, frames, self.shape.fps)
+        write_video(output, frames, self.setup.shape.fps)
         written = measure_video(output).frames
         if written != len(frames):
             raise DataError(f"{output}: {written} frames on disk, {len(frames)} rendered; is the disk full?")
@@ -134,27 +124,10 @@ class Renderer:
 
     @cached_property
     def _references(self) -> list[Image.Image]:
-        return [Image.fromarray(read_photo(Path(name))) for name in self.settings.reference_images]
+        return [Image.fromarray(read_photo(Path(name))) for name in self.setup.content.reference_images]
 
 
-def sampling_of(settings: SampleSettings) -> Sampling:
-    """How a video is sampled. Raises: ConfigError for what cannot be."""
-    return Sampling(**{name: getattr(settings, name) for name in SAME_IN_SAMPLING})
-
-
-def check_how(settings: SampleSettings, window: tuple[int | None, int], transformer_config: Mapping[str, Any]) -> None:
-    """Raises: ConfigError or DataError for what a render would find out only once weights are loaded."""
-    sampling_of(settings)
-    LatentWindows(*window)
-    check_heads(settings.context_parallel, transformer_config["num_attention_heads"])
-    for name in settings.reference_images:
-        read_photo(Path(name))
-    scales, blocks = settings.face_block_scales, transformer_config["num_layers"]
-    if scales is not None and len(scales) != blocks:
-        raise ConfigError(f"face_block_scales: {len(scales)} numbers; the base has {blocks} main blocks")
-
-
-def check_output(pose_video: Path, output: Path) -> None:
+def check_video_place(pose_video: Path, output: Path) -> None:
     """Make the folder of an output. Raises: DataError when it cannot be made, or the pose would be overwritten."""
     if output.resolve() == pose_video.resolve():
         raise DataError(f"output={output}: is the pose video, which would be overwritten; choose another")
@@ -173,44 +146,3 @@ def check_output_dir(output_dir: Path, poses: set[Path], people: Sequence[str]) 
     for folder in {output_dir / person for person in people}:
         if folder.resolve() in holding:
             raise DataError(f"output_dir={folder}: holds the pose videos, which would be overwritten; choose another")
-
-
-def choose_shape(settings: SampleSettings, metadata: AdapterMetadata | None, geometry: Geometry) -> VideoShape:
-    """Size and length from the flags, else from the adapter. Raises: ConfigError when missing or illegal."""
-    values: dict[str, float] = {}
-    for name in ("num_frames", "height", "width", "fps"):
-        given = getattr(settings, name)
-        if given == "all":
-            given = 0
-        trained = getattr(metadata, name) if metadata is not None else 0
-        if given is None and not trained:
-            raise ConfigError(f"{name}: missing; without an adapter that says it, give --{name}")
-        values[name] = given if given is not None else trained
-        if given and trained and given != trained and name != "fps" and not _is_windowed(name, settings):
-            log.warning("%s=%s: the adapter was trained at %s; likeness may suffer", name, given, trained)
-    shape = VideoShape(int(values["num_frames"]), int(values["height"]), int(values["width"]), float(values["fps"]))
-    geometry.latent_shape(shape.num_frames or 1, shape.height, shape.width)
-    return shape
-
-
-def choose_window(
-    settings: SampleSettings, metadata: AdapterMetadata | None, geometry: Geometry
-) -> tuple[int | None, int]:
-    """Latent frames denoised at once (None: all) and those that windows share. Raises: ConfigError when illegal."""
-    frames = settings.window_frames
-    if frames is None:
-        frames = metadata.num_frames if metadata is not None else 0
-    if frames == 0:
-        return None, 0
-    window = geometry.latent_frames(frames, "window_frames")
-    overlap = frames // 4 if settings.window_overlap is None else settings.window_overlap
-    step = geometry.temporal_factor
-    shared = -(-overlap // step)
-    if shared >= window and window > 1:
-        raise ConfigError(f"window_overlap={overlap}: must leave of a window's {frames} frames {step} at least")
-    return window, min(shared, window - 1)
-
-
-def _is_windowed(name: str, settings: SampleSettings) -> bool:
-    """A longer video is denoised in windows of the length that was trained: nothing to warn of."""
-    return name == "num_frames" and settings.window_frames is None

@@ -6,38 +6,37 @@ paths are absolute, so that the file serves from anywhere on that machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.provenance import describe_provenance, sha256_file
-from faceid.sampling.sampling_settings import SampleSettings
 
 if TYPE_CHECKING:
     from faceid.sampling.who.rendered_identities import Face
 
 VERSION = 1
 # What is kept of the settings: files to read, and how a video looks. Never where to, nor what computes. Somebody else's
-# file may set these (faceid/sampling/one_video/like.py) and nothing else.
+# file may set these (faceid/sampling/like.py) and nothing else.
 READ_BY_IT = (
     *("face_lora_path", "model_path", "vae_path", "text_encoder_path", "encoder_path", "detector_path"),
     *("face_images_dir", "face_embedding", "identities_dir", "pose_video", "reference_image"),
 )
+# In the order in which the file says them.
 SET_BY_IT = (
-    *READ_BY_IT,
-    *("dtype", "identity", "identity_from", "identity_to", "encoder", "encoder_device"),
-    *("onnx_mean", "onnx_std", "onnx_colour", "aggregation"),
-    *("detector", "face_margin", "allow_few", "check_one_person", "prompt", "negative_prompt", "seed"),
-    *("face_scale", "face_start", "face_end", "face_guidance", "face_block_scales", "control_scale", "reference_scale"),
-    *("cfg_scale", "cfg_start", "num_inference_steps", "scheduler", "shift", "step_cache", "attention_backend"),
-    *("compile", "height", "width", "num_frames", "window_frames", "window_overlap", "fps", "pose_timing", "fit"),
+    *("face_lora_path", "model_path", "vae_path", "text_encoder_path", "face_images_dir", "face_embedding"),
+    *("identities_dir", "identity", "identity_from", "identity_to", "pose_video", "prompt", "negative_prompt"),
+    *("face_scale", "cfg_scale", "cfg_start", "face_start", "face_end", "face_guidance", "face_block_scales"),
+    *("control_scale", "reference_image", "reference_scale", "num_inference_steps", "scheduler", "shift", "step_cache"),
+    *("attention_backend", "compile", "seed", "height", "width", "num_frames", "window_frames", "window_overlap"),
+    *("fps", "pose_timing", "fit", "dtype", "encoder", "encoder_path", "encoder_device", "onnx_mean", "onnx_std"),
+    *("onnx_colour", "aggregation", "detector", "detector_path", "face_margin", "allow_few", "check_one_person"),
 )
 
 
 @dataclass(frozen=True)
-class Inputs:
+class InputHashes:
     """sha256 of all that a video is made of beside the settings; empty where there is none."""
 
     base: str
@@ -47,20 +46,20 @@ class Inputs:
     references: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, settings: SampleSettings, base: str, face: Face, pose: Path, adapter: str | None) -> Inputs:
+    def of(cls, base: str, adapter: str | None, face: Face, pose: Path, reference_images: Sequence[str]) -> InputHashes:
         """base: the base's fingerprint. adapter: its file, as resolved."""
         return cls(
             base=base,
             adapter=sha256_file(Path(adapter)) if adapter else "",
             identity=face.sha256,
             pose=sha256_file(pose),
-            references=hash_references(settings),
+            references=hash_references(reference_images),
         )
 
 
-def hash_references(settings: SampleSettings) -> tuple[str, ...]:
+def hash_references(reference_images: Sequence[str]) -> tuple[str, ...]:
     """sha256 of each reference image."""
-    return tuple(sha256_file(Path(name)) for name in settings.reference_images)
+    return tuple(sha256_file(Path(name)) for name in reference_images)
 
 
 def sidecar_of(output: Path) -> Path:
@@ -71,29 +70,25 @@ def sidecar_of(output: Path) -> Path:
 def describe_video(
     video: Path,
     name: str,
-    settings: SampleSettings,
-    faces: FaceSettings,
-    inputs: Inputs,
-    pose: Path,
-    seed: int,
+    flags: Mapping[str, Any],
+    inputs: InputHashes,
     device: str,
     pose_frames: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """A sidecar's content. video: where it lies now. name: what it is called, or will be.
 
-    pose_frames: those of the pose that the video's frames follow; None for each one.
+    flags: every option by its flag's name, as a command line for this one video would have it. pose_frames: those of
+    the pose that the video's frames follow; None for each one.
     """
     # Not before: flags are read without it (sample.py).
     import torch
 
-    kept = {**asdict(settings), **asdict(faces), "pose_video": str(pose), "seed": seed}
-    known = {name: absolute(name, value) for name, value in kept.items() if name in SET_BY_IT}
     return {
         **describe_provenance(),
         "version": VERSION,
         "video": {"name": name, "sha256": sha256_file(video), "pose_frames": pose_frames},
         "inputs": asdict(inputs),
-        "settings": known,
+        "settings": {name: absolute(name, flags[name]) for name in SET_BY_IT},
         "device": device,
         # On a CPU the last bits depend on it: sums are cut into as many parts.
         "threads": torch.get_num_threads(),

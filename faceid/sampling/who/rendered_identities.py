@@ -18,7 +18,7 @@ from faceid.files.given_paths import why_no_folder
 from faceid.files.provenance import sha256_json
 from faceid.media.listing import entries_of
 from faceid.models.adapter.adapter_file import AdapterMetadata
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.who.who_settings import WhoSettings
 
 log = logging.getLogger(__name__)
 
@@ -100,15 +100,15 @@ def check_identity(identity: Identity, metadata: AdapterMetadata, source: str) -
         log.warning("%s: a bare tensor says not which encoder made it; the adapter wants %s", source, metadata.encoder)
 
 
-def named_face(settings: SampleSettings, metadata: AdapterMetadata) -> Face:
+def named_face(who: WhoSettings, metadata: AdapterMetadata) -> Face:
     """The face that --identity, or --identity_from and --identity_to, name.
 
     Raises: DataError for a name that is not there or a blend that cannot be; ModelError for another encoder.
     """
-    folder = Path(settings.identities_dir) if settings.identities_dir is not None else None
-    if settings.identity is not None:
-        return Face(settings.identity, _blend("identity", settings.identity, folder, metadata))
-    before, after = settings.identity_from or "", settings.identity_to or ""
+    folder = Path(who.identities_dir) if who.identities_dir is not None else None
+    if who.identity is not None:
+        return Face(who.identity, _blend("identity", who.identity, folder, metadata))
+    before, after = who.identity_from or "", who.identity_to or ""
     return Face(
         f"{before} to {after}",
         _blend("identity_from", before, folder, metadata),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from faceid.config import Reason, changed_fields, warn_of_unused
 from faceid.data.latents.latent_sets import LatentSets
-from faceid.faces.identity_effects import OF_IDENTITIES, of_faces
+from faceid.faces.identity_settings import FaceSettings
 from faceid.training.checks.run_sections import RunSections
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def warn_without_effect(sections: RunSections) -> None:
         *sections.noise.unused(),
         *sections.pairing.unused(),
         *_of_one_stage(sections),
-        *of_faces(sections.faces),
+        *sections.faces.unused(),
     ]
     warn_of_unused(sections.all(), reasons)
     cores, num_workers = os.cpu_count() or 1, sections.execution.num_workers
@@ -47,7 +47,7 @@ def _of_given_inputs(sections: RunSections) -> Iterator[Reason]:
             if name != "caption_files" or inputs.face_images_dir is None:
                 yield name, "with --latents, which hold the caption of clips and photos"
     if inputs.face_embedding is not None:
-        for name in OF_IDENTITIES:
+        for name in FaceSettings.OF_IDENTITIES:
             yield name, "with --face_embedding, which is made already"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faceid.errors import DataError
-from faceid.evaluation.videos.drivers import find_drivers
+from faceid.evaluation.videos.renders import find_drivers
 
 SOLO, GROUP = "gBR_sBM_c01_d04_mBR0_ch01", "gBR_sGR_c01_d04_d05_mBR0_ch01"
 

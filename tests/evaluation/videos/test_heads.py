@@ -11,7 +11,7 @@ from drawn_renders import PEOPLE
 from faceid.errors import DataError
 from faceid.evaluation.videos.controls import joints_of_file
 from faceid.evaluation.videos.heads import cut_head, found_heads, known_heads, shows_face
-from faceid.faces.photos.detect import Face, load_detector
+from faceid.faces.photos.detect import DetectedFace, load_detector
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_nuisance
 from faceid.toy.render import head_boxes, render_clip, render_photo
@@ -108,6 +108,6 @@ def test_a_face_beside_the_known_head_is_not_its_face():
 
         def detect(self, image_rgb):
             side = image_rgb.shape[0]
-            return [Face((0, 0, side // 8, side // 8), 1.0)]
+            return [DetectedFace((0, 0, side // 8, side // 8), 1.0)]
 
     assert not shows_face(np.zeros((64, 64, 3), np.uint8), (20, 20, 40, 40), AtTheEdge())

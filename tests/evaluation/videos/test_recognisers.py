@@ -36,21 +36,21 @@ def test_a_person_is_the_mean_of_the_photos_and_strangers_are_everybody_elses():
 
 
 def test_the_conditioning_encoder_is_refused_by_fingerprint(settings):
-    ((name, encoder),) = load_recognisers(settings())
+    ((name, encoder),) = load_recognisers(settings().recognisers)
     with pytest.raises(ModelError, match="is the encoder the renders were conditioned on") as refusal:
-        load_recognisers(settings(conditioning_fingerprint=encoder.fingerprint))
+        load_recognisers(settings(conditioning_fingerprint=encoder.fingerprint).recognisers)
     assert name in str(refusal.value)
 
 
 def test_the_conditioning_encoder_is_refused_by_the_adapter(settings, small_adapter_settings, tmp_path):
-    ((_, encoder),) = load_recognisers(settings())
+    ((_, encoder),) = load_recognisers(settings().recognisers)
     for fingerprint in (encoder.fingerprint, "another"):
         write_adapter(
             tmp_path / f"{fingerprint[:7]}.safetensors", small_adapter_settings, encoder_fingerprint=fingerprint
         )
     with pytest.raises(ModelError, match="conditioned on"):
-        load_recognisers(settings(adapter=tmp_path / f"{encoder.fingerprint[:7]}.safetensors"))
-    assert load_recognisers(settings(adapter=tmp_path / "another.safetensors"))
+        load_recognisers(settings(adapter=tmp_path / f"{encoder.fingerprint[:7]}.safetensors").recognisers)
+    assert load_recognisers(settings(adapter=tmp_path / "another.safetensors").recognisers)
 
 
 @pytest.mark.parametrize("name", ["clip", "arcface:x", "toy_something", "onnx:"])
@@ -59,4 +59,4 @@ def test_an_unknown_recogniser_is_refused_with_the_known_ones(settings, name):
     with pytest.raises(ConfigError, match=f"{name!r} is none; use {known}"):
         check_recogniser_names([name])
     with pytest.raises(ConfigError, match=f"{name!r} is none"):
-        load_recognisers(settings(recognisers=[name]))
+        load_recognisers(settings(recognisers=[name]).recognisers)

@@ -11,7 +11,7 @@ from drawn_renders import PEOPLE, write_references
 from PIL import Image
 
 from faceid.errors import DataError
-from faceid.evaluation.videos.reference_people import cut_references, find_people, refuse_shared_photos
+from faceid.evaluation.videos.reference_people import cut_references, find_reference_photos, refuse_shared_photos
 from faceid.faces.photos.detect import load_detector
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
@@ -28,27 +28,27 @@ def blank(path):
 
 def test_people_are_the_subfolders_in_order_of_name(references):
     (references / "note.txt").write_text("no person")
-    assert list(find_people(references)) == sorted(PEOPLE)
+    assert list(find_reference_photos(references)) == sorted(PEOPLE)
 
 
 def test_one_person_is_too_few_to_tell_apart(references):
     for name in list(PEOPLE)[1:]:
         shutil.rmtree(references / name)
     with pytest.raises(DataError, match="1 people, at least 2 are needed"):
-        find_people(references)
+        find_reference_photos(references)
 
 
 def test_a_person_without_photos_is_refused(references):
     (references / "zoe").mkdir()
     with pytest.raises(DataError, match="zoe: holds no photos"):
-        find_people(references)
+        find_reference_photos(references)
 
 
 def test_a_conditioning_photo_among_the_references_is_refused_whatever_its_name(references, tmp_path):
     (tmp_path / "conditioning" / "somebody").mkdir(parents=True)
     shutil.copy(references / "bob" / "1.png", tmp_path / "conditioning" / "somebody" / "renamed.jpg")
     with pytest.raises(DataError, match=r"bob/1\.png: is the conditioning photo .*renamed\.jpg"):
-        refuse_shared_photos(find_people(references), tmp_path / "conditioning")
+        refuse_shared_photos(find_reference_photos(references), tmp_path / "conditioning")
 
 
 @pytest.mark.parametrize(("size", "quality"), [((96, 96), 60), ((64, 64), 92), ((150, 150), 92), ((96, 80), 92)])
@@ -59,7 +59,7 @@ def test_a_resized_or_resaved_conditioning_photo_is_refused_with_the_correlation
     with pytest.raises(
         DataError, match=r"bob/1\.png: .*the conditioning photo .*copy\.jpg \(correlation [01]\.\d+, over"
     ):
-        refuse_shared_photos(find_people(references), tmp_path / "conditioning")
+        refuse_shared_photos(find_reference_photos(references), tmp_path / "conditioning")
 
 
 COPIES = {
@@ -78,7 +78,7 @@ def test_a_crop_or_a_mirrored_conditioning_photo_is_no_reference(tmp_path, how, 
     copy.parent.mkdir(parents=True)
     picture = np.asarray(Image.open(references / "bob" / "1.png"))
     Image.fromarray(np.ascontiguousarray(COPIES[how](picture))).save(copy, quality=92)
-    people = cut_references(find_people(references), load_detector("haar"), 0.3, tmp_path / "conditioning")
+    people = cut_references(find_reference_photos(references), load_detector("haar"), 0.3, tmp_path / "conditioning")
     assert [[path.name for path in person.photos] for person in people] == [["0.png", "1.png"], ["0.png"]]
     assert "bob/1.png: not a reference, shows the same as the conditioning photo" in caplog.text
 
@@ -86,7 +86,7 @@ def test_a_crop_or_a_mirrored_conditioning_photo_is_no_reference(tmp_path, how, 
 def test_other_photos_of_one_person_are_no_copies(tmp_path):
     references = write_photos(tmp_path / "references")
     conditioning = write_photos(tmp_path / "conditioning", first_seed=500)
-    assert len(cut_references(find_people(references), load_detector("haar"), 0.3, conditioning)) == 2
+    assert len(cut_references(find_reference_photos(references), load_detector("haar"), 0.3, conditioning)) == 2
 
 
 def write_photos(folder: Path, first_seed: int = 0) -> Path:
@@ -108,16 +108,16 @@ def test_what_is_no_picture_shares_nothing(references, tmp_path):
         blank(conditioning / f"{name}.png")
     Image.fromarray(np.full((96, 96, 3), 90, np.uint8)).save(references / "ann" / "flat.png")
     (references / "ann" / "torn.jpg").write_bytes(b"nothing")
-    refuse_shared_photos(find_people(references), conditioning)
+    refuse_shared_photos(find_reference_photos(references), conditioning)
 
 
 def test_other_photos_of_the_same_people_are_fine(references, tmp_path):
-    refuse_shared_photos(find_people(references), write_references(tmp_path / "conditioning", first_seed=500))
+    refuse_shared_photos(find_reference_photos(references), write_references(tmp_path / "conditioning", first_seed=500))
 
 
 def test_a_photo_without_a_face_is_left_out_and_said(references, caplog):
     blank(references / "ann" / "z.png")
-    people = cut_references(find_people(references), load_detector("haar"), 0.3)
+    people = cut_references(find_reference_photos(references), load_detector("haar"), 0.3)
     assert [len(person.crops) for person in people] == [2, 2, 2, 2]
     assert "z.png: not a reference, no face found" in caplog.text
 
@@ -126,9 +126,9 @@ def test_a_person_without_any_face_is_refused(references):
     for path in (references / "ann").iterdir():
         blank(path)
     with pytest.raises(DataError, match=r"ann: none of its 2 photos can be a reference \(0\.png: no face found"):
-        cut_references(find_people(references), load_detector("haar"), 0.3)
+        cut_references(find_reference_photos(references), load_detector("haar"), 0.3)
 
 
 def test_without_a_detector_the_whole_photo_is_the_face(references):
-    people = cut_references(find_people(references), load_detector("none"), 0.0)
+    people = cut_references(find_reference_photos(references), load_detector("none"), 0.0)
     assert {crop.shape for person in people for crop in person.crops} == {(96, 96, 3)}

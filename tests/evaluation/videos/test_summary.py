@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scored_videos import scored_video
 
-from faceid.config import build_section
-from faceid.evaluation.evaluation_settings import EvaluationSettings
 from faceid.evaluation.figures.bootstrap import PeopleBootstrap
+from faceid.evaluation.videos.arm_settings import ArmSettings
+from faceid.evaluation.videos.comparisons import Resampling
 from faceid.evaluation.videos.renders import Arm
-from faceid.evaluation.videos.summary import Facts, compare_arms, summarise
+from faceid.evaluation.videos.summary import ComparedArms, compare_arms, summarise
 
 JUDGE = "toy_readout"
 PEOPLE = ["target", "s1", "s2"]
@@ -26,16 +26,15 @@ def row(identity, clip, similarity=0.0, rank=1, pose=0.1, driver=0.0, arm="arm")
 
 
 def compared(arms, **roles):
-    settings = {"renders": [f"{name}=x" for name in arms], "references_dir": "r", "recognisers": [JUDGE]}
-    settings |= {"output_dir": "o", "bootstrap_samples": NUM_SAMPLES, "target": "target", **roles}
+    parts = ArmSettings(renders=[f"{name}=x" for name in arms], target="target", **roles)
     listed = {name: Arm(name, [video.render for video in videos], 0) for name, videos in arms.items()}
-    facts = Facts(build_section(EvaluationSettings, settings), listed, PEOPLE, DRIVERS)
-    return facts, compare_arms(facts, arms)
+    given = ComparedArms(parts, listed, PEOPLE, DRIVERS, Resampling(NUM_SAMPLES, 0))
+    return given, compare_arms(given, arms)
 
 
 def summarised(arms, **roles):
-    facts, found = compared(arms, **roles)
-    return summarise(facts, {JUDGE: arms}, {JUDGE: found}, wall_s=1.0)
+    given, found = compared(arms, **roles)
+    return summarise(given, {JUDGE: arms}, {JUDGE: found}, wall_s=1.0)
 
 
 # Of the target two clips, of two strangers one; the base was given nobody and looks like s1.
@@ -108,9 +107,9 @@ START = [row("target", "c1", 0.6, rank=2, arm="start"), row("target", "c2", 0.2,
 
 def test_training_gains_what_the_adapter_it_began_with_lacks():
     arms = {**ARMS, "start": START}
-    facts, comparisons = compared(arms, **ROLES, start="start")
+    given, comparisons = compared(arms, **ROLES, start="start")
     assert comparisons["differences"]["ours - start"]["similarity_times_rate"].value == pytest.approx(0.2)
-    found = summarise(facts, {JUDGE: arms}, {JUDGE: comparisons}, wall_s=1.0)
+    found = summarise(given, {JUDGE: arms}, {JUDGE: comparisons}, wall_s=1.0)
     assert found["start_rank1"] == 0.5 and found["training_gain_similarity"] == pytest.approx(0.2)
     assert "training_gain_similarity" not in found["intervals"]
 

@@ -19,7 +19,7 @@ from faceid.errors import DataError
 from faceid.faces.identities.identity import identity_is_current, load_identity, prepare_identity
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.copies import are_copies
-from faceid.faces.photos.detect import Face
+from faceid.faces.photos.detect import DetectedFace
 from faceid.faces.photos.photo_faces import examine_photo
 
 WHOLE = FaceSettings(detector="none")
@@ -272,7 +272,7 @@ def test_photos_before_one_wall_are_no_copies(tmp_path, photos, tiny_clip):
         picture = wall.copy()
         picture[40:120, 40:120] = np.asarray(Image.open(photos / f"p{index}.png"))[40:120, 40:120]
         Image.fromarray(picture).save(photos / f"p{index}.png")
-    boxes = SimpleNamespace(detect=lambda image: [Face((40, 40, 120, 120), 1.0)])
+    boxes = SimpleNamespace(detect=lambda image: [DetectedFace((40, 40, 120, 120), 1.0)])
     looked = [examine_photo(path, boxes, 0.0) for path in sorted(photos.iterdir())]
     assert all(are_copies(one.compared, (40, 40, 120, 120), two.compared) is None for one, two in pairwise(looked))
 

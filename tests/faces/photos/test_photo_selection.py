@@ -10,7 +10,7 @@ import torch
 
 from faceid.errors import DataError
 from faceid.faces.photos import photo_selection
-from faceid.faces.photos.detect import Face
+from faceid.faces.photos.detect import DetectedFace
 from faceid.faces.photos.photo_faces import Candidate, Photo
 
 
@@ -21,7 +21,7 @@ def towards(*parts):
 def candidate(embedding, seed=0, sharpness=200.0, size=120.0, score=1.0):
     """One face; a seed is a picture."""
     crop = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    face = Face((0, 0, int(size), int(size)), score)
+    face = DetectedFace((0, 0, int(size), int(size)), score)
     return Candidate(face, crop, sharpness, size, embedding)
 
 

@@ -13,14 +13,12 @@ import pytest
 from faceid.errors import DataError
 from faceid.files.provenance import sha256_file
 from faceid.sampling.jobs.job_folder import MOST_DEATHS, MOST_ERRORS, JobFolder
-from faceid.sampling.jobs.job_list import Wish
+from faceid.sampling.jobs.job_list import RequestedJob
 from faceid.sampling.jobs.plan import Job
 from faceid.sampling.jobs.worker import conclude
-from faceid.sampling.sampling_settings import SampleSettings
 from faceid.sampling.who.rendered_identities import Face
 
 ROW = {"pose": "a.mp4", "seed": 1}
-SETTINGS = SampleSettings(model_path="toy", batch=True, pose_videos_dir="p", output_dir="o")
 
 
 @pytest.fixture
@@ -252,23 +250,23 @@ def test_a_try_costs_the_same_whatever_others_have_tried(folder, asked):
 
 @pytest.mark.fault("C2")
 def test_of_many_workers_one_reads_all_records_and_writes_the_rows(folder, asked):
-    wishes = [Wish(Path(f"{number}.mp4"), "", 1, "", "", None) for number in range(60)]
-    jobs = [Job(f"{number:04x}", wish, "a.mp4", Face()) for number, wish in enumerate(wishes)]
+    requests = [RequestedJob(Path(f"{number}.mp4"), "", 1, "", "", None) for number in range(60)]
+    jobs = [Job(f"{number:04x}", request, "a.mp4", Face()) for number, request in enumerate(requests)]
     for job in jobs:
         (folder.folder / "failed" / f"{job.id}.json").write_text('{"error": "no such pose"}')
     with asked:
-        rows = conclude(jobs, folder, SETTINGS)
+        rows = conclude(jobs, folder, 1.0)
     assert len(rows) == 60 and asked.opened["failed"] == 60
     with asked:
-        assert conclude(jobs, JobFolder(folder.output_dir), SETTINGS) == rows
+        assert conclude(jobs, JobFolder(folder.output_dir), 1.0) == rows
     assert sum(asked.opened.values()) < 20 and not asked.opened["failed"]
     # Where there was work again, or the rows are not there, they are read anew.
     folder.reopen()
     with asked:
-        assert conclude(jobs, folder, SETTINGS) == rows
+        assert conclude(jobs, folder, 1.0) == rows
     assert asked.opened["failed"] == 60
     (folder.output_dir / "jobs.jsonl").unlink()
-    assert conclude(jobs, folder, SETTINGS) == rows and (folder.output_dir / "jobs.jsonl").is_file()
+    assert conclude(jobs, folder, 1.0) == rows and (folder.output_dir / "jobs.jsonl").is_file()
 
 
 @pytest.mark.fault("C2")

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from faceid.errors import DataError
-from faceid.sampling.jobs.job_list import Wish, read_job_list, wishes_of_folder
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.jobs.job_list import RequestedJob, read_job_list, read_pose_folder
+from faceid.sampling.one_video.video_settings import ContentSettings
 
-SETTINGS = SampleSettings(face_lora_path="own.safetensors", batch=True, jobs="x.jsonl", output_dir="o", prompt="p")
+CONTENT, ADAPTER = ContentSettings(prompt="p"), "own.safetensors"
 
 
 def jsonl(path, *rows):
@@ -18,30 +18,30 @@ def jsonl(path, *rows):
 
 
 def test_what_a_row_does_not_say_is_as_on_the_command_line(tmp_path):
-    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4"}), SETTINGS)
-    assert wish == Wish(tmp_path / "a.mp4", "", 42, "p", SETTINGS.negative_prompt, "own.safetensors")
+    (job,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4"}), None, CONTENT, ADAPTER)
+    assert job == RequestedJob(tmp_path / "a.mp4", "", 42, "p", CONTENT.negative_prompt, "own.safetensors")
     row = {"pose": "/x/a.mp4", "identity": "anna:0.5,bob:0.5", "seed": 7, "prompt": "q", "negative_prompt": "n"}
     row |= {"face_lora_path": "other.safetensors", "output": "sub/one.mp4"}
-    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", row), SETTINGS)
-    assert (str(wish.pose), wish.identity, wish.seed, wish.prompt) == ("/x/a.mp4", "anna:0.5,bob:0.5", 7, "q")
-    assert (wish.negative_prompt, wish.adapter, wish.output) == ("n", "other.safetensors", "sub/one.mp4")
+    (job,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", row), None, CONTENT, ADAPTER)
+    assert (str(job.pose), job.identity, job.seed, job.prompt) == ("/x/a.mp4", "anna:0.5,bob:0.5", 7, "q")
+    assert (job.negative_prompt, job.adapter, job.output) == ("n", "other.safetensors", "sub/one.mp4")
 
 
 def test_lists_expand_to_every_combination_in_both_formats(tmp_path):
     row = {"pose": ["a.mp4", "b.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
-    wishes = read_job_list(jsonl(tmp_path / "jobs.jsonl", row), SETTINGS)
-    assert len(wishes) == len({(wish.pose.name, wish.identity, wish.seed) for wish in wishes}) == 12
+    jobs = read_job_list(jsonl(tmp_path / "jobs.jsonl", row), None, CONTENT, ADAPTER)
+    assert len(jobs) == len({(job.pose.name, job.identity, job.seed) for job in jobs}) == 12
     (tmp_path / "jobs.csv").write_text(
         'pose,identity,seed\n"[""a.mp4"", ""b.mp4""]","[""anna"", ""bob""]","[1, 2, 3]"\n', encoding="utf-8-sig"
     )
-    assert read_job_list(tmp_path / "jobs.csv", SETTINGS) == wishes
+    assert read_job_list(tmp_path / "jobs.csv", None, CONTENT, ADAPTER) == jobs
 
 
 def test_names_may_hold_anything_and_duplicates_are_one(tmp_path, caplog):
     caplog.set_level(logging.WARNING, "faceid")
     names = ["a b.mp4", "$(touch x).mp4", "-rf;'\".mp4", "ü\n.mp4", "{a,b}.mp4"]
-    wishes = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": names}, {"pose": "a b.mp4"}), SETTINGS)
-    assert [wish.pose.name for wish in wishes] == names
+    jobs = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": names}, {"pose": "a b.mp4"}), None, CONTENT, ADAPTER)
+    assert [job.pose.name for job in jobs] == names
     assert "line 2: the same as line 1; rendered once" in caplog.text
 
 
@@ -54,15 +54,15 @@ def test_names_may_hold_anything_and_duplicates_are_one(tmp_path, caplog):
 )
 def test_a_video_gets_no_name_that_the_batch_itself_uses(tmp_path, output):
     path = jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}, {"pose": "b.mp4"})
-    first, second = read_job_list(path, SETTINGS)
+    first, second = read_job_list(path, None, CONTENT, ADAPTER)
     assert f"line 1: output={output}: " in first.problem and "the batch itself uses there" in first.problem
     assert not second.problem
 
 
 @pytest.mark.parametrize("output", ["my gallery/x.mp4", "a/gallery/x.mp4", "gallery.mp4", "a/provenance.mp4", "x..mp4"])
 def test_a_video_may_have_a_name_that_is_only_like_ours(tmp_path, output):
-    (wish,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}), SETTINGS)
-    assert wish.output == output
+    (job,) = read_job_list(jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": output}), None, CONTENT, ADAPTER)
+    assert job.output == output
 
 
 @pytest.mark.parametrize(
@@ -89,23 +89,22 @@ def test_a_video_may_have_a_name_that_is_only_like_ours(tmp_path, output):
 def test_what_is_no_job_is_refused_with_its_line(tmp_path, name, text, said):
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError) as refused:
-        read_job_list(tmp_path / name, SETTINGS)
+        read_job_list(tmp_path / name, None, CONTENT, ADAPTER)
     assert said in str(refused.value) and str(tmp_path / name) in str(refused.value)
 
 
 def test_a_list_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"absent\.csv: cannot be read"):
-        read_job_list(tmp_path / "absent.csv", SETTINGS)
+        read_job_list(tmp_path / "absent.csv", None, CONTENT, ADAPTER)
 
 
 def test_a_folder_is_every_pose_as_everybody_with_every_seed(tmp_path):
     for name in ("b.mp4", "a.mov"):
         (tmp_path / name).write_bytes(b"x")
-    settings = SampleSettings(face_lora_path="a", batch=True, pose_videos_dir="p", output_dir="o", seed=[1, 2])
-    wishes = wishes_of_folder(tmp_path, ["anna", "bob"], settings)
-    assert [(w.pose.name, w.identity, w.seed) for w in wishes][:3] == [
+    jobs = read_pose_folder(tmp_path, ["anna", "bob"], ContentSettings(seed=[1, 2]), "a")
+    assert [(w.pose.name, w.identity, w.seed) for w in jobs][:3] == [
         ("a.mov", "anna", 1),
         ("a.mov", "anna", 2),
         ("a.mov", "bob", 1),
     ]
-    assert len(wishes) == 8
+    assert len(jobs) == 8

@@ -1,23 +1,23 @@
 """Rows of a list as they were written; one that cannot be is named and alone, whatever it holds."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from render_flags import changed
 from two_poses import rows, run
 
 from faceid.errors import DataError
 from faceid.sampling.jobs import job_list
-from faceid.sampling.jobs.job_list import read_job_list, wishes_of_folder
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.jobs.job_list import read_job_list, read_pose_folder
+from faceid.sampling.one_video.video_settings import ContentSettings
 
-SETTINGS = SampleSettings(face_lora_path="own.safetensors", batch=True, jobs="x.jsonl", output_dir="o", prompt="p")
+CONTENT, ADAPTER = ContentSettings(prompt="p"), "own.safetensors"
 GOOD = '{"pose": "good.mp4"}'
 
 
 def read(tmp_path, name, text):
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    return read_job_list(tmp_path / name, SETTINGS)
+    return read_job_list(tmp_path / name, None, CONTENT, ADAPTER)
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -26,9 +26,9 @@ def test_a_byte_that_is_not_utf8_spoils_its_row_alone(tmp_path, kind):
     rows = [("a.mp4", "caf\xe9"), ("b.mp4", "caf"), ("c.mp4", "fog")]
     lines = [row.format(*values).encode("latin-1") for values in rows]
     (tmp_path / f"x.{kind}").write_bytes((b"\xef\xbb\xbfpose,prompt\n" if kind == "csv" else b"") + b"".join(lines))
-    bad, *good = read_job_list(tmp_path / f"x.{kind}", SETTINGS)
+    bad, *good = read_job_list(tmp_path / f"x.{kind}", None, CONTENT, ADAPTER)
     assert bad.problem.endswith(f"x.{kind}, line {2 if kind == 'csv' else 1}: is not UTF-8; save the list as UTF-8")
-    assert [(wish.pose.name, wish.prompt) for wish in good] == [("b.mp4", "caf"), ("c.mp4", "fog")]
+    assert [(job.pose.name, job.prompt) for job in good] == [("b.mp4", "caf"), ("c.mp4", "fog")]
 
 
 TEXTS = [
@@ -54,7 +54,7 @@ def test_a_prompt_is_what_stands_in_the_file(tmp_path, kind, prompt):
     if kind == "jsonl":
         said = [{"pose": "a.mp4", "prompt": prompt}, {"pose": "b.mp4", "prompt": "next"}]
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in said)
-    assert [wish.prompt for wish in read(tmp_path, f"jobs.{kind}", text)] == [prompt, "next"]
+    assert [job.prompt for job in read(tmp_path, f"jobs.{kind}", text)] == [prompt, "next"]
 
 
 @pytest.mark.fault("W2")
@@ -74,13 +74,13 @@ def test_a_seed_that_is_no_whole_number_is_refused_not_made_one(tmp_path, kind, 
 @pytest.mark.fault("W2")
 def test_an_unclosed_quote_is_named_with_its_row_and_swallows_no_other(tmp_path):
     text = 'pose,prompt\na.mp4,"red hat\nb.mp4,blue\nc.mp4,"green\nhat"\nd.mp4,"dark"blue\ne.mp4,end\nf.mp4,"open\n'
-    wishes = read(tmp_path, "jobs.csv", text)
-    assert [(wish.pose.name, wish.prompt) for wish in wishes if not wish.problem] == [
+    jobs = read(tmp_path, "jobs.csv", text)
+    assert [(job.pose.name, job.prompt) for job in jobs if not job.problem] == [
         ("b.mp4", "blue"),
         ("c.mp4", "green\nhat"),
         ("e.mp4", "end"),
     ]
-    said = [wish.problem.split("jobs.csv, ")[1] for wish in wishes if wish.problem]
+    said = [job.problem.split("jobs.csv, ")[1] for job in jobs if job.problem]
     assert [line.split(":")[0] for line in said] == ["line 2", "line 6", "line 8"]
     assert "a quote is opened and never closed" in said[2]
 
@@ -110,9 +110,9 @@ BAD = {
 @pytest.mark.fault("W3")
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_row_is_named_and_the_others_stay(tmp_path, kind):
-    wishes = read(tmp_path, "jobs.jsonl", f'{GOOD}\n{BAD[kind]}\n{GOOD[:-1]}, "seed": 7}}\n')
-    assert [(wish.pose.name, wish.seed) for wish in wishes if not wish.problem] == [("good.mp4", 42), ("good.mp4", 7)]
-    (said,) = (wish.problem for wish in wishes if wish.problem)
+    jobs = read(tmp_path, "jobs.jsonl", f'{GOOD}\n{BAD[kind]}\n{GOOD[:-1]}, "seed": 7}}\n')
+    assert [(job.pose.name, job.seed) for job in jobs if not job.problem] == [("good.mp4", 42), ("good.mp4", 7)]
+    (said,) = (job.problem for job in jobs if job.problem)
     assert said.startswith(f"jobs={tmp_path / 'jobs.jsonl'}, line 2: ") and len(said) < 600 and said.isprintable()
 
 
@@ -130,7 +130,7 @@ def test_what_would_end_a_whole_list_fails_one_job_each(settings, tmp_path):
     ]
     text = "".join(json.dumps(row) + "\n" for row in listed) + "".join(f"{BAD[kind]}\n" for kind in ("NUL", "deep"))
     (tmp_path / "jobs.jsonl").write_text(text)
-    asked = replace(settings, jobs=str(tmp_path / "jobs.jsonl"), num_inference_steps=1, cfg_scale=1.0)
+    asked = changed(settings, jobs=str(tmp_path / "jobs.jsonl"), num_inference_steps=1, cfg_scale=1.0)
     assert run(asked) == 1
     found = rows(tmp_path / "out")
     done = [row["output"] for row in found if not row["error"]]
@@ -159,8 +159,8 @@ def test_a_pose_whose_name_is_no_text_is_a_job_that_failed(tmp_path):
         (tmp_path / "poses").mkdir(exist_ok=True)
         with open(bytes(tmp_path / "poses") + b"/" + name, "wb"):
             pass
-    wishes = wishes_of_folder(tmp_path / "poses", [""], SETTINGS)
-    assert [bool(wish.problem) for wish in wishes] == [False, True] and "rename it" in wishes[1].problem
+    jobs = read_pose_folder(tmp_path / "poses", [""], CONTENT, ADAPTER)
+    assert [bool(job.problem) for job in jobs] == [False, True] and "rename it" in jobs[1].problem
 
 
 class Counted(str):
@@ -185,5 +185,5 @@ def test_a_folder_of_poses_is_looked_through_once(monkeypatch):
 
     monkeypatch.setattr(job_list, "list_videos", lambda *_, **__: [Pose(number) for number in range(2000)])
     Counted.compared = 0
-    assert len(wishes_of_folder("poses", [""], SETTINGS)) == 2000
+    assert len(read_pose_folder("poses", [""], CONTENT, ADAPTER)) == 2000
     assert Counted.compared <= 20 * 2000

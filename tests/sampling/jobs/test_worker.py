@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_inputs import write_adapter
+from render_flags import changed, for_one
 from transformers import UMT5EncoderModel
 from two_poses import rows, run, write_pose
 from written_identities import write_identity
@@ -18,13 +19,13 @@ from faceid.media.video import read_video, write_video
 from faceid.models.base.wan import load_wan
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.sampling.jobs import worker as module
-from faceid.sampling.sampling_settings import OF_BATCH_ALONE
+from faceid.sampling.render_sections import OF_BATCH_ALONE
 from faceid.toy.shipped import resolve_model_path
 
 
 def of_list(settings, tmp_path, *jobs):
     (tmp_path / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs))
-    return replace(settings, jobs=str(tmp_path / "jobs.jsonl"), identities_dir=str(tmp_path / "people"))
+    return changed(settings, jobs=str(tmp_path / "jobs.jsonl"), identities_dir=str(tmp_path / "people"))
 
 
 @pytest.mark.promise(
@@ -36,7 +37,7 @@ def test_a_batch_is_byte_for_byte_what_single_calls_give(settings, tmp_path):
     assert run(settings) == 0
     found = rows(tmp_path / "out")
     assert len({row["sha256"] for row in found}) == 4
-    pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), settings.face_lora_path)
+    pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), settings.models.face_lora_path)
     for row in found:
         frames = pipeline(
             read_video(tmp_path / "poses" / row["pose"]).frames,
@@ -81,16 +82,16 @@ def test_twelve_jobs_of_four_poses_and_three_prompts_encode_five_videos_and_four
     monkeypatch.setattr(FaceIdentityPipeline, "from_pretrained", counting)
     monkeypatch.setattr(UMT5EncoderModel, "forward", encode_text_counted)
     kept_in = str(tmp_path / "cache")
-    asked = of_list(replace(settings, num_inference_steps=1, cache_dir=kept_in), tmp_path, job)
+    asked = of_list(changed(settings, num_inference_steps=1, cache_dir=kept_in), tmp_path, job)
     assert run(asked) == 0
     # Four poses and the grey video; three prompts and the negative one.
     assert counted == {"videos": 5, "texts": 4}
     # Another batch finds them all, and its videos are the same.
-    assert run(replace(asked, output_dir=str(tmp_path / "again"))) == 0
+    assert run(changed(asked, output_dir=str(tmp_path / "again"))) == 0
     assert counted == {"videos": 5, "texts": 4}
     assert {row["sha256"] for row in rows(tmp_path / "again")} == {row["sha256"] for row in rows(tmp_path / "out")}
     # Those of a folder of their own go when all is rendered.
-    assert run(replace(asked, output_dir=str(tmp_path / "third"), cache_dir=None)) == 0
+    assert run(changed(asked, output_dir=str(tmp_path / "third"), cache_dir=None)) == 0
     assert counted == {"videos": 10, "texts": 8} and not (tmp_path / "third" / ".jobs" / "cache").exists()
     names = sorted(row["output"] for row in rows(tmp_path / "out"))
     assert len(names) == 12 and names[0] == "anna/x_pose_prompt1.mp4"
@@ -143,10 +144,10 @@ def test_a_person_who_cannot_be_used_fails_the_jobs_that_name_them_alone(setting
     write_identity(tmp_path / "people" / "wide", seed=3, size=12)
     write_identity(tmp_path / "people" / "unnamed", seed=4, fingerprint="f" * 64)
     jobs = [{"pose": "x_pose.mp4", "identity": ["anna", "wide"]}]
-    assert run(of_list(replace(settings, num_inference_steps=1), tmp_path, *jobs)) == 1
+    assert run(of_list(changed(settings, num_inference_steps=1), tmp_path, *jobs)) == 1
     said = {row["identity"]: row["error"] for row in rows(tmp_path / "out")}
     assert said["anna"] == "" and "wide: 12 numbers, the adapter was trained with 24" in said["wide"]
-    absent = replace(of_list(settings, tmp_path, *jobs), identities_dir=str(tmp_path / "nobody"))
+    absent = changed(of_list(settings, tmp_path, *jobs), identities_dir=str(tmp_path / "nobody"))
     with pytest.raises(DataError, match="nobody: no such folder"):
         run(absent)
 
@@ -156,16 +157,16 @@ def test_adapters_of_two_users_in_one_run(settings, small_adapter_settings, tmp_
     second = write_adapter(tmp_path / "second.safetensors", small_adapter_settings, 3)
     wider = write_adapter(tmp_path / "wider.safetensors", replace(small_adapter_settings, lora_rank=6), 4)
     caplog.clear()
-    adapters = [settings.face_lora_path, str(second), str(wider)]
+    adapters = [settings.models.face_lora_path, str(second), str(wider)]
     job = {"pose": ["x_pose.mp4", "y_pose.mp4"], "identity": "bob", "face_lora_path": adapters}
     assert run(of_list(settings, tmp_path, job)) == 0
     # Once for the run, and at most twice for the one of other sizes; never for one of the same.
     assert caplog.text.count("loaded transformer") <= 3
     for number, adapter in enumerate(sorted(adapters), start=1):
-        alone = replace(
+        alone = changed(
             settings, face_lora_path=adapter, identities_dir=None, face_embedding=str(tmp_path / "people" / "bob")
         )
-        assert run(replace(alone, output_dir=str(tmp_path / f"alone{number}"))) == 0
+        assert run(changed(alone, output_dir=str(tmp_path / f"alone{number}"))) == 0
         for name in ("x", "y"):
             video = tmp_path / "out" / "bob" / f"{name}_pose_adapter{number}.mp4"
             assert video.read_bytes() == (tmp_path / f"alone{number}" / f"{name}_pose.mp4").read_bytes()
@@ -181,7 +182,7 @@ def test_an_error_that_may_pass_is_tried_three_times_and_then_told_with_the_log(
         return denoise(self, control, face, seed, on_step)
 
     monkeypatch.setattr(module.Renderer, "denoise", failing)
-    assert run(replace(settings, num_inference_steps=1)) == 1
+    assert run(changed(settings, num_inference_steps=1)) == 1
     # Two poses.
     assert len(tried) == 2 * 3
     failed = [json.loads(path.read_text()) for path in (tmp_path / "out" / ".jobs" / "failed").iterdir()]
@@ -191,7 +192,7 @@ def test_an_error_that_may_pass_is_tried_three_times_and_then_told_with_the_log(
 
 
 def test_jobs_shared_out_by_rank_are_each_done_once(settings, tmp_path, monkeypatch):
-    static = replace(settings, static=True, num_inference_steps=1)
+    static = changed(settings, static=True, num_inference_steps=1)
     done = []
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
@@ -205,13 +206,13 @@ def test_jobs_shared_out_by_rank_are_each_done_once(settings, tmp_path, monkeypa
 
 def test_what_a_batch_alone_can_be_given_is_no_part_of_its_videos(settings, tmp_path):
     """Of a list, with photos for the gallery: its videos' own files speak of one video each."""
-    asked = replace(
+    asked = changed(
         of_list(settings, tmp_path, {"pose": "x_pose.mp4", "identity": "anna"}), references_dir=str(tmp_path)
     )
     assert run(asked) == 0 and (tmp_path / "out" / "gallery.html").is_file()
     said = json.loads((tmp_path / "out" / "anna" / "x_pose.json").read_text())["settings"]
     assert not {said.get(name) for name in OF_BATCH_ALONE} - {None, False}
-    assert asked.for_one(pose_video="p", output="o.mp4", identity="anna").batch is False
+    assert for_one(asked, pose_video="p", output="o.mp4", identity="anna").batch.batch is False
 
 
 def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_path):
@@ -221,7 +222,7 @@ def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_pa
     off, on = [0.0] * blocks, [1.0] * blocks
     found = {}
     for name, scales in (("plain", None), ("on", on), ("off", off)):
-        assert run(replace(settings, face_block_scales=scales, output_dir=str(tmp_path / name))) == 0
+        assert run(changed(settings, face_block_scales=scales, output_dir=str(tmp_path / name))) == 0
         found[name] = {who: (tmp_path / name / who / "x_pose.mp4").read_bytes() for who in ("anna", "bob")}
     assert found["on"] == found["plain"] and found["plain"]["anna"] != found["plain"]["bob"]
     # Without the face's part everybody is the same, and not the one they would be.
@@ -248,15 +249,15 @@ def test_a_video_of_a_batch_is_rendered_again_from_its_sidecar(settings, tmp_pat
 def test_a_folder_that_cannot_be_written_to_is_refused(settings, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"output_dir=.*file: is a file; name a folder"):
-        run(replace(settings, output_dir=str(tmp_path / "file")))
+        run(changed(settings, output_dir=str(tmp_path / "file")))
 
 
 def test_the_folder_of_poses_is_no_place_to_write_to(settings, tmp_path):
     with pytest.raises(DataError, match="poses: holds the pose videos, which would be overwritten"):
-        run(replace(settings, identities_dir=None, output_dir=str(tmp_path / "poses")))
+        run(changed(settings, identities_dir=None, output_dir=str(tmp_path / "poses")))
     (tmp_path / "poses").rename(tmp_path / "anna")
     with pytest.raises(DataError, match="anna: holds the pose videos, which would be overwritten"):
-        run(replace(settings, pose_videos_dir=str(tmp_path / "anna"), output_dir=str(tmp_path)))
+        run(changed(settings, pose_videos_dir=str(tmp_path / "anna"), output_dir=str(tmp_path)))
 
 
 def test_the_grey_half_follows_the_size(toy_wan):
@@ -268,10 +269,10 @@ def test_the_grey_half_follows_the_size(toy_wan):
 
 def test_a_list_whose_rows_name_the_adapter_needs_no_size_of_its_own(settings, tmp_path, caplog):
     """The adapter of a row says it; and what is to be warned of is said once."""
-    adapter = settings.face_lora_path
+    adapter = settings.models.face_lora_path
     job = {"pose": str(tmp_path / "poses" / "x_pose.mp4"), "identity": "anna", "face_lora_path": adapter}
-    asked = replace(of_list(settings, tmp_path, job), face_lora_path=None, model_path="toy", pose_videos_dir=None)
+    asked = changed(of_list(settings, tmp_path, job), face_lora_path=None, model_path="toy", pose_videos_dir=None)
     assert run(asked) == 0 and (tmp_path / "out" / "anna" / "x_pose.mp4").is_file()
     caplog.set_level(logging.WARNING, "faceid")
-    assert run(replace(settings, output_dir=str(tmp_path / "other"), height=48)) == 0
+    assert run(changed(settings, output_dir=str(tmp_path / "other"), height=48)) == 0
     assert caplog.text.count("height=48: the adapter was trained at 32") == 1

@@ -8,13 +8,16 @@ import pytest
 from faceid.errors import ConfigError, DataError
 from faceid.geometry import Geometry
 from faceid.models.adapter.adapter_file import AdapterMetadata
+from faceid.models.rendering.denoise import LatentWindows
+from faceid.models.rendering.denoising_settings import Sampling
 from faceid.sampling.one_video.poses import VideoShape
-from faceid.sampling.one_video.renderer import Renderer, check_output, choose_shape, choose_window
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.render_setup import RenderSetup, choose_shape, choose_windows
+from faceid.sampling.one_video.renderer import Renderer, check_video_place
+from faceid.sampling.one_video.video_settings import ContentSettings, FrameSettings, PoseSettings, WindowSettings
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
-SETTINGS = SampleSettings(face_lora_path="a.safetensors", pose_video="p.mp4", output="o.mp4")
 SHAPE = VideoShape(num_frames=9, height=32, width=48, fps=16.0)
+CONTENT, POSE = ContentSettings(), PoseSettings()
 
 
 @pytest.fixture
@@ -34,51 +37,50 @@ def metadata(small_adapter_settings):
 
 
 def test_size_and_length_are_those_the_adapter_was_trained_at(metadata):
-    assert choose_shape(SETTINGS, metadata, WAN) == VideoShape(65, 480, 832, 16.0)
+    assert choose_shape(FrameSettings(), True, metadata, WAN) == VideoShape(65, 480, 832, 16.0)
 
 
 def test_flags_win_over_the_adapter_and_another_size_is_warned_of(metadata, caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    shape = choose_shape(replace(SETTINGS, height=720, width=1280, fps=24.0), metadata, WAN)
+    shape = choose_shape(FrameSettings(height=720, width=1280, fps=24.0), True, metadata, WAN)
     assert shape == VideoShape(65, 720, 1280, 24.0)
     assert "height=720: the adapter was trained at 480" in caplog.text and "fps" not in caplog.text
 
 
 def test_the_base_alone_needs_every_size_from_flags():
     with pytest.raises(ConfigError, match=r"width: missing; .* give --width"):
-        choose_shape(replace(SETTINGS, height=480, num_frames=81, fps=16.0), None, WAN)
+        choose_shape(FrameSettings(height=480, num_frames=81, fps=16.0), True, None, WAN)
 
 
 @pytest.mark.parametrize("name, value, near", [("num_frames", 66, "65 or 69"), ("height", 470, "464 or 480")])
 def test_a_size_the_model_cannot_take_names_the_nearest(metadata, name, value, near):
     with pytest.raises(ConfigError, match=f"{name}={value}.* use {near}"):
-        choose_shape(replace(SETTINGS, **{name: value}), metadata, WAN)
+        choose_shape(FrameSettings(**{name: value}), True, metadata, WAN)
 
 
 def test_an_outputs_folder_is_made_and_the_pose_never_overwritten(tmp_path):
-    check_output(tmp_path / "pose.mp4", tmp_path / "new" / "folder" / "out.mp4")
+    check_video_place(tmp_path / "pose.mp4", tmp_path / "new" / "folder" / "out.mp4")
     assert (tmp_path / "new" / "folder").is_dir()
     (tmp_path / "link").symlink_to(tmp_path / "new")
     with pytest.raises(DataError, match="overwritten"):
-        check_output(tmp_path / "new" / "pose.mp4", tmp_path / "link" / "pose.mp4")
+        check_video_place(tmp_path / "new" / "pose.mp4", tmp_path / "link" / "pose.mp4")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be made"):
-        check_output(tmp_path / "pose.mp4", tmp_path / "file" / "out.mp4")
+        check_video_place(tmp_path / "pose.mp4", tmp_path / "file" / "out.mp4")
 
 
 def test_a_longer_video_is_denoised_in_windows_of_the_trained_length_and_not_warned_of(metadata, caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    longer = replace(SETTINGS, num_frames=257)
+    longer = FrameSettings(num_frames=257)
     # 65 frames are 17 latent ones; a quarter of 65 is 16, and 16 frames are 4.
-    assert choose_window(longer, metadata, WAN) == (17, 4)
-    choose_shape(longer, metadata, WAN)
+    assert choose_windows(WindowSettings(), metadata, WAN) == LatentWindows(17, 4)
+    choose_shape(longer, True, metadata, WAN)
     assert not caplog.text
-    assert (
-        choose_window(replace(longer, window_frames=0), metadata, WAN) == (None, 0) == choose_window(longer, None, WAN)
-    )
-    choose_shape(replace(longer, window_frames=0), metadata, WAN)
+    none = WindowSettings(window_frames=0)
+    assert choose_windows(none, metadata, WAN) == LatentWindows() == choose_windows(WindowSettings(), None, WAN)
+    choose_shape(longer, False, metadata, WAN)
     assert "num_frames=257: the adapter was trained at 65" in caplog.text
-    assert choose_window(replace(longer, window_frames=33, window_overlap=5), None, WAN) == (9, 2)
+    assert choose_windows(WindowSettings(33, 5), None, WAN) == LatentWindows(9, 2)
 
 
 @pytest.mark.parametrize(
@@ -90,22 +92,22 @@ def test_a_longer_video_is_denoised_in_windows_of_the_trained_length_and_not_war
 )
 def test_windows_that_cannot_be_are_refused(metadata, options, said):
     with pytest.raises(ConfigError, match=said):
-        choose_window(replace(SETTINGS, **options), metadata, WAN)
+        choose_windows(WindowSettings(**options), metadata, WAN)
 
 
 def test_a_kept_control_is_of_one_pose_size_fit_and_set_of_references():
-    def made_of(settings=SETTINGS, shape=SHAPE, pose="p", references=("r",)):
-        return Renderer(None, shape, settings).made_of(pose, references)
+    def made_of(content=CONTENT, how=POSE, shape=SHAPE, pose="p", references=("r",)):
+        return Renderer(None, RenderSetup(Sampling(), content, how, shape)).made_of(pose, references)
 
-    assert made_of() == made_of(settings=replace(SETTINGS, prompt="another"))
+    assert made_of() == made_of(ContentSettings(prompt="another"))
     # Frame by frame, the rate is written into the file alone.
-    one_by_one = replace(SETTINGS, pose_timing="frames")
-    assert made_of(one_by_one) == made_of(one_by_one, replace(SHAPE, fps=30.0))
+    one_by_one = PoseSettings("frames")
+    assert made_of(how=one_by_one) == made_of(how=one_by_one, shape=replace(SHAPE, fps=30.0))
     others = [
         made_of(shape=replace(SHAPE, fps=30.0)),
-        *(made_of(settings=replace(SETTINGS, pose_timing=timing)) for timing in ("frames", 24.0)),
+        *(made_of(how=PoseSettings(timing)) for timing in ("frames", 24.0)),
         *(made_of(shape=replace(SHAPE, **{name: 64})) for name in ("num_frames", "height", "width")),
-        made_of(settings=replace(SETTINGS, fit="pad")),
+        made_of(how=PoseSettings(fit="pad")),
         made_of(pose="q"),
         made_of(references=()),
     ]

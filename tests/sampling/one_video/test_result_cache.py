@@ -11,8 +11,8 @@ from faceid.errors import DataError
 from faceid.models.base.prompts import encode_prompts
 from faceid.models.base.wan import load_wan
 from faceid.sampling.one_video import texts as module
+from faceid.sampling.one_video.prompt_encoder import PromptEncoder
 from faceid.sampling.one_video.result_cache import ResultCache
-from faceid.sampling.one_video.texts import Texts
 from faceid.toy.shipped import resolve_model_path
 
 pytestmark = pytest.mark.promise(
@@ -121,14 +121,14 @@ def test_a_damaged_file_or_a_folder_that_cannot_be_is_said_and_does_no_harm(cach
 def test_texts_are_the_pipelines_and_the_encoder_is_loaded_once_for_new_ones(cache, monkeypatch):
     base, loaded = resolve_model_path("toy"), []
     monkeypatch.setattr(module, "load_wan", lambda *given: loaded.append(1) or load_wan(*given))
-    texts = Texts(base, torch.device("cpu"), torch.float32, cache)
+    texts = PromptEncoder(base, torch.device("cpu"), torch.float32, cache)
     texts.prepare(["a dance", "", "a dance"])
     wan = load_wan(base, ("text",))
     for text, expected in encode_prompts(wan.tokenizer, wan.text_encoder, ["a dance", ""]).items():
         assert torch.equal(texts.of(text)[0], expected)
     assert len(loaded) == 1
     # Another process finds what this one has made.
-    other = Texts(base, torch.device("cpu"), torch.float32, cache)
+    other = PromptEncoder(base, torch.device("cpu"), torch.float32, cache)
     assert torch.equal(other.of("a dance", "")[1], texts.of("")[0]) and len(loaded) == 1
     other.of("a jump")
     assert len(loaded) == 2
@@ -139,7 +139,7 @@ def test_memory_holds_none_of_those_that_the_disk_has_and_all_others(cache, tmp_
     base = resolve_model_path("toy")
     for number in range(5):
         cache.put(module.KIND, {"text": str(number)}, torch.full((2,), float(number)))
-    texts = Texts(base, torch.device("cpu"), torch.float32, cache)
+    texts = PromptEncoder(base, torch.device("cpu"), torch.float32, cache)
     texts.prepare([str(number) for number in range(5)])
     for number in (*range(5), 0):
         assert texts.of(str(number))[0][0] == number
@@ -147,8 +147,8 @@ def test_memory_holds_none_of_those_that_the_disk_has_and_all_others(cache, tmp_
     assert len(texts._known) == 0
     monkeypatch.undo()
     (tmp_path / "file").touch()
-    nowhere = Texts(base, torch.device("cpu"), torch.float32, ResultCache(tmp_path / "file" / "cache", MB, {}))
-    for text in (nowhere, Texts(base, torch.device("cpu"), torch.float32)):
+    nowhere = PromptEncoder(base, torch.device("cpu"), torch.float32, ResultCache(tmp_path / "file" / "cache", MB, {}))
+    for text in (nowhere, PromptEncoder(base, torch.device("cpu"), torch.float32)):
         text.prepare(["a dance"])
         with monkeypatch.context() as patch:
             patch.setattr(module, "load_wan", lambda *given: pytest.fail("loaded again"))

@@ -13,7 +13,7 @@ from written_identities import write_identity
 from faceid.errors import DataError
 from faceid.files.provenance import sha256_file
 from faceid.media.video import read_video
-from faceid.sampling.one_video.like import given_flags, read_sidecar, words_like
+from faceid.sampling.like import given_flags, read_sidecar, words_like
 from faceid.sampling.one_video.sidecar import sidecar_of
 
 pytestmark = pytest.mark.promise(

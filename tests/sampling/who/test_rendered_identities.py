@@ -10,10 +10,8 @@ from written_identities import write_embedding, write_identity
 from faceid.errors import DataError, ModelError
 from faceid.faces.identities.identity import Identity
 from faceid.models.adapter.adapter_file import AdapterMetadata
-from faceid.sampling.sampling_settings import SampleSettings
 from faceid.sampling.who.rendered_identities import Face, check_identity, named_face, parse_blend, read_people
-
-SETTINGS = SampleSettings(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
+from faceid.sampling.who.who_settings import WhoSettings
 
 
 @pytest.fixture
@@ -114,7 +112,7 @@ def people(tmp_path):
 
 
 def named(people, **who):
-    return replace(SETTINGS, face_embedding=None, identities_dir=str(people), **who)
+    return WhoSettings(identities_dir=str(people), **who)
 
 
 def test_blends_are_read_and_what_is_none_is_named():

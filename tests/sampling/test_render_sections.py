@@ -1,10 +1,9 @@
 """What sample.py can be asked for, checked before anything is read."""
 
 import pytest
+from render_flags import sections_of
 
-from faceid.config import build_section
 from faceid.errors import ConfigError
-from faceid.sampling.sampling_settings import SampleSettings
 
 ONE = {"face_lora_path": "a.pth", "pose_video": "p.mp4", "output": "o.mp4"}
 BATCH = {"face_lora_path": "a.pth", "batch": True, "pose_videos_dir": "p", "output_dir": "o"}
@@ -18,7 +17,7 @@ def test_one_video_and_a_batch_are_accepted():
         {**ONE, "face_images_dir": "f"},
         {**ONE, "face_lora_path": None, "model_path": "toy"},
     ):
-        assert build_section(SampleSettings, values).cfg_scale == 5.0
+        assert sections_of(**values).sampling.cfg_scale == 5.0
 
 
 @pytest.mark.parametrize(
@@ -59,5 +58,5 @@ def test_one_video_and_a_batch_are_accepted():
 )
 def test_what_does_not_go_together_is_refused(values, message):
     with pytest.raises(ConfigError) as refusal:
-        build_section(SampleSettings, values)
+        sections_of(**values)
     assert message in str(refusal.value)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from faceid.errors import DataError
-from faceid.faces.identity_settings import FaceSettings
 from faceid.files.documents import parse_json, read_bytes
-from faceid.sampling.one_video.sidecar import READ_BY_IT, SET_BY_IT, VERSION, Inputs, absolute
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.one_video.sidecar import READ_BY_IT, SET_BY_IT, VERSION, InputHashes, absolute
+from faceid.sampling.render_sections import SECTIONS
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ NEVER_SET_BY_IT = (
     *("output", "batch", "pose_videos_dir", "jobs", "output_dir", "static", "gallery", "references_dir", "score"),
     *("heads_dir", "like", "cache_dir", "cache_gb", "device", "context_parallel", "offload", "shared"),
 )
-_DEFAULTS = {field.name: field.default for section in (SampleSettings, FaceSettings) for field in fields(section)}
+_DEFAULTS = {field.name: field.default for section in SECTIONS for field in fields(section)}
 _FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
 # More than any machine's threads: a number from a file is not believed.
 MOST_THREADS = 1024
@@ -79,12 +78,12 @@ def _settable(path: Path, kept: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kept.items() if name in SET_BY_IT}
 
 
-def say_what_is_read(path: Path, settings: SampleSettings, faces: FaceSettings) -> None:
-    """Name the files that are read because a sidecar says so."""
-    kept, now = read_sidecar(path)["settings"], {**asdict(settings), **asdict(faces)}
+def say_what_is_read(path: Path, flags: Mapping[str, Any]) -> None:
+    """Name the files that are read because a sidecar says so. flags: as they are now."""
+    kept = read_sidecar(path)["settings"]
     for name in READ_BY_IT:
-        if now.get(name) is not None and now[name] == kept.get(name):
-            log.info("%s: reads %s=%s", path.name, name, now[name])
+        if flags.get(name) is not None and flags[name] == kept.get(name):
+            log.info("%s: reads %s=%s", path.name, name, flags[name])
 
 
 def use_threads_of(path: Path) -> None:
@@ -107,11 +106,11 @@ def given_flags(argv: Sequence[str]) -> set[str]:
     return {word[2:].partition("=")[0] for word in argv if word.startswith("--")}
 
 
-def check_like(path: Path, settings: SampleSettings, inputs: Inputs) -> Mapping[str, Any]:
+def check_like(path: Path, flags: Mapping[str, Any], inputs: InputHashes) -> Mapping[str, Any]:
     """The sidecar, once all that was not given anew is what it was. Raises: DataError naming what changed."""
     kept = read_sidecar(path)
     before = kept["settings"]
-    now = {name: absolute(name, value) for name, value in asdict(settings).items()}
+    now = {name: absolute(name, value) for name, value in flags.items()}
     for name, keys in (
         ("base", ("model_path",)),
         ("adapter", ("face_lora_path",)),

@@ -1,16 +1,14 @@
 """Options of rendering that change nothing, or harm, are named; those that work are not."""
 
 import logging
-from dataclasses import replace
 
 import pytest
+from render_flags import changed, sections_of
 
-from faceid.faces.identity_settings import FaceSettings
-from faceid.sampling.sampling_effects import warn_without_effect
-from faceid.sampling.sampling_settings import SampleSettings
+from faceid.sampling.unused_render_options import warn_of_render_options
 
-SETTINGS = SampleSettings(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
-BASE_ALONE = replace(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None)
+SETTINGS = sections_of(face_lora_path="a.safetensors", face_embedding="e", pose_video="p.mp4", output="o.mp4")
+BASE_ALONE = changed(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None)
 
 
 @pytest.mark.parametrize(
@@ -19,20 +17,20 @@ BASE_ALONE = replace(SETTINGS, face_lora_path=None, model_path="toy", face_embed
 )
 def test_a_face_scale_that_does_little_good_is_warned_of(caplog, scale, warning):
     caplog.set_level(logging.WARNING, "faceid")
-    warn_without_effect(replace(SETTINGS, face_scale=scale), FaceSettings())
+    warn_of_render_options(changed(SETTINGS, face_scale=scale))
     assert warning in caplog.text and bool(caplog.text) == bool(warning)
 
 
 def test_an_adapter_without_a_face_is_warned_of(caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    warn_without_effect(replace(SETTINGS, face_embedding=None), FaceSettings())
+    warn_of_render_options(changed(SETTINGS, face_embedding=None))
     assert "no particular person" in caplog.text
 
 
 def test_a_face_scale_without_an_adapter_is_warned_of(caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    warn_without_effect(
-        replace(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None, face_scale=0.5), FaceSettings()
+    warn_of_render_options(
+        changed(SETTINGS, face_lora_path=None, model_path="toy", face_embedding=None, face_scale=0.5)
     )
     assert "face_scale=0.5: has no effect without --face_lora_path" in caplog.text
 
@@ -40,26 +38,26 @@ def test_a_face_scale_without_an_adapter_is_warned_of(caplog):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (replace(SETTINGS, cfg_scale=1.0, negative_prompt="fog"), "negative_prompt: has no effect with cfg_scale=1.0"),
-        (replace(SETTINGS, cfg_scale=1.0, cfg_start=0.5), "cfg_start: has no effect with cfg_scale=1.0"),
-        (replace(SETTINGS, reference_scale=0.5), "reference_scale: has no effect without --reference_image"),
-        (replace(BASE_ALONE, face_end=0.5), "face_end: has no effect without --face_lora_path"),
-        (replace(SETTINGS, window_frames=0, window_overlap=4), "window_overlap: has no effect without windows"),
-        (replace(BASE_ALONE, window_overlap=4), "window_overlap: has no effect without windows"),
+        (changed(SETTINGS, cfg_scale=1.0, negative_prompt="fog"), "negative_prompt: has no effect with cfg_scale=1.0"),
+        (changed(SETTINGS, cfg_scale=1.0, cfg_start=0.5), "cfg_start: has no effect with cfg_scale=1.0"),
+        (changed(SETTINGS, reference_scale=0.5), "reference_scale: has no effect without --reference_image"),
+        (changed(BASE_ALONE, face_end=0.5), "face_end: has no effect without --face_lora_path"),
+        (changed(SETTINGS, window_frames=0, window_overlap=4), "window_overlap: has no effect without windows"),
+        (changed(BASE_ALONE, window_overlap=4), "window_overlap: has no effect without windows"),
     ],
 )
 def test_an_option_without_effect_is_named_alone(settings, said, caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    warn_without_effect(settings, FaceSettings())
+    warn_of_render_options(settings)
     (record,) = caplog.records
     assert record.getMessage().startswith(said)
 
 
 def test_with_the_face_off_or_nobody_given_its_options_change_nothing(caplog):
     caplog.set_level(logging.WARNING, "faceid")
-    warn_without_effect(replace(SETTINGS, face_scale=0.0, face_start=0.2), FaceSettings())
+    warn_of_render_options(changed(SETTINGS, face_scale=0.0, face_start=0.2))
     assert "face_start: has no effect with face_scale=0" in caplog.text
-    warn_without_effect(replace(SETTINGS, face_embedding=None, face_guidance=2.0), FaceSettings())
+    warn_of_render_options(changed(SETTINGS, face_embedding=None, face_guidance=2.0))
     assert "face_guidance: has no effect without a face" in caplog.text
 
 
@@ -67,5 +65,5 @@ def test_options_that_work_are_not_named(caplog):
     caplog.set_level(logging.WARNING, "faceid")
     chosen = {"face_start": 0.1, "face_end": 0.9, "face_guidance": 2.0, "cfg_start": 0.1, "negative_prompt": "fog"}
     chosen |= {"reference_image": "r.png", "reference_scale": 0.5, "window_overlap": 4, "scheduler": "euler"}
-    warn_without_effect(replace(SETTINGS, **chosen), FaceSettings())
+    warn_of_render_options(changed(SETTINGS, **chosen))
     assert caplog.text == ""

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 KIND = "text"
 
 
-class Texts:
+class PromptEncoder:
     """Texts to embeddings [L, D]. cache: where they are kept; in memory are those that it cannot keep."""
 
     def __init__(

@@ -1,0 +1,38 @@
+"""All that one call of evaluate.py was asked for: a section for each thing that is decided, in the room it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from faceid.config import Reason
+from faceid.evaluation.report.report_settings import ReportSettings
+from faceid.evaluation.videos.arm_settings import ArmSettings
+from faceid.evaluation.videos.judge_settings import PeopleSettings, PoseReaderSettings, RecogniserSettings
+
+
+@dataclass(frozen=True)
+class EvaluationSections:
+    """One evaluation."""
+
+    arms: ArmSettings
+    people: PeopleSettings
+    recognisers: RecogniserSettings
+    pose: PoseReaderSettings
+    report: ReportSettings
+
+    @property
+    def every(self) -> list[Any]:
+        """The sections, in order."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def unused(self, is_table_needed: bool) -> Iterator[Reason]:
+        """Options that change nothing, as each section says. is_table_needed: as `ArmSettings.unused` takes it."""
+        yield from self.recognisers.unused(self.pose.pose_reader)
+        yield from self.pose.unused()
+        yield from self.people.unused()
+        yield from self.arms.unused(is_table_needed)
+
+
+SECTIONS: tuple[type, ...] = tuple(get_type_hints(EvaluationSections)[f.name] for f in fields(EvaluationSections))

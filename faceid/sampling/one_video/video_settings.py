@@ -1,0 +1,109 @@
+"""What a video shows, how large and long it is, and how it follows its pose. Field names are flag names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from faceid.config import Reason
+from faceid.limits import MOST_FRAMES, MOST_PIXELS, FrameCount, Rate, Seed
+from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
+from faceid.models.rendering.denoising_settings import Sampling
+
+PoseTiming = Literal["tempo", "frames"] | Rate
+
+
+@dataclass(frozen=True)
+class OneVideoSettings:
+    """One video: from which file to which."""
+
+    pose_video: str | None = None
+    """The skeleton video to render."""
+    output: str | None = None
+    """The mp4 to write."""
+    like: str | None = None
+    """A video's .json: render it again with all that it says; flags given besides win."""
+
+
+@dataclass(frozen=True)
+class ContentSettings:
+    """What a video shows beside the face and the pose."""
+
+    prompt: str = DEFAULT_PROMPT
+    """What the video shows."""
+    negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
+    """What it must not show; used when cfg_scale is over 1."""
+    reference_image: list[str] | str | None = None
+    """A picture of the person (or [A, B]) that the base itself looks at: a second way to say who it is."""
+    seed: list[Seed] | Seed = 42
+    """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """All of them, as given."""
+        return self.seed if isinstance(self.seed, list) else [self.seed]
+
+    @property
+    def reference_images(self) -> list[str]:
+        """All of them, as given; none without."""
+        given = self.reference_image
+        return [given] if isinstance(given, str) else given or []
+
+    def unused(self, cfg_scale: float) -> Iterator[Reason]:
+        """Options that change nothing."""
+        if cfg_scale <= 1:
+            yield "negative_prompt", f"with cfg_scale={cfg_scale}; it is used over 1"
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """Size and length of what is rendered."""
+
+    height: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
+    """Height in pixels. Default: what the adapter was trained at."""
+    width: Annotated[int, Field(ge=1, le=MOST_PIXELS)] | None = None
+    """Width in pixels. Default: what the adapter was trained at."""
+    num_frames: FrameCount | Literal["all"] | None = None
+    """Frames to render; all: as many as the pose video has, at its tempo. Default: what the adapter was trained at."""
+    fps: Rate | None = None
+    """Frame rate of what is rendered. Default: what the adapter was trained at."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """Windows of a longer video."""
+
+    window_frames: Annotated[int, Field(ge=0, le=MOST_FRAMES)] | None = None
+    """A longer video is denoised in windows of so many frames. Default: what the adapter was trained at; 0 for none."""
+    window_overlap: FrameCount | None = None
+    """Frames that windows share, where they are blended. Default: a quarter of a window."""
+
+    def unused(self, has_adapter: bool) -> Iterator[Reason]:
+        """Options that change nothing. has_adapter: one says how long a window is."""
+        if self.window_frames == 0 or (self.window_frames is None and not has_adapter):
+            yield "window_overlap", "without windows: give --window_frames"
+
+
+@dataclass(frozen=True)
+class PoseSettings:
+    """How a pose video becomes frames."""
+
+    pose_timing: PoseTiming = "tempo"
+    """tempo: a pose video of another rate is sampled to --fps and dances at its own speed. frames: its frames are taken
+    one by one, whatever its rate. A number: as tempo, its true rate where the file names a wrong one."""
+    fit: Literal["crop", "stretch", "pad"] = "crop"
+    """How a pose video of another aspect ratio is fitted."""
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    """The sections that say how a video is rendered, whoever it shows."""
+
+    sampling: Sampling
+    content: ContentSettings
+    pose: PoseSettings
+    frames: FrameSettings
+    windows: WindowSettings

@@ -1,0 +1,58 @@
+"""Options of rendering that were given and change nothing, or harm: whoever gave one is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import fields
+
+from faceid.config import Reason, warn_of_unused
+from faceid.models.rendering.denoising_settings import Sampling
+from faceid.sampling.render_sections import RenderSections
+
+log = logging.getLogger(__name__)
+
+# Outside it likeness or picture suffer: users of strengths near 2 report "crunchy" pictures.
+FACE_SCALE_RANGE = (0.3, 2.0)
+
+
+def warn_of_render_options(sections: RenderSections) -> None:
+    """Say which of the options that were given change nothing, and when the face cannot show, or not well."""
+    _warn_of_face(sections)
+    every = [getattr(sections, field.name) for field in fields(sections)]
+    warn_of_unused(every, unused_render_options(sections))
+
+
+def unused_render_options(sections: RenderSections) -> Iterator[Reason]:
+    """What each section says of its own, once it is told of the others."""
+    has_adapter = sections.may_have_adapter
+    has_face = sections.who.is_somebody or sections.batch.jobs is not None
+    yield from sections.content.unused(sections.sampling.cfg_scale)
+    yield from sections.sampling.unused(has_adapter, has_face, bool(sections.content.reference_images))
+    yield from sections.cache.unused(sections.batch.batch)
+    yield from sections.gallery.unused()
+    yield from sections.windows.unused(has_adapter)
+    if sections.who.face_images_dir is None:
+        # Who may look into the folder counts without photos, too; a judge looks for faces as well.
+        of_judge = ("detector", "detector_path", "face_margin") if sections.gallery.score is not None else ()
+        for field in fields(sections.faces):
+            if field.name not in ("shared", *of_judge):
+                yield field.name, "without --face_images_dir"
+    yield from sections.faces.unused()
+
+
+def _warn_of_face(sections: RenderSections) -> None:
+    """Say when the face cannot show, or not well."""
+    who, face_scale = sections.who, sections.sampling.face_scale
+    low, high = FACE_SCALE_RANGE
+    if not sections.may_have_adapter:
+        if face_scale != Sampling.face_scale:
+            log.warning("face_scale=%s: has no effect without --face_lora_path", face_scale)
+    elif face_scale == 0:
+        is_of_many = who.identities_dir is not None and not who.is_named
+        once = "; each pose is rendered once, not as every person" if is_of_many else ""
+        log.warning("face_scale=0: the base model alone renders, without the face%s", once)
+    elif not who.is_somebody and sections.batch.jobs is None:
+        log.warning("no face given: the adapter renders no particular person; give --face_images_dir")
+    elif not low <= face_scale <= high:
+        log.warning("face_scale=%s: outside %s to %s likeness or picture suffer", face_scale, low, high)
