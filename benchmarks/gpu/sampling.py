@@ -20,7 +20,8 @@ from faceid.models.adapter.face_tokens import face_input
 from faceid.models.compute.execution import offload_blocks, set_attention_backend
 from faceid.models.costs.flops import step_flops
 from faceid.models.rendering.denoising_settings import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.video_inputs import VideoInputs
 
 SECTION, OFFLOAD, VIDEO = "sampling", "offload", "video"
 STEPS = 50

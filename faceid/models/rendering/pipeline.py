@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -46,38 +46,8 @@ from faceid.models.rendering.denoise import (
 from faceid.models.rendering.denoiser import Denoiser
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.rendering_state import rendering
+from faceid.models.rendering.video_inputs import CallOptions, VideoInputs
 from faceid.vace import assemble_control
-
-
-@dataclass(frozen=True)
-class CallOptions:
-    """What a call of the pipeline may be told beside `Sampling` and what it shows."""
-
-    reference_images: Sequence[PIL.Image.Image] = ()
-    """Pictures that the base itself looks at."""
-    on_step: OnStep | None = None
-    """Called with (steps done, steps in all)."""
-    output_type: str = "frames"
-    """frames, or latent for normalised latents."""
-    window: int | None = None
-    """Latent frames denoised at once; None: all."""
-    overlap: int = 0
-    """Latent frames that neighbouring windows share at least."""
-
-
-@dataclass(frozen=True)
-class VideoInputs:
-    """What one video is rendered from, on any device.
-
-    control: [1, control channels, R + f, h, w], from `control` or a cache. text, negative_text: [L, D]. face: [D], or
-    [R + f, D] for one that changes; None for nobody in particular. num_references: R.
-    """
-
-    control: Tensor
-    text: Tensor
-    negative_text: Tensor
-    face: Tensor | None = None
-    num_references: int = 0
 
 
 class FaceIdentityPipeline:

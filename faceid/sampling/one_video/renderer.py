@@ -19,7 +19,8 @@ from faceid.files.outputs import refuse_hidden
 from faceid.media.images import read_photo
 from faceid.media.video import measure_video, write_video
 from faceid.models.rendering.denoise import OnStep
-from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.video_inputs import VideoInputs
 from faceid.sampling.one_video.poses import is_one_by_one, read_pose, say_timing
 from faceid.sampling.one_video.prompt_encoder import PromptEncoder
 from faceid.sampling.one_video.render_setup import RenderSetup

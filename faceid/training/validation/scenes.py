@@ -27,7 +27,8 @@ from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.base.latent_codec import decode_latents, to_frames
 from faceid.models.base.wan import WanModel
 from faceid.models.rendering.denoising_settings import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.video_inputs import VideoInputs
 from faceid.vace import pose_control
 
 # Frames of a strip in TensorBoard: first, last and what lies evenly between.

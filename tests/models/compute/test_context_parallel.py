@@ -14,7 +14,8 @@ from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.wan import load_wan
 from faceid.models.compute.context_parallel import TokenShare, check_heads, share_tokens
 from faceid.models.rendering.denoising_settings import Sampling
-from faceid.models.rendering.pipeline import FaceIdentityPipeline, VideoInputs
+from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.video_inputs import VideoInputs
 from faceid.toy.shipped import resolve_model_path
 
 ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, face_modulation=True)

@@ -1,0 +1,42 @@
+"""What one video is rendered from, and what a call of the pipeline may be told besides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import PIL.Image
+from torch import Tensor
+
+from faceid.models.rendering.denoise import OnStep
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What a call of the pipeline may be told beside `Sampling` and what it shows."""
+
+    reference_images: Sequence[PIL.Image.Image] = ()
+    """Pictures that the base itself looks at."""
+    on_step: OnStep | None = None
+    """Called with (steps done, steps in all)."""
+    output_type: str = "frames"
+    """frames, or latent for normalised latents."""
+    window: int | None = None
+    """Latent frames denoised at once; None: all."""
+    overlap: int = 0
+    """Latent frames that neighbouring windows share at least."""
+
+
+@dataclass(frozen=True)
+class VideoInputs:
+    """What one video is rendered from, on any device.
+
+    control: [1, control channels, R + f, h, w], from `control` or a cache. text, negative_text: [L, D]. face: [D], or
+    [R + f, D] for one that changes; None for nobody in particular. num_references: R.
+    """
+
+    control: Tensor
+    text: Tensor
+    negative_text: Tensor
+    face: Tensor | None = None
+    num_references: int = 0
