@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from faceid.errors import DataError
 from faceid.models.base.prompts import encode_prompts
 from faceid.models.base.wan import load_wan
-from faceid.sampling.one_video import texts as module
+from faceid.sampling.one_video import prompt_encoder as module
 from faceid.sampling.one_video.prompt_encoder import PromptEncoder
 from faceid.sampling.one_video.result_cache import ResultCache
 from faceid.toy.shipped import resolve_model_path
