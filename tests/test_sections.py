@@ -11,8 +11,6 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 MOST_FIELDS, MOST_ARGUMENTS = 16, 7
-# Still one class for all that a command asks for.
-TOO_LARGE = {"SampleSettings", "EvaluationSettings"}
 # Functions that take a section for less than half of it, and why.
 FACES = "still one class for the encoder, the detector and the photos"
 SIZES = "the size of a clip: three of seven options"
@@ -26,13 +24,9 @@ ALLOWED = {
     "write_face_bank": FACES,
     "find_films": "how films are cropped, beside which ones take part",
     "_fit_of": "how a film is cropped: three of seven options",
-    "check_photos": FACES,
-    "_require_enough": FACES,
     "_choices": FACES,
     "encoder_of": FACES,
-    "of_faces": FACES,
     "lora_targets": "what of the adapter a LoRA file of any tool is held to",
-    "_cache": FACES,
     "_numbers": TOY,
     "_write_photos": TOY,
     "_write_references": TOY,
@@ -61,7 +55,7 @@ def settings_classes() -> dict[str, Section]:
     found = {}
     for _, tree in sources():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and node.name.endswith("Settings"):
+            if isinstance(node, ast.ClassDef) and node.name.endswith(("Settings", "Sampling")):
                 found[node.name] = _section(node)
     return found
 
@@ -107,12 +101,12 @@ def _used(function: ast.FunctionDef, name: str, section: Section) -> set[str] | 
 
 def test_no_settings_class_has_more_fields_than_one_can_take_in():
     classes = settings_classes()
-    sizes = {name: len(section.fields) for name, section in classes.items() if name not in TOO_LARGE}
+    sizes = {name: len(section.fields) for name, section in classes.items()}
     assert len(sizes) > 15 and {name: size for name, size in sizes.items() if size > MOST_FIELDS} == {}
 
 
 def test_a_function_takes_no_section_of_which_it_uses_less_than_half():
-    classes = {name: section for name, section in settings_classes().items() if name not in TOO_LARGE}
+    classes = settings_classes()
     found = {
         function: f"{path}: {used} of {of} fields of {section}"
         for path, tree in sources()
@@ -142,11 +136,15 @@ def test_a_planted_one_is_found(source):
     assert bool(list(less_than_half(ast.parse(source), classes))) == PLANTED[source]
 
 
-def test_no_function_of_training_takes_more_arguments_than_a_dataclass_would_hold():
+# Rooms whose functions still take more arguments than that.
+LATER = ("faceid/data/", "faceid/models/adapter/")
+
+
+def test_no_function_takes_more_arguments_than_a_dataclass_would_hold():
     many = {}
     for path, tree in sources():
         for each in ast.walk(tree):
-            if path.startswith("faceid/training/") and isinstance(each, ast.FunctionDef):
+            if isinstance(each, ast.FunctionDef) and not path.startswith(LATER):
                 taken = [a.arg for a in (*each.args.posonlyargs, *each.args.args, *each.args.kwonlyargs)]
                 if len(set(taken) - {"self", "cls"}) > MOST_ARGUMENTS:
                     many[f"{path}::{each.name}"] = len(taken)

@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     name = photos_dir.resolve().name if paths.identity_name is None else paths.identity_name
     if not name.strip():
         raise ConfigError(f"identity_name={name!r}: is empty; name the person")
-    check_photos(photos_dir, settings)
+    check_photos(photos_dir, settings.allow_few)
     check_output_folder(output_dir, photos_dir)
     prepare_identity(photos_dir, output_dir, name, encoder_of(_resolved(settings)), settings)
     return 0

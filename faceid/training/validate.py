@@ -58,9 +58,9 @@ def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
     return groups
 
 
-def base_folder_of(sampling: Sampling) -> Path:
+def base_folder_of(cfg_scale: float, num_inference_steps: int) -> Path:
     """Where in the run folder the base's videos are: they may be kept only for what they were sampled with."""
-    return Path("validation_base") / f"cfg_{sampling.cfg_scale:g}_steps_{sampling.num_inference_steps}"
+    return Path("validation_base") / f"cfg_{cfg_scale:g}_steps_{num_inference_steps}"
 
 
 class Validation:
@@ -140,7 +140,8 @@ class Validation:
         seed = run.sections.optimizer.seed
         renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling, seed)
         judge = self._know_people(renderer)
-        folder, base_folder = run.folder / f"validation_epoch_{epoch + 1}", run.folder / base_folder_of(sampling)
+        folder = run.folder / f"validation_epoch_{epoch + 1}"
+        base_folder = run.folder / base_folder_of(sampling.cfg_scale, sampling.num_inference_steps)
         # One list for all ranks: under ZeRO-3 all must render the same.
         (rendered,) = broadcast_object_list([sorted(path.stem for path in base_folder.glob("*.mp4"))])
         photo = self._photo(renderer)

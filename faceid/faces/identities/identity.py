@@ -87,7 +87,7 @@ class _Metadata:
     photos: list[_Photo]
 
 
-def check_photos(photos_dir: Path, settings: FaceSettings) -> list[Path]:
+def check_photos(photos_dir: Path, allow_few: bool) -> list[Path]:
     """The photos of a folder, if their number can be right: to be called before anything is loaded.
 
     Raises: DataError when the folder is missing, or holds no photo, fewer than 3 (unless `allow_few`) or over 20.
@@ -97,7 +97,7 @@ def check_photos(photos_dir: Path, settings: FaceSettings) -> list[Path]:
         raise DataError(f"{photos_dir}: holds no photos (jpg, png, webp, ...); put 10 to 15 photos of the face there")
     if len(paths) > MOST_PHOTOS:
         raise DataError(f"{photos_dir}: {len(paths)} photos, at most {MOST_PHOTOS}; choose the best {MOST_PHOTOS}")
-    if len(paths) < FEWEST_PHOTOS and not settings.allow_few:
+    if len(paths) < FEWEST_PHOTOS and not allow_few:
         raise DataError(
             f"{photos_dir}: {len(paths)} photos, at least {FEWEST_PHOTOS} are needed; add photos (10 to 15 are best), "
             "or use --allow_few to go on with a weaker likeness"
@@ -118,7 +118,7 @@ def prepare_identity(
     something else. A refused set leaves its report beside `output_dir` (`refused_report_path`), and an identity that is
     there already as it is.
     """
-    paths = check_photos(photos_dir, settings)
+    paths = check_photos(photos_dir, settings.allow_few)
     check_output_folder(output_dir, photos_dir)
     output_dir = output_dir.resolve()
     if not name.strip():
@@ -132,7 +132,8 @@ def prepare_identity(
     ]
     _embed_faces(photos, encoder)
     try:
-        _select(photos, photos_dir, settings)
+        alike = settings.aggregation == "mean"
+        _select(photos, photos_dir, settings.allow_few, settings.check_one_person, alike)
     except DataError as error:
         refused = refused_report_path(output_dir)
         _write_refused(refused, error, name, encoder, [*photos, *no_photos], settings)
@@ -229,17 +230,17 @@ def _embed_faces(photos: list[Photo], encoder: FaceEncoder) -> None:
         candidate.embedding = embedding
 
 
-def _select(photos: list[Photo], photos_dir: Path, settings: FaceSettings) -> None:
+def _select(photos: list[Photo], photos_dir: Path, allow_few: bool, check_one_person: bool, alike: bool) -> None:
     try:
         photo_selection.choose_faces(photos)
-        _require_enough(photos, photos_dir, settings.allow_few)
+        _require_enough(photos, photos_dir, allow_few)
         photo_selection.score_quality(photos)
         photo_selection.drop_duplicates(photos)
-        _require_enough(photos, photos_dir, settings.allow_few)
-        if settings.check_one_person:
+        _require_enough(photos, photos_dir, allow_few)
+        if check_one_person:
             photo_selection.refuse_two_people(photos)
         photo_selection.drop_poor(photos)
-        photo_selection.set_weights(photos, alike=settings.aggregation == "mean")
+        photo_selection.set_weights(photos, alike=alike)
     finally:
         # Also when the set is refused: the reasons are what the user needs to mend it.
         for photo in photos:

@@ -69,7 +69,7 @@ def prepare_people(
     for photos_dir in folders:
         with people.attempt(photos_dir.name):
             check_folder_name(photos_dir.name, f"people_dir={people_dir}")
-            check_photos(photos_dir, settings)
+            check_photos(photos_dir, settings.allow_few)
             check_output_folder(output_dir / photos_dir.name, photos_dir)
     usable = [photos_dir for photos_dir in folders if photos_dir.name not in people.failed]
     encoder = load_encoder() if usable else None

@@ -26,5 +26,5 @@ def make_identity(
 ) -> Identity:
     """An identity folder from photos, named after their folder."""
     name = photos_dir.resolve().name
-    check_photos(photos_dir, settings)  # before the encoder is loaded
+    check_photos(photos_dir, settings.allow_few)  # before the encoder is loaded
     return prepare_identity(photos_dir, output_dir, name, encoder or encoder_of(settings), settings)

@@ -91,7 +91,7 @@ def check_before_work(plan: InputPlan) -> None:
         _check_latents(plan)
     photos_dir = Path(plan.inputs.face_images_dir) if plan.inputs.face_images_dir is not None else None
     if photos_dir is not None:
-        check_photos(photos_dir, plan.faces)
+        check_photos(photos_dir, plan.faces.allow_few)
         photo_captions(plan, [file.name for file in images.list_photos(photos_dir)])
     if plan.inputs.face_embedding is not None:
         identity = load_identity(plan.inputs.face_embedding)
