@@ -82,8 +82,10 @@ class Denoiser:
         if metadata is not None:
             self.is_bare = False
             self.adapter = install_tensors(self.wan.transformer, dict(tensors), metadata, str(source))
+            # diffusers looks through all modules for it.
+            dtype = self.wan.transformer.dtype
             for parameter in self.adapter.parameters().values():
-                parameter.data = parameter.data.to(self.wan.transformer.dtype)
+                parameter.data = parameter.data.to(dtype)
             self.metadata = metadata
         if self.wan.transformer is not transformer:
             self.set_execution(*self._execution)

@@ -235,16 +235,18 @@ class FaceIdentityPipeline:
         return Predictor(first.wan.transformer, first.adapter, first.share, low_noise, experts.boundary)
 
     def _conditions(self, inputs: VideoInputs, embedding: Tensor | None, face_scale: float) -> Conditions:
-        transformer, share = self.wan.transformer, self.denoiser.share
+        share = self.denoiser.share
+        # diffusers looks through all modules for each of them.
+        device, dtype = self.wan.transformer.device, self.wan.transformer.dtype
 
         def ready(tensor: Tensor) -> Tensor:
-            tensor = tensor.to(transformer.device, transformer.dtype)
+            tensor = tensor.to(device, dtype)
             return tensor if share is None else share.from_first(tensor)
 
         face = null_face = None
         if embedding is not None:
-            face = face_input(embedding, face_scale).to(transformer.device)
-            null_face = face_input(torch.zeros_like(embedding), face_scale).to(transformer.device)
+            face = face_input(embedding, face_scale).to(device)
+            null_face = face_input(torch.zeros_like(embedding), face_scale).to(device)
             if share is not None:
                 face = share.from_first(face)
         return Conditions(
