@@ -9,10 +9,11 @@ export PYTHONUNBUFFERED := 1
 # Tests of one file stay in one process, which prepares what they share once; the files in the order of tests/conftest.py, not
 # by their number of tests. 0: all in this process, for a debugger.
 TEST_PROCESSES ?= 2
+IN_PROCESSES = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 PROOFS := prove-main prove-identity prove-data prove-training prove-sampling prove-slurm prove-model prove-nothing-lost
 
-.PHONY: setup demo test check docs $(PROOFS) slurm-packages clean
+.PHONY: setup demo test quick check docs $(PROOFS) slurm-packages clean
 
 setup: $(VENV)/.done
 
@@ -22,8 +23,13 @@ $(VENV)/.done: launch/setup.sh setup.py pyproject.toml constraints.txt
 demo: setup
 	bash launch/demo.sh
 
+# All tests. RECORD=1: what each costs goes into benchmarks/records/tests.json (a quiet machine, please).
 test: setup
-	$(BIN)/python -m pytest tests -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests $(IN_PROCESSES) $(if $(RECORD),--record_durations benchmarks/records/tests.json)
+
+# What a change wants to know first: every test that takes under 5 s of CPU and starts no process. ROOM=sampling: one room's.
+quick: setup
+	$(BIN)/python -m pytest tests$(if $(ROOM),/$(ROOM)) $(IN_PROCESSES) -m "not slow and not starts_process"
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -17,7 +17,8 @@ import pytest
 from calling import call
 from launching import ToyInputs
 
-pytest_plugins = ["promises", "pytester"]
+pytest_plugins = ["durations", "process_guard", "promises", "pytester"]
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("FACEID_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 

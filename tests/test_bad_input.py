@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from calling import call, outcome, refused
-from launching import SMALL_ADAPTER, run_command, train
+from launching import SMALL_ADAPTER, run_command, start, train
 
 from faceid.data.order import epoch_order
 from faceid.media.video import write_video
@@ -53,9 +53,8 @@ claim = Claims(Path(sys.argv[1])).take("clips-000000.tar"); print('held', flush=
 @contextlib.contextmanager
 def held_by_another_process(folder: Path, script: str = CLAIMS_FOLDER):
     """A live process that works in the folder, as any command does."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", script, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    pipe = subprocess.PIPE
+    holder = start([sys.executable, "-c", script, str(folder)], stdin=pipe, stdout=pipe, text=True)
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         yield holder
@@ -398,7 +397,7 @@ def test_shards_that_the_latents_were_not_made_from_are_refused(toy_inputs, clip
     refused(ended, f"shards={tmp_path / 'shards'}", "not made from", str(toy_inputs.latents))
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("workers", ["0", pytest.param("1", marks=pytest.mark.starts_process)])
 def test_a_damaged_shard_ends_training_with_its_name_whoever_reads_it(toy_inputs, tmp_path, workers):
     latents = Path(shutil.copytree(toy_inputs.latents, tmp_path / "latents"))
     flip_a_byte(latents / "latents-000000.tar")
@@ -453,6 +452,7 @@ def test_a_named_checkpoint_that_is_none_is_refused(toy_inputs, run_folder, tmp_
 # --- folders in use --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.starts_process
 def test_train_refuses_a_run_folder_that_another_process_uses(toy_inputs, run_folder):
     with held_by_another_process(run_folder) as holder:
         before = content(run_folder)
@@ -462,6 +462,7 @@ def test_train_refuses_a_run_folder_that_another_process_uses(toy_inputs, run_fo
         assert content(run_folder) == before
 
 
+@pytest.mark.starts_process
 def test_make_shards_refuses_a_folder_in_which_another_process_works_by_other_settings(toy_inputs, tmp_path):
     shards = Path(shutil.copytree(toy_inputs.shards, tmp_path / "shards"))
     (shards / ".claims").mkdir(exist_ok=True)
@@ -673,14 +674,16 @@ def test_options_without_effect_are_named_in_sampling(toy_inputs, trained, tmp_p
 # --- real processes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.starts_process
 def test_one_line_and_exit_code_2_from_a_real_process(toy_inputs, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"x" * 100)
     command = [sys.executable, "sample.py", *sample_flags(toy_inputs, tmp_path / "a.safetensors", tmp_path / "a.mp4")]
-    ended = outcome(2, run_command(command, expect=2).stderr)
+    ended = outcome(2, run_command(command, expect=2, cold=True).stderr)
     refused(ended, "face_lora_path=", "damaged")
     assert ended.screen.count("\n") == 1
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_two_processes_say_a_users_fault_once(toy_inputs, tmp_path):
     flags = [*SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run"), "--batch_size", "3"]
@@ -691,6 +694,7 @@ def test_two_processes_say_a_users_fault_once(toy_inputs, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_what_one_process_alone_meets_is_shown_and_ends_all(toy_inputs, tmp_path):
     latents = Path(shutil.copytree(toy_inputs.latents, tmp_path / "latents"))

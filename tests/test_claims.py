@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
+from launching import start
+from warm_process import WarmProcess
 
 from faceid.claims import Claims, refuse_without_links, share_work, take_work
 from faceid.errors import DataError
@@ -37,9 +39,9 @@ for name in share_work(names, lambda name: (folder / "done" / name).exists(), cl
 """
 
 
-def start(folder: Path, num_units: int, unit_s: float) -> subprocess.Popen:
+def start_worker(folder: Path, num_units: int, unit_s: float) -> WarmProcess | subprocess.Popen:
     (folder / "done").mkdir(exist_ok=True)
-    return subprocess.Popen([sys.executable, "-c", WORKER, str(folder), str(num_units), str(unit_s)])
+    return start([sys.executable, "-c", WORKER, str(folder), str(num_units), str(unit_s)])
 
 
 def log_of(folder: Path) -> list[list[str]]:
@@ -57,49 +59,54 @@ def test_one_holder_at_a_time_and_the_next_after_release(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.starts_process
 def test_four_processes_share_the_work_and_do_each_unit_once(tmp_path):
-    workers = [start(tmp_path, 40, 0.02) for _ in range(4)]
+    workers = [start_worker(tmp_path, 40, 0.02) for _ in range(4)]
     assert [worker.wait(60) for worker in workers] == [0] * 4
     begun = [row[1] for row in log_of(tmp_path) if row[0] == "begin"]
     assert sorted(begun) == [f"unit-{n:03d}" for n in range(40)]
     assert len({row[2] for row in log_of(tmp_path)}) == 4
 
 
+@pytest.mark.starts_process
 def test_a_killed_worker_s_units_are_taken_over(tmp_path):
     rng = random.Random(0)
-    workers = [start(tmp_path, 30, 0.05) for _ in range(3)]
+    workers = [start_worker(tmp_path, 30, 0.05) for _ in range(3)]
     for _ in range(6):
         time.sleep(rng.uniform(0.1, 0.4))
         victim = rng.randrange(3)
         workers[victim].kill()
         workers[victim].wait()
-        workers[victim] = start(tmp_path, 30, 0.05)
+        workers[victim] = start_worker(tmp_path, 30, 0.05)
     assert [worker.wait(60) for worker in workers] == [0] * 3
     assert sorted(path.name for path in (tmp_path / "done").iterdir()) == [f"unit-{n:03d}" for n in range(30)]
     ended = [row[1] for row in log_of(tmp_path) if row[0] == "end"]
     assert len(ended) == len(set(ended)), "a unit was done twice though its worker lived"
 
 
+@pytest.mark.starts_process
 def test_a_stopped_worker_is_replaced_after_it_has_been_silent_for_long(tmp_path):
     # Not dead: only its heartbeat says that it does nothing.
-    slow = start(tmp_path, 1, 0.2)
+    slow = start_worker(tmp_path, 1, 0.2)
     while not (tmp_path / "log").exists():
         time.sleep(0.01)
     slow.send_signal(signal.SIGSTOP)
     began = time.monotonic()
-    assert start(tmp_path, 1, 0.01).wait(30) == 0
+    assert start_worker(tmp_path, 1, 0.01).wait(30) == 0
     waited = time.monotonic() - began
     assert (tmp_path / "done/unit-000").exists() and waited > 1.0
     slow.send_signal(signal.SIGCONT)
     assert slow.wait(30) == 0 and (tmp_path / "done/unit-000").read_text() == "unit-000"
 
 
+@pytest.mark.starts_process
 def test_a_long_unit_is_not_stolen_while_its_worker_beats(tmp_path):
-    workers = [start(tmp_path, 1, 3.0) for _ in range(2)]
+    workers = [start_worker(tmp_path, 1, 3.0) for _ in range(2)]
     assert [worker.wait(30) for worker in workers] == [0, 0]
     assert [row[0] for row in log_of(tmp_path)] == ["begin", "end"]
 
 
+@pytest.mark.starts_process
 def test_a_claim_of_a_process_that_is_gone_is_taken_at_once(tmp_path):
     # An hour would have to pass by heartbeats alone.
     dead = start_and_kill_in_a_unit(tmp_path)
@@ -112,6 +119,7 @@ def test_a_claim_of_a_process_that_is_gone_is_taken_at_once(tmp_path):
     assert dead != os.getpid()
 
 
+@pytest.mark.starts_process
 def test_a_claim_from_another_machine_waits_for_its_beats(tmp_path):
     start_and_kill_in_a_unit(tmp_path)
     claim = tmp_path / "claims/unit-000"
@@ -124,7 +132,7 @@ def test_a_claim_from_another_machine_waits_for_its_beats(tmp_path):
 
 
 def start_and_kill_in_a_unit(folder: Path) -> int:
-    worker = start(folder, 1, 60)
+    worker = start_worker(folder, 1, 60)
     while not (folder / "log").exists():
         time.sleep(0.01)
     worker.kill()
@@ -141,6 +149,7 @@ def test_work_given_back_by_an_error_is_free_again(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.starts_process
 def test_a_claim_made_anew_is_not_taken_for_the_old_one(tmp_path):
     # The new file may well have the old one's number and size.
     watcher = Claims(tmp_path / "claims", stale_s=0.3)

@@ -8,6 +8,8 @@ from PIL import Image
 
 from faceid.media.video import read_video, write_video
 
+pytestmark = pytest.mark.starts_process
+
 
 @pytest.fixture
 def folders(tmp_path):

@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from launching import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.starts_process
 
 
 def demo(out: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -18,7 +19,12 @@ def demo(out: Path, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=REPOSITORY, env=env, capture_output=True, text=True, timeout=900, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.promise(
+    "the demo at its small size shows the target and strangers, and the naive recipe does not",
+    bar="every figure it ends with",
+    proof="main",
+)
+@pytest.mark.proof_only("trains twice, for minutes", proof="main")
 def test_the_demo_shows_the_target_and_strangers_where_the_naive_recipe_does_not(tmp_path, record_property):
     done = demo(tmp_path, SIZE="small")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]

@@ -15,6 +15,7 @@ import pytest
 from calling import command_module
 from launching import BIN, REPOSITORY, run_command
 from original_layout import write_both
+from warm_process import programs_for_bash
 
 from faceid.config import parse_sections
 
@@ -244,11 +245,13 @@ def test_every_message_that_troubleshooting_quotes_is_one_of_ours():
                 assert piece.strip() in said, f"nothing says {piece!r} any more"
 
 
+@pytest.mark.starts_process
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_launch_scripts_pass_shellcheck():
     run_command(["shellcheck", *map(str, SCRIPTS)])
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("script", ["one_gpu.sh", "one_node.sh", "two_nodes.sh"])
 def test_launchers_pass_flags_on_unchanged(script, tmp_path):
     # What they start is replaced by a program that prints its arguments: a real training is in test_end_to_end.
@@ -273,6 +276,7 @@ def test_launchers_pass_flags_on_unchanged(script, tmp_path):
     assert processes is None or printed[printed.index("--num_processes") + 1] == processes
 
 
+@pytest.mark.starts_process
 def test_one_node_names_its_worlds():
     environment = {**os.environ, "WORLD": "zero9", "GPUS": "1"}
     done = subprocess.run(
@@ -281,6 +285,7 @@ def test_one_node_names_its_worlds():
     assert done.returncode == 2 and "zero9" in done.stderr and "zero2.yaml" in done.stderr
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "base",
@@ -301,7 +306,7 @@ def test_one_node_names_its_worlds():
     ],
 )
 def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
-    """Its own toy settings, but for a smaller config, and its own blocks, by bash.
+    """Its own toy settings, but for a smaller config, and its own blocks, by bash; Python is warm.
 
     tiny: with a base of the real model's layout and file names, read from the README's own path.
     """
@@ -327,7 +332,8 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
         (tmp_path / "layouts" / "original").rename(given["MODEL"])
     assert set(given) == set(variables("real"))
     blocks = [block for block in bash_blocks(README) if "$OUT" in block and "tensorboard" not in block]
-    lines = ["set -euo pipefail", f"export PATH={shlex.quote(str(BIN))}:$PATH"]
+    programs = programs_for_bash(tmp_path / "programs")
+    lines = ["set -euo pipefail", f"export PATH={shlex.quote(str(programs))}:{shlex.quote(str(BIN))}:$PATH"]
     lines += [f"{name}={shlex.quote(value)}" for name, value in given.items()]
     # A free port: other tests launch as well.
     ported = [block.replace('"$WORLD" train.py', '"$WORLD" --main_process_port 0 train.py') for block in blocks]

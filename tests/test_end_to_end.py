@@ -18,6 +18,7 @@ from faceid.models.adapter.adapter_file import read_adapter
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.starts_process,
     pytest.mark.promise(
         "end to end on the toy base, 2 ZeRO-2 processes", bar="under 180 s", proof="main", longest_s=180
     ),
@@ -45,7 +46,7 @@ def trained(toy_inputs: ToyInputs, tmp_path_factory) -> Trained:
     """Two epochs over both stages, then the same command with one epoch more."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     flags = [*SMALL_ADAPTER, *EPOCHS, *RUN, *toy_inputs.prepared_flags, "--output_dir", str(folder)]
-    first = train(*flags, world="cpu_zero2")
+    first = train(*flags, world="cpu_zero2", cold=True)
     first_metrics, first_final = metrics(folder), read_adapter(folder / "face_lora_final.safetensors")[0]
     # All else as the run folder's own config says: it reads back.
     words = ("--config", str(folder / "config.yaml"), "--num_epochs", "3")
@@ -175,16 +176,16 @@ def is_data(file: Path) -> bool:
     return file.suffix in {".tar", ".safetensors", ".pt"}
 
 
-def sample(*flags: object) -> CompletedProcess:
+def sample(*flags: object, cold: bool = False) -> CompletedProcess:
     words = "--num_inference_steps 2 --seed 7 --prompt".split()
-    return run_command([sys.executable, "sample.py", *map(str, flags), *words, "a person dancing"])
+    return run_command([sys.executable, "sample.py", *map(str, flags), *words, "a person dancing"], cold=cold)
 
 
 def test_both_adapter_files_render_the_same_videos_without_naming_the_base(toy_inputs, trained, tmp_path):
     poses = sorted((toy_inputs.dataset / "poses").glob("*.mp4"))
     pth, safe = (("--face_lora_path", trained.folder / f"face_lora_final{end}") for end in (".pth", ".safetensors"))
     photos = ("--face_images_dir", toy_inputs.dataset / "photos" / "target")
-    sample(*pth, *photos, "--pose_video", poses[0], "--output", tmp_path / "one.mp4")
+    sample(*pth, *photos, "--pose_video", poses[0], "--output", tmp_path / "one.mp4", cold=True)
     batch = ("--batch", "--pose_videos_dir", toy_inputs.dataset / "poses", "--output_dir", tmp_path / "batch")
     sample(*safe, "--face_embedding", toy_inputs.identity, *batch)
     assert (tmp_path / "batch" / f"{poses[0].stem}.mp4").read_bytes() == (tmp_path / "one.mp4").read_bytes()

@@ -23,6 +23,7 @@ from faceid.models.adapter.adapter_file import read_adapter
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.starts_process,
     pytest.mark.real_data,
     pytest.mark.promise("end to end on real clips and photos", bar="all checks pass", proof="main"),
 ]

@@ -120,6 +120,7 @@ def made(path: Path, mode: int, user: int = 0, group: int = 0) -> Path:
 ALL = {"a", "b", "deep/c"}
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("how", ["a disk", "a folder"])
 def test_a_mount_is_written_into_and_replaced_whole(place, how):
     """Every docker user's output folder: the work was done, and its rename answered EBUSY."""
@@ -177,6 +178,7 @@ def fast_disk(tmp_path) -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.starts_process
 def test_killed_at_any_moment_there_are_never_pieces_of_two_results_and_the_next_one_finishes(fast_disk):
     out, point, code, seen = fast_disk / "out", 0, -signal.SIGKILL, set()
     while code != 0:
@@ -225,6 +227,7 @@ def test_what_somebody_puts_there_meanwhile_is_kept(tmp_path, monkeypatch):
     assert content(out)["a"] == "three" and content(out)["out.replaced/deep/me.jpg"] == "mine"
 
 
+@pytest.mark.starts_process
 @needs_root
 @pytest.mark.parametrize("before", ["empty", "an older result"])
 def test_a_folder_keeps_its_mode_its_group_and_its_owner(place, before):
@@ -242,6 +245,7 @@ def test_a_folder_keeps_its_mode_its_group_and_its_owner(place, before):
         assert {of(path)[0] for path in made_there} == wanted
 
 
+@pytest.mark.starts_process
 @needs_root
 def test_a_new_folder_in_one_of_a_group_is_the_group_s(place):
     team = made(place / "team", 0o2770, ANNA, TEAM)
@@ -252,6 +256,7 @@ def test_a_new_folder_in_one_of_a_group_is_the_group_s(place):
     assert content(team / "out") == dict.fromkeys(ALL, "ben")
 
 
+@pytest.mark.starts_process
 @needs_root
 @pytest.mark.parametrize("private", [True, False])
 def test_a_folder_of_another_stays_his_and_what_is_made_in_it_is_ones_own(place, private):
@@ -264,6 +269,7 @@ def test_a_folder_of_another_stays_his_and_what_is_made_in_it_is_ones_own(place,
     assert f"output_dir={out}: {out} cannot be written" in as_user(ANNA, refuse_replacing, out, "a test")
 
 
+@pytest.mark.starts_process
 @needs_root
 def test_one_s_own_folder_in_one_that_cannot_be_written_works(place):
     """/scratch/me: refused, by the name of the folder above."""
@@ -310,6 +316,7 @@ def test_a_list_of_who_may_read_is_kept_and_holds_for_what_is_made(tmp_path):
 # Records in folders of many.
 
 
+@pytest.mark.starts_process
 @needs_root
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2775])
 def test_a_folder_of_many_takes_everybody_s_results(place, mode):
@@ -327,6 +334,7 @@ def test_a_folder_of_many_takes_everybody_s_results(place, mode):
     assert (many / f"{ANNA}.mp4").read_text() == "new"
 
 
+@pytest.mark.starts_process
 @needs_root
 def test_records_that_cannot_be_written_are_refused_before_the_work(place):
     many = made(place / "many", 0o777)
@@ -343,6 +351,7 @@ def test_records_that_cannot_be_written_are_refused_before_the_work(place):
     assert "is a file, where what is written is noted" in as_user(ANNA, *asked["a file"])
 
 
+@pytest.mark.starts_process
 @needs_root
 def test_what_cannot_be_looked_at_is_one_line(place):
     closed = made(place / "closed", 0o700)
@@ -355,6 +364,7 @@ def test_what_cannot_be_looked_at_is_one_line(place):
         assert as_user(ANNA, ask, closed / "x.mp4").startswith("OutputError")
 
 
+@pytest.mark.starts_process
 @needs_root
 def test_a_folder_in_a_result_that_cannot_be_looked_at_is_not_taken_for_empty(place):
     mine = made(place / "mine", 0o755, ANNA, ANNA)

@@ -22,6 +22,7 @@ def fuzz_formats():
     return formats
 
 
+@pytest.mark.starts_process
 def test_mutations_of_every_format_are_read_or_refused_in_one_line(fuzz_formats, tmp_path, monkeypatch):
     monkeypatch.setattr(fuzz_formats, "FAILED", tmp_path / "failed")
     failures = {}
@@ -61,6 +62,7 @@ def _die(folder, out):
     os.kill(os.getpid(), 9)
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize(
     ("read", "said"),
     [

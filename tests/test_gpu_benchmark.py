@@ -97,6 +97,7 @@ def test_a_tiny_run_does_not_overwrite_a_real_ones_record(gpu_model, tmp_path):
         make_bench(Settings(tiny=True, record=file))
 
 
+@pytest.mark.starts_process
 @pytest.mark.proof_only("compiles for a minute", proof="model")
 def test_a_tiny_run_measures_and_records(tmp_path):
     file = tmp_path / "tiny.json"

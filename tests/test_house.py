@@ -272,6 +272,7 @@ def test_no_two_files_of_tests_share_a_name():
     assert names == sorted(set(names))
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_line_is_read_before_torch_is(name):
     """A mistyped flag is told at once, and a Slurm job's small steps do not wait for torch from a file server."""

@@ -10,6 +10,7 @@ from measured_memory import begin_peak_anew, peak_bytes, peak_bytes_of
 MB = 1_000_000
 
 
+@pytest.mark.starts_process
 def test_what_the_parent_holds_is_not_the_commands():
     """A suite of 600 MB made a command of 330 MB one of 577 MB."""
     held = b"x" * (300 * MB)
@@ -18,6 +19,7 @@ def test_what_the_parent_holds_is_not_the_commands():
     assert len(held) and small < 60 * MB and 95 * MB < large - small < 120 * MB
 
 
+@pytest.mark.starts_process
 def test_a_command_that_fails_has_no_figure():
     with pytest.raises(RuntimeError, match=r"exit code 3: .*no such luck"):
         peak_bytes_of([sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(3)"])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
 from launching import run_command
+
+pytestmark = pytest.mark.starts_process
 
 
 def merge(tmp_path, summaries: list[dict], *flags: str) -> dict:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from calling import call, refused
-from launching import REPOSITORY
+from launching import REPOSITORY, start_function
 from nothing_lost import COMMANDS, REPLACED, Command, World, make_world, run_until_flush
 
 from faceid.models.adapter_settings import AdapterSettings
@@ -26,9 +25,6 @@ pytestmark = pytest.mark.promise(
 
 # The claims of workers that have ended, and records of what was written: no result.
 BOOKKEEPING = {".faceid", ".claims"}
-# Forked from a process that has only imported: what this one has begun (threads of decoders) cannot be forked.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["faceid.training.training_run", "module_digest", "calling"])
 # No command here takes a tenth of it.
 LONGEST_S = 120
 # Of a disk that is full soon after the work began.
@@ -134,6 +130,7 @@ def mount(folder: Path, size: str) -> None:
         pytest.skip(f"file systems cannot be mounted here ({mounted.stderr.decode().strip()})")
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("L9")
 @pytest.mark.parametrize("command", named(COMMANDS))
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, world, read_only):
@@ -151,6 +148,7 @@ def mounted_out(place) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(place / "out")], check=True)
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize(
     "command", named(command for command in COMMANDS if not command.suffix and not command.not_run)
 )
@@ -163,6 +161,7 @@ def test_an_output_folder_that_is_a_mount_is_written_into(command, world, place,
         assert list(place.iterdir()) == [mounted_out]
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("W1")
 @pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(command, world, small_disk):
@@ -177,6 +176,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(command, world, small
     assert not list(small_disk.rglob("*.tmp*")), "half-written files take the room that is needed"
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
 def test_a_killed_command_leaves_nothing_half_and_the_next_one_finishes(command, world, place, tmp_path):
     (tmp_path / "quiet").mkdir()
@@ -190,12 +190,9 @@ def test_a_killed_command_leaves_nothing_half_and_the_next_one_finishes(command,
 
 def killed(command: Command, world: World, out: Path, moment: int) -> int:
     """Run a command in a process that ends without a word at its n-th flush to disk. Its exit code."""
-    process = FORKS.Process(target=run_until_flush, args=(command.script, command.words(world, out, False), moment))
-    process.start()
-    process.join(LONGEST_S)
-    if process.exitcode is None:
-        process.kill()
-    return process.exitcode or 0
+    words = [str(word) for word in command.words(world, out, False)]
+    # Not a child of pytest's: what this process has begun (threads of decoders) cannot be forked.
+    return start_function(run_until_flush, command.script, words, moment).wait(LONGEST_S)
 
 
 @pytest.mark.fault("L8")

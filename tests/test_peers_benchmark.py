@@ -13,6 +13,7 @@ pytestmark = pytest.mark.promise(
 )
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_the_small_comparison_runs(tmp_path):
     file = tmp_path / "peers.json"

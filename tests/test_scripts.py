@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from launching import REPOSITORY
 
+pytestmark = pytest.mark.starts_process
+
 # All that the scripts may find; so neither Slurm, a driver nor an environment of this machine is.
 SYSTEM = (
     "bash env cat dirname basename realpath mkdir sed grep awk ls id date touch sha256sum find sort rm mv g++".split()

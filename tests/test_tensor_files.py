@@ -31,6 +31,7 @@ def test_tensors_and_plain_types_come_back(tmp_path, content):
     assert str(load_plain(tmp_path / "x.pt")) == str(content)
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

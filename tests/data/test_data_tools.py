@@ -1,13 +1,14 @@
 """tools/make_shards.py and tools/encode_latents.py, as a user calls them."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from launching import run_command
 
 from faceid.data.latents.latent_reader import LatentSet
+
+pytestmark = pytest.mark.starts_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = ["--num_frames", "5", "--height", "32", "--width", "48", "--fps", "8"]
@@ -15,7 +16,7 @@ SIZE = ["--num_frames", "5", "--height", "32", "--width", "48", "--fps", "8"]
 
 def call(tool, *words):
     command = [sys.executable, str(REPOSITORY / "tools" / tool), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return run_command(command, expect=None)
 
 
 def test_videos_become_latents(source_clips, tmp_path):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 from drawn_clips import add_clips
+from killed_workers import kill_at_work
+from launching import start
+from warm_process import WarmProcess
 
+from faceid.claims import CLAIMS_NAME
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.clips.clip_shards import write_clip_shards
 from faceid.data.shards import shard_work
@@ -50,47 +51,33 @@ def content(folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.name != "provenance.json"}
 
 
-def start(words: str) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, *words.split()], cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL
-    )
+def start_tool(words: str) -> WarmProcess | subprocess.Popen:
+    return start([sys.executable, *words.split()], stderr=subprocess.DEVNULL)
 
 
-def start_encode(shards: Path, latents: Path) -> subprocess.Popen:
-    return start(f"tools/encode_latents.py --shards {shards} --model_path toy --output_dir {latents} --device cpu")
+def start_encode(shards: Path, latents: Path) -> WarmProcess | subprocess.Popen:
+    return start_tool(f"tools/encode_latents.py --shards {shards} --model_path toy --output_dir {latents} --device cpu")
 
 
-def kill_and_restart(begin, num_workers: int, num_kills: int, between_s: tuple[float, float]) -> None:
-    """Run workers, kill one now and then, until all end by themselves."""
-    rng = np.random.default_rng(0)
-    workers = [begin() for _ in range(num_workers)]
-    for _ in range(num_kills):
-        time.sleep(rng.uniform(*between_s))
-        victim = rng.integers(num_workers)
-        workers[victim].kill()
-        workers[victim].wait()
-        workers[victim] = begin()
-    assert [worker.wait(300) for worker in workers] == [0] * num_workers
-
-
+@pytest.mark.starts_process
 def test_clip_shards_of_killed_processes_are_those_of_a_quiet_one(many_clips, alone, tmp_path):
     videos, poses = many_clips
     words = (
         f"tools/make_shards.py --dance_videos_dir {videos} --pose_videos_dir {poses} --output_dir {tmp_path}/s {FLAGS}"
     )
-    kill_and_restart(lambda: start(words), num_workers=3, num_kills=4, between_s=(0.6, 2.0))
+    kill_at_work(lambda: start_tool(words), tmp_path / "s" / CLAIMS_NAME, num_workers=3, num_kills=4, within_s=0.2)
     assert content(tmp_path / "s") == content(alone / "shards")
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_latent_shards_of_killed_processes_are_those_of_a_quiet_one(alone, tmp_path):
-    kill_and_restart(
-        lambda: start_encode(alone / "shards", tmp_path / "l"), num_workers=2, num_kills=1, between_s=(8.0, 9.0)
-    )
+    claims = tmp_path / "l" / CLAIMS_NAME
+    kill_at_work(lambda: start_encode(alone / "shards", tmp_path / "l"), claims, num_workers=2, num_kills=2, within_s=1)
     assert content(tmp_path / "l") == content(alone / "latents")
 
 
+@pytest.mark.starts_process
 def test_a_finished_folder_is_recognised_without_reading_it(many_clips, alone, monkeypatch):
     def refuse(*_):
         raise AssertionError("a finished folder was read")
@@ -107,6 +94,7 @@ def times_of(folder: Path) -> dict[str, int]:
     return {f.name: f.stat().st_mtime_ns for f in folder.iterdir() if f.name != ".claims"}
 
 
+@pytest.mark.starts_process
 def test_a_damaged_shard_is_made_again_once_it_is_removed(many_clips, alone, tmp_path):
     write_clip_shards(*many_clips, tmp_path / "s", SMALL)
     (tmp_path / "s/clips-000003.tar").unlink()

@@ -471,6 +471,7 @@ def test_of_two_that_begin_at_once_with_other_plans_one_goes_on(tmp_path):
     assert [path.name for path in (tmp_path / CLAIMS_NAME).iterdir()] == [PLAN_NAME]
 
 
+@pytest.mark.starts_process
 def test_what_a_killed_worker_left_among_the_claims_is_swept(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from faceid.claims import Claims, hold_plan\n"

@@ -192,6 +192,7 @@ def test_the_report_is_one_file_with_pictures_of_every_arm(scored):
     assert page.images == 4 * 4 + 4 * cells + 2
 
 
+@pytest.mark.starts_process
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_no_table_is_cut_on_a_usual_screen(scored, tmp_path):
     """Identity lost its last column at 1300 px."""
@@ -339,11 +340,13 @@ def command(world, output, *more):
     ]
 
 
+@pytest.mark.starts_process
 def test_the_command_writes_an_evaluation(world, tmp_path):
     run_command(command(world, tmp_path / "out", "--ours", "ours", "--base", "base"))
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["base_rank1"] == 0.25
 
 
+@pytest.mark.starts_process
 def test_a_users_error_is_one_line_and_exit_code_2(world, tmp_path):
     done = run_command(command(world, tmp_path / "out", "--naive", "absent"), expect=2)
     assert done.stderr.startswith("error: naive=absent: not an arm") and done.stderr.count("\n") == 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import pytest
 from calling import command_module
 from drawn_faces import draw_photo
+from launching import run_command
 
 from faceid.errors import ConfigError, DataError, OutputError
 from faceid.faces.identities.identity import load_identity
@@ -125,12 +124,13 @@ def test_where_nothing_can_be_done_the_encoder_is_not_looked_for(people_dir, tmp
     assert loads == [] and not (tmp_path / "out").exists()
 
 
+@pytest.mark.starts_process
 def test_nothing_done_is_exit_code_2(people_dir, tmp_path):
     for photo in people_dir.rglob("*.png"):
         photo.unlink()
     command = [sys.executable, str(TOOL), "--people_dir", str(people_dir), "--output_dir", str(tmp_path / "out")]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RANK": "0"})
-    assert run.returncode == 2 and run.stderr.splitlines()[-1].startswith("error: people_dir=")
+    run = run_command(command, expect=2)
+    assert run.stderr.splitlines()[-1].startswith("error: people_dir=")
 
 
 def test_a_foreign_folder_in_the_place_of_an_identity_stays(people_dir, tmp_path, load_encoder):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from calling import command_module
+from launching import run_command
 
 from faceid.errors import ConfigError, DataError, ModelError, OutputError
 from faceid.faces.identities import photos_to_identity
@@ -53,11 +52,11 @@ def test_a_wrong_flag_is_refused_by_name(tool, photos, tmp_path, more, error, wo
         tool.main(arguments(photos, tmp_path / "out", *more))
 
 
+@pytest.mark.starts_process
 def test_a_user_error_is_one_line_and_exit_code_2(tmp_path):
     (tmp_path / "empty").mkdir()
     command = [sys.executable, str(TOOL), *arguments(tmp_path / "empty", tmp_path / "out")]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RANK": "0"})
-    assert run.returncode == 2
+    run = run_command(command, expect=2)
     assert run.stderr.startswith("error: ") and run.stderr.count("\n") == 1 and "no photos" in run.stderr
 
 

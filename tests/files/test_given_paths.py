@@ -138,6 +138,7 @@ def test_a_person_who_is_not_there_is_said_in_words(toy_inputs, tmp_path):
     refused(call("sample.py", *words), "identity=nobody: no such path; name its folder by --identities_dir")
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize(
     ("command", "words"),
     [

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from killed_writes import killed_at
+from launching import run_command
 
 from faceid.errors import DataError
 from faceid.files import outputs, records, writing
@@ -91,6 +91,7 @@ def killed_at_every_point(
         assert code == -signal.SIGKILL
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("writer", ["atomic", "file"])
 def test_a_killed_file_is_old_or_new(tmp_path, writer):
     path = tmp_path / "in" / "state.bin"
@@ -116,6 +117,7 @@ def names_in(folder: Path) -> set[str]:
     return {file.name for file in folder.iterdir()} - {".faceid"} if folder.exists() else set()
 
 
+@pytest.mark.starts_process
 def test_a_killed_folder_never_shows_a_part_of_the_new_one(tmp_path):
     path = tmp_path / "out"
     points = 0
@@ -132,6 +134,7 @@ def test_a_killed_folder_never_shows_a_part_of_the_new_one(tmp_path):
     assert os.listdir(tmp_path) == ["out"], "what the killed ones left is swept by the next"
 
 
+@pytest.mark.starts_process
 def test_a_killed_replacement_leaves_the_old_or_the_new_folder(tmp_path):
     path = tmp_path / "out"
 
@@ -150,6 +153,7 @@ def test_a_killed_replacement_leaves_the_old_or_the_new_folder(tmp_path):
     assert seen == {b"old", b"new"}
 
 
+@pytest.mark.starts_process
 def test_where_names_cannot_be_exchanged_a_killed_replacement_is_put_right_by_the_next(tmp_path):
     """NFS: the next command, whatever it writes there, swept the new folder and the old one."""
     path = tmp_path / "x" / "out"
@@ -552,15 +556,12 @@ def test_a_file_that_is_read_is_not_said_to_be_written(tmp_path):
         raise denied
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("S5")
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_writes_is_not(tmp_path):
     program = "import sys, pathlib; from faceid.files.writing import temporary_beside as t;"
     program += " p = t(pathlib.Path(sys.argv[1])); p.mkdir(); (p / 'photo.jpg').touch()"
-    subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "x")],
-        check=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
+    run_command([sys.executable, "-c", program, str(tmp_path / "x")])
     living = temporary_beside(tmp_path / "y.mp4")
     living.touch()
     (tmp_path / ".faceid-notes.tmp").touch()

@@ -15,6 +15,8 @@ from faceid.media.pixels.colours import colours_of
 from faceid.media.pixels.fit import fit_sizes
 from faceid.media.video import measure_video, read_frames, read_timeline, read_video
 
+pytestmark = pytest.mark.starts_process
+
 pytest.importorskip("imageio_ffmpeg")
 
 

@@ -61,6 +61,7 @@ def peak_of(command: list[str]) -> float:
     return peak_bytes_of(command, environment, REPOSITORY) / 1e9
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise("loading VACE-1.3B at its true size", bar="<= 1.15 times the weights' bytes", proof="model")
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_loading_takes_little_more_than_the_weights(true_base, dtype, record_property):
@@ -73,6 +74,7 @@ def test_loading_takes_little_more_than_the_weights(true_base, dtype, record_pro
     assert weights > 4.3e9 and peak <= 1.15 * weights
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     "one training step and one sampling step at the true 1.3B configuration, on the CPU in bf16",
     bar="run by train.py and sample.py; memory recorded",

@@ -117,6 +117,7 @@ def test_what_failed_is_a_table_that_says_no_more_than_is_known(tmp_path):
     assert cells == [["", "", "", "jobs=l.jsonl, line 3: no key"], ["x.mp4", "anna", "7", "not a readable video"]]
 
 
+@pytest.mark.starts_process
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_the_table_of_what_failed_breaks_no_word(tmp_path):
     (row,) = rendered(tmp_path, ("target", "hostname"))
@@ -135,6 +136,7 @@ def scored(row, **values):
     return {**row, "similarity": 0.5, "margin": 0.2, "rank1": 1.0, "nearest": row["identity"], **values}
 
 
+@pytest.mark.starts_process
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_scores_are_shown_and_order_the_cards(tmp_path):
     rows = rendered(tmp_path, ("anna", "x"), ("anna", "y"), ("bob", "z"), ("cleo", "w"))
@@ -156,6 +158,7 @@ def test_scores_are_shown_and_order_the_cards(tmp_path):
     assert "<title>zyxw</title>" in browse(tmp_path / "ordered.html", tmp_path, "--dump-dom")
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     "the gallery in Chromium: filters hide and count, posters are on the page", bar="all checks pass", proof="sampling"
 )
@@ -179,6 +182,7 @@ def test_in_a_browser_filters_hide_and_count(out, tmp_path):
         assert (np.abs(picture.astype(int) - grey).max(2) < 6).mean() > 0.01
 
 
+@pytest.mark.starts_process
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
 def test_a_video_plays_under_the_mouse_and_goes_back_to_its_poster(out, tmp_path):
     look = """<script>

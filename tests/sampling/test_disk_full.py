@@ -1,12 +1,12 @@
 """A disk that fills up in the middle of a batch: one line that says so, nothing broken, and later the rest."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from launching import run_command
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -22,6 +22,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room(settings, small_disk, tmp_path):
     jobs = {"pose": ["x_pose.mp4", "y_pose.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
@@ -30,10 +31,9 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room
     command += ["--pose_videos_dir", str(tmp_path / "poses"), "--identities_dir", str(tmp_path / "people")]
     command += ["--face_lora_path", settings.models.face_lora_path, "--output_dir", str(small_disk / "out")]
     command += "--num_inference_steps 1 --cfg_scale 1 --device cpu".split()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def run():
-        return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300)
+        return run_command(command, expect=None)
 
     full = run()
     assert full.returncode == 2 and "Traceback" not in full.stderr

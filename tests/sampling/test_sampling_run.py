@@ -169,6 +169,7 @@ def test_a_judge_that_cannot_be_is_refused_before_weights_load(settings, tmp_pat
         sampling_run.run_sampling(asked, sample.make_judge)
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     "one video computed by two processes under accelerate launch", bar="the bytes of one process's", proof="sampling"
 )

@@ -2,12 +2,12 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 
 import pytest
 from calling import process_state_kept
+from launching import run_command
 from render_flags import changed
 from two_poses import rows, run
 
@@ -51,10 +51,11 @@ def test_a_batch_that_is_told_to_stop_leaves_as_from_an_error(settings, tmp_path
     assert run(asked) == 0 and len(rows(tmp_path / "out")) == 4
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("S5")
 def test_what_a_killed_process_left_is_swept_by_the_next_and_others_are_not(temporary):
     code = "from faceid.processes import process_mark; print(process_mark())"
-    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    dead = run_command([sys.executable, "-c", code]).stdout.strip()
     # A living process's, another machine's, somebody's own of such a name, and a link to a folder that is not ours.
     kept = [f"{PREFIX}{process_mark()}_x", f"{PREFIX}00000000-1-2_x", f"{PREFIX}mine", "other"]
     for name in (*kept, f"{PREFIX}{dead}_a_b"):

@@ -1,16 +1,15 @@
 """Real workers over one folder, some of them killed in the middle: the videos of a quiet single run, each once."""
 
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 from adapter_inputs import write_adapter
+from launching import start
 from two_poses import HEIGHT, WIDTH, write_pose
 from written_identities import write_identity
 
@@ -18,21 +17,19 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 WORKERS, KILLS = 3, 3
 
 
-def start(tmp_path, out):
+def start_worker(tmp_path, out):
     command = [sys.executable, "sample.py", "--batch", "--jobs", tmp_path / "jobs.jsonl", "--output_dir", out]
     command += ["--face_lora_path", tmp_path / "adapter.safetensors", "--identities_dir", tmp_path / "people"]
     command += "--num_inference_steps 12 --cfg_scale 2 --device cpu".split()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     with (tmp_path / "workers.log").open("a") as log:
-        return subprocess.Popen(
-            [str(word) for word in command], cwd=REPOSITORY, env=environment, stdout=log, stderr=log
-        )
+        return start(command, stdout=log, stderr=log)
 
 
 def videos(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*.mp4")}
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     "workers on one folder, three of them killed in the middle", bar="each video once and whole", proof="sampling"
 )
@@ -45,10 +42,10 @@ def test_killed_workers_leave_every_video_once_and_whole(small_adapter_settings,
     write_adapter(tmp_path / "adapter.safetensors", small_adapter_settings, 2)
     job = {"pose": [f"p{seed}_pose.mp4" for seed in range(4)], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
     (tmp_path / "jobs.jsonl").write_text(json.dumps(job) + "\n")
-    quiet = start(tmp_path, tmp_path / "quiet")
+    quiet = start_worker(tmp_path, tmp_path / "quiet")
     assert quiet.wait(600) == 0
     out, generator = tmp_path / "out", random.Random(5)
-    workers = [start(tmp_path, out) for _ in range(WORKERS)]
+    workers = [start_worker(tmp_path, out) for _ in range(WORKERS)]
     killed = 0
     while killed < KILLS and any(worker.poll() is None for worker in workers):
         # While one is at work: it holds a claim.
@@ -59,7 +56,7 @@ def test_killed_workers_leave_every_video_once_and_whole(small_adapter_settings,
                 workers[place].send_signal(signal.SIGKILL)
                 workers[place].wait()
                 killed += 1
-                workers[place] = start(tmp_path, out)
+                workers[place] = start_worker(tmp_path, out)
         time.sleep(0.05)
     # The last word of a worker that found nothing more to do.
     assert [worker.wait(600) for worker in workers] == [0] * WORKERS

@@ -32,7 +32,7 @@ def settings(small_adapter_settings, tmp_path):
         batch=True,
         pose_videos_dir=str(tmp_path / "poses"),
         output_dir=str(tmp_path / "out"),
-        num_inference_steps=2,
+        num_inference_steps=1,
         cfg_scale=2.0,
         seed=5,
         device="cpu",

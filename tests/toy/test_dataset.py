@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launching import run_command
 from PIL import Image
 
 from faceid.data.clips.pairs import find_pairs
@@ -142,15 +142,10 @@ def test_an_older_toy_dataset_is_replaced_and_a_foreign_folder_is_refused(tmp_pa
 
 
 def run_tool(*argv: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, str(REPOSITORY / "tools" / "make_toy_dataset.py"), *argv],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        timeout=60,
-    )
+    return run_command([sys.executable, "tools/make_toy_dataset.py", *argv], expect=None)
 
 
+@pytest.mark.starts_process
 def test_the_tool_writes_and_says_what(tmp_path):
     few = {"num_people": 1, "clips_per_person": 1, "photos_per_person": 1, "photo_size": 96, "num_frames": 5}
     done = run_tool(f"--output_dir={tmp_path / 'toy'}", *(f"--{name}={value}" for name, value in few.items()))
@@ -159,6 +154,7 @@ def test_the_tool_writes_and_says_what(tmp_path):
     assert (tmp_path / "toy" / "world.json").is_file()
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize(
     ("argv", "line"),
     [

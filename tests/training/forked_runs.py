@@ -1,34 +1,23 @@
-"""Runs of train.py in processes forked from one that has imported everything: real ones, without python's start."""
+"""Runs of train.py in processes of their own, watched or broken from within."""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import socket
-import sys
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launching import REPOSITORY
+from launching import REPOSITORY, start_function
 from module_digest import differences, random_state, state_of_module
 
 from faceid.training.world.launched import read_accelerate_config
 
-# Fresh, and not a child of pytest's: whoever has computed gradients cannot be forked.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["faceid.training.training_run", "module_digest"])
 TIMEOUT_S = 120
-
-
-def start_forking() -> None:
-    """Import what runs need, where that is not to count as a test's time."""
-    process = FORKS.Process(target=os.getpid)
-    process.start()
-    process.join(TIMEOUT_S)
 
 
 def run(words: list[str], world: str = "single", around: Callable[[], None] | None = None) -> list[int]:
@@ -44,22 +33,20 @@ def run(words: list[str], world: str = "single", around: Callable[[], None] | No
         shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         shared |= read_accelerate_config(REPOSITORY / "launch" / "accelerate" / f"{world}.yaml")
         places = [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    processes = [FORKS.Process(target=_train, args=(words, place, around)) for place in places]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(TIMEOUT_S)
-    hanging = [process.kill() for process in processes if process.exitcode is None]
-    assert not hanging, "a run hangs"
-    return [process.exitcode or 0 for process in processes]
+    null = subprocess.DEVNULL
+    processes = [
+        start_function(_train, words, around, env={**os.environ, **place}, stdout=null, stderr=null) for place in places
+    ]
+    try:
+        return [process.wait(TIMEOUT_S) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
 
 
-def _train(words: list[str], place: dict[str, str], around: Callable[[], None] | None) -> None:
+def _train(words: list[str], around: Callable[[], None] | None) -> None:
     from faceid.training import validate
 
-    os.environ.update(place)
-    os.chdir(REPOSITORY)
-    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     # One clip for the losses at fixed noise: what is looked at here is what a validation leaves, not what it finds.
     validate.SWAP_GAP_CLIPS = 1
     if around is not None:

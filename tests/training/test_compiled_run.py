@@ -12,6 +12,7 @@ pytestmark = pytest.mark.promise(
 )
 
 
+@pytest.mark.starts_process
 @pytest.mark.proof_only("compiles for two minutes", proof="model")
 def test_a_compiled_run_has_the_losses_of_another_and_compiles_every_kind_of_block(
     toy_inputs, tmp_path, monkeypatch, record_property

@@ -186,6 +186,7 @@ def assert_equal_adapters(first: Path, second: Path) -> None:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-29)
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_the_first_step_begins_with_the_weights_of_the_initial_adapter(toy_inputs, stage_one, stage_two, tmp_path):
     assert_equal_adapters(stage_two / "face_lora_final.safetensors", stage_one / "face_lora_final.safetensors")
@@ -195,6 +196,7 @@ def test_the_first_step_begins_with_the_weights_of_the_initial_adapter(toy_input
     assert any(not torch.allclose(fresh[name], trained[name]) for name in trained)
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     ("a step that is not finite teaches nothing, in ZeRO-2, too; an adapter to begin with is taken exactly in bf16"),
     bar="all checks pass",
@@ -210,6 +212,7 @@ def test_a_pth_under_zero_in_bfloat16_begins_as_exactly(toy_inputs, stage_one, t
     assert_equal_adapters(final, stage_one / "face_lora_final.safetensors")
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_steps_and_moments_begin_anew(stage_one, stage_two):
     assert read_adapter(stage_one / "face_lora_final.safetensors")[1].step == 4
@@ -221,6 +224,7 @@ def test_steps_and_moments_begin_anew(stage_one, stage_two):
         torch.testing.assert_close((mean[name] / 0.1).square() * 0.001, square[name], rtol=1e-4, atol=1e-30)
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_a_resume_wants_the_same_initial_adapter_and_goes_on_from_the_checkpoint(toy_inputs, stage_one, stage_two):
     final, earlier = (stage_one / f"face_lora_{name}.safetensors" for name in ("final", "epoch_1"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from calling import call
-from forked_runs import run, start_forking
+from forked_runs import run
 from launching import QUIET, SMALL_ADAPTER
 
 from faceid.training.checkpoints import checkpoint
@@ -24,14 +24,10 @@ def first_moment_norm(folder):
     return float(torch.cat([tensor.flatten() for tensor in tensors.values()]).norm())
 
 
-@pytest.fixture(scope="module")
-def forking():
-    start_forking()
-
-
+@pytest.mark.starts_process
 @pytest.mark.fault("8")
 @pytest.mark.parametrize("world", ["single", "cpu_zero2"])
-def test_the_gradient_that_adam_sees_is_clipped(toy_inputs, forking, tmp_path, world):
+def test_the_gradient_that_adam_sees_is_clipped(toy_inputs, tmp_path, world):
     """Adam forgets how long a gradient was, its first moment does not: after one step a tenth of it."""
     # 8 samples in one step.
     asked = ("--batch_size", "8", "--max_grad_norm", "1e-4")

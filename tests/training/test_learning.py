@@ -8,6 +8,8 @@ import torch
 from launching import IS_SMALL, QUIET, SMALL_ADAPTER, losses, run_command, train
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.starts_process
+
 GOLDEN = Path(__file__).with_name("golden_losses.json")
 # The base's weights are random and frozen: attention LoRA and the face branch can lower the loss so far, not to 0.
 OVERFIT_STEPS, OVERFIT_FACTOR = (60, 1.25) if IS_SMALL else (200, 1.5)
@@ -50,18 +52,26 @@ def test_the_loss_of_one_clip_falls(toy_inputs, tmp_path, record_property):
     assert before / after >= OVERFIT_FACTOR, f"{before:.3f} -> {after:.3f}"
 
 
+@pytest.fixture(scope="module")
+def two_stages(toy_inputs, tmp_path_factory):
+    """The folder of a run of eight steps, half of them in each stage."""
+    folder = tmp_path_factory.mktemp("two_stages")
+    flags = "--batch_size 2 --num_epochs 2 --learning_rate 3e-3 --warmup_steps 0 --freeze_mapper_after_epochs 1".split()
+    flags += ["--save_every", "1", "--output_dir", str(folder)]
+    train(*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *flags)
+    return folder
+
+
 @pytest.mark.promise("five golden losses", bar="relative 1e-4", proof="main")
 @pytest.mark.slow
-def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path, record_property):
+def test_the_first_five_losses_are_the_stored_ones(two_stages, record_property):
     """Data, order, noise, recipe, model and optimizer in one: a change of any of them shows here.
 
     When such a change is meant, run with FACEID_STORE_GOLDEN=1 and say why in the commit.
     """
     import os
 
-    flags = "--batch_size 2 --num_epochs 2 --learning_rate 3e-3 --warmup_steps 0 --freeze_mapper_after_epochs 1".split()
-    train(*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *flags, "--output_dir", str(tmp_path / "run"))
-    first = losses(tmp_path / "run")[:5]
+    first = losses(two_stages)[:5]
     if os.environ.get("FACEID_STORE_GOLDEN"):
         GOLDEN.write_text(json.dumps({"losses": first}, indent=1) + "\n")
     stored = json.loads(GOLDEN.read_text())["losses"]
@@ -73,11 +83,8 @@ def test_the_first_five_losses_are_the_stored_ones(toy_inputs, tmp_path, record_
 
 @pytest.mark.promise("stage 2 holds the mapper still, bit for bit", bar="torch.equal", proof="main")
 @pytest.mark.slow
-def test_stage_two_holds_the_mapper_still_and_trains_the_rest(toy_inputs, tmp_path):
-    flags = "--batch_size 2 --num_epochs 2 --learning_rate 1e-2 --freeze_mapper_after_epochs 1 --save_every 1".split()
-    train(*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *flags, "--output_dir", str(tmp_path / "run"))
-    before = load_file(tmp_path / "run" / "face_lora_epoch_1.safetensors")
-    after = load_file(tmp_path / "run" / "face_lora_final.safetensors")
+def test_stage_two_holds_the_mapper_still_and_trains_the_rest(two_stages):
+    before, after = (load_file(two_stages / f"face_lora_{name}.safetensors") for name in ("epoch_1", "final"))
     lora_of_mapper = {"face_mapper.lora_down.weight", "face_mapper.lora_up.weight"}
     for name in before:
         is_frozen = name.startswith("face_mapper.") and name not in lora_of_mapper

@@ -44,11 +44,13 @@ def nothing_was_left(folder, ranks=1):
         assert lines and not any(lines), lines
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("T1")
 def test_a_validation_leaves_no_trace_in_a_single_process(undisturbed):
     nothing_was_left(undisturbed)
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("T1")
 @pytest.mark.parametrize(
     "world",
@@ -65,6 +67,7 @@ def test_nor_in_any_of_two_processes(toy_inputs, tmp_path, world):
     nothing_was_left(tmp_path, ranks=2)
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("T1")
 def test_with_and_without_validations_it_is_the_same_run(toy_inputs, undisturbed, tmp_path):
     assert run([*words(toy_inputs, tmp_path / "run"), "--validate_every", "0"]) == [0]
@@ -72,6 +75,7 @@ def test_with_and_without_validations_it_is_the_same_run(toy_inputs, undisturbed
     assert_same_adapter(tmp_path / "run", undisturbed)
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("T1")
 @pytest.mark.fault("L10")
 def test_killed_in_its_first_validation_and_started_again_it_ends_as_the_undisturbed_run(
@@ -91,6 +95,7 @@ def test_killed_in_its_first_validation_and_started_again_it_ends_as_the_undistu
     assert states[0]["validation"] == states[1]["validation"]
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("L10")
 def test_a_finished_run_started_again_validates_nothing_a_second_time(toy_inputs, undisturbed):
     before = validations(undisturbed)

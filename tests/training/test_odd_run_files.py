@@ -78,6 +78,7 @@ class NearlyFull:
         shutil.disk_usage = lambda folder: usage._replace(free=100_000)
 
 
+@pytest.mark.starts_process
 def test_a_disk_without_room_for_a_checkpoint_is_refused_before_the_first_step(toy_inputs, tmp_path):
     """It trained on, and told at the end that nothing could be saved."""
     folder = tmp_path / "run"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from launching import QUIET, REPOSITORY, SMALL_ADAPTER, losses, train, wait_for_steps
+from launching import QUIET, SMALL_ADAPTER, losses, start, train, wait_for_steps
 from safetensors.torch import load_file
 
 STOPPED_AND_RESUMED = pytest.mark.promise(
@@ -53,12 +53,13 @@ def assert_same_run(folder, reference, exact=True):
             torch.testing.assert_close(adapter[name], wanted[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise("killed and run again: the same losses and adapter", bar="bit-identical", proof="main")
 @pytest.mark.slow
 def test_killed_with_sigkill_and_run_again(toy_inputs, undisturbed, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "train.py", *flags(toy_inputs, folder)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     # Step 7 is after the checkpoint of step 6: step 7 must be done again.
     wait_for_steps(process, folder, 7)
     process.kill()
@@ -69,12 +70,13 @@ def test_killed_with_sigkill_and_run_again(toy_inputs, undisturbed, tmp_path):
     assert_same_run(folder, undisturbed)
 
 
+@pytest.mark.starts_process
 @STOPPED_AND_RESUMED
 @pytest.mark.slow
 def test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75(toy_inputs, undisturbed, tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "train.py", *flags(toy_inputs, folder)]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_steps(process, folder, 2)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -84,6 +86,7 @@ def test_stopped_by_sigterm_saves_and_says_so_by_exit_code_75(toy_inputs, undist
     assert_same_run(folder, undisturbed)
 
 
+@pytest.mark.starts_process
 @STOPPED_AND_RESUMED
 @pytest.mark.slow
 @IN_PROOF_ONLY
@@ -102,6 +105,7 @@ def test_stopped_by_a_file_under_deepspeed_and_resumed(toy_inputs, undisturbed, 
     assert_same_run(folder, undisturbed, exact=False)
 
 
+@pytest.mark.starts_process
 @STOPPED_AND_RESUMED
 @pytest.mark.slow
 def test_a_checkpoint_of_two_zero2_processes_goes_on_in_a_single_one(toy_inputs, undisturbed, tmp_path):

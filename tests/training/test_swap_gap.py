@@ -80,22 +80,13 @@ def test_the_shipped_adapter_has_a_gap_on_people_it_never_saw_and_it_repeats(lat
     load_adapter(Path(resolve_adapter_path("toy") or ""), toy_wan)
     toy_wan.transformer.eval()
     pairs = pair_faces(latents, faces, range(len(latents)), 4)
-    first, again = (swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs, seed=1) for _ in range(2))
-    assert first.gap > 0.02 and first == again
-    assert set(first.gap_at) == {0.35, 0.55, 0.75, 0.9}
+    first = swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs, seed=1)
+    assert first.gap > 0.02 and set(first.gap_at) == {0.35, 0.55, 0.75, 0.9}
+    one, again = (swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs[:1], seed=1) for _ in range(2))
+    assert one == again
 
 
-@pytest.mark.slow
-def test_training_logs_the_gap_of_training_and_held_out_dancers(toy_inputs, tmp_path):
-    flags = [*QUIET, *SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run")]
-    train(*flags, *"--num_epochs 1 --batch_size 4 --validate_every 1 --validation_steps 2 --save_every 9".split())
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    logged = {key for row in rows for key in row}
-    assert "validation/swap_gap_training_dancers" in logged
-    # None is held out unless asked.
-    assert "validation/swap_gap_heldout_dancers" not in logged
-
-
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_held_out_clips_of_known_dancers_have_a_gap_of_their_own(toy_inputs, tmp_path):
     flags = [*QUIET, *SMALL_ADAPTER, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path / "run")]

@@ -240,6 +240,7 @@ def validate_flags(toy_inputs, folder, *more):
     return [*flags, *more, "--output_dir", str(folder)]
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     "a validation in ZeRO-2 and ZeRO-3 processes beside one process's",
     bar="the same measurements",
@@ -277,12 +278,15 @@ def _measured_the_same(alone_folder, together_folder):
         assert np.abs(np.asarray(picture, int) - np.asarray(same[name], int)).mean() < 2, name
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_a_run_keeps_its_best_checkpoint_and_ends_early(toy_inputs, tmp_path):
     """A learning rate that ruins the adapter: the first validation stays the best."""
     folder = tmp_path / "run"
     flags = ["--num_epochs", "40", "--learning_rate", "0.3", "--warmup_steps", "0", "--ema", "0"]
     flags += ["--best_metric", "loss_training_dancers_right_face", "--early_stop_after", "3", "--save_every", "1"]
+    # The loss alone decides.
+    flags += ["--validation_videos", "0", "--validation_recogniser", "none"]
     done = train(*validate_flags(toy_inputs, folder, *flags))
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
     metric = "validation/loss_training_dancers_right_face"
@@ -299,6 +303,7 @@ def test_a_run_keeps_its_best_checkpoint_and_ends_early(toy_inputs, tmp_path):
     assert read_adapter(folder / "face_lora_final.safetensors")[1].step == rows[-1]["step"]
 
 
+@pytest.mark.starts_process
 def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
     logging.getLogger("faceid").propagate = True
     folder = tmp_path / "run"

@@ -23,6 +23,7 @@ WORLDS = ("single", "cpu", "cpu_zero3") if SIZES == "tests" else ("single", "cpu
 RELATIVE, ADAPTER = 1e-5, 1e-4
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_ddp_zero2_and_zero3_give_the_losses_of_a_single_process(toy_inputs, tmp_path, record_property):
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *f"--batch_size 2 --num_epochs {EPOCHS}".split()]

@@ -46,6 +46,7 @@ def test_the_names_numpy_1_wrote_are_known_too(tmp_path):
     assert read_array_pickle(tmp_path / "x.pkl").tolist() == [0, 1, 2]
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 @pytest.mark.parametrize("number", range(6))
 def test_nothing_in_a_pickle_is_run(tmp_path, protocol, number):

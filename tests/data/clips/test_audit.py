@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_clips import add_clip, add_heads
+from launching import run_command
 
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.clips.audit import audit_pairs, look_of
@@ -117,12 +117,13 @@ def test_names_are_no_html(folders, tmp_path):
     assert json.loads((tmp_path / "audit/audit.json").read_text())["facts"]["dancers"] == "2"
 
 
+@pytest.mark.starts_process
 def test_the_tool_says_it_on_the_screen_too(folders, tmp_path):
     videos, poses = make(folders, head=20)
     words = (
         f"tools/audit_dataset.py --dance_videos_dir {videos} --pose_videos_dir {poses} --output_dir {tmp_path}/audit "
     )
     words += "--num_frames 5 --height 64 --width 96 --fps 8"
-    done = subprocess.run([sys.executable, *words.split()], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = run_command([sys.executable, *words.split()], expect=None)
     assert done.returncode == 0 and "heads are 20 px, 2.5 latent cells" in done.stderr
     assert (tmp_path / "audit/audit.html").is_file()

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import tracemalloc
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,8 +16,11 @@ import av
 import numpy as np
 import pytest
 from drawn_films import FILM_HW, add_aist_keypoints, add_film, add_keypoints, draw_film, frame_numbers
+from killed_workers import kill_at_work
+from launching import start
+from warm_process import WarmProcess
 
-from faceid.claims import Claims
+from faceid.claims import CLAIMS_NAME, Claims
 from faceid.data.body.keypoints import Keypoints, read_keypoints
 from faceid.data.body.sidecars import write_joints
 from faceid.data.clips.pairs import find_pairs
@@ -131,6 +133,7 @@ def test_pixels_are_not_enlarged_where_the_film_has_room(tmp_path):
     assert all(clip["box"][2:] == [32, 48] for clip in record["clips"])
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_bad_stretches_are_left_out_with_their_reasons(tmp_path):
     films, keypoints = tmp_path / "films", tmp_path / "keypoints"
@@ -251,6 +254,7 @@ def test_keypoints_of_another_film_are_refused(tmp_path):
         split_films(tmp_path / "films", tmp_path / "clips", SplitSettings(**SMALL), tmp_path / "keypoints")
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_four_processes_killed_at_random_leave_the_bytes_of_a_single_run(tmp_path):
     for number in range(6):
@@ -258,20 +262,12 @@ def test_four_processes_killed_at_random_leave_the_bytes_of_a_single_run(tmp_pat
         add_keypoints(tmp_path / "keypoints", f"film_{number}", joints)
     split_films(tmp_path / "films", tmp_path / "alone", SplitSettings(**SMALL, stride_s=0.7), tmp_path / "keypoints")
 
-    def start() -> subprocess.Popen:
+    def begin() -> WarmProcess | subprocess.Popen:
         words = f"tools/split_clips.py --videos_dir {tmp_path}/films --keypoints_dir {tmp_path}/keypoints "
         words += f"--output_dir {tmp_path}/shared --num_frames 17 --height 48 --width 32 --stride_s 0.7"
-        return subprocess.Popen([sys.executable, *words.split()], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+        return start([sys.executable, *words.split()], stderr=subprocess.DEVNULL)
 
-    workers = [start() for _ in range(3)]
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        time.sleep(rng.uniform(1.0, 2.5))
-        victim = rng.integers(3)
-        workers[victim].kill()
-        workers[victim].wait()
-        workers[victim] = start()
-    assert [worker.wait(120) for worker in workers] == [0] * 3
+    kill_at_work(begin, tmp_path / "shared" / CLAIMS_NAME, num_workers=3, num_kills=4, within_s=0.3)
     assert content(tmp_path / "shared") == content(tmp_path / "alone")
 
 

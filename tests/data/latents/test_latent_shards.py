@@ -181,6 +181,7 @@ def test_webdataset_reads_latent_shards(latents):
     assert [sample["safetensors"] for sample in found] == [index.read(n, "safetensors") for n in range(3)]
 
 
+@pytest.mark.starts_process
 def test_samples_are_the_same_from_workers(latents):
     samples = LatentSet.open(latents)
     loader = torch.utils.data.DataLoader(samples, batch_size=None, num_workers=2)

@@ -101,6 +101,7 @@ def portrait(toy_inputs, tmp_path_factory):
     return folder
 
 
+@pytest.mark.starts_process
 def test_several_folders_are_numbered_through(toy_inputs, portrait):
     first, second = LatentSet.open(toy_inputs.latents), LatentSet.open(portrait / "latents")
     both = LatentSets([first, second])
@@ -128,6 +129,7 @@ def flags(toy_inputs, portrait, folder, *more):
     return [*SMALL_ADAPTER, *QUIET, *words, *more, "--output_dir", str(folder)]
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     "a run over clips of several sizes and single frames, in one process and in two",
     bar="the same samples, the same losses",
@@ -147,6 +149,7 @@ def test_a_run_mixes_sizes_and_single_frames_whatever_the_world(toy_inputs, port
     assert "grouped by micro_batch_size 2, now 1; resume with --micro_batch_size 2" in refused.stderr
 
 
+@pytest.mark.starts_process
 def test_shards_belong_to_latents_one_to_one(toy_inputs, portrait, tmp_path):
     given = flags(toy_inputs, portrait, tmp_path / "run")
     given[given.index("--shards") + 1] = str(toy_inputs.shards)

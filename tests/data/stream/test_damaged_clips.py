@@ -101,6 +101,7 @@ def test_validation_renders_a_clip_that_is_whole(latents):
     assert scenes and "clip_00" not in {scene.key for scene in scenes}
 
 
+@pytest.mark.starts_process
 def test_a_run_goes_on_past_a_damaged_clip_and_counts_it(latents, toy_inputs, tmp_path):
     flip(latents / shard_name("latents", 3))
     done = train(*_flags(toy_inputs, latents, tmp_path / "run"), "--max_damaged_share", "0.2")
@@ -110,6 +111,7 @@ def test_a_run_goes_on_past_a_damaged_clip_and_counts_it(latents, toy_inputs, tm
     assert "clip_03: not trained on, another clip stands in for it" in done.stderr
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_a_run_stops_past_the_share_on_every_rank_and_keeps_its_checkpoint(latents, toy_inputs, tmp_path):
     flip(latents / shard_name("latents", 3))

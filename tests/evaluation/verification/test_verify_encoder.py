@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from calling import command_module
 from drawn_renders import PEOPLE, write_grid_model
+from launching import run_command
 from PIL import Image, ImageOps
 
 from faceid.errors import ConfigError, DataError, ModelError
@@ -425,13 +425,14 @@ def test_a_wrong_flag_is_refused_by_name(tool, tmp_path, flags, error, words):
         tool.main(["--faces_dir", str(two_people(tmp_path)), "--output_dir", str(tmp_path / "out"), *flags])
 
 
+@pytest.mark.starts_process
 def test_a_users_error_is_one_line_and_exit_code_2(tmp_path):
     command = [sys.executable, str(TOOL), "--faces_dir", str(tmp_path / "absent"), "--output_dir", str(tmp_path / "o")]
-    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RANK": "0"}, check=False)
-    assert run.returncode == 2
+    run = run_command(command, expect=2)
     assert run.stderr.startswith("error: faces_dir=") and run.stderr.count("\n") == 1
 
 
+@pytest.mark.starts_process
 def test_the_command_line_is_read_before_anything_heavy(tmp_path):
     code = (
         f"import runpy, sys\nsys.argv = [{str(TOOL)!r}, '--help']\n"

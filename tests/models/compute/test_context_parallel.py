@@ -71,6 +71,7 @@ def together(folder):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29741"]

@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
-from launching import REPOSITORY
+from launching import run_command
 from torch import nn
 from trained_parameter import EMA, step, wrapped
 
@@ -160,14 +159,9 @@ def test_a_save_that_fails_leaves_the_older_ones_and_no_rubbish(trained, tmp_pat
     assert find_newest(tmp_path).name == "step_00000001"
 
 
+@pytest.mark.starts_process
 def test_what_a_killed_save_left_is_never_taken_and_swept_by_the_next(trained, tmp_path):
-    dead = subprocess.run(
-        [sys.executable, "-c", "from faceid.processes import process_mark as m; print(m())"],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        check=True,
-    )
+    dead = run_command([sys.executable, "-c", "from faceid.processes import process_mark as m; print(m())"])
     left = f".faceid-{dead.stdout.strip()}-0123ab.tmp"
     for name in (left, ".trash_step_00000001_0123abcd", ".trash_of_mine"):
         (tmp_path / name).mkdir()

@@ -5,7 +5,7 @@ import re
 import pytest
 from launching import QUIET, SMALL_ADAPTER, train
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.starts_process]
 
 
 def said(done):

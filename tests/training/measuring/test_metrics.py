@@ -66,6 +66,7 @@ def said(caplog):
     return caplog
 
 
+@pytest.mark.starts_process
 def test_a_full_disk_delays_lines_and_loses_none(small_disk, said):
     metrics = Metrics(small_disk, is_main=True, start_step=0, tensorboard=True)
     for step in range(1, 4000):

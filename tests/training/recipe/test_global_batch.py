@@ -75,6 +75,7 @@ def test_what_the_batch_is_is_said_where_it_is_not_what_was_asked_for():
     assert said_of_batch(0, 2, 2, False) is None and said_of_batch(2, 2, 2, False) is None
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("W10")
 def test_the_command_people_come_with_runs_on_two_processes_and_goes_on_in_one(toy_inputs, tmp_path):
     words = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--output_dir", str(tmp_path)]
@@ -117,6 +118,7 @@ def test_a_run_of_ten_million_samples_costs_no_more_at_its_start_than_one_of_ten
     assert peak < 100_000 and seconds < 1
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("C3")
 def test_the_loop_reads_by_them(monkeypatch):
     """What the loader is given is not a list of the whole run."""

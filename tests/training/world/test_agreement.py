@@ -162,6 +162,7 @@ def test_a_watchdog_of_zero_seconds_never_watches(tmp_path):
     assert "watchdog" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
+@pytest.mark.starts_process
 @pytest.mark.promise(
     ("a step that is not finite teaches nothing, in ZeRO-2, too; an adapter to begin with is taken exactly in bf16"),
     bar="all checks pass",
@@ -186,6 +187,7 @@ def test_a_step_that_is_not_finite_teaches_nothing_and_the_run_goes_on(toy_input
     assert all(torch.isfinite(tensor).all() for group in tensors.values() for tensor in group.values())
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_a_full_disk_does_not_end_training(toy_inputs, tmp_path):
     """A real file system under checkpoints/, large enough when the run starts; then somebody else fills it."""

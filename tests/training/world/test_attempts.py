@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import pytest
 from calling import call
-from launching import REPOSITORY
+from launching import run_command
 
 from faceid.training.world.attempts import BY_FILE, FINISHED, STARTED, STOPPED, Attempt, Attempts, judge, read_attempt
 from faceid.training.world.checkpoint_names import name_of
@@ -86,6 +85,7 @@ def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):
     assert [line["event"] for line in Attempts(tmp_path, Attempt()).read()] == [STARTED]
 
 
+@pytest.mark.starts_process
 def test_the_tool_takes_the_run_folder_from_the_training_flags(tmp_path):
     config = tmp_path / "a config.yaml"
     config.write_text("model_path: toy\nface_images_dir: p\nlatents: l\n")
@@ -95,9 +95,7 @@ def test_the_tool_takes_the_run_folder_from_the_training_flags(tmp_path):
     environment = {"SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"}
     codes = []
     for exit_code in ("75", "2"):
-        done = subprocess.run(
-            [*command, "--exit_code", exit_code], cwd=REPOSITORY, env=environment, capture_output=True, text=True
-        )
+        done = run_command([*command, "--exit_code", exit_code], expect=None, env=environment)
         codes.append(done.returncode)
     assert codes == [0, 1] and "attempt 7.0: refused" in done.stdout
     last = json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from calling import call
-from launching import QUIET, SMALL_ADAPTER
+from launching import QUIET, SMALL_ADAPTER, start
 
 from faceid.errors import ConfigError
 from faceid.training import training_run
@@ -48,10 +48,11 @@ def test_a_lock_that_nobody_holds_is_removed_and_said(lock, said):
     assert f"{lock}: left by a compile that was killed; removed" in said.text
 
 
+@pytest.mark.starts_process
 @pytest.mark.fault("W6")
 def test_one_that_a_process_has_open_is_waited_for(lock, said):
     """As torch's FileBaton holds it, however old it is."""
-    held = subprocess.Popen(
+    held = start(
         [
             sys.executable,
             "-c",

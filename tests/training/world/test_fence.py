@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from launching import start
 
 from faceid.claims import CLAIMS_NAME
 from faceid.errors import DataError
@@ -30,13 +31,14 @@ with Fence(Path(sys.argv[1]), Attempt(), beat_s=0.1):
 @pytest.fixture
 def holder(tmp_path):
     """A live process that holds tmp_path."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
+    process = start([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"held\n"
     yield process
     process.kill()
     process.wait()
 
 
+@pytest.mark.starts_process
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path, holder):
     began = time.monotonic()
     with pytest.raises(DataError, match=f"in use by process {holder.pid} on "):

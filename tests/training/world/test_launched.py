@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 import yaml
-from launching import BIN, QUIET, REPOSITORY, SMALL_ADAPTER, losses, run_command, train
+from launching import BIN, QUIET, REPOSITORY, SMALL_ADAPTER, losses, run_command, start, train
 
 from faceid.errors import ConfigError
 from faceid.training.world import launched
@@ -84,6 +84,7 @@ def test_a_rank_zero_that_never_comes_is_one_line(tmp_path, monkeypatch):
         meet(Launch(1, 2, tmp_path / ".meeting_7_0_0.json"), {})
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("name", ["zero2", "zero3", "cpu_zero2", "cpu_zero3", "ddp", "cpu"])
 def test_a_yaml_says_the_same_to_us_as_to_accelerate(name):
     """What accelerate's own launcher sets for it, variable by variable."""
@@ -98,7 +99,7 @@ def test_a_yaml_says_the_same_to_us_as_to_accelerate(name):
         "1",
     ]
     command += ["--main_process_port", "0", "--no_python", sys.executable, "-c", script]
-    said = subprocess.run(command, capture_output=True, text=True, env=clean, cwd=REPOSITORY, timeout=120, check=True)
+    said = run_command(command, env=clean)
     theirs = yaml.safe_load(next(line for line in said.stdout.splitlines() if line.startswith("{")))
     ours = read_accelerate_config(CONFIGS / f"{name}.yaml")
     assert {key: theirs.get(key) for key in ours} == ours
@@ -123,6 +124,7 @@ def test_a_yaml_that_cannot_be_used_is_one_line(tmp_path, content, said):
     assert said in " ".join(str(error.value).split())
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_two_tasks_of_srun_train_as_two_processes_of_accelerate_launch(toy_inputs, tmp_path):
     """As srun starts them: no launcher, Slurm's variables, ZeRO-2 from the YAML."""
@@ -130,9 +132,8 @@ def test_two_tasks_of_srun_train_as_two_processes_of_accelerate_launch(toy_input
     train(*flags, "--output_dir", str(tmp_path / "launched"), world="cpu_zero2")
     flags += ["--accelerate_config", "launch/accelerate/cpu_zero2.yaml", "--output_dir", str(tmp_path / "run")]
     tasks = [
-        subprocess.Popen(
+        start(
             [sys.executable, "train.py", *flags],
-            cwd=REPOSITORY,
             env={**os.environ, **slurm(rank, 2), "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -147,6 +148,7 @@ def test_two_tasks_of_srun_train_as_two_processes_of_accelerate_launch(toy_input
     assert not list((tmp_path / "run").glob(".meeting*"))
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_one_process_alone_can_be_a_deepspeed_world(toy_inputs, tmp_path):
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--batch_size 4 --num_epochs 1".split()]

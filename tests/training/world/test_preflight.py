@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from launching import REPOSITORY
+from launching import start
 
 from faceid.training.world import preflight
 from faceid.training.world.launched import Launch
@@ -84,7 +84,7 @@ def run_tasks(count, *flags):
         command = [sys.executable, "tools/check_cluster.py", *flags]
         environment = {**os.environ, **place}
         pipe = subprocess.PIPE
-        tasks.append(subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=pipe, stderr=pipe, text=True))
+        tasks.append(start(command, env=environment, stdout=pipe, stderr=pipe, text=True))
     said = [task.communicate(timeout=120) for task in tasks]
     return [task.returncode for task in tasks], said
 
@@ -94,6 +94,7 @@ TRAIN_FLAGS = (
 )
 
 
+@pytest.mark.starts_process
 def test_two_tasks_meet_and_say_it_once(tmp_path):
     codes, said = run_tasks(2, *TRAIN_FLAGS, "--output_dir", str(tmp_path / "run"))
     assert codes == [0, 0], said
@@ -103,6 +104,7 @@ def test_two_tasks_meet_and_say_it_once(tmp_path):
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.starts_process
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_a_red_line(tmp_path):
     (tmp_path / "file").touch()
@@ -112,6 +114,7 @@ def test_a_folder_that_cannot_be_written_is_a_red_line(tmp_path):
     assert said[0][1] == "" and "Traceback" not in said[1][1]
 
 
+@pytest.mark.starts_process
 def test_a_red_line_ends_every_task(tmp_path):
     codes, said = run_tasks(2, *TRAIN_FLAGS, "--output_dir", str(tmp_path / "run"), "--expect_gpus", "4")
     assert codes == [2, 2], said
