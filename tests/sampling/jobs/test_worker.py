@@ -53,6 +53,7 @@ def test_a_batch_is_byte_for_byte_what_single_calls_give(settings, tmp_path):
 @pytest.mark.promise(
     "12 jobs (4 poses, 3 prompts) in a batch: encodes by VAE and by text encoder", bar="5 and 4", proof="sampling"
 )
+@pytest.mark.slow
 def test_twelve_jobs_of_four_poses_and_three_prompts_encode_five_videos_and_four_texts(settings, tmp_path, monkeypatch):
     for seed in (2, 3):
         write_pose(tmp_path / "poses" / f"z{seed}_pose.mp4", seed)
@@ -155,6 +156,7 @@ def test_a_person_who_cannot_be_used_fails_the_jobs_that_name_them_alone(setting
         run(absent)
 
 
+@pytest.mark.slow
 def test_adapters_of_two_users_in_one_run(settings, small_adapter_settings, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")
     second = write_adapter(tmp_path / "second.safetensors", small_adapter_settings, 3)
@@ -218,6 +220,7 @@ def test_what_a_batch_alone_can_be_given_is_no_part_of_its_videos(settings, tmp_
     assert for_one(asked, pose_video="p", output="o.mp4", identity="anna").batch.batch is False
 
 
+@pytest.mark.slow
 def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_path):
     from one_video_inputs import render
 
