@@ -286,7 +286,7 @@ def _read_config(file: str) -> dict[Any, Any]:
 
 def _refuse_empty(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], names: Sequence[str]) -> None:
     """An empty path would be the folder one is in, and an empty name nobody's: a script's variable was not set."""
-    for word, following in zip(argv, [*argv[1:], "--"], strict=True):
+    for word, following in zip(argv, [*argv[1:], "--"], strict=False):
         name, equals, value = word.removeprefix("--").partition("=")
         is_empty = not value if equals else not following.strip()
         if word.startswith("--") and name in names and name not in OF_WORDS and is_empty:

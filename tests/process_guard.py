@@ -1,4 +1,4 @@
-"""A test that starts a process says so, by `@pytest.mark.starts_process`; else it fails there. A plugin of pytest.
+"""A test that starts a process is marked `starts_process`, else it fails in `make quick`. A plugin of pytest.
 
 `make quick` leaves out tests with that mark. What imports start does not count.
 """
@@ -31,13 +31,15 @@ MAY_START = ("starts_process", "slurm")
 running: list[pytest.Item] = []
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if "not starts_process" not in config.option.markexpr:
+        return  # All tests run, so nothing is promised of processes.
     from faceid.files import provenance
 
     # What writes asks git and `uname`, once a process.
     provenance.describe_provenance()
     for place, name in STARTS:
-        setattr(place, name, _guarded(getattr(place, name)))
+        setattr(place, name, guarded(getattr(place, name)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -49,14 +51,16 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
         running.clear()
 
 
-def _guarded(function: Callable) -> Callable:
+def guarded(function: Callable) -> Callable:
+    """The function, which fails the test in progress unless that is marked."""
+
     @functools.wraps(function)
-    def guarded(*places: Any, **names: Any) -> Any:
+    def begin(*places: Any, **names: Any) -> Any:
         if running and not any(map(running[0].get_closest_marker, MAY_START)) and not _is_importing():
             pytest.fail("starts a process, and is not marked `starts_process`")
         return function(*places, **names)
 
-    return guarded
+    return begin
 
 
 def _is_importing() -> bool:

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
+from calling import call
+from launching import REPOSITORY
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import build_section, parse_sections, sections_as_yaml, warn_of_unused
 from faceid.errors import ConfigError
+
+COMMANDS = ["train.py", "sample.py", *sorted(f"tools/{path.name}" for path in (REPOSITORY / "tools").glob("*.py"))]
 
 
 @dataclass(frozen=True)
@@ -310,3 +314,9 @@ def test_what_does_not_go_together_is_refused_with_the_file_that_says_it(tmp_pat
         read("--num_epochs", "70")
     with pytest.raises(ConfigError, match=r"config\.yaml: num_epochs=70: more than lora_rank$"):
         read("--config", yaml_file(tmp_path, "num_epochs: 70\n"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_without_a_word_says_in_one_line_what_is_missing(command):
+    done = call(command)
+    assert done.code == 2 and done.error and "\n" not in done.error

@@ -14,8 +14,9 @@ from warm_process import WarmProcess
 
 from faceid.claims import CLAIMS_NAME
 from faceid.data.clip_settings import ClipSettings
+from faceid.data.clips import clip_shards
 from faceid.data.clips.clip_shards import write_clip_shards
-from faceid.data.shards import shard_work
+from faceid.data.shards import shard_work, shard_writer
 from faceid.data.shards.index import ShardIndex
 from faceid.data.shards.shard_work import ShardUnit, make_shards_together
 from faceid.data.shards.shard_writer import Entry
@@ -82,8 +83,8 @@ def test_a_finished_folder_is_recognised_without_reading_it(many_clips, alone, m
     def refuse(*_):
         raise AssertionError("a finished folder was read")
 
-    for name in ("clip_shards", "shards"):
-        monkeypatch.setattr(f"faceid.data.{name}.sha256_file", refuse)
+    for module in (clip_shards, shard_writer):
+        monkeypatch.setattr(module, "sha256_file", refuse)
     before = times_of(alone / "shards")
     write_clip_shards(*many_clips, alone / "shards", SMALL)
     assert times_of(alone / "shards") == before
