@@ -26,6 +26,7 @@ def test_the_small_comparison_runs(tmp_path):
     assert all(min(*row["ours"], *row["theirs"]) > 0 for row in record["rows"])
 
 
+@pytest.mark.starts_process
 def test_outputs_that_differ_stop_the_comparison(tmp_path, monkeypatch, capsys):
     from benchmarks.peers import __main__ as peers
     from benchmarks.peers import sampling
@@ -74,6 +75,7 @@ def test_a_verdict_needs_both_figures(theirs, verdict):
     assert Ratio("A3", "", "", (1.0, 1.0), theirs, "s", "").verdict == verdict
 
 
+@pytest.mark.starts_process
 def test_what_is_mapped_counts_once_and_what_is_copied_is_told_apart(tmp_path):
     from benchmarks.peers.ratios import cost_of
 
