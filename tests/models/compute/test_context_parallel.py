@@ -13,6 +13,7 @@ from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.wan import load_wan
 from faceid.models.compute.context_parallel import TokenShare, check_heads, share_tokens
+from faceid.models.rendering.denoise import ALL_AT_ONCE, LatentWindows
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.models.rendering.video_inputs import VideoInputs
@@ -29,7 +30,7 @@ CASES = {
     ),
     # Off in the first step, on in the others.
     "a face a frame": (True, FRAMES, {"cfg_scale": 2.0, "face_start": 0.2}),
-    "windows": (True, 1, {"cfg_scale": 1.0, "window": 3, "overlap": 1}),
+    "windows": (True, 1, {"cfg_scale": 1.0, "windows": LatentWindows(3, 1)}),
     "step cache": (True, 1, {"cfg_scale": 2.0, "num_inference_steps": 8, "step_cache": 0.5, "reference_scale": 0.2}),
     "adapter off": (False, 1, {"cfg_scale": 2.0}),
     "half of the steps without a face": (True, 1, {"cfg_scale": 1.0, "face_start": 0.5}),
@@ -56,9 +57,10 @@ def render(pipeline, case, off_by=0.0):
     texts = torch.randn(2, 16, wan.transformer.config.text_dim, generator=generator)
     face = faces(batch=num_faces)
     control, texts, face = (tensor + off_by for tensor in (control, texts, face))
-    sampling = Sampling(**{"face_scale": float(is_on), "num_inference_steps": 3, **choices})
+    choices = {"face_scale": float(is_on), "num_inference_steps": 3, **choices}
+    windows = choices.pop("windows", ALL_AT_ONCE)
     inputs = VideoInputs(control, *texts, face[0] if num_faces == 1 else face, num_references=1)
-    return pipeline.sample_latents(inputs, sampling)
+    return pipeline.sample_latents(inputs, Sampling(**choices), windows=windows)
 
 
 def together(folder):
