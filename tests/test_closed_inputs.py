@@ -53,6 +53,7 @@ def closed(path: Path) -> Iterator[None]:
         path.chmod(mode)
 
 
+@pytest.mark.starts_process
 @pytest.mark.parametrize("command", named(command for command in COMMANDS))
 def test_a_closed_input_is_told_in_one_line(command, shared_world, place):  # noqa: F811
     """Or left out with this reason, on the screen or in what is written, and the rest is used."""

@@ -25,6 +25,7 @@ def test_a_command_that_fails_has_no_figure():
         peak_bytes_of([sys.executable, "-c", "import sys; print('no such luck', file=sys.stderr); sys.exit(3)"])
 
 
+@pytest.mark.starts_process
 def test_a_peak_of_before_does_not_hide_another():
     held = b"x" * (200 * MB)
     assert len(held)
