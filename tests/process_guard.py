@@ -22,7 +22,6 @@ STARTS = (
     (WarmProcess, "__init__"),
     (os, "fork"),
     (os, "posix_spawn"),
-    (os, "system"),
     (multiprocessing.process.BaseProcess, "start"),
 )
 # A cluster is nothing but processes.

@@ -9,9 +9,12 @@ import subprocess
 import pytest
 from cluster import REPOSITORY
 
-pytestmark = pytest.mark.promise(
-    "scripts: under 80 lines, shellcheck, names with spaces and quotes", bar="all checks pass", proof="slurm"
-)
+pytestmark = [
+    pytest.mark.starts_process,
+    pytest.mark.promise(
+        "scripts: under 80 lines, shellcheck, names with spaces and quotes", bar="all checks pass", proof="slurm"
+    ),
+]
 
 SCRIPTS = sorted((REPOSITORY / "slurm").iterdir())
 JOBS = [path for path in SCRIPTS if path.suffix == ".sbatch"]
