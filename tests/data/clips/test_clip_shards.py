@@ -119,6 +119,7 @@ def test_a_run_killed_between_shards_continues(source_clips, clip_shards, tmp_pa
     assert index["sha256"] == ShardIndex.load(clip_shards).sha256
 
 
+@pytest.mark.starts_process
 def test_a_killed_process_costs_one_shard_at_most(folders, tmp_path):
     videos, poses, output = folders
     for number in range(5):
