@@ -115,8 +115,9 @@ def test_a_run_trains_one_of_them(both, toy_inputs, tmp_path):
 @pytest.mark.parametrize("expert", ["high", "low"])
 def test_a_step_s_noise_is_of_the_expert_s_range(both, expert):
     files = ModelFiles.find(both[0]).of_expert(expert)
-    settings = SimpleNamespace(seed=0, batch_size=64, shift=3.0, logit_normal_share=0.5)
-    run = SimpleNamespace(settings=settings, wan=SimpleNamespace(files=files))
+    optimizer, noise = SimpleNamespace(seed=0, batch_size=64), SimpleNamespace(shift=3.0, logit_normal_share=0.5)
+    sections = SimpleNamespace(optimizer=optimizer, noise=noise)
+    run = SimpleNamespace(sections=sections, wan=SimpleNamespace(files=files))
     drawn = torch.cat([_sigmas(run, step) for step in range(8)])
     assert files.noise[0] <= drawn.min() and drawn.max() <= files.noise[1]
     assert drawn.max() - drawn.min() > 0.9 * (files.noise[1] - files.noise[0])
