@@ -14,6 +14,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -72,7 +73,7 @@ def parse_sections(
     parser.hints = {name: hint for section in sections for name, hint in _hints(section).items()}
     try:
         values = parser.parse_args(_normalise(list(argv), sections)).as_dict()
-        built: list[Any] = [build_section(s, {f.name: values[f.name] for f in dataclasses.fields(s)}) for s in sections]
+        built = build_sections(sections, {name: values[name] for name in names})
         if check is not None:
             check(*built)
         return built
@@ -97,6 +98,29 @@ def flags_of(sections: Sequence[type], argv: Sequence[str]) -> list[str]:
         elif word.startswith("--") and name in names:
             flags += [word] if equals else argv[place : place + 2]
     return flags
+
+
+def build_sections(sections: Sequence[type], values: Mapping[str, Any]) -> list[Any]:
+    """Make all sections, in order, from values by their flags' names. Raises: ConfigError as `build_section`."""
+    names = [[field.name for field in dataclasses.fields(section)] for section in sections]
+    known = [name for own in names for name in own]
+    for name in sorted(set(values) - set(known)):
+        raise ConfigError(_unknown(name, known))
+    return [
+        build_section(section, {name: values[name] for name in own if name in values})
+        for section, own in zip(sections, names, strict=True)
+    ]
+
+
+def section_types(holder: type) -> tuple[type, ...]:
+    """The sections that a dataclass holds, in order."""
+    hints = get_type_hints(holder)
+    return tuple(hints[field.name] for field in dataclasses.fields(holder))
+
+
+def sections_in(holder: Any) -> list[Any]:
+    """What a dataclass of sections holds, in order."""
+    return [getattr(holder, field.name) for field in dataclasses.fields(holder)]
 
 
 def build_section(section: type[Section], values: dict[str, Any]) -> Section:
@@ -286,7 +310,7 @@ def _read_config(file: str) -> dict[Any, Any]:
 
 def _refuse_empty(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], names: Sequence[str]) -> None:
     """An empty path would be the folder one is in, and an empty name nobody's: a script's variable was not set."""
-    for word, following in zip(argv, [*argv[1:], "--"], strict=False):
+    for word, following in pairwise([*argv, "--"]):
         name, equals, value = word.removeprefix("--").partition("=")
         is_empty = not value if equals else not following.strip()
         if word.startswith("--") and name in names and name not in OF_WORDS and is_empty:

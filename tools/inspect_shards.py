@@ -84,13 +84,15 @@ def _draw(index: ShardIndex, settings: InspectSettings, sheet: Path) -> None:
     # Loading these takes seconds, and only a sheet needs them.
     from PIL import Image
 
-    from faceid.data.clips.contact_sheet import draw_sheet, latent_decoder
+    from faceid.data.clips.contact_sheet import draw_sheet
     from faceid.data.order import spread
-    from faceid.toy.shipped import resolve_model_path
 
     numbers = [index.number(key) for key in settings.keys] or spread(len(index), settings.num_entries)
     decode = None
     if settings.model_path is not None and index.kind == "latents":
+        from faceid.data.latents.latent_frames import latent_decoder
+        from faceid.toy.shipped import resolve_model_path
+
         base = resolve_model_path(settings.model_path)
         decode = latent_decoder(index, base, settings.model_path, settings.device)
     picture = draw_sheet(index, numbers, settings.num_columns, decode)

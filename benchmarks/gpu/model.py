@@ -6,7 +6,6 @@ Weights are normal with a spread of 0.02, never zeros: on zeros a card is measur
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import yaml
 from torch import Tensor, nn
 
 from benchmarks import REPOSITORY
+from faceid.config import build_sections
 from faceid.geometry import Geometry
 from faceid.models.adapter.face_adapter import FaceAdapter, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
@@ -79,19 +79,13 @@ class Scale:
 
     def adapter_settings(self) -> AdapterSettings:
         """The experiment's adapter."""
-        return AdapterSettings(**_fields_of(AdapterSettings, self.recipe))
+        return self.sections().adapter
 
     def sections(self, **changes: Any) -> RunSections:
         """The experiment's, with one sample a step; of inputs that nobody reads."""
         nothing = dict.fromkeys(("model_path", "output_dir", "face_embedding", "latents"), ".")
         values = {**nothing, **self.recipe, "batch_size": 1, "mixed_precision": "bf16", **changes}
-        sections = RunSections(*(section(**_fields_of(section, values)) for section in SECTIONS))
-        return dataclasses.replace(sections, adapter=self.adapter_settings())
-
-
-def _fields_of(section: Any, values: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(section)}
-    return {name: value for name, value in values.items() if name in names}
+        return RunSections(*build_sections(SECTIONS, values))
 
 
 REAL = Scale(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
-from faceid.config import Reason
+from faceid.config import Reason, section_types, sections_in
 from faceid.evaluation.report.report_settings import ReportSettings
 from faceid.evaluation.videos.arm_settings import ArmSettings
 from faceid.evaluation.videos.judge_settings import PeopleSettings, PoseReaderSettings, RecogniserSettings
@@ -25,7 +25,7 @@ class EvaluationSections:
     @property
     def every(self) -> list[Any]:
         """The sections, in order."""
-        return [getattr(self, field.name) for field in fields(self)]
+        return sections_in(self)
 
     def unused(self, is_table_needed: bool) -> Iterator[Reason]:
         """Options that change nothing, as each section says. is_table_needed: as `ArmSettings.unused` takes it."""
@@ -35,4 +35,4 @@ class EvaluationSections:
         yield from self.arms.unused(is_table_needed)
 
 
-SECTIONS: tuple[type, ...] = tuple(get_type_hints(EvaluationSections)[f.name] for f in fields(EvaluationSections))
+SECTIONS = section_types(EvaluationSections)

@@ -6,9 +6,10 @@ on is refused here.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from faceid.config import section_types, sections_in
 from faceid.errors import ConfigError
 from faceid.faces.identity_settings import FaceSettings
 from faceid.models.rendering.denoising_settings import Sampling
@@ -58,7 +59,7 @@ class RenderSections:
     @property
     def flags(self) -> dict[str, Any]:
         """Every option by its flag's name."""
-        return {name: value for section in fields(self) for name, value in asdict(getattr(self, section.name)).items()}
+        return {name: value for section in sections_in(self) for name, value in asdict(section).items()}
 
     @property
     def may_have_adapter(self) -> bool:
@@ -66,7 +67,7 @@ class RenderSections:
         return self.models.face_lora_path is not None or self.batch.jobs is not None
 
 
-SECTIONS: tuple[type, ...] = tuple(get_type_hints(RenderSections)[field.name] for field in fields(RenderSections))
+SECTIONS = section_types(RenderSections)
 
 
 def check_together(sections: RenderSections) -> None:

@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from faceid.config import build_section
+from faceid.config import build_sections
 from faceid.evaluation.evaluation_sections import SECTIONS, EvaluationSections
 from faceid.files.provenance import sha256_file
 from faceid.media.video import write_video
@@ -98,10 +98,7 @@ def write_jobs(folder: Path, rows: list[dict]) -> None:
 
 def sections_of(flags: dict) -> EvaluationSections:
     """What a command line with these flags asks for."""
-    names = [[field.name for field in dataclasses.fields(section)] for section in SECTIONS]
-    assert not flags.keys() - {name for own in names for name in own}
-    given = [{name: flags[name] for name in own if name in flags} for own in names]
-    return EvaluationSections(*(build_section(s, own) for s, own in zip(SECTIONS, given, strict=True)))
+    return EvaluationSections(*build_sections(SECTIONS, flags))
 
 
 def settings_of(

@@ -2,17 +2,13 @@
 
 from dataclasses import fields
 
-from faceid.config import build_section
+from faceid.config import build_sections
 from faceid.sampling.render_sections import OF_BATCH_ALONE, SECTIONS, RenderSections
 
 
 def sections_of(**flags):
     """What a command line with these flags asks for."""
-    known = {field.name for section in SECTIONS for field in fields(section)}
-    assert flags.keys() <= known, flags.keys() - known
-    names = [[field.name for field in fields(section) if field.name in flags] for section in SECTIONS]
-    built = [build_section(s, {name: flags[name] for name in own}) for s, own in zip(SECTIONS, names, strict=True)]
-    return RenderSections(*built)
+    return RenderSections(*build_sections(SECTIONS, flags))
 
 
 def changed(sections, **flags):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
+from faceid.config import build_sections
 from faceid.training.checks.run_sections import SECTIONS, RunSections
 
 # Without these no run can be asked for.
@@ -19,10 +19,4 @@ NEEDED = {
 
 def asked_for(**options: Any) -> RunSections:
     """The options, each in its section."""
-    values = {**NEEDED, **options}
-    sections = [
-        section(**{field.name: values.pop(field.name) for field in fields(section) if field.name in values})
-        for section in SECTIONS
-    ]
-    assert not values, f"no such options: {values}"
-    return RunSections(*sections)
+    return RunSections(*build_sections(SECTIONS, {**NEEDED, **options}))

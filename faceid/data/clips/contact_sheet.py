@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -16,13 +15,8 @@ from torch import Tensor
 
 from faceid.data.order import spread
 from faceid.data.shards.index import ShardIndex
-from faceid.device import pick_device
-from faceid.errors import ConfigError
 from faceid.media.pixels.fit import resize_frames
 from faceid.media.video import decode_video_bytes
-from faceid.models.base.latent_codec import decode_latents, to_frames
-from faceid.models.base.model_files import ModelFiles
-from faceid.models.base.wan import load_wan
 
 ROW_HEIGHT_PX, LABEL_PX, LABEL_CHARACTERS, GAP_PX = 128, 140, 21, 8
 HEAD_TINT = np.array([255, 64, 64])
@@ -44,22 +38,6 @@ def draw_sheet(index: ShardIndex, numbers: Sequence[int], num_columns: int, deco
             )
         rows.append(np.full((GAP_PX, rows[-1].shape[1], 3), 255, np.uint8))
     return stack_rows(rows)
-
-
-def latent_decoder(index: ShardIndex, base: Path, named: str, device: str) -> Decode:
-    """How latents of `index` become frames. base: the folder of their base, which the user `named`.
-
-    Raises: ConfigError when the latents are of another base.
-    """
-    files = ModelFiles.find(base)
-    if index.header["base"]["fingerprint"] != files.latents_fingerprint:
-        raise ConfigError(f"model_path={named}: these latents are of {index.header['base']['name']}; name that base")
-    wan = load_wan(files, ("vae",), pick_device(device))
-
-    def decode(latents: Tensor) -> np.ndarray:
-        return to_frames(decode_latents(wan.vae, wan.statistics.normalise(latents.float().unsqueeze(0))))
-
-    return decode
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:

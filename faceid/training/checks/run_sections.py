@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, get_type_hints
+from typing import Any
 
-from faceid.config import sections_as_yaml
+from faceid.config import section_types, sections_as_yaml, sections_in
 from faceid.data.clip_settings import CaptionSettings, ClipSettings
 from faceid.data.stream.pairing_settings import PairingSettings
 from faceid.data.stream.stream_order import StreamOrder
@@ -46,7 +46,7 @@ class RunSections:
 
     def all(self) -> list[Any]:
         """The sections in order."""
-        return [getattr(self, field.name) for field in fields(self)]
+        return sections_in(self)
 
     def as_yaml(self) -> str:
         """A file that `--config` reads back."""
@@ -80,7 +80,7 @@ class RunSections:
         return {name: value for section in sections for name, value in asdict(section).items()}
 
 
-SECTIONS: tuple[type, ...] = tuple(get_type_hints(RunSections).values())
+SECTIONS = section_types(RunSections)
 
 
 def may_change() -> set[str]:
