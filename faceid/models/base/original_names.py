@@ -93,18 +93,8 @@ def transformer_name(original: str) -> str | None:
     return None if new is None else f"{new}.{leaf}"
 
 
-def layer_name(original: str) -> str | None:
-    """Of a linear layer of a block, `blocks.0.self_attn.q` to `blocks.0.attn1.to_q`; None when it is none."""
-    return _inside(original, BLOCK_LAYERS, VACE_LAYERS)
-
-
-def original_layer_name(layer: str) -> str | None:
-    """The other way round."""
-    return _inside(layer, _backwards(BLOCK_LAYERS), _backwards(VACE_LAYERS))
-
-
 def original_transformer_name(name: str) -> str | None:
-    """The other way round, of any tensor of the transformer."""
+    """The other way round: of a tensor of the transformer."""
     if name == "scale_shift_table":
         return "head.modulation"
     stem, _, leaf = name.rpartition(".")
