@@ -96,12 +96,16 @@ def test_bash_finds_them_in_its_path(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (3, "True words\n", "")
 
 
-def test_what_libraries_read_at_their_import_is_not_forked():
+def test_what_libraries_read_at_their_import_is_not_forked(monkeypatch):
     command = [sys.executable, "train.py"]
+    run_command([sys.executable, "-c", ""])
     assert can_be_warm(command, {**os.environ, "RANK": "1"})
     assert not can_be_warm(command, {**os.environ, "OMP_NUM_THREADS": "7"})
     assert not can_be_warm([sys.executable, "-X", "importtime", "train.py"])
     assert not can_be_warm(["bash", "launch/demo.sh"])
+    # Set here after the server's start: it does not know this path.
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    assert not can_be_warm(command)
 
 
 def test_a_test_that_does_not_say_so_may_start_no_process(monkeypatch):

@@ -28,6 +28,8 @@ READ_AT_IMPORT = (
 )
 # Where the server listens; set in what it forked as well: accelerate's launcher starts two trainings.
 address = [""]
+# What it read while it imported: a test may change os.environ after its start.
+server_environment: dict[str, str] = {}
 # CPU and wall seconds of its start.
 server_cost = [0.0, 0.0]
 
@@ -147,8 +149,8 @@ def spent_s() -> float:
 
 def can_be_warm(args: Sequence[Any], env: Mapping[str, str] | None = None) -> bool:
     """Whether a fork can stand for this command: Python's, without its own flags, with the server's environment."""
-    asked = os.environ if env is None else env
-    return python_words(args) is not None and all(asked.get(name) == os.environ.get(name) for name in READ_AT_IMPORT)
+    asked, held = (os.environ if env is None else env), (server_environment or os.environ)
+    return python_words(args) is not None and all(asked.get(name) == held.get(name) for name in READ_AT_IMPORT)
 
 
 def python_words(args: Sequence[Any]) -> list[Any] | None:
@@ -174,11 +176,13 @@ def start_server() -> str:
     path = str(Path(folder.name) / "socket")
     command = [sys.executable, str(SERVER), path]
     pipe = subprocess.PIPE
-    server = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+    environment = dict(os.environ)
+    server = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
     assert server.stdout is not None and server.stdin is not None
     ready = server.stdout.readline()
     assert ready, "the server of warm processes did not start"
     address[0], server_cost[:] = path, [float(ready), time.monotonic() - began]
+    server_environment.update(environment)
 
     def end() -> None:
         server.stdin.close()

@@ -1,12 +1,9 @@
 """Processes that share a video's tokens give what one gives: every way to condition it, even shares and uneven ones."""
 
-import os
-import sys
-
 import pytest
 import torch
 from adapter_inputs import EMBEDDING_DIM, faces
-from launching import run_command
+from launching import start_function
 
 from faceid.errors import ConfigError
 from faceid.models.adapter.face_adapter import install_adapter
@@ -63,10 +60,9 @@ def render(pipeline, case, off_by=0.0):
     return pipeline.sample_latents(inputs, Sampling(**choices), windows=windows)
 
 
-def together(folder):
+def together(folder, rank, count):
     """What each process runs: every case, saved."""
-    torch.distributed.init_process_group("gloo")
-    rank, count = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=count)
     pipeline = make_pipeline()
     pipeline.compute_together(rank, count)
     torch.save({case: render(pipeline, case, off_by=0.01 * rank) for case in CASES}, f"{folder}/rank{rank}.pt")
@@ -76,9 +72,8 @@ def together(folder):
 @pytest.mark.starts_process
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29741"]
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    run_command([*launcher, __file__, str(tmp_path)])
+    processes = [start_function(together, tmp_path, rank, 2) for rank in range(2)]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     pipeline = make_pipeline()
     for case in CASES:
@@ -103,7 +98,3 @@ def test_heads_that_cannot_be_shared_out_are_refused(toy_wan):
     ):
         share_tokens(toy_wan.transformer, 0, 3)
     check_heads(4, 12)
-
-
-if __name__ == "__main__":
-    together(sys.argv[1])
