@@ -25,14 +25,17 @@ def main(argv: list[str] | None = None) -> int:
     rank, _ = place_among_workers()
     set_up_logging(rank)
     stop_when_told()
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.sampling.sampling_run import run_sampling
 
     return run_sampling(RenderSections(*sections), make_judge)
 
 
 def make_judge(sections: RenderSections, adapters: list[Path]) -> BatchJudge:
-    """Who scores the videos that these adapters rendered: rendering knows nothing of evaluation."""
+    """Make the judge of videos that these adapters rendered.
+
+    It is made here, as rendering knows nothing of evaluation.
+    """
     from faceid.device import pick_device
     from faceid.evaluation.score_videos import BatchJudge
     from faceid.evaluation.videos.judge_settings import PeopleSettings, RecogniserSettings

@@ -13,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse and run."""
     words = sys.argv[1:] if argv is None else argv
     sections = RunSections(*parse_sections("train.py", __doc__ or "", SECTIONS, words))
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.training.training_run import run_training
 
     return run_training(sections)

@@ -19,7 +19,7 @@ CONTENTS = {
     "Start": ["docs/index", "docs/tasks"],
     "Use": ["docs/photos", "docs/aist", "docs/run_folder", "docs/rendering", "docs/adapters", "docs/slurm"],
     "Look up": ["docs/troubleshooting", "docs/data_formats", "docs/evidence", "docs/licences"],
-    "Change": ["CONTRIBUTING", "docs/architecture", "docs/files", "CHANGELOG"],
+    "Change": ["CONTRIBUTING", "docs/architecture", "docs/extending", "docs/files", "CHANGELOG"],
     "Decisions": [
         "docs/decisions",
         "docs/decisions/models",

@@ -1,7 +1,7 @@
 """faceid: face identity on Wan2.1-VACE, from photos and pose videos to rendered dances.
 
-The names below are the public interface; each is loaded when it is first used, since the libraries behind some take
-seconds to import.
+The names below are the public interface. Each is loaded when it is first used, because the libraries behind some of
+them take seconds to import.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Who does which unit of work, among processes on many machines that share nothing but a folder. No server, no locks.
+"""Share units of work among processes on many machines through a common folder.
 
-A claim is a hard link made to a file of the claimant's own: the link either comes to exist or does not, on NFS too,
-and the file's link count says which (open(2), NOTES). The claimant's heartbeat makes the file grow; another worker
-judges it dead when it has seen the same size for long enough on its own clock, so no two clocks are compared. Stealing
-renames the claim away; only one can. A worker that was slow and not dead may still finish what another does again: so
-a unit's result must be published whole, under one name, with the same bytes whoever makes it. Work at least once,
-result once.
+There is no server, and there are no locks. A claim is a hard link to a file of the claimant's own. The link either
+comes to exist or does not, on NFS too. The file's link count says which (open(2), NOTES). The claimant's heartbeat
+makes the file grow. Another worker judges the claimant dead when it has seen the same size for long enough on its own
+clock. So no two clocks are compared. A worker steals a claim by renaming it away, and only one worker can. A worker
+that was slow and not dead may still finish a unit that another does again. A unit's result must therefore be published
+whole, under one name, with the same bytes whoever makes it. Work is done at least once, and each result appears once.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from faceid.processes import is_running_here, this_process
 
 log = logging.getLogger(__name__)
 
-# Where a folder that several processes fill keeps them.
+# The names under which a folder that several processes fill keeps its claims and its plan.
 CLAIMS_NAME, PLAN_NAME = ".claims", ".plan"
 BEAT_S = 10.0
-# Missed beats before a worker is taken for dead: longer than a file server blocks now and then.
+# A worker is taken for dead after this many missed beats. That is longer than a file server blocks now and then.
 STALE_BEATS = 12
-# Doubles up to this while others hold all that is left.
+# The wait doubles up to this while other workers hold all units that are left.
 LONGEST_WAIT_S = 5.0
 
-# What a worker holds while it works to a folder's plan, and what it holds for a moment to look at the plan alone.
+# The claims that a worker holds while it works to a folder's plan, and for a moment while it alone looks at the plan.
 _AT_WORK, _LOOKING = "at-work-", "looking-at-the-plan"
 
 # A plan names every unit of a folder's work.
 _LARGEST_PLAN_BYTES = 1 << 30
 
-# What tells that a claim's file is the same and has not grown: number, size, time.
+# Number, size and time of a claim's file: equal values say that the file is the same and has not grown.
 Look = tuple[int, int, int]
-# What `link` answers where a file system has no hard links.
+# The errors that `link` returns where a file system has no hard links.
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass
 class Claims:
-    """One worker's view of a folder of claims. worker: a name of its own; others' claims are told apart by it."""
+    """One worker's view of a folder of claims. worker: a name of its own, by which other workers know its claims."""
 
     folder: Path
     beat_s: float = BEAT_S
@@ -71,7 +71,7 @@ class Claims:
     def take(self, name: str, is_over: Callable[[str], bool] = lambda worker: False) -> Claim | None:
         """Claim a unit; None when another worker holds it.
 
-        is_over: whether a worker (by its name) is known to have ended, so that nothing need be waited for.
+        is_over: whether a worker (by its name) is known to have ended. Its claim is then taken without a wait.
         """
         claim = Claim(self.folder / name, self.folder / f".{self.worker}.{uuid.uuid4().hex[:8]}", self.beat_s)
         if claim.acquire(self.worker) or (self._is_stale(name, is_over) and self._steal(name, claim)):
@@ -79,7 +79,7 @@ class Claims:
         return None
 
     def holder(self, name: str) -> Holder | None:
-        """Who holds a unit now; None when nobody does."""
+        """The worker that holds a unit now; None when nobody does."""
         try:
             look = _look(self.folder / name)
         except FileNotFoundError:
@@ -87,12 +87,12 @@ class Claims:
         return Holder(_worker_of(self.folder / name), _lives_here(self.folder / name) is True, look)
 
     def holders(self) -> list[str]:
-        """The workers that hold a unit, but for those that ran here and are gone."""
+        """The workers that hold a unit, without those that ran on this machine and are gone."""
         held = [path for path in self.folder.iterdir() if not path.name.startswith(".")]
         return sorted({worker for path in held if _lives_here(path) is not False and (worker := _worker_of(path))})
 
     def _sweep_claims(self) -> None:
-        """Remove what killed workers left: their own names of claims, and their word that they work to a plan.
+        """Remove what killed workers left: their own names of claims, and their notes that they work to a plan.
 
         A unit's claim stays: whoever wants the unit takes it over.
         """
@@ -124,9 +124,10 @@ class Claims:
         try:
             (self.folder / name).rename(aside)
         except FileNotFoundError:
-            return False  # Another thief was first, or its owner finished.
+            return False  # Another worker stole it first, or its owner finished.
         if _look(aside) != before:
-            # Between looking and renaming its worker was heard of, or it was stolen and claimed anew: give it back.
+            # Between the look and the rename, its worker gave a sign of life, or the claim was stolen and made anew.
+            # This worker gives it back.
             with suppress(FileExistsError):
                 os.link(aside, self.folder / name)
             aside.unlink()
@@ -142,7 +143,7 @@ class Holder:
 
     worker: str
     is_alive_here: bool
-    """Whether it runs on this machine; False also where that cannot be known."""
+    """Whether the worker runs on this machine; False also where that cannot be known."""
     look: Look
 
 
@@ -155,11 +156,11 @@ class Claim:
         self._thread: threading.Thread | None = None
 
     def acquire(self, worker: str) -> bool:
-        """Try once; starts the heartbeat when it succeeds."""
+        """Try once. Start the heartbeat when the attempt succeeds."""
         content = {"worker": worker, **this_process()}
         with told(self._own):
             self._own.write_text(json.dumps(content) + "\n", encoding="utf-8")
-        # Whatever link says (an answer may be lost on the way): the count of names is the truth.
+            # The answer of `link` may be lost on the way. The count of names is the truth.
         try:
             os.link(self._own, self._path)
         except OSError as error:
@@ -179,7 +180,7 @@ class Claim:
     def is_held(self) -> bool:
         """Whether the claim is still this worker's: it may have been taken over."""
         try:
-            # Opened, not only asked for: that is when NFS looks again.
+            # The file is opened, because NFS looks again only then.
             with self._path.open("rb") as file:
                 return os.fstat(file.fileno()).st_ino == self._own.stat().st_ino
         except FileNotFoundError:
@@ -196,7 +197,7 @@ class Claim:
 
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_s):
-            # The folder may be gone with the whole run; the work will say so.
+            # The folder may be gone with the whole run. The work will then report that.
             with suppress(OSError), self._own.open("a", encoding="utf-8") as file:
                 file.write(".")
                 file.flush()
@@ -205,10 +206,10 @@ class Claim:
 
 @contextmanager
 def hold_plan(claims: Claims, plan: str, before_another: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a folder to one plan while this worker is at work there: two would take turns at making each other's anew.
+    """Hold a folder to one plan while this worker works there. Workers with two plans would undo each other's results.
 
-    plan: names inputs and settings; any number of workers may work to one. before_another: asked when the folder was
-    last filled to another plan, and nobody works there; raises when something would be lost.
+    plan: names inputs and settings. Any number of workers may work to the same plan. before_another: called when the
+    folder was last filled to another plan and nobody works there. It raises when something would be lost.
     Raises: DataError when a worker with another plan is at work in the folder.
     """
     folder, path = claims.folder.parent, claims.folder / PLAN_NAME
@@ -233,7 +234,7 @@ def hold_plan(claims: Claims, plan: str, before_another: Callable[[], None] = la
 
 @contextmanager
 def _look_alone(claims: Claims) -> Iterator[None]:
-    """Between a look at the plan and the word that one works to it, nobody else may look."""
+    """Let nobody else look at the plan between this worker's look and its note that it works to the plan."""
     while (claim := claims.take(_LOOKING)) is None:
         time.sleep(min(0.05, claims.beat_s))
     try:
@@ -243,7 +244,7 @@ def _look_alone(claims: Claims) -> Iterator[None]:
 
 
 def refuse_without_links(folder: Path, otherwise: str) -> None:
-    """Say before the work what `take` would find out after it.
+    """Report before the work that a folder cannot hold claims; `take` would find it out only after the work.
 
     otherwise: which option needs links, and what else to do.
     Raises: DataError when the file system of a folder has no hard links.
@@ -269,7 +270,7 @@ def share_work(
 ) -> Iterator[str]:
     """Yield units for this worker to do, one at a time, until every unit is done by somebody.
 
-    The caller does the work before it asks for the next. Otherwise as `take_work`.
+    The caller does the work before it asks for the next unit. All else is as in `take_work`.
     """
     for name, claim in take_work(names, is_done, claims, description, unit):
         try:
@@ -287,20 +288,20 @@ def take_work(
     places: Callable[[str], Sequence[str | int]] = lambda name: (name,),
     again_after: Callable[[str], float] | None = None,
 ) -> Iterator[tuple[str, Claim]]:
-    """Yield units and their claims, which the caller releases when the unit is done, until all are done or taken here.
+    """Yield units and their claims until all units are done or taken here. The caller releases a claim after its unit.
 
-    Workers begin at different places (rendezvous hashing), so they seldom want the same unit. While others hold all
-    that is left, this one waits, and takes over from the dead. A bar counts units, whoever did them.
-    places: what a unit shares with others, most costly to change first, and itself last: units that share it come
-    together. A number among them is an order that all workers follow, least first. again_after: seconds after which a
-    unit that another worker holds is done once more, by one worker that has nothing else to do: a slow worker must not
-    keep all waiting. Only where a unit that is done twice is published once.
+    Workers begin at different places (rendezvous hashing), so they seldom want the same unit. While other workers hold
+    all that is left, this one waits, and takes over from the dead. A progress bar counts units, whoever did them.
+    places: what a unit shares with others, most costly to change first, and the unit itself last. Units that share a
+    place come together. A number among the places is an order that all workers follow, least first.
+    again_after: seconds after which a unit that another worker holds is done once more. One worker with nothing else to
+    do does it, so that a slow worker does not keep all waiting. Use it only where a unit done twice is published once.
     """
     ordered = sorted(
         names,
         key=lambda name: [place if isinstance(place, int) else _rank(claims.worker, place) for place in places(name)],
     )
-    # Ordered, and any one is taken out at once.
+    # A dict keeps the order, and any one unit is removed at once.
     left = dict.fromkeys(ordered)
     held_since: dict[str, float] = {}
     bar = Progress(description, len(left), unit=unit)
@@ -313,7 +314,7 @@ def take_work(
                 if claim is None:
                     held_since.setdefault(name, time.monotonic())
                     continue
-                # Done by its holder between the two looks.
+                # Its holder finished the unit between the two looks.
                 if is_done(name):
                     claim.release()
                 else:
@@ -337,7 +338,7 @@ def take_work(
 
 
 def _look(path: Path) -> Look:
-    # With the time: a number of a file that is gone is soon given to a new one, of the same size.
+    # The time is compared as well: a deleted file's number is soon given to a new file, perhaps of the same size.
     status = path.stat()
     return status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -354,7 +355,7 @@ def _worker_of(path: Path) -> str:
 
 
 def _lives_here(path: Path) -> bool | None:
-    """Whether a claim's process is running: no need to wait for beats then. None where that cannot be known."""
+    """Whether a claim's process runs on this machine, so that beats need not be awaited; None where unknown."""
     try:
         return is_running_here(parse_json(read_text(path).splitlines()[0]))
     except (OSError, ValueError, IndexError):

@@ -1,8 +1,9 @@
-"""Command line and YAML to frozen dataclasses, one per room.
+"""Read the command line and YAML into frozen dataclasses, one per room.
 
-Flags are flat: a key has one name in YAML, on the command line and in the code. jsonargparse reads both and writes
-the help; pydantic checks ranges; this file adds what neither has: the nearest name for an unknown key, one-line
-errors in our words that name the file, YAML < command line whatever their order, `~`, and which options have no effect.
+Flags are flat: a key has one name in YAML, on the command line and in the code. jsonargparse reads both and writes the
+help. pydantic checks ranges. This file adds what neither has. It suggests the nearest name for an unknown key. It words
+errors in one line that names the file. The command line wins over YAML whatever their order, and `~` is followed. It
+warns of options that have no effect.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ log = logging.getLogger(__name__)
 
 Section = TypeVar("Section")
 
-# (option, why it changes nothing), as it follows "has no effect".
+# An option, and why it changes nothing. The reason is worded to follow "has no effect".
 Reason = tuple[str, str]
-# What a section says of a run that goes on. same: each option is what it was, else it is refused by its name. free: any
-# may differ. by_content: what was made of them is the same (the base, clips, photos, the identity).
+# What a section demands when a run is resumed. same: Each option keeps its value, else it is refused by its name.
+# free: Any option may differ. by_content: Paths may differ when their content is the same (the base, clips, photos, the
+# identity).
 OnResume = Literal["same", "free", "by_content"]
-# Fields that hold words: a ~ in one is a ~.
+# Fields that hold words. A ~ in one of them is an ordinary character.
 OF_WORDS = ("prompt", "negative_prompt", "caption", "title", "name", "identity_name")
-# At the beginning of a value, or of a path within one: clip:~/model, ours=~/out.
+# A ~ at the beginning of a value, or of a path within one: clip:~/model, ours=~/out.
 _HOME = re.compile(r"(?:^|(?<=[=:,]))~(?=/|$)")
 _PLAIN = {int: "a whole number", float: "a number", str: "a text", Path: "a path", bool: "true or false"}
 _PLAIN |= {NoneType: "null"}
@@ -55,7 +57,7 @@ def parse_sections(
     """Read `argv` (and its `--config` files) into one instance of each section, in order.
 
     sections: pydantic dataclasses (frozen) whose field names are distinct over all of them.
-    check: called with all sections, in order; it raises a ConfigError for what does not go together.
+    check: called with all sections, in order. It raises a ConfigError for options that do not go together.
     Raises: ConfigError for an unknown key (with the nearest known one), a wrong type or a value out of range.
     """
     if odd := [word for word in argv if not is_text(word)]:
@@ -67,6 +69,7 @@ def parse_sections(
     parser.add_argument("--config", action="config", help="YAML file with the same keys as the flags below.")
     for section in sections:
         parser.add_class_arguments(section, None)
+        parser.fill_in(getattr(section, "IN_HELP", {}))
     names = [field.name for section in sections for field in dataclasses.fields(section)]
     of_files = _read_yaml_files(argv, names)
     _refuse_empty(argv, of_files, names)
@@ -82,7 +85,9 @@ def parse_sections(
 
 
 def flags_of(sections: Sequence[type], argv: Sequence[str]) -> list[str]:
-    """Of another command's words, and of its `--config` files, what these sections have: for a tool that needs little.
+    """The flags of these sections, taken from another command's words and its `--config` files.
+
+    A tool that needs few of the command's options uses it.
 
     Raises: ConfigError for a file that cannot be read.
     """
@@ -101,7 +106,7 @@ def flags_of(sections: Sequence[type], argv: Sequence[str]) -> list[str]:
 
 
 def build_sections(sections: Sequence[type], values: Mapping[str, Any]) -> list[Any]:
-    """Make all sections, in order, from values by their flags' names. Raises: ConfigError as `build_section`."""
+    """Make all sections, in order, from values by their flags' names. Raises: ConfigError as in `build_section`."""
     names = [[field.name for field in dataclasses.fields(section)] for section in sections]
     known = [name for own in names for name in own]
     for name in sorted(set(values) - set(known)):
@@ -119,7 +124,7 @@ def section_types(holder: type) -> tuple[type, ...]:
 
 
 def sections_in(holder: Any) -> list[Any]:
-    """What a dataclass of sections holds, in order."""
+    """The sections in a dataclass of sections, in order."""
     return [getattr(holder, field.name) for field in dataclasses.fields(holder)]
 
 
@@ -139,7 +144,7 @@ def build_section(section: type[Section], values: dict[str, Any]) -> Section:
 
 
 def changed_fields(section: Any) -> list[str]:
-    """Names of the fields whose value is not the default: what a user chose, as far as it makes a difference."""
+    """Names of the fields whose value is not the default, thus the user's choices that make a difference."""
     return [field.name for field in dataclasses.fields(section) if getattr(section, field.name) != _default(field)]
 
 
@@ -148,12 +153,15 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 
 def warn_of_unused(sections: Sequence[Any], reasons: Iterable[Reason]) -> None:
-    """Say which options of `sections` were chosen and change nothing. reasons: of all that would not, chosen or not."""
+    """Warn of options of `sections` that were chosen and change nothing.
+
+    reasons: of all options without effect, whether chosen or not.
+    """
     chosen = {name for section in sections for name in changed_fields(section)}
     for name, reason in reasons:
         if name in chosen:
             log.warning("%s: has no effect %s", name, reason)
-            # Once, by the first reason.
+            # Warn once, with the first reason.
             chosen.remove(name)
 
 
@@ -167,6 +175,12 @@ def sections_as_yaml(sections: Sequence[Any]) -> str:
 
 class _Parser(jsonargparse.ArgumentParser):
     hints: Mapping[str, Any] = {}
+
+    def fill_in(self, in_help: Mapping[str, str]) -> None:
+        """Replace each {name} in a section's help by the text in its IN_HELP, made from a list that lives elsewhere."""
+        for action in self._actions:
+            for name, text in in_help.items():
+                action.help = str(action.help).replace(f"{{{name}}}", text)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         line = " ".join(message.split())
@@ -212,7 +226,7 @@ def _several(hint: Any) -> str:
 
 
 def _why(error: ValidationError, hints: Mapping[str, Any]) -> str:
-    """What pydantic found, in a line: of a value that may be several things, a range if one was left, else all."""
+    """What pydantic found, in a line. For a union the line gives a range if one was left, else all allowed types."""
     errors = error.errors()
     if not errors[0]["loc"]:
         # A check over several keys (__post_init__) names its keys itself.
@@ -223,7 +237,7 @@ def _why(error: ValidationError, hints: Mapping[str, Any]) -> str:
     first = (left or of_name)[0]
     if len(of_name) > 1 and not left:
         return f"{name}={first['input']!r}: must be {_allowed(hints[name])}"
-    # Of a union pydantic names the part as well; of a list, the place.
+    # pydantic names the part of a union as well, and the place in a list. Only the place is shown.
     places = [str(part) for part in first["loc"][1:] if isinstance(part, int)]
     words = [_allowed(part) for part in get_args(hints.get(name)) if get_origin(part) is Literal]
     reason = "; or give ".join([first["msg"].removeprefix("Value error, "), *words])
@@ -231,7 +245,7 @@ def _why(error: ValidationError, hints: Mapping[str, Any]) -> str:
 
 
 def _with_file(message: str, of_files: Mapping[str, tuple[str, Any]], argv: Sequence[str]) -> str:
-    """A message with the file whose value it is about, if it is one's."""
+    """A message with the file in front whose value it is about; unchanged if no file set the value."""
     key = re.match(r"\w*", message)
     if key is None or key.group() not in of_files:
         return message
@@ -242,7 +256,7 @@ def _with_file(message: str, of_files: Mapping[str, tuple[str, Any]], argv: Sequ
 
 
 def _at_home(name: str, value: Any) -> Any:
-    """A path with its ~ followed, as a shell would have done; nobody wants a folder of that name."""
+    """A path with its ~ followed as a shell would. Nobody wants a folder named ~."""
     if isinstance(value, list):
         return [_at_home(name, one) for one in value]
     if name in OF_WORDS or not isinstance(value, str | Path) or "~" not in str(value):
@@ -274,14 +288,14 @@ def _normalise(argv: list[str], sections: Sequence[type]) -> list[str]:
 
 
 def _read_yaml_files(argv: Sequence[str], names: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """Of each key that a --config file sets: the last such file, and its value. Raises: ConfigError."""
+    """For each key that a --config file sets: the last such file, and its value. Raises: ConfigError."""
     found: dict[str, tuple[str, Any]] = {}
     for file in _config_files(argv):
         content = _read_config(file)
         for key in content:
             if key not in names:
                 raise ConfigError(f"{file}: {_unknown(str(key), names)}")
-        # Without this it is a group of keys to jsonargparse, which says so at length.
+        # Without this check jsonargparse takes the value for a group of keys and prints a long error.
         nested = next((key for key, value in content.items() if isinstance(value, dict)), None)
         if nested is not None:
             raise ConfigError(f"{file}: {nested}: has keys below it; no key of these has")
@@ -295,7 +309,7 @@ def _config_files(argv: Sequence[str]) -> list[str]:
 
 
 def _read_config(file: str) -> dict[Any, Any]:
-    """The keys of a file, whatever they are. Raises: ConfigError."""
+    """All keys of a file. Raises: ConfigError."""
     path = Path(file)
     if (reason := why_no_file(path)) is not None:
         raise ConfigError(f"--config {file}: {reason}")
@@ -309,7 +323,10 @@ def _read_config(file: str) -> dict[Any, Any]:
 
 
 def _refuse_empty(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], names: Sequence[str]) -> None:
-    """An empty path would be the folder one is in, and an empty name nobody's: a script's variable was not set."""
+    """Refuse an empty path or name.
+
+    Most often a script's variable is unset; an empty path would be the current folder.
+    """
     for word, following in pairwise([*argv, "--"]):
         name, equals, value = word.removeprefix("--").partition("=")
         is_empty = not value if equals else not following.strip()
@@ -321,7 +338,7 @@ def _refuse_empty(argv: Sequence[str], of_files: Mapping[str, tuple[str, Any]], 
 
 
 def _refuse_unusable(name: str, value: Any) -> None:
-    """No range of ours holds NaN, infinity passes every lower bound, and no file's name has a NUL."""
+    """Refuse NaN, infinity and NUL. No range holds NaN, infinity passes every lower bound, no file name has a NUL."""
     for one in value if isinstance(value, list | tuple) else [value]:
         if isinstance(one, float) and not math.isfinite(one):
             raise ConfigError(f"{name}={one}: is not a finite number; give one")

@@ -11,15 +11,15 @@ from faceid.processes import number_in
 
 
 def pick_device(name: str | None, key: str = "device") -> torch.device:
-    """The device of a name: cpu, cuda or cuda:N; for None and auto a GPU, or the CPU when there is none.
+    """The device of a name: cpu, cuda or cuda:N. None and auto mean a GPU, or the CPU when there is none.
 
-    Of several GPUs auto takes the one of this process's place on the machine, as launchers and Slurm count them, so
-    that processes that share their work do not all take the first. key: the flag that carried the name.
+    With several GPUs, auto takes the one at this process's local rank, as launchers and Slurm count it. So processes
+    that share their work do not all take the first GPU. key: the flag that carried the name.
     Raises: ConfigError when there is no such device on this machine.
     """
     if name is None or name == "auto":
         place = number_in(os.environ, "LOCAL_RANK", number_in(os.environ, "SLURM_LOCALID", 0))
-        # Slurm may show each process one GPU of its own.
+        # Slurm may show each process only its own GPU.
         name = f"cuda:{place % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)

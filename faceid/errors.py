@@ -1,7 +1,7 @@
-"""What a user did wrong, in one line, and how an entry point says so.
+"""What a user did wrong, in one line, and how an entry point reports it.
 
-A `FaceidError` names the key or file, what it was, why it cannot be, and what to do. Anything else that is raised
-is a defect of ours and keeps its traceback.
+A `FaceidError` names the key or file, what it was, why it cannot be, and what to do. Any other exception is a defect of
+ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 USER_ERROR_EXIT_CODE = 2
-# Longer than launchers take to end the other processes once one has left.
+# Seconds. Launchers take less to end the other processes once one has left.
 GRACE_S = 5.0
-# What a full disk answers.
+# The errors of a full disk.
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What a file, its folder or its server answers to a user who may not, or cannot for now; never a defect of ours.
+# The errors for a user without permission on a file or folder. They are never a defect of ours.
 CLOSED = (errno.EACCES, errno.EPERM)
 UNREACHABLE = (errno.EROFS, errno.EIO, errno.ESTALE, errno.ELOOP, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT)
-# A message repeats what was wrong, and that may be a text of megabytes.
+# A message repeats the wrong value, which may be a text of megabytes.
 LONGEST_LINE = 2_000
 
 
@@ -44,7 +44,7 @@ class OutputError(DataError):
 
 
 class DiskError(OutputError):
-    """A disk that is full or read-only: it fails for everything that comes after, too."""
+    """A disk that is full or read-only. Everything that comes after fails there, too."""
 
 
 class ModelError(FaceidError):
@@ -54,8 +54,9 @@ class ModelError(FaceidError):
 def run_entry_point(main: Callable[[], int | None]) -> None:
     """Run `main` and leave the process: exit 2 with one line for a user's error.
 
-    Under a launcher every process usually meets the same error, and the main one prints it. Another one waits a little:
-    if the main one left too, the launcher ends it meanwhile; if not, the error is its own, and it prints it.
+    Under a launcher every process usually meets the same error, and the main process prints it. Another process waits a
+    little. If the main process left too, the launcher ends the waiting one meanwhile. If not, the error concerns the
+    waiting process alone, and it prints the error.
     """
     try:
         try:
@@ -65,7 +66,7 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
                 name = str(error.filename)
                 why = "a name that is too long: file systems take 255 bytes of a name, 4,095 of a whole path"
                 raise DataError(f"{name[:80]}... ({len(name)} characters): {why}; give a shorter one") from error
-            # Most reads and writes say it with more words; no other that meets this is a defect either.
+            # Most reads and writes report this with more words. Where one does not, it is still no defect of ours.
             if error.errno in FULL:
                 why = "no space left on the disk; make room and run the same command again"
                 raise DiskError(f"{error.filename or 'writing'}: {why}") from error
@@ -73,7 +74,7 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
                 raise
             raise DataError(f"{os.fsdecode(error.filename)}: {why_not(error)}") from error
     except FaceidError as error:
-        # A RANK that is no number may be the very error that is told here.
+        # RANK may be no number, and that may be the very error reported here.
         rank = os.environ.get("RANK", "0")
         if rank.isdecimal() and int(rank) > 0:
             time.sleep(GRACE_S)
@@ -83,7 +84,7 @@ def run_entry_point(main: Callable[[], int | None]) -> None:
 
 
 def why_not(error: OSError) -> str:
-    """Why a file cannot be read or written, without its name, and what to do: for a user who may not, whose it is."""
+    """Why a file cannot be read or written and what to do, without its name. Without permission: whose the file is."""
     said = error.strerror or str(error)
     if error.errno not in CLOSED:
         return said
@@ -92,7 +93,7 @@ def why_not(error: OSError) -> str:
 
 
 def _closed(path: Path) -> str:
-    """What keeps this user from `path`: the first folder on the way that may not be entered, else the file itself."""
+    """What keeps this user from `path`: the first folder on the way without access, else the file itself."""
     for place in [*reversed(path.absolute().parents), path.absolute()]:
         try:
             status = place.stat()
@@ -109,15 +110,15 @@ def _closed(path: Path) -> str:
 
 
 def printable(text: str) -> str:
-    """A text without what a terminal would obey: a file's name may hold any of it."""
+    """A text without terminal control characters, which a file's name may hold."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def one_line(error: FaceidError) -> str:
-    """The message as it is shown: no line break, nothing a terminal would obey, not longer than can be read."""
+    """The message as it is shown: on one line, without terminal control characters, and cut to a readable length."""
     text = str(error)
     if "Original Traceback" in text:
-        # torch's loader puts the whole traceback of a reader process into the message; ours comes last.
+        # torch's loader puts a reader process's whole traceback into the message. Our own message comes last.
         text = text.rpartition(f"{type(error).__qualname__}: ")[2]
     text = printable(" ".join(text.split()))
     return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]}… ({len(text)} characters)"

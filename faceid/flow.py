@@ -1,7 +1,7 @@
 """Flow matching as Wan uses it: the path, the target, and which noise levels are trained.
 
-Legend: x0 clean latents; noise standard normal; sigma noise level in [0, 1]; x_t = (1 - sigma) x0 + sigma noise;
-velocity = noise - x0 (Lipman et al. 2023, eq. 22, with time reversed); the model sees timestep = 1000 sigma.
+Legend: x0 clean latents; noise standard normal; sigma noise level in [0, 1]. x_t = (1 - sigma) x0 + sigma noise.
+velocity = noise - x0 (Lipman et al. 2023, eq. 22, with time reversed). The model sees timestep = 1000 sigma.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Wan's transformer embeds noise levels on this scale (scheduler config, num_train_timesteps).
+# Wan's transformer embeds noise levels on this scale (num_train_timesteps in the scheduler config).
 NUM_TRAIN_TIMESTEPS = 1000
 
 NoiseRange = tuple[float, float]
-"""Lowest and highest sigma that a model denoises: of two experts each has a part."""
+"""Lowest and highest sigma that a model denoises. Each of two experts has a part of the range."""
 ALL_NOISE: NoiseRange = (0.0, 1.0)
 
 
@@ -24,29 +24,29 @@ def add_noise(x0: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 
 
 def velocity_target(x0: Tensor, noise: Tensor) -> Tensor:
-    """What the model predicts, at every sigma."""
+    """The velocity: what the model predicts, at every sigma."""
     return noise - x0
 
 
 def model_timestep(sigma: Tensor) -> Tensor:
-    """Sigma [B] to the number the transformer embeds, float32."""
+    """Convert sigma [B] to the number that the transformer embeds, float32."""
     return sigma * NUM_TRAIN_TIMESTEPS
 
 
 def shift_sigma(u: Tensor, shift: float) -> Tensor:
-    """Move uniform levels towards noise: shift u / (1 + (shift - 1) u). Wan: 3 at 480p, 5 at 720p; 1: none."""
+    """Move uniform levels towards noise: shift u / (1 + (shift - 1) u). Wan: 3 at 480p, 5 at 720p. 1 moves nothing."""
     return shift * u / (1.0 + (shift - 1.0) * u)
 
 
 def stratified_sigmas(
     count: int, shift: float, logit_normal_share: float, generator: torch.Generator, noise: NoiseRange = ALL_NOISE
 ) -> Tensor:
-    """Noise levels for one global batch, [count]: a share logit-normal(0, 1), the rest shifted-uniform.
+    """Noise levels for one global batch, [count]: a share is logit-normal(0, 1), the rest shifted-uniform.
 
-    Each kind is stratified over its own entries (one draw per equal slice of probability), so that a batch covers the
-    noise range and its loss is less noisy. Which entry gets which level is a random permutation. Every rank draws the
+    Each kind is stratified over its own entries: one draw per equal slice of probability. So a batch covers the noise
+    range and its loss is less noisy. A random permutation decides which entry gets which level. Every rank draws the
     whole batch's levels from the same generator and takes its own slots, so the world size cannot change them.
-    noise: of each kind, only what lies in this range.
+    noise: only levels in this range are drawn, for both kinds.
     """
     num_logit_normal = _rounded_share(count, logit_normal_share, generator)
     (low, high), (normal_low, normal_high) = (_shares_below(noise, shift, share) for share in (0, 1))
@@ -59,7 +59,7 @@ def stratified_sigmas(
 
 
 def sigma_quantiles(count: int, shift: float, logit_normal_share: float, noise: NoiseRange = ALL_NOISE) -> list[float]:
-    """The middles of `count` equal slices of the training's noise levels, ascending: one for each band of noise."""
+    """The middles of `count` equal slices of the training's noise levels, ascending: one for each noise band."""
     low, high = (torch.full((count,), end, dtype=torch.float64) for end in noise)
     of_uniform, of_normal = (_shares_below(noise, shift, share) for share in (0, 1))
     wanted = (torch.arange(count, dtype=torch.float64) + 0.5) / count
@@ -80,13 +80,13 @@ def flow_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def _share_below(sigma: Tensor, shift: float, logit_normal_share: float) -> Tensor:
-    """Share of the training's noise levels under sigma: `shift_sigma` and the logistic function, turned round."""
+    """Share of the training's noise levels under sigma: `shift_sigma` inverted, and logit-normal's CDF."""
     uniform = sigma / (shift - (shift - 1.0) * sigma)
     return (1 - logit_normal_share) * uniform + logit_normal_share * torch.special.ndtr(torch.logit(sigma))
 
 
 def _shares_below(noise: NoiseRange, shift: float, logit_normal_share: float) -> tuple[float, float]:
-    """Of both ends of a range."""
+    """`_share_below` at both ends of a range: (low, high)."""
     low, high = _share_below(torch.tensor(noise, dtype=torch.float64), shift, logit_normal_share).tolist()
     return low, high
 
@@ -97,7 +97,7 @@ def _stratified(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _rounded_share(count: int, share: float, generator: torch.Generator) -> int:
-    """share * count, rounded at random so that the share holds on average even in a batch of one."""
+    """share * count, rounded at random. The share then holds on average even in a batch of one."""
     exact = count * share
     whole = int(exact)
     return whole + int(torch.rand(1, generator=generator).item() < exact - whole)

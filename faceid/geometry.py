@@ -1,6 +1,6 @@
-"""Sizes: pixels and frames to latents and tokens, all derived from a model's own config.
+"""Convert sizes from pixels and frames to latents and tokens, all derived from a model's own config.
 
-Legend: T H W frames and pixels; f h w latent frames and sizes. Nothing else in the package writes 8, 4, 16 or 96.
+Legend: T H W frames and pixels; f h w latent frames and sizes. No other file of the package writes 8, 4, 16 or 96.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from faceid.errors import ConfigError
 
-# Where no model is at hand: pixels per latent cell of every Wan2.1.
+# Pixels per latent cell of every Wan2.1, for places where no model is at hand.
 WAN_SPATIAL_FACTOR = 8
 
 
@@ -27,22 +27,12 @@ class Geometry:
     """Latent cells per token (Wan2.1: 1, 2, 2)."""
 
     @property
-    def mask_channels(self) -> int:
-        """VACE folds each latent cell's pixels of the mask into channels (Wan2.1: 64)."""
-        return self.spatial_factor**2
-
-    @property
-    def control_channels(self) -> int:
-        """Inactive half + reactive half + mask (Wan2.1: 96)."""
-        return 2 * self.latent_channels + self.mask_channels
-
-    @property
     def size_multiple_px(self) -> int:
         """Height and width must be multiples of this many pixels (Wan2.1: 16)."""
         return self.spatial_factor * max(self.patch_thw[1], self.patch_thw[2])
 
     def latent_frames(self, num_frames: int, key: str = "num_frames") -> int:
-        """f for T frames. key: the flag they were given by. Raises: ConfigError unless T = n * temporal_factor + 1."""
+        """f for T frames. key: the flag that gave them. Raises: ConfigError unless T = n * temporal_factor + 1."""
         self.check_num_frames(num_frames, key)
         return (num_frames - 1) // self.temporal_factor + 1
 

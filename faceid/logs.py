@@ -1,4 +1,4 @@
-"""Logging set-up and progress bars: sentences on the main process's screen, all ranks in files."""
+"""Set up logging and progress bars: sentences on the main process's screen, all ranks in files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Formatter(logging.Formatter):
-    """Names and prompts may hold line breaks and what a terminal obeys: no line of a log begins with somebody's."""
+    """Indent further lines and make them printable: no name or prompt can then forge a log line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = "\n    ".join(printable(line) for line in record.message.split("\n"))
@@ -51,12 +51,12 @@ def log_file(log_dir: Path, rank: int) -> Path:
 def progress(
     items: Iterable[T], description: str, total: int | None = None, unit: str = "it", leave: bool = True
 ) -> Iterable[T]:
-    """Wrap `items` in a progress bar; none when stderr is not a terminal. leave: whether it stays when it is full."""
+    """Wrap `items` in a progress bar; no bar when stderr is not a terminal. leave: whether a full bar stays visible."""
     return tqdm(items, desc=description, total=total, unit=unit, leave=leave, disable=not sys.stderr.isatty())
 
 
 class Progress:
-    """A bar that is advanced by hand; shows time left, and nothing when stderr is not a terminal."""
+    """A bar that is advanced by hand and shows the time left. It shows nothing when stderr is not a terminal."""
 
     def __init__(
         self,
@@ -75,5 +75,5 @@ class Progress:
         self._bar.update(count)
 
     def close(self) -> None:
-        """Remove the bar's hold on the terminal."""
+        """Release the terminal."""
         self._bar.close()

@@ -1,4 +1,7 @@
-"""Which process this is among all of a cluster, and whether one that left its name behind still runs here."""
+"""Identify this process among all of a cluster.
+
+Also tell whether a process that left its name still runs here.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from faceid.errors import ConfigError
 
 
 def this_process() -> dict[str, str | int]:
-    """What tells this process from any other: machine since boot, process namespace, number and start."""
+    """What tells this process from any other: the machine since boot, process namespace, number and start."""
     machine, pid = _read("/proc/sys/kernel/random/boot_id"), os.getpid()
     return {"machine": machine, "space": _space(), "pid": pid, "start": _start(pid)}
 
 
 def is_running_here(said: Any) -> bool | None:
-    """Whether the process that `this_process` described runs; None when it is not of this machine and namespace."""
+    """Whether the process that `this_process` described runs; None when it belongs to another machine or namespace."""
     try:
         mine = this_process()
         if (said["machine"], said["space"]) != (mine["machine"], mine["space"]) or not mine["machine"]:
@@ -30,13 +33,13 @@ def is_running_here(said: Any) -> bool | None:
 
 
 def process_mark() -> str:
-    """This process in a few characters that a file name can carry: place, number, start."""
+    """This process in a few characters for a file name: place, number, start."""
     mine = this_process()
     return f"{_place(mine)}-{mine['pid']}-{mine['start'] or 0}"
 
 
 def is_mark_running(mark: str) -> bool | None:
-    """Whether the process of a mark runs; None when it is not of this machine and namespace, or is no mark."""
+    """Whether the process of a mark runs; None for another machine or namespace, or when the text is no mark."""
     match = re.fullmatch(r"([0-9a-f]{8})-(\d{1,9})-(\d{1,20})", mark)
     mine = this_process()
     if match is None or match.group(1) != _place(mine) or not mine["machine"]:
@@ -49,7 +52,7 @@ def _place(process: dict[str, str | int]) -> str:
 
 
 def number_in(environment: Mapping[str, str], name: str, default: int | None = None) -> int:
-    """A launcher's number, 0 or more. default: where it is not set, or empty. Raises: ConfigError."""
+    """A launcher's number, 0 or more. default: used where the variable is unset or empty. Raises: ConfigError."""
     value = environment.get(name, "").strip()
     if not value and default is not None:
         return default
@@ -63,7 +66,7 @@ def number_in(environment: Mapping[str, str], name: str, default: int | None = N
 def _start(pid: int) -> str:
     """When a process began, in ticks since boot; empty when there is none."""
     stat = _read(f"/proc/{pid}/stat")
-    # The name in parentheses may hold spaces; the state follows it. A zombie is gone.
+    # The name in parentheses may hold spaces. The state follows it. A zombie counts as gone.
     fields = stat.rpartition(")")[2].split()
     return fields[19] if len(fields) > 19 and fields[0] != "Z" else ""
 

@@ -1,8 +1,9 @@
-"""Files of torch.save and of safetensors that anybody may have written: tensors and plain types, and nothing made big.
+"""Read files of torch.save and safetensors that anybody may have written.
 
-`torch.load(weights_only=True)` runs no code, but it makes what the file asks for: a tensor of a terabyte over four
-bytes, a bytearray of any length, an entry that unpacks to gigabytes. Here the pickle may name a few makers only, an
-entry takes no more room than its file has, and no tensor shows more numbers than are stored.
+They may hold tensors and plain types, of bounded size. `torch.load(weights_only=True)` runs no code, but it makes
+whatever the file asks for. That may be a tensor of a terabyte over four bytes, a bytearray of any length, or an entry
+that unpacks to gigabytes. Here the pickle may name only a few constructors. An entry takes no more room than it has in
+the file. No tensor shows more numbers than are stored.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import torch
 from faceid.errors import FaceidError
 from faceid.files.documents import values_within
 
-# Description and structure of a file of ours are kilobytes; of a text encoder's 700 tensors, 100 KB.
+# Description and structure take kilobytes in a file of ours, and 100 KB for a text encoder's 700 tensors.
 LARGEST_PICKLE_BYTES = 64 << 20
-# What torch.save writes for tensors, parameters and plain types.
+# The constructors that torch.save names for tensors, parameters and plain types.
 _ALLOWED = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
@@ -42,33 +43,33 @@ _ALLOWED = {
 
 
 class TensorFileError(FaceidError, ValueError):
-    """A file that does not hold tensors and plain types; the caller says which file and what to do."""
+    """A file that does not hold tensors and plain types. The caller adds which file and what to do."""
 
 
 def save_plain(path: Path, content: Any) -> None:
-    """Write tensors and plain types as torch.save: equal content is equal bytes, whatever the file is called.
+    """Write tensors and plain types as torch.save does. Equal content gives equal bytes, whatever the file's name.
 
-    Given a path, torch.save writes the file's name into it: that of a temporary file, with this machine's mark.
+    With a path, torch.save writes the file's name into the file. Here that name is temporary and marks this machine.
     """
     with path.open("wb") as file:
         torch.save(content, file)
 
 
 def load_plain(path: Path, mmap: bool = False) -> Any:
-    """What torch.save wrote: tensors (on the CPU), dicts, lists, texts, numbers. mmap: map the tensors, read nothing.
+    """Read what torch.save wrote: tensors (on the CPU), dicts, lists, texts, numbers. mmap: only map the tensors.
 
     Raises: TensorFileError without the file's name; OSError.
     """
     _check_archive(path)
     try:
-        # Of protocols it cannot read, torch warns first and then fails.
+        # For protocols that it cannot read, torch warns first and then fails.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        # What torch says before that advises to run the file.
+        # The first part of torch's message advises to run the file. It is cut off.
         reason = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
         raise TensorFileError(
             f"damaged, or more than tensors and plain types ({type(error).__name__}: {reason})"
@@ -78,9 +79,9 @@ def load_plain(path: Path, mmap: bool = False) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    """A zip whose entries are as they are stored, and whose pickles name nothing but makers of tensors."""
+    """Require a zip whose entries are stored uncompressed, and whose pickles name only constructors of tensors."""
     size = path.stat().st_size
-    # torch.save writes a zip; fed with anything else, the old format's reader fails in any way it likes.
+    # torch.save writes a zip. For anything else, the old format's reader may fail with any kind of error.
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()

@@ -5,6 +5,7 @@ import torch
 from faceid.models.adapter.adapter_file import AdapterMetadata, save_adapter
 from faceid.models.adapter.face_adapter import FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.base.wan import load_wan
+from faceid.models.wan_vace.control import control_channels
 from faceid.toy.shipped import resolve_model_path
 
 EMBEDDING_DIM = 24
@@ -21,7 +22,7 @@ def inputs(wan, batch=2, seed=0):
         "hidden_states": normal(batch, geometry.latent_channels, 3, 8, 8),
         "timestep": torch.full((batch,), 500.0),
         "encoder_hidden_states": normal(batch, 16, config.text_dim),
-        "control_hidden_states": normal(batch, geometry.control_channels, 3, 8, 8),
+        "control_hidden_states": normal(batch, control_channels(geometry), 3, 8, 8),
     }
 
 

@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
 
 import pytest
+import warm_process
 from calling import call
 from launching import ToyInputs
 
@@ -55,6 +56,13 @@ def toy_path() -> Path:
     from faceid.toy.shipped import resolve_model_path
 
     return resolve_model_path("toy")
+
+
+@pytest.fixture(scope="session")
+def warm_server() -> None:
+    """The server of warm processes, up: for a test that would else be charged with its imports."""
+    if not warm_process.address[0]:
+        warm_process.start_server()
 
 
 @pytest.fixture

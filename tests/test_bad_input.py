@@ -675,6 +675,7 @@ def test_options_without_effect_are_named_in_sampling(toy_inputs, trained, tmp_p
 
 
 @pytest.mark.starts_process
+@pytest.mark.slow
 def test_one_line_and_exit_code_2_from_a_real_process(toy_inputs, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(b"x" * 100)
     command = [sys.executable, "sample.py", *sample_flags(toy_inputs, tmp_path / "a.safetensors", tmp_path / "a.mp4")]

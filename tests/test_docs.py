@@ -18,6 +18,9 @@ from original_layout import write_both
 from warm_process import programs_for_bash
 
 from faceid.config import parse_sections
+from faceid.evaluation.figures.video_metrics import ALL_METRICS
+from faceid.faces.encoders.encoder_kinds import ENCODERS
+from faceid.models.rendering.schedulers import SCHEDULERS
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 README = (REPOSITORY / "README.md").read_text()
@@ -32,6 +35,8 @@ FOREIGN_FLAGS |= {"batch", "full", "time", "ntasks-per-node", "test-only"}
 FOREIGN_FLAGS |= {"deepspeed_multinode_launcher"}
 # Of tests/planted_faults.py.
 FOREIGN_FLAGS |= {"only"}
+# Of the loss term that docs/extending.md adds.
+FOREIGN_FLAGS |= {"motion_weight"}
 
 
 class _Parsed(Exception):
@@ -212,6 +217,17 @@ def test_the_table_of_contents_names_every_page():
     named = [name for pages in contents.values() for name in pages] + ["README"]
     there = [*PAGES, *REPOSITORY.glob("benchmarks/**/*.md")]
     assert sorted(named) == sorted(str(path.relative_to(REPOSITORY).with_suffix("")) for path in there)
+
+
+def test_the_pages_know_every_encoder_scheduler_and_metric_of_a_validation():
+    """Their lists are in the code, one each."""
+    named = re.findall(r"\| `--encoder (\w+)`", (REPOSITORY / "docs/licences.md").read_text())
+    assert sorted(named) == sorted(ENCODERS)
+    page = (REPOSITORY / "docs/rendering.md").read_text()
+    (table,) = re.findall(r"\| `--scheduler` .*\n\|---\|---\|\n((?:\|.*\n)*)", page)
+    assert re.findall(r"(?m)^\| `(\w+)`", table) == list(SCHEDULERS)
+    named = re.findall(r"\| `validation/(\w+)_target` \|", (REPOSITORY / "docs/run_folder.md").read_text())
+    assert sorted(named) == sorted(metric.name for metric in ALL_METRICS if metric.in_training)
 
 
 def test_the_list_of_files_is_current():

@@ -105,6 +105,7 @@ def test_what_is_shared_is_the_group_s_and_as_open_as_the_umask_says(name, world
         assert not closed_to_the_team(team)
 
 
+@pytest.mark.slow
 def test_a_run_is_shared_whole(toy_inputs: ToyInputs, team):
     words = [*SMALL_ADAPTER, *VALIDATED, *toy_inputs.raw_flags, "--output_dir", team / "run", "--shared", "true"]
     ended = call("train.py", *words)
@@ -114,6 +115,7 @@ def test_a_run_is_shared_whole(toy_inputs: ToyInputs, team):
 
 
 @pytest.mark.fault("T3")
+@pytest.mark.slow
 def test_a_run_keeps_faces_to_its_owner_and_adapters_open(toy_inputs: ToyInputs, place):
     run = place / "run"
     ended = call("train.py", *SMALL_ADAPTER, *VALIDATED, *toy_inputs.raw_flags, "--output_dir", run)

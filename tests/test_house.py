@@ -18,7 +18,7 @@ pytestmark = pytest.mark.promise("floors and doors hold; planted violations are 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FLOORS = [
     {"errors", "config", "limits", "geometry", "logs", "claims", "processes", "files"},
-    {"device", "flow", "tensor_files", "vace"},
+    {"device", "flow", "tensor_files"},
     {"media"},
     {"models", "faces"},
     {"data", "toy"},
@@ -29,8 +29,8 @@ FLOORS = [
 # name; all others of the room itself are ".".
 ROOMS_WITHIN = {
     "media": ["pixels", "."],
-    "models": [".", "base", "compute", "adapter", "lora", "rendering", "costs"],
-    "faces": [".", "photos", "encoders", "identities"],
+    "models": [".", "wan_vace", "base", "compute", "adapter", "lora", "rendering", "costs"],
+    "faces": ["encoders", ".", "photos", "identities"],
     "data": [".", "body", "shards", "clips", "films", "latents", "dancer_faces", "stream"],
     "sampling": ["who", "one_video", "jobs", "."],
     "evaluation": ["places", "figures", "videos", "report", "verification", "."],
@@ -45,6 +45,11 @@ ROOMS_WITHIN = {
         ".",
     ],
 }
+# What a base's transformer has alone is written in its folder, and where the toy's own is described.
+OF_ONE_BASE = {
+    "wan_vace": ("WanVACE", "vace_blocks", "vace_layers", "vace_in_channels", "vace_patch", "control_hidden_states")
+}
+DESCRIBES_A_BASE = {"faceid/toy/shipped.py"}
 MOST_FILES = 15
 HEAVY = {"torch", "transformers", "cv2", "av", "numpy", "PIL", "scipy"}
 COMMANDS = ["train.py", "sample.py", *sorted(f"tools/{p.name}" for p in (REPOSITORY / "tools").glob("*.py"))]
@@ -173,6 +178,42 @@ def test_the_house_stands():
     assert violations(REPOSITORY) == []
 
 
+def words_of_one_base(root: Path) -> list[str]:
+    """Every line of code outside a base's folder that writes what its transformer alone has, as `file:line: word`."""
+    found = []
+    for base, words in OF_ONE_BASE.items():
+        for path in (root / "faceid").rglob("*.py"):
+            name = path.relative_to(root).as_posix()
+            if f"/models/{base}/" not in name and name not in DESCRIBES_A_BASE:
+                found += [f"{name}:{line}: {text}" for line, text in _code(path) if any(w in text for w in words)]
+    return found
+
+
+def _code(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of every name and text of a file, without its docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documents = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)}
+    for node in ast.walk(tree):
+        texts = [getattr(node, key, None) for key in ("id", "attr", "arg", "name")]
+        if isinstance(node, ast.Constant) and id(node) not in documents:
+            texts.append(node.value)
+        yield from ((getattr(node, "lineno", 0), text) for text in texts if isinstance(text, str))
+
+
+def test_what_a_base_alone_has_is_written_in_its_folder():
+    assert words_of_one_base(REPOSITORY) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["transformer.vace_blocks", "from diffusers import WanVACEPipeline", "f(control_hidden_states=1)"]
+)
+def test_what_a_base_alone_has_is_seen_elsewhere(tmp_path, source):
+    path = tmp_path / "faceid/models/lora/x.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'"""About WanVACEPipeline."""\n{source}\n')
+    assert len(words_of_one_base(tmp_path)) == 1
+
+
 def test_every_room_is_on_a_floor():
     rooms = {p.name.removesuffix(".py") for p in (REPOSITORY / "faceid").iterdir() if not p.name.startswith("__")}
     assert rooms - {"py.typed"} <= set(FLOOR_OF)
@@ -218,7 +259,7 @@ PLANTED = {
     "from its foot into a room within": ("faceid/data/x.py", "from faceid.data.shards.index import Index"),
     "into its top": ("faceid/training/world/x.py", "from faceid.training.loop import train"),
     "into its top by from": ("faceid/training/world/x.py", "from faceid.training import loop"),
-    "sideways on floor 1": ("faceid/flow.py", "import faceid.vace"),
+    "sideways on floor 1": ("faceid/flow.py", "import faceid.device"),
     "data uses toy": ("faceid/data/x.py", "from faceid.toy import people"),
     "wrong door": ("faceid/sampling/x.py", "import diffusers"),
     "wrong door in a tool": ("tools/x.py", "from transformers import CLIPModel"),
@@ -229,7 +270,7 @@ PLANTED = {
     "TensorBoard through torch": ("tools/x.py", "from torch.utils.tensorboard import SummaryWriter"),
     "TensorBoard through torch.utils": ("tools/x.py", "from torch.utils import tensorboard"),
     "tensors on floor 0": ("faceid/config.py", "import torch"),
-    "another library on floor 1": ("faceid/vace.py", "import numpy"),
+    "another library on floor 1": ("faceid/device.py", "import numpy"),
     "unknown room": ("faceid/extras/x.py", "import faceid.errors"),
     "utils": ("faceid/media/utils.py", ""),
     "utils in the base": ("faceid/models/base/utils.py", ""),

@@ -18,7 +18,7 @@ from faceid.faces.photos.detect import load_detector
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_person
 from faceid.toy.readers import load_toy_recogniser
-from faceid.toy.render import head_boxes, render_pose
+from faceid.toy.render import drawn_head_boxes, render_pose
 from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path, resolve_model_path
 from faceid.toy.worlds import person_seed
 from toy_factory.face_views import portrait_cut
@@ -27,6 +27,8 @@ from toy_factory.face_views import portrait_cut
 UNSEEN_WORLD, PEOPLE, PHOTOS = 61, 8, 6
 SIZE_HW = (64, 64)
 DANCES = ("BR", "WA")
+# The toy's own: more show nobody better (docs/decisions/rendering.md).
+STEPS = 4
 
 
 class World:
@@ -43,9 +45,9 @@ class World:
         """Render one face in one dance; the judge's cosine to each of the eight, mean over frames."""
         joints = dance_joints(DANCES[dance], 900 + dance, 9, SIZE_HW)
         frames = self.pipeline(
-            render_pose(joints, SIZE_HW), face, face_scale, cfg_scale=1.0, num_inference_steps=12, seed=dance
+            render_pose(joints, SIZE_HW), face, face_scale, cfg_scale=1.0, num_inference_steps=STEPS, seed=dance
         )
-        boxes = [box for box in head_boxes(joints, SIZE_HW) if box is not None]
+        boxes = [box for box in drawn_head_boxes(joints, SIZE_HW) if box is not None]
         heads = [cut_head(frame, box, FaceSettings.face_margin) for frame, box in zip(frames, boxes, strict=True)]
         return (self.judge.embed(heads) @ self.references.T).mean(0).numpy()
 
@@ -89,7 +91,7 @@ def test_own_scores_are_above_impostors(scores, record_property):
 
 
 def test_likeness_grows_with_face_scale(world, scores, record_property):
-    at_zero = np.stack([world.likeness(face, 0, face_scale=0.0) for face in world.faces[:4]])
+    at_zero = np.stack([world.likeness(face, 0, face_scale=0.0) for face in world.faces[:2]])
     # The base knows nobody: whoever is given, it draws the same.
     assert (at_zero == at_zero[0]).all()
     dances = range(len(DANCES))

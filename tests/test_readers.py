@@ -34,7 +34,6 @@ ALLOWED = {
     ("faceid/data/shards/index.py", "read"): "ranges of a shard, which its index says",
     ("faceid/data/latents/latent_reader.py", "_load_verified"): "a file with the sha256 that its index says",
     ("faceid/data/latents/photo_latents.py", "read_photo_latents"): "a file with the sha256 that its index says",
-    ("faceid/models/base/model_part.py", "_sample_digest"): "pieces of weights, which were opened already",
     ("faceid/models/base/weights.py", "_refuse_what_is_no_file"): "a few bytes of a file",
     ("faceid/models/base/local_places.py", "_recorded"): "a few thousand characters of a file that was read here",
     ("faceid/media/cut_short.py", "present_share"): "the start of a film, which is looked for as a file before",

@@ -67,6 +67,8 @@ class WarmProcess:
             "environment": environment,
             "umask": _umask(),
             "session": start_new_session,
+            # Where a shell has sent pytest into the background.
+            "ignores_sigint": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
         }
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._server.connect(address[0] or start_server())

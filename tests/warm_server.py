@@ -132,7 +132,7 @@ def leave(request: dict[str, Any]) -> NoReturn:
 
 def become(request: dict[str, Any]) -> None:
     """Run the command of a request in this process, as `python` would. Raises: what the command raises."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if request["ignores_sigint"] else signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     if request["session"]:
         os.setsid()

@@ -1,4 +1,4 @@
-"""Before any training: what would these clips teach? Head sizes, dancers, genres and odd clips, in plain words."""
+"""Say what clips would teach, before any training: head sizes, dancers, genres and odd clips, in plain words."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class AuditSettings:
     dance_videos_dir: Path
     """Folder with the dance clips."""
     pose_videos_dir: Path
-    """Folder with their pose videos; may be the same folder."""
+    """Folder with their pose videos. May be the same folder."""
     output_dir: Path
-    """Folder for audit.html and audit.json, of its own; an earlier audit there is replaced."""
+    """Folder for audit.html and audit.json alone. An earlier audit there is replaced."""
     model_path: str | None = None
-    """Base model the clips are for, whose latent cells are counted; by default Wan's, of 8 pixels."""
+    """Base model the clips are for, whose latent cells are counted. Default: Wan's cells, of 8 pixels."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [AuditSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/audit_dataset.py", __doc__ or "", sections, words)
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.data.clip_selection import log_left_out
     from faceid.data.clips.audit import audit_pairs
     from faceid.data.clips.audit_report import AUDIT, write_audit
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def _spatial_factor(model_path: str | None) -> int:
     if model_path is None:
         return WAN_SPATIAL_FACTOR
-    # Loading these takes seconds, and only a named model needs them.
+    # Importing these takes seconds, and only a named model needs them.
     from faceid.models.base.model_files import ModelFiles
     from faceid.toy.shipped import resolve_model_path
 

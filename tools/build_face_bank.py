@@ -1,4 +1,4 @@
-"""The dancers' faces, cut out of their films at full size: scored, embedded, and stored by dancer and by film."""
+"""Cut the dancers' faces out of their films at full size, score and embed them, and store them by dancer and film."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class BuildFaceBankSettings:
     """Which films, and where the bank goes. The encoder must be the one of the target's identity."""
 
     videos_dir: Path
-    """Films or clips, the larger the better: a clip made for training has lost most of a face's pixels."""
+    """Films or clips, the larger the better. A clip made for training has lost most of a face's pixels."""
     output_dir: Path
     """Folder for the bank: shards and index.json. Run again, by any number of processes, to continue."""
     keypoints_dir: Path | None = None
-    """Keypoints of the films (AIST++ pickles, COCO JSON); without them a detector looks for frontal faces."""
+    """Keypoints of the films (AIST++ pickles, COCO JSON). Without them a detector looks for frontal faces."""
     replace: bool = False
-    """Remove faces of an earlier run whose films take no part in this one, or that it made with other settings. Without
-    it such a run is refused."""
+    """Remove faces of an earlier run whose films take no part in this one, or that were made with other settings.
+    Without it such a run is refused."""
     dry_run: bool = False
-    """Say what would be looked through and stop."""
+    """Say what would be searched and stop."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [BuildFaceBankSettings, FaceBankSettings, FaceSettings, SelectionSettings]
     tool, bank, faces, selection = parse_sections("tools/build_face_bank.py", __doc__ or "", sections, words)
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.data.clip_selection import log_left_out
     from faceid.data.films.film_plan import find_films
     from faceid.data.shards.shard_writer import refuse_shards
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     if tool.dry_run:
         return 0
 
-    # Loading these takes seconds: only after the cheap checks.
+    # Importing these takes seconds, so it comes after the cheap checks.
     from faceid.data.dancer_faces.face_bank import write_face_bank
     from faceid.data.dancer_faces.face_sources import of_films
     from faceid.faces.identities.photos_to_identity import encoder_of

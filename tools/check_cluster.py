@@ -1,6 +1,7 @@
-"""Look at every node before a run: folder, space, GPUs, versions, clocks, network. Exit code 2 when a line is red.
+"""Check every node before a run: folder, space, GPUs, versions, clocks, network.
 
-Started as training is, one task a GPU: `srun python tools/check_cluster.py` with train.py's flags.
+Exit code 2 when a line is red. Start it as training is started, one task a GPU: `srun python tools/check_cluster.py`
+with train.py's flags.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ class CheckSettings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, look, say."""
+    """Parse, check, report."""
     began = time.perf_counter()
     words = sys.argv[1:] if argv is None else argv
     tool, *asked = parse_sections("tools/check_cluster.py", __doc__ or "", [CheckSettings, *SECTIONS], words)
     sections = RunSections(*asked)
 
-    # torch takes seconds: only once the command line is known to be good.
+    # torch takes seconds to import, so it comes only once the command line is known to be good.
     from faceid.training.world.launched import read_launch
     from faceid.training.world.preflight import RED, check_cluster, how_long
 
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     launch = read_launch(sections.execution.accelerate_config, folder)
     lines = check_cluster(folder, launch, tool.expect_gpus)
     is_red = any(line.level == RED for line in lines)
-    # Alone with what it saw: the others could not be asked.
+    # A process with one red line is alone with its view, because the others could not be asked.
     if launch.rank == 0 or (is_red and len(lines) == 1):
         for line in [*lines, how_long(time.perf_counter() - began)]:
             print(f"preflight: {line}", flush=True)

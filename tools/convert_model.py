@@ -1,7 +1,7 @@
-"""A Wan2.1-VACE base from the layout of the Wan repositories to that of diffusers, once, for every tool that wants it.
+"""Convert a Wan2.1-VACE base from the layout of the Wan repositories to that of diffusers, for tools that want it.
 
-faceid itself reads both. The weights are copied as they are unless --dtype says otherwise; what is written is opened
-and compared, tensor by tensor, with what was read.
+faceid itself reads both. The weights are copied unchanged unless --dtype says otherwise. The written files are opened
+and compared, tensor by tensor, with the originals.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class ConvertSettings:
     text_encoder_path: str | None = None
     """The text encoder, when it is not in the model folder."""
     dtype: Literal["file", "bfloat16", "float32"] = "file"
-    """Precision of the transformer and the text encoder; file: as they are."""
+    """Precision of the transformer and the text encoder. file: unchanged."""
     dry_run: bool = False
     """Look at every file, say what would be written, and stop."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, look, write, compare."""
+    """Parse, check, write, compare."""
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/convert_model.py", __doc__ or "", [ConvertSettings], words)
     set_up_logging()
     refuse_existing(settings.output_dir)
 
-    # Loading these takes seconds: only after the cheap checks.
+    # Importing these takes seconds, so it comes after the cheap checks.
     from faceid.models.base.model_files import ModelFiles
     from faceid.models.lora.export import check_same_tensors, write_diffusers
     from faceid.toy.shipped import resolve_model_path

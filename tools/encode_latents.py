@@ -1,4 +1,4 @@
-"""Clip shards to latent shards: VAE latents, head masks and text embeddings, one shard at a time."""
+"""Encode clip shards to latent shards: VAE latents, head masks and text embeddings, one shard at a time."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class EncodeSettings:
     batch_size: AtOnce = 1
     """Views of clips per VAE call."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    """Precision of the text encoder; the VAE always runs in float32."""
+    """Precision of the text encoder. The VAE always runs in float32."""
     device: str = "auto"
-    """auto: a GPU (of several the one of this process), or the CPU; or cpu, cuda, cuda:1."""
+    """auto: a GPU (of several the one of this process), or the CPU. Or cpu, cuda, cuda:1."""
     dry_run: bool = False
     """Say what would be encoded and stop."""
 
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     set_up_logging()
     index = ShardIndex.load(tool.shards, "clips")
 
-    # Loading these takes seconds: only after the cheap checks.
+    # Importing these takes seconds, so it comes after the cheap checks.
     import torch
 
     from faceid.data.latents.latent_shards import (

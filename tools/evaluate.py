@@ -1,4 +1,4 @@
-"""Score rendered videos: identity against reference photos, pose against the control, steadiness; with a report."""
+"""Score rendered videos and write a report: identity by reference photos, pose by the control, steadiness."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
 
     refuse_replacing(sections.report.output_dir, EVALUATION)
 
-    # Loading these takes seconds: only after the cheap checks.
+    # Importing these takes seconds, so it comes after the cheap checks.
     from faceid.evaluation.evaluation_run import evaluate
 
     evaluate(sections)

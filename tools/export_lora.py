@@ -1,7 +1,7 @@
-"""The LoRA of a face adapter, or any Wan LoRA, for other tools; the whole adapter as a folder for the Hugging Face hub.
+"""Export the LoRA of a face adapter, or any Wan LoRA, for other tools; or the whole adapter for the Hugging Face hub.
 
-The LoRA alone is what other tools load. The face mapper and the face attention, which make it the face of given photos,
-need faceid: `--lora_format hub` writes them all, with a model card.
+Other tools load the LoRA alone. The face mapper and the face attention, which make it the face of given photos, need
+faceid. `--lora_format hub` writes them all as a folder, with a model card.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from faceid.config import Reason, parse_sections, warn_of_unused
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.outputs import HUB_FOLDER, refuse_existing, refuse_file, refuse_replacing
 from faceid.logs import set_up_logging
+from faceid.models.wan_vace.tensor_names import is_of_hint_block
 
 log = logging.getLogger("faceid.tools.export_lora")
 
-# What is known of the loaders (facts in docs/adapters.md): said where it makes a difference.
+# What is known of the loaders (facts in docs/adapters.md). A message tells it where it makes a difference.
 WITHOUT_VACE = {
     "diffsynth": "DiffSynth-Studio adds them when the file is loaded onto pipe.vace, the others onto pipe.dit",
     "kohya": "musubi-tuner has no VACE branch and ignores them; ComfyUI takes them",
@@ -33,23 +34,23 @@ class ExportSettings:
     """What is exported, as what, and where to."""
 
     output: Path
-    """File to write (.safetensors); a folder for hub, merged and merged_original."""
+    """File to write (.safetensors). A folder for hub, merged and merged_original."""
     lora_format: Literal["diffusers", "comfyui", "diffsynth", "kohya", "merged", "merged_original", "hub"]
-    """By whose names; merged, merged_original: the base's transformer with the LoRA in it, in the layout of diffusers
-    or of the Wan repositories; hub: the whole face adapter with a model card."""
+    """Whose names are used. merged, merged_original: the base's transformer with the LoRA in it, in the layout of
+    diffusers or of the Wan repositories. hub: the whole face adapter with a model card."""
     face_lora_path: str | None = None
     """Adapter: a face_lora_* file, a folder that hub wrote, its hub id, or toy."""
     lora: Path | None = None
-    """Instead: a LoRA file of another tool, in any of the formats; or a folder that peft saved."""
+    """Instead: a LoRA file of another tool, in any of the formats, or a folder that peft saved."""
     model_path: str | None = None
     """merged: the base. Default: the one named in the adapter."""
     dtype: Literal["file", "bfloat16", "float32"] = "file"
-    """merged: precision of what is written; file: as the base's weights are."""
+    """merged: precision of the written weights. file: that of the base's weights."""
     expert: Literal["high", "low"] | None = None
-    """Of an adapter for both transformers of a Wan2.2 base, or a LoRA for one of them: which one."""
+    """For an adapter of both transformers of a Wan2.2 base, or a LoRA for one of them: which one."""
     allow_partial: bool = False
-    """Take what fits of a LoRA that is on more than the base has, such as one of an I2V model; what is left out is
-    said. Without it such a file is refused."""
+    """Take the part of a LoRA that fits, when it has more layers than the base, such as one of an I2V model. A message
+    tells what is left out. Without it such a file is refused."""
     name: str = "Face adapter"
     """hub: heading of the model card."""
 
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     warn_of_unused([settings], _unused(settings))
     _refuse_output(settings)
 
-    # Loading these takes seconds: only after the cheap checks.
+    # Importing these takes seconds, so it comes after the cheap checks.
     from faceid.models.adapter.adapter_file import base_of
     from faceid.models.adapter.adapter_folder import write_adapter_folder
     from faceid.models.lora.lora_formats import read_lora_file
@@ -124,7 +125,7 @@ def _unused(settings: ExportSettings) -> Iterator[Reason]:
 
 
 def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, Any, Any]:
-    """The LoRA in an adapter file, what the file says of itself, and which of two transformers it is for."""
+    """The LoRA in an adapter file, the file's description, and which of two transformers it is for."""
     from faceid.models.adapter.adapter_file import expert_tensors, read_adapter
     from faceid.models.lora.lora_formats import LoraFile, lora_of_adapter
 
@@ -141,7 +142,7 @@ def _lora_of(adapter: Path, wanted: Any) -> tuple[Any, Any, Any]:
 
 
 def _refuse_output(settings: ExportSettings) -> None:
-    """Before anything is read. Raises: DataError."""
+    """Check the output before anything is read. Raises: DataError."""
     if settings.lora_format == "hub":
         refuse_replacing(settings.output, HUB_FOLDER, "output")
     elif settings.is_folder:
@@ -164,7 +165,7 @@ def _write_merged(settings: ExportSettings, lora: Any, name: str, expert: Any) -
 
 
 def _say_what_is_not_loaded(settings: ExportSettings, lora: dict[str, Any]) -> None:
-    in_vace = sum(layer.startswith("vace_blocks.") for layer in lora)
+    in_vace = sum(is_of_hint_block(layer) for layer in lora)
     if in_vace and settings.lora_format in WITHOUT_VACE:
         log.warning("%d of %d layers are of VACE blocks: %s", in_vace, len(lora), WITHOUT_VACE[settings.lora_format])
     if settings.face_lora_path is not None:

@@ -30,13 +30,13 @@ class InspectSettings:
     list_entries: bool = False
     """Print a line per entry as CSV: key, shard, dancer, genre, camera, frames, bytes."""
     verify: bool = False
-    """Compare every shard with the index: size and sha256; exit 2 when one differs, after naming all that do."""
+    """Compare every shard with the index by size and sha256. Exit 2 when any differ, after naming all of them."""
     sheet: Path | None = None
-    """A .png to write: rows of video, pose and head; of latents, head masks and what the VAE makes of them; faces."""
+    """A .png to write. It has rows of video, pose and head; of latents, head masks and decoded frames; or of faces."""
     shared: bool = False
-    """Let others on this machine look at the sheet, which shows faces; by default only you can."""
+    """Let others on this machine look at the sheet, which shows faces. By default only you can."""
     keys: list[str] = field(default_factory=list)
-    """Entries for the sheet, [a, b]; by default some from all over the folder."""
+    """Entries for the sheet, [a, b]. Default: some from all over the folder."""
     num_entries: AtOnce = 4
     """Entries on the sheet when no keys are given."""
     num_columns: AtOnce = 5
@@ -52,7 +52,7 @@ class InspectSettings:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, open the index, do what was asked."""
+    """Parse, open the index, do what the flags ask."""
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/inspect_shards.py", __doc__ or "", [InspectSettings], words)
     set_up_logging()
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _draw(index: ShardIndex, settings: InspectSettings, sheet: Path) -> None:
-    # Loading these takes seconds, and only a sheet needs them.
+    # Importing these takes seconds, and only a sheet needs them.
     from PIL import Image
 
     from faceid.data.clips.contact_sheet import draw_sheet

@@ -1,4 +1,4 @@
-"""Two adapters, of either transformer of a Wan2.2 base, to one file, which is what sample.py renders with."""
+"""Join two adapters, one for each transformer of a Wan2.2 base, to one file for sample.py."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     (settings,) = parse_sections("tools/join_experts.py", __doc__ or "", [JoinSettings], words)
     set_up_logging()
 
-    # Loading these takes seconds: only once the command line is known to be good.
+    # Importing these takes seconds, so it comes only once the command line is known to be good.
     from faceid.models.adapter.adapter_file import join_experts, save_adapter
     from faceid.models.adapter.adapter_folder import find_adapter
     from faceid.models.base.model_files import ModelFiles

@@ -1,7 +1,7 @@
-"""Say whether a training job that ended is to be tried again: exit code 0 for yes, 1 for no. For slurm/train.sbatch.
+"""Say whether an ended training job should be tried again: exit code 0 for yes, 1 for no.
 
-Of train.py's flags and files it takes the run folder and leaves the rest. What it knows is in RUN/attempts.jsonl and
-RUN/checkpoints/.
+For slurm/train.sbatch. It takes the run folder from train.py's flags and files, and ignores the rest. It knows
+RUN/attempts.jsonl and RUN/checkpoints/.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from faceid.config import flags_of, parse_sections
 from faceid.errors import run_entry_point
 from faceid.limits import CountFrom1
-from faceid.training.world.attempts import judge, read_attempt
+from faceid.training.world.attempts import judge_attempt, read_attempt
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class JudgeSettings:
     output_dir: str
     """The run folder."""
     exit_code: Annotated[int, Field(ge=-255, le=255)]
-    """Of the step, as srun gave it."""
+    """Exit code of the step, as srun gave it."""
     most_attempts: CountFrom1 = 3
     """Attempts in a row that may end without a newer checkpoint."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, judge, say why."""
+    """Parse, judge, print the reason."""
     words = sys.argv[1:] if argv is None else argv
     words = flags_of([JudgeSettings], words)
     (settings,) = parse_sections("tools/judge_attempt.py", __doc__ or "", [JudgeSettings], words)
     attempt = read_attempt()
-    verdict = judge(Path(settings.output_dir), attempt, settings.exit_code, settings.most_attempts)
+    verdict = judge_attempt(Path(settings.output_dir), attempt, settings.exit_code, settings.most_attempts)
     print(f"attempt {attempt}: {verdict.why}", flush=True)
     return 0 if verdict.goes_on else 1
 

@@ -1,4 +1,4 @@
-"""One picture of many clips: for each, a row of pose frames, of the clip's frames, and of each folder of renders."""
+"""Draw one picture of many clips: for each, rows of pose frames, of clip frames, and of each folder of renders."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class SheetSettings:
     output: Path
     """The picture to write, .png."""
     rendered_dir: Path | None = None
-    """What sample.py --batch wrote for these pose videos."""
+    """The folder that sample.py --batch wrote for these pose videos."""
     arms: list[str] | None = None
-    """Several such folders, to compare them: [NAME=FOLDER, ...], a row each. Clips are shown that all have rendered."""
+    """Several such folders, to compare them: [NAME=FOLDER, ...], a row each. Shows clips that all have rendered."""
     face_images_dir: Path | None = None
     """Photos for a first row: whose face the renders should show."""
     num_clips: AtOnce = 3
@@ -42,7 +42,7 @@ class SheetSettings:
     frame_height: Annotated[int, Field(ge=16, le=MOST_PIXELS)] = 128
     """Height of a frame in the picture, pixels."""
     shared: bool = False
-    """Let others on this machine look at the picture, which shows faces; by default only you can."""
+    """Let others on this machine look at the picture, which shows faces. By default only you can."""
 
     def __post_init__(self) -> None:
         if self.output.suffix.lower() != ".png":
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     (settings,) = parse_sections("tools/make_contact_sheet.py", __doc__ or "", [SheetSettings], words)
     set_up_logging()
     refuse_file(settings.output, key="output")
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from PIL import Image
 
     from faceid.evaluation.report.render_sheet import SheetSize, draw_render_sheet

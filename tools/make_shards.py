@@ -1,4 +1,4 @@
-"""Dance clips and their pose videos to clip shards: WebDataset tars with an index."""
+"""Pack dance clips and their pose videos into clip shards: WebDataset tars with an index."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class MakeShardsSettings:
     """Where the clips are and where the shards go."""
 
     dance_videos_dir: Path
-    """Folder with the dance clips (dance_001.mp4); dancers.csv (clip,dancer) in it may name the dancers."""
+    """Folder with the dance clips (dance_001.mp4). dancers.csv (clip,dancer) in it may name the dancers."""
     pose_videos_dir: Path
-    """Folder with their pose videos (dance_001_pose.mp4); may be the same folder."""
+    """Folder with their pose videos (dance_001_pose.mp4). May be the same folder."""
     output_dir: Path
     """Folder for the shards. Run again to continue."""
     caption_files: CaptionFiles = "read"
     """read: NAME.txt beside a clip is its caption. ignore: none are read."""
     model_path: str | None = None
-    """Base model the clips are for; when given, size and length are checked against it. `toy`: the embedded one."""
+    """Base model the clips are for. If given, size and length are checked against it. `toy`: the embedded one."""
     replace: bool = False
-    """Remove clips of an earlier run that take no part in this one, or that it made with other settings. Without it
+    """Remove clips of an earlier run that take no part in this one, or that were made with other settings. Without it
     such a run is refused."""
     dry_run: bool = False
     """List the pairs and stop."""
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [MakeShardsSettings, ClipSettings, SelectionSettings]
     tool, clips, selection = parse_sections("tools/make_shards.py", __doc__ or "", sections, words)
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.data.clip_selection import log_left_out
     from faceid.data.clips.clip_shards import captioned, write_clip_shards
     from faceid.data.clips.pairs import find_pairs
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 def _geometry(model_path: str | None) -> Geometry | None:
     if model_path is None:
         return None
-    # Loading these takes seconds, and only a named model needs them.
+    # Importing these takes seconds, and only a named model needs them.
     from faceid.models.base.model_files import ModelFiles
     from faceid.toy.shipped import resolve_model_path
 

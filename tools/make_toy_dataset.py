@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
         [ToySettings],
         sys.argv[1:] if argv is None else argv,
     )
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.toy.dataset import TARGET, write_toy_dataset
 
     set_up_logging()

@@ -1,4 +1,7 @@
-"""Join the summary.json of several evaluations into one: what the first leaves empty is taken from the next."""
+"""Join the summary.json of several evaluations into one.
+
+Values that the first leaves empty come from the next.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from faceid.files.documents import parse_json, read_bytes
 from faceid.files.outputs import refuse_file, write_output
 from faceid.files.writing import json_text
 
-# Intervals by the name of the figure beside them.
+# The key of the intervals, which are by the name of the figure beside them.
 INTERVALS = "intervals"
 
 
@@ -28,7 +31,7 @@ class MergeSettings:
     output: Path
     """The joined summary.json."""
     wall_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
-    """Seconds the whole took. Default: the sum of the summaries' own."""
+    """Seconds that the whole took. Default: the sum of the summaries' own."""
 
     def __post_init__(self) -> None:
         if self.output.suffix.lower() != ".json":
@@ -55,9 +58,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def fill_gaps(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """The first, and of the second what the first leaves empty, dictionary by dictionary.
+    """The first summary, with its empty values filled from the second, dictionary by dictionary.
 
-    Of `intervals` only those whose figures are taken too: another evaluation's interval is not that of the figure.
+    Of `intervals` only those whose figures are taken too are taken. Another evaluation's interval is not the figure's.
     """
     joined = dict(first)
     for key, value in second.items():
@@ -72,7 +75,7 @@ def fill_gaps(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_other_judges(paths: list[Path], read: list[dict[str, Any]]) -> None:
-    """Headlines are the first recogniser's: those of two would stand side by side as if one had judged."""
+    """Refuse summaries of different first recognisers. Their headlines would stand together as if one had judged."""
     first, *others = [summary.get("primary_recogniser") for summary in read]
     for path, judge in zip(paths[1:], others, strict=True):
         if judge != first:

@@ -1,4 +1,4 @@
-"""Photos of one face to an identity folder: embedding, weights and what each photo contributed; or of many people."""
+"""Make an identity folder from photos of one face, with each photo's weight and contribution; or of many people."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class PhotoPaths:
     """Which photos, and where the identity goes."""
 
     output_dir: str
-    """Identity folder to write; an earlier identity there is replaced. With --people_dir: the folder of all of them."""
+    """Identity folder to write. An earlier identity there is replaced. With --people_dir: the folder of all of them."""
     face_images_dir: str | None = None
-    """Folder with 3 to 20 photos of one person; 10 to 15 different ones are best."""
+    """Folder with 3 to 20 photos of one person. 10 to 15 different ones are best."""
     people_dir: str | None = None
-    """Instead: a folder of such folders, one for each person, who is named after it. What is current stays."""
+    """Instead: a folder of such folders, one for each person, who is named after it. Current identities stay."""
     identity_name: str | None = None
     """Name of the person. Default: the name of the photo folder."""
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     paths: PhotoPaths = sections[0]
     settings: FaceSettings = sections[1]
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.faces.identities.identity import check_photos, prepare_identity
     from faceid.faces.identities.identity_folder import check_output_folder
     from faceid.faces.identities.photos_to_identity import encoder_of

@@ -1,8 +1,9 @@
-"""Keypoints to pose videos in the drawing VACE was trained on: body and hands, no face landmarks.
+"""Draw keypoints as pose videos in the style VACE was trained on: body and hands, no face landmarks.
 
-With --videos_dir each clip gets a pose video of its own frames, size and rate; its joints are beside it
-(NAME.joints.json, as tools/split_clips.py leaves them), in --keypoints_dir, or estimated by --pose_model. Without it
-the keypoints are drawn as they are. Any number of processes on any number of machines may share one output folder.
+With --videos_dir each clip gets a pose video of its own frames, size and rate. Its joints are beside it
+(NAME.joints.json, as tools/split_clips.py leaves them), in --keypoints_dir, or estimated by --pose_model. Without
+--videos_dir the keypoints are drawn at their own size and rate. Any number of processes on any number of machines may
+share one output folder.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ class RenderPosesSettings:
     videos_dir: Path | None = None
     """Folder of clips to draw the poses of, frame by frame."""
     keypoints_dir: Path | None = None
-    """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON; by default joints are looked for beside the clips."""
+    """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON. By default joints are looked for beside the clips."""
     from_videos: bool = False
     """Estimate the poses from the clips' pictures, with --pose_model."""
     pose_model: Path | None = None
-    """The .onnx file of a COCO-17 pose model (HRNet, ViTPose, RTMPose), for --from_videos; one person a picture."""
+    """The .onnx file of a COCO-17 pose model (HRNet, ViTPose, RTMPose), for --from_videos. One person a picture."""
     pose_mean: tuple[PixelMean, PixelMean, PixelMean] = (123.675, 116.28, 103.53)
     """Mean of red, green and blue that the pose model was trained with, 0 to 255."""
     pose_std: tuple[PixelDeviation, PixelDeviation, PixelDeviation] = (58.395, 57.12, 57.375)
-    """Standard deviation, likewise."""
+    """Standard deviation of red, green and blue, likewise."""
     camera: Annotated[str, Field(pattern=r"^c0[1-9]$")] = "c01"
-    """Without --videos_dir: which of an AIST++ sequence's cameras is drawn, c01 to c09."""
+    """Without --videos_dir: the camera of an AIST++ sequence that is drawn, c01 to c09."""
     fps: Rate = 60.0
-    """Without --videos_dir: rate of keypoints that do not say theirs; AIST++'s are at 60."""
+    """Without --videos_dir: rate of keypoints that do not state theirs. AIST++'s are at 60."""
     device: str = "cpu"
     """Where the pose model runs: cpu or cuda."""
     replace: bool = False
-    """Remove pose videos that an earlier run drew from something else; without it such a run is refused."""
+    """Remove pose videos that an earlier run drew from something else. Without it such a run is refused."""
 
     def __post_init__(self) -> None:
         if self.videos_dir is None and self.keypoints_dir is None:
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, load the pose model if there is one, draw."""
     words = sys.argv[1:] if argv is None else argv
     (tool,) = parse_sections("tools/render_poses.py", __doc__ or "", [RenderPosesSettings], words)
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.data.films.render_poses import PoseSource, render_poses
 
     set_up_logging()

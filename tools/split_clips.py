@@ -1,6 +1,6 @@
-"""Films to clips: five seconds at the training rate, cropped around the dancer, joints and head boxes beside them.
+"""Cut films into clips: five seconds at the training rate, cropped around the dancer, with joints and head boxes.
 
-Any number of processes on any number of machines may run this command with one output folder: they share the films.
+Any number of processes on any number of machines may run this command with one output folder. They share the films.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class SplitClipsSettings:
     """Where the films are and where the clips go."""
 
     videos_dir: Path
-    """Folder with the films; dancers.csv (clip,dancer) in it may name the dancers of films without AIST names."""
+    """Folder with the films. dancers.csv (clip,dancer) in it may name the dancers of films without AIST names."""
     output_dir: Path
     """Folder for the clips. Run again to continue."""
     keypoints_dir: Path | None = None
-    """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON (FILM.json); needed for every --crop but none."""
+    """Folder with AIST++ keypoints2d (SEQUENCE.pkl) or COCO JSON (FILM.json). Needed for every --crop but none."""
     replace: bool = False
-    """Remove clips of an earlier run that this one would not make so: of films that take no part in it, or with other
-    settings. Without it such a run is refused."""
+    """Remove clips of an earlier run that this one would not make: those of films that take no part in it, or with
+    other settings. Without it such a run is refused."""
     dry_run: bool = False
     """List the films and stop."""
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     sections = [SplitClipsSettings, SplitSettings, SelectionSettings]
     tool, settings, selection = parse_sections("tools/split_clips.py", __doc__ or "", sections, words)
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.data.clip_selection import log_left_out
     from faceid.data.films.film_plan import find_films
     from faceid.data.films.split_clips import split_films

@@ -1,7 +1,7 @@
 """Make the embedded toy world's weights from nothing but drawings: VAE, base, face encoder, judges, first adapter.
 
-Hours on two CPU cores. Every stage is recorded in --work_dir and skipped when it is there; run again to go on. Stages
-that need the base under its name `toy` (adapter) take what is published, so publish before them.
+This takes hours on two CPU cores. Every stage is recorded in --work_dir, and skipped when its record is there. Run it
+again to continue. A stage that needs the base under its name `toy` (adapter) takes the published one. So publish first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from toy_factory.work_folder import PARTS
 
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
 FINAL = "face_lora_final.safetensors"
-# What follows configs/toy_stage1.yaml, from the adapter that it leaves: half as hot, with a warm-up of its own.
+# Flags of the run after configs/toy_stage1.yaml, from its adapter: half the learning rate, with its own warm-up.
 SECOND_RUN = ["--num_epochs", "20", "--learning_rate", "1e-3"]
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,19 +33,19 @@ class ToyBaseSettings:
     """Where to work and what to do."""
 
     work_dir: Path
-    """Folder for intermediate results and records, some hundred MB; a new one, or one that this command made. One in
-    memory (/dev/shm) is much faster."""
+    """Folder for intermediate results and records, some hundred MB. A new one, or one that this command made. A folder
+    in memory (/dev/shm) is much faster."""
     stages: list[str] = field(default_factory=lambda: list(PARTS))
-    """Stages to run, in this order. latents needs vae, transformer needs latents, adapter needs what is published."""
+    """Stages to run, in this order. latents needs vae, transformer needs latents, adapter needs the published base."""
     publish: bool = False
     """Then put the weights into the package (faceid/toy/weights) in place of those there, and the records into
-    benchmarks/records. All stages must have ended; the adapter of before stays until its own has."""
+    benchmarks/records. All stages must have ended. The earlier adapter stays until its own stage has."""
 
 
 def build_adapter(work: Path) -> dict[str, Any]:
-    """The first adapter, by the product's own commands: stage 1 on the training world's dancers."""
+    """Make the first adapter with the product's own commands: stage 1 on the training world's dancers."""
     identity = work / "adapter_identity"
-    # Training wants somebody to learn; without photos among the samples nobody in particular is.
+    # Training needs a target. Without photos among the samples, nobody in particular is learnt.
     _run(
         [
             "tools/prepare_face_embeddings.py",
@@ -75,7 +75,7 @@ def build_adapter(work: Path) -> dict[str, Any]:
 
 
 def describe_adapter(run: Path) -> dict[str, Any]:
-    """What the record says of a stage-1 run: its command, and its curves."""
+    """The record's entry for a stage-1 run: its command, and its curves."""
     command = read_json(run / "provenance.json")["command"]
     return {"flags": command, **{name: _curve(run, key) for name, key in CURVES.items()}}
 
@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         if name not in PARTS:
             raise ConfigError(f"stages: {name} is none of {', '.join(PARTS)}")
     set_up_logging()
-    # Heavy imports only once the command line is known to be good.
+    # Heavy imports come only once the command line is known to be good.
     from faceid.files.outputs import claim_folder
     from faceid.toy import shipped
     from toy_factory import build_base, work_folder

@@ -1,4 +1,4 @@
-"""Does a face encoder tell people apart? Folders of labelled photos to a report: ROC, equal error rate, histogram."""
+"""Verify that a face encoder tells people apart, on folders of labelled photos: ROC, equal error rate, histogram."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class VerificationPaths:
     """Whose photos, and where the report goes."""
 
     faces_dir: str
-    """A folder of folders of photos, one for each person; 10 people with 5 photos each are a beginning."""
+    """A folder of folders of photos, one for each person. 10 people with 5 photos each are a beginning."""
     output_dir: str
-    """Folder for report.html, verification.json and verification.png; an older verification there is replaced."""
+    """Folder for report.html, verification.json and verification.png. An older verification there is replaced."""
     bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 1000
     """Resamplings of the people behind each 95 % interval."""
     seed: NaturalSeed = 0
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     refuse_output_among_photos(output_dir, Path(paths.faces_dir))
     refuse_replacing(output_dir, VERIFICATION)
 
-    # Loading these takes seconds: only after the cheap checks.
+    # Importing these takes seconds, so it comes after the cheap checks.
     from faceid.evaluation.verification.verify_encoder import verify_encoder
 
     verify_encoder(Path(paths.faces_dir), Path(paths.output_dir), settings, paths.bootstrap_samples, paths.seed)

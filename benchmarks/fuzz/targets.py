@@ -46,7 +46,7 @@ from faceid.sampling.render_sections import RenderSections
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checks.run_sections import SECTIONS
 from faceid.training.measuring.metrics import cut_lines_after
-from faceid.training.world.attempts import Attempt, judge
+from faceid.training.world.attempts import Attempt, judge_attempt
 from faceid.training.world.launched import read_accelerate_config, read_launch
 
 _ADAPTER = AdapterSettings(8, 8, lora_rank=2, num_tokens=2, mapper_dropout=0.0)
@@ -287,7 +287,7 @@ def _read_logs(folder: Path, out: Path) -> None:
     # Both write where they read: a copy, as a run's own folder is what they are given.
     for path in folder.iterdir():
         (out / path.name).write_bytes(path.read_bytes())
-    judge(out, Attempt("7", 1), 1, 3)
+    judge_attempt(out, Attempt("7", 1), 1, 3)
     cut_lines_after(out / "metrics.jsonl", 3)
 
 

@@ -22,11 +22,11 @@ from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_adapter import FaceAdapter
 from faceid.models.adapter_settings import GradientCheckpointing
 from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
+from faceid.models.wan_vace.control import pose_control
 from faceid.training.build import MapperGate, Run, build_optimizer
 from faceid.training.checkpoints.sharded_state import ShardedState
-from faceid.training.step import sample_loss
+from faceid.training.step import sample_losses
 from faceid.training.world.distributed import World, join_world
-from faceid.vace import pose_control
 
 NUM_SAMPLES = 3
 # Never over in the timed steps: neither the second stage nor the end of the schedule.
@@ -151,7 +151,7 @@ def stream(samples: list[TrainingSample]) -> Iterator[TrainingSample]:
 
 def first_loss(run: Any, sample: TrainingSample) -> float:
     """A step's loss at a middle noise level, its gradients left on the parameters; nothing is learnt."""
-    loss = sample_loss(run, sample, torch.full((1,), 0.6, device=sample.x0.device))
+    loss = sample_losses(run, sample, torch.full((1,), 0.6, device=sample.x0.device))["loss"]
     loss.backward()
     return loss.item()
 

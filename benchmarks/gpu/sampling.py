@@ -22,6 +22,7 @@ from faceid.models.costs.flops import step_flops
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.models.rendering.video_inputs import VideoInputs
+from faceid.models.wan_vace.control import control_channels
 
 SECTION, OFFLOAD, VIDEO = "sampling", "offload", "video"
 STEPS = 50
@@ -204,7 +205,7 @@ def make_inputs(bench: Bench, frames: int) -> Inputs:
     _, f, h, w = scale.latent(frames)
     text = (scale.text_tokens, scale.transformer["text_dim"])
     return Inputs(
-        control=normal(1, scale.geometry.control_channels, f, h, w),
+        control=normal(1, control_channels(scale.geometry), f, h, w),
         text=normal(*text),
         negative_text=normal(*text),
         face=torch.nn.functional.normalize(normal(FACE_DIM), dim=0),

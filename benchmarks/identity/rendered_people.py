@@ -22,13 +22,13 @@ from faceid.models.adapter_settings import DEFAULT_PROMPT
 from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.base.prompts import encode_prompts
 from faceid.models.base.wan import WanModel
+from faceid.models.wan_vace.control import pose_control
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_person
 from faceid.toy.readers import load_toy_recogniser
-from faceid.toy.render import head_boxes, render_photo, render_pose
+from faceid.toy.render import drawn_head_boxes, render_photo, render_pose
 from faceid.toy.shipped import resolve_encoder_path
 from faceid.toy.worlds import person_seed
-from faceid.vace import pose_control
 
 # Nobody in it is in a training world, nor in a demo's.
 WORLD = 71
@@ -102,7 +102,7 @@ def cut_faces(photos: Sequence[np.ndarray], detector: FaceDetector) -> list[np.n
 
 def cut_heads(frames: np.ndarray, joints: np.ndarray) -> list[np.ndarray]:
     """The head of every frame of a dance that shows one."""
-    boxes = head_boxes(joints, SIZE_HW)
+    boxes = drawn_head_boxes(joints, SIZE_HW)
     return [
         cut_head(frame, (box[0], box[1], box[2], box[3]), FaceSettings.face_margin)
         for frame, box in zip(frames, boxes, strict=True)

@@ -1,1 +1,1 @@
-"""Clips and poses to shards, latents and batches, read by index."""
+"""Turn clips and poses into shards, latents and batches, read by index."""

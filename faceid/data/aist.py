@@ -1,9 +1,9 @@
-"""What an AIST file name says, and lists of such names.
+"""Parse AIST file names, and lists of such names.
 
 `gBR_sBM_c01_d04_mBR0_ch01` is genre_situation_camera_dancer_music_choreography (AIST Dance DB, data formats page).
-Situations: BM basic and FM advanced are solos; GR is a group of several dancers; SH, CY and BT (showcase, cypher,
-battle) are named otherwise and show several people. AIST++ writes `cAll` for all nine cameras of a sequence. Lists of
-names are published with `.json` endings, with blank lines, and without a last newline.
+Situations BM (basic) and FM (advanced) are solos; GR is a group of several dancers. SH, CY and BT (showcase, cypher,
+battle) have another form of name and show several people. AIST++ writes `cAll` for all nine cameras of a sequence.
+Lists of names are published with `.json` endings, with blank lines, and without a last newline.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _NAME = re.compile(
     re.DOTALL,
 )
 _ANY_CASE = re.compile(_NAME.pattern, re.DOTALL | re.IGNORECASE)
-# What tools/split_clips.py appends.
+# The ending that tools/split_clips.py appends.
 _PART = re.compile(r"_clip_\d{3,}$")
-# Showcase, cypher and battle: `gBR_sSH_...`, or short, `sSH_c01_v0`.
+# Showcase, cypher and battle: `gBR_sSH_...`, or the short form `sSH_c01_v0`.
 _SHOW = re.compile(r"(?:g[A-Z]{2}_)?s(?:SH|CY|BT)_", re.DOTALL)
 _LISTED_ENDINGS = (".json", ".pkl", ".mp4")
 
 
 @dataclass(frozen=True)
 class AistName:
-    """One parsed name. dancers: more than one in group dances. rest: what follows it, such as `_clip_003`."""
+    """One parsed name. dancers: more than one in group dances. rest: text after the name, such as `_clip_003`."""
 
     genre: str
     situation: str
@@ -45,18 +45,18 @@ class AistName:
 
     @property
     def sequence(self) -> str:
-        """The AIST++ name of the dance, over all cameras: what its keypoints and its lists are named by."""
+        """The AIST++ name of the dance, over all cameras. Its keypoints and lists use this name."""
         together = "_".join(self.dancers)
         return f"{self.genre}_{self.situation}_{ALL_CAMERAS}_{together}_{self.music}_{self.choreography}"
 
     @property
     def camera_number(self) -> int | None:
-        """0 for c01: the camera's place in AIST++'s arrays; None for all cameras."""
+        """The camera's place in AIST++'s arrays, 0 for c01; None for all cameras."""
         return None if self.camera == ALL_CAMERAS else int(self.camera[1:]) - 1
 
 
 def parse_aist_name(stem: str) -> AistName | None:
-    """Parse a file name's stem, with or without something appended (`_clip_003`); None when it is not AIST's."""
+    """Parse a file name's stem, with or without something appended (`_clip_003`); None when it is no AIST name."""
     match = _NAME.fullmatch(stem)
     if not match:
         return None
@@ -67,9 +67,10 @@ def parse_aist_name(stem: str) -> AistName | None:
 
 
 def performance_of(name: str) -> str:
-    """The performance a film or a clip is of, in lower case: AIST's sequence, else the name without `_clip_003`.
+    """The performance that a film or a clip shows, in lower case: AIST's sequence, else the name without `_clip_003`.
 
-    Whichever camera and whichever part: clothes, light and hair are the same. name: a stem, or the key made of one.
+    Every camera and every part of a performance shows the same clothes, light and hair. name: a stem, or the key made
+    of one.
     """
     match = _ANY_CASE.fullmatch(name)
     if match is None:
@@ -79,15 +80,15 @@ def performance_of(name: str) -> str:
 
 
 def camera_of(stem: str) -> int | None:
-    """The camera's place in AIST++'s arrays, 0 for c01; None when the name does not say one."""
+    """The camera's place in AIST++'s arrays, 0 for c01; None when the name does not say it."""
     name = parse_aist_name(stem)
     return name.camera_number if name is not None else None
 
 
 def several_people(stem: str) -> Literal["group", "show"] | None:
-    """Why an AIST film shows several people: a group dance, or a showcase, cypher or battle. None: it does not say so.
+    """Why an AIST film shows several people: a group dance, or a showcase, cypher or battle; None when it does not.
 
-    A face embedding stands for one person; with several in the picture it would teach the wrong one.
+    A face embedding stands for one person. With several people in the picture it would teach the wrong one.
     """
     name = parse_aist_name(stem)
     if name is None:
@@ -98,9 +99,9 @@ def several_people(stem: str) -> Literal["group", "show"] | None:
 
 
 def read_name_list(path: Path) -> list[AistName]:
-    """The sequences of a list (a split, an ignore list), in its order, without what follows a name; each once.
+    """The sequences of a list (a split, an ignore list), in its order, each once. Text after a name is dropped.
 
-    Raises: DataError when it cannot be read, is empty, or a line is not an AIST name.
+    Raises: DataError when the file cannot be read, is empty, or a line is no AIST name.
     """
     try:
         lines = read_text(path).splitlines()

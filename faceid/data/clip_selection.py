@@ -1,7 +1,8 @@
-"""Which clips take part: lists of sequences to take or to leave, and parts of a set that share no person.
+"""Choose the clips that take part.
 
-AIST++'s own `crossmodal_*` lists are apart by music and dance, not by people: all thirty dancers are in each, so what a
-model says of "test" there says nothing of new faces. `--split` parts people instead.
+Lists name sequences to take or leave, and parts of a set share no person. AIST++'s own `crossmodal_*` lists separate
+music and dances, not people: all thirty dancers are in each. A model's result on "test" there says nothing of new
+faces. `--split` separates people instead.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Part = Literal["train", "validation", "test"]
 
 
 class Named(Protocol):
-    """A clip or film by name. dancer: whose it is."""
+    """A clip or film by name. dancer: the person in it."""
 
     @property
     def stem(self) -> str: ...
@@ -44,7 +45,7 @@ NO_FILES = "that are no files"
 
 @plain_dataclass(frozen=True)
 class LeftOut:
-    """One clip or film that takes no part. kind: what it is counted under."""
+    """One clip or film that takes no part. kind: the name under which it is counted."""
 
     name: str
     reason: str
@@ -52,9 +53,9 @@ class LeftOut:
 
 
 def select(candidates: Sequence[Candidate], settings: SelectionSettings) -> tuple[list[Candidate], list[LeftOut]]:
-    """Those that take part, in their order, and the others with why.
+    """The clips that take part, in their order, and the others with reasons.
 
-    Raises: DataError for a list that cannot be read, or when more people are held out than there are.
+    Raises: DataError for a list that cannot be read, or when more people are to be held out than there are.
     """
     only = _sequences([settings.only_list]) if settings.only_list else None
     ignored = _sequences(settings.ignore_list)
@@ -111,13 +112,13 @@ def split_people(genre_of: Mapping[str, str | None], settings: SelectionSettings
 
 
 def list_no_files(videos_dir: Path) -> list[LeftOut]:
-    """What has a video's name in a folder and is no file."""
+    """Names in a folder that look like videos and are no files."""
     found = files_among(entries_of(videos_dir), VIDEO_SUFFIXES)[1]
     return [LeftOut(name, f"is no file: {what}", NO_FILES) for name, what in found.items()]
 
 
 def log_left_out(left_out: Sequence[LeftOut], noun: str) -> None:
-    """One line a kind, with its count and an example. What is no file was named when the folder was listed."""
+    """Log one line a kind, with its count and an example. Names that are no files were reported with the folder."""
     for kind, count in sorted(Counter(entry.kind for entry in left_out if entry.kind != NO_FILES).items()):
         example = next(entry for entry in left_out if entry.kind == kind)
         log.warning("%d %s left out, %s, such as %s: %s", count, noun, kind, example.name, example.reason)

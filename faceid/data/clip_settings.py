@@ -1,4 +1,4 @@
-"""What a clip is, and what it is said to show. Field names are flag names."""
+"""Settings of a clip's form, and of its caption. Field names are flag names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from faceid.models.adapter_settings import DEFAULT_PROMPT
 CaptionFiles = Literal["read", "ignore"]
 
 Crop = Literal["none", "portrait", "landscape", "upper_body"]
-"""What of a film a clip shows: the dancer whole, from head to hips, or the film as it is (none)."""
+"""The part of a film that a clip shows: the whole dancer, the dancer from head to hips, or the whole film (none)."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class ClipSettings:
     width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] = 832
     """Width of a clip in pixels, a multiple of 16 for Wan."""
     fps: Rate = 16.0
-    """Frames per second of a clip; a source at another rate is sampled by frame index."""
+    """Frames per second of a clip. A source at another rate is sampled by frame index."""
     fit: Literal["crop", "stretch", "pad"] = "crop"
     """How another aspect ratio is fitted: centre crop, stretched, or padded with black."""
     uneven_pairs: Literal["refuse", "cut"] = "refuse"
-    """A pose of another number of frames than its clip, by over 2 % and over one frame: refuse it, or cut: the first
-    frames of both belong together, and what one has more is left."""
+    """What happens when clip and pose differ in frames, by over 2 % and over one frame. refuse: the clip is refused.
+    cut: the first frames of both belong together, and the rest of the longer one is left."""
     clips_per_shard: AtOnce = 32
-    """Clips per tar file; a shard is one unit of work for encoding."""
+    """Clips per tar file. A shard is one unit of work for encoding."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""Whose clip is it: a table first, else an AIST name, else nobody knows.
+"""Find the dancer of a clip: in a table, else from an AIST name, else unknown.
 
-`dancers.csv` beside the clips (UTF-8, first line `clip,dancer`) names them; clips of one dancer share a name there.
+`dancers.csv` beside the clips (UTF-8, first line `clip,dancer`) names them. Clips of one dancer share a name there.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ DANCERS_NAME = "dancers.csv"
 
 
 def read_dancers(path: Path, key: str | None = None) -> dict[str, str]:
-    """Dancer by clip, whose video ending may be given or not. key: the flag the table came by, for messages.
+    """Dancer by clip, with or without the clip's video ending. key: the flag that gave the table, for messages.
 
-    Raises: DataError when it cannot be read, lacks a column, or a line names no clip or no dancer.
+    Raises: DataError when the file cannot be read, lacks a column, or a line names no clip or no dancer.
     """
     named = f"{key}={path}" if key else str(path)
     try:
@@ -40,7 +40,7 @@ def read_dancers(path: Path, key: str | None = None) -> dict[str, str]:
 
 
 def dancers_beside(videos_dir: Path, stems: set[str]) -> dict[str, str]:
-    """The table beside the videos, empty when there is none; says which of its clips are not there."""
+    """The table beside the videos, empty when there is none. A message names clips in it that are not there."""
     path = videos_dir / DANCERS_NAME
     table = read_dancers(path) if path.is_file() else {}
     unknown = sorted(set(table) - stems)
@@ -58,7 +58,7 @@ def dancer_of(stem: str, table: dict[str, str]) -> str | None:
 
 
 def why_left_out(stem: str, table: dict[str, str]) -> str | None:
-    """Why a clip can teach no single face, by its AIST name; a dancer in the table overrules it. None: it can."""
+    """Why a clip can teach no single face, by its AIST name; None when it can. A dancer in the table overrules it."""
     kind = None if stem in table else several_people(stem)
     if kind == "group":
         return "a group dance: several people in one picture"

@@ -1,4 +1,4 @@
-"""Whether what is to be written fits on the disk, asked before hours of work."""
+"""Check that the output fits on the disk, before hours of work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes in the unit in which it is not nothing: `0.12 GiB`, `3.4 MiB`, `12 KiB`."""
+    """A number of bytes in a unit in which it does not round to zero: `0.12 GiB`, `3.4 MiB`, `12 KiB`."""
     if size >= GIB / 10:
         return f"{size / GIB:.2f} GiB"
     return f"{size / MIB:.1f} MiB" if size >= MIB else f"{math.ceil(size / KIB)} KiB"

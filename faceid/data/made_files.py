@@ -1,9 +1,10 @@
-"""Whether a clip or pose video is still the one that was made under its name: one may be replaced by hand.
+"""Tell whether a clip or pose video is still the one that we made.
 
-The record of a film or a pose says each file's size and sha256. A file of another size is another one. One of the same
-size is ours if it is no newer than the record, which is written after it: a second run over ten thousand clips reads
-none. Only the rest are hashed, at 0.5 GB/s: a copy of the folder, which has its own times. No time is in the record,
-for many workers leave the same bytes as one. An older file of exactly the same size is taken for ours.
+Somebody may have replaced it by hand under the same name. The record of a film or a pose holds each file's size and
+sha256. A file of another size is another file. One of the same size is ours if it is no newer than the record, which is
+written after it. So a second run over ten thousand clips reads none of them. Only the rest are hashed, at 0.5 GB/s.
+Those are the files of a copied folder, which have their own times. The record holds no time, so that many workers leave
+the same bytes as one. An older file of exactly the same size is taken for ours.
 """
 
 from __future__ import annotations
@@ -18,22 +19,25 @@ from faceid.files.documents import read_json
 from faceid.files.records import is_replaced, sha256_file
 from faceid.media.listing import some
 
-# Where render_poses.py says what it drew, in the folder of pose videos.
+# Where render_poses.py records what it drew, in the folder of pose videos.
 POSE_RECORDS_NAME = ".rendered"
 
 log = logging.getLogger(__name__)
 
 
 def describe_made(file: Path) -> dict[str, Any]:
-    """What a record says of a file that was just written. It is the same once the file has been given its place."""
+    """The entry of a record for a file that was just written.
+
+    It stays true once the file has been moved to its place.
+    """
     return {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
 
 
 def is_as_made(file: Path, made: Mapping[str, Any] | None, record: Path) -> bool:
-    """Whether a file that is there is the one of a record.
+    """Whether an existing file is the one in a record.
 
-    made: what `describe_made` said; None in records of before 2026-12. record: its file, written after the other.
-    What an old record does not say is asked of the folder's own; a name that is in neither cannot be judged.
+    made: the result of `describe_made`; None in records from before 2026-12. record: its file, written after the other.
+    Where an old record says nothing, the folder's own record is asked. A name that is in neither cannot be judged.
     """
     if made is None:
         return not is_replaced(file)
@@ -45,7 +49,7 @@ def is_as_made(file: Path, made: Mapping[str, Any] | None, record: Path) -> bool
 
 
 def say_replaced(folder: Path, names: Iterable[str], command: str, noun: str) -> None:
-    """Name the files that are somebody's by now, and what to do. Whoever lists the folder finds them."""
+    """Name the files that somebody replaced, and what to do. Anyone who lists the folder finds them."""
     replaced = sorted(names)
     if replaced:
         log.warning(
@@ -64,7 +68,7 @@ def refuse_pose_of_another_clip(pose: Path, clip: Path) -> None:
     try:
         said = read_json(pose.parent / POSE_RECORDS_NAME / f"{clip.stem}.json").get("clip_sha256")
     except (ValueError, AttributeError):
-        return  # Not drawn by us, or before 2026-12.
+        return  # Not drawn by us, or drawn before 2026-12.
     if said is not None and said != sha256_file(clip):
         raise DataError(
             f"{pose.name}: was drawn from another clip of the name {clip.name}, which was replaced since then; run "
@@ -73,7 +77,10 @@ def refuse_pose_of_another_clip(pose: Path, clip: Path) -> None:
 
 
 def warn_of_replaced(files: Iterable[Path]) -> list[Path]:
-    """Those with the name of a clip or pose that we made, which are another one: said, and read as the user's."""
+    """Files under the name of a clip or pose that we made that are not ours.
+
+    They are reported, and read as the user's.
+    """
     replaced = [file for file in files if is_replaced(file)]
     for file in replaced:
         log.warning(

@@ -1,6 +1,6 @@
-"""What comes when, as pure functions: nothing to save, so nothing to restore wrongly.
+"""Compute the order of samples with pure functions: no state is saved, so none can be restored wrongly.
 
-The order of an epoch and every random draw follow from (seed, position, purpose) alone; the number of processes,
+The order of an epoch and every random draw follow from (seed, position, purpose) alone. The number of processes,
 workers or restarts cannot change them.
 """
 
@@ -18,8 +18,8 @@ def epoch_order(seed: int, epoch: int, count: int) -> list[int]:
 
 
 def permutation(seed: int, number: int, purpose: str, count: int) -> list[int]:
-    """A permutation of range(count), of this purpose and number (an epoch's, say), the same on every machine."""
-    # Here, not above: who asks for a seed alone (to split films, to draw poses) is spared 190 MB and its seconds.
+    """A permutation of range(count) for this purpose and number (such as an epoch's), the same on every machine."""
+    # torch is imported here. A caller that needs only a seed (to split films, to draw poses) saves 190 MB and seconds.
     import torch
 
     generator = torch.Generator().manual_seed(seed_for(seed, number, purpose))
@@ -27,13 +27,15 @@ def permutation(seed: int, number: int, purpose: str, count: int) -> list[int]:
 
 
 def spread(count: int, wanted: int) -> list[int]:
-    """`wanted` places evenly over range(count), first and last among them."""
+    """`wanted` places spread evenly over range(count), first and last among them."""
     return sorted(set(np.linspace(0, count - 1, min(wanted, count)).round().astype(int).tolist()))
 
 
 def hold_out(names: Iterable[str], count: int, seed: int) -> list[str]:
-    """`count` of the names (dancers, performances) to keep for validation: drawn by hash, so that more clips of others
-    change nothing."""
+    """`count` of the names (dancers, performances) to keep for validation.
+
+    They are drawn by hash, so that more clips of others change nothing.
+    """
     return sorted(set(names), key=lambda name: (seed_for(seed, 0, f"hold out {name}"), name))[:count]
 
 

@@ -1,4 +1,4 @@
-"""Which clips of a folder take part, as the flags say it."""
+"""Settings of which clips of a folder take part."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class SelectionSettings:
     """Which clips of a folder take part."""
 
     only_list: Path | None = None
-    """File of AIST names, one a line: only these sequences are taken (a split of AIST++, such as pose_train.txt)."""
+    """File of AIST names, one a line. Only these sequences are taken (a split of AIST++, such as pose_train.txt)."""
     ignore_list: list[Path] = field(default_factory=list)
     """Files of AIST names whose sequences are left out (AIST++'s ignore_list.txt); [a.txt, b.txt]."""
     split: Literal["all", "train", "validation", "test"] = "all"
-    """Take one part of the people: no person is in two parts. Needs validation_people or test_people."""
+    """Take one part of the people. No person is in two parts. Needs validation_people or test_people."""
     validation_people: Count = 0
     """People in the validation part, drawn by hash, spread over genres."""
     test_people: Count = 0
@@ -40,7 +40,7 @@ class SelectionSettings:
 
 
 def of_selection(settings: SelectionSettings) -> Iterator[Reason]:
-    """Options that change nothing with the others."""
+    """Options that change nothing given the others."""
     if settings.split == "all":
         for name in ("validation_people", "test_people", "split_seed"):
             yield name, "with --split all, which parts nobody"

@@ -1,7 +1,7 @@
-"""Which files of a folder are videos: by ending, hidden ones and subfolders aside. Nothing is opened.
+"""List the videos of a folder by ending, without hidden ones and subfolders.
 
-Other files are named in a line, but for what belongs to videos: what lies beside them under their names, lists of
-dancers, and what our own commands write.
+Nothing is opened. Other files are reported in a line, except those that belong to videos. These are files beside them
+under their names, lists of dancers, and files that our own commands write.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from faceid.files.given_paths import why_no_folder
 from faceid.media.listing import entries_of, files_among, say_no_files, say_passed_over
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
-# Lists that a user writes, and tables and records that commands of ours leave.
+# Endings of lists that a user writes, and of tables and records that our commands leave.
 COMPANION_SUFFIXES = frozenset({".json", ".jsonl", ".csv", ".html", ".pkl"})
 
 
 def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False, any_name: bool = False) -> list[Path]:
-    """The videos in a folder, sorted by name. key: the flag it came by, for messages. any_name: as `entries_of`.
+    """The videos in a folder, sorted by name. key: the flag that gave it, for messages. any_name: as in `entries_of`.
 
-    Raises: DataError when the folder is missing, or holds none and that is not allowed.
+    Raises: DataError when the folder is missing, or holds no video and that is not allowed.
     """
     named = f"{key}={folder}" if key else str(folder)
     if (reason := why_no_folder(folder)) is not None:
@@ -35,5 +35,5 @@ def list_videos(folder: Path, key: str | None = None, may_be_none: bool = False,
 
 
 def _belongs(path: Path, stems: set[str]) -> bool:
-    """Whether a file is known beside videos: by its kind, or a caption or poster under a video's name."""
+    """Whether a file is known beside videos: by its kind, or as a caption or poster under a video's name."""
     return path.suffix.lower() in COMPANION_SUFFIXES or path.stem in stems

@@ -1,7 +1,8 @@
-"""A whole result stays until the one that takes its place is whole: what is made anew waits in `.waiting`.
+"""Keep a whole result until its replacement is whole. New files wait in `.waiting` meanwhile.
 
-Where a folder holds a finished result, a run writes there, and puts all in place at its end. A run that is refused or
-killed leaves what was there. Of a folder that was never finished nothing is whole: a run writes where the files belong.
+Where a folder holds a finished result, a run writes into `.waiting`, and puts all in place at its end. A run that is
+refused or killed leaves the old result unchanged. A folder that was never finished holds nothing whole. There a run
+writes files straight to their places.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ WAITING_NAME = ".waiting"
 
 
 def waiting_place(folder: Path) -> Path:
-    """Where a folder's next result waits. Made, and for its owner alone where the folder is."""
+    """Make and return the folder where a folder's next result waits. It is private where the folder is."""
     place = folder / WAITING_NAME
     make_folder(place, is_private(folder))
     return place
 
 
 def place_for(folder: Path, summary_name: str, records_name: str) -> Path:
-    """Where a unit's files and its record are written: beside a finished result, which has a summary, they wait."""
+    """Where a unit's files and record are written. Beside a finished result, which has a summary, they wait."""
     place = waiting_place(folder) if (folder / summary_name).is_file() else folder
     (place / records_name).mkdir(exist_ok=True)
     return place
 
 
 def refuse_other_settings(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """To be called before any work. before, now: settings by their flags, of what the folder holds and of this run.
+    """Refuse other settings before any work. before, now: the folder's and this run's settings, by their flags.
 
-    Raises: DataError when they differ: the run would replace what was made with the others.
+    Raises: DataError when they differ, because the run would replace the files made with the old settings.
     """
     other = [name for name in now if name in before and before[name] != now[name]]
     if other:
@@ -52,9 +53,9 @@ def refuse_other_settings(folder: Path, what: str, before: Mapping[str, Any], no
 
 
 def refuse_changed(files: Iterable[Path], why: str) -> None:
-    """To be called before the first file is replaced or removed. why: what is to become of them.
+    """Refuse changed files before the first one is replaced or removed. why: what is to happen to them.
 
-    Raises: OutputError naming the first that is there and not as we wrote it.
+    Raises: OutputError naming the first existing file that is not as we wrote it.
     """
     for file in files:
         if (file.exists() or file.is_symlink()) and not is_ours(file):
@@ -65,9 +66,9 @@ def refuse_changed(files: Iterable[Path], why: str) -> None:
 
 
 def put_in_place(folder: Path, digests: Mapping[str, str | None]) -> None:
-    """Give files that wait their names. digests: the sha256 of each, by name, where it is known.
+    """Give waiting files their names. digests: the sha256 of each, by name, where it is known.
 
-    Raises: OutputError when one would replace what is not ours; none has been moved then.
+    Raises: OutputError when one would replace what is not ours. No file has been moved then.
     """
     place = folder / WAITING_NAME
     refuse_changed((folder / name for name in digests), "was to be replaced")
@@ -78,9 +79,9 @@ def put_in_place(folder: Path, digests: Mapping[str, str | None]) -> None:
 
 
 def take_places(folder: Path, names: Iterable[str], records_name: str) -> None:
-    """Put what waits of these files in place, and then the records of their units; nothing waits after that.
+    """Put these waiting files in place, and then the records of their units. Nothing waits after that.
 
-    Some may be in place already, by a run that was killed here.
+    Some may be in place already, moved by a run that was killed here.
     """
     place = folder / WAITING_NAME
     put_in_place(folder, {name: None for name in names if (place / name).is_file()})
@@ -90,11 +91,11 @@ def take_places(folder: Path, names: Iterable[str], records_name: str) -> None:
 
 
 def discard_waiting(folder: Path) -> None:
-    """Remove what waits, of a run that was not finished or is in place."""
+    """Remove what waits from a run that was not finished, or whose files are in place."""
     place = folder / WAITING_NAME
     for file in sorted(place.rglob("*")):
         if file.is_file() and RECORDS_NAME not in file.relative_to(place).parts:
-            # Records of units carry no proof: nobody else writes JSON there.
+            # Records of units carry no proof. Nobody else writes JSON there.
             file.unlink(missing_ok=True) if file.suffix == ".json" else remove_output(file)
     left = [f for f in place.rglob("*") if f.is_file() and RECORDS_NAME not in f.relative_to(place).parts]
     if not left:

@@ -1,1 +1,4 @@
-"""Whether rendered videos show the right person in the right pose: scores with intervals, and a report to look at."""
+"""Check that rendered videos show the right person in the right pose.
+
+The results are scores with intervals, and a report.
+"""

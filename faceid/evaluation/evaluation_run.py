@@ -1,4 +1,7 @@
-"""One evaluation from settings to files: check what is cheap to check, load once, measure, compare, publish."""
+"""Run one evaluation from settings to files.
+
+The steps are: check cheap things first, load once, measure, compare, publish.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What was found on disk, checked, nothing decoded yet."""
+    """The inputs on disk, checked. Nothing is decoded yet."""
 
     arms: dict[str, Arm]
     people: dict[str, list[Path]]
@@ -48,10 +51,10 @@ class EvaluationInputs:
 
 
 def evaluate(sections: EvaluationSections) -> dict[str, Any]:
-    """Score all arms and write the report into its output folder; returns what summary.json holds.
+    """Score all arms and write the report into its output folder. Returns the content of summary.json.
 
     With `dry_run` only the inputs are checked, and the result is empty.
-    Raises: FaceidError subclasses for anything in the inputs that cannot be.
+    Raises: FaceidError subclasses for any unusable input.
     """
     began = time.perf_counter()
     inputs = check_inputs(sections)
@@ -86,9 +89,9 @@ def evaluate(sections: EvaluationSections) -> dict[str, Any]:
 def make_instruments(
     settings: PeopleSettings, people: dict[str, list[Path]], encoders: Sequence[tuple[str, FaceEncoder]]
 ) -> Instruments:
-    """What every video is measured with, poses aside. Raises: ModelError or DataError as detector and references do."""
+    """Everything that measures a video, except poses. Raises: ModelError or DataError as detector and references do."""
     detector = load_detector(settings.detector, settings.detector_path)
-    # `none`: the picture is the face, so there is nothing around it.
+    # With `none` the picture is the face, so there is nothing around it.
     margin = 0.0 if settings.detector == NONE else settings.face_margin
     gallery = cut_references(people, detector, margin, settings.conditioning_dir)
     return Instruments(
@@ -102,7 +105,7 @@ def make_instruments(
 
 
 def check_inputs(sections: EvaluationSections) -> EvaluationInputs:
-    """Find and check everything that needs no model. Raises: ConfigError or DataError naming what cannot be."""
+    """Find and check everything that needs no model. Raises: ConfigError or DataError naming a fault."""
     arms_of, pose_reader = sections.arms, sections.pose.pose_reader
     refuse_replacing(sections.report.output_dir, EVALUATION)
     for key, folder in (
@@ -121,7 +124,7 @@ def check_inputs(sections: EvaluationSections) -> EvaluationInputs:
     arms = _read_arms(arms_of.arm_folders(), arms_of.real, arms_of.drivers_csv)
     check_identities(list(arms.values()), list(people))
     if arms_of.base is not None and arms_of.unadapted_base is not None:
-        # For its refusals: the summary, which wants the answer, is made when everything has been measured.
+        # Called for its refusals alone. The summary uses the answer, after everything has been measured.
         equals_unadapted(arms[arms_of.base], arms[arms_of.unadapted_base])
     clips = {render.clip for arm in arms.values() for render in arm.renders}
     _check_clip_files(sections.people.heads_dir, sections.pose, clips)
@@ -137,7 +140,7 @@ def check_inputs(sections: EvaluationSections) -> EvaluationInputs:
 
 
 def _instruments(sections: EvaluationSections, people: dict[str, list[Path]]) -> Instruments:
-    """The instruments of a report, which reads poses as well."""
+    """The instruments of a report, which also reads poses."""
     encoders = load_recognisers(sections.recognisers)
     reader = load_joint_reader(sections.pose, sections.recognisers.device)
     return replace(
@@ -151,7 +154,7 @@ def _instruments(sections: EvaluationSections, people: dict[str, list[Path]]) ->
 def _score(
     sections: EvaluationSections, inputs: EvaluationInputs, instruments: Instruments
 ) -> dict[str, dict[str, Videos]]:
-    """Every video scored, by recogniser, then by arm."""
+    """Scores of every video, by recogniser, then by arm."""
     arms, people = list(inputs.arms.values()), list(inputs.people)
     measurements = Measurer(instruments).measure_all(arms)
     given = identities_by_clip(arms, sections.arms.real)
@@ -164,7 +167,7 @@ def _score(
 
 
 def _read_arms(folders_of: dict[str, list[Path]], real: str | None, drivers_csv: Path | None) -> dict[str, Arm]:
-    """Every arm by its name; that of real clips may be a folder of clips."""
+    """Every arm by its name. The arm of real clips may be a folder of clips."""
     arms = {}
     for name, folders in folders_of.items():
         is_rendered = name != real or all((folder / JOBS_NAME).is_file() for folder in folders)
@@ -184,7 +187,7 @@ def _read_notes(notes: Path | None) -> list[str]:
 
 
 def _check_clip_files(heads_dir: Path | None, pose: PoseReaderSettings, clips: set[str]) -> None:
-    """Every clip's head boxes and control are there before anything is loaded."""
+    """Check that every clip's head boxes and control are there, before anything is loaded."""
     for clip in sorted(clips):
         for key, folder, ending in (
             ("heads_dir", heads_dir, HEADS_ENDING),

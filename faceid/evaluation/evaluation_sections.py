@@ -1,4 +1,4 @@
-"""All that one call of evaluate.py was asked for: a section for each thing that is decided, in the room it is about."""
+"""Hold all options of one call of evaluate.py: a section for each decision, in the room that it concerns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class EvaluationSections:
         return sections_in(self)
 
     def unused(self, is_table_needed: bool) -> Iterator[Reason]:
-        """Options that change nothing, as each section says. is_table_needed: as `ArmSettings.unused` takes it."""
+        """Options that change nothing, by each section. is_table_needed: as in `ArmSettings.unused`."""
         yield from self.recognisers.unused(self.pose.pose_reader)
         yield from self.pose.unused()
         yield from self.people.unused()

@@ -1,4 +1,4 @@
-"""Where results of this room may go: checked before anything heavy is imported, and again by the work itself."""
+"""Check where results of this room may go, before heavy imports. The work itself checks again."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pathlib import Path
 
 from faceid.errors import DataError
 
-# What the folders hold, in words (`faceid.files.outputs`).
+# The folders' content, in words (`faceid.files.outputs`).
 EVALUATION, VERIFICATION = "an evaluation", "a verification"
 
 
 def refuse_output_among_photos(output_dir: Path, faces_dir: Path, key: str = "faces_dir") -> None:
-    """Raises: DataError when `output_dir` would be taken for a person the next time, or holds the photos itself.
+    """Raises: DataError when `output_dir` holds the photos, or would be taken for a person in the next run.
 
-    key: the flag `faces_dir` was given by.
+    key: the flag that gave `faces_dir`.
     """
     output_dir, faces_dir = output_dir.resolve(), faces_dir.resolve()
     if faces_dir in (output_dir, *output_dir.parents):

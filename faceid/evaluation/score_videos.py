@@ -1,7 +1,8 @@
-"""Scores of the videos of a batch, each by itself: what `sample.py --score` writes and its gallery shows.
+"""Score the videos of a batch, each by itself.
 
-A report compares arms and needs their videos (run.py); here every video that shows somebody of the references is
-measured as a report's are, by the first recogniser.
+`sample.py --score` writes the scores and its gallery shows them. A report compares arms and needs their videos
+(evaluation_run.py). Here every video of somebody among the references is measured as in a report, by the first
+recogniser.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ DIGITS = 4
 
 
 class BatchJudge:
-    """Ready to score. Made before anything is rendered, so that what cannot judge is refused in time."""
+    """A judge that is ready to score. It is made before anything is rendered, so that faults are refused in time."""
 
     def __init__(self, people: PeopleSettings, recognisers: RecogniserSettings, adapters: Sequence[Path]) -> None:
         """Raises: ConfigError, DataError or ModelError as an evaluation of these settings would."""
@@ -49,9 +50,9 @@ class BatchJudge:
         self._judged_by = sha256_json({**choices, "photos": photos, "encoder": encoders[0][1].fingerprint})
 
     def score(self, output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Scores by a row's id, written to scores.jsonl as well. rows: of jobs.jsonl.
+        """Scores by a row's id, which are also written to scores.jsonl. rows: lines of jobs.jsonl.
 
-        What was scored before by the same judge is not measured again.
+        A video that the same judge scored before is not measured again.
         """
         file, recogniser = output_dir / SCORES_NAME, self.instruments.recognisers[0]
         known = {entry["sha256"]: entry for entry in _read(file) if entry.get("judged_by") == self._judged_by}

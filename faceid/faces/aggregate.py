@@ -1,6 +1,6 @@
-"""Several unit embeddings of one person to one: means and a geometric median on the sphere.
+"""Combine several unit embeddings of one person into one: means and a geometric median on the sphere.
 
-Pure tensor arithmetic, in float64 inside; used for the identity file, for leave-one-out in training and for blends.
+This is pure tensor arithmetic, in float64 inside. It serves the identity file, leave-one-out in training and blends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MEDIAN_TOLERANCE = 1e-9
 def aggregate(embeddings: torch.Tensor, weights: torch.Tensor | None, how: Aggregation) -> torch.Tensor:
     """Combine embeddings into one of unit length, float32 [D].
 
-    embeddings: unit length, [N, D], N >= 1. weights: not negative, [N], any sum; None: all alike.
+    embeddings: unit length, [N, D], N >= 1. weights: not negative, [N], any sum; None counts all alike.
     how: `mean` ignores the weights; `weighted_mean` and `median` (geometric, on the sphere) use them.
     Raises: DataError when the result has no direction (opposite embeddings cancel, or all weights are 0).
     """
@@ -34,18 +34,18 @@ def aggregate(embeddings: torch.Tensor, weights: torch.Tensor | None, how: Aggre
 
 
 def concentration(embeddings: torch.Tensor, weights: torch.Tensor) -> float:
-    """Length of the weighted mean of unit embeddings, 0..1: 1 when all photos say the same."""
+    """Length of the weighted mean of unit embeddings, 0..1. It is 1 when all photos have the same embedding."""
     shares = weights.to(torch.float64) / weights.sum()
     return float((shares[:, None] * embeddings.to(torch.float64)).sum(0).norm())
 
 
 def effective_number(weights: torch.Tensor) -> float:
-    """(sum w)^2 / sum w^2: how many equally weighted photos this many weighted ones are worth."""
+    """(sum w)^2 / sum w^2: the number of equally weighted photos that these weighted ones are worth."""
     return float(weights.to(torch.float64).sum() ** 2 / weights.to(torch.float64).pow(2).sum())
 
 
 def _spherical_median(points: torch.Tensor, shares: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-    """Weiszfeld's iteration with chord distances, put back on the sphere after each step."""
+    """Weiszfeld's iteration with chord distances. Each step puts the centre back on the sphere."""
     centre = start
     for _ in range(MEDIAN_ITERATIONS):
         # The floor keeps the iteration defined when the centre reaches one of the points.

@@ -1,4 +1,4 @@
-"""What a user may choose about turning photos into an identity."""
+"""Settings for turning photos into an identity."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import OnResume, Reason
+from faceid.faces.encoders.encoder_kinds import ENCODER_MEANINGS, EncoderKind
 from faceid.limits import PixelDeviation, PixelMean
 
-EncoderKind = Literal["clip", "dinov3", "dinov2", "onnx"]
 DetectorKind = Literal["haar", "yunet", "none"]
 Aggregation = Literal["weighted_mean", "mean", "median"]
 
@@ -21,10 +21,10 @@ class FaceSettings:
     """Photos to identity: encoder, detector, aggregation."""
 
     ON_RESUME: ClassVar[OnResume] = "by_content"
+    IN_HELP: ClassVar[dict[str, str]] = {"encoders": ENCODER_MEANINGS}
 
     encoder: EncoderKind = "clip"
-    """clip: CLIP image embedding (768 numbers for ViT-L/14); dinov3 (gated: licence to accept) and dinov2 (free): 1024;
-    onnx: any face recogniser file of yours."""
+    """{encoders}."""
     encoder_path: str | None = None
     """Folder, hub name in the local cache, or .onnx file. Default: the published model of that encoder."""
     encoder_device: str = "cpu"
@@ -48,13 +48,13 @@ class FaceSettings:
     check_one_person: bool = True
     """Stop when the photos fall into two groups that look like two people."""
     shared: bool = False
-    """Let others on this machine look into what shows a face, as the umask says; by default only you can."""
+    """Let others on this machine look into what shows a face, as the umask says. By default only you can."""
 
-    # What says how the photos of one person become an identity.
+    # Fields that say how the photos of one person become an identity.
     OF_IDENTITIES: ClassVar[tuple[str, ...]] = ("aggregation", "allow_few", "check_one_person")
 
     def unused(self, without_identity: str = "") -> Iterator[Reason]:
-        """Options that detector and encoder do not use. without_identity: why no identity is made, where none is."""
+        """Options that detector and encoder do not use. without_identity: why no identity is made, if none is."""
         if without_identity:
             for name in self.OF_IDENTITIES:
                 yield name, without_identity

@@ -1,10 +1,11 @@
-"""Text, JSON, YAML and CSV from files that anybody may have written: every reader of the project begins here.
+"""Read text, JSON, YAML and CSV from files that anybody may have written.
 
-Only files are read: a pipe would be waited for, and a device has no end. tests/test_readers.py looks for others.
+Every reader of the project begins here. Only files are read: a pipe would block, and a device has no end.
+tests/test_readers.py looks for other readers.
 
-What comes back is of bounded size and depth, has each key once, and holds no number or text that later code would
-stumble over (a number beyond 64 bits, NaN, a NUL, half a character). Anything else is a `DocumentError`, which is a
-`ValueError` too: a reader that says more about its file catches it with what else can be wrong there.
+The returned content has bounded size and depth, and has each key once. It holds no number or text on which later code
+would stumble (a number beyond 64 bits, NaN, a NUL, half a character). Anything else is a `DocumentError`, which is also
+a `ValueError`. A reader that says more about its file catches it together with other errors of the content.
 """
 
 from __future__ import annotations
@@ -28,35 +29,35 @@ from pydantic import TypeAdapter, ValidationError
 
 from faceid.errors import DataError
 
-# A parsed value takes up to 25 times its bytes ("[],[],..."): this stays under 2 GB.
+# A parsed value takes up to 25 times its bytes ("[],[],..."). This limit keeps it under 2 GB.
 LARGEST_BYTES = 64 << 20
-# Ours are 5 KB, and PyYAML reads about 60 KB in a second.
+# Our YAML files have 5 KB. PyYAML reads about 60 KB in a second.
 LARGEST_YAML_BYTES = 64 << 10
-# An index has 5 levels, COCO's files 6.
+# An index has 5 levels, and COCO's files have 6.
 DEEPEST = 64
-# What aliases stand for counts each time: nine lines can name a billion values.
+# Each value that an alias stands for counts every time: nine lines can name a billion values.
 MOST_YAML_VALUES = 20_000
 # Seeds are up to 64 bits wide; a larger number fits no array and, beyond 308 digits, no float.
 LARGEST_INTEGER = (1 << 64) - 1
 
 _PIECE_BYTES = 64 << 10
-# An escaped half of a character, or an escaped NUL. Only where one is found is every text looked at: of an index of
-# 100,000 clips that takes two seconds.
+# An escaped half of a character, or an escaped NUL. All texts are checked only where one is found. For an index of
+# 100,000 clips that check takes two seconds.
 _SUSPECT = re.compile(rb"\\u(?:[dD][89a-fA-F]|0000)")
-# The same for whole numbers: 20 digits in a row, all of them written as 0 by the table.
+# The same for whole numbers: 20 digits in a row. The table writes each digit as 0.
 _DIGITS = bytes(ord("0") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
 _LONG_NUMBER = b"0" * 20
 _NAMES = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
 
 
 class DocumentError(DataError, ValueError):
-    """A document that is not as said, in one line."""
+    """A document that is not in its stated form, in one line."""
 
 
 def read_bytes(path: Path, largest_bytes: int = LARGEST_BYTES) -> bytes:
-    """A whole file. Raises: OSError; DocumentError, without its name, for a pipe, a device, or more than is read."""
+    """A whole file. Raises: OSError; DocumentError without its name, for a pipe, a device or a file over the limit."""
     with _open(path) as file:
-        # Piece by piece: asked for all of the limit, Python would take the memory for all of it.
+        # The file is read piece by piece. For one read of the limit, Python would allocate the whole limit.
         pieces, left = [], largest_bytes + 1
         while left and (piece := file.read(min(left, _PIECE_BYTES))):
             pieces.append(piece)
@@ -67,7 +68,7 @@ def read_bytes(path: Path, largest_bytes: int = LARGEST_BYTES) -> bytes:
 
 
 def read_text(path: Path, largest_bytes: int = LARGEST_BYTES) -> str:
-    """A whole file in UTF-8, with or without a byte order mark. Raises: OSError, DocumentError as `read_bytes`."""
+    """A whole file in UTF-8, with or without a byte order mark. Raises: OSError, DocumentError as in `read_bytes`."""
     try:
         return read_bytes(path, largest_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -75,7 +76,7 @@ def read_text(path: Path, largest_bytes: int = LARGEST_BYTES) -> str:
 
 
 def read_json(path: Path, kind: type | None = dict, *, largest_bytes: int = LARGEST_BYTES, nan: bool = False) -> Any:
-    """A JSON file's content. kind: dict or list, what it must be; None for either. nan: whether NaN may be in it.
+    """A JSON file's content. kind: dict, list, or None for either. nan: whether NaN is allowed in the file.
 
     Raises: DocumentError naming the file.
     """
@@ -90,7 +91,7 @@ def read_json(path: Path, kind: type | None = dict, *, largest_bytes: int = LARG
 def parse_json(
     data: bytes | str, kind: type | None = dict, *, largest_bytes: int = LARGEST_BYTES, nan: bool = False
 ) -> Any:
-    """The content of JSON in UTF-8, with or without a byte order mark. As `read_json`, without a name to give."""
+    """The content of JSON in UTF-8, with or without a byte order mark. As `read_json`, but errors name no file."""
     if isinstance(data, str):
         data = data.encode("utf-8", "surrogatepass")
     if len(data) > largest_bytes:
@@ -116,9 +117,9 @@ def parse_json(
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
-    """Line numbers from 1 and the object of each line; for a line that is none, the DocumentError that says why.
+    """Line numbers from 1 and the object of each line. A line without an object gives a DocumentError with the reason.
 
-    A last line without its end is such a line when it was cut short. Raises: DocumentError when there is no such file.
+    A last line that was cut short is such a line. Raises: DocumentError when there is no such file.
     """
     try:
         file = _open(path)
@@ -128,7 +129,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
         raise DocumentError(f"{path}: {error}") from error
     with file:
         for number in itertools.count(1):
-            # Of a line that is longer, the pieces are lines that are none.
+            # A longer line comes in pieces, and each piece is an invalid line.
             line = file.readline(LARGEST_BYTES)
             if not line:
                 return
@@ -141,7 +142,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def read_yaml(path: Path, largest_bytes: int = LARGEST_YAML_BYTES) -> Any:
-    """A YAML file's content: plain types, one document. Raises: DocumentError naming the file."""
+    """A YAML file's content: one document of plain types. Raises: DocumentError naming the file."""
     try:
         return parse_yaml(read_bytes(path, largest_bytes))
     except OSError as error:
@@ -151,8 +152,8 @@ def read_yaml(path: Path, largest_bytes: int = LARGEST_YAML_BYTES) -> Any:
 
 
 def parse_yaml(data: bytes) -> Any:
-    """As `read_yaml`, without a name to give."""
-    # PyYAML looks a thousand characters ahead of each bracket: of many, that takes a second before it fails.
+    """As `read_yaml`, but errors name no file."""
+    # PyYAML looks a thousand characters ahead of each bracket. With many brackets that takes a second before it fails.
     if _brackets_deep(data) > DEEPEST:
         raise DocumentError(f"nested more than {DEEPEST} deep")
     try:
@@ -174,17 +175,17 @@ def parse_yaml(data: bytes) -> Any:
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise DocumentError(f"not YAML: {where}{error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        # Of a tag that does not fit its value, PyYAML's constructors fail in any of these ways.
+        # PyYAML's constructors fail in any of these ways when a tag does not fit its value.
         raise DocumentError(f"not YAML in UTF-8: {' '.join(str(error).split())}") from None
     _refuse_odd_values(content, nan=False)
     return content
 
 
 def read_csv(path: Path, largest_bytes: int = LARGEST_BYTES) -> list[tuple[int, dict[str, str]]]:
-    """Line number and cells by the names of the first line, for each row that is not empty. UTF-8.
+    """Read rows that are not empty: the line number, and the cells by the names in the first line. UTF-8.
 
-    A cell may hold line breaks between quotes. Raises: DocumentError naming file and line: a quote that is not closed,
-    more cells than names, a name that is there twice.
+    A cell may hold line breaks between quotes. Raises: DocumentError naming file and line, for an unclosed quote, more
+    cells than names, or a name that is there twice.
     """
     try:
         text = read_bytes(path, largest_bytes).decode("utf-8-sig")
@@ -208,7 +209,7 @@ def read_csv(path: Path, largest_bytes: int = LARGEST_BYTES) -> list[tuple[int, 
 
 
 def fitted(kind: Any, value: Any, name: str = "") -> Any:
-    """A parsed value as a `kind` (a dataclass, or dict[str, str] and such). name: of the value.
+    """Return a parsed value as a `kind` (a dataclass, or dict[str, str] and such). name: the value's name.
 
     Raises: DocumentError naming the place.
     """
@@ -226,7 +227,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def values_within(content: Any) -> Iterator[Any]:
-    """Everything in plain containers, the containers too; each once, for a pickle may hold a list that holds itself."""
+    """Everything in plain containers, the containers too, each once. A pickle may hold a list that contains itself."""
     seen: set[int] = set()
     waiting = [content]
     while waiting:
@@ -243,14 +244,14 @@ def values_within(content: Any) -> Iterator[Any]:
 
 
 def is_file_name(name: Any) -> bool:
-    """Whether a name from a file is one of a file in the same folder, and leads nowhere else."""
+    """Whether a name from a file names a file in the same folder and leads nowhere else."""
     is_name = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\")
-    # Without line breaks, zeros and halves of characters; 255 bytes is the most that file systems take.
+    # The name has no line break, NUL or half character. File systems take 255 bytes at most.
     return is_name and name.isprintable() and len(name.encode()) <= 255
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is text: files' names are bytes, and Python shows what is not UTF-8 by halves of characters."""
+    """Whether a name is text. File names are bytes, and Python shows bytes that are not UTF-8 as half characters."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -259,8 +260,8 @@ def is_text(name: str) -> bool:
 
 
 def _open(path: Path) -> BinaryIO:
-    """A file to read. Raises: OSError; DocumentError for what is there and is none."""
-    # Without waiting: a pipe is opened at once, and found to be one.
+    """Open a file to read. Raises: OSError; DocumentError for something that is there and is no file."""
+    # Opened without waiting, so a pipe opens at once and is then recognised.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(kind):
@@ -300,7 +301,7 @@ def _finite(text: str) -> float:
 
 
 def _brackets_deep(data: bytes) -> int:
-    """How deep brackets are nested, those in texts taken along."""
+    """How deep brackets are nested, counting also those within texts."""
     deep = deepest = 0
     for bracket in re.findall(rb"[\[\]{}]", data):
         deep = deep + 1 if bracket in b"[{" else max(deep - 1, 0)
@@ -309,7 +310,7 @@ def _brackets_deep(data: bytes) -> int:
 
 
 def _refuse_depth(content: Any) -> None:
-    """Level by level: a walk that calls itself would fail where it is to protect."""
+    """Refuse too deep nesting. The walk goes level by level; a recursive walk would itself fail on such input."""
     level = [content]
     for _ in range(DEEPEST):
         level = [
@@ -351,7 +352,7 @@ def _refuse_odd_text(text: str) -> None:
 
 
 def _refuse_odd_nodes(root: yaml.Node) -> None:
-    """Depth, keys, and the number of values with what aliases stand for; before anything is made of them."""
+    """Check depth, keys, and the number of values with aliases expanded, before any value is built."""
     waiting = [(root, 1)]
     number = 0
     while waiting:

@@ -1,6 +1,6 @@
-"""What is at a path that somebody gave, where a file or a folder is needed, in words that say what to do.
+"""Say what is at a path that somebody gave, where a file or a folder is needed, and what to do about it.
 
-For messages alone: who reads the file is told by the reader whether it can be. `documents.py` reads without waiting.
+This is for messages alone. Whether the file can be read, its reader decides. `documents.py` reads without waiting.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from faceid.errors import why_not
 
 
 def why_no_file(path: str | Path, what: str = "file") -> str | None:
-    """Why there is no file to read, as it follows `key=path: `; None where there is one. what: the file is to be."""
+    """Why there is no file to read, worded to follow `key=path: `; None where there is one. what: the expected file."""
     mode = _mode(path)
     if isinstance(mode, str):
         return mode.replace("{}", what)
@@ -26,7 +26,7 @@ def why_no_file(path: str | Path, what: str = "file") -> str | None:
 
 
 def why_no_folder(path: str | Path) -> str | None:
-    """Why there is no folder to look into, as it follows `key=path: `; None where there is one."""
+    """Why there is no folder to look into, worded to follow `key=path: `; None where there is one."""
     mode = _mode(path)
     if isinstance(mode, str):
         return mode.replace("{}", "folder")
@@ -40,16 +40,16 @@ def _closed(path: str | Path) -> str:
 
 
 def _mode(path: str | Path) -> int | str:
-    """Of what a path or a link leads to; where that is nothing, the reason, with a place for what was looked for.
+    """The mode of what a path or a link leads to. If that is nothing: the reason, with a place for the thing's name.
 
-    Raises: OSError for a name that no file system takes (`errors.run_entry_point` says it), or a disk at fault.
+    Raises: OSError for a name that no file system takes (`errors.run_entry_point` reports it), or for a faulty disk.
     """
     try:
         return os.stat(path).st_mode
     except PermissionError:
         return _closed(path)
     except (OSError, ValueError) as error:
-        # A ValueError: half a character or a NUL, which no file's name has.
+        # A ValueError means half a character or a NUL, which no file's name has.
         if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
         return "no such {}, only a link to what is not there" if os.path.islink(path) else "no such {}"

@@ -1,8 +1,8 @@
-"""What a command may replace and delete: what it can prove it wrote itself, and nothing else.
+"""Decide what a command may replace and delete: only files that it can prove it wrote itself.
 
-The proof is the record beside the files (`faceid.files.records`). A file whose bytes are not in it is somebody's: it is
-refused, by name, before any work begins. A folder carries its kind (`.faceid/folder.json`), so that no command writes
-into another's.
+The proof is the record beside the files (`faceid.files.records`). A file whose bytes are not in the record belongs to
+somebody else. It is refused, by name, before any work begins. A folder carries its kind (`.faceid/folder.json`), so
+that no command writes into another's folder.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ from faceid.processes import process_mark
 
 log = logging.getLogger(__name__)
 
-# What folders hold, in words, where more than one room has to know.
+# The content of folders, in words, for kinds that more than one room has to know.
 HUB_FOLDER, RUN_FOLDER, BATCH_FOLDER = "a face adapter for the hub", "a training run", "a batch of renders"
-# Beside FOLDER_NAME, in a folder that was moved away for a moment: what was moved by hand does not have it.
+# A file beside FOLDER_NAME in a folder that was moved away for a moment. A folder moved by hand does not have it.
 _REPLACED_NAME = "replaced.json"
 _SHOWN = 3
 
@@ -71,10 +71,10 @@ def claim_folder(
 ) -> None:
     """Make `folder` a place to write one kind of result into, bit by bit, over any number of runs.
 
-    kind: what it will hold, in words (`clips`, `a run`). inputs: folders that are read; none of them may be it.
+    kind: what it will hold, in words (`clips`, `a run`). inputs: folders that are read; `folder` may be none of them.
     private: whether it shows faces, so that only its owner may look in. beside: names that may lie in it before the
-    first run. key: the flag it was given by. is_known: whether the caller knows it for one of ours: those of before
-    2026-12 have no mark. What is there already stays; see `staged_file` for what may be replaced.
+    first run. key: the flag that gave it. is_known: whether the caller knows the folder for one of ours, because those
+    made before 2026-12 have no mark. What is there already stays. `staged_file` says what may be replaced.
     Raises: OutputError when it is a file, is read from, cannot be written, or holds what another command wrote.
     """
     refuse_folder(folder, kind, inputs, beside, key, is_known)
@@ -88,7 +88,7 @@ def claim_folder(
             write_json(mark, {"kind": kind})
         sweep(folder)
         sweep(folder / RECORDS_NAME)
-        # Here, not after hours: a mark of before may lie on a disk that is read-only by now.
+        # Checked here, not after hours of work. An old mark may lie on a disk that is read-only by now.
         probe = temporary_beside(folder / "probe")
         probe.touch()
         probe.unlink()
@@ -102,7 +102,7 @@ def refuse_folder(
     key: str = "output_dir",
     is_known: bool = False,
 ) -> None:
-    """Only the refusals of `claim_folder`: nothing is written. Raises: OutputError."""
+    """Make only the refusals of `claim_folder`; write nothing. Raises: OutputError."""
     refuse_hidden(folder, key)
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{key}={folder}: is a file; name a folder")
@@ -131,10 +131,11 @@ def kind_of(folder: Path) -> str | None:
 
 
 def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", within: str | None = None) -> None:
-    """Say before the work that `path` cannot be written, or holds what this command did not write.
+    """Report before the work that `path` cannot be written, or holds what this command did not write.
 
-    inputs: files that are read; none of them may be it. within: the kind of the folder that the caller fills, where
-    what is ours is its; elsewhere that is what this program wrote. Raises: OutputError.
+    inputs: files that are read; `path` may be none of them. within: the kind of the folder that the caller fills. In
+    such a folder the caller may replace all that is ours. Elsewhere it may replace only what this program wrote.
+    Raises: OutputError.
     """
     refuse_hidden(path, key)
     if path.is_dir():
@@ -150,9 +151,10 @@ def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", wi
 def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path` (same suffix); publish it under `path` when the block ends well.
 
-    A file that is there already is replaced only when the record beside it says that we wrote it. private: whether it
-    shows faces; in a private folder every file is private.
-    Raises: OutputError when it is somebody's, or when the disk is full or cannot be written; nothing is changed then.
+    A file that is there already is replaced only when the record beside it says that we wrote it. private: whether the
+    file shows faces. In a private folder every file is private.
+    Raises: OutputError when the file there is somebody's, or when the disk is full or cannot be written. Nothing is
+    changed then.
     """
     refuse_hidden(path)
     _refuse_foreign(path)
@@ -160,17 +162,17 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
         make_parents(path)
         sweep(path.parent)
         temporary = temporary_beside(path)
-        # An older result that its owner has closed stays closed.
+        # If its owner has closed an older result, the new one is closed too.
         private = private or is_private(path.parent) or is_owners_alone(path)
         try:
             if private:
-                # Also while it grows: a film takes minutes.
+                # The file is private also while it grows: a film takes minutes.
                 temporary.touch(PRIVATE_FILE)
             yield temporary
             fsync_file(temporary)
             settle_modes(temporary, private)
             digest = sha256_file(temporary)
-            # Once more: the work may have taken hours.
+            # Checked once more, because the work may have taken hours.
             is_read = path.is_file() and not path.is_symlink() and os.access(path, os.R_OK)
             there = sha256_file(path) if is_read else None
             if there == digest:
@@ -187,15 +189,16 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
 
 
 def write_output(path: Path, content: bytes | str, private: bool = False) -> None:
-    """Write a result a user reads. As `staged_file`."""
+    """Write a result that a user reads, as `staged_file` does."""
     with staged_file(path, private) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_bookkeeping(path: Path, content: bytes | str) -> None:
-    """Write what a folder needs to be gone on with, and people may read: its settings, its index, its summary.
+    """Write a file that a folder needs for later runs and that people may read: its settings, index or summary.
 
-    It must be as the work is, whatever stands there: one that somebody edited is kept under another name, and said.
+    The file must match the work, whatever stands there. A file that somebody edited is kept under another name, and a
+    message says so.
     Raises: DiskError.
     """
     content = content.encode() if isinstance(content, str) else content
@@ -210,7 +213,7 @@ def write_bookkeeping(path: Path, content: bytes | str) -> None:
             if path.is_symlink() or path.is_dir():
                 path.rename(kept)
             else:
-                # The first name stays: at no moment is there none.
+                # The first name stays in place, so the file is never missing.
                 shutil.copy2(path, kept)
             log.warning("%s: not as it was written here: kept as %s, and written anew", path, kept.name)
         record(path.parent, [(path.name, digest)])
@@ -218,7 +221,7 @@ def write_bookkeeping(path: Path, content: bytes | str) -> None:
 
 
 def remove_output(path: Path) -> bool:
-    """Remove a file if the record beside it says that we wrote it; says whether it is gone."""
+    """Remove a file if the record beside it says that we wrote it. Return whether it is gone."""
     if not path.exists():
         return True
     if _is_foreign(path):
@@ -229,7 +232,7 @@ def remove_output(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file or folder that is in the way another name. What it holds cannot be proved to be ours."""
+    """Give a damaged file or folder that is in the way another name. Nobody can prove that its content is ours."""
     aside = free_name(path.with_name(f"{path.name}.damaged"))
     path.rename(aside)
     log.warning("%s: damaged or changed; kept as %s, which may be removed", path, aside.name)
@@ -240,11 +243,11 @@ def set_aside(path: Path) -> Path:
 def staged_folder(path: Path, kind: str, private: bool = False, key: str = "output_dir") -> Iterator[Path]:
     """Yield a temporary folder; publish it under `path` when the block ends well.
 
-    A folder that is there already is replaced, in one step where the file system can exchange names (local ones can;
-    NFS cannot: there it is moved away first), only when it is of the same kind and every file in it is as we wrote it.
-    One that has to stay (a mount, another owner, group or mode) gets the new pieces in place of its own (`placing`).
-    kind: what it holds, in words. private: whether it shows faces. key: the flag it was given by.
-    Raises: OutputError otherwise, or when the disk is full or cannot be written; nothing is changed then.
+    An existing folder is replaced only when it is of the same kind and every file in it is as we wrote it.
+    The replacement is one step where the file system can exchange names. Local ones can. NFS cannot, so there the old
+    folder is moved away first. A folder that has to stay (a mount, another owner, group or mode) gets the new pieces in
+    place of its own (`placing`). kind: what it holds, in words. private: whether it shows faces. key: the flag that
+    gave it. Raises: OutputError otherwise, or when the disk is full or cannot be written. Nothing is changed then.
     """
     refuse_replacing(path, kind, key)
     path = path.resolve()
@@ -274,16 +277,16 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
 
 @contextmanager
 def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
-    """Yield a temporary folder; when the block ends well it gets the name `path`, which nothing may have.
+    """Yield a temporary folder. When the block ends well it gets the name `path`, which must be free.
 
-    For what is too large to be replaced on a proof, and keeps its own record of sums. An empty folder that has to stay
-    gets the pieces. Raises: OutputError when `path` exists and is not an empty folder, or when the disk is full or
-    cannot be written.
+    This is for results that are too large to be replaced on a proof, and that keep their own record of sums. An empty
+    folder that has to stay gets the pieces. Raises: OutputError when `path` exists and is not an empty folder, or when
+    the disk is full or cannot be written.
     """
     refuse_existing(path, key)
     path = path.resolve()
     with told(path):
-        # What a desktop or a file system keeps in an empty folder keeps it from giving way, too.
+        # A desktop's or a file system's own file in an otherwise empty folder also keeps it from being replaced.
         stays = has_to_stay(path, private=False) or bool(path.is_dir() and any(path.iterdir()))
         temporary = _make_temporary_folder(path, stays)
         try:
@@ -295,7 +298,7 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
                 put_inside(temporary, path, None)
                 return
             target = free_name(_place_beside(path, stays)) if stays else path
-            # A folder takes the place of an empty one, and of nothing else, in one step.
+            # In one step, a folder can take the place of an empty folder only.
             temporary.rename(target)
             fsync_folder(target.parent)
             _say_where(path, target)
@@ -304,7 +307,7 @@ def new_folder(path: Path, key: str = "output_dir") -> Iterator[Path]:
 
 
 def _make_temporary_folder(path: Path, inside: bool) -> Path:
-    """A private folder beside `path`, or inside it, to become it; what dead processes left there is swept first."""
+    """Make a private folder beside `path`, or inside it, to become it. First sweep what dead processes left there."""
     place = path if inside else path.parent
     place.mkdir(parents=True, exist_ok=True)
     for swept in (place, place / RECORDS_NAME):
@@ -316,14 +319,14 @@ def _make_temporary_folder(path: Path, inside: bool) -> Path:
 
 
 def _place_beside(path: Path, stays: bool) -> Path:
-    """Where a result goes whose place was taken meanwhile: beside it, or within it where that is another disk."""
+    """Where a result goes whose place was taken meanwhile: beside it, or within it if beside is another disk."""
     return path / path.name if stays else path
 
 
 def sweep_folders(folder: Path) -> None:
-    """Remove whole folders of ours under temporary names, which killed processes left: new ones, or replaced ones.
+    """Remove whole folders of ours under temporary names: new or replaced ones that killed processes left.
 
-    One that holds anything of somebody's gets a name that is seen.
+    A folder that holds anything of somebody else's gets a visible name instead.
     """
     for path in abandoned(folder):
         if path.is_dir() and not path.is_symlink() and was_whole(path):
@@ -332,7 +335,7 @@ def sweep_folders(folder: Path) -> None:
 
 
 def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
-    """Only the refusals of `staged_folder`: nothing is written. Raises: OutputError."""
+    """Make only the refusals of `staged_folder`; write nothing. Raises: OutputError."""
     refuse_hidden(path, key)
     if path.exists() and not path.is_dir():
         raise OutputError(f"{key}={path}: is a file; name a folder")
@@ -350,11 +353,11 @@ def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
 
 
 def refuse_existing(path: Path, key: str = "output_dir") -> None:
-    """For results too large to be replaced on a proof. Raises: OutputError when anything is there."""
+    """Refuse a path for a result too large to be replaced on a proof. Raises: OutputError when anything is there."""
     refuse_hidden(path, key)
     _refuse_dangling(path, key)
     if path.is_dir() and os.access(path, os.W_OK):
-        # Half of a result that a killed command was about to put there: with the rest of it, it is one.
+        # This may be half of a result that a killed command was putting there. Finishing makes it whole.
         finish(path)
     if path.exists() and (not path.is_dir() or names_in(path)):
         raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
@@ -370,15 +373,15 @@ def is_ours(path: Path) -> bool:
 def _is_foreign(path: Path, digest: str | None = None, by_this_program: bool | None = None) -> bool:
     """Whether something is there that we did not write.
 
-    digest: its sha256, where the caller knows it. by_this_program: whether what another command wrote is foreign; by
-    default where no folder's kind says whose it is.
+    digest: its sha256, where the caller knows it. by_this_program: whether what another command wrote is foreign. By
+    default it is foreign where no folder's kind says whose it is.
     """
     if not path.exists() and not path.is_symlink():
         return False
     if path.is_symlink() or not path.is_file():
         return True
     if path.name.startswith(f".faceid-{process_mark()}-"):
-        # What is written here is staged once more by who writes it.
+        # A temporary name of this process. Whoever writes under it stages the file once more.
         return False
     if by_this_program is None:
         by_this_program = kind_of(path.parent) is None
@@ -405,32 +408,32 @@ def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = No
 
 
 def _refuse_dangling(path: Path, key: str) -> None:
-    """A disk that is not mounted, most often: a folder made there would lie on the wrong one."""
+    """Refuse a link that leads nowhere. Most often a disk is not mounted; a new folder would lie on the wrong one."""
     if path.is_symlink() and not path.exists():
         raise OutputError(f"{key}={path}: is a link to {path.readlink()}, which is not there; make that folder first")
 
 
 def _refuse_standing_in(path: Path, key: str) -> None:
-    """The folder would be another one, of the same name, and whoever stands in it would stand in none."""
+    """Refuse to replace the current folder. Whoever stands in it would then stand in a folder that is gone."""
     if path.exists() and Path.cwd().is_relative_to(path.resolve()):
         raise OutputError(f"{key}={path}: is the folder you are in; name one in it, or go elsewhere")
 
 
 def _put(temporary: Path, path: Path, kind: str) -> None:
-    """Give a whole folder its name; an older one is under the temporary name after that."""
+    """Give a whole folder its name. An older folder has the temporary name after that."""
     try:
         is_exchanged = path.exists() and exchange(temporary, path)
     except OSError as error:
         if error.errno not in STAYS:
             raise
-        # Nothing told it before: a container's image, for one, does not let go of its folders.
+        # Some folders cannot be renamed although no check showed it before, for example in a container's image.
         inside = path / temporary.name
         temporary.rename(inside)
         put_inside(inside, path, kind)
         return
     if path.exists() and not is_exchanged:
-        # This file system cannot exchange names: for a moment the folder is only under its second name, which is one
-        # that is seen and that no command sweeps. Killed here, the next one puts it back.
+        # This file system cannot exchange names. For a moment the folder is only under its second name. That name is
+        # visible, and no command sweeps it. If this process is killed here, the next one puts the folder back.
         aside = free_name(_replaced_name(path))
         write_json(path / RECORDS_NAME / _REPLACED_NAME, {"by": process_mark()})
         path.rename(aside)
@@ -442,7 +445,7 @@ def _put(temporary: Path, path: Path, kind: str) -> None:
 
 
 def _put_back(path: Path, kind: str) -> None:
-    """What a writer that was killed had moved away for a moment gets its name again, or goes where the new one is."""
+    """Give a folder that a killed writer had moved away its name again; remove it where a new one has the name."""
     finish(path)
     aside = _replaced_name(path)
     if kind_of(aside) != kind or not (aside / RECORDS_NAME / _REPLACED_NAME).is_file():
@@ -460,14 +463,14 @@ def _replaced_name(path: Path) -> Path:
 
 
 def _remove_ours(folder: Path, path: Path) -> None:
-    """Remove a folder that is replaced, or that was never finished; what somebody put into it meanwhile is kept.
+    """Remove a folder that is replaced or was never finished. What somebody put into it meanwhile is kept.
 
     path: the name it had, or was to get.
     """
     if not folder.exists():
         return
     if not was_whole(folder):
-        # Never finished: all of it is this process's.
+        # The folder was never finished, so all of it is this process's.
         shutil.rmtree(folder, ignore_errors=True)
         return
     strangers = strangers_in(folder)
@@ -485,7 +488,7 @@ def _say_where(path: Path, target: Path) -> None:
 
 
 def refuse_hidden(path: Path, key: str = "") -> None:
-    """What cannot be looked at cannot be known for ours, nor for missing. Raises: OutputError."""
+    """Refuse a path that cannot be looked at: nobody can know whether it is ours or missing. Raises: OutputError."""
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             os.scandir(path).close()
@@ -503,7 +506,7 @@ def _refuse_unwritable(folder: Path, key: str) -> None:
     records = folder / RECORDS_NAME
     if records.exists() and not records.is_dir():
         raise OutputError(f"{key}={folder}: {records} is a file, where what is written is noted; move it away")
-    # access() knows read-only disks, and that the superuser may write anywhere else.
+    # access() respects read-only disks, and knows that the superuser may write anywhere else.
     for needed in (place, records):
         if needed.exists() and not os.access(needed, os.W_OK | os.X_OK):
             noted = ", where what is written is noted," if needed == records else ""

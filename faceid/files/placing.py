@@ -1,9 +1,10 @@
-"""How a whole result gets into a folder that has to stay the one it is: piece by piece, never mixed with an older one.
+"""Put a whole result into a folder that has to stay.
 
-A mount cannot be renamed over, nor a folder within one that cannot be written; and a new folder in the place of one
-with another owner, group, mode or access list would have its own. The result is made under a temporary name inside such
-a folder. When it is whole it becomes `.faceid/arriving`. From then on it is the result: the older pieces go out, then
-the new ones come in, and whoever writes there next finishes what a killed process had begun.
+The pieces go in one by one, and are never mixed with an older result. A mount cannot be renamed over, nor can a folder
+within one that cannot be written. A folder with another owner, group, mode or access list would lose them to a new
+folder in its place. So the result is made under a temporary name inside such a folder. When it is whole it becomes
+`.faceid/arriving`. From then on it is the result: the older pieces go out, then the new ones come in. The next writer
+there finishes what a killed process had begun.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ from faceid.files.writing import (
 
 log = logging.getLogger(__name__)
 
-# What a system answers where a folder cannot be renamed: a mount, a layer of a container's image, another's folder.
+# The errors for a folder that cannot be renamed: a mount, a layer of a container's image, somebody else's folder.
 STAYS = (errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES)
-# Of claims (faceid.claims), and what file systems and desktops leave in a folder; nobody's work.
+# Names of claims (faceid.claims), and what file systems and desktops leave in a folder. They are nobody's work.
 NOBODYS = (RECORDS_NAME, ".claims", ".DS_Store", "Thumbs.db", "lost+found", ".directory")
-# More than are shown.
+# The search for strangers stops at this number. Messages show fewer.
 MOST_NAMED = 4
 _ARRIVING, _PLAN, _REPLACED = "arriving", "arriving.json", "replaced"
 
 
 def has_to_stay(folder: Path, private: bool) -> bool:
-    """Whether a folder that is there would lose something if a new one took its name, or cannot lose the name at all.
+    """Whether an existing folder cannot be renamed away, or would lose something if a new one took its name.
 
-    private: whether the new one would be its owner's alone.
+    private: whether the new one would be for its owner alone.
     """
     if not folder.is_dir():
         return False
@@ -60,17 +61,17 @@ def has_to_stay(folder: Path, private: bool) -> bool:
     found, above = folder.stat(), folder.parent.stat()
     is_inherited = above.st_mode & stat.S_ISGID
     wanted = (PRIVATE_FOLDER if private else 0o777 & ~umask_in(folder.parent)) | is_inherited
-    # What shows faces is closed in any case; all else is as its owner had it.
+    # A folder that shows faces is closed in any case. Any other keeps its owner's choice.
     differs = (stat.S_IMODE(found.st_mode) ^ wanted) & (0o7000 if private else 0o7777)
     owner = os.geteuid(), above.st_gid if is_inherited else os.getegid()
     return differs != 0 or (found.st_uid, found.st_gid) != owner
 
 
 def close_or_say(folder: Path, private: bool) -> None:
-    """Before pieces come into a folder that stays: faces are its owner's alone; one that was closed stays closed."""
+    """Set modes before pieces come into a folder that stays: faces are private, and a closed folder stays closed."""
     status = folder.stat()
     if private:
-        # Another's folder cannot be closed; what comes to lie in it is.
+        # A folder of another owner cannot be closed. The files put into it are closed instead.
         with suppress(PermissionError):
             set_mode(folder, status.st_mode & (PRIVATE_FOLDER | stat.S_ISVTX))
     elif is_owners_alone(folder) and current_umask() & 0o077 != 0o077:
@@ -78,19 +79,19 @@ def close_or_say(folder: Path, private: bool) -> None:
 
 
 def put_inside(temporary: Path, folder: Path, kind: str | None) -> None:
-    """Put the pieces of a whole folder, flushed to disk, in the place of what `folder` holds of ours.
+    """Put the pieces of a whole folder, flushed to disk, in the place of our files in `folder`.
 
-    temporary: a folder in `folder`. kind: what the result is, in words; None where it replaces nothing and keeps its
-    own record.
+    temporary: a folder in `folder`. kind: what the result is, in words. It is None where the result replaces nothing
+    and keeps its own record.
     """
     place = folder / RECORDS_NAME
     make_parents(place / _PLAN)
     with _alone(place):
         if (place / _ARRIVING).is_dir():
-            # Of a process that was killed meanwhile.
+            # Finish the work of a process that was killed meanwhile.
             _finish(folder)
         if kind is not None:
-            # Before any piece has its name.
+            # The record is written before any piece has its name.
             record(folder, [(name, digest) for name, sums in recorded(temporary).items() for digest in sums])
             shutil.rmtree(temporary / RECORDS_NAME)
         leaving = {name.split("/")[0] for name in recorded(folder)} | {path.name for path in temporary.iterdir()}
@@ -112,7 +113,7 @@ def finish(folder: Path) -> None:
 
 
 def strangers_in(folder: Path, known: Mapping[str, set[str]] | None = None) -> list[str]:
-    """Files of a folder that we did not write, or that are not as we wrote them. known: its record, by default."""
+    """Files of a folder that we did not write, or that are not as we wrote them. known: the record, read by default."""
     if not folder.is_dir():
         return []
     known = recorded(folder) if known is None else known
@@ -120,7 +121,7 @@ def strangers_in(folder: Path, known: Mapping[str, set[str]] | None = None) -> l
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         top = name.split("/")[0]
-        # os.path's: pathlib's raise in a folder that can be listed and not entered.
+        # os.path is used because pathlib raises in a folder that can be listed and not entered.
         is_link = os.path.islink(path)
         if top in NOBODYS or is_temporary(top) or (os.path.isdir(path) and not is_link and _is_seen(path)):
             continue
@@ -132,13 +133,13 @@ def strangers_in(folder: Path, known: Mapping[str, set[str]] | None = None) -> l
 
 
 def names_in(folder: Path) -> list[str]:
-    """What lies in a folder, but for what is nobody's, and what is half written."""
+    """The names in a folder, without those that are nobody's and those that are half written."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(name for name in names if name not in NOBODYS and not is_temporary(name))
 
 
 def free_name(path: Path) -> Path:
-    """A name that nothing has: this one, or the next with a number."""
+    """A free name: this one, or the next with a number."""
     number = 2
     free = path
     while _is_there(free):
@@ -153,14 +154,14 @@ def _finish(folder: Path) -> None:
     plan = _read_plan(place / _PLAN)
     if arriving.is_dir():
         replaced.mkdir(PRIVATE_FOLDER, exist_ok=True)
-        # All of the older ones first: at no moment do pieces of two results lie beside each other.
+        # All older pieces leave first, so pieces of two results never lie beside each other.
         for name in plan["leaving"]:
             if _is_there(folder / name):
                 (folder / name).rename(free_name(replaced / name))
         write_json(place / _PLAN, {**plan, "leaving": []})
         for path in sorted(arriving.iterdir()):
             if _is_there(folder / path.name):
-                # Somebody's, of this moment.
+                # Somebody else put this here at this very moment.
                 (folder / path.name).rename(free_name(replaced / path.name))
             path.rename(folder / path.name)
         if plan["kind"] is not None:
@@ -171,7 +172,7 @@ def _finish(folder: Path) -> None:
     if replaced.is_dir():
         _remove_replaced(replaced, folder)
     if plan["kind"] is None:
-        # Nothing is noted of what keeps its own record.
+        # A result that keeps its own record gets no entry here.
         with suppress(OSError):
             place.rmdir()
 
@@ -189,7 +190,7 @@ def _remove_replaced(replaced: Path, folder: Path) -> None:
 def _read_plan(path: Path) -> dict[str, Any]:
     try:
         plan = read_json(path)
-        # Names within the folder, and nothing else: the file may be anybody's.
+        # Take only names within the folder, because anybody may have written the file.
         names = [name for name in plan["leaving"] if isinstance(name, str) and Path(name).name == name != RECORDS_NAME]
         return {"kind": plan["kind"], "leaving": names}
     except (ValueError, KeyError, TypeError):
@@ -198,10 +199,10 @@ def _read_plan(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _alone(place: Path) -> Iterator[None]:
-    """Hold a folder against other processes that put pieces there; ends with the process, however that ends."""
+    """Hold a folder against other processes that put pieces there. The hold ends with the process in any case."""
     descriptor = os.open(place, os.O_RDONLY)
     try:
-        # Some file systems have no locks; two commands that end in one moment in one folder are rare.
+        # Some file systems have no locks. Two commands seldom end in one folder at the same moment.
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -212,7 +213,7 @@ def _alone(place: Path) -> Iterator[None]:
 def _is_mount(folder: Path) -> bool:
     if os.path.ismount(folder):
         return True
-    # A folder of the same disk can be mounted, too, as containers do it: only the system's list tells.
+    # A folder of the same disk can be mounted too, as containers do it. Only the system's list tells.
     name = re.sub(r"[ \t\n\\]", lambda found: f"\\{ord(found[0]):03o}", str(folder.resolve()))
     with suppress(OSError):
         lines = Path("/proc/self/mountinfo").read_bytes().splitlines()

@@ -1,4 +1,4 @@
-"""What made a folder, and what names contents: sha256 of files and of plain types.
+"""Record what made a folder, and name contents by the sha256 of files and of plain types.
 
 `provenance.json` says which command, versions and inputs made a folder.
 """
@@ -27,7 +27,7 @@ PACKAGES = ("torch", "accelerate", "deepspeed", "diffusers", "transformers", "pe
 
 
 def sizes_and_times(files: Iterable[Path]) -> list[list[str | int]]:
-    """What stands for the content of large files, as JSON reads it back: name, size and time of each."""
+    """Name, size and time of each large file, in place of its content, in the types that JSON gives back."""
     return [[file.name, (status := file.stat()).st_size, status.st_mtime_ns] for file in files]
 
 
@@ -50,12 +50,12 @@ def describe_provenance(inputs: dict[str, Any] | None = None) -> dict[str, Any]:
 
 
 def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None:
-    """Write `folder/provenance.json`. Inputs: plain types; hashes rather than contents, and never faces."""
+    """Write `folder/provenance.json`. inputs: plain types; they hold hashes rather than contents, and never faces."""
     write_bookkeeping(folder / "provenance.json", json_text(describe_provenance(inputs)))
 
 
 def made_by(folder: Path, command: str) -> bool:
-    """Whether `provenance.json` says that a command, by its file's name, made a folder."""
+    """Whether `provenance.json` says that a command made a folder. command: the command's file name."""
     try:
         said = read_json(folder / "provenance.json")
         return Path(str(said["command"][0])).name == command
@@ -72,7 +72,7 @@ def _version(package: str) -> str | None:
 
 @functools.cache
 def _commit() -> str | None:
-    """Asked once: what runs is what was read at the start, whatever becomes of the files."""
+    """The commit, read once at the start. The running code is of that commit, whatever happens to the files."""
     here = Path(__file__).resolve().parent
     try:
         out = subprocess.run(

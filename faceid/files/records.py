@@ -1,7 +1,8 @@
-"""What we wrote into a folder: `.faceid/written-*.jsonl`, a line with name, sha256 and program for each file.
+"""Record what we wrote into a folder.
 
-A line is flushed to disk before its file gets its name, so what is at a name and not in the record is somebody's. What
-follows from that is `faceid.files.outputs`.
+`.faceid/written-*.jsonl` has a line with name, sha256 and program for each file. A line is flushed to disk before its
+file gets its name. A file that is not in the record is therefore somebody else's. `faceid.files.outputs` decides what
+follows from that.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ def sha256_bytes(content: bytes) -> str:
 
 @dataclass
 class _Known:
-    """The records of one folder as far as they have been read: a batch asks for them a thousand times."""
+    """The records of one folder as far as they have been read. A batch asks for them a thousand times."""
 
     read: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By name of a records file: its inode, and how many bytes of it are in `written`."""
+    """For each records file: its inode, and how many of its bytes are in `written`."""
     written: dict[str, dict[str, set[str]]] = field(default_factory=dict)
-    """Programs by sha256 by name of a file."""
+    """For each file name: the programs by sha256."""
 
 
 _known: dict[str, _Known] = {}
@@ -55,7 +56,7 @@ def record(folder: Path, files: Iterable[tuple[str, str]]) -> None:
     if not place.is_dir():
         make_parents(place / "record")
         fsync_folder(folder)
-    # A file for each process: appending to one from several machines is not safe.
+    # Each process has a file of its own, because appending to one from several machines is not safe.
     path = place / f"written-{process_mark()}.jsonl"
     is_new = not path.exists()
     with path.open("a", encoding="utf-8") as file:
@@ -73,9 +74,9 @@ def recorded(folder: Path) -> dict[str, set[str]]:
 
 
 def is_recorded(path: Path, digest: str | None = None, by_this_program: bool = False) -> bool:
-    """Whether a file is as we wrote it; of one that cannot be read nothing is proven.
+    """Whether a file is as we wrote it; False for a file that cannot be read.
 
-    digest: its sha256, where the caller knows it. by_this_program: another command's is not.
+    digest: its sha256, where the caller knows it. by_this_program: do not count what another command wrote.
     """
     digests = _read(path.parent).get(path.name)
     if digests is None:
@@ -86,18 +87,18 @@ def is_recorded(path: Path, digest: str | None = None, by_this_program: bool = F
         return False
     if programs is None:
         return False
-    # Where a program has no name, as in a notebook, nothing can be said against it.
+    # A program without a name, as in a notebook, may replace any file of ours.
     return not by_this_program or not _program() or bool(programs & {_program(), ""})
 
 
 def is_replaced(path: Path) -> bool:
-    """Whether we wrote a file of this name, and the one that is there is none of those."""
+    """Whether we wrote a file of this name, but the present content is none of ours."""
     digests = _read(path.parent).get(path.name)
     return digests is not None and sha256_file(path) not in digests
 
 
 def _read(folder: Path) -> dict[str, dict[str, set[str]]]:
-    """Programs by sha256 by name, of all records of a folder."""
+    """Programs by sha256 by file name, from all records of a folder."""
     place = folder / RECORDS_NAME
     files = sorted(place.glob("written-*.jsonl"))
     known = _known.setdefault(os.path.abspath(place), _Known())
@@ -109,7 +110,7 @@ def _read(folder: Path) -> dict[str, dict[str, set[str]]]:
         name not in statuses or statuses[name].st_ino != inode or statuses[name].st_size < size
         for name, (inode, size) in known.read.items()
     ):
-        # Another folder has this name now.
+        # A new folder has this name now.
         known.read, known.written = {}, {}
     for name, status in statuses.items():
         done = known.read.get(name, (0, 0))[1]
@@ -118,7 +119,7 @@ def _read(folder: Path) -> dict[str, dict[str, set[str]]]:
         with suppress(OSError), (place / name).open("rb") as file:
             file.seek(done)
             lines = file.read()
-            # The last line may be half: of a writer that is at it, or was killed.
+            # The last line may be half written: its writer is at work, or was killed.
             whole = lines.rfind(b"\n") + 1
             for line in lines[:whole].splitlines():
                 with suppress(ValueError, KeyError, TypeError):

@@ -1,8 +1,8 @@
-"""How files come to exist: whole, or not at all.
+"""Write files so that they appear whole, or not at all.
 
-Everything is written under a temporary name, flushed to disk and renamed; killing the writer at any moment leaves the
-old state or the new one. A temporary name says which process made it, so that the next command removes what a killed
-one left. What a place may hold already, and what may be replaced there, is `faceid.files.outputs`.
+Everything is written under a temporary name, flushed to disk and renamed. If the writer is killed at any moment, the
+old state or the new one remains. A temporary name says which process made it. So the next command can remove what a
+killed process left. `faceid.files.outputs` decides what a place may hold already, and what may be replaced there.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from faceid.processes import is_mark_running, process_mark
 
 log = logging.getLogger(__name__)
 
-# `.faceid-MARK-TOKEN.tmp`, and the suffix of what it is to become.
+# `.faceid-MARK-TOKEN.tmp`, followed by the suffix of the final name.
 _TEMPORARY = ".faceid-*.tmp*"
 _OURS = re.compile(r"\.faceid-[0-9a-f]{8}-\d{1,9}-\d{1,20}-[0-9a-f]{6}\.tmp.*")
-# Of a process on another machine nothing is known; no write takes this long.
+# Seconds. Nothing is known of a process on another machine, but no write takes this long.
 ABANDONED_S = 7 * 86400
-# A folder's records and its mark (`faceid.files.records`, `faceid.files.outputs`).
+# The folder of records and the file with a folder's mark (`faceid.files.records`, `faceid.files.outputs`).
 RECORDS_NAME, FOLDER_NAME = ".faceid", "folder.json"
-# Errors that are the user's disk, not a defect of ours.
+# Errors that come from the user's disk and are no defect of ours.
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
-# With less free than this a writer that failed, whatever it raised, failed for want of room.
+# When a writer failed with less free space than this, the cause was want of room, whatever it raised.
 _NO_ROOM_BYTES = 1 << 16
-# So it did with these words in what it raised: what it had written is gone by then, and there is room again. They are
-# the system's (safetensors repeats them), and torch.save's.
+# The cause was also want of room when the error holds these words. What the writer had written is gone by then, and
+# there is room again. The words are the system's (safetensors repeats them) and torch.save's.
 _NO_ROOM_WORDS = ("no space left on device", "disk quota exceeded", "file write failed", "unexpected pos")
-# Of renameat2(2).
+# Constants of renameat2(2).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 PRIVATE_FOLDER, PRIVATE_FILE = 0o700, 0o600
-# Of the kernel: what an access control list is kept as, and its entries (linux/posix_acl_xattr.h).
+# The kernel's names of access control lists, and the form of their entries (linux/posix_acl_xattr.h).
 _ACL, _DEFAULT_ACL, _ACL_ENTRY = "system.posix_acl_access", "system.posix_acl_default", "<HHI"
 _ACL_USER, _ACL_GROUP, _ACL_MASK, _ACL_OTHER = 0x01, 0x04, 0x10, 0x20
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file of a folder's own bookkeeping: a reader sees the old one or the whole new one.
+    """Write a file of a folder's own bookkeeping. A reader sees the old file or the whole new one.
 
-    What a user reads as a result is written by `outputs.staged_file`, which replaces nothing that is not ours.
+    Results for users are written by `outputs.staged_file`, which replaces nothing that is not ours.
     Raises: DiskError when the disk is full or cannot be written.
     """
     with told(path):
@@ -75,7 +75,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON as `write_atomic`."""
+    """Write JSON as `write_atomic` does."""
     write_atomic(path, json_text(value))
 
 
@@ -85,20 +85,20 @@ def json_text(value: Any) -> str:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name in the same folder, of the same suffix, that says whose it is."""
+    """A hidden name in the same folder, with the same suffix and this process's mark."""
     return path.with_name(f".faceid-{process_mark()}-{uuid.uuid4().hex[:6]}.tmp{path.suffix}")
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one that `temporary_beside` gives."""
+    """Whether `temporary_beside` gives such a name."""
     return _OURS.fullmatch(name) is not None
 
 
 @functools.cache
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that dead processes left in a folder, once a process. They hold photos, at times.
+    """Remove the temporary files that dead processes left in a folder, once a process. Some of them hold photos.
 
-    A folder that was whole is no half work: it may be the one that another replaced (`outputs.sweep_folders`).
+    A folder that was whole stays: it may be the one that another replaced (`outputs.sweep_folders`).
     """
     with suppress(OSError):
         for path in abandoned(folder):
@@ -112,7 +112,7 @@ def sweep(folder: Path) -> None:
 
 
 def abandoned(folder: Path) -> list[Path]:
-    """What has a temporary name in a folder, and no process that goes on with it."""
+    """What has a temporary name in a folder and no process that continues it."""
     found = []
     for path in sorted(folder.glob(_TEMPORARY)):
         mark = path.name.split(".tmp")[0].removeprefix(".faceid-").rpartition("-")[0]
@@ -123,20 +123,20 @@ def abandoned(folder: Path) -> list[Path]:
 
 
 def was_whole(folder: Path) -> bool:
-    """Whether a folder carries the mark that it gets when all is in it."""
+    """Whether a folder carries the mark that it gets when it is complete."""
     return (folder / RECORDS_NAME / FOLDER_NAME).is_file()
 
 
 @contextmanager
 def told(path: Path) -> Iterator[None]:
-    """Say in one line that a disk is full or cannot be written. path: what is being written there.
+    """Report in one line that a disk is full or cannot be written. path: the file or folder being written.
 
-    Raises: DiskError in place of the OSError, and of whatever a library makes of it.
+    Raises: DiskError in place of the OSError, and of any error that a library makes of it.
     """
     try:
         yield
     except DiskError as error:
-        # What is written within a temporary folder has a name that nobody knows.
+        # Nobody knows the names within a temporary folder, so the message does not show them.
         if any(fnmatch(part, _TEMPORARY) for part in Path(str(error).split(": ")[0]).parts):
             raise DiskError(f"{path}: {str(error).partition(': ')[2]}") from error
         raise
@@ -159,7 +159,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def no_room(path: Path) -> DiskError:
-    """The line about a full disk."""
+    """The error for a full disk."""
     return DiskError(f"{path}: no space left on the disk; make room there and run the same command again")
 
 
@@ -199,9 +199,9 @@ def exchange(first: Path, second: Path) -> bool:
 
 
 def is_private(folder: Path) -> bool:
-    """Whether what a folder holds is its owner's alone: only its owner can look into it, or into one above it.
+    """Whether only its owner can look into a folder, or into a folder above it.
 
-    Above it, up to the folder of ours that it lies in: what shows faces stays private when its part is copied away.
+    The search goes up to the folder of ours that it lies in. So a picture of faces stays private when a part is copied.
     """
     places = []
     for place in (folder, *folder.absolute().parents):
@@ -212,7 +212,7 @@ def is_private(folder: Path) -> bool:
 
 
 def is_owners_alone(path: Path) -> bool:
-    """Whether a file or folder is there, and nobody but its owner may look into it."""
+    """Whether a file or folder is there, and only its owner may look into it."""
     try:
         return path.stat().st_mode & 0o077 == 0
     except OSError:
@@ -220,9 +220,9 @@ def is_owners_alone(path: Path) -> bool:
 
 
 def make_parents(path: Path) -> None:
-    """Make the folders that a file lies in; new ones within a private folder of ours are private, too.
+    """Make the folders that a file lies in. New ones within a private folder of ours are private, too.
 
-    A folder of records is as open as what it lies in: whoever may write there must be able to say what he wrote.
+    A folder of records is as open as the folder around it: whoever may write there must be able to record it.
     """
     if path.parent.is_dir():
         return
@@ -237,7 +237,7 @@ def make_parents(path: Path) -> None:
 
 
 def make_folder(path: Path, private: bool) -> None:
-    """Make a folder and its parents; a new one is its owner's alone where it is to show faces."""
+    """Make a folder and its parents. private: a new folder is open to its owner alone."""
     if not path.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         if private:
@@ -245,9 +245,9 @@ def make_folder(path: Path, private: bool) -> None:
 
 
 def settle_modes(path: Path, private: bool) -> None:
-    """Permissions of what is about to be published: its owner's alone, or as the umask says.
+    """Set permissions of what is about to be published: for its owner alone, or as the umask says.
 
-    Libraries write with 0600 whatever the umask is: a colleague could not read an adapter.
+    Libraries write with 0600 whatever the umask is, and a colleague could not read an adapter.
     """
     for each in [path, *path.rglob("*")] if path.is_dir() else [path]:
         is_dir = each.is_dir()
@@ -258,28 +258,28 @@ def settle_modes(path: Path, private: bool) -> None:
 
 
 def set_mode(path: Path, mode: int) -> None:
-    """chmod that leaves a folder its setgid: what is made in it later belongs to the folder's group."""
+    """chmod that keeps a folder's setgid bit. Files made in it later then belong to the folder's group."""
     before = stat.S_IMODE(path.stat().st_mode)
     mode |= before & stat.S_ISGID if path.is_dir() else 0
-    # The system takes setgid from a folder whose group is not the caller's: only where something changes.
+    # chmod loses setgid where the folder's group is not the caller's. So chmod is called only where something changes.
     if mode != before:
         path.chmod(mode)
 
 
 def umask_in(folder: Path) -> int:
-    """What a new file in a folder is denied: by the process's umask, or by the folder's default list instead of it."""
+    """The bits denied to a new file in a folder: by the process's umask, or by the folder's default access list."""
     try:
         entries = os.getxattr(folder, _DEFAULT_ACL)[4:]
     except (OSError, AttributeError):
         return current_umask()
     allowed = {tag: bits for tag, bits, _ in struct.iter_unpack(_ACL_ENTRY, entries) if tag != 0x02 and tag != 0x08}
-    # A file's middle bits are the mask of its list, where it has one.
+    # Where a file has an access list, its middle bits are the list's mask.
     group = allowed.get(_ACL_MASK, allowed.get(_ACL_GROUP, 0))
     return 0o777 & ~(allowed.get(_ACL_USER, 0) << 6 | group << 3 | allowed.get(_ACL_OTHER, 0))
 
 
 def has_acl(folder: Path) -> bool:
-    """Whether a folder has an access control list, of its own or for what is made in it."""
+    """Whether a folder has an access control list, for itself or for new files in it."""
     try:
         return not {_ACL, _DEFAULT_ACL}.isdisjoint(os.listxattr(folder))
     except (OSError, AttributeError):
@@ -287,7 +287,7 @@ def has_acl(folder: Path) -> bool:
 
 
 def current_umask() -> int:
-    """The process's umask, without changing it for a moment as os.umask does: other threads write."""
+    """The process's umask. os.umask would change it for a moment, while other threads write."""
     with suppress(OSError, StopIteration, ValueError):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("Umask:")).split()[1], 8)
@@ -297,7 +297,7 @@ def current_umask() -> int:
 
 
 def _is_near(filename: str | bytes | int | None, path: Path) -> bool:
-    """Whether an error is about what is written, not about something that is read meanwhile."""
+    """Whether an error is about the output, not about a file that is read meanwhile."""
     return filename is None or (isinstance(filename, str) and Path(filename).is_relative_to(path.parent))
 
 

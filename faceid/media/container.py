@@ -1,9 +1,9 @@
-"""Video containers: opened, their pictures' stream chosen, and decoded to the last frame within limits.
+"""Open video containers, choose the stream of pictures, and decode to the last frame within limits.
 
-A header is never believed: frames are counted as they decode, and cover art is not a video. No file holds a run up:
-opening, each read, the whole decode, frames and pixels have limits. They are looked at between calls, so two things
-stay unbounded: a read that the system does not return from (a dead network disk), and one call into a decoder that
-never ends. Only ending the process ends those.
+A header is never believed: frames are counted as they decode, and cover art is not a video. Opening, each read, the
+whole decode, frames and pixels have limits, so no file blocks a run for long. The limits are checked between calls. Two
+things therefore stay unbounded. One is a read that the system does not return from (a dead network disk). The other is
+a call into a decoder that never ends. Only ending the process stops those.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from faceid.media.listing import check_file
 from faceid.media.pixels.colours import check_colours
 from faceid.media.pixels.orientation import orientation_of
 
-# A container that knows no rate may name its clock instead, such as 90000.
+# A container without a rate may name its clock instead, such as 90000.
 _HIGHEST_FPS = 1000
-# What one file may cost, each far above a real film. Reading and decoding in all: an hour, at the speed it plays.
+# What one file may cost. Each limit is far above a real film. This one: reading and decoding, an hour in all, which is
+# the time an hour's film plays.
 DECODE_LIMIT_S = 3600.0
-# Opening, or reading one packet: a disk that stalls, or the zeros at the end of a download that broke off.
+# Seconds to open, or to read one packet. A disk may stall, and a download that broke off may end in zeros.
 IO_LIMIT_S = 300.0
 # An hour at 60 fps.
 MAX_FRAMES = 216_000
-# What FFmpeg promises in an AVI that it could not go back in.
+# The number of frames that FFmpeg writes into an AVI's header when it could not go back to correct it.
 _FRAMES_UNKNOWN = 1 << 30
-# Twice 8K. With square pixels: a broken pixel aspect makes a wide picture of a small one.
+# Twice 8K. Counted with square pixels, because a broken pixel aspect makes a wide picture of a small one.
 MAX_PIXELS = 64_000_000
-# A narrower strip is a broken pixel aspect too: it would make thumbnails larger than the film.
+# A narrower strip is a broken pixel aspect too. It would make thumbnails larger than the film.
 MAX_SIDES_RATIO = 50
-# Bits of a stream's disposition in FFmpeg's avformat.h: what is beside the film (cover art, thumbnails of a timeline,
-# pictures that another track needs) is not the film.
+# A bit of a stream's disposition in FFmpeg's avformat.h. Streams beside the film are not the film: cover art,
+# thumbnails of a timeline, pictures that another track needs.
 _DEFAULT_STREAM = 0x1
 _BESIDE_THE_FILM = 0x400 | 0x800 | 0x80000
 _SLOW_REMEDY = "copy it again from its source, to a disk that answers, or remove it"
@@ -51,12 +52,12 @@ Taken = TypeVar("Taken")
 def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a container and choose its video stream. path: the name to use in messages.
 
-    Raises: DataError when it is no readable file, or holds no pictures that can be decoded.
+    Raises: DataError when the source is no readable file, or holds no pictures that can be decoded.
     """
     if isinstance(source, Path):
         check_file(source)
     try:
-        # The prefix keeps names such as `-x.mp4` or `pipe:0` file names; the list keeps playlists off the network.
+        # The prefix keeps names such as `-x.mp4` or `pipe:0` file names. The list keeps playlists off the network.
         name = f"file:{source}" if isinstance(source, Path) else source
         container = av.open(
             name,
@@ -79,16 +80,16 @@ def opened(source: Path | io.BytesIO, path: Path) -> Iterator[tuple[Any, Any]]:
         streams = [s for s in streams if s.codec_context]
         if not streams:
             raise DataError(f"{path}: its pictures are in a format that is not known here; encode it again as H.264")
-        # The default track first, then the largest picture.
+        # The default track is preferred, then the largest picture.
         stream = max(streams, key=lambda s: (int(s.disposition) & _DEFAULT_STREAM, s.width * s.height))
         _limit_size(stream, path)
         yield container, stream
 
 
 def decode(container: Any, stream: Any, path: Path, stamps: list[int | None] | None = None) -> Iterator[av.VideoFrame]:
-    """Yield every frame; at the end, judge whether it was all.
+    """Yield every frame. At the end, judge whether the file was complete.
 
-    stamps: takes what `time_stamps` would give, in the same pass.
+    stamps: a list that takes the result of `time_stamps`, in the same pass.
     Raises: DataError for damage, a limit, or colours that cannot be shown as they should be seen.
     """
     count, end = 0, None
@@ -115,7 +116,7 @@ def decode(container: Any, stream: Any, path: Path, stamps: list[int | None] | N
             yield frame
     except av.error.FFmpegError as error:
         if not 0 < stream.height * stream.width <= MAX_PIXELS:
-            # A decoder that met the limit says "invalid", and some forget the size.
+            # A decoder that met the limit reports "invalid", and some decoders forget the size.
             raise DataError(
                 f"{path}: a picture of unknown size, or above the limit of {MAX_PIXELS / 1e6:.1f} megapixels, "
                 f"after {count} frames; scale it down or encode it again"
@@ -131,7 +132,8 @@ def decode(container: Any, stream: Any, path: Path, stamps: list[int | None] | N
             f"{path}: cut short, {count}{promised} frames decode of {share:.2%} of its bytes; copy or encode it again"
         )
     if num_promised and stream.duration and end is not None:
-        # A cut file often ends without an error: compare with the track's own length, which knows edit lists.
+        # A cut file often ends without an error. Its end is compared with the track's own length, which respects edit
+        # lists.
         missing = 1 - (end - (stream.start_time or 0)) / stream.duration
         # Up to two frames short is usual (priming, rounding of durations).
         if missing > max(0.02, 2.5 / num_promised):
@@ -139,14 +141,14 @@ def decode(container: Any, stream: Any, path: Path, stamps: list[int | None] | N
 
 
 def promised_by(stream: Any) -> int:
-    """How many frames the header promises; 0 where it does not say."""
+    """The number of frames that the header promises; 0 where it does not say."""
     return 0 if stream.frames == _FRAMES_UNKNOWN else max(int(stream.frames), 0)
 
 
 def time_stamps(container: Any, stream: Any, path: Path) -> list[int | None]:
-    """When each picture is shown, in the stream's time base and the file's order; nothing is decoded.
+    """When each picture is shown, in the stream's time base and the file's order. Nothing is decoded.
 
-    From the packets, since decoders change them. None: a packet that does not say.
+    The stamps come from the packets, because decoders change them. None stands for a packet without a time.
     Raises: DataError when reading takes too long or breaks off.
     """
     try:
@@ -156,20 +158,20 @@ def time_stamps(container: Any, stream: Any, path: Path) -> list[int | None]:
 
 
 def _stamp(container: Any, packet: Any) -> list[int | None]:
-    # The last packet of a stream is empty, and what an edit list cuts off is marked.
+    # The last packet of a stream is empty. Packets that an edit list cuts off are marked.
     if not packet.size or packet.is_discard:
         return []
-    # AVI says when pictures are decoded, and FFmpeg guesses when they are shown: the last one not at all.
+    # AVI says when pictures are decoded. FFmpeg guesses when they are shown, and makes no guess for the last one.
     return [packet.dts if container.format.name == "avi" else packet.pts]
 
 
 def square_hw(frame: Any, stream: Any) -> tuple[int, int]:
-    """Height and width with square pixels, as stored (not yet turned upright). frame: or the stream, by its header."""
+    """Height and width with square pixels, as stored (not yet turned upright). frame: a frame, or the stream itself."""
     return frame.height, max(round(frame.width * (stream.sample_aspect_ratio or 1)), 1)
 
 
 def fps_of(stream: Any, path: Path) -> Fraction:
-    """Frames per second by the header. Raises: DataError when it names none that can be."""
+    """Frames per second by the header. Raises: DataError when the header names no possible rate."""
     for rate in (stream.average_rate, stream.guessed_rate):
         if rate and 0 < rate <= _HIGHEST_FPS:
             return Fraction(rate)
@@ -177,7 +179,7 @@ def fps_of(stream: Any, path: Path) -> Fraction:
 
 
 def _limit_size(stream: Any, path: Path) -> None:
-    """Refuse a picture that is too large by its header, and have the decoder refuse what the header does not say."""
+    """Refuse a picture that is too large by its header. Let the decoder refuse sizes that the header does not tell."""
     aspect = stream.sample_aspect_ratio or Fraction(1)
     stream.codec_context.options = {"max_pixels": str(int(MAX_PIXELS / max(aspect, 1)))}
     if not stream.height * stream.width:
@@ -196,23 +198,23 @@ def _limit_size(stream: Any, path: Path) -> None:
 
 
 def _within_time(container: Any, stream: Any, path: Path, take: Callable[[Any], list[Taken]]) -> Iterator[Taken]:
-    """Yield what is taken of the stream's packets, with a clock that runs while reading and taking, not for the caller.
+    """Yield what `take` makes of the stream's packets. The clock runs while reading and taking, not for the caller.
 
-    Packets of all tracks are read, so that the clock is looked at during a long stretch without pictures too. The last
-    packet of each track is an empty one: it makes the decoder give the frames that it still holds.
+    Packets of all tracks are read, so that the clock is checked during a long stretch without pictures too. The last
+    packet of each track is empty. It makes the decoder give the frames that it still holds.
     """
     packets, spent_s = container.demux(), 0.0
     while True:
         start = monotonic()
         try:
             packet = next(packets, None)
-            # Not every format reports a read that was given up: some go on with what had come.
+            # Not every format reports a read that was given up. Some continue with what had come.
             is_late = monotonic() - start > IO_LIMIT_S
         except av.error.ExitError:
             is_late = True
         if is_late:
             raise DataError(f"{path}: one read took over {IO_LIMIT_S:g} s; {_SLOW_REMEDY}")
-        # By the packet's stream: `packet.stream_index` of an empty packet is always 0.
+        # The packet's own stream is compared, because `packet.stream_index` of an empty packet is always 0.
         taken = take(packet) if packet is not None and packet.stream.index == stream.index else []
         spent_s += monotonic() - start
         if spent_s > DECODE_LIMIT_S:

@@ -1,8 +1,9 @@
-"""Whether a file has all the bytes that its own header says: a copy or download that broke off often decodes in peace.
+"""Tell whether a file has all the bytes that its header states.
 
-Matroska (mkv, webm) and AVI say their length in bytes. A recording that was never closed, or that was sent as it was
-made, says none. Lengths in seconds are not asked: another track may be longer, and a last picture may stand for long.
-MP4 and QuickTime need their index (`moov`), which most writers put last: what broke off before it cannot be opened.
+A broken-off copy often decodes without an error. Matroska (mkv, webm) and AVI state their length in bytes. A recording
+states none if it was never closed, or if it was sent while it was made. Lengths in seconds are not used: another track
+may be longer, and a last picture may stand for long. MP4 and QuickTime need their index (`moov`), which most writers
+put last. A file cut before it cannot be opened.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ _LOOKED_AT_BYTES = 4096
 _MOST_BOXES = 10_000
 _FIRST_BOXES = (b"ftyp", b"wide", b"mdat", b"free", b"skip")
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-# "Unknown" in files that are larger than AVI's four bytes can say, or that were sent as they were made.
+# "Unknown": in files larger than AVI's four bytes can state, and in files that were sent while they were made.
 _RIFF_UNKNOWN = frozenset((0, 0x7FFFFFFF, 0xFFFFFFFF))
 
 
 def present_share(path: Path) -> float:
-    """The share of its bytes that a file has, by its header; 1 for a whole one, and where the header does not say."""
+    """The share of its bytes that a file has, by its header; 1 for a complete file, or without a length."""
     if not path.is_file():
         return 1.0
     with path.open("rb") as file:
@@ -42,14 +43,14 @@ def lacks_index(path: Path) -> bool:
             if size == 1:
                 size = int.from_bytes(header[8:], "big")
             if size < 8:
-                # 0: to the end of the file.
+                # 0 means to the end of the file.
                 return size == 0
             place += size
     return False
 
 
 def _matroska_bytes(start: bytes) -> int | None:
-    """Through the first elements to the segment, which holds all the rest (RFC 8794: an id, a size, the content)."""
+    """Go through the first elements to the segment, which holds all the rest (RFC 8794: an id, a size, the content)."""
     place = 0
     while place + 12 <= len(start):
         id_bytes = 9 - start[place].bit_length()
@@ -64,7 +65,7 @@ def _matroska_bytes(start: bytes) -> int | None:
 
 
 def _size(at: bytes) -> tuple[int, int] | None:
-    """How many bytes a size takes, and the size; None where it is unknown: all its bits are set."""
+    """How many bytes a size takes, and the size; None where it is unknown, which means that all its bits are set."""
     num_bytes = 9 - at[0].bit_length()
     if num_bytes > 8 or len(at) < num_bytes:
         return None

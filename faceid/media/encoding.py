@@ -1,4 +1,4 @@
-"""Frames to video files: H.264 in mp4 that a browser plays, the same bytes for the same frames."""
+"""Write frames as H.264 in mp4 that a browser plays, with the same bytes for the same frames."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from faceid.media.pictures import EXACT
 from faceid.media.pixels.colours import BT709
 from faceid.media.timeline import exact_rate
 
-# One thread, or the bytes depend on the number of cores; cpu-independent, or on the processor's instructions and,
-# below 64 px, on chance (1 encode in 10 of a 32x48 clip differed without it).
+# With more than one thread the bytes depend on the number of cores. Without cpu-independent they depend on the
+# processor's instructions, and below 64 px on chance (1 encode in 10 of a 32x48 clip differed without it).
 _DETERMINISTIC = {"threads": "1", "flags": "+bitexact", "x264-params": "cpu-independent=1"}
 
 Add = Callable[[np.ndarray], None]
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int = 12) -> None:
-    """Write uint8 RGB frames [T, H, W, 3], or [H, W, 3] one by one, as H.264 mp4 that a browser plays: all or nothing.
+    """Write uint8 RGB frames [T, H, W, 3], or [H, W, 3] one by one, as H.264 mp4 for browsers: all or nothing.
 
-    crf: 1 (best) to 51 (smallest). Raises: DataError for odd sizes, no frames, or another layout.
+    crf: 1 (best) to 51 (smallest). Raises: DataError for odd sizes, no frames, or another layout of frames.
     """
     with video_writer(path, fps, crf) as add:
         for frame in frames:
@@ -37,13 +37,13 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float, crf: int =
 
 @contextmanager
 def video_writer(path: Path, fps: float, crf: int = 12) -> Iterator[Add]:
-    """Yield the function that takes the frames of `write_video` one by one; the file is there when the block ends well.
+    """Yield a function that takes the frames of `write_video` one by one. The file appears when the block ends well.
 
-    For several files at once: each holds about 60 frames while it is open.
+    It can write several files at once. Each holds about 60 frames in memory while it is open.
     """
     with (
         staged_file(path) as temporary,
-        # The index goes first, so that a browser starts before the whole file has come.
+        # The index goes first, so that a browser starts before the whole file has arrived.
         _encoder(f"file:{temporary}", fps, crf, {"movflags": "+faststart"}) as add,
     ):
         yield add
@@ -81,7 +81,7 @@ def _encoder(target: Any, fps: float, crf: int, options: dict[str, str]) -> Iter
 
 
 def _add_stream(container: Any, first: np.ndarray, fps: float, crf: int) -> Any:
-    """The stream of pictures like the first one."""
+    """Add a stream for pictures like the first one."""
     if first.ndim != 3 or first.shape[2] != 3 or first.dtype != np.uint8:
         found = f"of {list(first.shape)} {first.dtype}"
         raise DataError(f"frames: {found}; a video needs uint8 [T, H, W, 3] with T of at least 1")

@@ -1,9 +1,9 @@
-"""Photos from files people really have: read safely into RGB, upright, or refused with the reason.
+"""Read photos from files that people really have: safely into RGB, upright, or refused with the reason.
 
-Reads with Pillow (never OpenCV, which returns a grey half for a truncated JPEG without saying so), and HEIC with
-pillow-heif where that is installed. Colours are brought to sRGB by the photo's own profile (`photo_colours`). The size
-is checked from the header, before any pixel is decoded. What a photo costs is bounded by its bytes and its pixels; time
-is not measured, since a decoder is one call that cannot be ended. Knows nothing of faces.
+Pillow reads them. OpenCV never does, because it returns a grey half for a truncated JPEG without saying so. pillow-heif
+reads HEIC where it is installed. Colours are brought to sRGB by the photo's own profile (`photo_colours`). The size is
+checked from the header, before any pixel is decoded. The bytes and pixels of a photo bound its cost. Time is not
+limited, since a decoder is one call that cannot be ended. This file knows nothing of faces.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PHOTO_SUFFIXES = frozenset((
 ))
 # fmt: on
 
-# What Pillow's decoders raise for files that are not what they claim to be.
+# The errors of Pillow's decoders for files that are not what they claim to be.
 DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -39,21 +39,21 @@ DECODE_ERRORS = (
     IndexError,
     KeyError,
     OverflowError,
-    # AVIF's, and NotImplementedError of some others.
+    # Raised for AVIF. Some other decoders raise its subclass NotImplementedError.
     RuntimeError,
     struct.error,
     zlib.error,
 )
 
 BITS_PER_SAMPLE_TAG = 258
-# How a file of HEIF's begins, whatever its name: iPhones write `heic`, cameras `heix`, many tools `mif1`.
+# The first bytes of a HEIF file, whatever its name: iPhones write `heic`, cameras `heix`, many tools `mif1`.
 HEIC_BRANDS = frozenset(b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1"))
 # The largest picture that `read_photo` takes by default, stored raw: 64 million pixels of four times 16 bits.
 MAX_BYTES = 512_000_000
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """Photo files directly in `folder`, by suffix, sorted by name; hidden files are left out, others are named.
+    """Photo files directly in `folder`, by suffix, sorted by name. Hidden files are left out; others are reported.
 
     Raises: DataError when the folder is missing, is not a folder, or is closed to this user.
     """
@@ -61,7 +61,7 @@ def list_photos(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: {reason}; name a folder that holds the photos")
     photos, no_photos = files_among(entries_of(folder), PHOTO_SUFFIXES)
     say_no_files(str(folder), tuple(no_photos.items()))
-    # A caption lies beside its photo.
+    # A caption may lie beside its photo, so it is not reported.
     say_passed_over(
         folder,
         photos,
@@ -72,16 +72,16 @@ def list_photos(folder: Path) -> list[Path]:
 
 
 def list_no_photos(folder: Path) -> dict[str, str]:
-    """What has a photo's name in `folder` and is no file, and what it is instead."""
+    """Names in `folder` that look like photos and are no files, with what they are instead."""
     return files_among(entries_of(folder), PHOTO_SUFFIXES)[1]
 
 
 def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     """Decode one photo: sRGB uint8 [H, W, 3], upright (EXIF orientation applied), first frame of an animation.
 
-    A colour profile is applied; a broken one is said, and the photo is taken for sRGB. Transparency is laid on white;
-    16-bit and other deep greys are scaled to 8 bits, not clipped.
-    max_pixels: largest H * W that is decoded; a header that claims more is refused unread.
+    A colour profile is applied. For a broken one a message appears, and the photo is taken for sRGB. Transparency is
+    laid on white. 16-bit and other deep greys are scaled to 8 bits, not clipped.
+    max_pixels: largest H * W that is decoded. A header that claims more is refused unread.
     Raises: DataError with the reason when the file is missing, undecodable, truncated or too large.
     """
     size = check_file(path)
@@ -91,11 +91,11 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # What Pillow finds odd but can read is fine, and what it cannot read is raised.
+            # Pillow warns of oddities that it can read, which is fine. It raises for what it cannot read.
             warnings.simplefilter("ignore", UserWarning)
             with Image.open(path) as image:
                 _check_size(path, image, max_pixels)
-                # HEIC's own turn is applied by its decoder, which takes the tag away.
+                # The HEIC decoder applies the rotation itself and removes the tag.
                 upright = ImageOps.exif_transpose(image)
                 return _to_rgb(path, upright)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -106,7 +106,10 @@ def read_photo(path: Path, max_pixels: int = 64_000_000) -> np.ndarray:
 
 @functools.cache
 def reads_heic() -> bool:
-    """Whether HEIC can be read: pillow-heif is installed (the extra `heic`). The first call makes Pillow know it."""
+    """Whether HEIC can be read: pillow-heif is installed (the extra `heic`).
+
+    The first call registers it with Pillow.
+    """
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
@@ -140,7 +143,7 @@ def _to_rgb(path: Path, image: Image.Image) -> np.ndarray:
 def _deep_grey_to_rgb(path: Path, image: Image.Image) -> np.ndarray:
     """Scale a grey image of more than 8 bits to sRGB uint8 [H, W, 3] by its file's own white.
 
-    Its colours go through a ramp of the 256 greys that Pillow can bring to sRGB, and between them. Pillow's own
+    Pillow brings a ramp of the 256 greys to sRGB, and deeper greys are interpolated on that ramp. Pillow's own
     `convert("RGB")` clips deep greys at 255, which makes an ordinary 16-bit photo all white.
     """
     if image.mode == "F":

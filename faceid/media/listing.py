@@ -1,4 +1,7 @@
-"""What a user's folder holds: what can be read, and the rest in one line, so that nobody takes a picture for read."""
+"""List a user's folder, and report in one line the files that are not read.
+
+Nobody then takes a skipped file for read.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +21,14 @@ SHOWN = 3
 
 
 def entries_of(folder: Path, where: str | None = None, any_name: bool = False) -> list[Path]:
-    """What lies in a user's folder, sorted by name; hidden ones are left out, and so is, with a line, an odd name.
+    """The entries of a user's folder, sorted by name. Hidden entries are left out, and odd names too, with a message.
 
-    A name that is not UTF-8 can stand in no index, list or page. any_name: it is returned, too. where: as
-    `say_passed_over`. Raises: DataError when the folder is closed to this user.
+    A name that is not UTF-8 cannot stand in an index, list or page. any_name: whether such a name is returned too.
+    where: as in `say_passed_over`. Raises: DataError when the folder is closed to this user.
     """
     try:
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-        # Asked of one: a folder that may be listed and not entered answers of none of its files.
+        # One entry is tested: a folder that may be listed but not entered tells nothing of any of its files.
         if entries:
             entries[0].is_file()
     except OSError as error:
@@ -38,10 +41,10 @@ def entries_of(folder: Path, where: str | None = None, any_name: bool = False) -
 
 
 def check_file(path: Path) -> int:
-    """How many bytes a file has that a user named.
+    """The size in bytes of a file that a user named.
 
-    Raises: DataError when it is missing, no file (a pipe or device is never opened: it may block, or have no end), or
-    closed to this user.
+    Raises: DataError when the file is missing, is no file, or is closed to this user. A pipe or device is never opened:
+    it may block, or have no end.
     """
     if (reason := why_no_file(path)) is not None:
         raise DataError(f"{path}: {reason}")
@@ -51,10 +54,10 @@ def check_file(path: Path) -> int:
 def say_passed_over(
     folder: Path, taken: Iterable[Path], why: str, belongs: Callable[[Path, set[str]], bool], where: str | None = None
 ) -> None:
-    """Name the files of a folder that are not among `taken`; hidden files and folders are not asked for.
+    """Name the files of a folder that are not among `taken`. Hidden files and folders are ignored.
 
-    why: what is said of them. belongs: whether a file goes with those that were taken, by their stems. where: the
-    folder in the words of its flag. The same files of a folder are said once in a process.
+    why: what the message says of them. belongs: whether a file goes with those that were taken, by their stems. where:
+    the folder in the words of its flag. The same files of a folder are reported once in a process.
     """
     known = set(taken)
     stems = {path.stem for path in known}
@@ -73,15 +76,15 @@ def _say_once(folder: str, why: str, names: tuple[str, ...]) -> None:
 
 
 def some(names: Sequence[str]) -> str:
-    """A few of many names, for a line, and how many more there are."""
+    """A few of many names for a message, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def files_among(entries: Iterable[Path], endings: Container[str]) -> tuple[list[Path], dict[str, str]]:
-    """Of `entries_of` a folder the files with these endings, and the names of what is no file, with what it is instead.
+    """Files among `entries` (of `entries_of`) with these endings, and names that are no files, with what they are.
 
-    endings: in small letters, with their dots. Nothing is opened: a pipe would never end.
+    endings: in small letters, with their dots. Nothing is opened, because a pipe would never end.
     """
     files, others = [], {}
     for path in entries:
@@ -95,7 +98,7 @@ def files_among(entries: Iterable[Path], endings: Container[str]) -> tuple[list[
 
 @functools.lru_cache(maxsize=1024)
 def say_no_files(where: str, found: tuple[tuple[str, str], ...]) -> None:
-    """Name what is no file in a line, once in a process. where: the folder, in words. found: of `files_among`."""
+    """Report what is no file in one line, once in a process. where: the folder, in words. found: from `files_among`."""
     if found:
         log.warning("%s: %d left out that are no files: %s", where, len(found), some([f"{n} ({w})" for n, w in found]))
 

@@ -1,8 +1,8 @@
-"""Any COCO-17 top-down pose model as an .onnx file, through onnxruntime (the optional extra `onnx`).
+"""Run any COCO-17 top-down pose model from an .onnx file through onnxruntime (the optional extra `onnx`).
 
-Which kind it is, is seen from its outputs: heatmaps [1, 17, h, w] (HRNet, ViTPose), or SimCC, one row of bins per axis,
-[1, 17, W * k] and [1, 17, H * k] (RTMPose). There is no person detector: the whole frame is the person's box, fitted
-into the model's input with black edges, so videos should show one person, and not a tiny one.
+The outputs tell the kind of model. Heatmaps are [1, 17, h, w] (HRNet, ViTPose). SimCC has one row of bins per axis,
+[1, 17, W * k] and [1, 17, H * k] (RTMPose). There is no person detector. The whole frame is the person's box, fitted
+into the model's input with black edges. So videos should show one person, and not a tiny one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from faceid.files.given_paths import why_no_file
 from faceid.media.pixels.fit import Fit, fit_sizes
 
 NUM_JOINTS = 17
-# What these models take when their file leaves the size open.
+# The input size of these models when their file leaves it open.
 USUAL_SIZE_HW = (256, 192)
 Colours = tuple[float, float, float]
 
 
 class OnnxPoseReader:
-    """A pose model's file as a `PoseReader`."""
+    """A pose model's file, used as a `PoseReader`."""
 
     def __init__(self, path: Path, device: str, mean: Colours, std: Colours) -> None:
         """mean, std: of red, green and blue, on the scale 0..255."""
@@ -57,7 +57,8 @@ class OnnxPoseReader:
 def decode_heatmaps(heatmaps: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """Peaks of heatmaps [17, h, w] to [17, 3]: x, y in pixels of the input, peak height within 0..1.
 
-    A quarter cell towards the higher neighbour, as HRNet decodes (leoxiaobo/mmpose: keypoints_from_heatmaps).
+    A peak moves a quarter cell towards its higher neighbour, as HRNet decodes (leoxiaobo/mmpose:
+    keypoints_from_heatmaps).
     """
     count, height, width = heatmaps.shape
     best = heatmaps.reshape(count, -1).argmax(axis=1)

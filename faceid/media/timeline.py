@@ -1,9 +1,10 @@
-"""Which frame of a film is on the screen when: by frame index at a constant rate, else by the frames' time stamps.
+"""Tell which frame of a film is on the screen when.
 
-At a constant rate output k is the source frame nearest to k * source_fps / fps, of two equally near ones the later, and
-time stamps are not asked: in pose files the rate itself is often wrong, and pairs go by index. A file whose time stamps
-part from its rate by more than half a frame (a phone's film, a screen recording, a wrong header) is sampled by them.
-Sums are of integers and fractions: a tie is a tie on every machine.
+The frame index tells it at a constant rate, and the time stamps tell it otherwise. At a constant rate, output k is the
+source frame nearest to k * source_fps / fps. Of two equally near frames it is the later. Time stamps are then ignored:
+in pose files the rate itself is often wrong, and pairs go by index. A file is sampled by its time stamps when they part
+from its rate by more than half a frame. Examples are a phone's film, a screen recording, a wrong header. Sums are of
+integers and fractions, so a tie is a tie on every machine.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from statistics import median_high, median_low
 
 import numpy as np
 
-# In frames: half a frame further, and sampling by index would show another frame.
+# In frames. Beyond half a frame, sampling by index would show another frame.
 _LARGEST_DRIFT = Fraction(1, 2)
-# Of all time stamps, missing and doubled ones that are put between their neighbours: of more, the rest says too little.
+# Share of all time stamps that may be missing or doubled, and are put between their neighbours. With more of them, the
+# remaining stamps say too little.
 _LARGEST_MENDED_SHARE = 0.1
-# Seconds on one frame; of more, a stamp is damaged, and to follow it would be hours of one picture.
+# Seconds on one frame. A longer stay is a damaged stamp, and following it would give hours of one picture.
 _LONGEST_STILL_S = 60
-# How many stamps say how far apart those before and after them are.
+# The number of stamps before and after a gap that tell the usual distance there.
 _BESIDE = 6
 # Steps of a tick, for stamps that are put between others.
 _STEPS = 1000
@@ -33,7 +35,7 @@ _STEPS = 1000
 
 @dataclass(frozen=True)
 class Timeline:
-    """fps: frames per second, on the mean. ticks: of each frame since the first, [T]; None at a constant rate.
+    """fps: frames per second, on the mean. ticks: time of each frame since the first, [T]; None at a constant rate.
 
     tick_s: seconds of a tick. mended: how many ticks were missing or doubled. unknown: why a rate that seems to vary is
     taken for a constant one.
@@ -47,7 +49,7 @@ class Timeline:
 
     @property
     def varies(self) -> str | None:
-        """In words, how far apart the rates are of a film of varying rate; None at a constant one."""
+        """How far apart the rates of a film of varying rate are, in words; None at a constant rate."""
         if self.ticks is None:
             return None
         intervals = np.array([float(ticks * self.tick_s) for ticks in _intervals(self.ticks)])
@@ -60,7 +62,7 @@ class Timeline:
 
     @property
     def warning(self) -> str | None:
-        """What a user has to know of it; None at a constant rate."""
+        """What a user has to know of the rate; None at a constant rate."""
         return f"{self.varies}; frames are taken by their time stamps" if self.varies else self.unknown
 
     def time_s(self, index: int) -> float:
@@ -68,11 +70,11 @@ class Timeline:
         return float(self._begin_s(index))
 
     def index_at(self, seconds: float | Fraction) -> int:
-        """The frame to show at a time since the first frame, in seconds. May be past the end."""
+        """The frame to show at a time since the first frame, in seconds. The index may be past the end."""
         return self._shown(Fraction(seconds))
 
     def indices(self, fps: float, count: int, start: int = 0) -> list[int]:
-        """Source indices of `count` output frames at `fps` from source frame `start` on. May be past the end."""
+        """Source indices of `count` output frames at `fps` from source frame `start` on. They may be past the end."""
         if self.ticks is None:
             return [start + index for index in itertools.islice(self.sampled(fps), count)]
         begin_s = self._begin_s(start)
@@ -88,24 +90,24 @@ class Timeline:
     def whole(self, fps: float, num_frames: int) -> list[int]:
         """Source indices of the output frames at `fps` that begin while a film of `num_frames` lasts.
 
-        The last frame stays on the screen for its time, also for the half of it that lies nearer to a next one.
+        The last frame stays on the screen for its time, including the half of it that lies nearer to a next frame.
         """
         end_s = self._begin_s(num_frames)
         if self.ticks is not None and num_frames > 1:
-            # How long it stays is not known: no longer than the one before.
+            # How long the last frame stays is unknown. It counts no longer than the frame before.
             end_s = min(end_s, 2 * self._begin_s(num_frames - 1) - self._begin_s(num_frames - 2))
         count = math.ceil(end_s * exact_rate(fps))
         return [min(index, num_frames - 1) for index in self.indices(fps, count)]
 
     def _begin_s(self, index: int) -> Fraction:
-        """When a frame begins, or would after the last one."""
+        """When a frame begins. For an index past the end: when the frame would begin."""
         if self.ticks is None:
             return index / self.fps
         past_end = max(index - (len(self.ticks) - 1), 0)
         return (self.ticks[index - past_end] + past_end * self._usual) * self.tick_s
 
     def _shown(self, seconds: Fraction) -> int:
-        """The last frame that has begun, half a usual frame ahead: at a constant rate the nearest."""
+        """The last frame that has begun half a usual frame later. At a constant rate it is the nearest frame."""
         if self.ticks is None:
             return half_up(seconds * self.fps)
         ahead = seconds / self.tick_s + self._usual / 2
@@ -123,8 +125,9 @@ class Timeline:
 def timeline_of(stamps: Sequence[int | None], time_base: Fraction, header_fps: Fraction) -> Timeline:
     """The timeline of frames with these time stamps, in units of `time_base` seconds, in the order of the file.
 
-    None: a frame without one. Single ones that are missing or doubled are put between their neighbours. Without time
-    stamps the header's rate is all there is; where too many lack and the others leave it, that is said in `unknown`.
+    None stands for a frame without a stamp. Single stamps that are missing or doubled are put between their neighbours.
+    Without time stamps only the header's rate is left. `unknown` says when too many are missing and the others part
+    from the rate.
     """
     if sum(stamp is not None for stamp in stamps) < 3:
         return Timeline(header_fps)
@@ -146,7 +149,7 @@ def timeline_of(stamps: Sequence[int | None], time_base: Fraction, header_fps: F
 
 
 def half_up(value: Fraction) -> int:
-    """The nearest whole number, of two the higher: to even ones, frames would be shown once and three times in turn."""
+    """The nearest whole number, of two the higher. Rounding to even would show frames once and three times in turn."""
     return math.floor(value + Fraction(1, 2))
 
 
@@ -165,13 +168,13 @@ def _intervals(ticks: Sequence[int]) -> list[int]:
 
 
 def _largest_drift(ticks: Sequence[int], frames_per_tick: Fraction) -> Fraction:
-    """How far the ticks part from a constant rate at most, in frames."""
+    """The largest distance of the ticks from a constant rate, in frames."""
     per, base = frames_per_tick.numerator, frames_per_tick.denominator
     return Fraction(max(abs((tick - ticks[0]) * per - k * base) for k, tick in enumerate(ticks)), base)
 
 
 def _mended(stamps: Sequence[int | None]) -> tuple[list[int], int]:
-    """All frames' time stamps, ascending, in steps of a tick; and how many of them were put between others."""
+    """Time stamps of all frames, ascending, in steps of a tick, and how many of them were put between others."""
     known = sorted({stamp * _STEPS for stamp in stamps if stamp is not None})
     filled: list[int] = []
     for is_known, run in itertools.groupby(stamps, lambda stamp: stamp is not None):
@@ -193,12 +196,12 @@ def _mended(stamps: Sequence[int | None]) -> tuple[list[int], int]:
 
 
 def _spread(ticks: list[int]) -> list[int]:
-    """Equal ticks apart: into the gap beside them that is larger, where a frame of theirs is missing."""
+    """Move equal ticks apart, into the larger gap beside them, where a frame is missing."""
     apart: list[int] = []
     for tick, run in itertools.groupby(ticks):
         more = len(list(run)) - 1
         end = len(apart) + more + 1
-        # After the last one they are as far apart as those before.
+        # After the last stamp, the ticks are as far apart as the stamps before.
         after = ticks[end] if end < len(ticks) else tick + (more + 1) * _usual_step([*apart[1 - _BESIDE :], tick])
         if apart and tick - apart[-1] > after - tick:
             apart += [*_between(apart[-1], tick, more), tick]

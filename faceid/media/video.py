@@ -1,8 +1,8 @@
-"""Video files to frames, as a person sees them: upright, in true colours, every frame there is.
+"""Read video files to frames as a person sees them: upright, in true colours, every frame there is.
 
-A frame is named by its index. Rotation, mirroring and pixel aspect are applied (`orientation`, `pictures`), HDR and
-wide gamuts brought to BT.709 (`colours`), and the file is opened and decoded within limits (`container`). Another rate
-is sampled by frame index, or by time stamps where a film's rate varies (`timeline`). Writing: `encoding`.
+A frame is named by its index. Rotation, mirroring and pixel aspect are applied (`orientation`, `pictures`). HDR and
+wide gamuts are brought to BT.709 (`colours`). The file is opened and decoded within limits (`container`). Another rate
+is sampled by frame index, or by time stamps where a film's rate varies (`timeline`). `encoding` writes videos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from faceid.errors import DataError
 from faceid.media.container import decode, fps_of, opened, promised_by, square_hw, time_stamps
 from faceid.media.encoding import encode_video_bytes as encode_video_bytes
 from faceid.media.encoding import video_writer as video_writer
-from faceid.media.encoding import write_video as write_video  # offered here too: most callers read and write
+from faceid.media.encoding import write_video as write_video  # also offered here: most callers read and write
 from faceid.media.pictures import converter, stack, upright_hw
 from faceid.media.pixels.fit import Fit
 from faceid.media.pixels.fit import resize_frames as resize_frames
@@ -44,7 +44,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a full decode found. frames: decoded, not promised. timeline: its rate (wrong in many pose files)."""
+    """What a full decode found. frames: number decoded, not promised. timeline: its rate (wrong in many pose files)."""
 
     frames: int
     timeline: Timeline
@@ -55,14 +55,14 @@ class Measured:
 
     @property
     def fps(self) -> Fraction:
-        """Frames per second, as tagged; on the mean where it varies."""
+        """Frames per second as the file states them; the mean where the rate varies."""
         return self.timeline.fps
 
 
 def read_video(path: Path, fps: float | None = None, max_frames: int | None = None, start: int = 0) -> Video:
     """Decode a video, at its own rate or at `fps`: by frame index, or by time where its rate varies (`timeline`).
 
-    start, max_frames: the window, counted in output frames; the file is decoded no further than the window's end.
+    start, max_frames: the window, counted in output frames. The file is decoded no further than the window's end.
     Raises: DataError when the file holds no video or no frame in the window, or is damaged within what was read.
     """
     timeline = read_timeline(path) if fps else None
@@ -78,8 +78,8 @@ def read_video(path: Path, fps: float | None = None, max_frames: int | None = No
 def read_frames(path: Path, indices: Sequence[int], fit: Fit | None = None) -> np.ndarray:
     """Decode the frames of these source indices (ascending, repeats allowed): uint8 RGB [len(indices), H, W, 3].
 
-    fit: what every frame is brought to as it comes, so that a large source is never held whole. On even pixels and
-    smaller than the source it costs a third of the conversion. The frames lie plane by plane in memory (`stack`).
+    fit: applied to every frame as it comes, so that a large source is never held whole. On even pixels and smaller than
+    the source, the fit makes conversion cost a third. The frames lie plane by plane in memory (`stack`).
     Raises: DataError when the file cannot be read that far.
     """
     return stack(stream_frames(path, indices, fit, by_planes=True))
@@ -90,7 +90,8 @@ def stream_frames(
 ) -> Iterator[np.ndarray]:
     """Yield the frames of these source indices as they decode, one after the other: uint8 RGB [H, W, 3].
 
-    indices: ascending, repeats allowed. fit: as in `read_frames`. by_planes: as they lie in memory.
+    indices: ascending, repeats allowed. fit: as in `read_frames`. by_planes: whether a frame lies plane by plane in
+    memory.
     Raises: DataError when the file cannot be read that far.
     """
     count, wanted = 0, list(indices)
@@ -105,7 +106,7 @@ def stream_frames(
 def measure_video(
     path: Path, thumbnail_width: int | None = None, see: Callable[[np.ndarray], None] | None = None
 ) -> Measured:
-    """Decode a whole file and count; with a width in pixels, measure how much moves. No frame is kept.
+    """Decode a whole file and count its frames; with a width in pixels, measure how much moves. No frame is kept.
 
     see: called with every frame's thumbnail, grey, as stored (not turned): uint8 [h, w].
     Raises: DataError as `read_video`, for damage anywhere in the file.
@@ -131,7 +132,7 @@ def measure_video(
 
 
 def promised_frames(path: Path) -> int:
-    """How many frames the header promises, without decoding: a guess of the length, 0 where there is none."""
+    """The number of frames that the header promises, read without decoding: a guess of the length; 0 if it has none."""
     try:
         with opened(path, path) as (_, stream):
             return promised_by(stream)
@@ -140,9 +141,9 @@ def promised_frames(path: Path) -> int:
 
 
 def decode_video_bytes(data: bytes) -> Video:
-    """Decode a whole video file held in memory; its frames lie there plane by plane (`stack`).
+    """Decode a whole video file held in memory. Its frames lie there plane by plane (`stack`).
 
-    Raises: DataError as `read_video`.
+    Raises: DataError as in `read_video`.
     """
     name = Path("<video in memory>")
     with opened(io.BytesIO(data), name) as (container, stream):
@@ -152,7 +153,7 @@ def decode_video_bytes(data: bytes) -> Video:
 
 
 def read_timeline(path: Path) -> Timeline:
-    """A file's timeline from its packets, without decoding; a varying rate is said. Raises: DataError."""
+    """A file's timeline from its packets, without decoding. A message reports a varying rate. Raises: DataError."""
     with opened(path, path) as (container, stream):
         fps = fps_of(stream, path)
         timeline = timeline_of(time_stamps(container, stream, path), stream.time_base, fps)
@@ -164,7 +165,10 @@ def read_timeline(path: Path) -> Timeline:
 def _pick(
     frames: Iterable[av.VideoFrame], indices: Iterable[int], convert: Callable[[av.VideoFrame], np.ndarray]
 ) -> Iterator[np.ndarray]:
-    """Convert the frames at these ascending indices; the others cost no conversion, and none after the last."""
+    """Convert the frames at these ascending indices.
+
+    Other frames cost no conversion, and decoding stops after the last.
+    """
     source = enumerate(frames)
     at, picture = -1, None
     for index in indices:

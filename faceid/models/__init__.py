@@ -1,1 +1,4 @@
-"""Wan loading, latents, prompts, face adapter, LoRA, pipeline. The only door to diffusers and peft."""
+"""Wan loading, latents, prompts, face adapter, LoRA, pipeline.
+
+The only door to diffusers and peft.
+"""

@@ -1,4 +1,4 @@
-"""What can be chosen about the adapter (its sizes, its LoRA, which blocks it touches), and the default prompts."""
+"""Settings of the adapter (its sizes, its LoRA, which blocks it touches), and the default prompts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from pydantic.dataclasses import dataclass
 from faceid.config import OnResume
 
 GradientCheckpointing = Literal["none", "full", "attention"]
-"""What a block makes again in the backward pass: nothing, all of it, or all but its self-attention."""
+"""What a block recomputes in the backward pass: nothing, all of it, or all but its self-attention."""
 
-SchedulerName = Literal["unipc", "euler"]
-"""What takes the steps from noise to video."""
-
-# Neutral on purpose, in training and rendering alike: in AIST every dancer has one genre, so a genre word would name
+# Neutral on purpose, in training and rendering alike. In AIST every dancer has one genre, so a genre word would name
 # the dancer.
 DEFAULT_PROMPT = "a person dancing in a studio"
 DEFAULT_NEGATIVE_PROMPT = (
@@ -45,7 +42,7 @@ class AdapterSettings:
     lora_alpha: Annotated[float, Field(ge=1e-6, le=1e6)] | None = None
     """LoRA alpha; the rank when not given, so that the LoRA's weight is 1."""
     lora_branch: Literal["base", "vace", "both"] = "base"
-    """Which blocks get the LoRA. With `base` the VACE branch runs without a graph: a quarter of the work saved."""
+    """Which blocks get the LoRA. With `base` the VACE branch runs without a graph, saving a quarter of the work."""
     lora_layers: Literal["attention", "linear"] = "attention"
     """attention: q, k, v and o of both attentions; linear: the feed-forward and the VACE blocks' projections, too."""
     face_attention_every: Annotated[int, Field(gt=0, le=1000)] = 1
@@ -54,10 +51,10 @@ class AdapterSettings:
     """Also let the face shift each block's modulation (a small zero-initialised delta)."""
 
     def has_face_attention(self, block: int) -> bool:
-        """Whether the main block of that number, from 0, has one."""
+        """Whether the main block of that number, from 0, has face attention."""
         return block % self.face_attention_every == 0
 
     @property
     def alpha(self) -> float:
-        """LoRA alpha as used."""
+        """The LoRA alpha in use."""
         return float(self.lora_alpha if self.lora_alpha is not None else self.lora_rank)

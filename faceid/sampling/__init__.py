@@ -1,1 +1,1 @@
-"""Pose videos to rendered videos: one, or a folder of them."""
+"""Render pose videos: one, or a folder of them."""

@@ -1,4 +1,7 @@
-"""A batch from settings to exit code: jobs planned, rendered by this worker and others, told, scored and shown."""
+"""Run a batch from settings to exit code.
+
+The steps are: plan jobs, render them with other workers, report, score and show.
+"""
 
 from __future__ import annotations
 
@@ -32,18 +35,18 @@ class VideoJudge(Protocol):
     """Scores the videos of a batch."""
 
     def score(self, output_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """Scores by a row's id. rows: of jobs.jsonl."""
+        """Scores by a row's id. rows: lines of jobs.jsonl."""
         ...
 
 
-# Who judges, of what was asked for and the adapters that render. Evaluation is a room of the same floor.
+# Makes the judge from the sections and the adapters that render. Evaluation is a room of the same floor.
 MakeJudge = Callable[[RenderSections, list[Path]], VideoJudge]
 
 
 def run_batch(sections: RenderSections, models: Models, make_judge: MakeJudge | None) -> int:
     """Exit code 0, or 1 when some videos failed.
 
-    Raises: DataError when there is no room; what is finished stays.
+    Raises: DataError when the disk is full. Finished videos stay.
     """
     output_dir = sections.batch.output_dir
     try:
@@ -60,7 +63,7 @@ def run_batch(sections: RenderSections, models: Models, make_judge: MakeJudge | 
 
 
 def _run(sections: RenderSections, models: Models, make_judge: MakeJudge | None) -> int:
-    """Everything about poses, people and outputs is refused before photos are embedded or weights loaded."""
+    """Run the batch. All about poses, people and outputs is refused before photos are embedded or weights loaded."""
     batch, adapter = sections.batch, sections.models.face_lora_path
     output_dir = Path(batch.output_dir or "")
     planner = _planner(sections, models)
@@ -104,7 +107,7 @@ def _planner(sections: RenderSections, models: Models) -> Planner:
 
 
 def _requests(sections: RenderSections, models: Models) -> tuple[list[RequestedJob], list[str]]:
-    """What was asked for, and the names of the folders that it goes to."""
+    """The requested jobs, and the names of the folders for their videos."""
     batch, who, content, adapter = sections.batch, sections.who, sections.content, sections.models.face_lora_path
     if batch.jobs is None:
         people = people_given(who, models.metadata, sections.sampling.face_scale > 0)
@@ -112,12 +115,12 @@ def _requests(sections: RenderSections, models: Models) -> tuple[list[RequestedJ
     requests = read_job_list(Path(batch.jobs), batch.pose_videos_dir, content, adapter)
     if who.identities_dir is not None:
         check_people_folder(Path(who.identities_dir))
-    # Who cannot be used is the fault of the jobs that name them; who is not named is nobody's.
+    # A person who cannot be used fails only the jobs that name them. Without such a job it is no fault.
     return requests, sorted({safe_name(request.identity) for request in requests if not request.problem})
 
 
 def _claim_places(jobs: Sequence[Job], folder: JobFolder) -> None:
-    """Make the folders of what can be rendered. Raises: DataError where a video would take another file's place."""
+    """Make the folders for the possible videos. Raises: DataError where a video would take another file's place."""
     for job in jobs:
         if job.setup is not None:
             folder.make_folder_of(job.output)
@@ -134,7 +137,7 @@ def _adapters_of(jobs: Sequence[Job]) -> list[Path]:
 def _show(
     rows: Sequence[Mapping[str, Any]], output_dir: Path, gallery: GallerySettings, judge: VideoJudge | None
 ) -> None:
-    """Score what was rendered, and write the gallery."""
+    """Score the rendered videos, and write the gallery."""
     scores = judge.score(output_dir, rows) if judge is not None else {}
     if gallery.gallery:
         references = Path(gallery.references_dir) if gallery.references_dir is not None else None
@@ -149,7 +152,7 @@ def _render(
     folder: JobFolder,
     cache: ResultCache,
 ) -> None:
-    """Until all jobs that are left are done or given up. The base is loaded only for what can be rendered."""
+    """Render until all jobs that are left are done or given up. The base is loaded only for jobs that need it."""
     renderable = [job for job in left if job.setup is not None]
     for job in left:
         if job.setup is None:
@@ -162,17 +165,17 @@ def _render(
     prompts.prepare([text for job in renderable for text in (job.request.prompt, job.request.negative_prompt)])
     worker = Worker(models.load(), folder, prompts, cache, sections.flags, sections.gallery.gallery)
     if sections.batch.static:
-        # Of all jobs, so that each worker finds the same shares.
+        # The share is taken of all jobs, so that each worker finds the same shares.
         worker.work_share(jobs, *place_among_workers())
     else:
         worker.work(renderable)
 
 
 def _cache(sections: RenderSections, models: Models, folder: JobFolder) -> ResultCache:
-    """Where workers keep what they share. Raises: DataError when --cache_dir is no place for it."""
+    """Where workers keep shared results. Raises: DataError when --cache_dir cannot be a cache."""
     where, limit_gb = sections.cache.cache_dir, sections.cache.cache_gb
     if where is None:
-        # Made when there is work: another worker may be removing it, with all done.
+        # It is made only when there is work. When all is done, another worker may be removing it.
         return models.cache(folder.cache_dir, limit_gb)
     cache = models.cache(Path(where), limit_gb)
     cache.claim(private=not sections.faces.shared)
@@ -180,6 +183,6 @@ def _cache(sections: RenderSections, models: Models, folder: JobFolder) -> Resul
 
 
 def _folders_read(sections: RenderSections) -> list[Path]:
-    """Folders that no video may be written into."""
+    """Folders into which no video may be written."""
     given = ("pose_videos_dir", "identities_dir", "face_images_dir", "references_dir", "heads_dir", "face_embedding")
     return [Path(value) for name in given if (value := sections.flags[name]) is not None]

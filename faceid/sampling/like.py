@@ -1,7 +1,7 @@
-"""A video rendered again from its .json (`--like`), which may be anybody's: what it may set, and what it is held to.
+"""Render a video again from its .json (`--like`). Anybody may have made that file, so it may set only certain flags.
 
-It says what a video looks like and which files to read for that; it never says where anything is written, removed or
-computed.
+The file says what a video looks like and which files to read for that. It never says where anything is written, removed
+or computed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from faceid.sampling.render_sections import SECTIONS
 
 log = logging.getLogger(__name__)
 
-# Flags that no such file may set; one that is on neither list fails a test.
+# Flags that no such file may set. A test fails for a flag that is on neither list.
 NEVER_SET_BY_IT = (
     *("output", "batch", "pose_videos_dir", "jobs", "output_dir", "static", "gallery", "references_dir", "score"),
     *("heads_dir", "like", "cache_dir", "cache_gb", "device", "context_parallel", "offload", "shared"),
 )
 _DEFAULTS = {field.name: field.default for section in SECTIONS for field in fields(section)}
 _FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")
-# More than any machine's threads: a number from a file is not believed.
+# More than any machine's threads. A number from a file is not trusted.
 MOST_THREADS = 1024
 
 
 def read_sidecar(path: Path) -> dict[str, Any]:
-    """A sidecar's content. Raises: DataError when it is none."""
+    """A sidecar's content. Raises: DataError when the file is no sidecar."""
     try:
         content = parse_json(read_bytes(path))
         if content["version"] != VERSION:
@@ -45,9 +45,10 @@ def read_sidecar(path: Path) -> dict[str, Any]:
 
 
 def words_like(argv: Sequence[str]) -> list[str]:
-    """A command line with what its `--like FILE` says put before the rest, so that flags given besides win.
+    """A command line with the flags of its `--like FILE` put before the rest, so that flags in the command line win.
 
-    A face or a size that is given besides takes the place of its like: a folder of photos that of an embedding.
+    A face or a size in the command line replaces the file's one of the same kind. A folder of photos replaces an
+    embedding.
     """
     words = list(argv)
     files = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--like"]
@@ -57,7 +58,7 @@ def words_like(argv: Sequence[str]) -> list[str]:
     given = given_flags(words)
     if given & set(_FACES):
         given |= set(_FACES)
-    # Videos of before there was a choice were rendered frame by frame.
+    # Videos from before the option existed were rendered frame by frame.
     kept = {"pose_timing": "frames", **_settable(Path(files[-1]), read_sidecar(Path(files[-1]))["settings"])}
     return [
         f"--{name}={_word(value)}" for name, value in kept.items() if value is not None and name not in given
@@ -65,9 +66,9 @@ def words_like(argv: Sequence[str]) -> list[str]:
 
 
 def _settable(path: Path, kept: Mapping[str, Any]) -> dict[str, Any]:
-    """What a sidecar may set. Raises: DataError when it sets anything else."""
+    """The settings that a sidecar may set. Raises: DataError when it sets anything else."""
     for name, value in kept.items():
-        # Files of before 2026-12 name some of the others, with what they are without: nothing is set by that.
+        # Files from before 2026-12 name some of the other flags with their defaults, which sets nothing.
         if name not in SET_BY_IT and (name not in NEVER_SET_BY_IT or value not in (None, _DEFAULTS.get(name))):
             raise DataError(
                 f"like={path}: sets {name!r}, which a video's .json may not: it says what a video looks like, not "
@@ -79,7 +80,7 @@ def _settable(path: Path, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def say_what_is_read(path: Path, flags: Mapping[str, Any]) -> None:
-    """Name the files that are read because a sidecar says so. flags: as they are now."""
+    """Name the files that are read because a sidecar says so. flags: their present values."""
     kept = read_sidecar(path)["settings"]
     for name in READ_BY_IT:
         if flags.get(name) is not None and flags[name] == kept.get(name):
@@ -87,8 +88,8 @@ def say_what_is_read(path: Path, flags: Mapping[str, Any]) -> None:
 
 
 def use_threads_of(path: Path) -> None:
-    """Compute with as many threads as a sidecar's video was: on a CPU its bytes depend on it."""
-    # Not before: flags are read without it (sample.py).
+    """Compute with as many threads as a sidecar's video. On a CPU the video's bytes depend on that number."""
+    # torch is imported only here, because flags are read without it (sample.py).
     import torch
 
     kept = read_sidecar(path)
@@ -107,7 +108,7 @@ def given_flags(argv: Sequence[str]) -> set[str]:
 
 
 def check_like(path: Path, flags: Mapping[str, Any], inputs: InputHashes) -> Mapping[str, Any]:
-    """The sidecar, once all that was not given anew is what it was. Raises: DataError naming what changed."""
+    """The sidecar, if the content of all paths taken from it is unchanged. Raises: DataError naming a change."""
     kept = read_sidecar(path)
     before = kept["settings"]
     now = {name: absolute(name, value) for name, value in flags.items()}
@@ -127,7 +128,7 @@ def check_like(path: Path, flags: Mapping[str, Any], inputs: InputHashes) -> Map
 
 
 def say_whether_like(kept: Mapping[str, Any], output: Path, sha256: str) -> None:
-    """Whether the bytes came out the same."""
+    """Report whether the bytes came out the same."""
     before = kept["video"]
     if before["sha256"] == sha256:
         log.info("%s: the same bytes as %s", output, before["name"])

@@ -1,7 +1,7 @@
-"""All that one call of sample.py was asked for: a section for each thing that is decided, and what cannot go together.
+"""Hold all options of one call of sample.py, a section for each decision.
 
-Each section lies in the room that it is about. This holder alone knows all of them, so what several sections must agree
-on is refused here.
+Options that cannot go together are refused here. Each section lies in the room that it concerns. Only this holder knows
+all of them, so it checks what several sections must agree on.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from faceid.sampling.one_video.video_settings import (
 )
 from faceid.sampling.who.who_settings import WhoSettings
 
-# Options without a meaning for one video.
+# Options that mean nothing for one video.
 OF_BATCH_ALONE = ("pose_videos_dir", "output_dir", "jobs", "static", "references_dir", "score", "heads_dir")
 
 
 @dataclass(frozen=True)
 class RenderSections:
-    """One video, or with --batch many. Raises: ConfigError for what does not go together."""
+    """One video, or with --batch many. Raises: ConfigError for options that do not go together."""
 
     models: ModelSettings
     who: WhoSettings
@@ -63,7 +63,7 @@ class RenderSections:
 
     @property
     def may_have_adapter(self) -> bool:
-        """Whether an adapter renders: the one given, or those that rows of a list name."""
+        """Whether an adapter renders: the given one, or those that rows of a list name."""
         return self.models.face_lora_path is not None or self.batch.jobs is not None
 
 
@@ -97,7 +97,7 @@ def check_together(sections: RenderSections) -> None:
 
 
 def _check_places(sections: RenderSections) -> None:
-    """What is read and written is said for one video, or for a batch."""
+    """Check that inputs and outputs are given for one video, or for a batch."""
     flags, is_batch = sections.flags, sections.batch.batch
     of_batch, of_one = ("pose_videos_dir", "output_dir"), ("pose_video", "output")
     wanted: tuple[str, ...] = of_batch if is_batch else of_one
@@ -113,7 +113,7 @@ def _check_places(sections: RenderSections) -> None:
 
 
 def _check_who(sections: RenderSections) -> None:
-    """There is something to render with, and one face at most."""
+    """Check that there is something to render with, and one face at most."""
     who, models = sections.who, sections.models
     if models.face_lora_path is None and models.model_path is None:
         raise ConfigError("face_lora_path: missing; give an adapter, or --model_path to render the base alone")

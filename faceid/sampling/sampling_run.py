@@ -1,4 +1,4 @@
-"""One call of sample.py from parsed sections to exit code: resolve, check, load once, render."""
+"""Run one call of sample.py from parsed sections to exit code: resolve, check, load once, render."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def run_sampling(sections: RenderSections, make_judge: MakeJudge | None = None) -> int:
-    """Render what was asked for. Exit code 0, or 1 when some videos of a batch failed. make_judge: for --score."""
+    """Render the requested videos. Exit code 0, or 1 when some videos of a batch failed. make_judge: for --score."""
     if sections.video.like is not None:
         say_what_is_read(Path(sections.video.like), sections.flags)
     models = Models.find(sections.models, sections.compute)
@@ -44,7 +44,7 @@ def run_sampling(sections: RenderSections, make_judge: MakeJudge | None = None) 
 
 
 def _run_one(sections: RenderSections, models: Models) -> int:
-    """Everything about pose and output is refused before photos are embedded or weights loaded."""
+    """Render one video. All about pose and output is refused before photos are embedded or weights loaded."""
     setup = settle(sections.options, models.metadata, models.geometry)
     check_setup(setup, sections.compute.context_parallel, models.transformer_config)
     _check_processes(sections.compute.context_parallel)
@@ -69,7 +69,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     control = renderer.prepare_once(pose, inputs, cache)
     for seed, place in places.items():
         latents = _denoise(renderer, control, face, seed)
-        # The other processes only help with it.
+        # Only the first process writes the video. The others only help to compute it.
         if place_among_workers()[0] == 0:
             flags = {**sections.flags, "pose_video": str(pose), "seed": seed}
             sha256 = _write(renderer, latents, control, place, flags, inputs)
@@ -81,7 +81,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
 
 
 def _places(sections: RenderSections) -> dict[int, Path]:
-    """Where the video of each seed goes."""
+    """The path for the video of each seed."""
     output, seeds = Path(sections.video.output or ""), sections.content.seeds
     if len(seeds) == 1:
         return {seeds[0]: output}
@@ -89,7 +89,7 @@ def _places(sections: RenderSections) -> dict[int, Path]:
 
 
 def _check_places(sections: RenderSections, pose: Path, places: Mapping[int, Path]) -> None:
-    """Raises: DataError where a video or its sidecar would take another file's place, or that of one that is read."""
+    """Raises: DataError where a video or its sidecar would take the place of another file, or of an input."""
     check_video_place(pose, Path(sections.video.output or ""))
     given = (sections.models.face_lora_path, sections.who.face_embedding, sections.video.like)
     read = [pose, *(Path(name) for name in (*given, *sections.content.reference_images) if name is not None)]
@@ -99,7 +99,7 @@ def _check_places(sections: RenderSections, pose: Path, places: Mapping[int, Pat
 
 
 def _check_processes(wanted: int) -> None:
-    """Raises: ConfigError when there are not as many processes as render a video together."""
+    """Raises: ConfigError when the number of processes differs from the number that renders a video together."""
     count = place_among_workers()[1]
     if count == wanted:
         return
@@ -114,7 +114,7 @@ def _check_processes(wanted: int) -> None:
 
 
 def _cache(sections: RenderSections, models: Models) -> ResultCache | None:
-    """Where results are kept for other runs, if they are. Raises: DataError when --cache_dir is no place for it."""
+    """Where results are kept for other runs, or None. Raises: DataError when --cache_dir cannot be a cache."""
     if sections.cache.cache_dir is None:
         return None
     cache = models.cache(Path(sections.cache.cache_dir), sections.cache.cache_gb)
@@ -139,9 +139,9 @@ def _write(
     flags: Mapping[str, Any],
     inputs: InputHashes,
 ) -> str:
-    """Write the video and its sidecar; the video's sha256."""
+    """Write the video and its sidecar. Return the video's sha256."""
     device = str(renderer.pipeline.wan.transformer.device)
-    # Both or none: the video gets its name once its sidecar has.
+    # Both files appear or none: the video gets its name after its sidecar.
     with staged_file(output, private=not flags["shared"]) as temporary:
         renderer.write(latents, temporary, control.num_frames)
         content = describe_video(temporary, output.name, flags, inputs, device, control.pose_frames)

@@ -1,4 +1,7 @@
-"""A worker that is told to stop (SIGTERM) leaves as from an error: what it holds and has lying about goes with it."""
+"""Let a worker that is told to stop (SIGTERM) leave as from an error.
+
+It cleans up what it holds on the way.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,16 @@ import signal
 import sys
 from types import FrameType
 
-# As a shell says it.
+# The exit code that a shell reports.
 TOLD_TO_STOP = 128 + signal.SIGTERM
 
 
 def stop_when_told() -> None:
-    """From now on SIGTERM ends this process by SystemExit, so that every `with` and `finally` on the way is left."""
+    """Make SIGTERM end this process by SystemExit from now on, so that every `with` and `finally` is left properly."""
     signal.signal(signal.SIGTERM, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    # A second one ends it at once.
+    # A second SIGTERM ends the process at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(TOLD_TO_STOP)

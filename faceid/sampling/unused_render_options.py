@@ -1,4 +1,4 @@
-"""Options of rendering that were given and change nothing, or harm: whoever gave one is told."""
+"""Warn of rendering options that were given and change nothing, or harm."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from faceid.sampling.render_sections import RenderSections
 
 log = logging.getLogger(__name__)
 
-# Outside it likeness or picture suffer: users of strengths near 2 report "crunchy" pictures.
+# Outside this range likeness or picture suffer. Users of strengths near 2 report "crunchy" pictures.
 FACE_SCALE_RANGE = (0.3, 2.0)
 
 
 def warn_of_render_options(sections: RenderSections) -> None:
-    """Say which of the options that were given change nothing, and when the face cannot show, or not well."""
+    """Report given options that change nothing, and a face that cannot show, or not well."""
     _warn_of_face(sections)
     every = [getattr(sections, field.name) for field in fields(sections)]
     warn_of_unused(every, unused_render_options(sections))
 
 
 def unused_render_options(sections: RenderSections) -> Iterator[Reason]:
-    """What each section says of its own, once it is told of the others."""
+    """The unused options of each section, which is told about the others."""
     has_adapter = sections.may_have_adapter
     has_face = sections.who.is_somebody or sections.batch.jobs is not None
     yield from sections.content.unused(sections.sampling.cfg_scale)
@@ -33,7 +33,7 @@ def unused_render_options(sections: RenderSections) -> Iterator[Reason]:
     yield from sections.gallery.unused()
     yield from sections.windows.unused(has_adapter)
     if sections.who.face_images_dir is None:
-        # Who may look into the folder counts without photos, too; a judge looks for faces as well.
+        # The option about who may look into the folder counts without photos, too. A judge also looks for faces.
         of_judge = ("detector", "detector_path", "face_margin") if sections.gallery.score is not None else ()
         for field in fields(sections.faces):
             if field.name not in ("shared", *of_judge):
@@ -42,7 +42,7 @@ def unused_render_options(sections: RenderSections) -> Iterator[Reason]:
 
 
 def _warn_of_face(sections: RenderSections) -> None:
-    """Say when the face cannot show, or not well."""
+    """Report when the face cannot show, or not well."""
     who, face_scale = sections.who, sections.sampling.face_scale
     low, high = FACE_SCALE_RANGE
     if not sections.may_have_adapter:

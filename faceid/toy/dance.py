@@ -1,6 +1,6 @@
-"""How toy people move: an articulated figure in the plane, its joints swinging as sums of sinusoids.
+"""Move toy people: an articulated figure in the plane, whose joints swing as sums of sinusoids.
 
-A genre is a family of motions (tempo, posture and the amplitude of each part); a seed picks one dance of it and the
+A genre is a family of motions: tempo, posture and the amplitude of each part. A seed picks one dance of it and the
 camera that films it. Camera shift and zoom are part of the joints, so the pose video shows them too.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from faceid.errors import ConfigError
 from faceid.toy.people import generator
 
-# Angles swing at a genre's tempo; clips are written at this rate unless told otherwise.
+# Angles swing at a genre's tempo. Clips are written at this rate unless told otherwise.
 DANCE_FPS = 16.0
-# Lengths in parts of the figure's height: a large head, so that a face has pixels in a small video.
+# Lengths in parts of the figure's height. The head is large, so that a face has pixels in a small video.
 FIGURE_PX = 0.9
 HEAD_UNIT, NECK, TORSO, ARM, FOREARM, THIGH, SHIN = 0.165, 0.19, 0.25, 0.13, 0.13, 0.16, 0.16
 HALF_SHOULDER, HALF_HIP = 0.115, 0.07
@@ -23,7 +23,7 @@ HALF_SHOULDER, HALF_HIP = 0.115, 0.07
 
 @dataclass(frozen=True)
 class Genre:
-    """One motion family. Angles in degrees; arms and legs are measured from hanging straight down."""
+    """One motion family. Angles are in degrees. Arms and legs are measured from hanging straight down."""
 
     tempo_hz: float
     arm_rest_deg: float
@@ -33,12 +33,12 @@ class Genre:
     knee_bend_deg: float
     lean_deg: float
     bounce: float
-    """Up and down of the hips, in parts of the figure's height."""
+    """Vertical motion of the hips, in parts of the figure's height."""
     sway: float
-    """Left and right of the hips, in the same parts."""
+    """Sideways motion of the hips, in the same parts."""
 
 
-# The two letters are those of AIST's genres, so that toy clips carry real names.
+# The two letters are those of AIST's genres, so that toy clips have real names.
 GENRES: dict[str, Genre] = {
     "BR": Genre(1.6, 50, 50, 40, 30, 40, 16, 0.05, 0.06),
     "PO": Genre(1.2, 60, 35, 80, 8, 10, 6, 0.015, 0.02),
@@ -77,7 +77,7 @@ def dance_joints(genre: str, seed: int, num_frames: int, size_hw: tuple[int, int
     joints = np.full((num_frames, 17, 2), np.nan)
     head_roll = 0.5 * lean + angle(0, 6)
     joints[:, :5] = _head(neck + NECK * _direction(180 + head_roll), head_roll, yaw=angle(0, 0.5))
-    # Left of the figure is right on the screen: it faces the camera.
+    # The figure faces the camera, so its left is right on the screen.
     for side, offset in ((1, 0), (-1, 1)):
         shoulder = neck + side * HALF_SHOULDER * across
         upper = side * (family.arm_rest_deg + angle(0, family.arm_swing_deg))
@@ -110,13 +110,13 @@ class _Swing:
 
 
 def _direction(angle_deg: np.ndarray | float) -> np.ndarray:
-    """Unit vectors [..., 2]; 0 hangs straight down, 90 points to the screen's right."""
+    """Unit vectors [..., 2]. 0 hangs straight down, and 90 points to the screen's right."""
     angle = np.radians(angle_deg)
     return np.stack([np.sin(angle), np.cos(angle)], -1)
 
 
 def _head(centre: np.ndarray, roll_deg: np.ndarray, yaw: np.ndarray) -> np.ndarray:
-    """Nose, eyes and ears [T, 5, 2] of a head; the same for everyone, so that joints carry no identity."""
+    """Nose, eyes and ears [T, 5, 2] of a head. They are the same for everyone, so that joints carry no identity."""
     right = _direction(90 + roll_deg)
     down = _direction(roll_deg)
     turned = centre + 0.22 * HEAD_UNIT * yaw[:, None] * right

@@ -1,4 +1,4 @@
-"""A toy dataset on disk, in the product's own input formats: photo folders, clips, pose videos, head boxes.
+"""Write a toy dataset in the product's own input formats: photo folders, clips, pose videos, head boxes.
 
     photos/target/photo_01.jpg ...                  the person to learn, who dances in no clip
     photos/d01/photo_01.jpg ...                     the dancers
@@ -28,22 +28,22 @@ from faceid.logs import progress
 from faceid.media.video import write_video
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
-from faceid.toy.render import BadPhoto, head_boxes, render_bad_photo, render_clip, render_photo, render_pose
+from faceid.toy.render import BadPhoto, drawn_head_boxes, render_bad_photo, render_clip, render_photo, render_pose
 from faceid.toy.toy_settings import ToySettings
 from faceid.toy.worlds import person_seed
 
 TARGET = "target"
 WORLD_FILE = "world.json"
-# What the folder holds, in words.
+# The folder's content, in words.
 TOY_DATASET = "a toy dataset"
 JPEG_QUALITY = 92
-# AIST's names have two digits for the dancer; more dancers are told apart by dancers.csv.
+# AIST's names have two digits for the dancer. dancers.csv tells more dancers apart.
 MOST_AIST_DANCERS = 99
 
 
 @dataclasses.dataclass(frozen=True)
 class ToyClip:
-    """One clip to draw: its AIST-like name says genre, dancer, music and choreography."""
+    """One clip to draw. Its AIST-like name states genre, dancer, music and choreography."""
 
     stem: str
     dancer: str
@@ -53,9 +53,9 @@ class ToyClip:
 
 
 def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
-    """Write the whole world into `settings.output_dir`, or nothing; returns what world.json holds.
+    """Write the whole world into `settings.output_dir`, or nothing. Returns the content of world.json.
 
-    Raises: DataError when the folder exists and is not a toy dataset as it was written.
+    Raises: DataError when the folder exists and is no unchanged toy dataset.
     """
     folder = settings.output_dir
     refuse_replacing(folder, TOY_DATASET)
@@ -92,7 +92,7 @@ def plan_clips(settings: ToySettings) -> list[ToyClip]:
     clips = []
     for number in _numbers(settings):
         for turn in range(settings.clips_per_person):
-            # Three steps on per dancer, so that every dancer dances another mixture.
+            # The genre moves three steps on per dancer, so that every dancer dances another mixture.
             genre = genres[(number - 1 if settings.one_genre_per_dancer else 3 * (number - 1) + turn) % len(genres)]
             dancer = f"d{number:02d}"
             stem = f"g{genre}_sBM_c01_{dancer}_m{genre}{turn % 6}_ch{turn + 1:02d}"
@@ -106,7 +106,7 @@ def _numbers(settings: ToySettings) -> range:
 
 
 def _write_photos(folder: Path, name: str, settings: ToySettings) -> dict[str, str]:
-    """Write one person's photos; returns the kind of each bad one by `person/file`."""
+    """Write one person's photos. Returns the kind of each bad one by `person/file`."""
     folder.mkdir(parents=True)
     person = draw_person(person_seed(settings.seed, name))
     kinds = get_args(BadPhoto)
@@ -140,9 +140,9 @@ def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
     joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw)
     frames = render_clip(person, joints, draw_nuisance(clip.nuisance_seed), size_hw)
     write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
-    heads = {"boxes": head_boxes(joints, size_hw), "size_hw": list(size_hw)}
+    heads = {"boxes": drawn_head_boxes(joints, size_hw), "size_hw": list(size_hw)}
     write_json(folder / "videos" / f"{clip.stem}.heads.json", heads)
     write_video(folder / "poses" / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
-    # Two decimals of a pixel: finer than anything reads them back.
+    # Two decimals of a pixel are finer than any reader reads them back.
     truth = {"joints": joints.astype(float).round(2).tolist(), "size_hw": list(size_hw)}
     write_json(folder / "poses" / f"{clip.stem}.joints.json", truth)

@@ -1,7 +1,7 @@
-"""One head, drawn the same way in portraits and in clips, so that a photo and a dance show the same person.
+"""Draw a head the same way in portraits and in clips, so that a photo and a dance show the same person.
 
-Local coordinates: the origin is the middle of the face, one unit is half the face's height, x right and y down on
-the screen before the head is tilted.
+Local coordinates: the origin is the middle of the face, and one unit is half the face's height. x points right and y
+down on the screen before the head is tilted.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from faceid.media.pixels.draw import Canvas, Colour
 from faceid.toy.people import CLOTH, HAIR, IRIS, SKIN, Nuisance, Person, palette, shaded
 
-# A head with its hair, in units: left, top, right, bottom. The same for everyone, so the box says nothing of who.
+# A head with its hair, in units: left, top, right, bottom. It is the same for everyone, so the box reveals no identity.
 HEAD_BOX = (-1.2, -1.4, 1.2, 1.15)
-# Proportions, in units, and shades, as factors of the skin's. They were searched (coordinate descent over 80 portraits)
-# for what OpenCV's frontal cascade takes for a face, and are the same for everyone.
+# Proportions, in units, and shades, as factors of the skin's. A search (coordinate descent over 80 portraits) found
+# values that OpenCV's frontal cascade takes for a face. They are the same for everyone.
 EYE_Y, EYE_SIZE, EYE_SIZE_RANGE, LID_RADIUS, EYE_WHITE = -0.1, 0.15, 0.05, 0.035, 165.0
 SOCKET_OPACITY, BAND_OPACITY, CHEEK_OPACITY = 0.6, 0.35, 0.15
 BROW_Y, BROW_RADIUS, BROW_RADIUS_RANGE = -0.36, 0.014, 0.032
@@ -57,7 +57,7 @@ def draw_head(canvas: Canvas, person: Person, pose: HeadPose, nuisance: Nuisance
     for side in (-1, 1):
         pen.ellipse((side * half_width * 0.98, 0.08), (0.14, 0.22), shaded(skin, 0.86))
     pen.ellipse((0, 0), (half_width, 1.0), skin)
-    # Features shift with the turn of the head; the outline of the head stays.
+    # Features shift with the turn of the head. The outline of the head stays.
     features = _Pen(canvas, pose, shift=(0.22 * pose.yaw, 0.12 * pose.pitch))
     _draw_relief(features, skin, half_width)
     _draw_nose(features, skin)
@@ -65,7 +65,7 @@ def draw_head(canvas: Canvas, person: Person, pose: HeadPose, nuisance: Nuisance
         _draw_eye(features, person, side, nuisance.eye_openness)
     _draw_mouth(features, person, skin, nuisance)
     _draw_top(pen, person, hair, half_width)
-    # Brows lie above the fringe: they are an identity parameter and must be seen.
+    # Brows lie above the fringe. They are an identity parameter and must be visible.
     _draw_brows(features, person, skin, hair)
     _draw_glasses(features, person)
 
@@ -109,7 +109,7 @@ def _draw_back_hair(pen: _Pen, person: Person, hair: Colour, half_width: float) 
 
 
 def _draw_relief(pen: _Pen, skin: Colour, half_width: float) -> None:
-    """Bright forehead and cheeks around a darker band of eyes: what a cascade detector knows a face by."""
+    """Draw a bright forehead and cheeks around a darker band of eyes, by which a cascade detector knows a face."""
     bright, dark = _towards_white(skin, HIGHLIGHT), _darker(skin, 80)
     pen.ellipse((0, -0.6), (half_width * 0.6, 0.2), bright, opacity=CHEEK_OPACITY)
     for side in (-1, 1):
@@ -150,7 +150,7 @@ def _draw_nose(pen: _Pen, skin: Colour) -> None:
 
 
 def _darker(colour: Colour, levels: float) -> Colour:
-    # Levels, not a factor: a cascade compares brightness, and a factor would flatten dark faces.
+    # Levels are subtracted. A cascade compares brightness, and a factor would flatten dark faces.
     red, green, blue = (max(12.0, channel - levels) for channel in colour)
     return red, green, blue
 
@@ -171,7 +171,7 @@ def _draw_mouth(pen: _Pen, person: Person, skin: Colour, nuisance: Nuisance) -> 
 
 
 def _dome(half_width: float, top: float, bottom: float, brow_sag: float) -> np.ndarray:
-    """The part of a head above `bottom`; its lower edge sags by `brow_sag` at the sides."""
+    """The part of a head above `bottom`. Its lower edge sags by `brow_sag` at the sides."""
     turn = np.linspace(np.pi, 2 * np.pi, 25)
     outer = np.stack([half_width * np.cos(turn), bottom + (bottom - top) * np.sin(turn)], -1)
     x = np.linspace(1, -1, 13)

@@ -1,7 +1,8 @@
-"""Procedural people: who someone is (`Person`), and all that changes from picture to picture (`Nuisance`).
+"""Draw random people.
 
-The two are drawn independently, so nothing but the face tells who is in a picture. Colours are positions in [0, 1]
-on a palette: a person is a point that can be compared, blended and read back from a picture.
+`Person` is who someone is, and `Nuisance` is all that changes from picture to picture. The two are drawn independently,
+so only the face tells who is in a picture. Colours are positions in [0, 1] on a palette. So a person is a point that
+can be compared, blended and read back from a picture.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ Headwear = Literal["bald", "short", "fringe", "long", "afro", "bun", "cap", "bea
 Glasses = Literal["none", "round", "square"]
 Backdrop = Literal["plain", "gradient", "floor", "stripes", "dots"]
 
-# Skin is never darker, and hair never lighter, than OpenCV's cascades can take: light hair over a dark face is where
-# they fail, and a photo in which no face is found says nothing of who it is.
+# Skin is never darker, and hair never lighter, than OpenCV's cascades can take. They fail on light hair over a dark
+# face, and a photo in which no face is found says nothing of who it is.
 SKIN: tuple[Colour, ...] = (
     (251, 224, 204),
     (240, 200, 166),
@@ -52,7 +53,7 @@ CLOTH: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Person:
-    """One identity: twelve independent parameters. Numbers are in [0, 1]; colours are palette positions."""
+    """One identity: twelve independent parameters. Numbers are in [0, 1]. Colours are palette positions."""
 
     skin: float
     headwear: Headwear
@@ -72,7 +73,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Nuisance:
-    """What is not identity: clothes, place, light, build and expression. Camera and motion are in the joints."""
+    """All that is not identity: clothes, place, light, build and expression. Camera and motion are in the joints."""
 
     top: Colour
     bottom: Colour
@@ -81,11 +82,11 @@ class Nuisance:
     backdrop: Backdrop
     backdrop_colours: tuple[Colour, Colour]
     light_gain: float
-    """Brightness of the whole picture, 1 is neutral."""
+    """Brightness of the whole picture. 1 is neutral."""
     light_tint: Colour
     """Factor per channel, 1 is neutral."""
     light_slope: float
-    """How much brighter the right edge is than the middle; negative: the left edge."""
+    """How much brighter the right edge is than the middle. A negative value makes the left edge brighter."""
     body_width: float
     """Thickness of body and limbs, 1 is average."""
     smile: float
@@ -95,7 +96,7 @@ class Nuisance:
 
 
 def generator(seed: int, purpose: str) -> np.random.Generator:
-    """A generator of its own for each (seed, purpose), so that one drawing never shifts another."""
+    """Make a generator for each (seed, purpose), so that one drawing never shifts another."""
     return np.random.Generator(np.random.PCG64([seed, zlib.crc32(purpose.encode())]))
 
 
@@ -153,9 +154,9 @@ APPEARANCE = (
 
 
 def appearance_vector(person: Person) -> np.ndarray:
-    """What of a person can be seen, as numbers in [0, 1], float32 [31], named by APPEARANCE.
+    """The visible attributes of a person, as numbers in [0, 1], float32 [31], named by APPEARANCE.
 
-    Colours as RGB, zero where the thing is not there: it says nothing that no picture shows.
+    Colours are RGB, and zero where the thing is missing. So the vector says nothing that no picture shows.
     """
     hidden = (0.0, 0.0, 0.0)
     has_hair, has_hat = person.headwear != "bald", person.headwear in ("cap", "beanie")

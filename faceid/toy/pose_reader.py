@@ -1,7 +1,7 @@
-"""Where a drawn dancer's joints are, read from the picture: a small convolutional heatmap network.
+"""Read a drawn dancer's joints from the picture with a small convolutional heatmap network.
 
-The toy world's counterpart of a published pose model; tools/toy_factory/train_pose_reader.py trained it. A joint is the
-centre of its heatmap (soft-argmax: Sun et al. 2018), its confidence how much of the heatmap lies around there.
+It is the toy world's counterpart of a published pose model; tools/toy_factory/train_pose_reader.py trained it. A joint
+is the centre of its heatmap (soft-argmax: Sun et al. 2018). Its confidence is the heatmap's share around that centre.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def locate(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def load_pose_reader(path: Path) -> ToyPoseReader:
-    """Raises: ModelError when the file is missing."""
+    """Load the reader. Raises: ModelError when the file is missing."""
     if not path.is_file():
         raise ModelError(f"{path}: missing, so the installation is not whole; install faceid again")
     network = PoseReaderNetwork()

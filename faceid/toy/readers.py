@@ -1,4 +1,4 @@
-"""The judges of the toy world, by name: what `tools/evaluate.py` calls `toy_recogniser`, `toy_readout` and `toy`."""
+"""Load the judges of the toy world by name: `toy_recogniser`, `toy_readout` and `toy` in `tools/evaluate.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from faceid.toy.shipped import WEIGHTS
 
 
 def load_toy_recogniser(name: str) -> FaceEncoder:
-    """`toy_recogniser`: the small recogniser; `toy_readout`: measured attributes. Raises: ConfigError otherwise."""
+    """`toy_recogniser`: the small recogniser. `toy_readout`: measured attributes. Raises: ConfigError otherwise."""
     if name == "toy_recogniser":
         return load_encoder("clip", WEIGHTS / "recogniser")
     if name == "toy_readout":

@@ -1,9 +1,10 @@
-"""Attribute read-out: what a drawn person looks like, measured from a crop of the head.
+"""Measure what a drawn person looks like from a crop of the head.
 
-Closed form: random Fourier features of the shrunk crop (Rahimi and Recht 2007) and ridge regression to what can be seen
-of a person (`appearance_vector`), calibrated on real renders of people who are in no other set. As a recogniser, an
-embedding is the measured attributes, each in units of its spread between people, times how well it is measured (R^2).
-It shares nothing with the face encoder: no weights, no training set, no way of learning.
+The read-out has a closed form. It takes random Fourier features of the shrunk crop (Rahimi and Recht 2007). Ridge
+regression maps them to the visible attributes of a person (`appearance_vector`). It is calibrated on real renders of
+people who are in no other set. As a recogniser, its embedding is the measured attributes. Each attribute is in units of
+its spread between people, times how well it is measured (R^2). The read-out shares nothing with the face encoder: no
+weights, no training set, no way of learning.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from faceid.toy.people import APPEARANCE
 
 CROP_PX = 16
 NUM_FEATURES = 2048
-# Width of the kernel, in units of a crop's root-sum-square distance; searched once on calibration people.
+# Width of the kernel, in units of a crop's root-sum-square distance. It was searched once on calibration people.
 KERNEL_WIDTH = 16.0
 RIDGE = 1e-3
 
 
 @dataclass
 class AttributeReadout:
-    """weights [F + 1, A]; mean, spread, r2: [A], of the attributes named by APPEARANCE. A FaceEncoder."""
+    """weights [F + 1, A]. mean, spread, r2: [A], of the attributes named by APPEARANCE. It is a FaceEncoder."""
 
     weights: Tensor
     mean: Tensor
@@ -58,7 +59,7 @@ class AttributeReadout:
 
 
 def calibrate_readout(crops: np.ndarray, truth: np.ndarray) -> AttributeReadout:
-    """Fit on head crops, uint8 [N, S, S, 3], and true attributes [N, A]; R^2 is of the last quarter, held out."""
+    """Fit on head crops, uint8 [N, S, S, 3], and true attributes [N, A]. R^2 is of the last quarter, held out."""
     targets = torch.from_numpy(truth).float()
     features = _features(_shrink(list(crops)))
     fitted = len(crops) * 3 // 4
@@ -70,14 +71,14 @@ def calibrate_readout(crops: np.ndarray, truth: np.ndarray) -> AttributeReadout:
 
 
 def save_readout(path: Path, readout: AttributeReadout) -> None:
-    """Write the calibration, half precision for the weights."""
+    """Write the calibration, with weights in half precision."""
     with staged_file(path) as temporary:
         small = {"mean": readout.mean, "spread": readout.spread, "r2": readout.r2}
         save_file({"weights": readout.weights.half().contiguous(), **small}, temporary)
 
 
 def load_readout(path: Path) -> AttributeReadout:
-    """Raises: ModelError when the file is missing."""
+    """Read a calibration. Raises: ModelError when the file is missing."""
     if not path.is_file():
         raise ModelError(f"{path}: missing, so the installation is not whole; install faceid again")
     stored = load_file(path)
@@ -92,7 +93,7 @@ def _shrink(faces: list[np.ndarray]) -> Tensor:
 
 
 def _features(pixels: Tensor) -> Tensor:
-    """Random Fourier features and a constant, [N, F + 1]; the same directions always."""
+    """Random Fourier features and a constant, [N, F + 1]. The directions are always the same."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(pixels.shape[1], NUM_FEATURES, generator=generator) / KERNEL_WIDTH
     phases = torch.rand(NUM_FEATURES, generator=generator) * 2 * torch.pi

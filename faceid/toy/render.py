@@ -1,7 +1,8 @@
-"""Pictures of toy people: dance clips from joints, close-up portraits, and portraits that a good reader rejects.
+"""Draw pictures of toy people.
 
-A clip and its pose video are drawn from the same joints, so they agree frame by frame. All functions are pure: the
-same arguments give the same bytes.
+They are dance clips from joints, close-up portraits, and portraits that must be rejected. A clip and its pose video are
+drawn from the same joints, so they agree frame by frame. All functions are pure: the same arguments give the same
+bytes.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def render_pose(joints: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     return np.stack(list(draw_skeletons(joints, size_hw, "toy")))
 
 
-def head_boxes(joints: np.ndarray, size_hw: tuple[int, int]) -> list[list[float] | None]:
-    """Head with hair per frame, [x0, y0, x1, y1] in pixels inside the picture; None when it is outside."""
+def drawn_head_boxes(joints: np.ndarray, size_hw: tuple[int, int]) -> list[list[float] | None]:
+    """The head with hair per frame, [x0, y0, x1, y1] in pixels inside the picture; None when it is outside."""
     height, width = size_hw
     left, top, right, bottom = HEAD_BOX
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
@@ -57,7 +58,7 @@ def head_boxes(joints: np.ndarray, size_hw: tuple[int, int]) -> list[list[float]
 
 
 def render_photo(person: Person, seed: int, size: int = 192) -> np.ndarray:
-    """Draw a close-up portrait, uint8 [size, size, 3]; pose, light, backdrop, clothes and smile change with `seed`."""
+    """Draw a close-up portrait, uint8 [size, size, 3]. `seed` changes pose, light, backdrop, clothes and smile."""
     rng = generator(seed, "photo")
     nuisance = draw_nuisance(seed)
     canvas = Canvas(_draw_backdrop(nuisance, (size, size)))
@@ -100,7 +101,7 @@ def _portrait_pose(rng: np.random.Generator, centre: tuple[float, float], unit_p
 
 
 def _draw_portrait(canvas: Canvas, person: Person, pose: HeadPose, nuisance: Nuisance) -> None:
-    """Shoulders, neck and head; everything below the picture is cut off."""
+    """Draw shoulders, neck and head. Everything below the picture is cut off."""
     skin = shaded(palette(SKIN, person.skin), 0.85)
     x, y, unit = *pose.centre, pose.unit_px
     half = HALF_SHOULDER / HEAD_UNIT * 1.45 * nuisance.body_width * unit
@@ -113,7 +114,7 @@ def _draw_portrait(canvas: Canvas, person: Person, pose: HeadPose, nuisance: Nui
 
 
 def _draw_body(canvas: Canvas, person: Person, pose: np.ndarray, unit_px: float, nuisance: Nuisance) -> None:
-    """Legs, neck, torso, arms and hands, in this order, under the head."""
+    """Draw legs, neck, torso, arms and hands, in this order, under the head."""
     wide = unit_px * nuisance.body_width
     skin = palette(SKIN, person.skin)
     for hip, knee, ankle in ((11, 13, 15), (12, 14, 16)):
@@ -136,7 +137,7 @@ def _draw_body(canvas: Canvas, person: Person, pose: np.ndarray, unit_px: float,
 
 
 def _draw_backdrop(nuisance: Nuisance, size_hw: tuple[int, int]) -> np.ndarray:
-    """The place, uint8 [H, W, 3]."""
+    """Draw the place, uint8 [H, W, 3]."""
     height, width = size_hw
     first, second = nuisance.backdrop_colours
     canvas = Canvas(np.broadcast_to(np.array(first), (height, width, 3)).astype(np.uint8))

@@ -1,7 +1,7 @@
-"""The embedded tiny base, its face encoder and a first adapter: real classes, shipped inside the package.
+"""Find the embedded tiny base, its face encoder and a first adapter: real classes, shipped inside the package.
 
-`--model_path toy`, `--encoder_path toy` and `--init_adapter toy` name them. `tools/train_toy_base.py` made them, from
-nothing but drawings; benchmarks/records/toy_base.json says how.
+`--model_path toy`, `--encoder_path toy` and `--init_adapter toy` name them. `tools/train_toy_base.py` made them from
+drawings alone. benchmarks/records/toy_base.json says how.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from faceid.errors import ModelError
 TOY = "toy"
 WEIGHTS = Path(__file__).with_name("weights")
 
-# 4x in space and time, so a 64 x 64 clip of 9 frames is 3 latent frames of 16 x 16 cells: 192 tokens.
+# 4x in space and time. So a 64 x 64 clip of 9 frames is 3 latent frames of 16 x 16 cells, or 192 tokens.
 BASE_CONFIGS: dict[str, dict[str, Any]] = {
     "transformer": {
         "patch_size": (1, 2, 2),
@@ -36,9 +36,9 @@ BASE_CONFIGS: dict[str, dict[str, Any]] = {
         "dim_mult": [1, 2, 2],
         "num_res_blocks": 1,
         "temperal_downsample": [True, True],
-        # Wan2.2's shortcuts: without them the same training ends several dB lower (facts/stack.md).
+        # Wan2.2's shortcuts. Without them the same training ends several dB lower.
         "is_residual": True,
-        # Replaced by what is measured once the VAE is trained.
+        # Replaced by measured values once the VAE is trained.
         "latents_mean": [0.0] * 16,
         "latents_std": [1.0] * 16,
         "scale_factor_spatial": 4,
@@ -68,7 +68,7 @@ ENCODER_CONFIG: dict[str, Any] = {
 }
 
 
-# The recogniser of the evaluation: another size than the conditioning encoder's.
+# The recogniser of the evaluation. Its size differs from the conditioning encoder's.
 RECOGNISER_CONFIG: dict[str, Any] = {
     **ENCODER_CONFIG,
     "hidden_size": 96,
@@ -79,24 +79,24 @@ RECOGNISER_CONFIG: dict[str, Any] = {
 
 
 def resolve_model_path(name: str) -> Path:
-    """`toy` to the embedded base's folder; anything else is a path and returned as one."""
+    """`toy` becomes the embedded base's folder. Anything else is returned as a path."""
     return _shipped("base") if name == TOY else Path(name)
 
 
 def resolve_encoder_path(name: str | None) -> str | None:
-    """`toy` to the embedded face encoder's folder; anything else is returned unchanged."""
+    """`toy` becomes the embedded face encoder's folder. Anything else is returned unchanged."""
     return str(_shipped("encoder")) if name == TOY else name
 
 
 def resolve_adapter_path(name: str | None, key: str = "face_lora_path") -> str | None:
-    """`toy` to the embedded stage-1 adapter, which learnt faces in general; a folder or hub id to the file in it.
+    """`toy` becomes the embedded stage-1 adapter, which learnt faces in general; a folder or hub id, the file in it.
 
-    key: the flag it was given by.
+    key: the flag that gave it.
     Raises: ModelError when there is none.
     """
     if name is None:
         return None
-    # Where an adapter is named, torch is needed anyway; a command line is read without it.
+    # An adapter needs torch anyway. A command line without one is read without torch.
     from faceid.models.adapter.adapter_folder import find_adapter
 
     return str(_shipped("adapter/face_lora_toy.safetensors") if name == TOY else find_adapter(name, key))

@@ -1,4 +1,4 @@
-"""How large a toy world is written, as the flags say it."""
+"""Settings of how large a toy world is written."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ToySettings:
     """How large a toy world to write."""
 
     output_dir: Path
-    """Folder to write; an older toy dataset there is replaced, anything else is refused."""
+    """Folder to write. An older toy dataset there is replaced, anything else is refused."""
     num_people: Annotated[int, Field(ge=1, le=9999)] = 8
-    """Dancers, d01 and so on; the target is one person more (`with_target`)."""
+    """Dancers, d01 and so on. The target is one person more (`with_target`)."""
     first_person: Annotated[int, Field(ge=1, le=9999)] = 1
     """Number of the first dancer: 52 begins with d52, who is the same person as in a world of a hundred."""
     clips_per_person: Annotated[int, Field(ge=1, le=99)] = 4
@@ -26,7 +26,7 @@ class ToySettings:
     photos_per_person: Annotated[int, Field(ge=0, le=99)] = 12
     """Photos of each dancer and of the target."""
     num_frames: FrameCount = 9
-    """Frames per clip; the model wants 4n+1."""
+    """Frames per clip. The model wants 4n+1."""
     height: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
     """Height of clips, pixels, even."""
     width: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
@@ -38,13 +38,13 @@ class ToySettings:
     seed: NaturalSeed = 0
     """Another seed, another world."""
     reference_photos: Annotated[int, Field(ge=0, le=99)] = 0
-    """Photos of everyone kept apart from these, in references/: to judge renders by."""
+    """Photos of everyone, kept apart from these in references/. Renders are judged by them."""
     bad_photos: Annotated[int, Field(ge=0, le=99)] = 0
     """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
     with_target: bool = True
-    """Draw the target's photos, too; false for a world that only lends its dancers."""
+    """Draw the target's photos, too. false for a world that only lends its dancers."""
     one_genre_per_dancer: bool = False
-    """Give each dancer one genre, as in AIST, where genre tells the dancer; otherwise genres are mixed."""
+    """Give each dancer one genre, as in AIST, where genre tells the dancer. Otherwise genres are mixed."""
 
     def __post_init__(self) -> None:
         if self.bad_photos > self.photos_per_person:

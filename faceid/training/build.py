@@ -1,6 +1,6 @@
-"""Put a run together: data, base, adapter, optimizer, world, and where it goes on from.
+"""Put a run together: data, base, adapter, optimizer, world, and the checkpoint to resume from.
 
-Refuses, before the first step, to resume onto another base, other data or a changed recipe.
+Before the first step this code refuses to resume onto another base, other data or a changed recipe.
 """
 
 from __future__ import annotations
@@ -47,21 +47,21 @@ class Run:
     wan: WanModel
     adapter: FaceAdapter
     transformer: Any
-    """The prepared transformer: what is called in training."""
+    """The prepared transformer, which training calls."""
     optimizer: Any
     sharded: ShardedState
     training_set: TrainingSet
     identity: Identity
     metadata: AdapterMetadata
     origin: dict[str, Any]
-    """What a checkpoint must match to be resumed."""
+    """The facts that a checkpoint must match to be resumed."""
     mapper_gate: MapperGate
     start_step: int
     num_steps: int
     saved: dict[str, Any]
-    """The state of the checkpoint it goes on from; empty for a new run."""
+    """The state of the checkpoint that is resumed; empty for a new run."""
     fence: Fence | None
-    """Who may write into the folder; of the main process alone."""
+    """Decides who may write into the folder. Set on the main process alone."""
 
     def work(self, batch: TrainingSample) -> tuple[int, float]:
         """Tokens of a micro-batch, as the transformer counts them, and its useful floating point operations."""
@@ -81,8 +81,8 @@ class Run:
 class MapperGate:
     """Lets gradients of the mapper through, or zeroes them in stage 2.
 
-    requires_grad cannot change under DDP and ZeRO once they are built, so the gradient is stopped at the tensor and the
-    mapper's learning rate is 0: its parameters then stay equal to the bit.
+    requires_grad cannot change under DDP and ZeRO once they are built. So the gradient is stopped at the tensor, and
+    the mapper's learning rate is 0. Its parameters then stay equal to the bit.
     """
 
     def __init__(self, adapter: FaceAdapter) -> None:
@@ -94,7 +94,7 @@ class MapperGate:
 def build_run(
     world: World, sections: RunSections, prepared: PreparedInputs, start: StartingPoint, fence: Fence | None = None
 ) -> Run:
-    """Load, install, prepare and, when there is a checkpoint, restore it; else begin with the initial adapter."""
+    """Load, install and prepare. Then restore a checkpoint if there is one; else begin with the initial adapter."""
     optimizer_settings, execution = sections.optimizer, sections.execution
     identity = load_identity(prepared.identity)
     dtype = torch.bfloat16 if world.accelerator.mixed_precision == "bf16" else torch.float32
@@ -141,16 +141,16 @@ def build_run(
 
 
 def build_optimizer(adapter: FaceAdapter, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the adapter alone, the mapper in a group of its own (the first), so that stage 2 can hold it still."""
+    """AdamW over the adapter alone. The mapper is a group of its own (the first), so that stage 2 can freeze it."""
     mapper = adapter.mapper_parameters()
     others = [p for name, p in adapter.parameters().items() if name not in mapper]
     groups = [{"params": list(mapper.values())}, {"params": others}]
-    # Fused: one kernel for all tensors, and the one that can skip an update without asking the host (sharded_state).
+    # Fused means one kernel for all tensors. It is also able to skip an update without asking the host (sharded_state).
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.999), fused=True)
 
 
 def _state_of(found: Path, origin: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's state, if this run may go on from it; what its command asked for is this run's then, too."""
+    """A checkpoint's state, if this run may resume it. The batch size that its command asked for becomes this run's."""
     state = checkpoint.verify(found)
     refuse_incomplete(found, state)
     refuse_other_origin(found, state["origin"], origin, may_change())
@@ -159,7 +159,7 @@ def _state_of(found: Path, origin: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load_resumed(adapter: FaceAdapter, found: Path, state: dict[str, Any]) -> dict[str, dict[str, Tensor]]:
-    """Give the adapter a checkpoint's weights. Returns all the tensors of it."""
+    """Give the adapter a checkpoint's weights. Returns all tensors of the checkpoint."""
     tensors = checkpoint.read_tensors(found)
     load_tensors(adapter, tensors[TRAINABLES], str(found))
     log.info("resuming from %s: %d steps done", found, state["step"])
@@ -167,7 +167,7 @@ def _load_resumed(adapter: FaceAdapter, found: Path, state: dict[str, Any]) -> d
 
 
 def _load_initial(adapter: FaceAdapter, start: StartingPoint) -> dict[str, dict[str, Tensor]]:
-    """Give the adapter the weights that a new run begins with. Returns what a checkpoint of step 0 would hold."""
+    """Give the adapter a new run's first weights. Returns the content that a checkpoint of step 0 would have."""
     if start.init_adapter is not None:
         tensors = _before_first_step(read_adapter(start.init_adapter, INIT_ADAPTER)[0])
         load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
@@ -180,9 +180,10 @@ def _load_initial(adapter: FaceAdapter, start: StartingPoint) -> dict[str, dict[
 
 
 def _before_first_step(trainables: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """As a checkpoint of step 0 would hold them, with moments of zero.
+    """The content of a checkpoint of step 0, with moments of zero.
 
-    Restored like one: in bf16 ZeRO makes its float32 masters of rounded weights, and only a restore makes them exact.
+    It is restored like a checkpoint. In bf16, ZeRO makes its float32 masters of rounded weights, and only a restore
+    makes them exact.
     """
     exact = {name: tensor.float() for name, tensor in trainables.items()}
     zeros = {name: torch.zeros_like(tensor) for name, tensor in exact.items()}

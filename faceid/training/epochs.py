@@ -1,7 +1,7 @@
-"""What happens where an epoch ends: a line, an adapter file, a checkpoint, and then a validation.
+"""Do what is due at the end of an epoch: a line, an adapter file, a checkpoint, and then a validation.
 
-The checkpoint comes first: a validation renders for minutes and may be killed, or fail, like anything else. What it
-leaves undone is done by the run that goes on from that checkpoint, and recorded once.
+The checkpoint comes first, because a validation renders for minutes and may be killed, or fail. What it leaves undone
+is done by the run that resumes that checkpoint, and is recorded once.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Epochs:
     ) -> None:
         self.run, self.metrics, self.validation, self.checkpoints = run, metrics, validation, checkpoints
         self.watchdog = watchdog
-        # This rank's finite losses and their number, on the device until they are asked for.
+        # The sum and the number of this rank's finite losses. They stay on the device until they are needed.
         self._sums = torch.zeros(2, device=run.world.accelerator.device)
 
     def catch_up(self) -> None:
-        """Do what the attempt before left undone: the validation of the epoch that ended where this one begins."""
+        """Do what the last attempt left undone: the validation of the epoch that ended where this one begins."""
         done = self.run.start_step
         epoch = self._ending_at(done)
         if epoch is None or self.run.saved["validated"] or not self._is_validated(epoch):
             return
-        # Done and not yet in any checkpoint, or not done: metrics.jsonl knows.
+        # metrics.jsonl knows whether the validation was done and is in no checkpoint yet, or was not done.
         (values,) = broadcast_object_list([self.metrics.validation_at(done)])
         if values is None:
             log.info("step %d: the validation of epoch %d was not done; doing it now", done, epoch + 1)
@@ -49,9 +49,9 @@ class Epochs:
             self.checkpoints.keep_best(done)
 
     def after_step(self, done: int, loss: Tensor, is_asked_to_stop: bool) -> None:
-        """Count a step's loss; where it completes an epoch, do what is due.
+        """Count a step's loss. Where the step completes an epoch, do what is due.
 
-        is_asked_to_stop: a validation is left to the run that goes on.
+        is_asked_to_stop: whether to leave a validation to the run that resumes.
         """
         is_finite = torch.isfinite(loss)
         self._sums += torch.stack([torch.where(is_finite, loss, 0.0), is_finite.float()])
@@ -89,11 +89,11 @@ class Epochs:
         optimizer = self.run.sections.optimizer
         total, count = self.run.world.accelerator.reduce(self._sums, reduction="sum").tolist()
         self._sums.zero_()
-        # Of an epoch in which no loss was finite there is no average: 0 would look like a perfect one.
+        # Without any finite loss there is no average. 0 would look like a perfect one.
         average = total / count if count else math.nan
         rate = learning_rate(done - 1, optimizer.learning_rate, optimizer.warmup_steps, self.run.num_steps)
         if self.run.world.is_main:
-            # The console line users look for.
+            # The console line that users look for.
             print(
                 f"Epoch {epoch + 1}/{optimizer.num_epochs} - Average Loss: {average:.4f} - LR: {rate:.2e}", flush=True
             )
@@ -102,6 +102,6 @@ class Epochs:
 
 
 def epoch_ending_at(done: int, samples_per_epoch: int, batch_size: int) -> int | None:
-    """The last epoch (from 0) that is complete after `done` steps and was not after one fewer."""
+    """The last epoch (from 0) that is complete after `done` steps and was not after one step fewer."""
     epoch = done * batch_size // samples_per_epoch - 1
     return epoch if epoch >= 0 and end_of_epoch(epoch, samples_per_epoch, batch_size) == done else None

@@ -1,4 +1,4 @@
-"""The training loop: positions to samples to a loss to a step, until the end or until it is asked to stop."""
+"""Loop over training: positions to samples to a loss to a step, until the end or a request to stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts, watchdog: Watchdog) -> int:
-    """Train from `run.start_step` to the end; returns the exit code (0, or 75 when asked to stop)."""
+    """Train from `run.start_step` to the end. Returns the exit code (0, or 75 when asked to stop)."""
     world, best = run.world, validation.best
     early_stop_after = run.sections.validation.early_stop_after
     stop = StopFlag(run.folder, world.is_main)
@@ -50,7 +50,7 @@ def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts
         progress.advance()
         is_asked = numbers.after_step(done, result, began, is_last)
         numbers.skips.check(checkpoints.folder)
-        epochs.after_step(done, result.loss, is_asked and not is_last)
+        epochs.after_step(done, result.losses["loss"], is_asked and not is_last)
         is_over = is_last or best.is_over(early_stop_after)
         if is_last:
             numbers.skips.refuse_nothing_learnt(num_steps)
@@ -73,7 +73,7 @@ def train(run: Run, metrics: Metrics, validation: Validation, attempts: Attempts
 
 
 def _loader(run: Run) -> torch.utils.data.DataLoader:
-    """This rank's micro-batches from the start step on. Never `accelerator.prepare`d: positions are ours."""
+    """This rank's micro-batches from the start step on. Never use `accelerator.prepare` here: positions are ours."""
     workers = run.sections.execution.num_workers
     return torch.utils.data.DataLoader(
         run.training_set,
@@ -89,7 +89,7 @@ def _loader(run: Run) -> torch.utils.data.DataLoader:
 def _save_if_due(
     run: Run, done: int, checkpoints: CheckpointWriter, numbers: StepNumbers, watchdog: Watchdog, is_ending: bool
 ) -> None:
-    """Save a checkpoint after every so many steps, and before the run ends, be it of damaged clips.
+    """Save a checkpoint every so many steps, and before the run ends, also when damaged clips end it.
 
     Raises: DataError when too many clips were damaged.
     """

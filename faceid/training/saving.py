@@ -1,4 +1,7 @@
-"""Writing what was trained: adapters for use, checkpoints to go on from. All ranks call; the main one writes."""
+"""Write what was trained: adapters for use, checkpoints for resuming.
+
+All ranks call; the main one writes.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from faceid.training.world.fence import FencedError
 
 log = logging.getLogger(__name__)
 
-# A disk that is full for a while must not end a run; one that stays full must not go unnoticed for days.
+# A disk that is full for a while must not end a run. One that stays full must not go unnoticed for days.
 MOST_FAILED_SAVES = 3
 
 
@@ -31,7 +34,7 @@ def save_adapter_files(run: Run, done: int, name: str, suffixes: tuple[str, ...]
 
 
 def check_ours(run: Run) -> None:
-    """On the main process. Raises: FencedError when the run folder is another attempt's by now."""
+    """Check on the main process. Raises: FencedError when another attempt has the run folder by now."""
     if run.fence is not None:
         run.fence.check()
 
@@ -40,20 +43,20 @@ BEST = "best"
 
 
 class CheckpointWriter:
-    """Saves checkpoints of a run, and goes on training when one cannot be saved."""
+    """Saves checkpoints of a run. Training goes on when one cannot be saved."""
 
     def __init__(self, run: Run, best: Best) -> None:
-        """best: whose state is kept in every checkpoint."""
+        """best: its state is kept in every checkpoint."""
         self.run, self.folder, self.best = run, run.folder / "checkpoints", best
         self.last_saved = run.start_step
         self.awaits_validation = False
-        """Whether the step that is saved has a validation that is not done yet."""
+        """Whether the saved step has a validation that is not done yet."""
         self._failed = 0
 
     def save(self, done: int, is_needed: bool) -> None:
-        """Save the state after `done` steps, unless it is there already.
+        """Save the state after `done` steps, unless it is saved already.
 
-        Raises: CheckpointError when it cannot be and `is_needed` (the run ends now), or at the third time running.
+        Raises: CheckpointError when saving fails and `is_needed` (the run ends now), or at the third failure in a row.
         """
         if self.last_saved == done:
             return
@@ -77,7 +80,7 @@ class CheckpointWriter:
                 raise
             except (OSError, FaceidError) as error:
                 problem = f"{self.folder}: the checkpoint of step {done} could not be saved ({error})"
-        # The others learn of it: what they do next depends on it.
+        # All ranks learn of the problem, because their next action depends on it.
         (problem,) = broadcast_object_list([problem])
         if problem is None:
             self.last_saved, self._failed = done, 0
@@ -90,10 +93,10 @@ class CheckpointWriter:
         log.error("%s; training goes on, the next one is tried when it is due", problem)
 
     def keep_best(self, done: int) -> None:
-        """Save the state after `done` steps and keep it, and its adapter, whatever comes after."""
+        """Save the state after `done` steps. Keep it, and its adapter, whatever comes after."""
         self.save(done, is_needed=False)
         kept = self.folder / checkpoint.name_of(done)
-        # One that a run goes on from by --resume may lie elsewhere, and is somebody's own.
+        # A checkpoint that --resume named may lie elsewhere, and belongs to somebody.
         if self.last_saved == done and self.run.world.is_main and kept.is_dir():
             checkpoint.unpin(self.folder, BEST)
             checkpoint.pin(kept, BEST)

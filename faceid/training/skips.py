@@ -1,4 +1,7 @@
-"""Steps whose gradient was not finite: nothing is learnt from them, they are counted, and too many end the run."""
+"""Count steps whose gradient was not finite.
+
+They teach nothing, and too many of them end the run.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class DivergedError(FaceidError):
 
 
 class Skips:
-    """Counts skipped steps; the same on all ranks."""
+    """Counts skipped steps. The counts are the same on all ranks."""
 
     def __init__(self) -> None:
         self.total = self.in_a_row = self.last = 0
@@ -32,11 +35,11 @@ class Skips:
         log.warning("step %d: the gradient is not finite, nothing was learnt from it (%d so far)", step, self.total)
 
     def metrics(self) -> dict[str, float]:
-        """What is logged."""
+        """The values for the log."""
         return {"optimizer/skipped_steps": float(self.total)}
 
     def refuse_nothing_learnt(self, steps: int) -> None:
-        """Raises: DivergedError when all of a run's steps were skipped: what it would save is what it began with."""
+        """Raises: DivergedError when all of a run's steps were skipped. It would save what it began with."""
         if self.total == steps > 0:
             raise DivergedError(
                 f"steps 1 to {steps}: the loss or its gradient was not finite, in all of them; nothing was learnt, so "
@@ -44,7 +47,7 @@ class Skips:
             )
 
     def check(self, checkpoints: Path) -> None:
-        """Raises: DivergedError after MOST_IN_A_ROW in a row. checkpoints: their folder, for what is said."""
+        """Raises: DivergedError after MOST_IN_A_ROW in a row. checkpoints: their folder, for the message."""
         if self.in_a_row < MOST_IN_A_ROW:
             return
         newest = next(checkpoint.newest_first(checkpoints), None)

@@ -1,4 +1,7 @@
-"""One optimizer step: positions to samples to a loss to an update. The recipe's mathematics is here and in flow.py."""
+"""Do one optimizer step: positions to samples to a loss to an update.
+
+The recipe's mathematics: here and in flow.py.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from faceid import flow
 from faceid.data.order import seed_for
 from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_tokens import face_input
+from faceid.models.wan_vace.transformer import forward_inputs
 from faceid.training.build import Run
 from faceid.training.measuring.sample_counts import SampleCounts
 from faceid.training.measuring.step_result import Step
@@ -23,11 +27,11 @@ from faceid.training.world.watchdog import Watchdog
 def train_step(
     run: Run, step: int, batches: Iterator[TrainingSample], counts: SampleCounts, watchdog: Watchdog
 ) -> Step:
-    """All micro-batches of optimizer step `step` (from 0), and the update."""
+    """Do all micro-batches of optimizer step `step` (from 0), and the update."""
     accelerator, optimizer = run.world.accelerator, run.sections.optimizer
     _enter_stage(run, step)
     sigmas = _sigmas(run, step)
-    total = torch.zeros((), device=accelerator.device)
+    totals: dict[str, Tensor] = {}
     gradient_norm, waited_s, tokens, flops = None, 0.0, 0, 0.0
     samples: list[tuple[int, str]] = []
     for micro in range(run.world.accumulation):
@@ -42,61 +46,58 @@ def train_step(
         micro_tokens, micro_flops = run.work(batch)
         tokens, flops = tokens + micro_tokens, flops + micro_flops
         with accelerator.accumulate(run.transformer):
-            loss = sample_loss(run, batch, sigmas[slots].to(accelerator.device), _any_null(run, step, micro, batch))
-            total += loss.detach()
-            accelerator.backward(loss)
+            losses = sample_losses(run, batch, sigmas[slots].to(accelerator.device), _any_null(run, step, micro, batch))
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + loss.detach()
+            accelerator.backward(losses["loss"])
             if accelerator.sync_gradients:
                 gradient_norm = accelerator.clip_grad_norm_(run.transformer.parameters(), optimizer.max_grad_norm)
                 run.sharded.skip_unless_finite(gradient_norm)
             run.optimizer.step()
             run.optimizer.zero_grad()
     run.sharded.average(step)
-    return Step(
-        total / run.world.accumulation, gradient_norm, run.sharded.was_skipped(), waited_s, tokens, flops, samples
-    )
+    means = {name: total / run.world.accumulation for name, total in totals.items()}
+    return Step(means, gradient_norm, run.sharded.was_skipped(), waited_s, tokens, flops, samples)
 
 
 def _enter_stage(run: Run, step: int) -> None:
-    """Set each group's learning rate for this step; in stage 2 the mapper is held still."""
+    """Set each group's learning rate for this step. In stage 2 the mapper's is 0."""
     optimizer, samples = run.sections.optimizer, len(run.training_set)
     first, batch_size = optimizer.freeze_mapper_after_epochs, optimizer.batch_size
     frozen = is_stage2(step, first, samples, batch_size)
     run.mapper_gate.is_frozen = frozen
     if frozen and (step == 0 or not is_stage2(step - 1, first, samples, batch_size)):
-        # Held still at what is exported, so that stage 2 builds on that.
+        # The mapper is frozen at the exported (averaged) weights, so that stage 2 builds on those.
         run.sharded.adopt_average(run.adapter.mapper_parameters())
     rate = learning_rate(step, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps)
     for number, group in enumerate(run.optimizer.param_groups):
         group["lr"] = 0.0 if number == 0 and frozen else rate
 
 
-def sample_loss(run: Run, batch: TrainingSample, sigma: Tensor, with_base: bool = False) -> Tensor:
-    """The flow-matching loss of one micro-batch, float32 scalar. sigma: [B].
+def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: bool = False) -> dict[str, Tensor]:
+    """Losses of one micro-batch, float32 scalars: `loss`, which is learnt, and further terms, logged as train/NAME.
 
-    Entries of kind `null` are taught what the frozen base predicts (`null_target`). with_base: run the base, too;
-    under ZeRO-3 all ranks do as soon as one has such an entry, since each forward gathers parameters from all.
+    `loss` is the flow-matching loss. sigma: [B].
+
+    Entries of kind `null` are taught what the frozen base predicts (`null_target`). with_base: run the base, too.
+    Under ZeRO-3 all ranks do so as soon as one has such an entry, since each forward gathers parameters from all.
     """
     dtype = run.wan.transformer.dtype
     x_t = flow.add_noise(batch.x0, batch.noise, sigma)
-    inputs = {
-        "hidden_states": x_t.to(dtype),
-        "timestep": flow.model_timestep(sigma),
-        "encoder_hidden_states": batch.text.to(dtype),
-        "control_hidden_states": batch.control.to(dtype),
-        "return_dict": False,
-    }
+    inputs = forward_inputs(x_t.to(dtype), flow.model_timestep(sigma), batch.text.to(dtype), batch.control.to(dtype))
     target = flow.velocity_target(batch.x0, batch.noise)
     if with_base:
         with torch.no_grad(), run.adapter.off():
             base = run.wan.transformer(**inputs)[0].float()
         is_null = torch.tensor([kind == "null" for kind in batch.kinds], device=target.device)
         target = torch.where(is_null.view(-1, 1, 1, 1, 1), base, target)
-    # Dropout inside the mapper, by position: the same whatever the number of processes.
+    # Dropout inside the mapper follows the position. It is the same whatever the number of processes.
     torch.manual_seed(seed_for(run.sections.optimizer.seed, batch.g[0], "mapper dropout"))
     prediction = run.transformer(encoder_hidden_states_image=face_input(batch.face), **inputs)[0]
     error = flow.flow_loss(prediction, target)
     loss, seed = run.sections.loss, run.sections.optimizer.seed
-    return torch.stack([reduce_error(loss, seed, error[i], batch, i) for i in range(len(batch.g))]).mean()
+    flow_loss = torch.stack([reduce_error(loss, seed, error[i], batch, i) for i in range(len(batch.g))]).mean()
+    return {"loss": flow_loss}
 
 
 def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: TrainingSample, i: int) -> Tensor:
@@ -108,8 +109,8 @@ def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: Traini
 
 
 def is_masked(settings: LossSettings, seed: int, batch: TrainingSample, i: int) -> bool:
-    """Whether entry i's loss is taken inside the head: drawn by position; heads of a few cells never are."""
-    # What the base does without a face is wanted of the whole picture.
+    """Whether entry i's loss is taken inside the head. It is drawn by position; never for heads of a few cells."""
+    # Without a face, the whole picture should stay as the base makes it.
     if batch.head_cells[i] < settings.masked_loss_min_cells or batch.kinds[i] == "null":
         return False
     generator = torch.Generator().manual_seed(seed_for(seed, batch.g[i], "masked loss"))
@@ -117,7 +118,7 @@ def is_masked(settings: LossSettings, seed: int, batch: TrainingSample, i: int) 
 
 
 def _any_null(run: Run, step: int, micro: int, batch: TrainingSample) -> bool:
-    """Whether this micro-batch needs the base's prediction: any rank's under ZeRO-3, else this rank's own."""
+    """Whether this micro-batch needs the base's prediction: for any rank under ZeRO-3, else for this rank's own."""
     if run.sections.loss.null_target != "base":
         return False
     if run.world.kind != "zero3":
@@ -128,7 +129,7 @@ def _any_null(run: Run, step: int, micro: int, batch: TrainingSample) -> bool:
 
 
 def _sigmas(run: Run, step: int) -> Tensor:
-    """Noise levels of the whole global batch; every rank draws all and takes its own."""
+    """Noise levels of the whole global batch. Every rank draws all levels and takes its own."""
     optimizer, settings = run.sections.optimizer, run.sections.noise
     generator = torch.Generator().manual_seed(seed_for(optimizer.seed, step, "sigma"))
     noise = run.wan.files.noise

@@ -1,6 +1,6 @@
-"""The numbers of each step: what the processes tell each other of it, and what is logged.
+"""Exchange the numbers of each step between the processes, and log them.
 
-They come one step late, so that no step waits for the device. A logging step alone waits, and has its own numbers.
+They come one step late, so that no step waits for the device. Only a logging step waits, and has its own numbers.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ class StepNumbers:
         self._meter = Meter(run.sections.logging.peak_tflops or peak_tflops(run.world.accelerator.device))
 
     def after_step(self, done: int, result: Step, began: float, is_last: bool) -> bool:
-        """Exchange a step's numbers and log them when it is time; whether any process was asked to stop.
+        """Exchange a step's numbers and log them when due. Return whether any process was asked to stop.
 
         began: the clock (`time.perf_counter`) when the step began. is_last: that step is logged in any case.
         """
         own: list[float | torch.Tensor] = [float(self.stop.is_asked()), result.was_skipped, *self.counts.take()]
-        # Of the step before, for which nothing waits; on a logging step of this one, too.
+        # These numbers are of the step before, for which nothing waits. A logging step adds its own.
         arrived = [(done - 1, self._agreement.exchange(own))]
-        mean_loss = None
+        mean_losses = None
         if is_last or done % self.run.sections.logging.log_every_steps == 0:
-            # The device is waited for here alone, and before the clock is read: it has done what is counted.
-            mean_loss = self.run.world.accelerator.reduce(result.loss, reduction="mean").item()
+            # Only here the device is waited for, before the clock is read. So the counted work is done by then.
+            reduced = self.run.world.accelerator.reduce(result.losses, reduction="mean")
+            mean_losses = {name: loss.item() for name, loss in reduced.items()}
             arrived.append((done, self._agreement.read()))
         self._meter.add(result, time.perf_counter() - began)
         is_asked = False
@@ -49,14 +50,14 @@ class StepNumbers:
                 is_asked = is_asked or sums[0] > 0
                 self.skips.add(number, was_skipped=sums[1] > 0)
                 self.counts.share(sums[2:])
-        if mean_loss is not None:
-            self._log(done, mean_loss, float(result.gradient_norm))
+        if mean_losses is not None:
+            self._log(done, mean_losses, float(result.gradient_norm))
         return is_asked
 
-    def _log(self, done: int, mean_loss: float, gradient_norm: float) -> None:
+    def _log(self, done: int, mean_losses: dict[str, float], gradient_norm: float) -> None:
         run, optimizer = self.run, self.run.sections.optimizer
         values = {
-            "train/loss": mean_loss,
+            **{f"train/{name}": loss for name, loss in mean_losses.items()},
             "train/epoch": epoch_of(done - 1, len(run.training_set), optimizer.batch_size),
             "optimizer/learning_rate": learning_rate(
                 done - 1, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps

@@ -1,4 +1,7 @@
-"""One training run from parsed sections to exit code: claim the folder, prepare inputs, join the world, train."""
+"""Do one training run from parsed sections to exit code.
+
+The steps are: claim the folder, prepare inputs, join the world, train.
+"""
 
 from __future__ import annotations
 
@@ -57,16 +60,16 @@ def run_training(sections: RunSections) -> int:
     for check in refusals(plan, sections, launch):
         check()
     with ExitStack() as stack:
-        # Before anything there is read or written. A run that is refused leaves nothing in another's logs.
+        # Set up before the folder is read or written. So a refused run leaves nothing in another run's logs.
         set_up_logging(launch.rank)
         fence = stack.enter_context(Fence(folder, launch.attempt)) if launch.rank == 0 else None
         if launch.rank == 0:
-            # What lies there was looked at by `refusals`.
+            # `refusals` has checked what lies there.
             claim_folder(folder, RUN_FOLDER, is_known=True)
             for name in FOLDERS_WITH_FACES:
                 make_folder(folder / name, private=not sections.faces.shared)
         set_up_logging(launch.rank, folder / "logs")
-        # From here on a process may stand still: for want of the others, of a file server, of a compiler.
+        # From here on a process may stand still, waiting for the others, a file server or a compiler.
         watchdog = Watchdog(sections.logging.watchdog_s, log_file(folder / "logs", launch.rank))
         stack.enter_context(watchdog)
         _quiet_libraries()
@@ -79,7 +82,7 @@ def run_training(sections: RunSections) -> int:
         watchdog.at("joining the other processes")
         world = _join(sections, launch)
         if world.is_main:
-            # Joining is a barrier: everyone has seen them.
+            # Joining is a barrier, so everyone has seen the marker.
             remove_marker(plan)
             leave_meeting(launch)
         watchdog.at("loading the base, the data and a checkpoint")
@@ -89,7 +92,7 @@ def run_training(sections: RunSections) -> int:
         optimizer, saving = sections.optimizer, sections.saving
         refuse_shorter(optimizer.num_epochs, run.num_steps, run.start_step, folder)
         if run.start_step < run.num_steps:
-            # Each save asks for its own, too; now nothing has been computed yet.
+            # Each save checks its own room, too. Here nothing has been computed yet.
             has_best = sections.validation.validate_every > 0
             checkpoint.check_room(folder / "checkpoints", _bytes_saved(run)[1], saving.keep_checkpoints, has_best)
         judging = _judging(plan, sections.validation.judge, run.identity)
@@ -121,7 +124,7 @@ def _join(sections: RunSections, launch: Launch) -> World:
 
 
 def _train(run: Run, config_yaml: str, judging: Judging | None, attempts: Attempts, watchdog: Watchdog) -> int:
-    """Write down what is trained, and train."""
+    """Record what is trained, and train."""
     world, sections = run.world, run.sections
     if world.is_main:
         write_bookkeeping(run.folder / "config.yaml", config_yaml)
@@ -134,9 +137,9 @@ def _train(run: Run, config_yaml: str, judging: Judging | None, attempts: Attemp
         return train(run, metrics, Validation(run, metrics, judging, not sections.faces.shared), attempts, watchdog)
     except BaseException as error:
         if isinstance(error, FaceidError) and not world.is_main:
-            # Now: the main process is about to fail for want of this one.
+            # Logged now, because the main process is about to fail for want of this one.
             log.error("%s", one_line(error))
-        # Its traceback keeps the reader processes alive, deaf to SIGTERM (stop.py): leaving would wait forever.
+        # The traceback keeps the reader processes alive, which ignore SIGTERM (stop.py). Leaving would wait forever.
         traceback.clear_frames(error.__traceback__)
         raise
     finally:
@@ -152,14 +155,14 @@ def _judging(plan: InputPlan, recogniser: str | None, identity: Identity) -> Jud
 
 
 def _quiet_libraries() -> None:
-    """Silence what a user can do nothing about: DeepSpeed's chatter, and torch's renamed collectives it calls."""
+    """Silence what a user can do nothing about: DeepSpeed's chatter, and warnings of torch's renamed collectives."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
 def _bytes_saved(run: Run) -> tuple[int, int]:
-    """Of an adapter file, and of a checkpoint: weights, two moments, averages."""
-    # ds_numel: under ZeRO-3 a parameter holds no elements between uses.
+    """Bytes of an adapter file, and of a checkpoint: weights, two moments, averages."""
+    # ds_numel is used because under ZeRO-3 a parameter holds no elements between uses.
     trainable = sum(getattr(each, "ds_numel", each.numel()) for each in run.adapter.parameters().values())
     return trainable * 4, trainable * 4 * (4 if run.sections.optimizer.ema else 3)
 

@@ -1,7 +1,8 @@
-"""One validation: losses at fixed noise, videos at fixed seeds, whose face they show, and whether it is the best yet.
+"""Do one validation.
 
-All ranks call and all get the same numbers. Clips and scenes are shared out among them, except under ZeRO-3, where each
-forward pass gathers parameters from all: there all do all of it together.
+It measures losses at fixed noise and renders videos at fixed seeds. It tells whose face the videos show, and whether
+this validation is the best yet. All ranks call and all get the same numbers. Clips and scenes are shared out among the
+ranks. Under ZeRO-3 each forward pass gathers parameters from all ranks, so all of them do all of it together.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from faceid.models.rendering.rendering_state import rendering
 from faceid.training.build import Run
 from faceid.training.measuring.metrics import Metrics
 from faceid.training.validation.best import Best
-from faceid.training.validation.judge import Judge, Judging, mean_scores
+from faceid.training.validation.judge import Judge, Judging, mean_scores, picture_scores
 from faceid.training.validation.losses import (
     CONDITIONS,
     HEAD,
@@ -44,13 +45,13 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Clips per group of dancers: 16 clips are 128 forward passes of two samples.
+# Clips per group of dancers. 16 clips are 128 forward passes of two samples.
 SWAP_GAP_CLIPS = 16
 NUM_BANDS = 4
 
 
 def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
-    """Clips by number: trained on, of dancers who are trained on, and of those who are not."""
+    """Clips by number, in groups: trained on; held out, of dancers who are trained on; of held-out dancers."""
     groups: dict[str, list[int]] = {"training_dancers": [], "heldout_clips": [], "heldout_dancers": []}
     for number, (clip, dancer) in enumerate(zip(latents.clips, latents.dancers, strict=True)):
         is_of_known = "heldout_clips" if held_out.has(clip, dancer) else "training_dancers"
@@ -59,12 +60,12 @@ def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
 
 
 def base_folder_of(cfg_scale: float, num_inference_steps: int) -> Path:
-    """Where in the run folder the base's videos are: they may be kept only for what they were sampled with."""
+    """The base's videos within the run folder. They serve only for this guidance and number of steps."""
     return Path("validation_base") / f"cfg_{cfg_scale:g}_steps_{num_inference_steps}"
 
 
 class Validation:
-    """What is measured, chosen once for a run, so that one validation compares with the next."""
+    """The measured clips and scenes, chosen once for a run, so that validations can be compared."""
 
     def __init__(self, run: Run, metrics: Metrics, judging: Judging | None, private: bool = True) -> None:
         """judging: None for videos and losses without scores. private: whether only the owner may see the videos."""
@@ -89,8 +90,8 @@ class Validation:
         self._judge: Judge | None = None
 
     def validate(self, epoch: int, done: int) -> bool:
-        """After epoch `epoch` (from 0) and `done` steps; whether it is the best so far."""
-        # What is saved for use is what is looked at; what is looked at is trained on as if nobody had.
+        """Validate after epoch `epoch` (from 0) and `done` steps. Return whether it is the best so far."""
+        # The averaged weights are looked at, since they are saved for use. Training goes on as if nobody had looked.
         with rendering(self.run.wan.transformer, self.run.adapter), self.run.sharded.averaged():
             values = self._losses()
             values |= self._videos(epoch, done)
@@ -105,7 +106,7 @@ class Validation:
         return is_best
 
     def _losses(self) -> dict[str, float]:
-        """Of each group of dancers: the swap gap, and the loss under each condition, over all and by band of noise."""
+        """For each group of dancers: the swap gap, and the loss under each condition, over all and by band of noise."""
         data, values = self.run.training_set, {}
 
         def measure(pair: FacePair) -> Tensor | None:
@@ -127,7 +128,7 @@ class Validation:
         return values
 
     def _videos(self, epoch: int, done: int) -> dict[str, float]:
-        """Render, write and show every scene; scores by the judge."""
+        """Render, write and show every scene. Return the judge's scores."""
         if not self.scenes:
             return {}
         run = self.run
@@ -142,9 +143,9 @@ class Validation:
         judge = self._know_people(renderer)
         folder = run.folder / f"validation_epoch_{epoch + 1}"
         base_folder = run.folder / base_folder_of(sampling.cfg_scale, sampling.num_inference_steps)
-        # One list for all ranks: under ZeRO-3 all must render the same.
+        # One list for all ranks, because under ZeRO-3 all must render the same.
         (rendered,) = broadcast_object_list([sorted(path.stem for path in base_folder.glob("*.mp4"))])
-        photo = self._photo(renderer)
+        photo, prefix = self._photo(renderer), self.judging.prefix if self.judging is not None else ""
 
         def show(scene: Scene) -> tuple[str, dict[str, float], np.ndarray]:
             frames = renderer.render(scene)
@@ -156,7 +157,9 @@ class Validation:
                 base = renderer.base(scene)
                 self._write(base_path, base)
             rows = [renderer.pose(scene.number), renderer.clip(scene.number), base, frames]
-            scores = judge.score(scene, frames) if judge is not None else {}
+            scores = picture_scores(run.training_set.latents, scene.number, frames)
+            if judge is not None:
+                scores |= {f"{prefix}{name}": score for name, score in judge.score(scene, frames).items()}
             reference = photo if scene.shown_by is None else renderer.head(scene.shown_by)
             return scene.who, scores, strip(rows, reference)
 
@@ -164,8 +167,7 @@ class Validation:
         for scene, (_, _, picture) in zip(self.scenes, shown, strict=True):
             self.metrics.log_picture(f"validation/{scene.name}", picture, done)
         log.info("validation videos: %d in %s", len(shown), folder)
-        prefix = self.judging.prefix if self.judging is not None else ""
-        return mean_scores([(who, scores) for who, scores, _ in shown], prefix)
+        return mean_scores([(who, scores) for who, scores, _ in shown])
 
     def _know_people(self, renderer: SceneRenderer) -> Judge | None:
         if self.judging is None:
@@ -178,12 +180,12 @@ class Validation:
         return self._judge
 
     def _photo(self, renderer: SceneRenderer) -> np.ndarray | None:
-        """The target's first photo, as it is trained on: of the clips' size."""
+        """The target's first photo, at the clips' size as in training."""
         photos = self.run.training_set.photos
         return renderer.picture(photos[min(photos)].latent) if photos else None
 
     def _write(self, path: Path, frames: np.ndarray) -> None:
-        """By the rank that rendered it; by the main one where all did."""
+        """Write a video on the rank that rendered it, or on the main rank if all did."""
         if self.run.world.is_main or self.run.world.kind != "zero3":
             make_folder(self.run.folder / path.relative_to(self.run.folder).parts[0], self._private)
             make_parents(path)

@@ -22,7 +22,7 @@ from faceid.files.provenance import sha256_file
 from faceid.media.video import write_video
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
-from faceid.toy.render import head_boxes, render_clip, render_photo
+from faceid.toy.render import drawn_head_boxes, render_clip, render_photo
 
 SIZE_HW, NUM_FRAMES = (64, 64), 5
 # Four people whom a recogniser of colours can tell apart; d01 dances in the driving clips.
@@ -62,7 +62,7 @@ def write_controls(folder: Path) -> Path:
     """Head boxes and joints of every clip."""
     folder.mkdir(parents=True)
     for clip in CLIPS:
-        boxes = {"boxes": head_boxes(joints_of(clip), SIZE_HW)}
+        boxes = {"boxes": drawn_head_boxes(joints_of(clip), SIZE_HW)}
         (folder / f"{clip}.heads.json").write_text(json.dumps(boxes))
         joints = {"joints": joints_of(clip).tolist(), "size_hw": list(SIZE_HW)}
         (folder / f"{clip}.joints.json").write_text(json.dumps(joints))

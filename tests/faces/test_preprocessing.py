@@ -17,7 +17,8 @@ import torch
 import transformers
 from onnx import TensorProto, helper
 
-from faceid.faces.encoders.face_encoders import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, load_encoder
+from faceid.faces.encoders.encoder_kinds import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
+from faceid.faces.encoders.face_encoders import load_encoder
 from faceid.faces.photos.detect import load_detector
 from faceid.faces.photos.photo_faces import examine_photo
 from faceid.media import images

@@ -18,7 +18,7 @@ from original_layout import renamed, text_names, transformer_names, vae_names
 from safetensors import TensorSpec, serialize_file
 from torch import Tensor
 
-from faceid.models.base.original_names import transformer_name
+from faceid.models.wan_vace.tensor_names import transformer_name
 from faceid.toy.shipped import resolve_model_path
 
 CONFIG = {

@@ -48,6 +48,7 @@ def test_the_record_is_of_the_weights_that_are_shipped():
     assert {str(file.relative_to(WEIGHTS)): sha256_file(file) for file in shipped_files()} == record["sha256"]
 
 
+@pytest.mark.slow
 def test_the_vae_gives_unseen_clips_back_at_26_db(toy_wan, record_property):
     unseen = draw_clips(8, world=UNSEEN_WORLD)
     clips, poses = (reconstruction_psnr(toy_wan.vae, videos) for videos in (unseen.clips, unseen.poses))
@@ -76,6 +77,7 @@ def test_the_recogniser_knows_unseen_people_in_clips_by_their_photos(views):
     assert rank1_of_16(load_toy_recogniser("toy_recogniser"), views, given=[0, 1, 2], asked=3) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_recogniser_knows_people_among_everybody_as_renders_can_show_them(toy_wan):
     # Two judges before it, which had seen nothing through the VAE, were at 0.79 and 0.85; this one is at 0.93.
     seen = draw_views(UNSEEN_WORLD, 3 * GALLERY, 3, num_clips=1, as_rendered=partial(reconstruct, toy_wan.vae))

@@ -11,7 +11,7 @@ import pytest
 from faceid.faces.photos.detect import load_detector
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
-from faceid.toy.render import head_boxes, render_bad_photo, render_clip, render_photo, render_pose
+from faceid.toy.render import drawn_head_boxes, render_bad_photo, render_clip, render_photo, render_pose
 
 SIZE = (64, 64)
 
@@ -64,7 +64,7 @@ def test_the_head_is_large_enough_and_its_box_holds_it():
         place,
         SIZE,
     )
-    for box, before, after in zip(head_boxes(joints, SIZE), clip, other, strict=True):
+    for box, before, after in zip(drawn_head_boxes(joints, SIZE), clip, other, strict=True):
         x0, y0, x1, y1 = box
         assert 20 <= x1 - x0 <= 30 and 18 <= y1 - y0 <= 30
         rows, columns = np.nonzero(np.abs(before.astype(int) - after).max(-1) > 8)
@@ -75,8 +75,8 @@ def test_the_head_is_large_enough_and_its_box_holds_it():
 def test_a_head_outside_the_picture_has_no_box():
     joints = dance_joints("MH", 1, 2, SIZE)
     joints[1] += 200
-    assert head_boxes(joints, SIZE)[0] is not None
-    assert head_boxes(joints, SIZE)[1] is None
+    assert drawn_head_boxes(joints, SIZE)[0] is not None
+    assert drawn_head_boxes(joints, SIZE)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_every_identity_parameter_shows_at_64_pixels(name, one, other):
 
 def test_people_are_told_apart_by_their_heads_at_64_pixels_in_other_light():
     joints = dance_joints("HO", 5, 1, SIZE)
-    ((x0, y0, x1, y1),) = head_boxes(joints, SIZE)
+    ((x0, y0, x1, y1),) = drawn_head_boxes(joints, SIZE)
     heads = []
     for place in (draw_nuisance(1), draw_nuisance(2)):
         clips = [render_clip(draw_person(i), joints, place, SIZE)[0].astype(float) for i in range(16)]

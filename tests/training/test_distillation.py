@@ -10,7 +10,7 @@ from asked_for import asked_for
 from faceid import flow
 from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_adapter import install_adapter
-from faceid.training.step import _any_null, sample_loss
+from faceid.training.step import _any_null, sample_losses
 
 SIGMA = torch.tensor([0.6, 0.6])
 
@@ -55,14 +55,14 @@ def base_prediction(run, sample):
 
 def test_an_adapter_that_changes_nothing_has_nothing_to_unlearn(run):
     sample = batch(run.wan, ["null", "null"])
-    assert sample_loss(run, sample, SIGMA, with_base=True).item() == 0
-    assert sample_loss(run, sample, SIGMA).item() > 0.1
+    assert sample_losses(run, sample, SIGMA, with_base=True)["loss"].item() == 0
+    assert sample_losses(run, sample, SIGMA)["loss"].item() > 0.1
 
 
 def test_the_target_is_the_bases_prediction_for_null_entries_alone(run):
     train_a_little(run.adapter)
     sample = batch(run.wan, ["clip", "null"])
-    found = sample_loss(run, sample, SIGMA, with_base=True)
+    found = sample_losses(run, sample, SIGMA, with_base=True)["loss"]
     found.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in run.adapter.parameters().values())
     from faceid.models.adapter.face_tokens import face_input
@@ -83,7 +83,7 @@ def test_the_target_is_the_bases_prediction_for_null_entries_alone(run):
 
 def test_the_adapter_is_on_again_and_trains_after_the_base_was_asked(run):
     before = {name: p.requires_grad for name, p in run.adapter.parameters().items()}
-    sample_loss(run, batch(run.wan, ["null", "null"]), SIGMA, with_base=True)
+    sample_losses(run, batch(run.wan, ["null", "null"]), SIGMA, with_base=True)
     assert {name: p.requires_grad for name, p in run.adapter.parameters().items()} == before
     assert run.adapter._is_on
 

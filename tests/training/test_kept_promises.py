@@ -27,7 +27,8 @@ def first_moment_norm(folder):
 @pytest.mark.starts_process
 @pytest.mark.fault("8")
 @pytest.mark.parametrize("world", ["single", "cpu_zero2"])
-def test_the_gradient_that_adam_sees_is_clipped(toy_inputs, tmp_path, world):
+@pytest.mark.slow
+def test_the_gradient_that_adam_sees_is_clipped(toy_inputs, warm_server, tmp_path, world):
     """Adam forgets how long a gradient was, its first moment does not: after one step a tenth of it."""
     # 8 samples in one step.
     asked = ("--batch_size", "8", "--max_grad_norm", "1e-4")

@@ -60,6 +60,7 @@ def test_a_validation_leaves_no_trace_in_a_single_process(undisturbed):
         pytest.param("cpu_zero3", marks=pytest.mark.proof_only("ten seconds", proof="nothing_lost")),
     ],
 )
+@pytest.mark.slow
 def test_nor_in_any_of_two_processes(toy_inputs, tmp_path, world):
     """With one scene one process renders and the other waits: what is left must not differ between them."""
     asked = words(toy_inputs, tmp_path, "--num_epochs", "1", "--validation_recogniser", "none")
@@ -78,6 +79,7 @@ def test_with_and_without_validations_it_is_the_same_run(toy_inputs, undisturbed
 @pytest.mark.starts_process
 @pytest.mark.fault("T1")
 @pytest.mark.fault("L10")
+@pytest.mark.slow
 def test_killed_in_its_first_validation_and_started_again_it_ends_as_the_undisturbed_run(
     toy_inputs, undisturbed, tmp_path
 ):

@@ -13,7 +13,7 @@ from launching import QUIET, SMALL_ADAPTER
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.checkpoint import CheckpointError
 from faceid.training.measuring.metrics import cut_lines_after, read_metrics
-from faceid.training.world.attempts import STARTED, Attempt, Attempts, judge
+from faceid.training.world.attempts import STARTED, Attempt, Attempts, judge_attempt
 
 pytestmark = pytest.mark.fault("W5")
 
@@ -27,7 +27,7 @@ def test_odd_lines_of_attempts_and_metrics_are_left_out(tmp_path):
         file.write(ODD)
     attempts.add(STARTED, 4)
     assert [line["step"] for line in attempts.read()] == [0, 4]
-    assert judge(tmp_path, Attempt("7", 0), 1, 3).goes_on
+    assert judge_attempt(tmp_path, Attempt("7", 0), 1, 3).goes_on
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + ODD + b'{"step": 2, "loss": NaN}\n{"step": 3}\n{"step"')
     assert [record["step"] for record in read_metrics(path)] == [1, 2, 3]

@@ -1,8 +1,9 @@
-"""Make everything the toy world ships, stage by stage: VAE, base, face encoder, and the judges of the evaluation.
+"""Make everything the toy world ships, stage by stage.
 
-Each stage leaves its result and a record (settings, seconds, figures) in the work folder and is skipped when both are
-there, so a killed build goes on. Weights are rounded to half precision when a stage ends, so that what later stages
-build on is what is shipped. The order matters: latents need the VAE, the base needs latents.
+The stages are VAE, base, face encoder, and the judges of the evaluation. Each stage leaves its result and a record
+(settings, seconds, figures) in the work folder. A stage is skipped when both are there, so a killed build can continue.
+Weights are rounded to half precision when a stage ends. So later stages build on the shipped values. The order matters:
+latents need the VAE, and the base needs latents.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from toy_factory.work_folder import made_whole
 log = logging.getLogger(__name__)
 
 SEED = 20
-# People in nobody's training set: what the stages' own figures are measured on.
+# People in no training set. The stages' own figures are measured on them.
 TEST_WORLD = 4000
 LOG_EVERY = 100
 WORLD: dict[str, Any] = {
@@ -70,7 +71,7 @@ WORLD: dict[str, Any] = {
 
 
 def build_vae(work: Path) -> dict[str, Any]:
-    """`work/base` with a trained VAE (its other parts are new)."""
+    """Make `work/base` with a trained VAE (its other parts are new)."""
     with made_whole(work / "base") as base:
         initialise_base(base, BASE_CONFIGS, SEED)
         vae = load_wan(base, ("vae",)).vae
@@ -81,7 +82,7 @@ def build_vae(work: Path) -> dict[str, Any]:
 
 
 def finish_vae(vae: Any, base: Path) -> dict[str, Any]:
-    """Round, write the latents' statistics into the config, save; returns what it reconstructs of unseen clips."""
+    """Round, write the latents' statistics into the config, save. Returns how well unseen clips are reconstructed."""
     vae.half().float()
     unseen = draw_clips(24, world=TEST_WORLD)
     mean, std = latent_statistics(vae, draw_clips(200))
@@ -92,7 +93,7 @@ def finish_vae(vae: Any, base: Path) -> dict[str, Any]:
 
 
 def build_latents(work: Path) -> dict[str, Any]:
-    """The training world through the product's own stages: dataset, clip shards, latents, portraits."""
+    """Take the training world through the product's own stages: dataset, clip shards, latents, portraits."""
     write_toy_dataset(ToySettings(output_dir=work / "world", **WORLD))
     clips = ClipSettings(num_frames=9, height=64, width=64)
     wan = load_wan(work / "base", ("vae", "text"))
@@ -108,7 +109,7 @@ def build_latents(work: Path) -> dict[str, Any]:
 
 
 def build_transformer(work: Path) -> dict[str, Any]:
-    """The base itself: trains the transformer of `work/base` on the latents."""
+    """Train the base itself: the transformer of `work/base`, on the latents."""
     with made_whole(work / "base", goes_on=True) as base:
         wan = load_wan(base, ("transformer",))
         portraits = read_photo_latents(work / "portraits", wan.latents_fingerprint)
@@ -120,16 +121,16 @@ def build_transformer(work: Path) -> dict[str, Any]:
 
 
 def build_encoder(work: Path) -> dict[str, Any]:
-    """The conditioning encoder, with its embedding mean."""
+    """Train the conditioning encoder, with its embedding mean."""
     views = draw_views(ENCODER_WORLD, 1500, num_photos=3, num_clips=4)
     return _build_tower(work / "encoder", ENCODER_CONFIG, views, EncoderTraining(), SEED)
 
 
 def build_recogniser(work: Path) -> dict[str, Any]:
-    """The evaluation's recogniser: other people, another size and seed, no captions.
+    """Train the evaluation's recogniser, on other people, with another size and seed, and without captions.
 
-    Twice the people and three times the steps of the encoder, and a clip of each seen through the VAE: a judge must
-    know look-alikes apart in real clips as renders can show them, before renders can be asked to differ.
+    It sees twice the people and three times the steps of the encoder, and a clip of each person through the VAE. A
+    judge must tell look-alikes apart in real clips, at the quality of renders, before renders can be asked to differ.
     """
     vae = load_wan(work / "base", ("vae",)).vae
     settings = EncoderTraining(num_steps=1500, with_captions=False, seed=1)
@@ -138,7 +139,7 @@ def build_recogniser(work: Path) -> dict[str, Any]:
 
 
 def build_readout(work: Path) -> dict[str, Any]:
-    """The attribute read-out, on heads in clips and on portraits: references are photos."""
+    """Calibrate the attribute read-out on heads in clips and on portraits, because references are photos."""
     crops: list[np.ndarray] = []
     truth: list[np.ndarray] = []
     detector = load_detector("haar")
@@ -154,7 +155,7 @@ def build_readout(work: Path) -> dict[str, Any]:
 
 
 def build_pose_reader(work: Path) -> dict[str, Any]:
-    """The pose reader."""
+    """Train the pose reader."""
     torch.manual_seed(SEED)
     network, settings, losses = PoseReaderNetwork(), PoseReaderTraining(), _Losses()
     train_pose_reader(network, settings, losses)
@@ -178,7 +179,7 @@ STAGES: dict[str, Stage] = {
 
 
 def build_stage(work: Path, name: str, stages: Mapping[str, Stage]) -> dict[str, Any]:
-    """Run one of `stages` unless its record is there; returns the record, `work/<name>.json`.
+    """Run one of `stages` unless its record is there. Returns the record, `work/<name>.json`.
 
     Raises: OutputError when something that no stage wrote is in its place.
     """
@@ -224,7 +225,7 @@ def _embed(encoder: Any, views: FaceViews, view: int) -> torch.Tensor:
 
 
 def _save_half(module: Any, folder: Path) -> None:
-    """Save in half precision: it is loaded back as float32, with the same values wherever it is loaded."""
+    """Save in half precision. Loaded back as float32, the values are the same everywhere."""
     module.half().save_pretrained(folder)
     module.float()
 

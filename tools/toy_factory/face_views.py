@@ -1,6 +1,7 @@
-"""Views of drawn people, to train face encoders on: portraits as the detector cuts them, heads as clips show them.
+"""Draw views of people to train face encoders on.
 
-An encoder must give one person one embedding from both: identities come from photos, the faces of dancers from clips.
+They are portraits as the detector cuts them, and heads as clips show them. An encoder must give one person one
+embedding from both. Identities come from photos, and dancers' faces from clips.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from faceid.logs import progress
 from faceid.media.pixels.draw import blur
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_nuisance, draw_person, generator
-from faceid.toy.render import head_boxes, render_clip, render_photo
+from faceid.toy.render import drawn_head_boxes, render_clip, render_photo
 from faceid.toy.worlds import person_seed
 
 VIEW_PX, CLIP_PX, PHOTO_PX = 64, 64, 192
 # Haar's boxes and head boxes move about as much from photo to photo.
 JITTER = 0.06
-# Two latent frames: the first is a picture of its own, and clearer than those that follow.
+# Two latent frames. The first holds a single picture, and is clearer than those that follow.
 RENDERED_FRAMES = 5
 
-# What a VAE makes of frames, uint8 [T, H, W, 3] to the same.
+# Frames seen through a VAE, uint8 [T, H, W, 3] to the same.
 Reconstruct = Callable[[np.ndarray], np.ndarray]
 # x0, y0, x1, y1 in pixels.
 Box = tuple[float, ...] | list[float]
@@ -34,7 +35,7 @@ Box = tuple[float, ...] | list[float]
 
 @dataclass(frozen=True)
 class FaceViews:
-    """pictures: uint8 [P, V, 64, 64, 3], the first `num_photos` of each person from photos, the rest from clips."""
+    """pictures: uint8 [P, V, 64, 64, 3]. Each person's first `num_photos` are from photos, the rest from clips."""
 
     people: list[Person]
     pictures: np.ndarray
@@ -44,9 +45,10 @@ class FaceViews:
 def draw_views(
     world: int, num_people: int, num_photos: int, num_clips: int, as_rendered: Reconstruct | None = None
 ) -> FaceViews:
-    """Draw every person's portraits and heads from as many clips; nobody without a portrait that the detector takes.
+    """Draw every person's portraits and heads from clips.
 
-    as_rendered: what a VAE makes of a clip; when given, each person's last clip is seen through it.
+    People without a portrait that the detector takes are left out.
+    as_rendered: sends a clip through a VAE. If given, each person's last clip goes through it.
     """
     detector = load_detector("haar")
     people, pictures = [], []
@@ -55,7 +57,7 @@ def draw_views(
         photos = [portrait_cut(person, number * 64 + view, detector) for view in range(num_photos)]
         found = [photo for photo in photos if photo is not None]
         if found:
-            # A view that the detector missed is replaced by one it took.
+            # A view that the detector missed is replaced by one that it took.
             views = [photo if photo is not None else found[view % len(found)] for view, photo in enumerate(photos)]
             people.append(person)
             heads = [head_in_clip(person, number * 64 + view) for view in range(num_clips)]
@@ -66,7 +68,7 @@ def draw_views(
 
 
 def head_in_clip(person: Person, seed: int, softness_px: float = 1.0) -> np.ndarray:
-    """The head of one frame of one clip, uint8 [64, 64, 3]; blurred by up to `softness_px`, as a VAE may leave it."""
+    """The head of one frame of one clip, uint8 [64, 64, 3]. A blur of up to `softness_px` imitates a VAE."""
     rng = generator(seed, "head in clip")
     (frame,), box = _dance(person, rng, 1)
     softness = rng.uniform(0, softness_px)
@@ -76,7 +78,7 @@ def head_in_clip(person: Person, seed: int, softness_px: float = 1.0) -> np.ndar
 
 
 def head_as_rendered(person: Person, seed: int, reconstruct: Reconstruct) -> np.ndarray:
-    """The head of the last frame of a clip as a VAE gives it back, uint8 [64, 64, 3]."""
+    """The head of the last frame of a clip after a VAE, uint8 [64, 64, 3]."""
     rng = generator(seed, "head as rendered")
     frames, box = _dance(person, rng, RENDERED_FRAMES)
     return _cut(reconstruct(frames)[-1], box, rng)
@@ -90,11 +92,11 @@ def portrait_cut(person: Person, seed: int, detector: FaceDetector) -> np.ndarra
 
 
 def _dance(person: Person, rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, Box]:
-    """Frames of some dance, uint8 [T, 64, 64, 3], and the head's box in the last."""
+    """Frames of a dance, uint8 [T, 64, 64, 3], and the head's box in the last."""
     genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (CLIP_PX, CLIP_PX)
     joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw)
     frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
-    return frames, head_boxes(joints, size_hw)[-1] or (0.0, 0.0, CLIP_PX, CLIP_PX)
+    return frames, drawn_head_boxes(joints, size_hw)[-1] or (0.0, 0.0, CLIP_PX, CLIP_PX)
 
 
 def _cut(picture: np.ndarray, box: Box, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The learning rate's course in the toy world's own trainings."""
+"""Compute the learning rate in the toy world's own trainings."""
 
 from __future__ import annotations
 

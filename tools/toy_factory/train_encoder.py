@@ -1,9 +1,9 @@
 """Train the embedded world's face encoders: tiny CLIP image towers that tell drawn people apart.
 
-Contrastive, as CLIP is: two views of one person (one from a photo, one from a clip) attract, views of others repel. The
-conditioning encoder is also paired with a caption tower, which reads what can be seen of a person as CLIP's text tower
-reads a caption; it is thrown away afterwards. The evaluation's recogniser has other people, another size, another seed,
-and no captions, so that it is a judge of its own.
+Training is contrastive, as in CLIP. Two views of one person (one from a photo, one from a clip) attract, and views of
+others repel. The conditioning encoder is also paired with a caption tower. That tower reads what is visible of a person
+as CLIP's text tower reads a caption, and is thrown away afterwards. The evaluation's recogniser has other people,
+another size, another seed, and no captions, so that it judges independently.
 """
 
 from __future__ import annotations

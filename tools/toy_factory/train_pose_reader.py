@@ -1,4 +1,7 @@
-"""Train the toy world's pose reader on renders of people who are in no other set, in any clothes, place and light."""
+"""Train the toy world's pose reader on renders.
+
+They show people who are in no other set, in any clothes, place and light.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def train_pose_reader(
         logits = network(pixels)
         places, _ = locate(logits)
         error = (places - target).norm(dim=-1)
-        # The heatmap itself is taught too: a soft-argmax alone may put two peaks to either side of a joint.
+        # The heatmap itself is taught too. A soft-argmax alone may put two peaks to either side of a joint.
         loss = error.mean() + 0.5 * _peak_loss(logits, target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -73,14 +76,14 @@ def draw_frames(world: int, num_clips: int, frames_per_clip: int) -> tuple[np.nd
         places = places[rng.choice(33, frames_per_clip, replace=False)]
         person = draw_person(person_seed(world, f"dancer {number}"))
         clip = render_clip(person, places, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
-        # A VAE leaves pictures a little soft.
+        # A VAE leaves pictures a little soft, so some frames are blurred.
         frames += [blur(frame, s) if (s := rng.uniform(0, 1.0)) > 0.3 else frame for frame in clip]
         joints.append(places)
     return np.array(frames), np.concatenate(joints)
 
 
 def save_pose_reader(path: Path, network: PoseReaderNetwork) -> None:
-    """Write the weights, half precision."""
+    """Write the weights in half precision."""
     with staged_file(path) as temporary:
         save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, temporary)
 

@@ -1,8 +1,9 @@
 """Train the embedded world's base: the real WanVACETransformer3DModel at a tiny size, from pose to video.
 
-No identity goes in: it learns to draw somebody dancing, and who that is follows from the noise. The path, the target,
-the noise levels and the control are the product's own (flow.py, vace.py). Single frames (portraits, without a pose) are
-part of it, as images are of Wan's training; and so are prompts, which say nothing here and are to change nothing.
+No identity goes in. The base learns to draw somebody dancing, and the noise decides who that is. The path, the target,
+the noise levels and the control are the product's own (flow.py, wan_vace/control.py). Single frames (portraits, without
+a pose) are part of training, as images are of Wan's. Prompts are part of it, too. They say nothing here, and must
+change nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from faceid.data.latents.photo_latents import PhotoLatent
 from faceid.logs import progress
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.base.latent_codec import LatentStatistics
-from faceid.vace import pose_control
+from faceid.models.wan_vace.control import pose_control
 from toy_factory.schedule import rate_factor
 
 
@@ -38,9 +39,9 @@ class TransformerTraining:
     photo_share: float = 0.12
     """Share of the batches that are portraits, four times as many as clips."""
     head_weight: float = 0.5
-    """The loss inside the head, added to the mean over everything with this weight."""
+    """Weight of the loss inside the head, which is added to the mean over everything."""
     ema: float = 0.998
-    """Decay of the running mean of the weights, which is what is kept."""
+    """Decay of the running mean of the weights. The running mean is kept."""
     seed: int = 0
 
 
@@ -90,7 +91,7 @@ def train_transformer(
     settings: TransformerTraining,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train in place; what is left in `transformer` is the running mean. on_step: called with (steps done, loss)."""
+    """Train in place. Afterwards `transformer` holds the running mean. on_step: called with (steps done, loss)."""
     transformer.requires_grad_(True).train()
     generator = torch.Generator().manual_seed(settings.seed)
     parameters = list(transformer.parameters())
@@ -108,7 +109,7 @@ def train_transformer(
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        # Early on the mean would be of weights that know nothing yet.
+        # Early weights know nothing yet, so the decay is low at first.
         decay = min(settings.ema, (step + 1) / (step + 10))
         torch._foreach_lerp_(mean, [parameter.detach() for parameter in parameters], 1 - decay)
         if on_step is not None:

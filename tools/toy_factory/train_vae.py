@@ -1,8 +1,9 @@
-"""Train the embedded world's VAE: the real AutoencoderKLWan at a tiny size, on clips, skeletons and portraits it draws.
+"""Train the embedded world's VAE: the real AutoencoderKLWan at a tiny size.
 
-Small crops of short clips: the network is convolutional, so a crop teaches as much per pixel as a whole frame, and more
-of them are different. Latents are the posterior's means, as everywhere; a little noise on them late in training makes
-the decoder forgive what a diffusion model gets slightly wrong.
+It learns on clips, skeletons and portraits that it draws. Training uses small crops of short clips. The network is
+convolutional, so a crop teaches as much per pixel as a whole frame, and more crops are different. Latents are the
+posterior's means, as everywhere. A little noise on them late in training makes the decoder forgive a diffusion model's
+small errors.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from faceid.models.base.latent_codec import (
 )
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
-from faceid.toy.render import head_boxes, render_clip, render_photo, render_pose
+from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 from toy_factory.schedule import rate_factor
 
@@ -41,14 +42,14 @@ class VaeTraining:
 
     num_steps: int = 5000
     num_clips: int = 1200
-    """Clips drawn; each has its skeleton, and a portrait of its dancer."""
+    """Clips drawn. Each has its skeleton, and a portrait of its dancer."""
     crop_px: int = 32
     batch_size: int = 4
-    """Crops of 5 frames; three times as many of one frame."""
+    """Crops of 5 frames. There are three times as many of one frame."""
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     single_frame_until: float = 0.1
-    """Share of the training on single frames alone; afterwards one batch in six."""
+    """Share of the training on single frames alone. Afterwards they are one batch in six."""
     pose_share: float = 0.2
     portrait_share: float = 0.1
     head_share: float = 0.4
@@ -58,7 +59,7 @@ class VaeTraining:
     latent_noise: float = 0.05
     """Noise on the latents, in units of their standard deviation."""
     finishing_steps: int = 600
-    """Steps on whole clips afterwards: a crop of 5 frames never shows the decoder its third latent frame."""
+    """Steps on whole clips afterwards. A crop of 5 frames never shows the decoder its third latent frame."""
     finishing_rate: float = 3e-4
     seed: int = 0
 
@@ -83,7 +84,7 @@ def draw_clips(num_clips: int, world: int = TRAINING_WORLD) -> DrawnClips:
         clips.append(render_clip(person, joints, draw_nuisance(person_seed(world, f"place {number}")), size_hw))
         poses.append(render_pose(joints, size_hw))
         portraits.append(render_photo(person, number, PORTRAIT_PX))
-        x0, y0, x1, y1 = head_boxes(joints, size_hw)[CLIP_FRAMES // 2] or (0, 0, FRAME_PX, FRAME_PX)
+        x0, y0, x1, y1 = drawn_head_boxes(joints, size_hw)[CLIP_FRAMES // 2] or (0, 0, FRAME_PX, FRAME_PX)
         heads.append(((x0 + x1) / 2, (y0 + y1) / 2))
     return DrawnClips(np.stack(clips), np.stack(poses), np.stack(portraits), np.array(heads))
 
@@ -110,7 +111,7 @@ def train_vae(
 def finish_on_whole_clips(
     vae: Any, drawn: DrawnClips, settings: VaeTraining, on_step: Callable[[int, float], None] | None = None
 ) -> None:
-    """The last phase of `train_vae`, which stands alone: its draws are its own."""
+    """Do the last phase of `train_vae`. It can run alone, since its random draws are its own."""
     rng = generator(settings.seed, "vae whole clips")
     noise = torch.Generator().manual_seed(settings.seed + 1)
     optimizer = _optimizer(vae, settings.finishing_rate)
@@ -144,7 +145,7 @@ def _train_step(
         spread = latents.detach().std(dim=(0, 2, 3, 4), keepdim=True)
         noisy = latents + latent_noise * spread * torch.randn(latents.shape, generator=noise)
     error = decode_unclamped(vae, noisy) - pixels
-    # The means are pulled towards zero a little, as a VAE's prior would; the variance is never sampled.
+    # The means are pulled towards zero a little, as a VAE's prior would do. The variance is never sampled.
     loss = 0.5 * error.abs().mean() + 2 * error.pow(2).mean() + KL_WEIGHT * latents.pow(2).mean()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
@@ -166,7 +167,7 @@ def reconstruction_psnr(vae: Any, clips: np.ndarray) -> list[float]:
 
 @torch.no_grad()
 def reconstruct(vae: Any, frames: np.ndarray) -> np.ndarray:
-    """What the VAE gives back of a clip, uint8 [T, H, W, 3] to the same, through normalised latents as in rendering."""
+    """Send a clip through the VAE, uint8 [T, H, W, 3] to the same, by normalised latents as in rendering."""
     statistics = statistics_of(vae.config)
     return to_frames(decode_latents(vae, statistics.normalise(encode_pixels(vae, to_pixels(frames)))))
 

@@ -1,7 +1,7 @@
-"""The work folder in which the toy world's weights are made, and how they get into the package: whole, or not at all.
+"""Keep the work folder of the toy world's weights.
 
-A stage's result takes its place only where nothing is, or what a stage left. What is shipped is replaced only where it
-is as its record (`RECORD`) says.
+They are published into the package whole, or not at all. A stage's result takes its place only where nothing is, or a
+stage's earlier result. The shipped files are replaced only where they match their record (`RECORD`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from faceid.files.writing import RECORDS_NAME, write_json
 log = logging.getLogger(__name__)
 
 RECORD = Path(__file__).resolve().parents[2] / "benchmarks" / "records" / "toy_base.json"
-# What the work folder and each of its parts hold.
+# The content of the work folder and of each of its parts, in words.
 WORK, PART = "the making of the toy world's weights", "weights of the toy world"
-# The stages in their order, and what each leaves that the package ships.
+# The stages in their order, and the result of each that the package ships.
 PARTS: dict[str, str | None] = {
     "vae": "base",
     "latents": None,
@@ -40,7 +40,7 @@ PARTS: dict[str, str | None] = {
 
 
 def refuse_work(work: Path, names: Sequence[str]) -> None:
-    """Say before any work that a stage would replace what it did not leave. names: of stages. Raises: OutputError."""
+    """Report before any work that a stage would replace what no stage left. names: of stages. Raises: OutputError."""
     for name in names:
         refuse_file(work / f"{name}.json", key="work_dir")
         part = PARTS[name]
@@ -50,9 +50,9 @@ def refuse_work(work: Path, names: Sequence[str]) -> None:
 
 @contextmanager
 def made_whole(folder: Path, goes_on: bool = False) -> Iterator[Path]:
-    """Yield a folder elsewhere; its content takes the place of `folder` when the block ends well.
+    """Yield a folder elsewhere. Its content takes the place of `folder` when the block ends well.
 
-    goes_on: whether it begins with what `folder` holds.
+    goes_on: whether it begins with the content of `folder`.
     """
     _refuse_part(folder)
     with TemporaryDirectory() as name:
@@ -65,7 +65,7 @@ def made_whole(folder: Path, goes_on: bool = False) -> Iterator[Path]:
 
 
 def refuse_publishing(weights: Path, record_file: Path) -> None:
-    """Say before any work that what is shipped is not as its record says, or cannot be written. Raises: OutputError."""
+    """Report before any work that shipped files differ from their record, or cannot be written. Raises: OutputError."""
     known = recorded(weights)
     for name, sha256 in _said_of_shipped(record_file).items():
         known.setdefault(name, set()).add(sha256)
@@ -78,14 +78,14 @@ def refuse_publishing(weights: Path, record_file: Path) -> None:
 
 
 def publish(work: Path, weights: Path, record_file: Path) -> int:
-    """Put what the stages left in the place of `weights`, in whole, and what is known of it into `record_file`.
+    """Put the stages' results in the place of `weights`, as a whole, and their records into `record_file`.
 
-    The adapter that is shipped stays until its stage has run: that one needs the new base as `toy`. Returns the size
-    in bytes. Raises: OutputError when a stage has not ended, or what it left is not all there or is not as it was.
+    The shipped adapter stays until its stage has run, because that stage needs the new base as `toy`. Returns the size
+    in bytes. Raises: OutputError when a stage has not ended, or its result is incomplete or changed.
     """
     refuse_publishing(weights, record_file)
     stages = {name: _ended(work, name) for name in PARTS if name != "adapter" or _has_adapter(work)}
-    # Of the folder of before all is ours: `refuse_publishing`.
+    # `refuse_publishing` has checked that all of the older folder is ours.
     if weights.is_dir():
         record(weights, _said_of_shipped(record_file).items())
     with staged_folder(weights, PART, key="publish") as staged:
@@ -98,7 +98,7 @@ def publish(work: Path, weights: Path, record_file: Path) -> int:
     size = sum(bytes_ for bytes_, _ in files.values())
     sums = {name: sha256 for name, (_, sha256) in files.items()}
     write_json(record_file, {"bytes": size, "sha256": sums, "stages": stages})
-    # From here on `record_file` vouches for them: the package ships no record of its maker's machine.
+    # From here on `record_file` proves them. The package ships no record of its maker's machine.
     shutil.rmtree(weights / RECORDS_NAME)
     return size
 
@@ -118,7 +118,7 @@ def _has_adapter(work: Path) -> bool:
 
 
 def _ended(work: Path, name: str) -> dict[str, Any]:
-    """The record of a stage that ended, and whose result is there as it was left."""
+    """The record of a stage that ended and whose result is unchanged."""
     if not is_ours(work / f"{name}.json"):
         raise OutputError(f"publish: stage {name} has not ended in work_dir={work}; give --stages '[{name}]' first")
     if part := PARTS[name]:

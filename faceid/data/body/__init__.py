@@ -1,1 +1,1 @@
-"""Where a dancer is in each frame: keypoints, head boxes, crops, and the files beside a clip that say so."""
+"""Find a dancer in each frame: keypoints, head boxes, crops, and the files beside a clip that hold them."""

@@ -1,7 +1,7 @@
-"""Read a pickle that holds numpy arrays in plain containers, and nothing else: nothing in it can run.
+"""Read a pickle that holds numpy arrays in plain containers, and nothing else.
 
-AIST++ publishes its keypoints as pickles. Unpickling calls whatever the file names; here it may name numpy's array
-makers alone, and anything else is refused before it is called.
+No code in it can run. AIST++ publishes its keypoints as pickles. Unpickling calls whatever the file names. Here a file
+may name only numpy's constructors of arrays. Anything else is refused before it is called.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def read_array_pickle(path: Path) -> Any:
 
 
 class _Refused(Exception):
-    """What the pickle asks for is not done."""
+    """A request of the pickle that is refused."""
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -68,22 +68,22 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def _refuse_counting(data: bytes) -> None:
-    """pickle makes room for as many values as a file says it will have, and for texts as long as it says."""
+    """Refuse too high counts. pickle allocates as many values, and texts as long, as a file claims to have."""
     for opcode, argument, _ in pickletools.genops(data):
         if isinstance(argument, int) and "PUT" in opcode.name and argument > len(data):
             raise ValueError(f"counts to value {argument} in {len(data)} bytes")
 
 
-# Each maker does what numpy's own files ask of it and no more: numpy's would make an array of any size.
+# Each constructor does what numpy's own files need and no more. numpy's own ones would make an array of any size.
 def _latin1(text: str, encoding: str) -> bytes:
-    # How Python 3 writes bytes in the old protocols.
+    # Python 3 writes bytes this way in the old protocols.
     if encoding != "latin1":
         raise ValueError(f"bytes written as {encoding}")
     return text.encode("latin1")
 
 
 def _empty_array(kind: object, shape: tuple[int, ...], typecode: bytes) -> np.ndarray:
-    # The pickle gives it its shape and its numbers afterwards, and numpy compares the two.
+    # The pickle gives the array its shape and its numbers afterwards, and numpy compares the two.
     if kind is not _ARRAY or shape != (0,):
         raise ValueError(f"an array of {shape} without its numbers")
     return np.ndarray((0,), "b")
@@ -105,9 +105,9 @@ def _dtype(name: str, *flags: Any) -> np.dtype:
     return np.dtype(name)
 
 
-# Stands for the class of arrays: a pickle names it, and cannot call it.
+# Stands for the class of arrays. A pickle names it, and cannot call it.
 _ARRAY = object()
-# Numbers, truth values, texts of some length; O is told by name later.
+# Numbers, truth values and texts of bounded length. O (Python objects) is refused later, with its own error.
 _PLAIN_DTYPE = re.compile(r"[<>=|]?(?:b1|[iufcSUV]\d{1,4}|O8?|b|B)")
 _OF_NUMPY = {
     ("multiarray", "_reconstruct"): _empty_array,

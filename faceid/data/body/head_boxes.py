@@ -1,33 +1,34 @@
-"""Where the head is, from the body's joints alone: no face detector, and none of its licences.
+"""Find the head from the body's joints alone, without a face detector and its licence.
 
-The size comes from whatever is seen of the body. A projected distance is at most the true one, so of several estimates
-the largest is taken: a head seen from the side keeps its size by the neck, a bent one by the ears.
+The size comes from all visible parts of the body. A projected distance is at most the true one, so the largest of
+several estimates is taken. The neck then gives the size of a head seen from the side, and the ears of a bent one.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# COCO-17.
+# Numbers of COCO-17's joints.
 NOSE, LEFT_EYE, RIGHT_EYE, LEFT_EAR, RIGHT_EAR, LEFT_SHOULDER, RIGHT_SHOULDER = range(7)
 LEFT_HIP, RIGHT_HIP = 11, 12
 
-# Chin to crown in units of each distance, by the usual proportions of adults (Drillis and Contini 1966: crown 1.00,
-# eyes 0.936, chin 0.870, shoulders 0.818, hips 0.530 of the height; ears are 0.09 apart, eyes 0.036).
+# Chin to crown in units of each distance, by the usual proportions of adults (Drillis and Contini 1966). In parts of
+# the
+# height: crown 1.00, eyes 0.936, chin 0.870, shoulders 0.818, hips 0.530. Ears are 0.09 apart, eyes 0.036.
 HEAD_PER_EARS, HEAD_PER_EYES, HEAD_PER_NECK_TO_NOSE, HEAD_PER_TORSO = 1.45, 3.6, 1.2, 0.45
-# Side of a detected face and how far its middle lies below the head's, in heights of the head box: in the boxes of
+# Side of a detected face, and how far its middle lies below the head's, in heights of the head box. In the boxes of
 # OpenCV's frontal face cascade on 32 portraits, eyes are 0.356 sides apart and 0.393 down from the upper edge.
 FACE_PER_HEAD, FACE_BELOW_HEAD = 0.68, 0.073
-# Width to height of the box: a head with hair.
+# Width to height of the box, for a head with hair.
 ASPECT = 0.85
-# Hair above the crown and room below the chin, in parts of chin to crown.
+# Height of the box in parts of chin to crown. It has room for hair above the crown and below the chin.
 ROOM = 1.15
 
 
 def head_boxes(body: np.ndarray, size_hw: tuple[int, int]) -> list[list[float] | None]:
     """A box (x0, y0, x1, y1) in pixels per frame, cut at the picture's edges; None where no part of a face is known.
 
-    body: COCO-17, [T, 17, 2], nan where unknown. Seen from behind, where only the ears are known, there is no face.
+    body: COCO-17, [T, 17, 2], nan where unknown. From behind, where only the ears are known, there is no face.
     """
     height, width = size_hw
     boxes: list[list[float] | None] = []
@@ -43,9 +44,9 @@ def head_boxes(body: np.ndarray, size_hw: tuple[int, int]) -> list[list[float] |
 
 
 def face_boxes(body: np.ndarray) -> list[list[float] | None]:
-    """A square per frame as a face detector draws it, in pixels, not cut at any edge; None as for `head_boxes`.
+    """A square per frame as a face detector draws it, in pixels, not cut at any edge; None as in `head_boxes`.
 
-    An encoder must see a dancer's face framed as it sees the photos' faces, and those are framed by the detector.
+    An encoder must see a dancer's face framed like the faces in photos, and the detector frames those.
     """
     boxes: list[list[float] | None] = []
     for points in np.asarray(body, np.float64):
@@ -63,7 +64,7 @@ def face_boxes(body: np.ndarray) -> list[list[float] | None]:
 def frontalness(body: np.ndarray) -> np.ndarray:
     """How much a face looks at the camera, [T] in 0 to 1: 1 where the nose is midway between the ears, 0 in profile.
 
-    0 as well where nose, an eye or both ears are not known.
+    It is also 0 where nose, an eye or both ears are unknown.
     """
     points = np.asarray(body, np.float64)
     to_left, to_right = (np.linalg.norm(points[:, ear] - points[:, NOSE], axis=1) for ear in (LEFT_EAR, RIGHT_EAR))

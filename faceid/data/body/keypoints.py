@@ -1,7 +1,7 @@
-"""Keypoints of dancers in films, from the files people have them in: AIST++ pickles, COCO and COCO-WholeBody JSON.
+"""Read keypoints of dancers in films from the usual files: AIST++ pickles, COCO and COCO-WholeBody JSON.
 
-Read are the body (COCO-17) and, where there are some, the hands. Face landmarks are never read: a skeleton drawn with
-them carries the driver's identity. Of several people in a picture one is followed, the largest to begin with.
+The body (COCO-17) is read, and the hands where a file has them. Face landmarks are never read, because a skeleton drawn
+with them carries the driver's identity. Of several people in a picture one is followed, beginning with the largest.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ log = logging.getLogger(__name__)
 
 # Annotations of AIST++ are in pixels of the films, at exactly this rate.
 AIST_FPS, AIST_SIZE_HW = 60, (1080, 1920)
-# As VACE's annotator: what is less certain is not drawn.
+# As in VACE's annotator: less certain joints are not drawn.
 LEAST_CONFIDENCE = 0.3
-# Tools drop a frame at an end now and then; beyond this share, and beyond one frame, they are of other frames.
+# Tools drop a frame at an end now and then. Beyond this share, and beyond one frame, the frames are different ones.
 COUNT_TOLERANCE = 0.02
 ASPECT_TOLERANCE = 0.02
 NUM_BODY, NUM_WHOLE_BODY = 17, 133
-# COCO-WholeBody: 17 of the body, 6 of the feet, 68 of the face, 21 of each hand.
+# COCO-WholeBody: 17 joints of the body, 6 of the feet, 68 of the face, 21 of each hand.
 HANDS = slice(91, 133)
-# Size on disk of a JSON file of a ten-minute film is far below this.
+# The JSON file of a ten-minute film is far smaller than this.
 LARGEST_JSON_BYTES = 1 << 30
-# An hour at 50 a second. A frame's number alone makes room for all before it.
+# An hour at 50 frames a second. A frame's number alone makes room for all frames before it.
 MOST_FRAMES = 180_000
 LARGEST_SIDE_PX = 1 << 16
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """One person's joints, frame by frame, in pixels of the film; nan where a joint is not known.
+    """One person's joints, frame by frame, in pixels of the film; nan where a joint is unknown.
 
-    body: COCO-17, float32 [T, 17, 2]. hands: [T, 42, 2], left and then right, or None. num_people: [T], in the picture.
-    fps: rate of the frames, None when they are the film's own. size_hw: of the film; None when the file does not say.
+    body: COCO-17, float32 [T, 17, 2]. hands: [T, 42, 2], left and then right, or None. num_people: people in the
+    picture, [T]. fps: rate of the frames; None when they are the film's own. size_hw: size of the film; None when the
+    file does not say it.
     """
 
     body: np.ndarray
@@ -59,7 +60,7 @@ class Keypoints:
         return len(self.body)
 
     def at(self, places: np.ndarray) -> Keypoints:
-        """The frames at these places; those past the end are unknown."""
+        """The frames at these places. Frames past the end are unknown."""
         inside = places < len(self)
         taken = np.minimum(places, len(self) - 1)
 
@@ -72,12 +73,12 @@ class Keypoints:
         return Keypoints(pick(self.body), hands, pick(self.num_people), None, self.size_hw)
 
     def moved(self, move: Callable[[np.ndarray], np.ndarray], size_hw: tuple[int, int]) -> Keypoints:
-        """The same, every joint moved by `move` ([..., 2] to the same), in pixels of another picture."""
+        """The same keypoints, every joint moved by `move` ([..., 2] to the same), in pixels of another picture."""
         hands = move(self.hands) if self.hands is not None else None
         return Keypoints(move(self.body), hands, self.num_people, self.fps, size_hw)
 
     def in_pixels_of(self, size_hw: tuple[int, int]) -> Keypoints:
-        """The same in pixels of the film as it is: annotated at 1080p, films are also published smaller.
+        """The same keypoints in pixels of the real film. Films annotated at 1080p are also published smaller.
 
         Raises: DataError when the film has another shape.
         """
@@ -90,10 +91,10 @@ class Keypoints:
         return self.moved(lambda points: points * scale, size_hw)
 
     def of_film(self, num_frames: int, fps: Fraction) -> Keypoints:
-        """The same, one entry for each frame of the film. Raises: DataError when they are of another film's frames.
+        """The same keypoints, one entry for each frame of the film. Raises: DataError when their frames do not match.
 
-        AIST++ annotated films that had been brought to exactly 60 fps first: film frame k is then the keypoint nearest
-        to k * 60 / fps. Whether that is so, or they go frame by frame, the counts say.
+        AIST++ annotated films that had been converted to exactly 60 fps. Film frame k is then the keypoint nearest to
+        k * 60 / fps. The counts tell whether this holds, or whether keypoints go frame by frame.
         """
         if self.fps is None and not belong_together(len(self), num_frames):
             raise DataError(
@@ -106,7 +107,7 @@ class Keypoints:
 
 
 def belong_together(count: int, other: int) -> bool:
-    """Whether two counts may be of the same frames: within 2 %, and one frame more or less always."""
+    """Whether two counts may belong to the same frames: within 2 %, and one frame more or less always."""
     return abs(count - other) <= max(COUNT_TOLERANCE * max(count, other), 1)
 
 
@@ -121,14 +122,14 @@ def find_keypoints(folder: Path, stem: str) -> Path | None:
 def read_keypoints(path: Path, camera: int | None = None) -> Keypoints:
     """Read one film's keypoints. camera: place in a pickle of several cameras, 0 for c01.
 
-    Raises: DataError when the file is none of the kinds above, or is damaged.
+    Raises: DataError when the file is of no known kind, or is damaged.
     """
     if path.suffix == ".pkl":
         return _read_aist(path, camera)
     try:
         if path.stat().st_size > LARGEST_JSON_BYTES:
             raise DataError(f"{path}: over {LARGEST_JSON_BYTES} bytes; no film's keypoints are that large")
-        # Tools write NaN for joints they did not find.
+        # Tools write NaN for joints that they did not find.
         content = parse_json(read_bytes(path, LARGEST_JSON_BYTES), None, largest_bytes=LARGEST_JSON_BYTES, nan=True)
         return _read_json(content, path)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -138,7 +139,7 @@ def read_keypoints(path: Path, camera: int | None = None) -> Keypoints:
 def read_film_keypoints(path: Path, camera: int | None, film: Measured) -> Keypoints:
     """One film's keypoints, an entry for each of its frames, in its pixels. camera: as in `read_keypoints`.
 
-    Raises: DataError naming the file, as `read_keypoints`, or when it is of another film.
+    Raises: DataError naming the file, as `read_keypoints`, or when the keypoints belong to another film.
     """
     keypoints = read_keypoints(path, camera)
     try:
@@ -169,7 +170,7 @@ def _read_aist(path: Path, camera: int | None) -> Keypoints:
 
 
 def _read_json(content: Any, path: Path) -> Keypoints:
-    """Four layouts: ours, MMPose's, COCO's annotations, COCO's results."""
+    """Read one of four layouts: ours, MMPose's, COCO's annotations, COCO's results."""
     if isinstance(content, dict) and "joints" in content:
         return keypoints_of(content, str(path))
     if isinstance(content, dict) and "instance_info" in content:
@@ -190,7 +191,7 @@ def _read_json(content: Any, path: Path) -> Keypoints:
 
 
 def keypoints_of(content: Mapping[str, Any], where: str) -> Keypoints:
-    """Keypoints from what `faceid.data.body.sidecars.joints_content` made of them. Raises: DataError naming `where`."""
+    """Keypoints from the content that `sidecars.joints_content` made of them. Raises: DataError naming `where`."""
     try:
         body, hands = (_from_ours(content.get(name)) for name in ("joints", "hands"))
     except (ValueError, TypeError) as error:
@@ -235,7 +236,7 @@ def _from_ours(rows: list[Any] | None) -> np.ndarray | None:
 
 
 def _followed(frames: list[list[dict[str, Any]]], path: Path, size_hw: tuple[int, int] | None = None) -> Keypoints:
-    """One person over all frames: the largest to begin with, then the one nearest to where they were."""
+    """One person over all frames: at first the largest, then always the one nearest to the last position."""
     people = [[_points_of(entry) for entry in frame] for frame in frames]
     counts = {len(points) for frame in people for points in frame}
     if not counts:
@@ -268,7 +269,7 @@ def _points_of(entry: dict[str, Any]) -> np.ndarray:
         points = np.concatenate([points, np.array(entry["keypoint_scores"], np.float32)[:, None]], axis=1)
     points = points.reshape(-1, 3)
     if len(points) == NUM_BODY and "lefthand_kpts" in entry:
-        # COCO-WholeBody's own files hold the parts apart; face and feet are not read.
+        # COCO-WholeBody's own files hold the parts apart. Face and feet are not read.
         whole = np.full((NUM_WHOLE_BODY, 3), np.nan, np.float32)
         whole[:NUM_BODY] = points
         hands = [*entry["lefthand_kpts"], *entry["righthand_kpts"]]

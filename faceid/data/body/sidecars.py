@@ -1,6 +1,7 @@
-"""What lies beside a clip and says where its dancer is: `NAME.joints.json` and `NAME.heads.json`, in its own pixels.
+"""Read and write the files beside a clip that locate its dancer.
 
-Those that we write name their clip by its sha256: beside another clip of the same name they are not read.
+They are `NAME.joints.json` and `NAME.heads.json`, in the clip's pixels. Files that we write name their clip by its
+sha256. Beside another clip of the same name they are not read.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ Boxes = Sequence[Sequence[float] | None]
 
 
 def joints_path(clip: Path) -> Path:
-    """Where a clip's joints are."""
+    """Where a clip's joints are stored."""
     return clip.with_name(f"{clip.stem}.joints.json")
 
 
 def heads_path(clip: Path) -> Path:
-    """Where a clip's head boxes are."""
+    """Where a clip's head boxes are stored."""
     return clip.with_name(f"{clip.stem}.heads.json")
 
 
 def sidecars_of(clip: Path) -> tuple[Path, Path]:
-    """Where all that may lie beside a clip is."""
+    """The paths of all files that may lie beside a clip."""
     return joints_path(clip), heads_path(clip)
 
 
 def write_joints(clip: Path, keypoints: Keypoints) -> None:
-    """Write joints beside a clip; `read_keypoints` reads them back. keypoints: in pixels of the clip, size known."""
+    """Write joints beside a clip. `read_keypoints` reads them back. keypoints: in pixels of the clip, size known."""
     _write(joints_path(clip), joints_content(keypoints), clip)
 
 
@@ -48,14 +49,14 @@ def write_heads(clip: Path, boxes: Boxes, size_hw: tuple[int, int]) -> None:
 
 
 def is_of_another_clip(sidecar: Path, clip: Path) -> bool:
-    """Whether a file beside a clip says that it was made from another one. A user's need not say."""
+    """Whether a file beside a clip states that it was made from another clip. A user's file may state nothing."""
     if not sidecar.name.endswith((".joints.json", ".heads.json")):
         return False
     try:
         said = read_json(sidecar).get("clip_sha256")
         return said is not None and said != sha256_file(clip)
     except (OSError, ValueError, AttributeError):
-        return False  # Its reader says what is wrong with it.
+        return False  # Its reader reports what is wrong with it.
 
 
 def refuse_of_another_clip(sidecar: Path, clip: Path) -> None:
@@ -68,15 +69,15 @@ def refuse_of_another_clip(sidecar: Path, clip: Path) -> None:
 
 
 def rounded_boxes(boxes: Boxes) -> list[list[float] | None]:
-    """Boxes as they are written."""
+    """Boxes in the rounded form in which they are written."""
     return [[round(edge, 2) for edge in box] if box else None for box in boxes]
 
 
 def read_heads(path: Path, size_hw: tuple[int, int]) -> list[tuple[float, float, float, float] | None]:
     """Head boxes beside a clip of size_hw, one or None per frame.
 
-    A file that does not say its picture's size is taken to mean the clip's.
-    Raises: DataError when it is not as said, or its boxes are in pixels of another picture.
+    A file without its picture's size is taken to use the clip's size.
+    Raises: DataError when the file has another form, or its boxes are in pixels of another picture.
     """
     try:
         content = parse_json(read_bytes(path))
@@ -95,7 +96,7 @@ def read_heads(path: Path, size_hw: tuple[int, int]) -> list[tuple[float, float,
 
 
 def joints_content(keypoints: Keypoints) -> dict[str, Any]:
-    """What the file of joints holds."""
+    """The content of the file of joints."""
     assert keypoints.size_hw is not None
     hands = {"hands": _plain(keypoints.hands)} if keypoints.hands is not None else {}
     return {"joints": _plain(keypoints.body), **hands, "size_hw": list(keypoints.size_hw)}
@@ -119,5 +120,5 @@ def _plain(points: np.ndarray) -> list[list[list[float] | None]]:
 
 def _write(path: Path, value: dict[str, Any], clip: Path) -> None:
     of_clip = {"clip_sha256": sha256_file(clip)} if clip.is_file() else {}
-    # Without indentation: a clip's joints are thousands of numbers.
+    # Without indentation, because a clip's joints are thousands of numbers.
     write_output(path, json.dumps({**value, **of_clip}) + "\n")

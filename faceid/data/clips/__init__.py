@@ -1,1 +1,1 @@
-"""Clips and their pose videos: paired, captioned, audited, and packed into clip shards."""
+"""Pair clips with their pose videos, caption and audit them, and pack them into clip shards."""

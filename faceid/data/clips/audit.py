@@ -1,6 +1,7 @@
-"""What a data set would teach, measured before anything is trained: how large heads are, and who dances what.
+"""Measure what a data set would teach, before anything is trained.
 
-Every pair is decoded once. Nothing is judged by names alone, and nothing is written but the report.
+The audit tells how large heads are, and who dances what. Every pair is decoded once. Nothing is judged by names alone,
+and only the report is written.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from faceid.media.pixels.fit import fit_sizes
 from faceid.media.pixels.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, energy_correlation
 from faceid.media.video import measure_video
 
-# A face needs about this many latent cells a side; below FEW_CELLS there is hardly anything to learn from
-# (facts of AIST at 480p: 3 whole in landscape, 5.4 in portrait, 8 and more from head to hips).
+# A face needs about ENOUGH_CELLS latent cells a side. Below FEW_CELLS there is hardly anything to learn from. AIST at
+# 480p has 3 for the whole dancer in landscape, 5.4 in portrait, and 8 and more from head to hips.
 ENOUGH_CELLS, FEW_CELLS = 5.0, 4.0
-# Shares of clips, of frames.
+# The first is a share of clips, the second a share of frames.
 MOST_BAD_SHARE, LEAST_VISIBLE_SHARE = 0.01, 0.5
-# Mean |difference| in grey levels below which a clip stands still.
+# Mean |difference| in grey levels. Below it a clip stands still.
 STANDS_STILL = 0.3
-# Bits of 192 in which two clips of one picture differ.
+# Two clips of one picture differ in at most this many of 192 bits.
 NEAR_BITS = 10
 HASH_HW = (8, 9)
 
 
 @dataclass(frozen=True)
 class ClipAudit:
-    """One pair. problem: why it cannot be used, as far as was seen; the rest is empty then.
+    """One pair. problem: why it cannot be used, as far as was seen. All other fields are empty then.
 
     head_px: median height of the head in the clip as trained, None without head boxes. visible: share of frames with a
     head. motion: mean change from frame to frame in grey levels. look: 192 bits of three frames.
@@ -72,7 +73,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Audit:
-    """All that the report says. warnings: in plain words, the worst first."""
+    """The whole content of the report. warnings: in plain words, the worst first."""
 
     clips: list[ClipAudit]
     warnings: list[str]
@@ -84,7 +85,7 @@ class Audit:
 
 
 def audit_pairs(pairs: Sequence[ClipPair], settings: ClipSettings, spatial_factor: int, left_out: int = 0) -> Audit:
-    """Measure every pair. spatial_factor: pixels per latent cell. left_out: clips that were not looked at."""
+    """Measure every pair. spatial_factor: pixels per latent cell. left_out: number of clips that were not examined."""
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
         looked = pool.map(lambda pair: audit_clip(pair, settings), pairs)
         clips = list(progress(looked, "clips", len(pairs), "clip"))
@@ -106,7 +107,7 @@ def audit_pairs(pairs: Sequence[ClipPair], settings: ClipSettings, spatial_facto
 
 
 def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
-    """Decode a pair and measure it; a file that cannot be used is a problem, not an error."""
+    """Decode a pair and measure it. A file that cannot be used is recorded as a problem, not raised."""
     try:
         looks: list[np.ndarray] = []
         video = measure_video(pair.video, ENERGY_WIDTH_PX, lambda small: looks.append(_coarse(small)))
@@ -140,7 +141,7 @@ def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
 
 
 def look_of(thumbnails: np.ndarray) -> int:
-    """192 bits of three frames, grey [T, h, w]: whether each of 64 places is brighter than the one to its right."""
+    """192 bits of three frames, grey [T, h, w]: whether each of 64 places is brighter than its right neighbour."""
     bits = 0
     for at in (0.25, 0.5, 0.75):
         small = _coarse(thumbnails[int(at * (len(thumbnails) - 1))])
@@ -150,12 +151,12 @@ def look_of(thumbnails: np.ndarray) -> int:
 
 
 def _coarse(frame: np.ndarray) -> np.ndarray:
-    """Means of 8x9 equal parts of a grey picture [h, w]: all that is kept of a frame, however long the clip."""
+    """Means of 8x9 equal parts of a grey picture [h, w]. No more is kept of a frame, however long the clip."""
     return np.stack([_means(row, HASH_HW[1]) for row in _means(frame.astype(float), HASH_HW[0])])
 
 
 def near_duplicates(clips: Sequence[ClipAudit]) -> list[tuple[str, str]]:
-    """Pairs of keys that look alike in three frames. Candidates share a third of their bits: no look at all pairs."""
+    """Pairs of keys that look alike in three frames. Only pairs that share a third of their bits are compared."""
     third = 64
     places: dict[tuple[int, int], list[ClipAudit]] = defaultdict(list)
     for clip in clips:
@@ -163,7 +164,7 @@ def near_duplicates(clips: Sequence[ClipAudit]) -> list[tuple[str, str]]:
             places[part, clip.look >> (part * third) & ((1 << third) - 1)].append(clip)
     found = set()
     for alike in places.values():
-        # Many clips of one blank frame are said once each, beside the first.
+        # Many clips of one blank frame are reported once each, beside the first.
         for other in alike[1:]:
             if (alike[0].look ^ other.look).bit_count() <= NEAR_BITS:
                 found.add((alike[0].key, other.key))

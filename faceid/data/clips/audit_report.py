@@ -1,4 +1,7 @@
-"""audit.html: the audit as a page, without pictures of anybody; audit.json: all of it, for programs."""
+"""Write the audit's report.
+
+audit.html is a page without pictures of anybody, and audit.json holds all of the audit for programs.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,15 @@ from faceid.files.writing import write_atomic, write_json
 from faceid.media.pixels.motion import LOWEST_CORRELATION
 
 AUDIT, PAGE_NAME = "an audit", "audit.html"
-# Cells a side, upper bounds of the bars.
+# Upper bounds of the bars, in cells a side.
 BINS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0, float("inf"))
 LONGEST_BAR_PX, MOST_LOOKS = 400, 200
 
 
 def write_audit(audit: Audit, output_dir: Path, spatial_factor: int) -> Path:
-    """Write the page and the numbers; returns the page."""
+    """Write the page and the numbers. Returns the page."""
     content = asdict(audit)
-    # Bits as text: JSON readers keep 53 of a number.
+    # The bits are written as text, because JSON readers keep 53 bits of a number.
     content["clips"] = [{**clip, "look": f"{clip['look']:048x}"} for clip in content["clips"]]
     with staged_folder(output_dir, AUDIT) as staged:
         write_json(staged / "audit.json", content)
@@ -53,7 +56,7 @@ def render_audit(audit: Audit, spatial_factor: int) -> str:
 
 
 def why_look(clip: ClipAudit) -> str | None:
-    """What is odd about a clip, or None."""
+    """What is odd about a clip; None if nothing is."""
     if clip.problem is not None:
         return clip.problem
     if clip.correlation is not None and clip.correlation < LOWEST_CORRELATION:

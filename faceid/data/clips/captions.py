@@ -1,7 +1,7 @@
-"""What a clip or a photo is said to show: `NAME.txt` beside `NAME.mp4` or `NAME.jpg`, one prompt in UTF-8.
+"""Read captions of clips and photos: `NAME.txt` beside `NAME.mp4` or `NAME.jpg`, one prompt in UTF-8.
 
-Beside the clip alone: a pose video is drawn from it, and has nothing to say. Line breaks are spaces. Who has no file of
-its own is trained with `--caption`.
+A caption lies beside the clip alone, because a pose video is drawn from the clip. Line breaks become spaces. Clips and
+photos without a file of their own are trained with `--caption`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ENDING = ".txt"
-# Wan reads 512 tokens; a longer file is no caption, whatever it is.
+# Bytes. Wan reads 512 tokens, so a longer file is no caption.
 LARGEST_BYTES = 20_000
 REMEDY = "write what is to be seen, remove the file, or give --caption_files ignore"
 
 
 def find_caption(file: Path) -> Path | None:
-    """Where the caption of a clip or photo is, if it has one. What is there and is no file is refused when read."""
+    """The path of a clip's or photo's caption, if it has one. An entry that is no file is refused when it is read."""
     caption = file.with_suffix(ENDING)
     return caption if os.path.lexists(caption) else None
 
@@ -58,17 +58,17 @@ def read_caption(path: Path) -> str:
 
 
 def read_captions(files: Mapping[str, Path | None]) -> dict[str, str]:
-    """The captions of those that have one. files: caption file by key. Raises: DataError as `read_caption`."""
+    """The captions of all with one of their own. files: caption file by key. Raises: DataError as `read_caption`."""
     return {key: read_caption(file) for key, file in files.items() if file is not None}
 
 
 def say_captions(own: int, all_of_them: int, noun: str) -> None:
-    """Say how many have a caption of their own. noun: clips or photos."""
+    """Report how many have a caption of their own. noun: clips or photos."""
     log.info("%d of %d %s have a caption of their own (NAME%s beside them)", own, all_of_them, noun, ENDING)
 
 
 def say_strangers(folder: Path) -> None:
-    """Say when text files of a folder are the caption of nothing in it: a name may be mistyped."""
+    """Report text files of a folder that caption nothing in it. A name may be mistyped."""
     texts = {file.name for file in folder.iterdir() if file.suffix.lower() == ENDING}
     others = sorted(texts - {file.with_suffix(ENDING).name for file in folder.iterdir() if file.name not in texts})
     if others:
@@ -76,7 +76,7 @@ def say_strangers(folder: Path) -> None:
 
 
 def captions_for(index: ShardIndex, settings: CaptionSettings) -> str | dict[str, str]:
-    """What latents of these clips are made with, as `write_latent_shards` takes it."""
+    """The captions with which latents of these clips are made, in the form that `write_latent_shards` takes."""
     if settings.caption_files == "ignore" and index.captions:
         return {sample.key: settings.caption for sample in index.samples}
     return settings.caption

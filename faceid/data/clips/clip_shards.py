@@ -1,7 +1,7 @@
-"""Clips and their poses to clip shards: one size, one rate, one length, checked pair by pair.
+"""Pack clips and their poses into clip shards: one size, one rate, one length, checked pair by pair.
 
-Frames are paired by index, never by time, because pose files carry wrong rates: the video's rate (its time stamps,
-where that varies) decides which frames are taken, and the pose gives the frames of the same indices. A clip that cannot
+Frames are paired by index, never by time, because pose files carry wrong rates. The video's rate (or its time stamps,
+where the rate varies) decides which frames are taken. The pose gives the frames of the same indices. A clip that cannot
 be used is dropped with its reason.
 """
 
@@ -54,10 +54,10 @@ from faceid.media.video import Measured, encode_video_bytes, measure_video, read
 
 log = logging.getLogger(__name__)
 
-# Raised when the bytes of a clip change for the same inputs and settings.
+# Increased when the bytes of a clip change for the same inputs and settings.
 RECIPE = 4
 ASPECT_TOLERANCE = 0.02
-# Of a clip and its pose together, as they are encoded: 0.45 and 0.47 in two real pairs of 480x832.
+# For a clip and its pose together, as they are encoded: 0.45 and 0.47 in two real pairs of 480x832.
 BITS_PER_PIXEL = 0.6
 
 
@@ -71,12 +71,13 @@ def write_clip_shards(
     caption_files: CaptionFiles = "read",
     replace: bool = False,
 ) -> dict[str, Any]:
-    """Write clip shards and their index; returns the index. A finished folder costs a look at sizes and times.
+    """Write clip shards and their index. Returns the index. A finished folder costs a look at sizes and times.
 
-    geometry: of the model the clips are for; checks size and length before any work. selection: which clips take part.
-    replace: whether clips of an earlier run that take no part in this one, or have other settings, may be removed.
-    Raises: ConfigError for an illegal size or length; DataError when no clip can be used, with the reasons, or when
-    clips would be lost, a caption cannot be read, or the folder is not ours.
+    geometry: of the model for which the clips are made; size and length are checked by it before any work.
+    selection: which clips take part. replace: whether clips of an earlier run may be removed that take no part in this
+    one, or have other settings.
+    Raises: ConfigError for an illegal size or length. Raises DataError when no clip can be used (with the
+    reasons), clips would be lost, a caption is unreadable, or the folder is not ours.
     """
     if geometry:
         geometry.check_num_frames(settings.num_frames)
@@ -143,9 +144,9 @@ def _write_clips_index(
 
 
 def captioned(pairs: list[ClipPair], caption_files: CaptionFiles) -> list[ClipPair]:
-    """The pairs with the captions that are used; every caption is read once and counted.
+    """The pairs with the captions that are used. Every caption is read once and counted.
 
-    Raises: DataError when one cannot be used: before an hour's work, and not as a clip that is left out.
+    Raises: DataError when a caption cannot be used. The error comes before an hour's work, and no clip is left out.
     """
     files = {pair.key: pair.caption for pair in pairs}
     if caption_files == "ignore":
@@ -158,12 +159,12 @@ def captioned(pairs: list[ClipPair], caption_files: CaptionFiles) -> list[ClipPa
 
 
 def bytes_per_clip(settings: ClipSettings) -> int:
-    """About what a clip and its pose take."""
+    """Approximate bytes of a clip and its pose."""
     return round(settings.num_frames * settings.height * settings.width * BITS_PER_PIXEL / 8)
 
 
 def _is_there(unit: ShardUnit, settings: ClipSettings) -> bool:
-    """Whether a shard takes no more room: its tar is there, and is not to be made with other settings."""
+    """Whether a shard takes no more room: its tar is there, and was made with the same settings."""
     if is_done(unit.path.parent, unit):
         return True
     known = read_record(unit.path) if unit.path.is_file() else None
@@ -205,17 +206,17 @@ def _describe_inputs(pair: ClipPair) -> list[Any]:
 
 
 def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
-    """One clip, or why not."""
+    """Make one clip, or return why it was dropped."""
     try:
         return make_clip(pair, settings)
     except DataError as error:
-        # Names without folders: the index, and its checksum, do not depend on where the clips lie.
+        # Names come without folders, so the index and its checksum do not depend on where the clips lie.
         reason = str(error).replace(f"{pair.video}: ", "").replace(str(pair.pose), pair.pose.name)
         return {"key": pair.key, "video": pair.video.name, "reason": reason}
 
 
 def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
-    """Cut, fit and encode one clip and its pose. Raises: DataError with the reason it cannot be used."""
+    """Cut, fit and encode one clip and its pose. Raises: DataError with the reason why it cannot be used."""
     replaced = warn_of_replaced((pair.video, pair.pose))
     video, pose = (measure_video(path, ENERGY_WIDTH_PX) for path in (pair.video, pair.pose))
     common = _common_frames(pair, video.frames, pose.frames, settings.uneven_pairs)
@@ -245,7 +246,7 @@ def make_clip(pair: ClipPair, settings: ClipSettings) -> Entry:
         **_joints(pair, indices, fits[0], video),
         **caption,
     }
-    # Last: what can be said of lengths and sidecars says more. A pose that somebody put there is theirs to vouch for.
+    # This check is last, because errors of lengths and sidecars say more. A pose that somebody put there is theirs.
     if pair.pose not in replaced:
         refuse_pose_of_another_clip(pair.pose, pair.video)
     members = {
@@ -295,7 +296,7 @@ def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings:
 
 
 def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | None:
-    """Over the whole files: a clip's few frames would say little."""
+    """Compare the motion over the whole files, because a clip's few frames would say little."""
     assert video.energy is not None and pose.energy is not None
     correlation = energy_correlation(video.energy, pose.energy)
     if math.isnan(correlation):
@@ -319,9 +320,9 @@ def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | N
 def _head_boxes(
     pair: ClipPair, indices: list[int], fit: Fit, size_hw: tuple[int, int]
 ) -> list[list[float] | None] | None:
-    """The sidecar's boxes of the frames taken, in pixels of the fitted clip; None without a sidecar.
+    """The sidecar's boxes for the frames in the clip, in pixels of the fitted clip; None without a sidecar.
 
-    size_hw: of the source clip, which the boxes must be in where the sidecar says what they are in.
+    size_hw: size of the source clip. Where the sidecar states a size, it must be this one.
     """
     if pair.head_boxes is None:
         return None
@@ -335,9 +336,10 @@ def _head_boxes(
 
 
 def _joints(pair: ClipPair, indices: list[int], fit: Fit, video: Measured) -> dict[str, Any]:
-    """The joints of the frames taken, in pixels of the fitted clip, and what they say of the face; nothing without any.
+    """The joints for the frames in the clip, in pixels of the fitted clip, and what they say of the face.
 
-    Joints beside the clip were measured in it, and say where its face is; those beside its pose may be its drawing's.
+    The result is empty without joints. Joints beside the clip were measured in it, and say where its face is. Joints
+    beside its pose may belong to the drawing.
     """
     if pair.joints is None:
         return {}

@@ -1,6 +1,7 @@
-"""Sheets of frames to look at: rows of video, pose, head mask and decoded latents, or of a bank's faces.
+"""Draw sheets of frames to look at.
 
-They show people; keep them as private as what they were made of.
+Rows show video, pose, head mask and decoded latents, or a bank's faces. Sheets show people. Keep them as private as the
+data they were made of.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from faceid.media.video import decode_video_bytes
 ROW_HEIGHT_PX, LABEL_PX, LABEL_CHARACTERS, GAP_PX = 128, 140, 21, 8
 HEAD_TINT = np.array([255, 64, 64])
 
-# Raw latents [C, f, h, w] to frames, uint8 [T, H, W, 3].
+# Function from raw latents [C, f, h, w] to frames, uint8 [T, H, W, 3].
 Decode = Callable[[Tensor], np.ndarray]
 
 
 def draw_sheet(index: ShardIndex, numbers: Sequence[int], num_columns: int, decode: Decode | None) -> np.ndarray:
-    """Rows for each entry, uint8 RGB [H, W, 3]. decode: without it latents show their head masks alone."""
+    """Rows for each entry, uint8 RGB [H, W, 3]. decode: if None, latents show their head masks alone."""
     rows: list[np.ndarray] = []
     for number in numbers:
         key = index.samples[number].key
@@ -41,7 +42,7 @@ def draw_sheet(index: ShardIndex, numbers: Sequence[int], num_columns: int, deco
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of any width under each other, white beside the shorter ones."""
+    """Stack rows of any width, with white beside the shorter ones."""
     width = max(row.shape[1] for row in rows)
     return np.concatenate(
         [np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0)), constant_values=255) for row in rows]
@@ -49,7 +50,7 @@ def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def labelled_row(text: str, frames: np.ndarray) -> np.ndarray:
-    """Frames [N, H, W, 3] beside each other, a label before them. Its lines are broken: a name cut off is of no use."""
+    """Frames [N, H, W, 3] side by side, after a label. The label's lines are wrapped, so that no name is cut off."""
     label = Image.new("RGB", (LABEL_PX, frames.shape[1]), "white")
     lines = [part[at : at + LABEL_CHARACTERS] for part in text.split("\n") for at in _starts(part)]
     ImageDraw.Draw(label).multiline_text((4, 4), "\n".join(lines), fill="black")

@@ -1,6 +1,7 @@
-"""Which pose video belongs to which clip, and whose clip it is: by name alone, nothing is decoded here.
+"""Pair each clip with its pose video, and find its dancer, by name alone.
 
-`dance_001.mp4` pairs with `dance_001_pose.mp4`, or with `dance_001.mp4` in a pose folder of its own.
+Nothing is decoded here. `dance_001.mp4` pairs with `dance_001_pose.mp4`, or with `dance_001.mp4` in a pose folder of
+its own.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from faceid.data.video_files import list_videos
 from faceid.errors import DataError
 
 POSE_ENDING = "_pose"
-# What such clips are counted under.
+# The name under which clips without a pose video are counted.
 NO_POSE = "without a pose video"
-# A tar member's name holds 100 bytes; the member's ending needs some of them.
+# A tar member's name holds 100 bytes. The member's ending needs some of them.
 LONGEST_KEY = 80
 
 
@@ -49,7 +50,7 @@ class ClipPair:
 
 @dataclass(frozen=True)
 class FoundPairs:
-    """The clips that take part, ordered by key; those that cannot, and those that were not chosen, with why."""
+    """The clips that take part, ordered by key, and those that cannot or were not chosen, with reasons."""
 
     pairs: list[ClipPair]
     left_out: list[LeftOut]
@@ -59,10 +60,10 @@ class FoundPairs:
 def find_pairs(videos_dir: Path, poses_dir: Path, selection: SelectionSettings | None = None) -> FoundPairs:
     """Find every clip with its pose. The folders may be one.
 
-    The dancer is read from `dancers.csv` (columns clip,dancer) in the videos folder, else from an AIST name, else
-    every clip is taken for a dancer of its own. `<stem>.heads.json` beside a video gives its head boxes,
-    `<stem>.joints.json` beside it, or beside its pose, the joints, `<stem>.txt` beside it what it shows.
-    Raises: DataError when a folder is missing or empty, no video has a pose, or `dancers.csv` is not as said.
+    The dancer is read from `dancers.csv` (columns clip,dancer) in the videos folder, else from an AIST name. Else every
+    clip counts as a dancer of its own. `<stem>.heads.json` beside a video gives its head boxes. `<stem>.joints.json`
+    beside it, or beside its pose, gives the joints. `<stem>.txt` beside it gives its caption.
+    Raises: DataError when a folder is missing or empty, no video has a pose, or `dancers.csv` has another form.
     """
     one_folder = videos_dir.resolve() == poses_dir.resolve()
     videos = [v for v in list_videos(videos_dir) if not (one_folder and v.stem.endswith(POSE_ENDING))]
@@ -121,7 +122,7 @@ def key_of(stem: str) -> str:
 
 
 def _unique_keys(pairs: list[ClipPair]) -> list[ClipPair]:
-    """Names that differ only in case, accents or suffix share a key: tell them apart by a hash of the whole name."""
+    """Tell names apart that share a key, because they differ only in case, accents or suffix, by a hash of the name."""
     counts = Counter(pair.key for pair in pairs)
     unique = []
     for pair in pairs:

@@ -1,1 +1,1 @@
-"""The dancers' own faces, cut from films and clips and embedded."""
+"""Cut the dancers' own faces from films and clips, and embed them."""

@@ -1,8 +1,9 @@
-"""The faces of the dancers themselves, embedded by the same encoder as the target, by dancer and by film.
+"""Embed the dancers' own faces with the same encoder as the target, and store them by dancer and by film.
 
 The embedding given in training must be of the person in the pixels, and dance clips show other people than the target.
 A bank is a folder of shards like any other: made by many processes, verified by sha256, the same bytes whoever made it.
-Each entry is a film or a clip: its faces' embeddings and scores, the faces as pictures to look at, and where they were.
+An entry is a film or a clip. It holds the faces' embeddings and scores, the faces as pictures to look at, and their
+places.
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ from faceid.media.pixels.fit import resize_frames
 
 log = logging.getLogger(__name__)
 
-# Raised when the faces of a film change for the same film and settings.
+# Increased when the faces of a film change for the same film and settings.
 RECIPE = 3
 FILMS_PER_SHARD = 32
-# Of the pictures that are kept to look at.
+# Size and quality of the pictures that are kept for people to look at.
 PICTURE_SIDE_PX, JPEG_QUALITY = 112, 90
 
 
@@ -65,12 +66,15 @@ class BankedFaces:
 
     @property
     def performance(self) -> str:
-        """What it shares with the clips cut out of it, and with other cameras' films of the same dance."""
+        """The performance. A film shares it with the clips cut from it, and with other cameras' films of the dance."""
         return performance_of(self.key)
 
 
 class FacePool(NamedTuple):
-    """Some faces of one dancer. embeddings, scores: all of that dancer's, [R, D] and [R]. rows: which of them."""
+    """Some faces of one dancer.
+
+    embeddings, scores: of all that dancer's faces, [R, D] and [R]. rows: the chosen ones.
+    """
 
     embeddings: Tensor
     scores: Tensor
@@ -85,7 +89,7 @@ class FacePool(NamedTuple):
 class FaceBank:
     """Faces by dancer and by performance.
 
-    A dancer's faces lie in one tensor, so that drawing a few of thousands costs no copy of them all.
+    A dancer's faces lie in one tensor. So drawing a few of thousands costs no copy of them all.
     """
 
     def __init__(self, entries: Iterable[BankedFaces] = ()) -> None:
@@ -93,7 +97,7 @@ class FaceBank:
         for entry in entries:
             of_dancer.setdefault(entry.dancer, []).append(entry)
         self._of_dancer: dict[str, FacePool] = {}
-        # Which performance each row is of, as a number: thousands of names would be compared at every draw.
+        # A number for each performance. Otherwise thousands of names would be compared at every draw.
         self._number_of: dict[str, int] = {}
         self._numbers: dict[str, np.ndarray] = {}
         self._of_performance: dict[str, FacePool] = {}
@@ -109,11 +113,11 @@ class FaceBank:
 
     @classmethod
     def of_clips(cls, faces: Mapping[str, Tensor], dancer_of: Mapping[str, str]) -> FaceBank:
-        """A bank of clips' faces, all of one score. faces: clip key to [M, D]."""
+        """A bank of clips' faces, all with the same score. faces: clip key to [M, D]."""
         return cls(BankedFaces(key, dancer_of[key], faces[key], torch.ones(len(faces[key]))) for key in sorted(faces))
 
     def __len__(self) -> int:
-        """Faces in all."""
+        """The number of all faces."""
         return sum(len(pool.rows) for pool in self._of_dancer.values())
 
     def of_dancer(self, dancer: str) -> FacePool | None:
@@ -121,11 +125,11 @@ class FaceBank:
         return self._of_dancer.get(dancer)
 
     def knows(self, clip: str, dancer: str) -> bool:
-        """Whether there is a face for a clip."""
+        """Whether the bank has a face for a clip."""
         return dancer in self._of_dancer or performance_of(clip) in self._of_performance
 
     def faces_for(self, clip: str, dancer: str) -> tuple[FacePool | None, FacePool | None]:
-        """(of the clip's own performance, of the dancer's others), for a clip by its key; None where there are none."""
+        """(faces of the clip's performance, other faces of the dancer), by the clip's key. Each may be None."""
         performance = performance_of(clip)
         own, all_of_dancer = self._of_performance.get(performance), self._of_dancer.get(dancer)
         if all_of_dancer is None:
@@ -142,13 +146,13 @@ def write_face_bank(
     settings: FaceBankSettings | None = None,
     replace: bool = False,
 ) -> dict[str, Any]:
-    """Cut, score and embed the faces of every source; returns the index. Any number of processes share the work.
+    """Cut, score and embed the faces of every source. Returns the index. Any number of processes share the work.
 
     faces: the detector, for sources that do not say where the face is, and the margin, as for the photos. A source
-    without a usable face is left out with its reason. Run again, a finished bank costs a look at sizes.
-    replace: whether faces of an earlier run whose films take no part in this one, or that it made with other settings,
-    may be removed.
-    Raises: DataError when the folder holds something else, faces would be lost, or there is none.
+    without a usable face is left out with its reason. If run again, a finished bank costs a look at sizes.
+    replace: whether faces of an earlier run may be removed whose films take no part in this one, or that were made with
+    other settings.
+    Raises: DataError when the folder holds something else, faces would be lost, or there is no face.
     """
     settings = settings or FaceBankSettings()
     claim_shards(output_dir, "faces", [], private=not faces.shared)
@@ -168,7 +172,7 @@ def write_face_bank(
         for source in progress(groups[unit.name], unit.path.stem, unit="film", leave=False):
             yield _try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder)
 
-    # By their flags; the recipe aside, all that decides a face.
+    # Everything that decides a face, by flags, except the recipe.
     chosen = {
         **asdict(settings),
         "face_margin": faces.face_margin,
@@ -200,7 +204,7 @@ def write_face_bank(
 
 
 def open_face_bank(folder: Path, encoder_fingerprint: str) -> ShardIndex:
-    """A bank's index; no face is read. Raises: DataError when it is missing, or made by another encoder."""
+    """A bank's index. No face is read. Raises: DataError when it is missing, or made by another encoder."""
     index = ShardIndex.load(folder, "faces")
     found = index.header.get("encoder_fingerprint")
     if not isinstance(found, str):
@@ -214,7 +218,7 @@ def open_face_bank(folder: Path, encoder_fingerprint: str) -> ShardIndex:
 
 
 def read_face_bank(folder: Path, encoder_fingerprint: str) -> FaceBank:
-    """Read a bank, verified. Raises: DataError as `open_face_bank`, and when it is damaged."""
+    """Read a bank and verify it. Raises: DataError as `open_face_bank`, and when it is damaged."""
     index = open_face_bank(folder, encoder_fingerprint)
     entries: list[BankedFaces] = []
     for number, sample in enumerate(index.samples):
@@ -267,7 +271,7 @@ def _describe(cut: FaceCut) -> dict[str, Any]:
 
 
 def _picture(crops: Sequence[np.ndarray]) -> bytes:
-    """The faces beside each other, as a JPEG."""
+    """The faces side by side, as a JPEG."""
     side = PICTURE_SIDE_PX
     strip = np.concatenate([resize_frames(crop[None], side, side)[0] for crop in crops], axis=1)
     data = io.BytesIO()

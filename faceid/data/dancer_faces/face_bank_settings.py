@@ -1,4 +1,4 @@
-"""How many faces of the dancers are kept, as the flags say it."""
+"""Settings of how many faces of the dancers are kept."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ class FaceBankSettings:
     """How many faces are kept."""
 
     faces_per_film: AtOnce = 8
-    """Faces cut out of each film or clip at most, one in each stretch of it."""
+    """Most faces cut out of each film or clip, one in each stretch of it."""

@@ -1,7 +1,8 @@
-"""Faces of one film or clip: which frames are worth a look, their crops, and how much each is worth.
+"""Cut faces from one film or clip: choose frames worth a look, cut the faces, and score each.
 
-A frame is chosen by what is known without its pixels (how large the face is, how much it looks at the camera), one in
-each stretch of the film, so that expressions and light differ. What the pixels say (sharpness) goes into its score.
+A frame is chosen by facts that need no pixels: how large the face is, and how much it looks at the camera. One frame is
+taken in each stretch of the film, so that expressions and light differ. The sharpness of the pixels goes into the
+score.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from faceid.faces.photos.detect import DetectedFace, FaceDetector
 from faceid.faces.photos.photo_faces import Candidate, measure_face
 from faceid.faces.photos.photo_selection import USUAL_SHARPNESS
 
-# Below this an encoder sees a smear (facts: recognisers are unreliable under about 32 px, useless under 12).
+# In smaller faces an encoder sees a smear. Recognisers are unreliable under about 32 px and useless under 12.
 SMALLEST_FACE_PX = 12
-# A face is as good as any from here on (identity facts 2d: sqrt(area) / 96).
+# From this size, sqrt(area), on a face is as good as any.
 LARGE_FACE_PX = 96.0
-# Of 1 for a nose midway between the ears: half from behind is no face.
+# The measure is 1 for a nose midway between the ears. A face seen half from behind is no face.
 LEAST_FRONTAL = 0.2
-# Frames looked at in each stretch where a detector must find the face.
+# Frames searched in each stretch where a detector must find the face.
 LOOKS_PER_STRETCH = 3
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What is known of a film before its frames are looked at.
+    """What is known of a film before its frames are examined.
 
-    num_frames: decoded. boxes: of the face per frame, (x0, y0, x1, y1) in pixels or None; None when nothing says where
-    faces are. frontal: 0 to 1 per frame, nan where unknown.
+    num_frames: number of decoded frames. boxes: the face per frame, (x0, y0, x1, y1) in pixels or None. boxes is None
+    when nothing says where faces are. frontal: 0 to 1 per frame, nan where unknown.
     """
 
     num_frames: int
@@ -42,7 +43,7 @@ class Looked:
 
 
 class FaceSource(Protocol):
-    """A film or a clip that faces are cut from."""
+    """A film or a clip from which faces are cut."""
 
     @property
     def key(self) -> str: ...
@@ -52,7 +53,7 @@ class FaceSource(Protocol):
         ...
 
     def seen(self) -> Any:
-        """What decides its faces, cheaply: names, sizes and times, or hashes."""
+        """A cheap summary of what decides its faces: names, sizes and times, or hashes."""
         ...
 
     def look(self) -> Looked: ...
@@ -64,7 +65,7 @@ class FaceSource(Protocol):
 
 @dataclass(frozen=True)
 class FaceCut:
-    """One face. frame: of the source. frontal: None where unknown. score: 0 to 1, what it counts for in a mean."""
+    """One face. frame: number in the source. frontal: None where unknown. score: 0 to 1, its weight in a mean."""
 
     frame: int
     candidate: Candidate
@@ -102,7 +103,7 @@ def _boxed(source: FaceSource, looked: Looked, stretches: list[np.ndarray], marg
 def _detected(
     source: FaceSource, stretches: list[np.ndarray], margin: float, detector: FaceDetector
 ) -> Iterator[FaceCut]:
-    """The best of a few frames of each stretch, by a detector; a picture with several faces says nothing."""
+    """The best of a few frames of each stretch, by a detector. A picture with several faces is skipped."""
     of_frame = {int(s[at]): number for number, s in enumerate(stretches) for at in spread(len(s), LOOKS_PER_STRETCH)}
     best: dict[int, FaceCut] = {}
     for frame, picture in zip(sorted(of_frame), source.frames(sorted(of_frame)), strict=True):
@@ -117,7 +118,7 @@ def _detected(
 
 
 def _scored(frame: int, candidate: Candidate, frontal: float | None) -> FaceCut:
-    """As photos are weighed (`faces.selection`); looking at the camera stands for a detector's score."""
+    """Score a face as photos are scored (`photo_selection`). Looking at the camera replaces a detector's score."""
     low, high = (math.log(value) for value in USUAL_SHARPNESS)
     sharp = float(np.clip((math.log(max(candidate.sharpness, 1e-3)) - low) / (high - low), 0.05, 1))
     size = float(np.clip(candidate.size_px / LARGE_FACE_PX, 0.1, 1))

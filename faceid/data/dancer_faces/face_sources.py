@@ -1,6 +1,7 @@
-"""Where a dancer's faces are cut from: films and clips as they were shot, or clip shards where those are at hand alone.
+"""List the sources of a dancer's faces.
 
-A clip made for training has lost most of a face's pixels; so the source is taken wherever it is given.
+They are original films and clips, or clip shards where only those are at hand. A clip made for training has lost most
+of a face's pixels. So the original is used wherever it is given.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from faceid.media.video import decode_video_bytes, measure_video, stream_frames
 
 @dataclass(frozen=True)
 class FilmSource:
-    """A video file. keypoints, heads: files that say where its dancer is; keypoints are taken where both are there."""
+    """A video file. keypoints, heads: files that say where its dancer is; keypoints win where both are there."""
 
     key: str
     labels: dict[str, Any]
@@ -60,7 +61,7 @@ class FilmSource:
 
 @dataclass(frozen=True)
 class ShardSource:
-    """A clip of a folder of clip shards."""
+    """A clip in a folder of clip shards."""
 
     index: ShardIndex
     sample: Sample
@@ -91,15 +92,15 @@ class ShardSource:
 
 
 def looked_of(keypoints: Keypoints) -> Looked:
-    """Faces by the joints. keypoints: one entry per frame, in pixels of the film."""
-    # With several people in the picture, the one followed may be another than the one the film is named after.
+    """Find faces by the joints. keypoints: one entry per frame, in pixels of the film."""
+    # With several people in the picture, the followed one may not be the dancer after whom the film is named.
     alone = keypoints.num_people <= 1
     boxes = [box if is_alone else None for box, is_alone in zip(face_boxes(keypoints.body), alone, strict=True)]
     return Looked(len(keypoints), boxes, frontalness(keypoints.body))
 
 
 def of_films(films: Sequence[Film]) -> list[FilmSource]:
-    """Sources of films; keys as their clips' would be."""
+    """Sources for films, with the keys that their clips would have."""
     return [
         FilmSource(key_of(film.stem), _labels(film.dancer, film.genre, film.stem), film.path, film.keypoints)
         for film in films
@@ -107,7 +108,7 @@ def of_films(films: Sequence[Film]) -> list[FilmSource]:
 
 
 def of_pairs(pairs: Sequence[ClipPair]) -> list[FilmSource]:
-    """Sources of clips with what lies beside them."""
+    """Sources for clips, with the files beside them."""
     return [
         FilmSource(
             pair.key,
@@ -121,7 +122,7 @@ def of_pairs(pairs: Sequence[ClipPair]) -> list[FilmSource]:
 
 
 def of_shards(index: ShardIndex) -> list[ShardSource]:
-    """Sources of clip shards."""
+    """Sources for clips in shards."""
     return [ShardSource(index, sample) for sample in index.samples]
 
 

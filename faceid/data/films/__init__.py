@@ -1,1 +1,1 @@
-"""Films to clips, and keypoints to pose videos."""
+"""Cut films into clips, and draw keypoints as pose videos."""

@@ -1,4 +1,4 @@
-"""Which films take part, whose they are, and what clips they are to become."""
+"""Decide which films take part, who dances in them, and which clips they become."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from faceid.files.given_paths import why_no_folder
 
 @plain_dataclass(frozen=True)
 class Film:
-    """One film. stem: its name. dancer: whose it is."""
+    """One film. stem: its name. dancer: the person in it."""
 
     path: Path
     stem: str
@@ -30,7 +30,7 @@ class Film:
 def find_films(
     videos_dir: Path, keypoints_dir: Path | None, settings: SplitSettings, selection: SelectionSettings | None = None
 ) -> tuple[list[Film], list[LeftOut]]:
-    """The films that take part, by name, and the others with why. Raises: DataError when there are none."""
+    """The films that take part, by name, and the others with reasons. Raises: DataError when there are none."""
     if keypoints_dir is not None and (reason := why_no_folder(keypoints_dir)) is not None:
         raise DataError(f"keypoints_dir={keypoints_dir}: {reason}")
     if keypoints_dir is None and settings.crop != "none":

@@ -1,8 +1,8 @@
-"""What became of each film: a record that makes its clips count, and the summary over all of them.
+"""Record the result for each film, which makes its clips count, and summarise all films.
 
 A record (`films/<film>.json`) is written after a film's clips. It names what they were made from, so that a second run
-keeps them, and says what was left out and why. At the end, once the new clips are known to be whole, our clips that no
-record names are removed: whoever lists the folder would train on them.
+keeps them. It also says what was left out and why. At the end, once the new clips are known to be whole, clips of ours
+that no record names are removed. Otherwise anyone who lists the folder would train on them.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from faceid.files.writing import json_text
 
 log = logging.getLogger(__name__)
 
-# Raised when the clips of a film change for the same film and settings.
+# Increased when the clips of a film change for the same film and settings.
 RECIPE = 4
 REPLACED = "a clip of this name was made here, and another file has its name: not counted"
 RECORDS_NAME, SKIPPED_NAME, SUMMARY_NAME = "films", "skipped.csv", "split.json"
 CLIP_NAME = re.compile(r"(.+_clip_\d{3,})\..+")
-# A clip's file and what this command writes beside it.
+# Endings of a clip's file and of the files that this command writes beside it.
 REPLACED_ENDINGS = (".mp4", ".joints.json", ".heads.json")
 
 
@@ -56,7 +56,7 @@ def record_path(output_dir: Path, film: Film) -> Path:
 
 
 def newest_record(output_dir: Path, film: Film, settings: SplitSettings) -> dict[str, Any] | None:
-    """A film's record when it was made from the same film and settings and its clips are there, or wait to be."""
+    """A film's record, if film and settings are the same and its clips are in place or waiting."""
     for place in (output_dir, output_dir / WAITING_NAME):
         record = _current_record(place, film, settings)
         if record is not None:
@@ -75,7 +75,7 @@ def _current_record(place: Path, film: Film, settings: SplitSettings) -> dict[st
 
 
 def chosen_for(film: Film, settings: SplitSettings) -> dict[str, Any]:
-    """What decides a film's clips, by the flags that the user may give."""
+    """The settings that decide a film's clips, by their flags."""
     height, width = settings.size_hw
     return {
         **asdict(settings),
@@ -86,7 +86,7 @@ def chosen_for(film: Film, settings: SplitSettings) -> dict[str, Any]:
 
 
 def inputs_of(film: Film, settings: SplitSettings) -> str:
-    """Names what decides a film's clips. Size and time of a film stand for its content: films are large."""
+    """A hash of what decides a film's clips. A film's size and time stand for its content, because films are large."""
     files = [file for file in (film.path, film.keypoints) if file is not None]
     return sha256_json([RECIPE, chosen_for(film, settings), film.dancer, sizes_and_times(files)])
 
@@ -94,10 +94,10 @@ def inputs_of(film: Film, settings: SplitSettings) -> str:
 def finish_split(
     output_dir: Path, records: list[dict[str, Any]], left_out: list[LeftOut], settings: SplitSettings
 ) -> dict[str, Any]:
-    """Put the new clips in place and remove ours that no record names; write what was left out, who dances, and the
-    summary; return that. By one process at a time.
+    """Put the new clips in place, remove ours that no record names, and write what was left out and who dances.
 
-    Raises: DataError when there is no clip: what the folder held before is there then.
+    The summary is written last, and returned. One process does this at a time.
+    Raises: DataError when there is no clip. The folder's earlier content is then unchanged.
     """
     skipped = [(record["film"], entry) for record in records for entry in record["skipped"]]
     clips = [(clip["name"], record) for record in records for clip in record["clips"]]
@@ -149,10 +149,10 @@ def finish_split(
 
 
 def refuse_losing_films(output_dir: Path, films: Sequence[Film], settings: SplitSettings, replace: bool) -> None:
-    """To be called before any work. replace: whether the user said that what the folder holds may go.
+    """Refuse, before any work, to lose clips. replace: whether the user said that the folder's clips may go.
 
-    Raises: DataError when the folder holds clips of films that take no part in this run, or of other settings, which
-    this run would remove; OutputError when a file that it would replace or remove is not as we wrote it.
+    Raises: DataError when the folder holds clips that this run would remove: their films take no part in it, or they
+    have other settings. Raises OutputError when a file that it would replace or remove is not as we wrote it.
     """
     by_name = {film.stem: film for film in films}
     held = {path.stem: record for path, record in _records_in(output_dir).items()}
@@ -172,7 +172,7 @@ def refuse_losing_films(output_dir: Path, films: Sequence[Film], settings: Split
 
 
 def _refuse_changed_clips(output_dir: Path, anew: set[str], others: set[str]) -> None:
-    """anew, others: names of films whose clips are made anew, and of those whose clips are removed."""
+    """anew, others: names of films whose clips are made again, and of those whose clips are removed."""
     ours = recorded(output_dir)
     asked, captions = [], []
     for file in sorted(output_dir.iterdir()):
@@ -200,7 +200,7 @@ def _is_as_made(output_dir: Path, name: str, record: dict[str, Any]) -> bool:
 
 
 def _files_of(record: dict[str, Any]) -> list[str]:
-    """What a film's run wrote: its clips, and what lies beside them."""
+    """The files that a film's run wrote: its clips, and the files beside them."""
     has_sidecars = record["settings"]["keypoints_dir"] == "given"
     clips = [Path(f"{clip['name']}.mp4") for clip in record["clips"]]
     return [file.name for clip in clips for file in (clip, *(sidecars_of(clip) if has_sidecars else ()))]
@@ -219,18 +219,18 @@ def _remove_strangers(output_dir: Path, records: list[dict[str, Any]]) -> None:
         if not match or file.name in kept or not file.is_file():
             continue
         if match.group(1) not in names:
-            # A file of that name that no record names is the user's own, or of before there were records.
+            # A file with such a name that no record names is the user's own, or older than the records.
             if file.name in ours:
                 remove_output(file)
             else:
                 log.warning("%s: not made here, and left where it is: whoever lists the folder finds it", file)
         elif file.name in ours and is_of_another_clip(file, output_dir / f"{match.group(1)}.mp4"):
-            # Of an earlier cut; what was estimated from the clip as it is stays beside it.
+            # The file belongs to an earlier cut. A file that was estimated from the present clip stays beside it.
             remove_output(file)
 
 
 def _write_dancers(path: Path, dancers: dict[str, str]) -> None:
-    """Write who dances in clips whose names do not say it; a user's own table is left as it is."""
+    """Write who dances in clips whose names do not say it. A user's own table is left unchanged."""
     if path.exists() and not is_ours(path):
         try:
             table = read_dancers(path)
@@ -255,7 +255,7 @@ def _write_dancers(path: Path, dancers: dict[str, str]) -> None:
 
 
 def _settings_of_summary(output_dir: Path) -> dict[str, Any]:
-    """What records of before 2026-12 do not say."""
+    """The settings that records from before 2026-12 do not hold."""
     try:
         settings = read_json(output_dir / SUMMARY_NAME)["settings"]
         return {name: value for name, value in settings.items() if value is not None}
@@ -264,7 +264,7 @@ def _settings_of_summary(output_dir: Path) -> dict[str, Any]:
 
 
 def _records_in(output_dir: Path) -> dict[Path, dict[str, Any]]:
-    """Records of films by their file, ours by what they say: a file of the user's in there is none."""
+    """Our records of films by their file, recognised by their content. A user's file there is no record."""
     found = {}
     for path in sorted((output_dir / RECORDS_NAME).glob("*.json")):
         with suppress(ValueError):

@@ -1,8 +1,9 @@
-"""Keypoints to pose videos: one skeleton per frame of a clip, of its size and rate, body and hands and no face.
+"""Draw keypoints as pose videos, with hands and without face landmarks.
 
-Where a clip's joints come from: `NAME.joints.json` beside it (from `split_clips`, in its own crop), a folder of
-keypoints, or a pose model that looks at the clip. Keypoints without clips are drawn as they are, at their own rate.
-Frames are drawn and written one by one: no film is held whole.
+Each frame of a clip gets one skeleton, at the clip's size and rate. A clip's joints may come from `NAME.joints.json`
+beside it, which `split_clips` writes in the clip's own crop. Or they come from a folder of keypoints, or from a pose
+model that looks at the clip. Keypoints without clips are drawn at their own size and rate. Frames are drawn and written
+one by one, so no film is held whole.
 """
 
 from __future__ import annotations
@@ -53,25 +54,25 @@ from faceid.media.video import Measured, measure_video, stream_frames, write_vid
 
 log = logging.getLogger(__name__)
 
-# Raised when a pose video changes for the same joints.
+# Increased when a pose video changes for the same joints.
 RECIPE = 3
 RECORDS_NAME, SUMMARY_NAME = POSE_RECORDS_NAME, "poses.json"
 
-# A pose model sees at most as many frames of a film at a time as fit in here.
+# A pose model sees at most this many frames of a film at a time, and at most this many bytes of them.
 FRAMES_BYTES, MOST_FRAMES = 64_000_000, 64
 
-# uint8 RGB [T, H, W, 3] to [T, 17, 3]: x, y in pixels, confidence.
+# Function from uint8 RGB [T, H, W, 3] to [T, 17, 3]: x, y in pixels, confidence.
 PoseModel = Callable[[np.ndarray], np.ndarray]
-# A clip, and the file of its joints.
+# A clip, and the file with its joints.
 Unit = tuple[Path | None, Path | None]
 
 
 @dataclass(frozen=True)
 class PoseSource:
-    """Where poses are drawn from.
+    """The source from which poses are drawn.
 
-    videos_dir: clips to draw the poses of; None draws keypoints alone, at `fps`. keypoints_dir: None looks beside the
-    clips. model: estimates joints from the clips' pictures, and is named by model_name.
+    videos_dir: clips whose poses are drawn; None draws keypoints alone, at `fps`. keypoints_dir: None looks beside the
+    clips. model: estimates joints from the clips' pictures; model_name is its name.
     """
 
     videos_dir: Path | None
@@ -83,7 +84,7 @@ class PoseSource:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """What decides how poses are drawn, by the flags that the user may give."""
+        """The settings that decide how poses are drawn, by their flags."""
         chosen: dict[str, Any] = {
             "videos_dir": "none" if self.videos_dir is None else "given",
             "keypoints_dir": "none" if self.keypoints_dir is None else "given",
@@ -95,12 +96,12 @@ class PoseSource:
 def render_poses(
     source: PoseSource, output_dir: Path, claims: Claims | None = None, replace: bool = False
 ) -> dict[str, Any]:
-    """Write `NAME_pose.mp4` for every clip (or every keypoints file); returns the summary written last.
+    """Write `NAME_pose.mp4` for every clip (or every keypoints file). Returns the summary, which is written last.
 
-    Estimated joints are kept beside the clip as NAME.joints.json and NAME.heads.json, unless they are there.
+    Estimated joints are kept beside the clip as NAME.joints.json and NAME.heads.json, unless those exist.
     replace: whether pose videos that an earlier run drew from something else may be removed.
-    Raises: DataError when no pose video can be made, or some would be lost; OutputError when one that would be replaced
-    is not as we wrote it.
+    Raises: DataError when no pose video can be made, or some would be lost. Raises OutputError when one that would be
+    replaced is not as we wrote it.
     """
     units = _find_units(source)
     inputs = [folder for folder in (source.videos_dir, source.keypoints_dir) if folder is not None]
@@ -124,7 +125,7 @@ def render_poses(
     summary: dict[str, Any] = {}
     plan = sha256_json([[name, _inputs(unit, source)] for name, unit in units.items()])
     with hold_plan(claims, plan, before_another):
-        # Again: the same run may have been killed, and was told then what may go.
+        # Asked again: the same run may have been killed. What may go was decided then.
         ask()
         for name in share_work(list(units), is_done, claims, "poses", "video"):
             place = place_for(output_dir, SUMMARY_NAME, RECORDS_NAME)
@@ -156,7 +157,7 @@ def estimate(model: PoseModel, frames: Iterable[np.ndarray]) -> Keypoints:
 
 
 def _find_units(source: PoseSource) -> dict[str, Unit]:
-    """What is drawn, by name: the clip, and the file of its joints."""
+    """The units to draw, by name: the clip, and the file with its joints."""
     if source.keypoints_dir is not None and (reason := why_no_folder(source.keypoints_dir)) is not None:
         raise DataError(f"keypoints_dir={source.keypoints_dir}: {reason}")
     if source.videos_dir is None:
@@ -173,7 +174,7 @@ def _find_units(source: PoseSource) -> dict[str, Unit]:
 
 
 def _pose_stem(file: Path, camera: str) -> str:
-    """`gBR_sBM_cAll_...` is drawn as one camera sees it, and named like that camera's film."""
+    """The name of the pose. `gBR_sBM_cAll_...` is drawn as one camera sees it, and named like that camera's film."""
     stem = file.name.removesuffix(file.suffix).removesuffix(".joints")
     name = parse_aist_name(stem)
     return stem.replace(f"_{name.camera}_", f"_{camera}_") if name and name.camera_number is None else stem
@@ -197,7 +198,7 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
         keypoints = read_keypoints(file, camera_of(name))
         if keypoints.size_hw is None:
             raise DataError(f"{file.name}: does not say how large its picture is; give the clips as --videos_dir")
-        # One by one: a minute of film at 1080p would take 20 GB.
+        # Frames are drawn one by one: a minute of film at 1080p would take 20 GB.
         one_by_one = draw_skeletons(keypoints.body, _even(keypoints.size_hw), "vace", keypoints.hands)
         write_video(target, one_by_one, float(keypoints.fps or source.fps))
         return {"frames": len(keypoints), "made": describe_made(target)}
@@ -219,7 +220,7 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
     return {
         "frames": len(keypoints),
         "made": describe_made(target),
-        # For who reads the pose beside the clip: it may be another one of this name by then.
+        # The pose's reader compares this hash, because the clip of this name may be another one by then.
         "clip_sha256": sha256_file(clip),
         "pairing_correlation": said,
         "frames_without_person": int((~known.any(-1)).sum()),
@@ -252,7 +253,7 @@ def _joints_of(clip: Path, file: Path | None, film: Measured, source: PoseSource
 
 
 def _keep_estimate(clip: Path, keypoints: Keypoints) -> None:
-    """Beside the clip, for head masks and the audit. What is there stays, but for ours of another clip of this name."""
+    """Write joints beside the clip, for head masks and the audit. Existing files stay, but for our outdated ones."""
     assert keypoints.size_hw is not None
     joints, heads = (not path.exists() or _is_stale(path, clip) for path in sidecars_of(clip))
     if joints:
@@ -283,7 +284,7 @@ def _record_path(folder: Path, name: str) -> Path:
 
 
 def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
-    """The record of what is to be drawn when its pose video is there, or waits to be."""
+    """The record of a unit, if its pose video is in place or waiting."""
     for place in (output_dir, output_dir / WAITING_NAME):
         record = _read_record(place, name)
         is_there = record is not None and (not record.get("frames") or _pose_path(place, name).is_file())
@@ -304,12 +305,12 @@ def _refuse_losing(output_dir: Path, units: dict[str, Unit], source: PoseSource)
     for name in units:
         record = _read_record(output_dir, name)
         if record is not None and record.get("frames") and _pose_path(output_dir, name).is_file():
-            # Of before 2026-12 nothing is said.
+            # Records from before 2026-12 hold no settings.
             refuse_other_settings(output_dir, "pose videos", record.get("settings") or {}, source.chosen)
 
 
 def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSource) -> dict[str, Any]:
-    """Put new pose videos in place, and remove ours that could not be made again; by one process at a time."""
+    """Put new pose videos in place, and remove ours that could not be made again. One process does this at a time."""
     made = {name: record for name, record in records.items() if record.get("frames")}
     failed = {name: record.get("reason", "") for name, record in records.items() if not record.get("frames")}
     if not made:
@@ -325,7 +326,7 @@ def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSo
     say_replaced(output_dir, [_pose_path(output_dir, name).name for name in replaced], "render_poses.py", "pose videos")
     made = {name: record for name, record in made.items() if name not in replaced}
     for name in failed:
-        # Of the clip or the joints that were there before: a reader would pair it.
+        # This pose belongs to an earlier clip or earlier joints. A reader would pair it with the new clip.
         pose = _pose_path(output_dir, name)
         if pose.exists() and remove_output(pose):
             log.warning("%s: of an earlier run, and not true any more; removed", pose)

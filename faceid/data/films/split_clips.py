@@ -1,9 +1,10 @@
-"""Films to clips: one length and rate, one box around the dancer, joints and head boxes carried along.
+"""Cut films into clips of one length and rate.
 
-A film is one unit of work; many machines share a folder (`faceid.claims`). A film's clips are published first and its
-record last (`films/<name>.json`), which says what became clips and what was left out, and why; a second run keeps the
-films whose record fits. Clip frame k is the film frame nearest to start + k * film_fps / fps (`media.timeline`).
-Neither film nor clip is ever held whole: frames go from the decoder to the encoders of the clips that they are in.
+Each clip has one box around the dancer. Joints and head boxes are carried along. A film is one unit of work, and many
+machines share a folder (`faceid.claims`). A film's clips are published first and its record last (`films/<name>.json`).
+The record says what became clips and what was left out, and why. A second run keeps the films whose record fits. Clip
+frame k is the film frame nearest to start + k * film_fps / fps (`media.timeline`). Neither film nor clip is ever held
+whole: frames go from the decoder straight to the encoders.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ from faceid.media.video import Measured, measure_video, stream_frames, video_wri
 
 log = logging.getLogger(__name__)
 
-# What encoders may hold together while a film is cut: x264 looks 40 frames ahead, and has some more in its hands.
+# Memory of all encoders while a film is cut. x264 looks 40 frames ahead, and holds some more.
 OPEN_CLIPS_BYTES = 160_000_000
 FRAMES_HELD = 60
 
 
 @dataclass(frozen=True)
 class PlannedClip:
-    """One clip to be: film frames, where they land, and the joints in them (in pixels of the film)."""
+    """One planned clip: its film frames, where they land, and the joints in them (in pixels of the film)."""
 
     name: str
     indices: list[int]
@@ -75,10 +76,10 @@ def split_films(
     claims: Claims | None = None,
     replace: bool = False,
 ) -> dict[str, Any]:
-    """Split every film of a folder; returns the summary that is written last.
+    """Split every film of a folder. Returns the summary, which is written last.
 
-    claims: of another worker's view than this process's own, for tests. replace: whether clips of an earlier run whose
-    films take no part in this one, or that it made with other settings, may be removed.
+    claims: the view of another worker than this process, for tests. replace: whether clips of an earlier run may be
+    removed whose films take no part in this one, or that were made with other settings.
     Raises: DataError when no film can be used, clips would be lost, or the folder is not ours.
     """
     films, left_out = find_films(videos_dir, keypoints_dir, settings, selection)
@@ -104,7 +105,7 @@ def split_films(
     claims = claims or Claims(output_dir / CLAIMS_NAME)
     summary: dict[str, Any] = {}
     with hold_plan(claims, sha256_json([inputs_of(film, settings) for film in films]), before_another):
-        # Again: the same run may have been killed, and was told then what may go.
+        # Asked again: the same run may have been killed. What may go was decided then.
         ask()
         for name in share_work(list(by_name), is_done, claims, "films", "film"):
             records[name] = _split_film(by_name[name], place_for(output_dir, SUMMARY_NAME, RECORDS_NAME), settings)
@@ -114,7 +115,7 @@ def split_films(
 
 
 def _split_film(film: Film, output_dir: Path, settings: SplitSettings) -> dict[str, Any]:
-    """Write a film's clips and then its record; a film that cannot be read has a record too."""
+    """Write a film's clips and then its record. A film that cannot be read has a record too."""
     try:
         clips, skipped, about = _clips_of(film, output_dir, settings)
     except OutputError:
@@ -137,7 +138,7 @@ def _split_film(film: Film, output_dir: Path, settings: SplitSettings) -> dict[s
 
 
 def _clips_of(film: Film, output_dir: Path, settings: SplitSettings) -> tuple[list[Any], list[Any], dict[str, Any]]:
-    """Clips written, stretches skipped, and what was found out about the film."""
+    """The written clips, the skipped stretches, and further facts about the film."""
     measured = measure_video(film.path, ENERGY_WIDTH_PX)
     planned, skipped = _plan(film, measured, settings)
     written: list[dict[str, Any]] = []
@@ -180,12 +181,12 @@ def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list
 
 
 def _passes(planned: list[PlannedClip]) -> list[list[PlannedClip]]:
-    """Clips shared out to passes over the film, so that few are open at once: an open one holds about 60 frames."""
+    """Share out clips to passes over the film, so that few are open at once. An open clip holds about 60 frames."""
     if not planned:
         return []
     height, width = planned[0].fit.size_hw
     at_once = max(OPEN_CLIPS_BYTES // (FRAMES_HELD * height * width * 3 // 2), 1)
-    # Clips follow each other at one stride: those that are open at a clip's last frame.
+    # Clips follow each other at one stride. These are the clips that are open at a clip's last frame.
     overlapping = max(
         sum(other.indices[0] <= clip.indices[-1] for other in planned[number:]) for number, clip in enumerate(planned)
     )
@@ -194,7 +195,7 @@ def _passes(planned: list[PlannedClip]) -> list[list[PlannedClip]]:
 
 
 def _write_in_one_pass(film: Path, clips: list[PlannedClip], output_dir: Path, fps: float) -> None:
-    """Write each clip as its frames come; only frames are held that an encoder has not written yet."""
+    """Write each clip as its frames come. Frames are held only until their encoder has written them."""
     wanted: dict[int, list[int]] = {}
     for number, clip in enumerate(clips):
         for index in clip.indices:
@@ -218,7 +219,7 @@ def _write_in_one_pass(film: Path, clips: list[PlannedClip], output_dir: Path, f
 
 
 def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
-    """One entry per film frame, in pixels of the film as it is."""
+    """The keypoints, one entry per film frame, in pixels of the real film."""
     if film.keypoints is None:
         return None
     return read_film_keypoints(film.keypoints, camera_of(film.stem), measured)
@@ -233,7 +234,7 @@ def _fit_of(of_clip: Keypoints | None, film_hw: tuple[int, int], settings: Split
 def _write_sidecars(output_dir: Path, name: str, of_clip: Keypoints, fit: Fit) -> None:
     clip = output_dir / f"{name}.mp4"
     write_joints(clip, of_clip.moved(lambda points: fit_points(points, fit), fit.size_hw))
-    # The head's box from the film's joints: a joint beyond the clip's edge still says how large the head is.
+    # The head's box comes from the film's joints: a joint beyond the clip's edge still says how large the head is.
     boxes = head_boxes(of_clip.body, (1 << 30, 1 << 30))
     write_heads(clip, fit.boxes(boxes), fit.size_hw)
 

@@ -1,4 +1,4 @@
-"""How films become clips, as the flags say it."""
+"""Settings of how films become clips."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faceid.data.clip_settings import Crop
 from faceid.errors import ConfigError
 from faceid.limits import MOST_PIXELS, FrameCount, Rate, Stride
 
-# (height, width) of a clip when none is given.
+# The default (height, width) of a clip.
 USUAL_SIZE_HW: dict[Crop, tuple[int, int]] = {
     "none": (480, 832),
     "portrait": (832, 480),
@@ -27,7 +27,7 @@ class SplitSettings:
     num_frames: FrameCount = 81
     """Frames per clip, 4n+1 for Wan (81 frames at 16 fps are 5 seconds)."""
     fps: Rate = 16.0
-    """Frames per second of a clip; the film is sampled by frame index."""
+    """Frames per second of a clip. The film is sampled by frame index."""
     stride_s: Stride = 2.5
     """Seconds of film from one clip's beginning to the next's."""
     crop: Crop = "portrait"
@@ -37,7 +37,8 @@ class SplitSettings:
     width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
     """Width of a clip in pixels, even; by default 480 for portrait, else 832."""
     max_unknown_share: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """A stretch is left out when over this share of its joints is unknown, or of its frames shows nobody or several."""
+    """Largest share of a stretch's joints that is unknown, or of its frames that shows nobody or several people. Over
+    it the stretch is left out."""
 
     @property
     def size_hw(self) -> tuple[int, int]:

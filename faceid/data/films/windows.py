@@ -1,7 +1,8 @@
-"""Which stretches of a film become clips: one length, one rate, a stride; and why a stretch cannot.
+"""Choose the stretches of a film that become clips.
 
-Frame k of a clip is the film frame nearest to start + k * film_fps / fps, of two the later. Of a film of varying rate
-it is the frame that is on the screen k / fps seconds after the first.
+They have one length, one rate and a stride. A stretch that cannot be used gets a reason. Frame k of a clip is the film
+frame nearest to start + k * film_fps / fps, of two the later. In a film of varying rate it is the frame that is on the
+screen k / fps seconds after the first.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import numpy as np
 from faceid.data.body.keypoints import Keypoints
 from faceid.media.timeline import Timeline
 
-# Shoulders to ankles: eyes and ears are rightly unknown when a dancer turns around.
+# Shoulders to ankles. Eyes and ears are rightly unknown when a dancer turns around.
 LIMBS = slice(5, 17)
 UPPER_LIMBS = slice(5, 13)
-# What stretches without a person are counted under.
+# The name under which stretches without a person are counted.
 NOBODY = "stretches without a person"
-# A cut is a jump of the picture that its neighbours do not show: mean |difference| in grey levels, and how many times
-# the median of the frames around it. Real dancers stay below 10 and 4; fades are not looked for.
+# A cut is a jump of the picture that its neighbours do not show. Given are the mean |difference| in grey levels, and
+# how many times the median of the frames around it. Real dancers stay below 10 and 4. Fades are not detected.
 CUT_LEVEL, CUT_RATIO, CUT_NEIGHBOURS = 12.0, 5.0, 12
 
 
@@ -50,9 +51,9 @@ def find_cuts(energy: np.ndarray) -> list[int]:
 def why_unusable(
     keypoints: Keypoints | None, indices: Sequence[int], cuts: Sequence[int], max_unknown_share: float, limbs: slice
 ) -> tuple[str, str] | None:
-    """Why a stretch is left out: what it is counted under, and the reason. None: it can be used.
+    """Why a stretch is left out: the name under which it is counted, and the reason. None: it can be used.
 
-    keypoints: of the stretch's frames alone. indices: its film frames. limbs: the joints that must be known.
+    keypoints: for the stretch's frames alone. indices: its film frames. limbs: the joints that must be known.
     """
     for cut in cuts:
         if indices[0] < cut <= indices[-1]:

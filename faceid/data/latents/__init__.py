@@ -1,1 +1,1 @@
-"""Clips and photos to latents, and latents read back by number."""
+"""Encode clips and photos to latents, and read latents by number."""

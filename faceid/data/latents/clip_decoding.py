@@ -1,4 +1,7 @@
-"""Clips of a shard as the pixels that are encoded, view by view; while one clip is encoded the next is decoded."""
+"""Decode a shard's clips into the pixels to encode, view by view.
+
+The next clip is decoded while one is encoded.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ class ShownView:
 def clips_ahead(
     index: ShardIndex, samples: list[Sample], views: ViewSettings, dropped: list[dict[str, Any]]
 ) -> Iterator[ShownView]:
-    """Views of clips in turn; while one is encoded the next clip is decoded."""
+    """Views of clips in turn. While one clip is encoded, the next is decoded."""
     with ThreadPoolExecutor(1) as pool:
         coming: deque[Future[tuple[list[ShownView], list[dict[str, Any]]]]] = deque()
         left = iter(samples)
@@ -49,13 +52,13 @@ def clips_ahead(
 def _show_clip(
     index: ShardIndex, sample: Sample, settings: ViewSettings
 ) -> tuple[list[ShownView], list[dict[str, Any]]]:
-    """All views of one clip, and those that cannot be with why."""
+    """All views of one clip, and the impossible ones with reasons."""
     video, pose = (decode_video_bytes(index.read(sample.key, f"{name}.mp4")).frames for name in ("video", "pose"))
     details = index.read_details(sample.key)
     keypoints = joints_in(details) if settings.are_drawn else None
     style = drawn_style(pose, keypoints)
     views, missing = plan_views(settings, details, style)
-    # A mask and what the index repeats are all that is made of the joints; the latents need them no more.
+    # The joints serve only for a mask and what the index repeats. The latents need them no more.
     kept = {name: value for name, value in details.items() if name not in ("joints", "face_boxes", "frontal")}
     shown = []
     for view in views:

@@ -1,9 +1,10 @@
-"""Views of a clip that are encoded beside the whole of it: nearer ones, around the head, and mirrored ones.
+"""Plan and make views of a clip that are encoded beside the whole clip.
 
-A dancer's head is a few latent cells of a whole figure, and what is not seen is not learnt. A nearer view is one box
-for the whole clip, cut out of the shard's pixels: so clip shards may be larger than what is encoded. A mirrored view
-has its skeleton drawn anew with left and right exchanged, because the colours of a skeleton tell them apart: mirrored
-as a picture it would show the back of somebody who looks at the camera.
+There are nearer views around the head, and mirrored views. A dancer's head is a few latent cells of a whole figure, and
+small heads are not learnt. A nearer view is one box for the whole clip, cut out of the shard's pixels. So clip shards
+may be larger than the encoded size. A mirrored view has its skeleton drawn anew with left and right exchanged, because
+the colours of a skeleton tell them apart. Mirrored as a picture, it would show the back of somebody who looks at the
+camera.
 """
 
 from __future__ import annotations
@@ -23,25 +24,26 @@ from faceid.data.order import spread
 from faceid.media.pixels.fit import Fit, fit_sizes, resize_frames
 from faceid.media.pixels.skeleton import Style, draw_skeletons
 
-# Height of a nearer view in heights of the head's box, and where in it the head's middle is, from the top.
+# Height of a nearer view in heights of the head's box, and where the head's middle is in it, from the top.
 HEADS_HIGH: dict[ViewName, tuple[float, float]] = {"upper_body": (4.5, 0.25), "head": (2.2, 0.5)}
-# Room around everywhere the head goes, of the head's own size.
+# Room around all places of the head, in units of the head's size.
 ROOM = 0.25
-# A view that is hardly nearer than the whole shows nothing new; one made larger than its pixels shows blur.
+# A view that is hardly nearer than the whole shows nothing new. One enlarged beyond its pixels shows blur.
 LEAST_NEARER, MOST_ENLARGED = 1.25, 1.5
-# The drawing in a shard is a video: of its own skeleton drawn anew it differs by the codec's loss alone. Correlation in
-# 12 toy clips of 64 px, the hardest: 0.947 and more with their own joints, 0.526 and less with another dance's.
+# The drawing in a shard is a video. It differs from its own skeleton drawn anew by the codec's loss alone. Correlation
+# in 12 toy clips of 64 px, the hardest: 0.947 and more with their own joints, 0.526 and less with another dance's
+# joints.
 LEAST_ALIKE, ALIKE_SIDE_PX = 0.75, 48
-# COCO-17's left and right.
+# COCO-17's joints with left and right exchanged.
 MIRRORED = [0, *(joint for left in range(1, 17, 2) for joint in (left + 1, left))]
 
-# What views that cannot be are counted under.
+# The names under which impossible views are counted.
 NO_HEAD, NO_NEARER, NO_JOINTS = "head not known", "hardly nearer, or blurred", "skeleton not drawn from known joints"
 
 
 @dataclass(frozen=True)
 class View:
-    """One view of a clip. fit: from the shard's picture to what is encoded."""
+    """One view of a clip. fit: from the shard's picture to the encoded picture."""
 
     name: ViewName
     is_flipped: bool
@@ -49,12 +51,12 @@ class View:
 
     @property
     def ending(self) -> str:
-        """What follows the clip's key in the view's."""
+        """The ending that the view's key has after the clip's key."""
         return ending_of(self.name, self.is_flipped)
 
 
 def view_key(key: str, ending: str) -> str:
-    """The key of a view of a clip: its own with the ending, cut where it would be too long for a tar."""
+    """The key of a view: the clip's key with the ending, shortened where it would be too long for a tar."""
     if len(key) + len(ending) <= LONGEST_KEY:
         return key + ending
     return f"{key[: LONGEST_KEY - len(ending) - 13]}-{hashlib.sha256(key.encode()).hexdigest()[:12]}{ending}"
@@ -63,9 +65,9 @@ def view_key(key: str, ending: str) -> str:
 def plan_views(
     settings: ViewSettings, details: Mapping[str, Any], style: Style | None
 ) -> tuple[list[View], list[tuple[str, str]]]:
-    """The views of a clip, and those that cannot be: (ending, why). details: of its shard. style: of its skeleton.
+    """The views of a clip, and the impossible ones: (ending, why). details: of its shard.
 
-    style: None where the skeleton was not drawn from the clip's joints.
+    style: style of its skeleton; None where the skeleton was not drawn from the clip's joints.
     """
     shards_hw = (details["size_hw"][0], details["size_hw"][1])
     size_hw = settings.size_hw(shards_hw)
@@ -105,7 +107,7 @@ def view_fit(
         return NO_NEARER
     box_width = box_height * width / height
     centre_x, head_y = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
-    # Where the head goes up and down by more than the view leaves room for, all of its way is in it.
+    # Where the head moves up and down by more than the view leaves room for, the view holds all of its way.
     top = min(max(head_y - head_at * box_height, high[1] - box_height), low[1])
     left = round(min(max(centre_x - box_width / 2, 0), shards_hw[1] - box_width))
     top = round(min(max(top, 0), shards_hw[0] - box_height))
@@ -113,7 +115,7 @@ def view_fit(
 
 
 def show(view: View, frames: np.ndarray) -> np.ndarray:
-    """The view of the shard's frames [T, H, W, 3]."""
+    """The view, cut from the shard's frames [T, H, W, 3]."""
     whole = (0, 0, frames.shape[2], frames.shape[1])
     if view.fit.source == view.fit.target == whole and not view.is_flipped:
         return frames
@@ -122,7 +124,7 @@ def show(view: View, frames: np.ndarray) -> np.ndarray:
 
 
 def show_pose(view: View, pose: np.ndarray, keypoints: Keypoints | None, style: Style | None) -> np.ndarray:
-    """The view of the skeleton: drawn anew where that can be, so that its sticks are as thick as in any other."""
+    """The view of the skeleton. It is drawn anew where possible, so that its sticks are as thick as in other views."""
     if keypoints is None or style is None or (view.name == "full" and not view.is_flipped):
         return show(view, pose)
     moved = keypoints.moved(lambda points: fit_points(points, view.fit), view.fit.size_hw)
@@ -143,9 +145,9 @@ def show_boxes(view: View, boxes: Sequence[Sequence[float] | None] | None) -> li
 
 
 def mirrored(keypoints: Keypoints) -> Keypoints:
-    """Somebody seen in a mirror: their left is what was right."""
+    """Somebody seen in a mirror. Left and right are exchanged."""
     assert keypoints.size_hw is not None
-    # Coordinates are of pixels' edges, as boxes are: the skeleton's mirror image then falls on itself (seen).
+    # Coordinates are those of pixels' edges, as for boxes. The skeleton's mirror image then falls on itself (checked).
     edge = keypoints.size_hw[1]
 
     def mirror(points: np.ndarray) -> np.ndarray:
@@ -175,11 +177,11 @@ def drawn_style(pose: np.ndarray, keypoints: Keypoints | None) -> Style | None:
 
 
 def _small(frames: np.ndarray) -> np.ndarray:
-    """Small enough that a stick twice as wide (a skeleton drawn at another size) is only brighter: flat, float."""
+    """Frames so small that a stick twice as wide (a skeleton drawn at another size) is only brighter: flat, float."""
     scale = ALIKE_SIDE_PX / min(frames.shape[1:3])
     return resize_frames(frames, *(round(side * scale) for side in frames.shape[1:3])).astype(float).ravel()
 
 
 def joints_in(details: Mapping[str, Any]) -> Keypoints | None:
-    """The joints that a clip shard carries, in pixels of its clip."""
+    """The joints in a clip shard's details, in pixels of its clip."""
     return keypoints_of(details["joints"], details["key"]) if details.get("joints") else None

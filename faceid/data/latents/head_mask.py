@@ -1,6 +1,6 @@
-"""Where the head is, in latent cells: head boxes in pixels to a mask [f, h, w].
+"""Convert head boxes in pixels to a mask of the head in latent cells, [f, h, w].
 
-The loss may be taken inside it alone, so a cell counts when its centre lies in the head's ellipse in any of the
+The loss may be taken inside the mask alone. So a cell counts when its centre lies in the head's ellipse in any of the
 frames that the latent frame holds.
 """
 
@@ -22,7 +22,7 @@ def head_mask(
     mask = torch.zeros(latent_frames, cells_y, cells_x, dtype=torch.uint8)
     for frame, box in enumerate(boxes or ()):
         if box is not None:
-            # The first latent frame holds one frame, each later one `temporal_factor` of them.
+            # The first latent frame holds one frame, each later one holds `temporal_factor` frames.
             at = -(-frame // geometry.temporal_factor)
             mask[at] |= _ellipse(box, cells_y, cells_x, geometry.spatial_factor)
     return mask
@@ -34,6 +34,6 @@ def _ellipse(box: Sequence[float], cells_y: int, cells_x: int, factor: int) -> T
     y = (torch.arange(cells_y) + 0.5 - centre_y) / max((y1 - y0) / 2, 1e-6)
     x = (torch.arange(cells_x) + 0.5 - centre_x) / max((x1 - x0) / 2, 1e-6)
     inside = (y[:, None] ** 2 + x[None, :] ** 2 <= 1).to(torch.uint8)
-    # A head smaller than a cell still has the cell it lies in.
+    # A head smaller than a cell still gets the cell in which it lies.
     inside[min(int(centre_y), cells_y - 1), min(int(centre_x), cells_x - 1)] = 1
     return inside

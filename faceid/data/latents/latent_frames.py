@@ -1,4 +1,4 @@
-"""Latents of a folder back to frames, to be looked at: by the VAE of their base."""
+"""Decode latents of a folder to frames for people to look at, by the VAE of their base."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from faceid.models.base.wan import load_wan
 
 
 def latent_decoder(index: ShardIndex, base: Path, named: str, device: str) -> Decode:
-    """How latents of `index` become frames. base: the folder of their base, which the user `named`.
+    """Make the decoder for latents of `index`. base: the folder of their base. named: how the user named it.
 
-    Raises: ConfigError when the latents are of another base.
+    Raises: ConfigError when the latents belong to another base.
     """
     files = ModelFiles.find(base)
     if index.header["base"]["fingerprint"] != files.latents_fingerprint:

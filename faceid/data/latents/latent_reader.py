@@ -1,7 +1,7 @@
-"""Latent samples by number: what training reads.
+"""Read latent samples by number, for training.
 
-Everything comes from a folder written by `latent_shards`, verified before it is used. Latents are raw VAE means; the
-reader does not normalise them. Safe to use from several workers: nothing but plain values is kept.
+Everything comes from a folder written by `latent_shards`, and is verified before use. Latents are raw VAE means, which
+the reader does not normalise. It is safe in several workers, since it keeps nothing but plain values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Base:
 
 @dataclass(frozen=True)
 class _Header:
-    """What the index of a folder of latents says beside its samples."""
+    """The fields of a latents folder's index besides its samples."""
 
     base: _Base
     geometry: Geometry
@@ -45,7 +45,7 @@ class _Header:
     files: dict[str, str]
     clip_of: dict[str, str] = field(default_factory=dict)
     caption: str | None = None
-    """Of clips without one of their own; in folders of before there were captions it is not said."""
+    """The caption of clips without one of their own. Older folders do not hold it."""
     text_tokens: int | None = None
     """L, where embeddings are stored without the zeros after their end."""
 
@@ -55,7 +55,8 @@ class LatentSample:
     """One clip, encoded.
 
     video, pose: raw VAE means [C, f, h, w] bf16. inactive: raw [C, f, h, w] float32, constant for the size.
-    head_mask: uint8 [f, h, w]. prompt_embeds: [L, D]. clip: what it is a view of; its own key for the whole clip.
+    head_mask: uint8 [f, h, w]. prompt_embeds: [L, D]. clip: key of the clip it is a view of; its own key for a whole
+    clip.
     """
 
     key: str
@@ -69,7 +70,7 @@ class LatentSample:
 
 
 class LatentSet:
-    """A folder of latent shards. sha256 names its content; base_fingerprint the base it was encoded with."""
+    """A folder of latent shards. sha256: names its content. base_fingerprint: the base that encoded it."""
 
     def __init__(self, index: ShardIndex):
         self.index = index
@@ -104,7 +105,7 @@ class LatentSet:
         return len(self.index)
 
     def __getitem__(self, number: int) -> LatentSample:
-        """Read one sample. Raises: DamagedError when its shard is not what the index says, or it holds no latents."""
+        """Read one sample. Raises: DamagedError when its shard differs from the index, or holds no latents."""
         sample = self.index.samples[number]
         where = f"{self.index.folder}: {sample.key}"
         try:
@@ -116,7 +117,8 @@ class LatentSet:
             raise DamagedError(f"{where} has no {', '.join(sorted(missing))}; encode it again", UNREADABLE)
         _check_shapes(tensors, self.geometry.latent_channels, where)
         for name in ("video", "pose"):
-            # Of NaN and of infinity this is false; one pass, where isfinite makes a mask of bf16 in ten times the time.
+            # This is false for NaN and infinity. It takes one pass; isfinite makes a mask of bf16 in ten times the
+            # time.
             if not tensors[name].abs().max() < math.inf:
                 raise DamagedError(f"{where}: {name} holds values that are not finite; encode it again", NOT_FINITE)
         _, f, h, w = tensors["video"].shape
@@ -132,7 +134,7 @@ class LatentSet:
         )
 
     def head_boxes(self, number: int) -> list[tuple[float, float, float, float] | None]:
-        """Where the head is in each frame, (x0, y0, x1, y1) in pixels of what was encoded; none known: empty.
+        """Where the head is in each frame, (x0, y0, x1, y1) in pixels of the encoded picture; empty if unknown.
 
         Raises: DamagedError.
         """
@@ -156,18 +158,18 @@ class LatentSet:
 
     @property
     def caption(self) -> str:
-        """What clips and photos without a caption of their own are trained with."""
+        """The caption with which clips and photos without one of their own are trained."""
         return self._prompt_of[self.index.samples[0].key] if self._caption is None else self._caption
 
     @property
     def num_captioned(self) -> int:
-        """How many clips have a caption of their own, as far as it differs from the others'."""
+        """How many clips have a caption of their own that differs from the common one."""
         own = [key for key, text in self._prompt_of.items() if self._caption is not None and text != self._caption]
         return len({self._clip_of.get(key, key) for key in own})
 
     @property
     def dancers(self) -> list[str]:
-        """The dancer of each sample, by number; nothing is read."""
+        """The dancer of each sample, by number. Nothing is read for it."""
         return [sample.dancer for sample in self.index.samples]
 
     def prompt(self, text: str) -> Tensor:
@@ -175,11 +177,11 @@ class LatentSet:
         if self._prompt_names.get(text, "") not in self._prompts:
             raise DataError(f"{self.index.folder}: prompt {text!r} is not stored; only {sorted(self._prompt_names)}")
         embedding = self._prompts[self._prompt_names[text]]
-        # Where there are many they are stored without the zeros after their end.
+        # Where there are many embeddings, they are stored without the zeros after their end.
         return embedding if self._text_tokens is None else pad(embedding, self._text_tokens)
 
     def inactive(self, f: int, h: int, w: int) -> Tensor:
-        """The inactive half for a latent size, raw [C, f, h, w] float32; stored for clips and for single frames."""
+        """The inactive half for a latent size, raw [C, f, h, w] float32. It is stored for clips and single frames."""
         name = inactive_name(f, h, w)
         if name not in self._constants:
             raise DataError(f"{self.index.folder}: {name} is not stored; only {sorted(self._constants)}")

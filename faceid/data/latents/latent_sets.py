@@ -1,7 +1,7 @@
-"""Several folders of latents as one: a run may mix portrait, landscape and clips of other lengths.
+"""Join several folders of latents: a run may mix portrait, landscape and clips of other lengths.
 
-Each folder has one size; what differs between them goes into buckets (`data/stream/buckets.py`), because samples of one
-micro-batch must have one size. They must be of one base, and no clip may be in two.
+Each folder has one size. Sizes go into separate buckets (`data/stream/buckets.py`), because samples of one micro-batch
+must have one size. All folders must have one base, and no clip may be in two folders.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Size = tuple[int, int, int]
 
 
 class LatentSets:
-    """What a `LatentSet` is, over several folders. Samples are numbered through, folder after folder."""
+    """Like a `LatentSet`, over several folders. Samples are numbered through, folder after folder."""
 
     def __init__(self, sets: Sequence[LatentSet]) -> None:
-        """Raises: DataError when they are not of one base, or share a clip."""
+        """Raises: DataError when the folders have different bases, or share a clip."""
         self.sets = list(sets)
         first = self.sets[0]
         for other in self.sets[1:]:
@@ -43,7 +43,7 @@ class LatentSets:
                 seen[key] = one.index.folder
         self._ends = list(itertools.accumulate(len(one) for one in self.sets))
         self.base_fingerprint, self.base_name, self.geometry = first.base_fingerprint, first.base_name, first.geometry
-        # A run with one folder goes on from the checkpoints it made when there could be only one.
+        # With one folder the hash stays that folder's own. Checkpoints from before there could be several thus fit.
         self.sha256 = first.sha256 if len(self.sets) == 1 else sha256_json([one.sha256 for one in self.sets])
 
     @classmethod
@@ -86,12 +86,12 @@ class LatentSets:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """How the first folder's clips were cut: size, frames, rate. What adapters are saved with, photos cut to."""
+        """How the first folder's clips were cut: size, frames, rate. Adapters store it, and photos are cut to it."""
         return self.sets[0].settings
 
     @property
     def caption(self) -> str:
-        """What photos without a caption of their own are trained with."""
+        """The caption with which photos without one of their own are trained."""
         return self.sets[0].caption
 
     def key(self, number: int) -> str:

@@ -1,8 +1,9 @@
-"""Clip shards to latent shards: the expensive VAE and text encoding, once, one shard at a time.
+"""Encode clip shards to latent shards, one shard at a time.
 
-Stored are raw VAE means (normalising happens in one place, at load time), the head mask in latent cells, the text
-embeddings once per distinct prompt, and the inactive half of the control, which is constant for a size. A folder
-belongs to one base, one set of clips and one set of captions; it refuses others.
+The expensive VAE and text encoding is done once. Raw VAE means are stored; normalising happens in one place, at load
+time. Also stored are the head mask in latent cells and one text embedding per distinct prompt. The control's inactive
+half is constant for a size, and stored once. A folder belongs to one base, one set of clips and one set of captions. It
+refuses others.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ from faceid.models.base.wan import WanModel
 
 log = logging.getLogger(__name__)
 
-# Raised when the latents of a clip change for the same clip and base.
+# Increased when the latents of a clip change for the same clip and base.
 RECIPE = 1
 PROMPTS_NAME, CONSTANTS_NAME, MADE_FROM_NAME = "prompts.safetensors", "constants.safetensors", "made_from.json"
 SHARED_NAME = ".done/texts.json"
-# An entry's json, its headers and the tar's padding: upper bound of what was seen.
+# Bytes of an entry's json, its headers and the tar's padding: an upper bound of the observed values.
 ENTRY_OVERHEAD_BYTES = 16_384
 
 Captions = str | Mapping[str, str]
@@ -68,13 +69,13 @@ def write_latent_shards(
     batch_size: int = 1,
     views: ViewSettings | None = None,
 ) -> dict[str, Any]:
-    """Encode a folder of clip shards into latent shards and their index; returns the index.
+    """Encode a folder of clip shards into latent shards and their index. Returns the index.
 
     wan: with its VAE and text parts. captions: one prompt for every clip that has none of its own in the shards, or
-    {key: prompt} for every clip. batch_size: views per VAE call. views: what is encoded of each clip. Killed at any
-    time, a second run continues at the first shard that is missing.
-    Raises: DataError when the clips are damaged or do not fit the base, a caption is missing, or the output folder
-    was made from another base, other clips, captions or views, or the disk is too full.
+    {key: prompt} for every clip. batch_size: views per VAE call. views: what is encoded of each clip. If the run is
+    killed at any time, a second run continues at the first missing shard.
+    Raises: DataError when the clips are damaged or do not fit the base, a caption is missing, or the disk is too full.
+    Raises it also when the output folder was made from another base, other clips, captions or views.
     """
     views = views or ViewSettings()
     index = ShardIndex.load(clips, "clips")
@@ -129,13 +130,13 @@ def write_latent_shards(
 
 
 def encoded_size(index: ShardIndex, views: ViewSettings) -> tuple[int, int]:
-    """(height, width) that is encoded of these clips. Raises: ConfigError when it cannot be."""
+    """The (height, width) at which these clips are encoded. Raises: ConfigError when it is impossible."""
     settings = index.header["settings"]
     return views.size_hw((settings["height"], settings["width"]))
 
 
 def bytes_left(index: ShardIndex, output_dir: Path, geometry: Geometry, views: ViewSettings) -> int:
-    """About how many bytes the shards that are not there yet will take."""
+    """Approximate bytes of the missing shards."""
     shape = geometry.latent_shape(index.header["settings"]["num_frames"], *encoded_size(index, views))
     cells = shape[1] * shape[2] * shape[3]
     per_entry = 2 * 2 * shape[0] * cells + cells + ENTRY_OVERHEAD_BYTES
@@ -154,7 +155,7 @@ def latents_are_current(
 def check_latents_folder(
     clips: Path, output_dir: Path, fingerprint: str, captions: Captions, views: ViewSettings | None = None
 ) -> None:
-    """To be called before a weight is loaded.
+    """Check the output folder. Call this before weights are loaded.
 
     Raises: DataError when `output_dir` holds something else, or latents of another base, clips, captions or views.
     """
@@ -179,12 +180,12 @@ def check_latents_folder(
 
 
 def prompt_name(text: str) -> str:
-    """Name of a prompt's tensor."""
+    """The name of a prompt's tensor."""
     return sha256_json(text)[:16]
 
 
 def inactive_name(f: int, h: int, w: int) -> str:
-    """Name of the inactive half's tensor for a latent size."""
+    """The name of the inactive half's tensor for a latent size."""
     return f"inactive_{f}x{h}x{w}"
 
 
@@ -194,7 +195,7 @@ def encode_inactive(wan: WanModel, num_frames: int, height: int, width: int) -> 
 
 
 def _latent_shard(shard: Shard) -> str:
-    """The name of the latents of a shard of clips."""
+    """The name of the latents' shard for a shard of clips."""
     return shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
 
 
@@ -213,7 +214,7 @@ def _encode_clips(
     batch_size: int,
     views: ViewSettings,
 ) -> Iterator[Entry | Dropped]:
-    """The latents of a shard's clips, and at its end the views that could not be made. shard: its name, to be said."""
+    """The latents of a shard's clips, and at its end the impossible views. shard: its name, for messages."""
     dropped: list[Dropped] = []
     shown = clips_ahead(index, samples, views, dropped)
     bar = Progress(Path(shard).stem, len(samples) * views.per_clip, unit="view", leave=False)
@@ -228,7 +229,7 @@ def _encode_clips(
 
 
 def _clip_of_each(index: ShardIndex, views: ViewSettings) -> dict[str, str]:
-    """The clip of every entry that may come to be, by key. Raises: DataError when two would have one key."""
+    """The clip of every possible entry, by key. Raises: DataError when two would have one key."""
     clip_of: dict[str, str] = {}
     for sample in index.samples:
         for key in (view_key(sample.key, ending) for ending in views.endings):
@@ -241,7 +242,7 @@ def _clip_of_each(index: ShardIndex, views: ViewSettings) -> dict[str, str]:
 def _write_shared(
     output_dir: Path, wan: WanModel, prompts: dict[str, str], size: tuple[int, int, int], default: dict[str, Any]
 ) -> None:
-    """Texts and constants, by one process for all: two kinds of GPU need not give the same bits."""
+    """Write texts and constants, by one process for all. Two kinds of GPU may give different bits."""
     mark = output_dir / SHARED_NAME
     files = [output_dir / name for name in (PROMPTS_NAME, CONSTANTS_NAME)]
     made_of = {"texts": _all_texts(prompts, default), "size": list(size), "base": wan.latents_fingerprint}
@@ -261,11 +262,11 @@ def _write_shared(
 
     for _ in share_work(["texts"], is_done, Claims(output_dir / CLAIMS_NAME), "texts"):
         said = read_mark()
-        # A folder that was copied has other times and the same bytes.
+        # A copied folder has other times and the same bytes.
         if not are_there(said) or said.get("sha256") != [sha256_file(file) for file in files]:
             texts = save(_encode_texts(wan, _all_texts(prompts, default), is_cut=bool(default)))
             constants = save(_encode_constants(wan, size))
-            # What the index says of them is not true from here on, and was until now.
+            # From here on the index would describe the old files, so it goes.
             (output_dir / INDEX_NAME).unlink(missing_ok=True)
             write_atomic(files[0], texts)
             write_atomic(files[1], constants)
@@ -298,7 +299,7 @@ def _encode_member(batch: list[ShownView], member: str, wan: WanModel) -> Tensor
 
 
 def _encode_texts(wan: WanModel, texts: list[str], is_cut: bool) -> dict[str, Tensor]:
-    """is_cut: without the zeros after the end, which would be nine tenths of many captions' megabytes."""
+    """is_cut: whether zeros after the end are dropped. They would be nine tenths of many captions' megabytes."""
     encoded = {}
     for text in progress(texts, "texts", unit="text", leave=False):
         embedding = encode_prompts(wan.tokenizer, wan.text_encoder, [text])[text].cpu()
@@ -307,7 +308,7 @@ def _encode_texts(wan: WanModel, texts: list[str], is_cut: bool) -> dict[str, Te
 
 
 def _encode_constants(wan: WanModel, size: tuple[int, int, int]) -> dict[str, Tensor]:
-    """For clips, and for single frames of the same size (photos)."""
+    """Encode constants for clips, and for single frames of the same size (photos)."""
     constants = {}
     for num_frames in sorted({1, size[0]}):
         _, f, h, w = wan.geometry.latent_shape(num_frames, *size[1:])
@@ -325,7 +326,7 @@ def _prompt_of_each(index: ShardIndex, captions: Captions) -> dict[str, str]:
 
 
 def _all_texts(prompts: dict[str, str], default: dict[str, Any]) -> list[str]:
-    """The clips' own, the empty one (text dropout), the default negative one (previews), and that of photos."""
+    """All texts: the clips' own, the empty one (text dropout), the negative one (previews), and that of photos."""
     return sorted({*prompts.values(), "", DEFAULT_NEGATIVE_PROMPT, default.get("caption", "")})
 
 
@@ -337,7 +338,7 @@ def _made_from(index: ShardIndex, fingerprint: str, captions: Captions, views: V
 
 
 def _chosen(views: ViewSettings) -> list[dict[str, Any]]:
-    """What differs from the whole clip at its own size: folders of before there were views hold that."""
+    """The views, if they differ from the default (the whole clip at its own size), which older folders hold."""
     return [] if views == ViewSettings() else [asdict(views)]
 
 

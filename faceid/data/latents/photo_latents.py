@@ -1,6 +1,6 @@
-"""Photos of the target as single-frame samples: raw latents [C, 1, h, w], one file and its index.
+"""Encode photos of the target as single-frame samples: raw latents [C, 1, h, w], one file and its index.
 
-The photos come in upright; here they are cropped around the face, encoded and stored, with the same conventions as
+The photos come in upright. Here they are cropped around the face, encoded and stored, with the same conventions as
 clips.
 """
 
@@ -30,16 +30,16 @@ from faceid.models.base.latent_codec import encode_pixels, to_pixels
 from faceid.models.base.prompts import cut_padding, encode_prompts, pad, text_length
 from faceid.models.base.wan import WanModel
 
-# Raised when the same photo files give other latents.
+# Increased when the same photo files give other latents.
 RECIPE = 3
 PHOTOS_NAME = "photos.safetensors"
 
 
 @dataclass(frozen=True)
 class FacePhoto:
-    """One photo of the target. pixels: uint8 RGB [H, W, 3]; face_box: (x0, y0, x1, y1) in them; sha256: of its file.
+    """One photo of the target. pixels: uint8 RGB [H, W, 3]. face_box: (x0, y0, x1, y1) in them. sha256: of its file.
 
-    caption: its own, where it has one.
+    caption: the photo's own caption, if it has one.
     """
 
     key: str
@@ -53,7 +53,7 @@ class FacePhoto:
 class PhotoLatent:
     """One photo, encoded. latent: raw means [C, 1, h, w] bf16. head_mask: uint8 [1, h, w].
 
-    caption, prompt_embeds [L, D]: of a photo with a caption of its own.
+    caption, prompt_embeds [L, D]: set for a photo with a caption of its own.
     """
 
     latent: Tensor
@@ -65,7 +65,7 @@ class PhotoLatent:
 def encode_photos(
     photos: Sequence[FacePhoto], output_dir: Path, wan: WanModel, height: int, width: int, private: bool = True
 ) -> dict[str, Any]:
-    """Encode photos, each cropped to the size around its face, into one folder; returns its index.
+    """Encode photos, each cropped to the size around its face, into one folder. Returns its index.
 
     wan: with its VAE, and its text parts where a photo has a caption of its own. An older folder at `output_dir` is
     replaced whole. private: whether only its owner may look in.
@@ -110,7 +110,7 @@ def photo_latents_are_current(
 ) -> bool:
     """Whether `folder` holds exactly these photos (name to sha256) at this size, encoded with this base.
 
-    captions: of the photos that have one of their own.
+    captions: for the photos that have one of their own.
     """
     try:
         index = read_json(folder / "index.json")
@@ -121,7 +121,7 @@ def photo_latents_are_current(
 
 
 def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLatent]:
-    """Photos by key, in the order they were given.
+    """Photos by key, in their given order.
 
     Raises: DataError when the folder is missing, damaged, or made with another base.
     """
@@ -150,12 +150,12 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
 
 
 def mask_name(key: str) -> str:
-    """Name of a photo's head mask beside its latent."""
+    """The name of a photo's head mask beside its latent."""
     return f"{key}/head_mask"
 
 
 def _encode_captions(captions: Mapping[str, str], wan: WanModel) -> dict[str, Tensor]:
-    """Each distinct text once, without the zeros after its end."""
+    """Encode each distinct text once, without the zeros after its end."""
     if not captions:
         return {}
     embeddings = encode_prompts(wan.tokenizer, wan.text_encoder, sorted(set(captions.values())))
@@ -163,7 +163,7 @@ def _encode_captions(captions: Mapping[str, str], wan: WanModel) -> dict[str, Te
 
 
 def _prompt_key(text: str) -> str:
-    """Name of a caption's embedding. No photo's: that has the ending of a picture."""
+    """The name of a caption's embedding. It is no photo's name, because that has the ending of a picture."""
     return f"prompts/{prompt_name(text)}"
 
 
@@ -171,5 +171,5 @@ def _made_from(
     photos: dict[str, str], captions: Mapping[str, str], fingerprint: str, height: int, width: int
 ) -> dict[str, Any]:
     made_of = {"photos": photos, "size_hw": [height, width], "base_fingerprint": fingerprint}
-    # Folders of before photos had captions say nothing of them.
+    # Folders from before photos had captions hold none.
     return {"kind": "photos", "recipe": RECIPE, **made_of} | ({"captions": dict(captions)} if captions else {})

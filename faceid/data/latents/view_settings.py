@@ -1,4 +1,4 @@
-"""What is encoded of each clip, as the flags say it."""
+"""Settings of what is encoded of each clip."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class ViewSettings:
     """What is encoded of each clip."""
 
     views: list[ViewName] = field(default_factory=lambda: ["full"])
-    """full, upper_body, head: the whole clip, and nearer ones around the head where it is known. [full, upper_body]."""
+    """full, upper_body, head: the whole clip, and nearer views around the head if it is known. [full, upper_body]."""
     flips: bool = False
-    """Each view mirrored as well, where the skeleton can be drawn anew from joints beside the clip."""
+    """Also mirror each view, where the skeleton can be drawn anew from joints beside the clip."""
     encode_height: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
-    """Height in pixels that is encoded, up to the shards' own, which is the default: nearer views then keep detail."""
+    """Height in pixels that is encoded, at most the shards' own, which is the default. A lower one keeps detail in
+    nearer views."""
     encode_width: Annotated[int, Field(ge=2, le=MOST_PIXELS)] | None = None
-    """Width in pixels that is encoded, up to the shards' own, which is the default."""
+    """Width in pixels that is encoded, at most the shards' own, which is the default."""
 
     def __post_init__(self) -> None:
         if not self.views or len(set(self.views)) != len(self.views):
@@ -33,21 +34,21 @@ class ViewSettings:
 
     @property
     def endings(self) -> list[str]:
-        """What follows a clip's key in its entries', as far as its views can be made."""
+        """The endings after a clip's key in the keys of its entries, as far as its views can be made."""
         return [ending_of(name, flip) for name in self.views for flip in ((False, True) if self.flips else (False,))]
 
     @property
     def are_drawn(self) -> bool:
-        """Whether some view has its skeleton drawn anew."""
+        """Whether the skeleton of some view is drawn anew."""
         return self.flips or self.views != ["full"]
 
     @property
     def per_clip(self) -> int:
-        """Entries of a clip at most."""
+        """The most entries that a clip can have."""
         return len(self.endings)
 
     def size_hw(self, shards_hw: tuple[int, int]) -> tuple[int, int]:
-        """What is encoded of shards of this size. Raises: ConfigError when it is larger, or only one side is given."""
+        """The encoded size for shards of this size. Raises: ConfigError when it is larger, or has only one side."""
         if (self.encode_height is None) != (self.encode_width is None):
             raise ConfigError("encode_height, encode_width: only one of them is given; give both, or neither")
         height, width = self.encode_height or shards_hw[0], self.encode_width or shards_hw[1]
@@ -60,5 +61,5 @@ class ViewSettings:
 
 
 def ending_of(name: ViewName, is_flipped: bool) -> str:
-    """What follows a clip's key in the key of its view; nothing for the whole clip."""
+    """The ending after a clip's key in the key of its view; empty for the whole clip."""
     return ("" if name == "full" else f"-{name}") + ("-flip" if is_flipped else "")

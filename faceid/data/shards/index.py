@@ -1,8 +1,9 @@
-"""The index of a folder of tar shards: what is trusted instead of the tar's own headers.
+"""Read the index of a folder of tar shards.
 
-A tar has no payload checksum, and a damaged one can read as a shorter one. So every shard's sha256 and size, and every
-member's place, stand in `index.json`; members are read by offset, from shards that were verified first. Clip shards
-and latent shards share this format; `faceid.data.shards.shard_writer` writes it.
+The index is trusted instead of the tar's own headers. A tar has no payload checksum, and a damaged one can read as a
+shorter one. So `index.json` holds every shard's sha256 and size, and every member's place. Members are read by offset,
+from shards that were verified first. Clip shards and latent shards share this format. `faceid.data.shards.shard_writer`
+writes it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from faceid.files.provenance import sha256_file, sha256_json
 INDEX_NAME = "index.json"
 INDEX_VERSION = 1
 MEMBERS = ("jpg", "json", "pose.mp4", "safetensors", "video.mp4")
-# A latent of 81 frames at 720p is 45 MB; nothing honest comes near this, and a read allocates what the index says.
+# A latent of 81 frames at 720p has 45 MB. Nothing honest comes near this limit, and a read allocates the stated size.
 LARGEST_MEMBER_BYTES = 1 << 30
-# Of 100,000 clips it has 28 MB.
+# The index of 100,000 clips has 28 MB.
 LARGEST_INDEX_BYTES = 1 << 30
 KINDS = ("clips", "faces", "latents")
 
-# What damaged entries are counted under.
+# The names under which damaged entries are counted.
 MISSING, UNREADABLE = "shard_missing", "unreadable"
 WRONG_SIZE, WRONG_SHA256, NOT_FINITE = "shard_of_another_size", "shard_of_another_sha256", "not_finite"
 DAMAGES = (MISSING, UNREADABLE, WRONG_SIZE, WRONG_SHA256, NOT_FINITE)
@@ -54,7 +55,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Cut:
-    """How the clips of a folder were cut, as its index says it: frames, pixels, frames a second."""
+    """How the clips of a folder were cut, as its index states it: frames, pixels, frames a second."""
 
     num_frames: Annotated[int, Field(gt=0, le=1 << 20)]
     height: Annotated[int, Field(gt=0, le=1 << 16)]
@@ -65,7 +66,7 @@ class Cut:
 class Sample(NamedTuple):
     """One entry of a shard. shard: its place in `ShardIndex.shards`. members: name -> (offset, size) in bytes.
 
-    A tuple and not a dataclass: of 100,000 that is half a second less at every start.
+    It is a tuple and no dataclass. For 100,000 entries that saves half a second at every start.
     """
 
     key: str
@@ -76,36 +77,36 @@ class Sample(NamedTuple):
     genre: str | None
     camera: str | None
     caption: str | None = None
-    """Of a clip that has one of its own."""
+    """Set for a clip that has one of its own."""
 
     @property
     def labels(self) -> dict[str, Any]:
-        """What the index repeats of an entry."""
+        """The fields of an entry that the index repeats."""
         return {name: getattr(self, name) for name in ("frames", "dancer", "genre", "camera")}
 
 
 class DamagedError(DataError):
-    """An entry that is not what the index says. kind: what such entries are counted under."""
+    """An entry that differs from the index. kind: the name under which such entries are counted."""
 
     def __init__(self, message: str, kind: str = UNREADABLE) -> None:
         super().__init__(message)
         self.kind = kind
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickled by reader processes; the default would call it with the message alone.
+        # Reader processes pickle this error. The default would call it with the message alone.
         return type(self), (str(self), self.kind)
 
 
 def _written(status: os.stat_result) -> tuple[int, int]:
-    """A file's size and time: not its inode, which some file servers number anew at each look."""
+    """A file's size and time. Its inode is not used, because some file servers number it anew at each look."""
     return status.st_size, status.st_mtime_ns
 
 
 class ShardIndex:
     """A folder's shards and samples, read by sample and member.
 
-    kind: "clips", "latents" or "faces". header: everything else the index says (settings, geometry, prompts, what was
-    dropped). sha256: names the content; equal for equal shards wherever they lie.
+    kind: "clips", "latents" or "faces". header: all other fields of the index (settings, geometry, prompts, dropped
+    entries). sha256: names the content. It is equal for equal shards wherever they lie.
     """
 
     def __init__(self, folder: Path, content: dict[str, Any]):
@@ -117,13 +118,13 @@ class ShardIndex:
         self.samples = [parse_sample(sample) for sample in content["samples"]]
         self._numbers = {sample.key: number for number, sample in enumerate(self.samples)}
         self._verified: dict[int, tuple[int, int]] = {}
-        """What each shard was when it was verified: its size, and when it was last written."""
+        """Size and last write time of each shard when it was verified."""
         self._damaged: dict[int, DamagedError] = {}
         self._check()
 
     @classmethod
     def load(cls, folder: Path, kind: str | None = None) -> ShardIndex:
-        """Read `folder/index.json`; kind: what it must hold.
+        """Read `folder/index.json`. kind: the kind that it must hold.
 
         Raises: DataError when it is missing, damaged, not one of ours, or holds the other kind of shards.
         """
@@ -156,9 +157,9 @@ class ShardIndex:
         return {sample.key: sample.caption for sample in self.samples if sample.caption is not None}
 
     def read(self, key_or_number: str | int, member: str) -> bytes:
-        """Read one member, by the sample's key or number; its shard is verified on first touch, and when it changed.
+        """Read one member, by the sample's key or number. Its shard is verified at the first read, and after a change.
 
-        Raises: DataError for an unknown key or member; DamagedError for a shard that is not what the index says.
+        Raises: DataError for an unknown key or member; DamagedError for a shard that differs from the index.
         """
         sample = self.samples[self.number(key_or_number) if isinstance(key_or_number, str) else key_or_number]
         if member not in sample.members:
@@ -168,11 +169,11 @@ class ShardIndex:
         offset, size = sample.members[member]
         path = self.folder / self.shards[sample.shard].path
         try:
-            # Opened per read: no state to share between forked workers, and no limit on the number of shards.
+            # The file is opened for each read. Forked workers share no state, and there is no limit on shards.
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 if _written(os.fstat(descriptor)) != self._verified[sample.shard]:
-                    # Another is in its place, or somebody wrote into it: what the index says may be true no more.
+                    # Another file is in its place, or somebody wrote into it. The index may no longer be true of it.
                     del self._verified[sample.shard]
                     self.verify(sample.shard)
                 data = os.pread(descriptor, size, offset)
@@ -187,9 +188,9 @@ class ShardIndex:
         return data
 
     def read_details(self, key_or_number: str | int) -> dict[str, Any]:
-        """What a clip's `json` member says of it: size_hw, head_boxes, joints and more, as far as they are there.
+        """The content of a clip's `json` member: size_hw, head_boxes, joints and more, as far as they are there.
 
-        Raises: DataError as `read`; DamagedError when it is not as said.
+        Raises: DataError as `read`; DamagedError when the member has another form.
         """
         data = self.read(key_or_number, "json")
         try:
@@ -219,10 +220,10 @@ class ShardIndex:
     def verify(self, shard: int) -> None:
         """Compare a shard with the index: size, then sha256. Raises: DamagedError naming it, expected and found.
 
-        What was found is remembered: a shard is read through once, good or bad.
+        The result is remembered: a shard is read through once, good or bad.
         """
         if shard in self._damaged:
-            # Raised again and again, it would hold on to the frames of every time before.
+            # Without this, an error that is raised again and again would hold on to the frames of every earlier time.
             raise self._damaged[shard].with_traceback(None)
         try:
             self._verified[shard] = self._compare(self.shards[shard])
@@ -231,7 +232,7 @@ class ShardIndex:
             raise
 
     def _compare(self, entry: Shard) -> tuple[int, int]:
-        """When the shard that was found right was written."""
+        """Check one shard. Returns its size and the time when it was written."""
         path = self.folder / entry.path
         try:
             if not path.is_file():
@@ -261,7 +262,7 @@ class ShardIndex:
             self.verify(shard)
 
     def _check(self) -> None:
-        """Nothing of an index reaches the file system or an allocation unchecked. Raises: ValueError."""
+        """Check the index before anything of it reaches the file system or an allocation. Raises: ValueError."""
         if self.kind not in KINDS:
             raise ValueError(f"kind {self.kind!r}")
         if self.kind != "faces":
@@ -294,19 +295,19 @@ class ShardIndex:
 
 
 def index_sha256(content: dict[str, Any]) -> str:
-    """The checksum an index carries of itself."""
+    """The checksum that an index carries of itself."""
     return sha256_json({key: value for key, value in content.items() if key != "sha256"})
 
 
 def parse_sample(entry: dict[str, Any]) -> Sample:
-    """An entry of an index or a record. Raises: KeyError, TypeError, ValueError and such when it is none."""
+    """Parse an entry of an index or a record. Raises: KeyError, TypeError, ValueError and such when it is no entry."""
     members = {name: (int(place[0]), int(place[1])) for name, place in entry["members"].items()}
     return Sample(**(entry | {"members": members}))
 
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Hold the cyclic collector still: among a million new objects it looks again and again, and finds nothing."""
+    """Pause the cyclic collector. Among a million new objects it searches again and again, and finds nothing."""
     was_on = gc.isenabled()
     gc.disable()
     try:

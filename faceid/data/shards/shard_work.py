@@ -1,9 +1,9 @@
-"""A folder of shards made by any number of processes on any number of machines: a shard is the unit of work.
+"""Let any number of processes on any number of machines make a folder of shards.
 
-Whoever holds a shard's claim makes it (or finds that it fits), publishes tar and record, and leaves a mark in `.done/`
-that says what it saw: sizes and times of what went in and of what came out. Whoever comes later believes a mark that
-still fits, so a finished folder is recognised without reading it. The index is written by everybody in the end, from
-the records: the same bytes each time, whatever the order in which shards were finished.
+A shard is the unit of work. The holder of a shard's claim makes it (or finds that it fits), and publishes tar and
+record. It leaves a mark in `.done/` with the sizes and times of input and output files. Later processes believe a mark
+that still fits, so a finished folder is recognised without reading it. In the end every process writes the index from
+the records. It has the same bytes each time, whatever the order in which shards were finished.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DONE_NAME = ".done"
 
 @dataclass(frozen=True)
 class ShardUnit:
-    """One shard to be. path: of its tar. seen: what decides it, cheaply: names, sizes and times, settings, hashes."""
+    """One planned shard. path: its tar. seen: what decides it, cheaply: names, sizes and times, settings, hashes."""
 
     path: Path
     seen: Any
@@ -52,8 +52,8 @@ def one_plan(
 ) -> Iterator[None]:
     """Hold a folder to these shards until its index is written.
 
-    before_another_plan: asked when the folder was last filled by other settings or from other inputs; raises when
-    something would be lost. What waits there of a run that was not finished is removed then.
+    before_another_plan: called when the folder was last filled with other settings or from other inputs. It raises when
+    something would be lost. Results that wait there from an unfinished run are then removed.
     Raises: DataError when a run with other settings or inputs is at work in the folder.
     """
 
@@ -73,12 +73,12 @@ def make_shards_together(
     inputs_of: Callable[[ShardUnit], str] | None = None,
     claims: Claims | None = None,
 ) -> list[ShardRecord]:
-    """Make this process's part of the shards, wait for the others', and return every record in the units' order.
+    """Make this process's part of the shards, wait for the others, and return every record in the units' order.
 
-    A shard that is there, made from the same inputs, is kept. entries_of: a unit's entries, and in between what could
-    not become one, with why. settings: what the user chose, by flags, for the records. inputs_of: the hash of all that
-    decides a shard's content; by default that of what the unit has `seen`. claims: for tests.
-    Raises: DataError when a run with other settings or inputs changed them meanwhile; see `one_plan`.
+    An existing shard that was made from the same inputs is kept. entries_of: a unit's entries, and among them what was
+    dropped, with reasons. settings: the user's choices, by flags, for the records. inputs_of: the hash of all that
+    decides a shard's content; by default the hash of what the unit has `seen`. claims: for tests.
+    Raises: DataError when a run with other settings or inputs changed the shards meanwhile; see `one_plan`.
     """
     by_name = {unit.name: unit for unit in units}
     make_parents(folder / DONE_NAME / "mark")
@@ -93,13 +93,13 @@ def make_shards_together(
 
 
 def is_done(folder: Path, unit: ShardUnit) -> bool:
-    """Whether somebody has made a shard of what goes in now, by sizes and times."""
+    """Whether somebody has made a shard of the present inputs, judged by sizes and times."""
     return _read_mark(folder, unit) == _mark(unit)
 
 
 def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
     record, mark = read_record(newest(unit.path)), _read_mark(folder, unit)
-    # Times are not compared: a slow worker whose claim was taken over may just have written the same bytes again.
+    # Times are not compared. A slow worker whose claim was taken over may just have written the same bytes again.
     if record is None or mark is None or mark.get("seen") != _mark(unit)["seen"]:
         raise DataError(
             f"{unit.path}: changed by another run with other settings while this one was at work; "

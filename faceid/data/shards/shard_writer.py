@@ -1,9 +1,9 @@
 """Write folders of tar shards so that a kill at any moment costs one shard at most.
 
-A shard is published whole, then its record (`clips-000123.json`) says what went in; the index comes last, from the
-records. A second run keeps every shard whose record names the same inputs. Where an index makes a folder whole, shards
-that are made anew wait, and take their places with the new index (`waiting`). Tars are plain WebDataset files, the same
-bytes for the same samples.
+A shard is published whole, then its record (`clips-000123.json`) states its inputs. The index comes last, made from the
+records. A second run keeps every shard whose record names the same inputs. Where an index makes a folder whole, new
+shards wait and take their places with the new index (`waiting`). Tars are plain WebDataset files, with the same bytes
+for the same samples.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from faceid.files.writing import write_json
 log = logging.getLogger(__name__)
 
 Dropped = dict[str, Any]
-"""key, and the reason; of a clip also its video."""
+"""key, and the reason; for a clip also its video."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One sample to write. labels: what the index repeats of it (frames, dancer, genre, camera)."""
+    """One sample to write. labels: fields that the index repeats (frames, dancer, genre, camera)."""
 
     key: str
     members: dict[str, bytes]
@@ -50,18 +50,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What one unit of work left behind. shard: None when nothing of it could be used."""
+    """The result of one unit of work. shard: None when nothing of it could be used."""
 
     inputs: str
     shard: dict[str, Any] | None
     samples: list[dict[str, Any]]
     dropped: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
-    """That the user chose, by their flags; none for what another run may not change anyway."""
+    """The user's choices, by their flags. Choices that another run may not change anyway are left out."""
 
 
 def shard_name(kind: str, number: int) -> str:
-    """File name of a shard, which is also its place among all of them."""
+    """The file name of a shard. It also gives the shard's place among all shards."""
     return f"{kind}-{number:06d}.tar"
 
 
@@ -90,9 +90,9 @@ def write_shard(
 def publish_shard(
     path: Path, inputs: str, made: Iterable[Entry | Dropped], settings: dict[str, Any] | None = None
 ) -> ShardRecord:
-    """Publish a shard in its place, or where it waits for that while an index makes the folder whole.
+    """Publish a shard in its place. While an index makes the folder whole, the shard waits instead.
 
-    made: its entries, and in between what could not become one, with why. All of it is made before anything is moved.
+    made: its entries, and among them what was dropped, with reasons. All is made before anything is moved.
     """
     made = list(made)
     if (path.parent / INDEX_NAME).exists():
@@ -104,13 +104,13 @@ def publish_shard(
 
 
 def newest(path: Path) -> Path:
-    """Where a shard is: among those that wait for their places, else in its place."""
+    """Where the newest shard is: among the waiting ones, else in its place."""
     waiting = path.parent / WAITING_NAME / path.name
     return waiting if waiting.with_suffix(".json").is_file() else path
 
 
 def find_reusable(path: Path, inputs: str) -> ShardRecord | None:
-    """The record of a shard in its place or waiting for it, when it was made from the same inputs and is whole."""
+    """The record of a shard in its place or waiting, if it was made from the same inputs and is whole."""
     places = (path, path.parent / WAITING_NAME / path.name)
     return next((found for place in places if (found := _reusable_at(place, inputs)) is not None), None)
 
@@ -138,9 +138,9 @@ def read_record(path: Path) -> ShardRecord | None:
 
 
 def write_index(folder: Path, kind: str, header: dict[str, Any], records: list[ShardRecord]) -> dict[str, Any]:
-    """Put what waits in place; write provenance and, last, the index that makes the folder complete.
+    """Put waiting shards in place. Write provenance and, last, the index that makes the folder complete.
 
-    By one process of many at a time.
+    One process does this at a time.
     """
     content: dict[str, Any] = {}
     for _ in share_work(["index"], lambda _: False, Claims(folder / CLAIMS_NAME), "index"):
@@ -163,7 +163,7 @@ def _write_index(folder: Path, kind: str, header: dict[str, Any], records: list[
     content["sha256"] = index_sha256(content)
     if not _has_index(folder, content["sha256"]):
         write_provenance(folder, {"index_sha256": content["sha256"]})
-        # Without indentation: of 100,000 clips that is a third of the bytes, and much of the time.
+        # The index has no indentation. For 100,000 clips that saves a third of the bytes, and much of the time.
         _note_index(folder)
         write_bookkeeping(folder / INDEX_NAME, json.dumps(content) + "\n")
     _remove_strangers(folder, kind, {shard["path"] for shard in shards})
@@ -171,7 +171,7 @@ def _write_index(folder: Path, kind: str, header: dict[str, Any], records: list[
 
 
 def _put_shards_in_place(folder: Path, kind: str) -> None:
-    """Shards that wait take the places of those before them; the index goes first: it is not true any more."""
+    """Move waiting shards to their places. The index goes first, because it is no longer true."""
     waiting = folder / WAITING_NAME
     for path in sorted(waiting.glob(f"{kind}-*.json")):
         known = read_record(path)
@@ -190,50 +190,50 @@ def _put_shards_in_place(folder: Path, kind: str) -> None:
             tar.unlink(missing_ok=True)
         elif (waiting / tar.name).is_file():
             put_in_place(folder, {tar.name: known.shard["sha256"]})
-        # Last: a run that is killed before finds by it what has yet to be moved.
+        # The record moves last. If this run is killed before, the next one sees by the record what has yet to move.
         path.replace(folder / path.name)
     discard_waiting(folder)
 
 
 def _note_index(folder: Path) -> None:
-    """One of before there were records is noted as ours, by the checksum it carries of itself."""
+    """Note an index from before there were records as ours, by the checksum that it carries of itself."""
     try:
         data = read_bytes(folder / INDEX_NAME, LARGEST_INDEX_BYTES)
         content = parse_json(data, largest_bytes=LARGEST_INDEX_BYTES)
         if content["sha256"] == index_sha256(content):
             record(folder, [(INDEX_NAME, sha256_bytes(data))])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return  # None there, or somebody edited it.
+        return  # There is none, or somebody edited it.
 
 
 def claim_shards(folder: Path, kind: str, inputs: Sequence[Path], private: bool = False) -> None:
-    """Make a folder ours before any work. inputs: folders that are read. private: whether it shows faces.
+    """Claim a folder before any work. inputs: folders that are read. private: whether it shows faces.
 
-    Raises: DataError when it is read from, cannot be written, or holds anything else.
+    Raises: DataError when the folder is read from, cannot be written, or holds anything else.
     """
     refuse_shards(folder, kind, inputs)
     claim_folder(folder, f"shards of {kind}", inputs, private, is_known=_is_known(folder, kind))
 
 
 def refuse_shards(folder: Path, kind: str, inputs: Sequence[Path]) -> None:
-    """Only the refusals of `claim_shards`: nothing is written. Raises: DataError."""
+    """Make only the refusals of `claim_shards`; write nothing. Raises: DataError."""
     refuse_other_content(folder, kind)
     refuse_folder(folder, f"shards of {kind}", inputs, is_known=_is_known(folder, kind))
 
 
 def _is_known(folder: Path, kind: str) -> bool:
-    """Whether a folder without a mark is one of ours, of before there were marks: by its shards' records."""
+    """Whether a folder without a mark is one of ours from before there were marks, by its shards' records."""
     return any(read_record(file) is not None for file in folder.glob(f"{kind}-*.json"))
 
 
 def refuse_losing(
     folder: Path, kind: str, keys: Collection[str], replace: bool, settings: dict[str, Any] | None = None
 ) -> None:
-    """To be called before any work. replace: whether the user said that what the folder holds may go.
+    """Refuse, before any work, to lose entries. replace: whether the user said that the folder's content may go.
 
     keys: of all that takes part now. settings: of this run, by their flags.
-    Raises: DataError when a folder holds entries of other films or clips, or of other settings, which this run would
-    remove.
+    Raises: DataError when the folder holds entries that this run would remove: they are of other films or clips, or
+    have other settings.
     """
     if replace:
         return
@@ -244,7 +244,7 @@ def refuse_losing(
             continue
         held |= {str(entry["key"]) for entry in (*known.samples, *known.dropped) if entry.get("key")}
         if known.samples:
-            # Records of before 2026-12 do not say their settings; the index does.
+            # Records from before 2026-12 do not hold their settings. The index does.
             before = known.settings or _indexed_settings(folder)
             refuse_other_settings(folder, kind, before, settings or {})
     lost = sorted(held - set(keys))
@@ -270,7 +270,7 @@ def refuse_other_content(folder: Path, kind: str) -> None:
     try:
         content = read_json(folder / INDEX_NAME, None, largest_bytes=LARGEST_INDEX_BYTES)
     except (OSError, ValueError):
-        return  # None there, or a torn one of ours, which is made again.
+        return  # There is none, or a torn one of ours, which is made again.
     found = content.get("kind") if isinstance(content, dict) else None
     if found != kind:
         raise DataError(f"{folder}: holds {found or 'other files'}, not {kind}; choose another output folder")
@@ -296,19 +296,19 @@ def _has_index(folder: Path, sha256: str) -> bool:
 
 
 def _remove_strangers(folder: Path, kind: str, kept: set[str]) -> None:
-    """Shards of an earlier, longer run would be read by anyone who globs for tars."""
+    """Remove shards of an earlier, longer run. Anyone who globs for tars would read them."""
     for file in folder.glob(f"{kind}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"):
         if file.name not in kept:
             if not _is_proved(file):
                 log.warning("%s: left where it is; it is not as we wrote it", file)
                 continue
-            # Another process that shares the work may be at the same.
+            # Another process that shares the work may remove it at the same moment.
             file.unlink(missing_ok=True)
             file.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _is_proved(shard: Path) -> bool:
-    """Whether a tar is as we wrote it; one of before there were records is noted as ours."""
+    """Whether a tar is as we wrote it. A tar from before there were records is noted as ours."""
     try:
         if is_ours(shard):
             return True

@@ -1,1 +1,1 @@
-"""The endless stream of training samples: order, mixture, pairing, and what is held out."""
+"""The endless stream of training samples: order, mixture, pairing, and held-out clips."""

@@ -1,9 +1,9 @@
-"""What stands where in the stream when samples differ in size: whole micro-batches of one bucket each.
+"""Order the stream when samples differ in size: whole micro-batches of one bucket each.
 
-A micro-batch is one tensor, so its samples must have one size. The stream is made of chunks of as many samples as a
-micro-batch has, each of one kind and one size; which chunk comes when, and which entry is in it, is a function of
-(seed, position) as in `mixture`. Chunks fall to the groups in proportion, spread evenly, so that over some
-epochs each entry comes as often as any other of its kind.
+A micro-batch is one tensor, so its samples must have one size. The stream is made of chunks. A chunk has as many
+samples as a micro-batch, all of one kind and one size. Which chunk comes when, and which entry is in it, is a function
+of (seed, position) as in `mixture`. Groups get chunks in proportion, spread evenly. So over some epochs each entry
+comes as often as any other of its kind.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from faceid.data.stream.stream_order import StreamOrder
 
 @dataclass(frozen=True)
 class _Group:
-    """Entries of one kind and size. numbers: of clips or photos."""
+    """Entries of one kind and size. numbers: numbers of clips or photos."""
 
     kind: Kind
     size: Hashable
@@ -29,7 +29,7 @@ class _Group:
 
     @property
     def name(self) -> str:
-        """For the seeds of its turns."""
+        """A name for the seeds of its turns."""
         return f"{self.kind} {self.size}"
 
 
@@ -39,14 +39,14 @@ def make_mixture(
     shares: Mapping[Kind, float],
     order: StreamOrder,
 ) -> Mixture | BucketedMixture:
-    """By sample where any samples can share a micro-batch, or none has to; else by micro-batch."""
+    """Mix by sample where any samples can share a micro-batch, or none has to; else by micro-batch."""
     if order.micro_batch_size == 1 or len({*clip_sizes, *photo_sizes}) == 1:
         return Mixture(len(clip_sizes), len(photo_sizes), shares, order.stage2_from_epoch, order.seed)
     return BucketedMixture(clip_sizes, photo_sizes, shares, order.stage2_from_epoch, order.seed, order.micro_batch_size)
 
 
 class BucketedMixture:
-    """Positions to entries, chunk by chunk."""
+    """Maps positions to entries, chunk by chunk."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class BucketedMixture:
         seed: int,
         chunk: int,
     ) -> None:
-        """clip_sizes, photo_sizes: of each entry. shares: of stage 2. chunk: samples of a micro-batch.
+        """clip_sizes, photo_sizes: size of each entry. shares: for stage 2. chunk: samples of a micro-batch.
 
         An epoch has as many whole chunks as all clips and photos fill; at least one.
         """
@@ -76,7 +76,7 @@ class BucketedMixture:
         self._turns: dict[tuple[int, int, int], list[int]] = {}
 
     def __getitem__(self, g: int) -> Place:
-        """What stands at position g."""
+        """The entry at position g."""
         epoch, at = divmod(g, self.samples_per_epoch)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._chunks(epoch))
@@ -84,7 +84,7 @@ class BucketedMixture:
         number, since = self._epoch[1][at // self.chunk]
         group = stage.groups[number]
         place, count = since * self.chunk + at % self.chunk, len(group.numbers)
-        # Turn after turn through all of the group, each in an order of its own.
+        # Turn after turn goes through all of the group, each in an order of its own.
         return Place(group.kind, group.numbers[self._turn(stage, number, place // count)[place % count]])
 
     def _stage(self, epoch: int) -> _Stage:
@@ -92,7 +92,7 @@ class BucketedMixture:
         return self._stages[1 if is_second else 0]
 
     def _turn(self, stage: _Stage, number: int, turn: int) -> list[int]:
-        """The order of a group's turn; the last few are remembered."""
+        """The order of a group's turn. The last few orders are remembered."""
         key = (stage.number, number, turn)
         if key not in self._turns:
             if len(self._turns) > 4 * len(stage.groups):
@@ -103,7 +103,7 @@ class BucketedMixture:
         return self._turns[key]
 
     def _chunks(self, epoch: int) -> list[tuple[int, int]]:
-        """This epoch's chunks in order: (group, which of the group's chunks since the stage began)."""
+        """This epoch's chunks in order: (group, number among the group's chunks since the stage began)."""
         stage = self._stage(epoch)
         first = (epoch - (self.stage2_from_epoch if stage.number == 2 else 0)) * self.chunks_per_epoch
         low, high = stage.chunks_of_each(first), stage.chunks_of_each(first + self.chunks_per_epoch)
@@ -111,7 +111,7 @@ class BucketedMixture:
         return [chunks[n] for n in epoch_order(self.seed, epoch, len(chunks))]
 
     def _quotas(self) -> dict[Kind, int]:
-        """Samples of an epoch of stage 2 by kind, on average: what is logged."""
+        """Samples of an epoch of stage 2 by kind, on average, for the log."""
         stage = self._stages[1]
         quotas: dict[Kind, float] = {}
         if stage.is_possible:
@@ -121,7 +121,7 @@ class BucketedMixture:
 
 
 class _Stage:
-    """Groups and what share of the chunks each gets."""
+    """Groups, and the share of the chunks that each gets."""
 
     def __init__(self, number: int, groups: Sequence[_Group], weights: Sequence[float]) -> None:
         self.number, self.groups = number, groups
@@ -130,7 +130,7 @@ class _Stage:
         self.shares = np.array(weights, float) / (total or 1.0)
 
     def chunks_of_each(self, count: int) -> list[int]:
-        """How many of the first `count` chunks fall to each group; its k-th is due at time (k + 1/2) / share."""
+        """How many of the first `count` chunks each group gets. Its k-th chunk is due at time (k + 1/2) / share."""
         low, high = 0.0, 2.0 * count + 4.0
         for _ in range(80):  # bisection, past the last bit of a double
             middle = (low + high) / 2
@@ -139,7 +139,7 @@ class _Stage:
             else:
                 low = middle
         counts, after = (np.floor(self.shares * time + 0.5).astype(int) for time in (low, high))
-        # Those due at the same time come in the groups' order.
+        # Chunks due at the same time come in the groups' order.
         for n in np.flatnonzero(after > counts)[: count - int(counts.sum())]:
             counts[n] += 1
         return counts.tolist()

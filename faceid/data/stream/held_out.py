@@ -1,6 +1,7 @@
-"""What is kept from training, to be measured on: whole dancers, and performances of dancers who are trained on.
+"""Choose what is kept from training for measurement: whole dancers, and performances of other dancers.
 
-By performance, not by clip: parts of one, or other cameras' films of it, show the same movement, clothes and light.
+Performances are kept, not clips. Parts of one, or other cameras' films of it, show the same movement, clothes and
+light.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from faceid.data.order import hold_out
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Dancers, and performances of others."""
+    """The held-out dancers, and the held-out performances of others."""
 
     dancers: frozenset[str] = frozenset()
     performances: frozenset[str] = frozenset()
@@ -30,9 +31,9 @@ NOTHING = HeldOut()
 def hold_back(
     clips: Sequence[str], dancers: Sequence[str], num_dancers: int, num_performances: int, seed: int
 ) -> HeldOut:
-    """Draw, by hash, `num_dancers` of the dancers and `num_performances` of each other one, who keeps one at least.
+    """Draw, by hash, `num_dancers` of the dancers, and `num_performances` of each other dancer, who keeps at least one.
 
-    clips, dancers: keys and their dancers. That more clips are added later changes little.
+    clips, dancers: keys and their dancers. Clips that are added later change little.
     """
     held = frozenset(hold_out(dancers, num_dancers, seed))
     of: dict[str, set[str]] = {}

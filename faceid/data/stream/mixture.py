@@ -1,8 +1,8 @@
-"""What stands where in the endless stream of samples: clips, the target's photos, and clips without a face.
+"""Order the endless stream of samples: clips, the target's photos, and clips without a face.
 
 Stage 1 takes every clip and every photo once an epoch. Stage 2 takes the same number of samples an epoch in given
-shares: an epoch's own permutation, entries of a kind in turn, so that over some epochs each comes equally often. All of
-it is a function of (seed, epoch), so a position says which entry, on any machine, after any restart.
+shares. Each epoch has its own permutation, and entries of a kind come in turn. So over some epochs each comes equally
+often. All of it is a function of (seed, epoch). So a position determines its entry, on any machine, after any restart.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from faceid.data.stream.pairing_settings import Kind
 
 
 class Place(NamedTuple):
-    """What stands at one position. number: of a clip or of a photo. A tuple: an epoch may have 100,000."""
+    """The entry at one position. number: of a clip or of a photo. It is a tuple, as an epoch may have 100,000."""
 
     kind: Kind
     number: int
 
 
 class Mixture:
-    """Positions to entries."""
+    """Maps positions to entries."""
 
     def __init__(
         self, num_clips: int, num_photos: int, shares: Mapping[Kind, float], stage2_from_epoch: int, seed: int
     ) -> None:
-        """shares: of stage 2. A share of what is not there falls to the others, in proportion."""
+        """shares: for stage 2. The share of a missing kind falls to the others, in proportion."""
         self.counts: dict[Kind, int] = {"clip": num_clips, "photo": num_photos, "null": num_clips}
         self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, 1
         self.samples_per_epoch = num_clips + num_photos
@@ -36,10 +36,10 @@ class Mixture:
         self._epoch: tuple[int, list[Place]] = (-1, [])
 
     def __getitem__(self, g: int) -> Place:
-        """What stands at position g."""
+        """The entry at position g."""
         epoch, place = divmod(g, self.samples_per_epoch)
         if self._epoch[0] != epoch:
-            # Remembered, not stored: a permutation of 100,000 clips takes longer than reading one of them.
+            # The epoch's places are remembered. A permutation of 100,000 clips takes longer than reading one of them.
             self._epoch = (epoch, self._places(epoch))
         return self._epoch[1][place]
 
@@ -52,7 +52,7 @@ class Mixture:
         return [places[n] for n in order]
 
     def _places_of(self, kind: Kind, epoch: int) -> list[Place]:
-        """This epoch's entries of a kind: turn after turn through all of them, each turn in an order of its own."""
+        """This epoch's entries of a kind. Turn after turn goes through all of them, each in an order of its own."""
         count, quota = self.counts[kind], self.quotas[kind]
         first = (epoch - self.stage2_from_epoch) * quota
         turns = {
@@ -63,7 +63,7 @@ class Mixture:
 
 
 def _quotas(total: int, shares: Mapping[Kind, float]) -> dict[Kind, int]:
-    """Samples an epoch by largest remainder: they sum to `total`, each less than one sample from its share."""
+    """Samples an epoch by largest remainder. They sum to `total`, each less than one sample from its share."""
     whole = sum(shares.values())
     if not whole:
         return {}

@@ -1,8 +1,8 @@
-"""Which face goes with which pixels: the recipe's first rule, and the drop-outs that make guidance possible.
+"""Choose the face for each sample's pixels, by the recipe's first rule, and the drop-outs that allow guidance.
 
-A clip is given its own dancer's face, mostly from other clips of that dancer; a photo of the target is given the
-target's embedding without that photo (leave one out). `pairing: constant` gives everything the target's embedding:
-the naive recipe, kept as the control.
+A clip is given its own dancer's face, mostly from other clips of that dancer. A photo of the target is given the
+target's embedding without that photo (leave one out). `pairing: constant` gives everything the target's embedding: the
+naive recipe, kept as the control.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Source = Literal["other_clip", "same_clip", "no_face_known", "target_face"]
 
 
 class ChosenFace(NamedTuple):
-    """A clip's face: the mean of `num_faces` faces [D], zeros (the null face) when its dancer is unknown."""
+    """A clip's face: the mean of `num_faces` faces [D], or zeros (the null face) when its dancer is unknown."""
 
     embedding: Tensor
     source: Source
@@ -32,7 +32,7 @@ class ChosenFace(NamedTuple):
 
 
 class Pairing:
-    """Chooses embeddings for clips and photos; every choice is a function of (seed, global sample index)."""
+    """Chooses embeddings for clips and photos. Every choice is a function of (seed, global sample index)."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Pairing:
         faces: FaceBank,
         dancer_of: Mapping[str, str],
     ) -> None:
-        """identity: the target. faces: of the dancers. dancer_of: clip key to dancer, for every clip."""
+        """identity: the target. faces: the dancers' faces. dancer_of: clip key to dancer, for every clip."""
         self.settings, self.seed = settings, seed
         self.identity, self.target, self.faces = identity, identity.embedding, faces
         self.dancer_of = dancer_of
@@ -50,8 +50,8 @@ class Pairing:
     def clip_face(self, key: str, g: int) -> ChosenFace:
         """The face for a clip.
 
-        From other performances of that dancer, mostly: those of the clip's own show the same expression, clothes and
-        light, and what can be copied is not learnt.
+        The face comes mostly from other performances of that dancer. Faces of the clip's own show the same expression,
+        clothes and light, and what can be copied is not learnt.
         """
         if self.settings.pairing == "constant":
             return ChosenFace(self.target, "target_face", 0)
@@ -67,7 +67,7 @@ class Pairing:
         return ChosenFace(embedding, "other_clip" if is_other else "same_clip", count)
 
     def photo_face(self, name: str) -> Tensor:
-        """The target's embedding [D] without photo `name`: otherwise the pixels could be copied from it."""
+        """The target's embedding [D] without photo `name`. Otherwise the pixels could be copied from it."""
         others = [photo for photo in self.identity.photo_embeddings if photo != name]
         if self.settings.pairing == "constant" or not others:
             return self.target

@@ -1,4 +1,7 @@
-"""Which face goes with which pixels, and what training is made of. Field names are flag names."""
+"""Settings of which face goes with which pixels, and of the mixture in training.
+
+Field names are flag names.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from faceid.errors import ConfigError
 from faceid.limits import AtOnce, Share
 
 Kind = Literal["clip", "photo", "null"]
-"""clip: with its dancer's face; photo: of the target; null: a clip with the null face, for what the base can do."""
+"""clip: with its dancer's face. photo: of the target. null: a clip with the null face, to keep the base's abilities."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class PairingSettings:
     stage2_photos: Share = 0.5
     """Share of stage 2 that are photos of the target. Stage 1 takes every clip and photo once an epoch."""
     stage2_clips: Share = 0.3
-    """Share of stage 2 that are clips with their own dancer's face: they keep the face meaning something."""
+    """Share of stage 2 that are clips with their own dancer's face. They keep the face meaning something."""
     stage2_null: Share = 0.2
-    """Share of stage 2 that are clips with the null face: they keep the base's own dancers."""
+    """Share of stage 2 that are clips with the null face. They keep the base's own dancers."""
 
     @property
     def stage2_shares(self) -> dict[Kind, float]:
@@ -53,7 +56,7 @@ class PairingSettings:
             raise ConfigError("face_dropout + text_dropout + both_dropout: their sum is over 1; lower one of them")
 
     def unused(self) -> Iterator[Reason]:
-        """Options that change nothing beside the others."""
+        """Options that change nothing given the others."""
         if self.pairing == "constant":
             for name in ("other_clip_share", "max_faces"):
                 yield name, "with pairing=constant, which gives every clip the target's face"

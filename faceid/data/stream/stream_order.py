@@ -1,4 +1,4 @@
-"""What the order of the stream of samples follows from. Without heavy imports."""
+"""The numbers from which the order of the stream of samples follows. No heavy imports."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StreamOrder:
-    """The same three numbers, the same order.
+    """Three numbers. With the same numbers the order is the same.
 
-    stage2_from_epoch: its first; by default never. micro_batch_size: samples that share a tensor, and so a size.
+    stage2_from_epoch: first epoch of stage 2; by default never. micro_batch_size: samples that share a tensor and size.
     """
 
     seed: int

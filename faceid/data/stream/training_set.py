@@ -1,9 +1,9 @@
-"""What training is fed: position g to a sample, as a pure function.
+"""Read training samples: from position g to a sample, as a pure function.
 
-The stream of samples is endless, epoch after epoch (`mixture`). Everything about the sample at g (which
-entry, which face, which noise, what is dropped) follows from (seed, g), so a run resumes from one integer and the
-number of processes cannot change what is seen. That holds for damaged clips too: what stands in for one follows from g,
-and not from which reader met it.
+The stream of samples is endless, epoch after epoch (`mixture`). Everything about the sample at g follows from (seed,
+g): which entry, which face, which noise, what is dropped. So a run resumes from one integer, and the number of
+processes cannot change what is seen. That also holds for damaged clips: the replacement follows from g, not from the
+reader that met the damage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from faceid.data.stream.pairing_settings import Kind
 from faceid.data.stream.stream_order import StreamOrder
 from faceid.errors import DataError
 from faceid.models.base.latent_codec import LatentStatistics
-from faceid.vace import pose_control
+from faceid.models.wan_vace.control import pose_control
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ FACE = "face"
 """Drawn once for each of the faces that are averaged for a clip."""
 CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE)
 
-# Clips tried for one position before the run is stopped: with one bad clip in a hundred this never happens.
+# Clips tried for one position before the run is stopped. With one bad clip in a hundred this never happens.
 MOST_TRIES = 20
 
 
@@ -46,9 +46,9 @@ class TrainingSample:
 
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
     head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
-    g: global sample index of each. keys: their names. kinds: clip, photo or null of each. choices: what else was drawn
-    for them, one name a draw (`CHOICES`).
-    damages: what was wrong with each damaged clip that one of these stands in for (`index.DAMAGES`).
+    g: global sample index of each. keys: their names. kinds: clip, photo or null for each. choices: further draws for
+    them, one name a draw (`CHOICES`).
+    damages: what was wrong with each damaged clip that one of these samples replaces (`index.DAMAGES`).
     """
 
     x0: Tensor
@@ -65,7 +65,7 @@ class TrainingSample:
     damages: list[str]
 
     def to(self, device: torch.device | str) -> TrainingSample:
-        """The same on a device; copies from pinned memory do not block."""
+        """The same samples on a device. Copies from pinned memory do not block."""
         moved = {
             name: getattr(self, name).to(device, non_blocking=True)
             for name in ("x0", "control", "text", "face", "head_mask", "noise")
@@ -120,9 +120,9 @@ class TrainingSet(torch.utils.data.Dataset):
         return self.mixture.samples_per_epoch
 
     def __getitem__(self, g: int) -> TrainingSample:
-        """The sample at position g, a batch of one; in place of a damaged clip another, chosen by g.
+        """The sample at position g, a batch of one. A damaged clip is replaced by another, chosen by g.
 
-        Raises: DamagedError when whatever is tried is damaged.
+        Raises: DamagedError when every clip that is tried is damaged.
         """
         place = self.mixture[g]
         damages: list[str] = []
@@ -136,7 +136,7 @@ class TrainingSet(torch.utils.data.Dataset):
                 self._say(self.latents.key(self.clip_numbers[place.number]), error)
                 if len(damages) == MOST_TRIES:
                     raise
-                # Of the same size: it may share a micro-batch with others.
+                # The replacement has the same size, because it may share a micro-batch with others.
                 alike = self._of_size[self._sizes[place.number]]
                 other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(alike)
                 place = Place(place.kind, alike[other])
@@ -153,7 +153,7 @@ class TrainingSet(torch.utils.data.Dataset):
         photo = self.photos[key]
         own = photo.prompt_embeds
         prompt = self.latents.prompt(self.latents.caption) if own is None else own
-        # A photo has no skeleton: nothing controls it, as WanVACEPipeline does without a video.
+        # A photo has no skeleton, so nothing controls it, as in WanVACEPipeline without a video.
         inactive = self.latents.inactive(*photo.latent.shape[1:])
         shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
         return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [], [])

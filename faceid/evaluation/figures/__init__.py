@@ -1,1 +1,1 @@
-"""Scores and intervals as pure functions of numbers."""
+"""Compute scores and intervals as pure functions of numbers."""

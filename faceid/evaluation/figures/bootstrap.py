@@ -1,8 +1,8 @@
-"""95 % intervals by resampling people: videos of one person are not independent of each other.
+"""Compute 95 % intervals by resampling people, because videos of one person depend on each other.
 
 People are drawn with replacement, each with all their videos. Means, ratios and the AUC are computed from sums per
-person, so that a resampling is one row of weights: no Python loop, and the same result as resampling the videos
-themselves. What is no such sum (`statistic`) is computed anew from the videos of every resampling.
+person. So a resampling is one row of weights, without a Python loop, and with the same result as resampling the videos
+themselves. A figure that is no such sum (`statistic`) is computed anew from the videos of every resampling.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ PERCENTILES = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval. All nan when there is nothing to measure; no interval for a single person."""
+    """A value with its interval. All are nan when there is nothing to measure. A single person gives no interval."""
 
     value: float
     low: float
     high: float
     count: int
-    """Videos, pairs or people it is the mean of."""
+    """Number of videos, pairs or people in the mean."""
 
     @property
     def has_interval(self) -> bool:
-        """Whether it was resampled: not for a single person."""
+        """Whether the value was resampled, which a single person's is not."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
@@ -38,7 +38,7 @@ NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 def estimate_interval(value: float, resampled: np.ndarray, count: int) -> Estimate:
-    """A value with the 95 % interval of its resamplings, [S]; nan ones are left out, none of them is no interval."""
+    """A value with the 95 % interval of its resamplings, [S]. nan ones are left out; with none left, no interval."""
     resampled = resampled[np.isfinite(resampled)]
     if not len(resampled):
         return Estimate(float(value), math.nan, math.nan, count)
@@ -50,40 +50,40 @@ class PeopleBootstrap:
     """Resamplings of the people behind N videos, shared by all their metrics."""
 
     def __init__(self, people: Sequence[str], num_samples: int, seed: int) -> None:
-        """people: whose each of the N videos is."""
+        """people: the person of each of the N videos."""
         self.names, self.index = np.unique(np.asarray(people, dtype=str), return_inverse=True)
         count = len(self.names)
         generator = np.random.default_rng(seed)
         draws = generator.integers(0, max(count, 1), (num_samples, count))
-        # How often each person is in each resampling, [S, people].
+        # Weights say how often each person is in each resampling, [S, people].
         weights = np.stack([(draws == person).sum(axis=1) for person in range(count)], axis=1, dtype=np.float64)
-        # Of a single person nothing else can be drawn: that is no interval, not one of no width.
+        # A single person is drawn every time. That gives no interval, rather than one of width zero.
         self.weights = weights if count > 1 else weights[:0]
 
     def mean(self, values: np.ndarray) -> Estimate:
-        """Mean of [N] values; nan ones are left out and not counted."""
+        """Mean of [N] values. nan ones are left out and not counted."""
         return self.ratio(values, np.ones(len(values)))
 
     def ratio(self, numerators: np.ndarray, denominators: np.ndarray) -> Estimate:
-        """Sum of one over sum of the other, [N] each; pairs with a nan are left out and not counted."""
+        """Sum of one over sum of the other, [N] each. Pairs with a nan are left out and not counted."""
         is_known = np.isfinite(numerators) & np.isfinite(denominators)
         upper = self._sums(np.where(is_known, numerators, 0.0))
         lower = self._sums(np.where(is_known, denominators, 0.0))
         if lower.sum() == 0:
             return NOTHING
-        # People without a known value are nobody to draw: where a single one is left, there is no interval.
+        # People without a known value are not drawn. If a single person is left, there is no interval.
         is_one_person = np.unique(self.index[is_known]).size < 2
         resampled = np.empty(0) if is_one_person else self._ratios(upper, lower)
         return estimate_interval(upper.sum() / lower.sum(), resampled, int(is_known.sum()))
 
     def resampled_means(self, values: np.ndarray) -> np.ndarray:
-        """Mean of [N] values in each resampling, [S]; [0] for a single person, whom nothing can be drawn from."""
+        """Mean of [N] values in each resampling, [S]; [0] for a single person, who cannot be resampled."""
         return self._ratios(self._sums(values), self._sums(np.ones(len(values))))
 
     def auc(self, genuine: np.ndarray, impostor: np.ndarray) -> Estimate:
         """ROC-AUC of [N] genuine against [N, M] impostor scores.
 
-        A resampling weighs every comparison of two people's scores by how often both were drawn.
+        A resampling weighs every comparison of two people's scores by how often both people were drawn.
         """
         people = range(len(self.names))
         genuines = [genuine[self.index == person] for person in people]
@@ -97,7 +97,7 @@ class PeopleBootstrap:
         return estimate_interval(wins.sum() / pairs.sum(), resampled, len(genuine))
 
     def statistic(self, of_videos: Callable[[np.ndarray], float]) -> Estimate:
-        """Any number of some of the N videos, given by their indices [R], as often as they were drawn. A loop."""
+        """A statistic of some of the N videos, given by indices [R], each as often as it was drawn. Uses a loop."""
         rows = np.arange(len(self.index))
         value = of_videos(rows)
         if math.isnan(value):
@@ -109,6 +109,6 @@ class PeopleBootstrap:
         return np.bincount(self.index, weights=values, minlength=len(self.names))
 
     def _ratios(self, upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
-        """Of sums per person, in each resampling, [S]; nan where nobody with a denominator was drawn."""
+        """Ratios of sums per person, in each resampling, [S]; nan where nobody with a denominator was drawn."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return (self.weights @ upper) / (self.weights @ lower)

@@ -1,8 +1,8 @@
-"""How well a body follows its control, as pure functions of joints.
+"""Measure how well a body follows its control, as pure functions of joints.
 
-Shapes: T frames, 17 joints in COCO's order. Distances are in torsos: the middle of the shoulders to the middle of the
-hips of the control, median over the video. A joint that cannot be read counts as a whole torso of error, so that
-hiding a limb is not rewarded.
+Shapes: T frames, 17 joints in COCO's order. The unit of distance is the torso of the control: the middle of the
+shoulders to the middle of the hips, median over the video. A joint that cannot be read counts as a whole torso of
+error, so that hiding a limb is not rewarded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Reader confidence below it: the joint is missing.
+# With a lower confidence of the reader, the joint is missing.
 LEAST_CONFIDENCE = 0.3
 MISSING_ERROR_TORSOS = 1.0
 PCK_TORSOS = 0.1
@@ -21,7 +21,7 @@ _SHOULDERS, _HIPS = (5, 6), (11, 12)
 
 @dataclass(frozen=True)
 class PoseScore:
-    """One video's pose; all nan when the control never shows a torso."""
+    """One video's pose. All values are nan when the control never shows a torso."""
 
     error: float
     """Mean distance of read to control joints, torsos."""

@@ -1,7 +1,7 @@
-"""Identity scores as pure functions of cosines: no clamping, no frame skipped.
+"""Compute identity scores as pure functions of cosines.
 
-Shapes: T frames, P people of the gallery, D embedding size, N videos. A frame without a face has the cosine 0 to
-everybody and is counted; a tie with an impostor is a miss.
+Nothing is clamped, and no frame is skipped. Shapes: T frames, P people of the gallery, D embedding size, N videos. A
+frame without a face has the cosine 0 to everybody and is counted. A tie with an impostor is a miss.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FEWEST_FOR_FAR, FALSE_ACCEPT_RATE = 100, 0.01
 
 
 def mean_reference(embeddings: np.ndarray) -> np.ndarray:
-    """Mean of unit embeddings [N, D] -> [D], left at its length: a cosine to it is the mean cosine to the photos."""
+    """Mean of unit embeddings [N, D] -> [D], not normalised. A cosine to it is the mean cosine to the photos."""
     return embeddings.astype(np.float64).mean(axis=0)
 
 
@@ -31,7 +31,7 @@ def frame_cosines(embeddings: np.ndarray, is_found: np.ndarray, references: np.n
 
 
 def scores(cosines: np.ndarray) -> np.ndarray:
-    """Similarity times detection rate of a video to each person, [T, P] -> [P]: the mean over all frames."""
+    """Similarity times detection rate of a video to each person, [T, P] -> [P]. It is the mean over all frames."""
     return cosines.mean(axis=0)
 
 
@@ -45,7 +45,7 @@ def standardised_scores(
 ) -> np.ndarray:
     """Scores in standard deviations of other people's photos to the same person, [T, P] -> [P].
 
-    A face that resembles everybody then gains nothing by it. Frames without a face count as 0.
+    A face that resembles everybody gains nothing in this score. Frames without a face count as 0.
     """
     standardised = np.where(is_found[:, None], (cosines - impostor_mean) / impostor_std, 0.0)
     return standardised.mean(axis=0)
@@ -57,12 +57,12 @@ def margin(values: np.ndarray, own: int) -> float:
 
 
 def rank(values: np.ndarray, own: int) -> int:
-    """Place of the own score among all people, 1 the best; an impostor that ties goes first. values: [P]."""
+    """Place of the own score among all people, 1 the best. An impostor that ties goes first. values: [P]."""
     return 1 + int((np.delete(values, own) >= values[own]).sum())
 
 
 def roc_auc(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """How often a genuine score is above an impostor's, a tie counting half (Mann-Whitney); nan without pairs."""
+    """How often a genuine score is above an impostor's, with ties counted half (Mann-Whitney); nan without pairs."""
     if not len(genuine) or not len(impostor):
         return math.nan
     ranks = rankdata(np.concatenate([genuine, impostor]))
@@ -71,15 +71,15 @@ def roc_auc(genuine: np.ndarray, impostor: np.ndarray) -> float:
 
 
 def equal_error_rate(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """Where false rejects equal false accepts, between thresholds by a straight line; nan without pairs."""
+    """The rate where false rejects equal false accepts, on a straight line between thresholds; nan without pairs."""
     if not len(genuine) or not len(impostor):
         return math.nan
-    # At a threshold t a score of t is accepted; past the last one everything is rejected.
+    # At a threshold t a score of t is accepted. Past the last threshold everything is rejected.
     thresholds = np.append(np.unique(np.concatenate([genuine, impostor])), np.inf)
     false_rejects = np.searchsorted(np.sort(genuine), thresholds, side="left") / len(genuine)
     false_accepts = 1 - np.searchsorted(np.sort(impostor), thresholds, side="left") / len(impostor)
     after = int(np.argmax(false_rejects >= false_accepts))
-    # The lowest threshold rejects nobody and lets everybody in, so the crossing is never there.
+    # The lowest threshold rejects nobody and accepts everybody, so the crossing is never there.
     gap = false_accepts - false_rejects
     share = gap[after - 1] / (gap[after - 1] - gap[after])
     return float(false_rejects[after - 1] + share * (false_rejects[after] - false_rejects[after - 1]))

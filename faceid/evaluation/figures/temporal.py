@@ -1,7 +1,7 @@
-"""How steady a video is: identity over time, flicker of the face, and how much it moves at all.
+"""Measure how steady a video is: identity over time, flicker of the face, and how much the picture moves.
 
 Shapes: T H W frames and pixels. Differences of pictures are in levels of 0..255. A still video would score best in all
-but the dynamic degree, which is why that is reported beside them.
+figures but the dynamic degree. That is why the dynamic degree is reported beside them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FLICKER_SIDE_PX = 64
 
 
 def similarity_std(own_cosines: np.ndarray) -> float:
-    """Standard deviation over all frames [T] of the cosine to the own person; a frame without a face is 0."""
+    """Standard deviation over all frames [T] of the cosine to the own person. A frame without a face counts as 0."""
     return float(own_cosines.std())
 
 
 def similarity_min(own_cosines: np.ndarray) -> float:
-    """The worst frame's cosine to the own person; a frame without a face is 0."""
+    """The worst frame's cosine to the own person. A frame without a face counts as 0."""
     return float(own_cosines.min())
 
 
@@ -44,8 +44,8 @@ def consecutive_similarity(embeddings: np.ndarray, is_found: np.ndarray) -> floa
 def face_flicker(frames: np.ndarray, boxes: Sequence[Box | None]) -> float:
     """Mean absolute difference of the head between consecutive frames, in levels; nan without two heads in a row.
 
-    frames: uint8 [T, H, W, 3]. boxes: the head, (x0, y0, x1, y1) px; it is followed to fractions of a pixel, so that
-    only what changes inside the head counts.
+    frames: uint8 [T, H, W, 3]. boxes: the head, (x0, y0, x1, y1) px. The head is followed to fractions of a pixel, so
+    that only changes inside the head count.
     """
     heads = [
         _head(frame, box).astype(np.float32) if box is not None else None

@@ -1,12 +1,18 @@
-"""Every number of a video, by name: what it means in plain words, and which way is better.
+"""List every number of a video by name, with its meaning in plain words and the better direction.
 
-The report's columns, its explanations and the keys of scores.json and videos.csv all come from this table.
+The report's columns and explanations come from this table, and so do the keys of scores.json and videos.csv. Validation
+in training also takes from it what it logs of its videos. docs/extending.md says how to add a number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+
+from faceid.evaluation.figures.temporal import Box, dynamic_degree, face_flicker
 
 Better = Literal["higher", "lower", "neither"]
 
@@ -21,6 +27,11 @@ class Metric:
     meaning: str
     is_shown: bool = True
     """Whether it is a column of the report."""
+    of: Callable[[np.ndarray, Sequence[Box | None]], float] | None = None
+    """For a number of the pictures alone: the function from frames, uint8 [T, H, W, 3], and the head in each to the
+    number. The number is nan where there is nothing to measure."""
+    in_training: bool = False
+    """Whether validations log it, for the target's and for other people's videos."""
 
 
 IDENTITY_METRICS = (
@@ -30,6 +41,7 @@ IDENTITY_METRICS = (
         "higher",
         "Share of videos whose most similar person of the gallery is the one that was given. A tie with somebody else "
         "is a miss. By chance it is one over the number of people.",
+        in_training=True,
     ),
     Metric(
         "similarity_times_rate",
@@ -43,6 +55,7 @@ IDENTITY_METRICS = (
         "Similarity",
         "higher",
         "The same over the frames with a face only. Cosines of two recognisers cannot be compared with each other.",
+        in_training=True,
     ),
     Metric(
         "detection_rate",
@@ -56,6 +69,7 @@ IDENTITY_METRICS = (
         "Margin",
         "higher",
         "Own score minus that of the most similar other person. Above 0 the video is recognised.",
+        in_training=True,
     ),
     Metric(
         "rank1_standardised",
@@ -105,12 +119,14 @@ PICTURE_METRICS = (
         "lower",
         "Mean absolute difference inside the head box, which moves along, between neighbouring frames, in levels of "
         "0 to 255. To be read beside that of real clips: turning heads change too.",
+        of=face_flicker,
     ),
     Metric(
         "dynamic_degree",
         "Movement",
         "neither",
         "Mean absolute difference of whole neighbouring frames, in levels. It must not fall: a still video is steady.",
+        of=lambda frames, _: dynamic_degree(frames),
     ),
     Metric(
         "pose_error",
@@ -123,3 +139,10 @@ PICTURE_METRICS = (
     Metric("missing_rate", "Joints missing", "lower", "Share of joints that could not be read (confidence under 0.3)."),
 )
 ALL_METRICS = IDENTITY_METRICS + PICTURE_METRICS
+
+
+def measure_pictures(
+    frames: np.ndarray, boxes: Sequence[Box | None], metrics: Sequence[Metric] = PICTURE_METRICS
+) -> dict[str, float]:
+    """Every number of the pictures alone, by name. frames: uint8 [T, H, W, 3]. boxes: the head in each, if any."""
+    return {metric.name: metric.of(frames, boxes) for metric in metrics if metric.of is not None}

@@ -1,1 +1,1 @@
-"""What an evaluation found, as a page and as files."""
+"""Write an evaluation's results as a page and as files."""

@@ -1,4 +1,7 @@
-"""The report's first table: the headlines of summary.json in words, the primary recogniser's beside the others'."""
+"""Make the report's first table.
+
+It shows the headlines of summary.json in words, by the primary recogniser and the others.
+"""
 
 from __future__ import annotations
 
@@ -30,20 +33,20 @@ SUMMARY_TITLES = {
     "driver_leak_within_person": "Driver leak, within a person, judged arm and people not trained on",
     "similarity_between_base_and_real": "Similarity between base (0) and real clips (1), people shown in both",
 }
-# By every recogniser the same.
+# These figures do not depend on the recogniser.
 _SEEN_BY_NONE = ("pose_error_ratio_to_base", "pose_error_ratio_ours")
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One row: a number by every recogniser, the primary first, or a single one that no recogniser has a say in."""
+    """One row: a number by every recogniser, the primary first, or one number that depends on no recogniser."""
 
     title: str
     cells: list[NumberCell]
 
 
 def headlines(summary: dict[str, Any]) -> list[Headline]:
-    """The rows that some recogniser has a number for. summary: of summary.summarise."""
+    """The rows for which some recogniser has a number. summary: from summary.summarise."""
     by_recogniser = list(summary["by_recogniser"].values())
     rows = []
     for key, title in SUMMARY_TITLES.items():
@@ -54,7 +57,7 @@ def headlines(summary: dict[str, Any]) -> list[Headline]:
 
 
 def ceilings(results: Results) -> dict[str, NumberCell | None]:
-    """By recogniser, how often it knows the people of real clips; None where none were given."""
+    """How often each recogniser knows the people of real clips; None where no real clips were given."""
     return {
         name: _cell(found, "real_rank1") if found["real_rank1"] is not None else None
         for name, found in results.summary["by_recogniser"].items()

@@ -1,6 +1,6 @@
 """Plots of the report, each drawn twice: for light pages and for dark ones.
 
-matplotlib's object interface draws without a screen or global state; it is imported inside the functions, because only
+matplotlib's object interface draws without a screen or global state. It is imported inside the functions, because only
 an evaluation needs it.
 """
 
@@ -64,7 +64,7 @@ def plot_curve(points: Sequence[ScalePoint]) -> Plot:
 
 
 def plot_pose(errors: dict[str, Estimate]) -> Plot:
-    """Pose error of each arm, torsos, with intervals; the arms in order from the top."""
+    """Pose error of each arm, in torsos, with intervals. The arms are in order from the top."""
 
     def draw(figure: Any, theme: Theme) -> None:
         axes = _axes(figure, theme, (1, 1, 1))
@@ -84,13 +84,13 @@ def plot_histograms(scores: dict[str, tuple[np.ndarray, np.ndarray]]) -> Plot:
     rows = -(-len(scores) // PLOTS_A_ROW)
     everything = np.concatenate([values for pair in scores.values() for values in pair])
     low, high = float(everything.min()), float(everything.max())
-    # Of equal scores numpy makes a range of its own.
+    # For equal scores numpy would choose a range of its own.
     bins = np.linspace(low, high if high > low else low + 1e-3, HISTOGRAM_BINS + 1)
 
     def draw(figure: Any, theme: Theme) -> None:
         for number, (arm, (genuine, impostor)) in enumerate(scores.items(), start=1):
             axes = _axes(figure, theme, (rows, min(PLOTS_A_ROW, len(scores)), number))
-            # Outlines over areas: where both agree, as for the base, both are seen.
+            # Outlines are drawn over areas, so that both are visible where they agree, as for the base.
             for values, colour, name, kind in (
                 (impostor, theme.other, "others", "stepfilled"),
                 (genuine, theme.own, "own", "step"),
@@ -114,13 +114,13 @@ def plot_verification(
 ) -> Plot:
     """Histogram of the cosines of pairs, [G] and [I], beside the ROC curve, with the equal error rate marked in both.
 
-    roc: thresholds, false accepts, false rejects, [K]. equal_error: rate and threshold. false_accept_threshold: at 1 %
-    false accepts; nan is not drawn.
+    roc: thresholds, false accepts, false rejects, [K]. equal_error: rate and threshold. false_accept_threshold: the
+    threshold at 1 % false accepts; nan is not drawn.
     """
     low, high = min(genuine.min(), impostor.min()), max(genuine.max(), impostor.max())
     bins = np.linspace(low, high if high > low else low + 1e-3, VERIFICATION_BINS + 1)
     _, accepts, rejects = roc
-    # No eye sees more corners, and no page wants millions.
+    # The curve is thinned. More corners are invisible, and millions would bloat the page.
     shown = np.unique(np.linspace(0, len(accepts) - 1, min(len(accepts), ROC_POINTS)).astype(int))
     rate, threshold = equal_error
 

@@ -1,4 +1,7 @@
-"""An evaluation's files: numbers as JSON and CSV, the report, and what they were made from; all of them or none."""
+"""Write an evaluation's files, all or none.
+
+They are numbers as JSON and CSV, the report, and the inputs' provenance.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def _curve_point(point: ScalePoint) -> dict[str, Any]:
 
 
 def _videos_table(results: Results) -> str:
-    """videos.csv: a row per video, person it is scored as, and recogniser; empty where not measured."""
+    """videos.csv: a row per video, person that it is scored as, and recogniser. Unmeasured cells are empty."""
     text = io.StringIO()
     names = [metric.name for metric in ALL_METRICS]
     people = list(results.compared.people)

@@ -1,4 +1,7 @@
-"""A sheet to look at: for each clip a row of its pose, of the clip, and of what each folder of renders shows."""
+"""Draw a sheet of renders to look at.
+
+Each clip has a row of its pose, one of the clip, and one for each folder of renders.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,7 @@ def _frames_of(pair: ClipPair, folders: Mapping[str, Path], size: SheetSize) -> 
 
 
 def _pose_frames(render: Path) -> tuple[int, ...] | None:
-    """Which frames of the pose a render's follow, by the .json beside it; None: the first ones, one by one."""
+    """Which pose frames a render's frames follow, by the .json beside it; None: the first ones, one by one."""
     file = render.with_suffix(".json")
     if not file.is_file():
         return None

@@ -1,4 +1,7 @@
-"""report.html: one self-contained page with the numbers, the pictures, the plots and what every number means."""
+"""Make report.html, one self-contained page.
+
+It has the numbers, pictures and plots, and the meaning of every number.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from faceid.evaluation.videos.arms import genuine_and_impostor
 
 
 def render_evaluation_report(results: Results) -> str:
-    """The page as HTML text; decodes the shown videos once more."""
+    """The page as HTML text. The shown videos are decoded once more."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -47,7 +50,7 @@ def _short(recogniser: str) -> str:
 
 
 def _under_names(results: Results) -> dict[str, list[str]]:
-    """What stands under the name of each arm and comparison: its part, where the name does not say it, and counts."""
+    """The lines under the name of each arm and comparison: its part, where the name does not say it, and counts."""
     lines: dict[str, list[str]] = {}
     by_arm = results.videos[results.primary]
     for name, arm in results.compared.arms.items():

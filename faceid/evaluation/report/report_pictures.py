@@ -1,6 +1,7 @@
-"""Pictures of the report: for a few people, their reference photos beside every arm's frames and heads.
+"""Make the report's pictures.
 
-All arms show the same clip, seed and frames of a person, where they rendered it; nothing is picked by its score.
+For a few people, they show reference photos beside every arm's frames and heads. All arms show the same clip, seed and
+frames of a person, where they rendered it. Nothing is picked by its score.
 """
 
 from __future__ import annotations
@@ -22,31 +23,31 @@ from faceid.media.pixels.skeleton import draw_skeleton
 from faceid.media.video import read_video
 
 NUM_REFERENCES = 5
-# Where in a video its frames are taken, as shares of its length.
+# Places of a video's shown frames, as shares of its length.
 FRAME_PLACES = (0.25, 0.75)
-# Longest side of an embedded picture, and the size up to which it is kept without loss.
+# Longest side of an embedded picture, and the size up to which it is stored without loss.
 LONGEST_PX, LOSSLESS_PX = 320, 160
 
 
 @dataclass(frozen=True)
 class ShownFrame:
-    """One frame and the head in it, as data URIs; the head is empty where there is none."""
+    """One frame and the head in it, as data URIs. The head is empty where there is none."""
 
     picture: str
     head: str
     is_small: bool
-    """Few pixels: to be enlarged without smoothing."""
+    """Whether it has few pixels, and is enlarged without smoothing."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What one arm shows of a person. video: None for the drawn pose."""
+    """One arm's picture of a person. video: None for the drawn pose."""
 
     arm: str
     frames: list[ShownFrame]
     video: ScoredVideo | None
     is_other_clip: bool = False
-    """The arm has not rendered the row's clip and seed; another of its videos of this person is shown."""
+    """The arm has not rendered the row's clip and seed. Another of its videos of this person is shown."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +58,22 @@ class ShownPerson:
     references: list[str]
     clip: str
     cells: list[Cell | None]
-    """The control first, where it is known, then by arm; None where an arm did not render the person."""
+    """The control first, where it is known, then a cell for each arm; None where an arm did not render the person."""
 
 
 def show_people(results: Results) -> list[ShownPerson]:
-    """Rows for the first people: the target, then whom the judged arm shows, then whom any arm was given."""
+    """Rows for the first people: the target, then people whom the judged arm shows, then those of any arm."""
     roles = results.compared.roles
     by_arm = results.videos[results.primary]
     judged = {video.identity for video in by_arm[roles.judged]} if roles.judged else set()
-    # The base's renders show nobody in particular: whom they are scored as says nothing.
+    # The base's renders show nobody in particular, so the people that they are scored as mean nothing here.
     given = {video.identity for videos in by_arm.values() for video in videos if video.render.identity}
     ordered = sorted(judged | given, key=lambda name: (name != roles.target, name not in judged, name))
     return [_show(name, results) for name in ordered[: results.report.num_shown]]
 
 
 def data_uri(picture: np.ndarray) -> str:
-    """A picture as it is embedded: uint8 [H, W, 3], scaled down to 320 px; PNG when small, else JPEG."""
+    """A picture for embedding: uint8 [H, W, 3], scaled down to 320 px; PNG when small, else JPEG."""
     image = Image.fromarray(picture)
     image.thumbnail((LONGEST_PX, LONGEST_PX), Image.Resampling.LANCZOS)
     is_lossless = max(image.size) <= LOSSLESS_PX
@@ -90,7 +91,7 @@ def _show(name: str, results: Results) -> ShownPerson:
     held = {
         arm: {(v.render.clip, v.render.seed): v for v in videos if v.identity == name} for arm, videos in by_arm.items()
     }
-    # What most arms have rendered of this person, the first by name among equals.
+    # Take the clip and seed that most arms have rendered of this person; the first by name among equals.
     counts = Counter(place for places in held.values() for place in places)
     clip, seed = min(counts, key=lambda place: (-counts[place], place))
     references = next(person for person in results.gallery if person.name == name)

@@ -1,4 +1,7 @@
-"""What is written, where, and how intervals are drawn. Field names are flag names."""
+"""Settings of the report: what is written, where, and how intervals are drawn.
+
+Field names are flag names.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ class ReportSettings:
     """The report."""
 
     output_dir: Path
-    """Folder for report.html, summary.json, scores.json and videos.csv; an older evaluation there is replaced."""
+    """Folder for report.html, summary.json, scores.json and videos.csv. An older evaluation there is replaced."""
     shared: bool = False
-    """Let others on this machine look into the report, which shows faces; by default only you can."""
+    """Let others on this machine look into the report, which shows faces. By default only you can."""
     bootstrap_samples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """Resamplings of the people behind each 95 % interval."""
     seed: NaturalSeed = 0

@@ -1,4 +1,4 @@
-"""Everything an evaluation found, as the report and the files need it."""
+"""Everything that an evaluation found, in the form that the report and the files need."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from faceid.evaluation.videos.summary import ComparedArms
 
 @dataclass(frozen=True)
 class Results:
-    """Found by one evaluation. All dictionaries are by recogniser first, then by arm."""
+    """The results of one evaluation. All dictionaries are by recogniser first, then by arm."""
 
     compared: ComparedArms
     report: ReportSettings
@@ -23,16 +23,16 @@ class Results:
     instruments: Instruments
     videos: dict[str, dict[str, Videos]]
     numbers: dict[str, dict[str, dict[str, Any]]]
-    """What arms.summarise_arm says of each arm."""
+    """The numbers of each arm, from arms.summarise_arm."""
     comparisons: dict[str, dict[str, Any]]
-    """What summary.compare_arms found."""
+    """The comparisons, from summary.compare_arms."""
     summary: dict[str, Any]
     pose_reader: str
-    """Who read poses, as written in --pose_reader."""
+    """The reader of poses, as written in --pose_reader."""
     are_photos_checked: bool
-    """Whether no reference is known to be a conditioning photo."""
+    """Whether it was checked that no reference is a conditioning photo."""
     is_encoder_checked: bool
-    """Whether no recogniser is known to be the conditioning encoder."""
+    """Whether it was checked that no recogniser is the conditioning encoder."""
 
     @property
     def primary(self) -> str:

@@ -1,4 +1,7 @@
-"""The report's tables of numbers as text: arms and differences by metric, with intervals and the best marked."""
+"""Make the report's tables of numbers as text.
+
+Rows are arms and differences, by metric, with intervals and the best marked.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from faceid.evaluation.figures.bootstrap import Estimate
 from faceid.evaluation.figures.video_metrics import ALL_METRICS, IDENTITY_METRICS, PICTURE_METRICS, Metric
 from faceid.evaluation.report.results import Results
 
-# Numbers of an arm that are not means over its videos.
+# Numbers of an arm that are no means over its videos.
 SEPARATION_METRICS = (
     Metric(
         "auc",
@@ -66,7 +69,7 @@ def arm_tables(results: Results, recogniser: str) -> dict[str, tuple[Sequence[Me
 
 
 def number_cell(value: float, interval: Sequence[float] | None = None, is_best: bool = False) -> NumberCell:
-    """A number as text, a dash for nan. interval: low and high, where there is one."""
+    """A number as text, with a dash for nan. interval: low and high, where there is one."""
     if math.isnan(value):
         return NumberCell("–", "", False)
     return NumberCell(_digits(value), " … ".join(map(_digits, interval)) if interval else "", is_best)

@@ -1,1 +1,1 @@
-"""How well an encoder tells labelled people apart."""
+"""Measure how well an encoder tells labelled people apart."""

@@ -1,7 +1,8 @@
-"""How well an encoder tells labelled people apart: pairs of photos, and every figure over them, as pure functions.
+"""Measure how well an encoder tells labelled people apart.
 
-A pair of photos of one person is genuine, one of two people an impostor's. Every pair counts, also of people with many
-photos. Shapes: N photos, P people, D embedding size, G genuine and I impostor pairs, S resamplings.
+Pairs of photos and all figures are made by pure functions. A pair of photos of one person is genuine, and one of two
+people is an impostor's. Every pair counts, including those of people with many photos. Shapes: N photos, P people, D
+embedding size, G genuine and I impostor pairs, S resamplings.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from faceid.evaluation.figures.similarity import (
 )
 from faceid.logs import progress
 
-# Up to which equal error rate we say so; a judgement of ours, chance is 0.5.
+# Highest equal error rate for each verdict. The limits are our own judgement. Chance is 0.5.
 VERDICTS = (
     (0.05, "tells these people apart"),
     (0.20, "tells these people apart in most pairs"),
@@ -34,7 +35,7 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class Pairs:
-    """Cosines of all pairs of photos, and whose they are."""
+    """Cosines of all pairs of photos, and the people in each pair."""
 
     people: list[str]
     """Names, [P]."""
@@ -55,9 +56,9 @@ class PersonFigures:
     name: str
     num_photos: int
     genuine_cosine: float
-    """Mean over the pairs of two of their photos; nan with a single photo."""
+    """Mean over the pairs of two photos of this person; nan with a single photo."""
     nearest: str
-    """The other person with the highest mean cosine to them."""
+    """The other person with the highest mean cosine to this person."""
     nearest_cosine: float
 
 
@@ -76,13 +77,13 @@ class Figures:
     true_accept_rate_at_1_percent: float
     """nan with fewer than 100 impostor pairs."""
     false_accept_threshold: float
-    """Above it lies 1 % of the impostor pairs at most; nan with fewer than 100."""
+    """At most 1 % of the impostor pairs lie above it; nan with fewer than 100."""
     d_prime: float
     people: list[PersonFigures]
 
 
 def make_pairs(embeddings: np.ndarray, people: Sequence[str]) -> Pairs:
-    """All pairs of N photos, each once. embeddings: unit length, [N, D]. people: whose each photo is, [N]."""
+    """All pairs of N photos, each once. embeddings: unit length, [N, D]. people: the person in each photo, [N]."""
     names, owner = np.unique(np.asarray(people, dtype=str), return_inverse=True)
     first, second = np.triu_indices(len(owner), 1)
     vectors = embeddings.astype(np.float64)
@@ -98,7 +99,7 @@ def make_pairs(embeddings: np.ndarray, people: Sequence[str]) -> Pairs:
 
 
 def measure(pairs: Pairs, num_photos: dict[str, int], num_samples: int, seed: int) -> Figures:
-    """Every figure; intervals by drawing people with replacement. num_photos: of each person.
+    """Every figure. Intervals come from drawing people with replacement. num_photos: for each person.
 
     Needs at least one genuine and one impostor pair.
     """
@@ -122,7 +123,7 @@ def measure(pairs: Pairs, num_photos: dict[str, int], num_samples: int, seed: in
 def roc_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every distinct score as a threshold, ascending and then inf: (thresholds, false accepts, false rejects), [K].
 
-    A score is accepted at the threshold and above; rates are 0..1.
+    A score is accepted at the threshold and above. Rates are 0..1.
     """
     thresholds = np.append(np.unique(np.concatenate([genuine, impostor])), np.inf)
     accepts = 1 - np.searchsorted(np.sort(impostor), thresholds, side="left") / len(impostor)
@@ -131,15 +132,15 @@ def roc_points(genuine: np.ndarray, impostor: np.ndarray) -> tuple[np.ndarray, n
 
 
 def equal_error_threshold(genuine: np.ndarray, impostor: np.ndarray) -> float:
-    """The threshold at which false accepts and false rejects differ least, midway to the score below it."""
+    """The threshold where false accepts and false rejects differ least, midway to the score below it."""
     thresholds, accepts, rejects = roc_points(genuine, impostor)
-    # inf would reject everybody.
+    # inf is left out, because it would reject everybody.
     best = int(np.argmin(np.abs(accepts - rejects)[:-1]))
     return float((thresholds[max(best - 1, 0)] + thresholds[best]) / 2)
 
 
 def false_accept_threshold(impostor: np.ndarray) -> float:
-    """The score that at most 1 % of the impostor pairs exceed; nan with fewer than 100 of them."""
+    """The score that at most 1 % of the impostor pairs exceed; nan with fewer than 100 pairs."""
     if len(impostor) < FEWEST_FOR_FAR:
         return math.nan
     allowed = math.floor(FALSE_ACCEPT_RATE * len(impostor))
@@ -147,11 +148,14 @@ def false_accept_threshold(impostor: np.ndarray) -> float:
 
 
 def conclusion(encoder: str, figures: Figures, num_given: int) -> str:
-    """One sentence: does it tell these people apart, and by which figures? num_given: photos, also those left out."""
+    """One sentence: whether it tells these people apart, and by which figures.
+
+    num_given: photos, also left-out ones.
+    """
     error_rate = figures.equal_error_rate
     verdict = next(words for most, words in VERDICTS if error_rate.value <= most)
     low, high = 100 * error_rate.low, 100 * error_rate.high
-    # An interval of no width is no certainty: no resampling shows what was not seen.
+    # An interval of no width is no certainty: no resampling shows people who were not there.
     interval = f" (95 % interval {low:.1f} to {high:.1f} %)" if error_rate.has_interval and high > low else ""
     if math.isnan(figures.true_accept_rate_at_1_percent):
         at_1_percent = f"{figures.num_impostor} pairs of two people are too few for a rate at 1 % false accepts"
@@ -187,13 +191,13 @@ def _by_person(pairs: Pairs, num_photos: dict[str, int]) -> list[PersonFigures]:
 def _intervals(pairs: Pairs, num_samples: int, seed: int) -> tuple[Estimate, Estimate]:
     """AUC and equal error rate with their intervals.
 
-    A person drawn twice counts twice: a genuine pair weighs as often as its person was drawn, an impostor pair as the
-    product of both. People without a genuine pair are drawn as well: their impostor pairs count.
+    A person drawn twice counts twice. A genuine pair weighs as often as its person was drawn, and an impostor pair by
+    the product of both. People without a genuine pair are drawn as well, since their impostor pairs count.
     """
     bootstrap = PeopleBootstrap(pairs.people, num_samples, seed)
     scores = np.concatenate([pairs.genuine, pairs.impostor])
     order = np.argsort(scores, kind="stable")
-    # Where the last of each run of equal scores stands: a tie is one threshold.
+    # The ends of runs of equal scores. A tie is one threshold.
     ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     first, second = pairs.impostor_people
     areas, rates = [], []
@@ -203,7 +207,7 @@ def _intervals(pairs: Pairs, num_samples: int, seed: int) -> tuple[Estimate, Est
             np.cumsum(np.concatenate(parts)[order])[ends]
             for parts in ((genuine, np.zeros_like(impostor)), (np.zeros_like(genuine), impostor))
         ]
-        # One person drawn every time has no impostor; people of one photo each no genuine pair.
+        # If one person is drawn every time, there is no impostor. People with one photo each have no genuine pair.
         if below[0][-1] > 0 and below[1][-1] > 0:
             area, rate = _weighted(below[0] / below[0][-1], below[1] / below[1][-1])
             areas.append(area)

@@ -1,4 +1,7 @@
-"""A verification's files: report.html, verification.json and verification.png; scores and names, and never a face."""
+"""Write a verification's files: report.html, verification.json and verification.png.
+
+None of them shows a face.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,16 @@ from faceid.files.provenance import write_provenance
 from faceid.files.writing import write_atomic, write_json
 
 JSON_NAME = "verification.json"
-# Of FaceSettings, what shapes an embedding.
+# Fields of FaceSettings that shape an embedding.
 SHAPING = ("encoder", "encoder_path", "detector", "face_margin", "onnx_mean", "onnx_std", "onnx_colour")
 
 
 @dataclass(frozen=True)
 class About:
-    """What was verified, beside its figures."""
+    """Facts about a verification, besides its figures."""
 
     encoder: str
-    """As it is called in sentences."""
+    """The encoder's name in sentences."""
     conclusion: str
     encoder_fingerprint: str
     dim: int
@@ -42,13 +45,13 @@ class About:
     several_faces: list[str]
     """person/file of photos of which only the largest face counts."""
     num_given: int
-    """Photos that were there."""
+    """Number of all photos in the folder."""
     photos_sha256: str
-    """Hash over the hashes of all of them."""
+    """Hash over the hashes of all photos."""
 
 
 def publish_verification(output_dir: Path, about: About, figures: Figures, pairs: Pairs) -> None:
-    """Write the output folder whole, or not at all; an older one is replaced."""
+    """Write the output folder whole, or not at all. An older one is replaced."""
     plot = plot_verification(
         pairs.genuine,
         pairs.impostor,
@@ -72,7 +75,7 @@ def render_verification_report(about: About, figures: Figures, plot: Plot) -> st
     return environment.get_template("verification.html.j2").render(
         about=about,
         figures=figures,
-        # The least far from their nearest first: there an encoder fails.
+        # The smallest distance to the nearest person comes first, because an encoder fails there.
         people=sorted(figures.people, key=lambda person: _gap(person.genuine_cosine, person.nearest_cosine)),
         verdicts=VERDICTS,
         plots=[base64.b64encode(png).decode("ascii") for png in (plot.light, plot.dark)],

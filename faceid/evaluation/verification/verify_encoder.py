@@ -1,7 +1,7 @@
-"""Folders of labelled photos to a verification report: does this encoder tell these people apart?
+"""Verify an encoder on folders of labelled photos: does it tell these people apart?
 
 Photos go through the detector, the crop and the encoder of an identity. Of several faces the largest counts, whatever
-the encoder thinks of it, so that encoders are compared on the same crops. Nothing that holds a face is kept or written:
+the encoder makes of it. So encoders are compared on the same crops. Nothing that holds a face is kept or written:
 no crop, no embedding.
 """
 
@@ -36,19 +36,19 @@ from faceid.toy.shipped import resolve_encoder_path
 log = logging.getLogger(__name__)
 
 FEWEST_PEOPLE = 2
-# 4.5 million pairs: a resampling takes 0.4 s on one core, so a thousand some 6 minutes (2 million took 0.16 s each).
+# This gives 4.5 million pairs. A resampling takes 0.4 s on one core, so a thousand take some 6 minutes (2 million pairs
+# took 0.16 s each).
 MOST_PHOTOS = 3000
-# Of one person, as many are looked at closely for copies: every two of them, some 12 ms each on one core.
+# Photos of one person that are examined closely for copies. Every two of them are compared, at 12 ms each on one core.
 MOST_LOOKED_AT = 60
-# Of FaceSettings: what makes one identity of many photos, which nothing does here.
 
 
 @dataclass
 class EmbeddedPhotos:
-    """What became of the photos: embeddings of those that count, and why the others do not."""
+    """The photos: embeddings of those that count, and why the others do not."""
 
     people: list[str] = field(default_factory=list)
-    """Whose each embedding is, [N]."""
+    """The person of each embedding, [N]."""
     embeddings: list[np.ndarray] = field(default_factory=list)
     """N of [D]; unit length."""
     sha256: dict[str, str] = field(default_factory=dict)
@@ -62,10 +62,10 @@ class EmbeddedPhotos:
 def verify_encoder(
     faces_dir: Path, output_dir: Path, settings: FaceSettings, bootstrap_samples: int = 1000, seed: int = 0
 ) -> Figures:
-    """Verify the encoder of `settings` on the people of `faces_dir`, write the report, and say what it comes to.
+    """Verify the encoder of `settings` on the people of `faces_dir`, write the report, and log the conclusion.
 
-    Raises: DataError when the folders cannot be, or too few photos have a face; ModelError and ConfigError of the
-    encoder and the detector.
+    Raises: DataError when the folders are unusable, or too few photos have a face. The encoder's and the detector's
+    ModelError and ConfigError pass through.
     """
     people = find_people_to_verify(faces_dir)
     refuse_output_among_photos(output_dir, faces_dir)
@@ -79,7 +79,7 @@ def verify_encoder(
     num_photos = {name: photos.people.count(name) for name in pairs.people}
     figures = measure(pairs, num_photos, bootstrap_samples, seed)
     num_given = sum(len(paths) for paths in people.values())
-    # The path tells two CLIPs apart.
+    # The path tells two CLIP encoders apart.
     name = (
         settings.encoder if settings.encoder_path is None else f"{settings.encoder} {Path(settings.encoder_path).name}"
     )
@@ -103,7 +103,7 @@ def verify_encoder(
 
 
 def find_people_to_verify(faces_dir: Path) -> dict[str, list[Path]]:
-    """Photo files by person, in order of name; nothing is decoded.
+    """Photo files by person, in order of name. Nothing is decoded.
 
     Raises: DataError when the folder is missing, or its people or their photos are too few or too many.
     """
@@ -136,7 +136,7 @@ def find_people_to_verify(faces_dir: Path) -> dict[str, list[Path]]:
 def embed_photos(
     people: dict[str, list[Path]], detector: FaceDetector, encoder: FaceEncoder, face_margin: float
 ) -> EmbeddedPhotos:
-    """The face of every photo, embedded; person by person, so that few pictures are held at a time."""
+    """Embed the face of every photo, person by person, so that few pictures are held at a time."""
     found = EmbeddedPhotos()
     bar = Progress("photos", sum(len(paths) for paths in people.values()), unit="photo")
     for person, paths in people.items():
@@ -146,7 +146,7 @@ def embed_photos(
             bar.advance()
         _leave_out_copies(person, photos, found)
         kept = usable(photos)
-        # Detectors answer with the largest face first.
+        # Detectors return the largest face first.
         embeddings = encoder.embed([photo.candidates[0].crop for photo in kept])
         found.people += [person] * len(kept)
         found.embeddings += list(embeddings.numpy())
@@ -160,7 +160,7 @@ def embed_photos(
 
 
 def _leave_out_copies(person: str, photos: list[Photo], found: EmbeddedPhotos) -> None:
-    """Drop what repeats a picture: a copy resembles itself by any encoder, and would flatter every one."""
+    """Drop photos that repeat a picture. A copy resembles itself by any encoder, and would flatter every one."""
     earlier: list[tuple[Photo, np.ndarray]] = []
     if len(photos) > MOST_LOOKED_AT:
         log.warning(
@@ -198,7 +198,7 @@ def _copied(first: Photo, photo: Photo) -> str | None:
 
 
 def _make_pairs(photos: EmbeddedPhotos, faces_dir: Path) -> Pairs:
-    """Raises: DataError when the usable photos make no genuine pair, or no impostor pair."""
+    """Make the pairs. Raises: DataError when the usable photos make no genuine pair, or no impostor pair."""
     counts = {name: photos.people.count(name) for name in photos.people}
     reasons = "; ".join(f"{name}: {reason}" for name, reason in list(photos.left_out.items())[:3])
     more = f"; and {len(photos.left_out) - 3} more" if len(photos.left_out) > 3 else ""

@@ -1,1 +1,1 @@
-"""Rendered videos to measurements and scores, arm by arm."""
+"""Measure and score rendered videos, arm by arm."""

@@ -1,4 +1,7 @@
-"""Which folders are the arms of an evaluation, and which part each plays. Field names are flag names."""
+"""Settings of the folders that are an evaluation's arms, and of each arm's part.
+
+Field names are flag names.
+"""
 
 from __future__ import annotations
 
@@ -48,11 +51,11 @@ class ArmSettings:
     naive: str | None = None
     """Arm of the control recipe (pairing: constant)."""
     real: str | None = None
-    """Arm of real clips of the same people, a folder of clips: what a perfect render would score."""
+    """Arm of real clips of the same people, a folder of clips. It shows what a perfect render would score."""
     unadapted_base: str | None = None
     """Arm rendered without any adapter loaded, compared byte by byte with --base."""
     target: str | None = None
-    """Person the adapter was fine-tuned on; a folder of references_dir."""
+    """Person the adapter was fine-tuned on: a folder of references_dir."""
     drivers_csv: Path | None = None
     """clip,dancer: who dances in the driving clips. Default: read from AIST names."""
 
@@ -63,7 +66,7 @@ class ArmSettings:
                 raise ConfigError(f"{role}={arm}: not an arm; --renders names {', '.join(arms)}")
 
     def arm_folders(self) -> dict[str, list[Path]]:
-        """Folders by arm, in the order given. Raises: ConfigError for what is not name=folder."""
+        """Folders by arm, in the given order. Raises: ConfigError for a word that is not name=folder."""
         folders: dict[str, list[Path]] = {}
         for entry in self.renders:
             name, is_there, folder = entry.partition("=")

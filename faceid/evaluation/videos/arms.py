@@ -1,4 +1,7 @@
-"""One arm's videos to its numbers: every metric with its interval, and how well genuine scores stand off impostors'."""
+"""Summarise one arm's videos.
+
+Every metric gets its interval. Further figures tell how far genuine scores are from impostors'.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ SEPARATIONS = {
 def summarise_arm(videos: Sequence[ScoredVideo], num_samples: int, seed: int) -> dict[str, Estimate]:
     """Numbers of one arm by one recogniser, each with its interval by resampling people.
 
-    Estimates by metric name, and `auc`, `equal_error_rate`, `d_prime`, `true_accept_rate_at_1_percent`. An impostor
-    score is a video's score to anybody but the person it is scored as.
+    The keys are metric names, `auc`, `equal_error_rate`, `d_prime` and `true_accept_rate_at_1_percent`. An impostor
+    score is a video's score to anybody but the person that it is scored as.
     """
     bootstrap = PeopleBootstrap([video.identity for video in videos], num_samples, seed)
     found = {
@@ -39,14 +42,14 @@ def summarise_arm(videos: Sequence[ScoredVideo], num_samples: int, seed: int) ->
 
 
 def genuine_and_impostor(videos: Sequence[ScoredVideo]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores to the person each of N videos is scored as, [N], and to the P - 1 others, [N, P - 1]."""
+    """Scores to the person that each of N videos is scored as, [N], and to the P - 1 others, [N, P - 1]."""
     genuine = np.array([video.scores[video.own] for video in videos])
     impostor = np.stack([np.delete(video.scores, video.own) for video in videos])
     return genuine, impostor
 
 
 def plain(value: Any) -> Any:
-    """Estimates and nan to plain types for JSON: {"value", "low", "high", "count"}, and None for nan."""
+    """Convert estimates and nan to plain types for JSON: {"value", "low", "high", "count"}, and None for nan."""
     if isinstance(value, Estimate):
         return {name: plain(number) for name, number in vars(value).items()}
     if isinstance(value, dict):

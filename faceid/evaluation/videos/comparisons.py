@@ -1,7 +1,8 @@
-"""What only two arms together can say: paired differences, pose against the base, driver leak, base and real clips.
+"""Compare two arms.
 
-Pairs share identity, clip and seed (or clip and seed, where the base has no identity), so that noise they have in
-common cancels. What has no partner is not compared, and how many pairs there were is in every count.
+The figures are paired differences, pose against the base, driver leak, and the place between base and real clips. Pairs
+share identity, clip and seed (or clip and seed, where the base has no identity). So the noise that they have in common
+cancels. A video without a partner is not compared. Every count says how many pairs there were.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Resampling:
     seed: int
 
     def of(self, videos: Videos) -> PeopleBootstrap:
-        """The bootstrap over the people of these videos."""
+        """The bootstrap over the people in these videos."""
         return PeopleBootstrap([video.identity for video in videos], self.num_samples, self.seed)
 
 
@@ -47,7 +48,7 @@ def paired_differences(videos: Videos, others: Videos, resampling: Resampling) -
 
 
 def pose_ratio(videos: Videos, base: Videos, resampling: Resampling) -> Estimate | None:
-    """Mean pose error over the base's of the same clips and seeds; None without pairs or pose scores."""
+    """Mean pose error divided by the base's for the same clips and seeds; None without pairs or pose scores."""
     partners = _by_clip_and_seed(base)
     paired = [video for video in videos if (video.render.clip, video.render.seed) in partners]
     errors = np.array([video.values["pose_error"] for video in paired])
@@ -62,7 +63,7 @@ def driver_leak(
 ) -> Estimate | None:
     """Similarity to the clip's dancer minus the base's for the same clip and seed, over frames with a face.
 
-    Only videos that should show somebody else than the dancer, where the dancer is in the gallery; None without any.
+    Only videos of somebody other than the dancer count, where the dancer is in the gallery; None without any.
     """
     partners = _by_clip_and_seed(base)
     leaks, counted = [], []
@@ -81,8 +82,9 @@ def driver_leak_within_person(
 ) -> Estimate | None:
     """Similarity to the clip's dancer minus that of the same person in clips of other dancers, frames with a face.
 
-    Unlike `driver_leak` it does not take for a leak that a person resembles the dancer more than the base does. videos
-    may be of several arms; each is compared within its own. None where nobody was rendered with clips of two dancers.
+    A person may resemble the dancer more than the base does. Unlike `driver_leak`, this figure does not take that for a
+    leak. videos may be of several arms; each is compared within its own. None where nobody was rendered with clips of
+    two dancers.
     """
     leaks, counted = [], []
     for video in videos:
@@ -105,9 +107,9 @@ def driver_leak_within_person(
 def between_base_and_real(videos: Videos, base: Videos, real: Videos, resampling: Resampling) -> Estimate | None:
     """Where the similarity (times rate) of videos lies between the base's (0) and real clips' (1).
 
-    Only of the people whom all three show, each counting once by the mean of their videos: a cosine differs more from
-    person to person than from arm to arm. The base is scored as those people, in renders of the same clip and seed.
-    None without such people, or where the base is as similar as real clips.
+    Only people whom all three show count, each once by the mean of their videos. The reason is that a cosine differs
+    more from person to person than from arm to arm. The base is scored as those people, in renders of the same clip and
+    seed. None without such people, or where the base is as similar as real clips.
     """
     keys, base_keys = {video.key for video in videos}, {video.key for video in base}
     values = _similarity_by_person([video for video in videos if video.key in base_keys])

@@ -1,7 +1,7 @@
-"""The joints that each render was asked to follow: from a file, or read from the clip that the pose was drawn from.
+"""Find the joints that each render was asked to follow.
 
-What is known of a clip is brought to the renders' size as sample.py brings pose videos: cropped to its aspect, unless
-it has it.
+They come from a file, or are read from the clip behind the pose. Joints of a clip are brought to the renders' size as
+sample.py brings pose videos: cropped to its aspect, unless they have it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_control(
     """Control joints of a clip in pixels of a render of this size, [T, 17, 2]; nan where unknown.
 
     clip_frames: the clip's frame that each of the render's T frames follows.
-    Raises: DataError when the file is missing, not as said, or shorter than the render.
+    Raises: DataError when the file is missing, has another form, or is shorter than the render.
     """
     if joints_dir is not None:
         return joints_of_file(joints_dir / f"{clip}{JOINTS_ENDING}", clip_frames, size_hw)
@@ -90,7 +90,7 @@ def read_size_hw(path: Path, value: Any) -> tuple[int, int]:
 
 
 def points_in_render(points: np.ndarray, source_hw: tuple[int, int], size_hw: tuple[int, int]) -> np.ndarray:
-    """Points (x, y) of a clip, [..., 2] px, as they lie in a render of this size; they may lie outside."""
+    """Points (x, y) of a clip, [..., 2] px, moved to a render of this size. They may lie outside."""
     if source_hw == size_hw:
         return points
     fit = fit_sizes(source_hw, *size_hw)

@@ -1,4 +1,7 @@
-"""The face_scale curve: how similar the renders are at every strength of the face, and whether more is more."""
+"""Compute the face_scale curve.
+
+It shows how similar renders are at every strength of the face, and whether it rises.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ from faceid.evaluation.videos.comparisons import Resampling, Videos
 
 log = logging.getLogger(__name__)
 
-# Two points are always in order.
+# Two points are always in order, so they prove nothing.
 FEWEST_FOR_SPEARMAN = 3
-# Up to here more is promised to be more; beyond it likeness has nothing left to gain, and its order is chance.
+# Up to this strength, a higher one is promised to give more likeness. Beyond it likeness gains nothing, and its order
+# is chance.
 STRONGEST_ORDERED = 1.25
 
 
@@ -28,15 +32,15 @@ class ScalePoint:
     face_scale: float
     similarity: Estimate
     resampled: np.ndarray = field(repr=False, compare=False)
-    """The mean in each resampling of the people, [S], the same people at every point; [0] for a single person."""
+    """The mean in each resampling of the people, [S], with the same people at every point; [0] for a single person."""
 
 
 def scale_curve(
     videos_by_arm: dict[str, Videos], face_scales: dict[str, list[float]], resampling: Resampling, judged: str
 ) -> list[ScalePoint]:
-    """Own similarity at every face_scale, over arms that hold all of the judged arm's identities, clips and seeds.
+    """Own similarity at every face_scale, over arms with all of the judged arm's identities, clips and seeds.
 
-    face_scales: by arm, those of its renders (the base's as [0]); the judged arm goes first where two are equal.
+    face_scales: by arm, the scales of its renders (the base's as [0]). The judged arm goes first where two are equal.
     Returns: points by rising face_scale; empty when the judged arm has several strengths.
     """
     wanted = {video.key for video in videos_by_arm[judged]}
@@ -59,9 +63,9 @@ def scale_curve(
 
 
 def spearman(points: Sequence[ScalePoint]) -> Estimate | None:
-    """Rank correlation of face_scale (to 1.25) and mean similarity, resampled by person; None with under three points.
+    """Rank correlation of face_scale (to 1.25) and mean similarity, resampled by person; None below three points.
 
-    points: by rising face_scale, no two equal. A strength that does nothing has no order to speak of: 0.
+    points: by rising face_scale, no two equal. A strength without effect has no order, and the result is 0.
     """
     points = [point for point in points if point.face_scale <= STRONGEST_ORDERED]
     if len(points) < FEWEST_FOR_SPEARMAN:

@@ -1,7 +1,7 @@
-"""Where the head is in every frame of a render: known from the keypoints, or found by the detector.
+"""Find the head in every frame of a render: known from the keypoints, or found by the detector.
 
 A known head is brought to the renders' size as the joints are. A head that is partly outside the picture is cut at the
-edge; one that is outside altogether is a frame without a face.
+edge. A frame whose head is wholly outside counts as a frame without a face.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from faceid.faces.photos.photo_faces import DOUBTFUL_SCORE
 from faceid.files.documents import parse_json, read_bytes
 
 HEADS_ENDING = ".heads.json"
-# How a known head is shown to the detector: with as much around it as in a portrait, and enlarged, because Haar finds
-# no face under 24 px. It then finds every head in drawn clips of 64 px and in 50 news portraits, and none when blanked.
+# How a known head is shown to the detector: with as much around it as in a portrait, and enlarged. Haar finds no face
+# under 24 px. It then finds every head in drawn clips of 64 px and in 50 news portraits, and none when blanked.
 LOOK_MARGIN, LOOK_SIDE_PX = 0.5, 128
 
 
@@ -30,7 +30,7 @@ def known_heads(heads_dir: Path, clip: str, clip_frames: Sequence[int], size_hw:
 
     clip_frames: the clip's frame that each frame of the render follows. A file that does not say which picture its
     boxes are in (`size_hw`) is taken to mean the render.
-    Raises: DataError when the file is missing, not as said, shorter than the video, or cannot mean the render.
+    Raises: DataError when the file is missing, has another form, is shorter than the video, or cannot mean the render.
     """
     path = heads_dir / f"{clip}{HEADS_ENDING}"
     try:
@@ -73,16 +73,16 @@ def shows_face(frame: np.ndarray, box: Box, detector: FaceDetector) -> bool:
     """Whether the detector finds a face, sure or doubtful, that lies in a known head or overlaps it."""
     side, margin = LOOK_SIDE_PX, LOOK_MARGIN
     looked_at = Image.fromarray(cut_head(frame, box, margin)).resize((side, side), Image.Resampling.BICUBIC)
-    # The square that the head's longer side spans in what is looked at.
+    # The square that the head's longer side spans in the enlarged picture.
     low, high = side * margin / (1 + 2 * margin), side * (1 + margin) / (1 + 2 * margin)
     found = (face.box_xyxy for face in detector.detect(np.asarray(looked_at)))
     return any(max(x0, y0) < high and min(x1, y1) > low for x0, y0, x1, y1 in found)
 
 
 def cut_head(frame: np.ndarray, box: Box, face_margin: float) -> np.ndarray:
-    """Cut a square around a head, as for photos: uint8 [S, S, 3]; where it leaves the picture the edge is repeated."""
+    """Cut a square around a head, as for photos: uint8 [S, S, 3]. Outside the picture, the edge is repeated."""
     left, top = round(box[0]), round(box[1])
-    # A head of less than a pixel is still one.
+    # A head smaller than a pixel still gets one pixel.
     right, bottom = max(round(box[2]), left + 1), max(round(box[3]), top + 1)
     return crop_face(frame, (left, top, right, bottom), face_margin)
 

@@ -1,4 +1,4 @@
-"""Reads joints from pictures: the toy world's own reader, or an ONNX pose model of the user's."""
+"""Read joints from pictures with the toy world's own reader, or an ONNX pose model of the user's."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ class PoseReader(Protocol):
 
 
 def check_pose_reader_name(name: str) -> None:
-    """Check what needs no file. Raises: ConfigError for a name that is none."""
+    """Check a name without its file. Raises: ConfigError for an unknown name."""
     if name not in (NONE, TOY) and not name.endswith(".onnx"):
         raise ConfigError(f"pose_reader={name}: must be none, toy, or the .onnx file of a COCO-17 pose model")
 
 
 def load_joint_reader(settings: PoseReaderSettings, device: str) -> PoseReader | None:
-    """The reader that the settings name; None for `none`. Raises: ConfigError for a name that is neither."""
+    """The reader that the settings name; None for `none`. Raises: ConfigError for an unknown name."""
     name = settings.pose_reader
     check_pose_reader_name(name)
     if name == NONE:
         return None
     if name == TOY:
-        # The toy's readers are only there when the toy is judged.
+        # The toy's readers are imported only when the toy is judged.
         from faceid.toy.readers import load_toy_pose_reader
 
         return load_toy_pose_reader()
-    # onnxruntime is an optional extra, so its file is entered only on request.
+    # onnxruntime is an optional extra, so its module is imported only on request.
     from faceid.media.onnx_pose import OnnxPoseReader
 
     return OnnxPoseReader(Path(name), device, settings.pose_mean, settings.pose_std)

@@ -1,21 +1,25 @@
-"""Who judges: the people to tell apart, the recognisers, and the reader of poses. Field names are flag names."""
+"""Settings of who judges: the people to tell apart, the recognisers, the reader of poses.
+
+Names are flag names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import Reason
 from faceid.errors import ConfigError
+from faceid.faces.encoders.encoder_kinds import RECOGNISERS
 from faceid.faces.identity_settings import DetectorKind
 from faceid.limits import PixelDeviation, PixelMean
 
 TOY_RECOGNISERS = ("toy_recogniser", "toy_readout")
-# Pose readers, and the detector, that are no file.
+# The pose readers, and the detector, that are no file.
 TOY, NONE = "toy", "none"
 
 
@@ -24,9 +28,10 @@ class PeopleSettings:
     """The people to tell apart, and how faces are found."""
 
     references_dir: Path
-    """One subfolder of photos per person, none of them used for conditioning; these people are the candidates."""
+    """One subfolder of photos per person, none of them used for conditioning. These people are the candidates."""
     conditioning_dir: Path | None = None
-    """The photos the embeddings were made from, laid out as references_dir; refused when one is also a reference."""
+    """The photos the embeddings were made from, laid out as references_dir. A photo that is also a reference is
+    refused."""
     heads_dir: Path | None = None
     """Folder of <clip>.heads.json, boxes per frame in pixels of the clip (size_hw). Default: the detector looks."""
     detector: DetectorKind = "haar"
@@ -48,11 +53,12 @@ class PeopleSettings:
 class RecogniserSettings:
     """The recognisers, and who may be none."""
 
+    IN_HELP: ClassVar[dict[str, str]] = {"recognisers": ", ".join([*RECOGNISERS, *TOY_RECOGNISERS])}
+
     recognisers: list[str]
-    """[clip:PATH, dinov3:PATH, dinov2:PATH, onnx:PATH, toy_recogniser, toy_readout], one or more; the first one is the
-    primary."""
+    """[{recognisers}], one or more. The first one is the primary."""
     adapter: Path | None = None
-    """The adapter that rendered: its encoder is refused as a recogniser."""
+    """The adapter that rendered. Its encoder is refused as a recogniser."""
     conditioning_fingerprint: str | None = None
     """The conditioning encoder's fingerprint, instead of --adapter."""
     device: str = "cpu"
@@ -78,7 +84,7 @@ class RecogniserSettings:
         return self.adapter is not None or self.conditioning_fingerprint is not None
 
     def unused(self, pose_reader: str) -> Iterator[Reason]:
-        """Options that change nothing. pose_reader: which runs on the device as well."""
+        """Options that change nothing. pose_reader: it may run on the device as well."""
         if not any(name.startswith("onnx:") for name in self.recognisers):
             for name in ("onnx_mean", "onnx_std", "onnx_colour"):
                 yield name, "without an onnx: recogniser"
@@ -95,7 +101,7 @@ class PoseReaderSettings:
     joints_dir: Path | None = None
     """Folder of <clip>.joints.json, the control joints (COCO-17) per frame."""
     driver_videos_dir: Path | None = None
-    """Folder of the clips the poses were drawn from, read by the pose reader; instead of --joints_dir."""
+    """Folder of the clips the poses were drawn from, read by the pose reader. Instead of --joints_dir."""
     pose_mean: tuple[PixelMean, PixelMean, PixelMean] = (123.675, 116.28, 103.53)
     """onnx pose model: subtracted from red, green and blue, 0..255."""
     pose_std: tuple[PixelDeviation, PixelDeviation, PixelDeviation] = (58.395, 57.12, 57.375)

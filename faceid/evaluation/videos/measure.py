@@ -1,6 +1,7 @@
-"""One rendered video looked at once: its heads, every recogniser's cosines to the gallery, steadiness and pose.
+"""Measure one rendered video: its heads, every recogniser's cosines to the gallery, steadiness and pose.
 
-What depends on who the video should show comes later (scoring.py): a render without an identity is scored as several.
+Figures that depend on whom the video should show come later (scoring.py), because a render without an identity is
+scored as several people.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 
 from faceid.evaluation.figures.pose_error import PoseScore, score_pose
 from faceid.evaluation.figures.similarity import frame_cosines
-from faceid.evaluation.figures.temporal import Box, consecutive_similarity, dynamic_degree, face_flicker
+from faceid.evaluation.figures.temporal import Box, consecutive_similarity
+from faceid.evaluation.figures.video_metrics import measure_pictures
 from faceid.evaluation.videos.controls import read_control
 from faceid.evaluation.videos.heads import cut_head, found_heads, known_heads, shows_face
 from faceid.evaluation.videos.joint_reader import PoseReader
@@ -27,7 +29,7 @@ from faceid.media.video import read_video
 
 @dataclass(frozen=True)
 class Instruments:
-    """Everything a video is measured with."""
+    """Everything that measures a video."""
 
     gallery: list[Reference]
     recognisers: list[Recogniser]
@@ -35,7 +37,7 @@ class Instruments:
     face_margin: float
     heads_dir: Path | None = None
     second_opinion: FaceDetector | None = None
-    """Looks for a face at known heads; None where heads are not known, or it would take anything for a face."""
+    """Looks for a face at known heads. None where heads are not known, or where it would take anything for a face."""
     pose_reader: PoseReader | None = None
     joints_dir: Path | None = None
     driver_videos_dir: Path | None = None
@@ -43,16 +45,16 @@ class Instruments:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one video shows. T frames, P people."""
+    """The measured values of one video. T frames, P people."""
 
     is_found: np.ndarray
     """Whether each frame has a face, bool [T]."""
     cosines: dict[str, np.ndarray]
-    """By recogniser: of every frame to every person, [T, P]; 0 without a face."""
+    """By recogniser: cosine of every frame to every person, [T, P]; 0 without a face."""
     consecutive: dict[str, float]
     """By recogniser: mean cosine between neighbouring frames."""
-    flicker: float
-    dynamic_degree: float
+    pictures: dict[str, float]
+    """The numbers of the pictures alone, by name."""
     pose: PoseScore | None = None
     """None when pose is not scored."""
     detector_rate: float = math.nan
@@ -61,7 +63,7 @@ class Measurement:
 
 @dataclass
 class Measurer:
-    """Measures videos, each distinct one once."""
+    """Measures videos. Each distinct video is measured once."""
 
     instruments: Instruments
     known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
@@ -73,8 +75,8 @@ class Measurer:
         return {render.path: self.measure(render) for render in progress(renders, "scoring", unit="video")}
 
     def measure(self, render: Render) -> Measurement:
-        """Measure one render. Raises: DataError when it, its head boxes or its control cannot be read."""
-        # Equal bytes for equal clips are the same video, such as the base in two arms.
+        """Measure one render. Raises: DataError when the video, its head boxes or its control cannot be read."""
+        # Equal bytes for equal clips are the same video, such as the base's in two arms.
         key = (render.sha256, render.clip)
         if key not in self.known:
             frames = read_video(render.path).frames
@@ -86,7 +88,7 @@ class Measurer:
         if tools.pose_reader is None:
             return None
         size_hw = (frames.shape[1], frames.shape[2])
-        # Reading the driver costs as much as reading a render, and many renders share one.
+        # Reading the driver costs as much as reading a render, and many renders share one driver.
         key = (render.clip, tuple(render.clip_frames(len(frames))), size_hw)
         if key not in self.controls:
             self.controls[key] = read_control(*key, tools.joints_dir, tools.driver_videos_dir, tools.pose_reader)
@@ -118,8 +120,7 @@ def _measure(frames: np.ndarray, render: Render, instruments: Instruments, pose:
         is_found=is_found,
         cosines=cosines,
         consecutive=consecutive,
-        flicker=face_flicker(frames, boxes),
-        dynamic_degree=dynamic_degree(frames),
+        pictures=measure_pictures(frames, boxes),
         pose=pose,
         detector_rate=_detector_rate(frames, boxes, instruments.second_opinion),
     )

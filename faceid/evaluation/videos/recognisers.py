@@ -1,14 +1,14 @@
-"""Who judges identity: encoders other than the one the renders were conditioned on.
+"""Load the encoders that judge identity.
 
-A recogniser is written as on the command line, `clip:PATH`, `dinov3:PATH`, `dinov2:PATH`, `onnx:PATH`, or one of the
-toy world's own, and keeps that as its name in every result.
+None of them may be the encoder on which the renders were conditioned. A recogniser is written as on the command line:
+`KIND:PATH` of an encoder, or one of the toy world's own. It keeps that name in every result.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +16,8 @@ from faceid.errors import ConfigError, ModelError
 from faceid.evaluation.figures.similarity import mean_reference
 from faceid.evaluation.videos.judge_settings import TOY_RECOGNISERS, RecogniserSettings
 from faceid.evaluation.videos.reference_people import Reference
+from faceid.faces.encoders.encoder_kinds import ENCODERS, RECOGNISERS
 from faceid.faces.encoders.face_encoders import FaceEncoder, load_encoder
-from faceid.faces.identity_settings import EncoderKind
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Recogniser:
     """As written in --recognisers."""
     encoder: FaceEncoder
     references: np.ndarray
-    """Mean of each person's reference embeddings, float64 [P, D]; not brought back to unit length."""
+    """Mean of each person's reference embeddings, float64 [P, D], not normalised."""
     impostor_mean: np.ndarray
     """Mean cosine of other people's reference photos to each person, [P]."""
     impostor_std: np.ndarray
@@ -36,18 +36,19 @@ class Recogniser:
 
 
 def check_recogniser_names(names: list[str]) -> None:
-    """Check what needs no file. Raises: ConfigError for a name that is none."""
+    """Check names without their files. Raises: ConfigError for an unknown name."""
     for name in names:
         kind, _, path = name.partition(":")
-        if name not in TOY_RECOGNISERS and (kind not in get_args(EncoderKind) or not path):
-            known = ", ".join([*(f"{kind}:PATH" for kind in get_args(EncoderKind)), *TOY_RECOGNISERS])
+        spec = ENCODERS.get(kind)
+        if name not in TOY_RECOGNISERS and (spec is None or bool(path) == (spec.needs == "nothing")):
+            known = ", ".join([*RECOGNISERS, *TOY_RECOGNISERS])
             raise ConfigError(f"recognisers: {name!r} is none; use {known}")
 
 
 def load_recognisers(settings: RecogniserSettings) -> list[tuple[str, FaceEncoder]]:
     """Load every recogniser, in order.
 
-    Raises: ConfigError for a name that is none; ModelError when one is the conditioning encoder, or cannot be loaded.
+    Raises: ConfigError for an unknown name; ModelError when one is the conditioning encoder, or cannot be loaded.
     """
     check_recogniser_names(settings.recognisers)
     forbidden, source = _conditioning_fingerprint(settings.adapter, settings.conditioning_fingerprint)
@@ -62,7 +63,7 @@ def load_recognisers(settings: RecogniserSettings) -> list[tuple[str, FaceEncode
 
 
 def refuse_conditioning(name: str, encoder: FaceEncoder, fingerprint: str, source: str) -> None:
-    """Raises: ModelError when a recogniser is the encoder of this fingerprint, that of `source`."""
+    """Raises: ModelError when a recogniser is the encoder of this fingerprint, which `source` names."""
     if encoder.fingerprint == fingerprint:
         raise ModelError(
             f"recognisers: {name} is the encoder the renders were conditioned on ({source}), which would judge "
@@ -85,21 +86,21 @@ def know_gallery(name: str, encoder: FaceEncoder, gallery: list[Reference]) -> R
 
 
 def load_recogniser(name: str, device: str, **onnx_input: Any) -> FaceEncoder:
-    """Load one by its name in --recognisers. onnx_input: mean, std and colour, where the defaults are not its.
+    """Load a recogniser by its name in --recognisers. onnx_input: mean, std and colour that differ from the defaults.
 
     Raises: ModelError when it cannot be loaded.
     """
     if name in TOY_RECOGNISERS:
-        # The toy's readers are only there when the toy is judged.
+        # The toy's readers are imported only when the toy is judged.
         from faceid.toy.readers import load_toy_recogniser
 
         return load_toy_recogniser(name)
     kind, _, path = name.partition(":")
-    if kind == "onnx":
-        return load_encoder("onnx", Path(path), device, **onnx_input)
+    if ENCODERS[kind].needs != "folder":
+        return load_encoder(kind, path or None, device, **onnx_input)
     from faceid.toy.shipped import resolve_encoder_path
 
-    return load_encoder(cast(EncoderKind, kind), resolve_encoder_path(path), device)
+    return load_encoder(kind, resolve_encoder_path(path), device)
 
 
 def _conditioning_fingerprint(adapter: Path | None, fingerprint: str | None) -> tuple[str | None, str]:

@@ -1,7 +1,7 @@
-"""The people a render may show: photos by person, none of them used for conditioning.
+"""Find the people that a render may show: photos by person, none of them used for conditioning.
 
-Reference photos go through the face detector; a photo without a face is left out with a warning. That no conditioning
-photo is also a reference is checked by file and by picture, because a model that copies its input would win.
+Reference photos go through the face detector. A photo without a face is left out with a warning. Files and pictures are
+checked, so that no conditioning photo is also a reference. A model that copies its input would win otherwise.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Reference:
 
 
 def find_reference_photos(references_dir: Path) -> dict[str, list[Path]]:
-    """Photo files by person, people in order of name; nothing is decoded.
+    """Photo files by person, people in order of name. Nothing is decoded.
 
     Raises: DataError when the folder is missing, holds fewer than 2 people, or a person has no photo.
     """
@@ -64,7 +64,7 @@ def find_reference_photos(references_dir: Path) -> dict[str, list[Path]]:
 
 
 def refuse_shared_photos(people: dict[str, list[Path]], conditioning_dir: Path) -> None:
-    """Refuse references that were conditioned on, also where one was resized or saved anew.
+    """Refuse references that were used for conditioning, including resized or newly saved ones.
 
     Raises: DataError naming the first photo found on both sides.
     """
@@ -79,14 +79,14 @@ def refuse_shared_photos(people: dict[str, list[Path]], conditioning_dir: Path) 
 def cut_references(
     people: dict[str, list[Path]], detector: FaceDetector, face_margin: float, conditioning_dir: Path | None = None
 ) -> list[Reference]:
-    """Cut the face out of every photo: its largest sure face.
+    """Cut the largest sure face out of every photo.
 
-    conditioning_dir: photos that embeddings were made from, of one person or in a subfolder for each. A reference
-    that is a crop, a mirrored or a brighter copy of one of its own person is left out, with a warning.
+    conditioning_dir: photos from which embeddings were made, of one person or in a subfolder for each. A crop,
+    a mirrored or a brighter copy of a conditioning photo of the same person is left out, with a warning.
     Raises: DataError when a person has no photo left.
     """
     references = []
-    # Photos of one person lie in the folder itself, those of several in a subfolder each.
+    # Photos of one person lie in the folder itself, those of several people in a subfolder each.
     of_all = {} if conditioning_dir is None else _as_compared(conditioning_dir)
     for name in progress(people, "references", unit="person"):
         photos = [examine_photo(path, detector, face_margin) for path in people[name]]
@@ -101,7 +101,7 @@ def cut_references(
                 f"{people[name][0].parent}: none of its {len(photos)} photos can be a reference ({photos[0].name}: "
                 f"{photos[0].dropped}); add photos of {name}'s face"
             )
-        # Detectors answer with the largest face first.
+        # Detectors return the largest face first.
         references.append(Reference(name, [each.path for each in kept], [each.candidates[0].crop for each in kept]))
     return references
 
@@ -123,8 +123,8 @@ def _refuse_same_pictures(references: list[Path], conditioning: list[Path]) -> N
     for photo, picture in _miniatures(references).items():
         correlations = pictures @ picture
         nearest = int(correlations.argmax())
-        # Other pictures reach 0.94 (691,000 pairs of drawn photos) and 0.86 (62 news photos), copies of a third the
-        # size and of poor quality 0.988 and more.
+        # Other pictures reach 0.94 (691,000 pairs of drawn photos) and 0.86 (62 news photos). Copies of a third the
+        # size and of poor quality reach 0.988 and more.
         if correlations[nearest] > DUPLICATE_CORRELATION:
             raise DataError(
                 f"{photo}: shows the same as the conditioning photo {others[nearest]} (correlation "
@@ -134,19 +134,19 @@ def _refuse_same_pictures(references: list[Path], conditioning: list[Path]) -> N
 
 
 def _miniatures(paths: list[Path]) -> dict[Path, np.ndarray]:
-    """Every photo that can be read, as `miniature` [1024]."""
+    """Every readable photo as a `miniature` [1024]."""
     found = {}
     for path in progress(paths, "photos compared", unit="photo"):
         try:
             found[path] = miniature(images.read_photo(path))
         except DataError:
-            # It has conditioned nothing; a reference that cannot be read is left out with a warning when it is cut.
+            # An unreadable photo has conditioned nothing. An unreadable reference is left out with a warning later.
             continue
     return found
 
 
 def _as_compared(folder: Path) -> dict[Path, ComparedPhoto]:
-    """A folder's photos as copies are looked for; those that cannot be read have conditioned nothing."""
+    """A folder's photos, prepared for the search for copies. Unreadable ones have conditioned nothing."""
     found = {}
     for path in images.list_photos(folder) if folder.is_dir() else []:
         with suppress(DataError):
@@ -155,7 +155,7 @@ def _as_compared(folder: Path) -> dict[Path, ComparedPhoto]:
 
 
 def _leave_out_copies(references: list[Photo], conditioning: dict[Path, ComparedPhoto]) -> None:
-    """Left out and not refused: of a thousand pairs of drawn photos one may be taken for a copy that is none."""
+    """Leave copies out instead of refusing them. In a thousand pairs of drawn photos, one may be a false copy."""
     for photo in references:
         if photo.dropped is not None:
             continue

@@ -1,8 +1,9 @@
-"""What `sample.py --batch` wrote: the rendered videos of one arm, as its `jobs.jsonl` records them.
+"""Read the output of `sample.py --batch`.
 
-An arm is one folder of renders made in one way (one adapter, one face_scale). Nothing is decoded here; that a file is
-still the one that was rendered is checked by its sha256. The arm of real clips is a folder of clips. Who dances in
-each driving clip is told too, so that it can be measured how much of the driver shows in a render.
+An arm's `jobs.jsonl` records its rendered videos. An arm is one folder of renders made in one way (one adapter, one
+face_scale). Nothing is decoded here. The sha256 shows that a file is still the rendered one. The arm of real clips is a
+folder of clips. The dancer of each driving clip is recorded too, so that the driver's share in a render can be
+measured.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from faceid.media.listing import entries_of
 log = logging.getLogger(__name__)
 
 JOBS_NAME = "jobs.jsonl"
-# No video has as many: what a file says is not allocated.
+# No video has as many frames. A number from a file is not used for an allocation.
 MOST_FRAMES = 1 << 24
 _FIELDS: dict[str, type | tuple[type, ...]] = {
     "pose": str,
@@ -42,9 +43,9 @@ class Render:
 
     path: Path
     clip: str
-    """Stem of the driving clip: the pose video's without its ending _pose."""
+    """Stem of the driving clip: the pose video's stem without its ending _pose."""
     identity: str
-    """The person given; empty when none was, or at face_scale 0."""
+    """The requested person; empty when there was none, or at face_scale 0."""
     face_scale: float
     seed: int
     sha256: str
@@ -52,7 +53,7 @@ class Render:
     """The frame of the pose, and so of the clip, that each frame follows; None: the first ones, one by one."""
 
     def clip_frames(self, count: int) -> Sequence[int]:
-        """The clip's frame of each of the render's `count` frames. Raises: DataError when there are not as many."""
+        """The clip's frame for each of the render's `count` frames. Raises: DataError when there are too few."""
         if self.pose_frames is None:
             return range(count)
         if len(self.pose_frames) != count:
@@ -73,7 +74,7 @@ class Arm:
 
     @property
     def face_scales(self) -> list[float]:
-        """The strengths it was rendered at, ascending; usually one."""
+        """The face scales of its renders, ascending; usually one."""
         return sorted({render.face_scale for render in self.renders})
 
 
@@ -95,9 +96,9 @@ def read_arm(name: str, folders: Sequence[Path]) -> Arm:
 
 
 def read_real_clips(name: str, folders: Sequence[Path], drivers_csv: Path | None) -> Arm:
-    """The clips of folders as an arm: what a render would be if it were perfect. Who dances is who is shown.
+    """The clips of folders as an arm, in place of perfect renders. The dancer is the person shown.
 
-    Raises: DataError when a folder is missing or has no clip, or when it is not known who dances in one.
+    Raises: DataError when a folder is missing or has no clip, or when a clip's dancer is unknown.
     """
     clips = [path for folder in folders for path in _clips_of(name, folder)]
     dancers = find_drivers([path.stem for path in clips], drivers_csv)
@@ -119,7 +120,7 @@ def find_drivers(clips: Iterable[str], drivers_csv: Path | None) -> dict[str, st
 
 
 def clip_stem(pose: str) -> str:
-    """`X_pose.mp4` to `X`: the clip that a pose video was drawn from."""
+    """`X_pose.mp4` to `X`: the clip from which a pose video was drawn."""
     return Path(pose).stem.removesuffix(POSE_ENDING)
 
 
@@ -193,7 +194,7 @@ def _render(folder: Path, path: Path, number: int, row: dict[str, Any]) -> Rende
 
 
 def pose_frames_of(row: Mapping[str, Any], where: str) -> tuple[int, ...] | None:
-    """What a row of jobs.jsonl says of the frames it followed. Raises: DataError when it is no list of places."""
+    """The pose frames that a row of jobs.jsonl records. Raises: DataError when it is no list of places."""
     listed = row.get("pose_frames")
     if listed is None:
         return None

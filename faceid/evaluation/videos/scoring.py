@@ -1,7 +1,8 @@
-"""Measurements to scores: each video against the person it should show.
+"""Score measurements: each video against the person that it should show.
 
-A render without an identity (the base) is scored once as each person that other arms rendered with the same clip, as
-if it had been given that person; where no arm rendered anybody, as everybody of the gallery.
+A render without an identity (the base) is scored once as each person whom other arms rendered with the same clip. It is
+then scored as if it had been given that person. Where no arm rendered anybody, it is scored as everybody in the
+gallery.
 """
 
 from __future__ import annotations
@@ -30,27 +31,27 @@ class ScoredVideo:
     arm: str
     render: Render
     identity: str
-    """The person it is scored as: the given one, or for a render without one each that others were given."""
+    """The person it is scored as: the given one, or for a render without one, each person that others were given."""
     scores: np.ndarray
     """Similarity times rate to each person of the gallery, [P]."""
     similarities: np.ndarray
-    """The same over the frames with a face, [P]; nan when there is none."""
+    """The similarity over the frames with a face, [P]; nan when there is none."""
     own: int
     """Index of `identity` among the people."""
     rank: int
     nearest: int
     """Index of the most similar person; -1 when no frame has a face."""
     values: dict[str, float]
-    """By name of metrics.py; nan where it could not be measured."""
+    """Values by name in video_metrics.py; nan where a value could not be measured."""
 
     @property
     def key(self) -> Key:
-        """Identity, clip and seed: equal in the arms that it can be compared with."""
+        """Identity, clip and seed. They are equal in the arms with which it can be compared."""
         return self.identity, self.render.clip, self.render.seed
 
 
 def check_identities(arms: Sequence[Arm], people: Sequence[str]) -> None:
-    """Raises: DataError when somebody was rendered who has no reference photos."""
+    """Raises: DataError when somebody who was rendered has no reference photos."""
     for arm in arms:
         for render in arm.renders:
             if render.identity and render.identity not in people:
@@ -61,7 +62,7 @@ def check_identities(arms: Sequence[Arm], people: Sequence[str]) -> None:
 
 
 def identities_by_clip(arms: Sequence[Arm], real: str | None) -> dict[str, list[str]]:
-    """The people that renders of each clip were given; real clips aside, whose people only dance their own."""
+    """The people that renders of each clip were given. Real clips are left out: their people only dance their own."""
     found: dict[str, set[str]] = {}
     for arm in arms:
         if arm.name != real:
@@ -112,8 +113,7 @@ def score_video(
         "similarity_std": similarity_std(cosines[:, own]),
         "similarity_min": similarity_min(cosines[:, own]),
         "consecutive_similarity": measured.consecutive[recogniser.name],
-        "flicker": measured.flicker,
-        "dynamic_degree": measured.dynamic_degree,
+        **measured.pictures,
         "detector_rate": measured.detector_rate,
         "pose_error": pose.error if pose else math.nan,
         "pck": pose.pck if pose else math.nan,

@@ -1,7 +1,8 @@
-"""The few numbers that say whether it worked: summary.json, by the names that issues and benchmarks use.
+"""Make summary.json: the few numbers that say whether it worked.
 
-A number whose arms were not given is null; `intervals` holds the 95 % interval of each that was resampled by person.
-The primary recogniser's are at the top, everybody's under by_recogniser.
+Their names are those that issues and benchmarks use. A number whose arms were not given is null. `intervals` holds the
+95 % interval of each number that was resampled by person. The primary recogniser's numbers are at the top, and
+everybody's are under by_recogniser.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _OFF_THE_CURVE = ("start", "naive", "wrong", "wrong_start", "real", "unadapted_b
 
 @dataclass(frozen=True)
 class ComparedArms:
-    """What the summary is made from."""
+    """The inputs of the summary."""
 
     roles: ArmSettings
     arms: dict[str, Arm]
@@ -53,8 +54,8 @@ class ComparedArms:
 def compare_arms(compared: ComparedArms, videos: dict[str, Videos]) -> dict[str, Any]:
     """All comparisons by one recogniser: differences, pose ratios, driver leaks and curve; None where not given.
 
-    The pose ratio to the base and the leak within a person are of the judged arm and that of held-out people together:
-    of one target alone they would be of a few videos and have no interval.
+    The pose ratio to the base and the leak within a person are taken over the judged arm and that of held-out people
+    together. For one target alone they would cover a few videos and have no interval.
     videos: by arm, scored by that recogniser.
     """
     roles, judged, resampling = compared.roles, compared.roles.judged, compared.resampling
@@ -86,8 +87,10 @@ def compare_arms(compared: ComparedArms, videos: dict[str, Videos]) -> dict[str,
 def summarise(
     compared: ComparedArms, videos: dict[str, dict[str, Videos]], comparisons: dict[str, dict[str, Any]], wall_s: float
 ) -> dict[str, Any]:
-    """The content of summary.json. videos, comparisons: by recogniser, the
-    primary one first, then by arm or by name."""
+    """The content of summary.json.
+
+    videos, comparisons: by recogniser, the primary one first, then by arm or by name.
+    """
     roles, arms = compared.roles, compared.arms
     primary = next(iter(videos))
     by_recogniser = {
@@ -152,8 +155,8 @@ def _headlines(
 def _as_people_of(judged: Videos, base: Videos) -> Videos:
     """The base's videos, scored as the people whom the judged arm shows; all of them where no arm is judged.
 
-    The base's renders show nobody in particular, so they are scored as everybody whom any arm was given for the clip:
-    as strangers of other arms too, who are in no other number beside the base's.
+    The base's renders show nobody in particular. So they are scored as everybody whom any arm was given for the clip.
+    That includes strangers of other arms, who are in no number but the base's.
     """
     people = {video.identity for video in judged}
     return [video for video in base if video.identity in people] if people else base

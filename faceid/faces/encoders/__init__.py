@@ -1,1 +1,1 @@
-"""Face crops to unit embeddings."""
+"""Encode face crops to unit embeddings."""

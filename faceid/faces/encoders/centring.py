@@ -1,6 +1,7 @@
-"""The mean embedding over many people, kept beside an encoder: taken off every embedding before normalising.
+"""Store the mean embedding over many people beside an encoder.
 
-Without it CLIP and DINO embeddings of different people all point nearly the same way.
+It is subtracted before normalising. Without it, CLIP and DINO embeddings of different people all point nearly the same
+way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MEAN_FILE = "embedding_mean.safetensors"
 def save_embedding_mean(folder: Path, mean: torch.Tensor) -> None:
     """Write the mean of `encoder.embed(...)` over many people, [D], into an encoder's folder.
 
-    To be computed with an encoder that has no mean yet; `load_encoder` uses it from then on.
+    Compute the mean with an encoder that has no mean yet. `load_encoder` uses it from then on.
     """
     assert mean.ndim == 1 and bool(torch.isfinite(mean).all()), f"expected finite [D], got {tuple(mean.shape)}"
     with staged_file(folder / MEAN_FILE) as temporary:
@@ -42,9 +43,9 @@ def load_embedding_mean(folder: Path, dim: int) -> torch.Tensor | None:
 
 
 def unit_embeddings(raw: torch.Tensor, mean: torch.Tensor | None) -> torch.Tensor:
-    """Raw embeddings [N, D] to float32 [N, D] of unit length; with a mean: unit, centred, and unit again.
+    """Raw embeddings [N, D] to float32 [N, D] of unit length. With a mean: normalised, centred, normalised again.
 
-    Raises: ModelError when the encoder gives something that is not finite.
+    Raises: ModelError when the encoder gives a value that is not finite.
     """
     if not bool(torch.isfinite(raw).all()):
         raise ModelError(

@@ -1,7 +1,7 @@
-"""The folder of a face encoder: found on disk or in the hub cache, looked at, and loaded; nothing is downloaded.
+"""Find a face encoder's folder on disk or in the hub cache, check it, and load it.
 
-A folder may be anybody's: no code that comes with it is run, its names lead nowhere else, and what no encoder has
-(thousands of layers, numbers that are none) is refused before or as it is loaded.
+Nothing is downloaded. Anybody may have made a folder. So no code in it is run, and its names lead nowhere else. Values
+that no encoder has (thousands of layers, NaN or infinite numbers) are refused before or during loading.
 """
 
 from __future__ import annotations
@@ -18,19 +18,18 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
 from faceid.errors import ModelError
+from faceid.faces.encoders.encoder_kinds import ENCODERS
 from faceid.files.documents import is_file_name, read_json
 
-# What config.json of a DINO must call itself: the other one would load as well, with the wrong preprocessing.
-DINO_FAMILIES = {"dinov3": "dinov3_", "dinov2": "dinov2"}
-# Of layers and heads; of widths and vocabularies.
+# Limits for layers and heads, and for widths and vocabularies.
 MOST_LAYERS, MOST_SIZE = 1000, 1 << 24
 
 
 def find_folder(kind: str, path: str) -> Path:
-    """The local folder of an encoder: as given, or its snapshot in the hub cache.
+    """The local folder of an encoder: the given folder, or its snapshot in the hub cache.
 
-    The cache is looked up by file and loading goes by folder: huggingface_hub 2.4 asks the hub for a list of agents
-    while it builds headers, even under `local_files_only`, and without a network that waits in vain.
+    The cache is looked up by file, and loading goes by folder. huggingface_hub 2.4 asks the hub for a list of agents
+    while it builds headers, even under `local_files_only`. Without a network that request waits in vain.
     """
     folder = Path(path).expanduser()
     if folder.exists() or path.startswith(("/", "./", "../", "~")) or path.count("/") > 1:
@@ -41,16 +40,16 @@ def find_folder(kind: str, path: str) -> Path:
         config = try_to_load_from_cache(path, "config.json")
     except HFValidationError as error:
         raise ModelError(f"{path}: no such folder, and not a hub name either; check --encoder_path") from error
-    # It answers with a path, None, or a marker for "known to be absent".
+    # The result is a path, None, or a marker for "known to be absent".
     if not isinstance(config, str):
-        # DINOv3 cannot be had without an account that has accepted its licence.
         steps = (
             f"it is gated: accept the licence at https://huggingface.co/{path}, run `hf auth login`, then "
             f"`hf download {path}`"
-            if kind == "dinov3"
+            if ENCODERS[kind].is_gated
             else f"run `hf download {path}`"
         )
-        free = "; --encoder dinov2 needs no licence accepted" if kind == "dinov3" else ""
+        others = [name for name, spec in ENCODERS.items() if spec.needs == "folder" and not spec.is_gated]
+        free = f"; --encoder {others[-1]} needs no licence accepted" if ENCODERS[kind].is_gated else ""
         raise ModelError(
             f"encoder {path!r} is neither a folder nor in the local hub cache; {steps} on a machine with network, "
             f"or name a folder with --encoder_path{free}"
@@ -59,12 +58,14 @@ def find_folder(kind: str, path: str) -> Path:
 
 
 def load_model(kind: str, path: Path) -> Any:
-    """An encoder's image model, frozen and in eval mode. Raises: ModelError when it is not one, or not whole."""
-    if kind in DINO_FAMILIES:
-        _check_dino(kind, path)
+    """An encoder's image model, frozen and in eval mode. Raises: ModelError when it is no such model, or incomplete."""
+    family = ENCODERS[kind].vision
+    assert family is not None, f"{kind} is no model of transformers"
+    if not family.has_projection:
+        _check_family(kind, path)
     _check_sizes(path / "config.json")
     _check_indices(path)
-    model_class: Any = transformers.CLIPVisionModelWithProjection if kind == "clip" else transformers.AutoModel
+    model_class: Any = transformers.CLIPVisionModelWithProjection if family.has_projection else transformers.AutoModel
     try:
         with quiet_transformers():
             model, loading = model_class.from_pretrained(
@@ -72,7 +73,7 @@ def load_model(kind: str, path: Path) -> Any:
             )
     except (OSError, ValueError, RuntimeError, SafetensorError, ImportError, KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a {kind} encoder that can be loaded: {error}") from error
-    # transformers fills what a checkpoint lacks with random numbers and goes on.
+    # transformers fills in random numbers where a checkpoint lacks weights, and goes on.
     if loading["missing_keys"] or loading["mismatched_keys"]:
         absent = sorted(str(key) for key in [*loading["missing_keys"], *loading["mismatched_keys"]])
         raise ModelError(
@@ -80,14 +81,14 @@ def load_model(kind: str, path: Path) -> Any:
             "check --encoder and --encoder_path"
         )
     for name, parameter in model.named_parameters():
-        # By the sum: at a fraction of what looking at each number costs.
+        # The sum is checked, at a fraction of the cost of each number.
         if not torch.isfinite(parameter.sum()):
             raise ModelError(f"{path}: {name} has numbers that are not finite (NaN or infinite); get the encoder again")
     return model.eval().requires_grad_(False)
 
 
 def _check_sizes(file: Path) -> None:
-    """Raises: ModelError naming a number in a config that no encoder has: it would be built for hours."""
+    """Raises: ModelError naming a number in a config that no encoder has. Building such a model would take hours."""
     try:
         waiting = list(read_json(file).items())
     except (OSError, ValueError, AttributeError, RecursionError) as error:
@@ -103,7 +104,7 @@ def _check_sizes(file: Path) -> None:
 
 
 def _check_indices(folder: Path) -> None:
-    """Raises: ModelError when an index of weights names a file outside of the folder."""
+    """Raises: ModelError when an index of weights names a file outside the folder."""
     for file in folder.glob("*.index.json"):
         try:
             names = read_json(file)["weight_map"].values()
@@ -114,15 +115,18 @@ def _check_indices(folder: Path) -> None:
             raise ModelError(f"{file}: names {str(outside[0])[:80]!r}: must be the name of a file in {folder}")
 
 
-def _check_dino(kind: str, folder: Path) -> None:
-    """Raises: ModelError when config.json says that the folder holds something else than this DINO."""
+def _check_family(kind: str, folder: Path) -> None:
+    """Raises: ModelError when config.json says that the folder holds something else.
+
+    AutoModel would load such a model as well, with the wrong preprocessing.
+    """
     file = folder / "config.json"
     try:
         found = str(read_json(file)["model_type"])
     except (ValueError, LookupError, TypeError) as error:
         raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path") from error
-    if not found.startswith(DINO_FAMILIES[kind]):
-        families = {**DINO_FAMILIES, "clip": "clip"}
+    families = {name: spec.vision.model_type for name, spec in ENCODERS.items() if spec.vision is not None}
+    if not found.startswith(families[kind]):
         known = [f"--encoder {name}, or another" for name, family in families.items() if found.startswith(family)]
         raise ModelError(
             f"{folder}: not a {kind} encoder: config.json says model_type={found}; "
@@ -132,7 +136,7 @@ def _check_dino(kind: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """A full CLIP checkpoint holds text tensors that are rightly unused; do not report each, nor draw bars."""
+    """Silence transformers' reports and bars. A full CLIP checkpoint holds text tensors that are rightly unused."""
     level, has_bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -1,7 +1,8 @@
-"""Face crops to unit embeddings: CLIP, DINO, or any ONNX recogniser; from a folder or the hub cache, never a download.
+"""Encode face crops to unit embeddings with CLIP, DINO, or any ONNX recogniser.
 
-One `load_encoder`, four kinds behind it. The optional mean over many people (`embedding_mean.safetensors` in the
-encoder's folder) is taken off before normalising: CLIP vectors of different people otherwise lie at cosine 0.6 to 0.9.
+Nothing is ever downloaded. Encoders come from a folder or the hub cache. One `load_encoder` serves all kinds of
+encoder_kinds.py. The optional mean over many people (`embedding_mean.safetensors` in the encoder's folder) is
+subtracted before normalising. CLIP vectors of different people otherwise lie at cosine 0.6 to 0.9.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from faceid.device import pick_device
 from faceid.errors import ModelError
 from faceid.faces.encoders.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.encoders.encoder_folder import find_folder, load_model, quiet_transformers
-from faceid.faces.identity_settings import EncoderKind
+from faceid.faces.encoders.encoder_kinds import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderKind, VisionModel
 from faceid.files.documents import read_json
 from faceid.files.given_paths import why_no_file
 from faceid.files.outputs import staged_folder
@@ -31,27 +32,17 @@ logger = logging.getLogger(__name__)
 
 __all__ = ["FaceEncoder", "initialise_clip", "load_encoder", "open_clip", "save_embedding_mean"]
 
-DEFAULT_PATHS = {
-    "clip": "openai/clip-vit-large-patch14",
-    "dinov3": "facebook/dinov3-vitl16-pretrain-lvd1689m",
-    "dinov2": "facebook/dinov2-large",
-}
-# ViT-L takes about 3 s a face on one CPU core: a batch is also one step of the progress bar.
+# ViT-L takes about 3 s a face on one CPU core. A batch is also one step of the progress bar.
 BATCH_FACES = 8
-
-# The published preprocessing of each family, for a folder that comes without preprocessor_config.json.
-DINOV2_RESIZE, DINOV2_CROP = 256, 224
-CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class FaceEncoder(Protocol):
     """Turns face crops into embeddings."""
 
     name: str
-    """The kind: clip, dinov3, dinov2 or onnx."""
+    """The kind: a key of ENCODERS."""
     fingerprint: str
-    """Hex sha256 over weights, preprocessing and embedding mean: equal when the embeddings are comparable."""
+    """Hex sha256 over weights, preprocessing and embedding mean. Embeddings of equal fingerprints are comparable."""
     dim: int
     """D, numbers per embedding."""
 
@@ -65,30 +56,27 @@ def load_encoder(
 ) -> FaceEncoder:
     """Load an encoder once; nothing is downloaded.
 
-    path: a local folder, a hub name already in the cache, or (onnx) a file; None: the published model of that kind.
+    path: a local folder, a hub name already in the cache, or (onnx) a file. None: the published model of that kind.
     onnx_input: mean, std (0..255 scale) and colour (rgb, bgr) of an ONNX recogniser.
     Raises: ModelError when the weights are missing or of another architecture, with what to do.
     """
-    if kind == "onnx":
-        # onnxruntime is an optional extra, so its room is entered only on request.
-        from faceid.faces.encoders.onnx_encoder import OnnxEncoder
-
-        return OnnxEncoder(path, device, **onnx_input)
-    return _VisionEncoder(kind, str(path) if path is not None else DEFAULT_PATHS[kind], device)
+    spec = ENCODERS[kind]
+    return spec.load(kind, spec.published if path is None else str(path), device, **onnx_input)
 
 
 def check_encoder_is_there(kind: EncoderKind, path: str | None, key: str) -> None:
     """Look for an encoder's files without loading them. key: the flag that named them. Raises: ModelError."""
-    if kind != "onnx":
-        find_folder(kind, path or DEFAULT_PATHS[kind])
-    elif (reason := why_no_file(path or "")) is not None:
+    spec = ENCODERS[kind]
+    if spec.needs == "folder":
+        find_folder(kind, path or str(spec.published))
+    elif spec.needs == "file" and (reason := why_no_file(path or "")) is not None:
         raise ModelError(f"{key}={path}: {reason}; give the .onnx file of a face recogniser")
 
 
 def initialise_clip(folder: Path, config: dict, seed: int) -> None:
     """Write a randomly initialised CLIP image encoder and its preprocessing into `folder`, in the standard layout.
 
-    config: keys of transformers' CLIPVisionConfig; the same config and seed give the same bytes.
+    config: keys of transformers' CLIPVisionConfig. The same config and seed give the same bytes.
     """
     vision_config = transformers.CLIPVisionConfig(**config)
     with torch.random.fork_rng(devices=[]), staged_folder(folder, "an image encoder") as staged, quiet_transformers():
@@ -113,20 +101,23 @@ def initialise_clip(folder: Path, config: dict, seed: int) -> None:
 
 
 def open_clip(folder: Path) -> Any:
-    """The image tower of a CLIP folder as a module: to be trained. Raises: ModelError when it is not one."""
+    """The image tower of a CLIP folder as a trainable module. Raises: ModelError when it is not one."""
     return load_model("clip", folder)
 
 
-class _VisionEncoder:
-    """CLIP with its projection, or a DINO backbone with its class token."""
+class VisionEncoder:
+    """CLIP with its projection, or a backbone of transformers with its class token. Raises: ModelError."""
 
     def __init__(self, kind: str, path: str, device: str) -> None:
-        self.name = kind
+        family = ENCODERS[kind].vision
+        assert family is not None, f"{kind} is no model of transformers"
+        self.name, self._has_projection = kind, family.has_projection
         self.device = pick_device(device, "encoder_device")
         folder = find_folder(kind, path)
         self.model = load_model(kind, folder)
-        self.preprocessing = _Preprocessing.of(kind, folder, self.model.config)
-        self.dim = int(self.model.config.projection_dim if kind == "clip" else self.model.config.hidden_size)
+        config = self.model.config
+        self.preprocessing = _Preprocessing.of(kind, family, folder, config)
+        self.dim = int(config.projection_dim if self._has_projection else config.hidden_size)
         self.mean = load_embedding_mean(folder, self.dim)
         self.fingerprint = _fingerprint(self.model, self.preprocessing.settings, self.mean)
         self.model.to(self.device)
@@ -137,42 +128,38 @@ class _VisionEncoder:
         for start in progress(range(0, len(faces), BATCH_FACES), "embedding faces", unit="batch", leave=False):
             pixels = torch.stack([self.preprocessing(face) for face in faces[start : start + BATCH_FACES]])
             output = self.model(pixel_values=pixels.to(self.device))
-            rows.append((output.image_embeds if self.name == "clip" else _class_token(output)).float().cpu())
+            rows.append((output.image_embeds if self._has_projection else _class_token(output)).float().cpu())
         return unit_embeddings(torch.cat(rows), self.mean).clone()
 
 
 class _Preprocessing:
     """Resize, centre crop and normalise as the model folder says.
 
-    transformers' own image processor for DINOv3 needs torchvision, which this project does without; for square crops
-    the steps are these few lines, and tests hold them equal to transformers' processors of CLIP and DINOv2.
+    transformers' own image processor for DINOv3 needs torchvision, which this project does without. For square crops
+    these few lines suffice, and tests hold them equal to transformers' processors of CLIP and DINOv2.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = settings
 
     @classmethod
-    def of(cls, kind: str, folder: Path, config: Any) -> _Preprocessing:
+    def of(cls, kind: str, family: VisionModel, folder: Path, config: Any) -> _Preprocessing:
         file = folder / "preprocessor_config.json"
         content = read_json(file) if file.is_file() else {}
-        # Published files name what they leave open, as null.
+        # Published files write null for what they leave open.
         stored = {key: value for key, value in content.items() if value is not None}
         if not stored:
             logger.warning("%s: no preprocessor_config.json; using the published preprocessing of %s", folder, kind)
-        is_clip, is_dinov2, is_dinov3 = (kind == name for name in ("clip", "dinov2", "dinov3"))
-        size = _side(stored.get("size"), DINOV2_RESIZE if is_dinov2 else config.image_size)
-        crops = stored.get("do_center_crop", not is_dinov3)
+        size = _side(stored.get("size"), family.resize or config.image_size)
+        has_crop = stored.get("do_center_crop", family.has_crop)
         settings = {
             "resize": size,
-            "crop": _side(stored.get("crop_size"), DINOV2_CROP if is_dinov2 else size) if crops else size,
-            "resample": int(
-                stored.get("resample", Image.Resampling.BILINEAR if is_dinov3 else Image.Resampling.BICUBIC)
-            ),
-            "mean": stored.get("image_mean") or (CLIP_MEAN if is_clip else IMAGENET_MEAN),
-            "std": stored.get("image_std") or (CLIP_STD if is_clip else IMAGENET_STD),
+            "crop": _side(stored.get("crop_size"), family.crop or size) if has_crop else size,
+            "resample": int(stored.get("resample", family.resample)),
+            "mean": stored.get("image_mean") or family.mean,
+            "std": stored.get("image_std") or family.std,
         }
-        # DINOv3's processor scales to 0..1 before it resizes, so that nothing is rounded to whole grey levels.
-        return cls({**settings, "resize_unrounded": True} if is_dinov3 else settings)
+        return cls({**settings, "resize_unrounded": True} if family.is_scaled_first else settings)
 
     def __call__(self, face: np.ndarray) -> torch.Tensor:
         size, crop = self.settings["resize"], self.settings["crop"]
@@ -199,7 +186,7 @@ def _class_token(output: Any) -> torch.Tensor:
 
 
 def _fingerprint(model: torch.nn.Module, preprocessing: dict[str, Any], mean: torch.Tensor | None) -> str:
-    """Hash names, shapes and 64 evenly spaced values of each tensor: cheap, and the same however it was stored."""
+    """Hash names, shapes and 64 evenly spaced values of each tensor. This is cheap and independent of the storage."""
     architecture = ("model_type", "hidden_act", "num_attention_heads", "image_size", "patch_size", "layer_norm_eps")
     tensors = dict(model.named_parameters())
     if mean is not None:

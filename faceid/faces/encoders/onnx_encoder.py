@@ -1,7 +1,7 @@
-"""Any face recogniser the user has as an .onnx file, through onnxruntime (the optional extra `onnx`).
+"""Run any face recogniser that the user has as an .onnx file.
 
-Input size and layout are read from the file. The licence of the file is the user's to check: many published
-recognisers may not be used commercially.
+onnxruntime (the optional extra `onnx`) runs it. Input size and layout are read from the file. The user has to check the
+licence of the file: many published recognisers may not be used commercially.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from faceid.faces.encoders.centring import load_embedding_mean, unit_embeddings
 from faceid.files.given_paths import why_no_file
 from faceid.files.provenance import sha256_file, sha256_json
 
-# What nearly every face recogniser takes when its file leaves the size open.
+# The input side of nearly every face recogniser when its file leaves the size open.
 USUAL_SIDE_PX = 112
 BATCH_FACES = 16
 
 
 class OnnxEncoder:
-    """A recogniser file as a `FaceEncoder`."""
+    """A recogniser file, used as a `FaceEncoder`."""
 
     name = "onnx"
 

@@ -1,1 +1,1 @@
-"""Photos to identity folders, and back; blends between people."""
+"""Make identity folders from photos and read them back; blend people."""

@@ -1,6 +1,6 @@
-"""Between people: several embeddings blended into one, and the way from one to another.
+"""Blend several people's embeddings into one, and go from one person to another.
 
-Both stay on the unit sphere, where the encoder's embeddings lie: a blend is no weaker a face than its parts.
+Both stay on the unit sphere, where the encoder's embeddings lie. So a blend is as strong a face as its parts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 def blend_face_embeddings(embeddings: Sequence[torch.Tensor], weights: Sequence[float] | None = None) -> torch.Tensor:
     """Blend embeddings [D], unit length, of one encoder into one [D] of unit length.
 
-    weights: not negative, one per embedding; None: all alike. A sum other than 1 is normalised, with a note.
+    weights: not negative, one per embedding; None counts all alike. A sum other than 1 is normalised, with a note.
     Raises: DataError when sizes or counts differ, a weight is negative, or the parts cancel.
     """
     _check_sizes(embeddings)
@@ -35,7 +35,7 @@ def blend_face_embeddings(embeddings: Sequence[torch.Tensor], weights: Sequence[
 def interpolate_face_embeddings(start: torch.Tensor, end: torch.Tensor, t: float) -> torch.Tensor:
     """The point at share `t` (0: start, 1: end) of the great circle between two unit embeddings [D] (slerp).
 
-    Raises: DataError when sizes differ, t is outside 0..1, or the two are opposite (no way is the shortest).
+    Raises: DataError when sizes differ, t is outside 0..1, or the two are opposite (no shortest way exists).
     """
     _check_sizes([start, end])
     if not 0.0 <= t <= 1.0:

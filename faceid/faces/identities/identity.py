@@ -1,6 +1,6 @@
-"""A folder of photos to an identity folder, and back.
+"""Make an identity folder from a folder of photos, and read it back.
 
-The identity folder holds tensors and plain types only, and loads under `weights_only=True`; the photos themselves
+The identity folder holds tensors and plain types only, and loads under `weights_only=True`. The photos themselves
 appear nowhere but in report.html.
 """
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Raised when the same photos and settings make another identity.
+# Increased when the same photos and settings give another identity.
 RECIPE = 3
 EMBEDDING_FILE = "identity_embedding.pt"
-# What some file system or archive cannot hold.
+# Characters that some file system or archive cannot hold.
 UNSAFE_IN_NAMES = frozenset('/\\<>:"|?*')
 
 
@@ -55,11 +55,11 @@ class Identity:
     encoder: str
     """clip, dinov3, dinov2, onnx, or unknown for a bare tensor."""
     encoder_fingerprint: str
-    """Embeddings are comparable when this is equal; empty when unknown."""
+    """Embeddings with equal fingerprints are comparable. Empty when unknown."""
     photo_embeddings: dict[str, torch.Tensor] = field(default_factory=dict)
-    """Photo file name to [D], float32, unit length; kept photos only."""
+    """Photo file name to [D], float32, unit length. Kept photos only."""
     photo_weights: dict[str, float] = field(default_factory=dict)
-    """Photo file name to its share; the shares sum to 1."""
+    """Photo file name to its share. The shares sum to 1."""
     photo_boxes: dict[str, tuple[int, int, int, int]] = field(default_factory=dict)
     """Photo file name to its face box (x0, y0, x1, y1) in pixels of the upright photo."""
     photo_sha256: dict[str, str] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class _Photo:
-    """What metadata.pt says of a photo, as far as it is read back."""
+    """The fields of a photo in metadata.pt that are read back."""
 
     file: str
     kept: bool
@@ -79,7 +79,7 @@ class _Photo:
 
 @dataclass(frozen=True)
 class _Metadata:
-    """What metadata.pt says, as far as it is read back."""
+    """The fields of metadata.pt that are read back."""
 
     name: str
     encoder: str
@@ -88,7 +88,7 @@ class _Metadata:
 
 
 def check_photos(photos_dir: Path, allow_few: bool) -> list[Path]:
-    """The photos of a folder, if their number can be right: to be called before anything is loaded.
+    """The photos of a folder, if their number is legal. Call it before anything is loaded.
 
     Raises: DataError when the folder is missing, or holds no photo, fewer than 3 (unless `allow_few`) or over 20.
     """
@@ -112,11 +112,11 @@ def prepare_identity(
     encoder: FaceEncoder,
     settings: FaceSettings,
 ) -> Identity:
-    """Turn 3 to 20 photos of one face into an identity folder; the same photos give the same embedding bytes.
+    """Turn 3 to 20 photos of one face into an identity folder. The same photos give the same embedding bytes.
 
-    Raises: DataError when too few photos are usable, when they look like two people, or when `output_dir` holds
-    something else. A refused set leaves its report beside `output_dir` (`refused_report_path`), and an identity that is
-    there already as it is.
+    Raises: DataError when too few photos are usable, they look like two people, or `output_dir` holds something else.
+    Refused photos leave their report beside `output_dir` (`refused_report_path`). An identity that is there already
+    stays unchanged.
     """
     paths = check_photos(photos_dir, settings.allow_few)
     check_output_folder(output_dir, photos_dir)
@@ -125,7 +125,7 @@ def prepare_identity(
         raise DataError(f"identity_name={name!r}: is empty; name the person")
     detector = load_detector(settings.detector, settings.detector_path)
     photos = [examine_photo(path, detector, settings.face_margin) for path in progress(paths, "photos", unit="photo")]
-    # Only for the report: nothing of theirs can be read or counted.
+    # These appear only in the report. Nothing in them can be read or counted.
     no_photos = [
         Photo(photos_dir / name, dropped=f"is no file: {what}")
         for name, what in images.list_no_photos(photos_dir).items()
@@ -162,12 +162,12 @@ def prepare_identity(
 
 
 def refused_report_path(output_dir: Path) -> Path:
-    """Where the report of photos goes that make no identity: beside the identity's folder, which stays as it is."""
+    """Where the report of refused photos goes: beside the identity's folder, which stays unchanged."""
     return output_dir.with_name(f"{output_dir.name}_refused.html")
 
 
 def check_folder_name(name: str, source: str) -> None:
-    """Raises: DataError unless a person's name can name a folder anywhere. source: the key and folder it is from."""
+    """Raises: DataError unless a person's name can name a folder on any system. source: its key and folder."""
     is_safe = name.isprintable() and not UNSAFE_IN_NAMES & set(name) and name == name.strip(" .")
     if not is_safe or not name or name.startswith("-"):
         raise DataError(
@@ -180,7 +180,7 @@ def load_identity(path: str | Path) -> Identity:
     """Read an identity folder, or its identity_embedding.pt, or any file that holds one bare [D] tensor.
 
     A bare tensor gives an identity named after the file, of encoder `unknown`.
-    Raises: DataError when it is missing, changed since it was written, or not a finite unit vector.
+    Raises: DataError when the file is missing, changed since it was written, or not a finite unit vector.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -211,7 +211,7 @@ def load_identity(path: str | Path) -> Identity:
 
 
 def identity_is_current(folder: Path, photos_dir: Path, encoder: FaceEncoder, settings: FaceSettings) -> bool:
-    """Whether `folder` already holds the identity of exactly these photos, by this encoder and these choices."""
+    """Whether `folder` already holds the identity of exactly these photos, by this encoder and these settings."""
     if not (folder / "metadata.pt").is_file():
         return False
     content = _load_plain(folder / "metadata.pt")
@@ -242,7 +242,7 @@ def _select(photos: list[Photo], photos_dir: Path, allow_few: bool, check_one_pe
         photo_selection.drop_poor(photos)
         photo_selection.set_weights(photos, alike=alike)
     finally:
-        # Also when the set is refused: the reasons are what the user needs to mend it.
+        # The report is also written when the photos are refused. The user needs the reasons to improve the set.
         for photo in photos:
             if photo.dropped is not None:
                 logger.warning("%s dropped: %s", photo.name, photo.dropped)
@@ -293,13 +293,13 @@ def _write(
 def _write_refused(
     path: Path, error: DataError, name: str, encoder: FaceEncoder, photos: list[Photo], settings: FaceSettings
 ) -> None:
-    """The report of photos that make no identity. It shows faces: its owner's alone."""
+    """Write the report of refused photos. It shows faces, so only its owner can read it."""
     about = {"name": name, "encoder": encoder.name, "encoder_fingerprint": encoder.fingerprint, **_choices(settings)}
     write_output(path, render_identity_report({**about, "refused": str(error)}, photos), private=not settings.shared)
 
 
 def _describe(photo: Photo) -> dict[str, Any]:
-    """Plain types only: what metadata.pt says of a photo."""
+    """A photo's entry in metadata.pt, in plain types only."""
     return {
         "file": photo.name,
         "sha256": photo.sha256,
@@ -317,7 +317,7 @@ def _describe(photo: Photo) -> dict[str, Any]:
 
 
 def _choices(settings: FaceSettings) -> dict[str, Any]:
-    """What shapes an identity beside its photos and its encoder."""
+    """The settings that shape an identity, besides its photos and its encoder."""
     return {
         "recipe": RECIPE,
         "aggregation": settings.aggregation,
@@ -338,7 +338,7 @@ def _read_metadata(folder: Path) -> _Metadata:
     if any(photo.sha256 is None for photo in metadata.photos):
         raise DataError(f"{folder}: written by an older version, without the photos' hashes; make the identity again")
     for photo in metadata.photos:
-        # It names a file here, and may come from anybody.
+        # The name refers to a file here, and may come from anybody.
         if photo.file != Path(photo.file).name or "\0" in photo.file:
             raise DataError(f"{folder}: metadata.pt: {photo.file!r} is no photo's name; make the identity again")
         if not math.isfinite(photo.weight):

@@ -1,4 +1,7 @@
-"""The manifest of an identity folder: what was written, and therefore what may be replaced."""
+"""Write and read the manifest of an identity folder.
+
+Files that it lists were written by us and may be replaced.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from faceid.files.writing import write_json
 
 MANIFEST_FILE = "manifest.json"
 FORMAT = "faceid identity 1"
-# What the folder holds, in words.
+# The folder's content, in words.
 IDENTITY = "an identity"
 
 
@@ -30,7 +33,7 @@ def write_manifest(folder: Path, about: dict[str, Any]) -> None:
 def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     """Read manifest.json; with `verify`, check every .pt it lists against its sha256.
 
-    Raises: DataError when it is missing, is another tool's, or a file differs from it.
+    Raises: DataError when the manifest is missing, is another tool's, or a file differs from it.
     """
     file = folder / MANIFEST_FILE
     try:
@@ -59,7 +62,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
 
 def check_output_folder(output_dir: Path, photos_dir: Path) -> None:
     """Raises: DataError unless `output_dir` is new, empty, or an earlier identity folder just as we wrote it."""
-    # Not resolved for the rest: a link to a disk that is not mounted is refused as a link.
+    # The path is resolved only here. Later a link to a disk that is not mounted is refused as a link.
     if output_dir.resolve() in (photos_dir.resolve(), *photos_dir.resolve().parents):
         raise DataError(f"{output_dir}: holds the photos themselves; choose another output folder")
     refuse_replacing(output_dir, IDENTITY)

@@ -1,6 +1,6 @@
-"""report.html: every photo with its face, its weight and scores, or why it was dropped. One file, no network.
+"""Write report.html: every photo with its face, its weight and scores, or why it was dropped.
 
-It is the only output that holds faces.
+One file, no network. Only this output holds faces.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ CHOSEN_COLOUR, OTHER_COLOUR = (46, 160, 67), (230, 140, 20)
 
 
 def render_identity_report(about: dict[str, Any], photos: list[Photo]) -> str:
-    """HTML text. about: name, encoder, encoder_fingerprint, detector, aggregation; of a set that makes an identity dim,
-    concentration and effective_photos too, of a refused one `refused`, the reason.
+    """HTML text.
+
+    about: name, encoder, encoder_fingerprint, detector, aggregation. For photos that make an identity, about also holds
+    dim, concentration and effective_photos. For refused photos it holds `refused`, the reason.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    # Kept photos first, heaviest first; then the dropped ones by name.
+    # Kept photos come first, heaviest first. The dropped ones follow by name.
     ordered = sorted(photos, key=lambda photo: (photo.dropped is not None, -photo.weight, photo.name))
     kept = sum(photo.dropped is None for photo in photos)
     rows = [_row(photo) for photo in ordered]

@@ -1,6 +1,7 @@
-"""A folder of people's photos to a folder of identities: one encoder for all, and a bad person holds up nobody else.
+"""Make a folder of identities from a folder of people's photos.
 
-Nothing is made twice: an identity folder that is current (same photos, encoder and choices) is left as it is.
+One encoder serves all, and failures stop nobody else. Nothing is made twice. An identity folder that is current (same
+photos, encoder and settings) stays unchanged.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from faceid.media.listing import entries_of, say_passed_over
 
 log = logging.getLogger(__name__)
 
-# What the folder of all of them holds, in words.
+# The content of the folder of all identities, in words.
 IDENTITIES = "identities of people"
 
 
 @dataclass
 class PreparedPeople:
-    """What became of each person, by the name of their folder."""
+    """The result for each person, by the name of their folder."""
 
     made: list[str] = field(default_factory=list)
     current: list[str] = field(default_factory=list)
@@ -44,7 +45,7 @@ class PreparedPeople:
 
     @contextmanager
     def attempt(self, name: str) -> Iterator[None]:
-        """A DataError inside the block is this person's failure, said in one line, and goes no further."""
+        """Record a DataError inside the block as this person's failure, in one line, and go on."""
         try:
             yield
         except DiskError:
@@ -59,9 +60,9 @@ def prepare_people(
 ) -> PreparedPeople:
     """Make `output_dir/<person>` of every subfolder of photos, named after it.
 
-    load_encoder: called once, after everything that can be refused without it.
-    Raises: OutputError when `output_dir` holds what this command did not write, or cannot be written; DataError when
-    nothing at all can be done; ModelError and ConfigError of encoder and detector.
+    load_encoder: called once, after all checks that can refuse without it.
+    Raises: OutputError when `output_dir` holds what this command did not write, or cannot be written. Raises DataError
+    when nothing at all can be done, and the ModelError and ConfigError of encoder and detector.
     """
     folders, people = find_people(people_dir, output_dir), PreparedPeople()
     inputs, ours = [people_dir, *folders], _of_before(output_dir)
@@ -91,9 +92,10 @@ def prepare_people(
 
 
 def _of_before(output_dir: Path) -> list[str]:
-    """What lies in a folder of identities that has no mark of its own: made before 2026-12, or person by person.
+    """The entries of a folder of identities that has no mark of its own: made before 2026-12, or person by person.
 
-    It may be gone on with. Those are folders of identities, what a killed command left, and reports of refused photos.
+    Such a folder may be continued. The entries are identity folders, leftovers of killed commands, and reports of
+    refused photos.
     """
     if not output_dir.is_dir():
         return []
@@ -122,7 +124,7 @@ def find_people(people_dir: Path, output_dir: Path) -> list[Path]:
 
 
 def _is_current(folder: Path, photos_dir: Path, encoder: FaceEncoder, settings: FaceSettings) -> bool:
-    """Whether there is nothing to do; an identity under another name, or a damaged one, is made again."""
+    """Whether there is nothing to do. An identity under another name, or a damaged one, is made again."""
     try:
         if not identity_is_current(folder, photos_dir, encoder, settings):
             return False

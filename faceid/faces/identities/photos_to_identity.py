@@ -1,4 +1,7 @@
-"""Photos to an identity in one call, for entry points that take a folder of photos instead of an identity."""
+"""Make an identity from photos in one call.
+
+Commands use it that take a folder of photos instead of an identity.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ def encoder_of(settings: FaceSettings) -> FaceEncoder:
 def make_identity(
     photos_dir: Path, output_dir: Path, settings: FaceSettings, encoder: FaceEncoder | None = None
 ) -> Identity:
-    """An identity folder from photos, named after their folder."""
+    """Make an identity folder from photos, named after their folder."""
     name = photos_dir.resolve().name
     check_photos(photos_dir, settings.allow_few)  # before the encoder is loaded
     return prepare_identity(photos_dir, output_dir, name, encoder or encoder_of(settings), settings)

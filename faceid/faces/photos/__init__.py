@@ -1,1 +1,1 @@
-"""Photos looked at: faces found and cut, quality measured, copies and poor ones dropped."""
+"""Examine photos: find and cut faces, measure quality, drop copies and poor photos."""

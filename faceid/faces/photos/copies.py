@@ -1,8 +1,9 @@
-"""Whether two photos are one picture: saved again, resized, cropped, brightened, turned a little, mirrored, grey.
+"""Decide whether two photos are one picture.
 
-Such a copy says nothing new of a face, and counted as a photo of its own it makes one picture pass for many. Points of
-both pictures are matched (ORB), the move between them is found (RANSAC), and then the face itself is compared through
-that move: two photos in front of one wall match in the wall, not in the face. So is the rest of what both show: two
+A copy may be saved again, resized, cropped, brightened, turned a little, mirrored or grey. Such a copy says nothing new
+of a face. If it counted as a photo of its own, one picture would pass for many. Points of both pictures are matched
+(ORB), and the move between them is found (RANSAC). Then the face itself is compared through that move, because two
+photos in front of one wall match in the wall, not in the face. The rest of what both show is compared too, because two
 drawings of one face match in the face, not around it.
 """
 
@@ -13,29 +14,29 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# The pictures are compared at this size: enough points, and 20 photos take seconds.
+# The pictures are compared at this size. It gives enough points, and 20 photos take seconds.
 COMPARED_SIDE_PX = 512
 NUM_POINTS = 600
-# Nearer to an edge no point is looked for: a smaller picture has none, and of the smallest OpenCV fails.
+# No point is looked for nearer to an edge. A smaller picture has no points, and OpenCV fails on the smallest.
 EDGE_PX = 15
 SMALLEST_PX = 2 * EDGE_PX + 1
-# A match must be this much better than the second best one (Lowe's ratio test).
+# A match must be this much better than the second best match (Lowe's ratio test).
 MATCH_RATIO = 0.8
 FEWEST_MATCHES, RANSAC_PX = 10, 4.0
-# How alike the face, and all that both pictures show, is once one lies on the other: rank correlation, which does not
-# mind brightening. Copies of real photos, made in eight ways, reach 0.98 and 0.966; of other real photos none passes
-# both. Of two drawings of one person about one pair in a thousand does (2 of 1,792 in the demo's worlds).
+# How alike the face, and all that both pictures show, must be once one lies on the other. The measure is rank
+# correlation, which ignores brightening. Copies of real photos, made in eight ways, reach 0.98 and 0.966. No other real
+# photos pass both. Of two drawings of one person about one pair in a thousand does (2 of 1,792 in the demo's worlds).
 LOWEST_FACE, LOWEST_WHOLE = 0.97, 0.962
-# Noise and JPEG's blocks are no part of what is seen.
+# The blur removes noise and JPEG's blocks, which are no part of the picture.
 BLUR_PX = 2.0
 FACE_PX = 48
-# Of the face's box, as much must be in the other picture too.
+# At least this share of the face's box must be in the other picture too.
 LEAST_SEEN = 0.6
 
 
 @dataclass(frozen=True)
 class ComparedPhoto:
-    """A photo as it is compared. grey: small, uint8 [h, w]. scale: its pixels per pixel of the photo."""
+    """A photo prepared for comparison. grey: small, uint8 [h, w]. scale: its pixels per pixel of the photo."""
 
     grey: np.ndarray
     scale: float
@@ -56,9 +57,9 @@ def compared(image: np.ndarray) -> ComparedPhoto:
 
 
 def are_copies(photo: ComparedPhoto, box: Box, other: ComparedPhoto) -> str | None:
-    """How `other` shows the same picture as `photo`: "" or "mirrored"; None when it does not.
+    """How `other` shows the same picture as `photo`: "" or "mirrored"; None when it shows another picture.
 
-    box: of the face in `photo`, px of the photo itself.
+    box: the face in `photo`, in pixels of the photo itself.
     """
     for points, grey, word in (
         (other.points, other.grey, ""),
@@ -90,14 +91,14 @@ def _move(
     if len(good) < FEWEST_MATCHES:
         return None
     places, others = source[0][[m.queryIdx for m in good]], target[0][[m.trainIdx for m in good]]
-    # From the same start each time: which photo is dropped must not depend on chance.
+    # The same seed each time: chance must not decide which photo is dropped.
     cv2.setRNGSeed(0)
     move, kept = cv2.estimateAffinePartial2D(places, others, method=cv2.RANSAC, ransacReprojThreshold=RANSAC_PX)
     return move if move is not None and int(kept.sum()) >= FEWEST_MATCHES else None
 
 
 def _is_same(photo: ComparedPhoto, box: Box, other: np.ndarray, move: np.ndarray) -> bool:
-    """Whether the other picture, moved onto the photo, shows the same face and the same around it."""
+    """Whether the other picture, moved onto the photo, shows the same face and the same surroundings."""
     height, width = photo.grey.shape
     laid = cv2.warpAffine(other, move, (width, height), flags=cv2.INTER_AREA)
     seen = cv2.erode(cv2.warpAffine(np.full_like(other, 255), move, (width, height)), np.ones((5, 5), np.uint8)) > 250
@@ -117,7 +118,7 @@ def _is_same(photo: ComparedPhoto, box: Box, other: np.ndarray, move: np.ndarray
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's r of grey values, uint8 [N] each; 0 where one is all alike."""
+    """Spearman's r of grey values, uint8 [N] each; 0 where all values of one are equal."""
     ranks, others = _ranks(first), _ranks(second)
     if min(ranks.std(), others.std()) == 0:
         return 0.0

@@ -1,7 +1,7 @@
-"""Where the faces are in a photo: OpenCV's Haar cascade (inside the wheel) or YuNet (a file of the user's).
+"""Find the faces in a photo with OpenCV's Haar cascade (inside the wheel) or YuNet (a file of the user's).
 
-Haar finds frontal faces only, and needs nothing; YuNet also finds turned and small ones. Boxes are in pixels of the
-photo as given.
+Haar finds frontal faces only, and needs no file. YuNet also finds turned and small faces. Boxes are in pixels of the
+given photo.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from faceid.errors import ConfigError, ModelError
 from faceid.faces.identity_settings import DetectorKind
 from faceid.files.given_paths import why_no_file
 
-# Detection runs on a copy no longer than this: a 12 megapixel photo then takes 0.2 s, and a face of 1/40 of the
-# long side is still found.
+# Detection runs on a copy no longer than this. A 12 megapixel photo then takes 0.2 s, and a face of 1/40 of the long
+# side is still found.
 DETECTION_SIDE_PX = 1024
 SMALLEST_FACE_PX = 24
 
-# Last-stage sums of haarcascade_frontalface_alt2. On 50 portraits and 10 group and news photos faces reach 55.4 to 58,
-# while ties, hands and collars stay under 55.
+# Last-stage sums of haarcascade_frontalface_alt2. On 50 portraits and 10 group and news photos, faces reach 55.4 to 58.
+# Ties, hands and collars stay under 55.
 HAAR_SURE, HAAR_DOUBTFUL = 56.0, 54.0
 
 YUNET_SCORE_THRESHOLD, YUNET_NMS_THRESHOLD = 0.5, 0.3
@@ -35,9 +35,9 @@ class DetectedFace:
     """One face in a photo."""
 
     box_xyxy: tuple[int, int, int, int]
-    """Left, top, right, bottom, px; right and bottom are exclusive and all lie inside the photo."""
+    """Left, top, right, bottom, px. Right and bottom are exclusive, and all lie inside the photo."""
     score: float
-    """How sure the detector is, 0..1; under 0.65 is doubtful."""
+    """How sure the detector is, 0..1. Under 0.65 is doubtful."""
     landmarks: tuple[tuple[float, float], ...] = ()
     """Right eye, left eye, nose, right and left corner of the mouth, (x, y) px; empty when the detector has none."""
 
@@ -56,7 +56,10 @@ class FaceDetector(Protocol):
 
 
 def load_detector(kind: DetectorKind, path: Path | str | None = None) -> FaceDetector:
-    """Make a detector. Raises: ConfigError when `yunet` has no model file; ModelError when the file is not one."""
+    """Make a detector.
+
+    Raises: ConfigError when `yunet` has no model file; ModelError when the file is no such model.
+    """
     if kind == "haar":
         return _HaarDetector()
     if kind == "none":
@@ -71,7 +74,7 @@ def load_detector(kind: DetectorKind, path: Path | str | None = None) -> FaceDet
 def crop_face(image: np.ndarray, box: tuple[int, int, int, int], margin: float) -> np.ndarray:
     """Cut a square around `box`, wider by `margin` of its longer side on each side: uint8 [S, S, 3].
 
-    Where the square leaves the photo, the photo's edge is repeated, so the face is never squeezed.
+    Where the square leaves the photo, the photo's edge is repeated. So the face is never squeezed.
     """
     left, top, right, bottom = box
     side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
@@ -128,7 +131,7 @@ class _YunetDetector:
         self.network.setInputSize((small.shape[1], small.shape[0]))
         _, rows = self.network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         faces = []
-        # A row is x, y, width, height, five landmarks (x, y), score.
+        # A row holds x, y, width, height, five landmarks (x, y) and the score.
         for row in rows if rows is not None else []:
             points = tuple((float(x / scale), float(y / scale)) for x, y in row[4:14].reshape(5, 2))
             faces.append(DetectedFace(_inside(row[:4], scale, image_rgb), float(row[14]), points))
@@ -144,7 +147,7 @@ def _shrink(image: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _inside(box: np.ndarray, scale: float, image: np.ndarray) -> tuple[int, int, int, int]:
-    """x, y, width, height of the shrunk copy to left, top, right, bottom inside the photo."""
+    """x, y, width, height in the shrunk copy to left, top, right, bottom inside the photo."""
     height, width = image.shape[:2]
     x, y, w, h = (float(value) / scale for value in box)
     left, top = min(max(round(x), 0), width - 1), min(max(round(y), 0), height - 1)

@@ -1,6 +1,7 @@
-"""One photo looked at: its faces, their crops, and what can be measured of them without an encoder.
+"""Examine one photo: its faces, their crops, and all that can be measured of them without an encoder.
 
-A `Photo` is filled in step by step (here, then in selection.py) and ends in the report, kept or dropped with a reason.
+A `Photo` is filled in step by step, here and then in photo_selection.py. It ends in the report, kept or dropped with a
+reason.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from faceid.faces.photos.detect import DetectedFace, FaceDetector, crop_face
 from faceid.files.provenance import sha256_file
 from faceid.media.images import read_photo
 
-# Under this a detection is doubtful; see the Haar scores in detect.py.
+# A detection with a lower score is doubtful; see the Haar scores in detect.py.
 DOUBTFUL_SCORE = 0.65
-# Crops larger than any encoder's input only cost memory.
+# Larger crops than any encoder's input would only cost memory.
 LARGEST_CROP_PX = 512
 SHARPNESS_SIDE_PX = 112
 THUMBNAIL_PX = 192
@@ -41,9 +42,9 @@ class Candidate:
 
     face: DetectedFace
     crop: np.ndarray
-    """Square with margin, what the encoder sees: RGB uint8 [S, S, 3]."""
+    """Square with margin, the encoder's input: RGB uint8 [S, S, 3]."""
     sharpness: float
-    """Variance of the Laplacian of the grey face at 112 px; portraits 30 to 700, visibly blurred under 10."""
+    """Variance of the Laplacian of the grey face at 112 px. Portraits have 30 to 700; under 10 is visibly blurred."""
     size_px: float
     """Square root of the box area, px."""
     embedding: torch.Tensor | None = None
@@ -51,31 +52,31 @@ class Candidate:
 
     @property
     def miniature(self) -> np.ndarray:
-        """Of the crop, as `miniature`."""
+        """`miniature` of the crop."""
         return miniature(self.crop)
 
 
 @dataclass
 class Photo:
-    """One file of the user's folder and what became of it."""
+    """One file of the user's folder, and the result for it."""
 
     path: Path
     thumbnail: np.ndarray | None = None
     """The whole photo, small: RGB uint8; None when it cannot be read."""
     thumbnail_scale: float = 1.0
     compared: ComparedPhoto | None = None
-    """The whole photo as copies are looked for; None when it cannot be read."""
+    """The whole photo prepared for the search for copies; None when it cannot be read."""
     candidates: list[Candidate] = field(default_factory=list)
     chosen: Candidate | None = None
     dropped: str | None = None
-    """Why it does not count; None while it does."""
+    """Why the photo does not count; None while it counts."""
     notes: list[str] = field(default_factory=list)
     quality: dict[str, float] = field(default_factory=dict)
     """Scores 0..1 by name: sharpness, size, detection, agreement."""
     cosine: float | None = None
     """Cosine to the centre of all usable photos."""
     weight: float = 0.0
-    """Share in the identity; the kept photos' weights sum to 1."""
+    """Share in the identity. The kept photos' weights sum to 1."""
 
     @property
     def name(self) -> str:
@@ -83,7 +84,7 @@ class Photo:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the file, read once however often it is asked for."""
+        """The hash of the file, read only once."""
         return sha256_file(self.path)
 
     @property
@@ -98,12 +99,12 @@ class Photo:
 
 
 def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
-    """Read one photo and cut out its faces; an unreadable one or one without a face comes back dropped, with why."""
+    """Read one photo and cut out its faces. An unreadable photo or one without a face comes back dropped, with why."""
     photo = Photo(path)
     try:
         image = read_photo(path)
     except DataError as error:
-        # The photo's own name is shown beside the reason.
+        # The reason is shown beside the photo's own name, so the path is left out.
         photo.dropped = str(error).removeprefix(f"{path}: ")
         return photo
     photo.thumbnail_scale = min(1.0, THUMBNAIL_PX / max(image.shape[:2]))
@@ -111,7 +112,7 @@ def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
     photo.compared = compared(image)
     faces = detector.detect(image)
     sure = [face for face in faces if face.score >= DOUBTFUL_SCORE]
-    # A doubtful box beside a sure face is a tie or a hand far more often than a second face.
+    # Beside a sure face, a doubtful box is a tie or a hand far more often than a second face.
     photo.candidates = [measure_face(image, face, margin) for face in (sure or faces)]
     if not photo.candidates:
         photo.dropped = "no face found; use a photo that shows the face from the front, unobstructed"
@@ -119,7 +120,7 @@ def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
 
 
 def measure_face(image: np.ndarray, face: DetectedFace, margin: float) -> Candidate:
-    """Cut one face out and measure it. margin: as `crop_face`."""
+    """Cut one face out and measure it. margin: as in `crop_face`."""
     tight = cv2.cvtColor(crop_face(image, face.box_xyxy, 0.0), cv2.COLOR_RGB2GRAY)
     shrinks = tight.shape[0] > SHARPNESS_SIDE_PX
     side = (SHARPNESS_SIDE_PX, SHARPNESS_SIDE_PX)

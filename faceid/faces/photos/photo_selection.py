@@ -1,8 +1,8 @@
-"""Which photos count and how much: one face per photo, near-duplicates, two people, outliers, weights.
+"""Decide which photos count and how much.
 
-The rules and their numbers are those of the project's design notes (identity facts 2d). Every photo that does not
-count says why; nothing is dropped silently. The order matters: duplicates would pull the centre, and a second person
-would look like a set of outliers.
+The steps are: one face per photo, near-duplicates, two people, outliers, weights. Every photo that does not count has a
+stated reason, so nothing is dropped silently. The order of the steps matters: duplicates would pull the centre, and a
+second person would look like a set of outliers.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from faceid.faces.photos.photo_faces import DOUBTFUL_SCORE, Candidate, Photo
 
 FEWEST_PHOTOS, MOST_PHOTOS = 3, 20
 
-# Levels between red, green and blue on the mean: a grey photo saved as JPEG has 0 to 2, a pale face 20 and more.
+# Mean difference between red, green and blue. A grey photo saved as JPEG has 0 to 2, a pale face 20 and more.
 GREY_LEVELS = 4.0
-# Detection scores this near each other say the same.
+# Detection scores this near to each other count as equal.
 AS_SURE = 0.1
 DUPLICATE_COSINE, DUPLICATE_CORRELATION = 0.98, 0.95
-# Two groups alone prove little: any encoder splits one person's photos by light or glasses. They must also be far
-# apart. Published encoders, not centred, give two people 0.5 to 0.75; the photos of one person lie above 0.8.
+# Two groups alone prove little: any encoder splits one person's photos by light or glasses. The groups must also be far
+# apart. Published encoders, not centred, give two people 0.5 to 0.75. The photos of one person lie above 0.8.
 TWO_PEOPLE_SILHOUETTE, TWO_PEOPLE_COSINE = 0.25, 0.8
 SMALLEST_FACE_PX, BLURRED_SHARPNESS = 24.0, 10.0
 LARGEST_REJECTED_SHARE = 0.4
 
-# Sharpness of the 10th and 90th percentile over 50 news portraits; used when a set is too small for its own.
+# Sharpness of the 10th and 90th percentile over 50 news portraits. It is used when a set is too small for its own.
 USUAL_SHARPNESS = (50.0, 400.0)
-# Sets of like sharpness are not stretched to the full range: the range is at least a factor of 2.
+# Sets of similar sharpness are not stretched to the full range. The range is at least a factor of 2.
 LEAST_LOG_RANGE = math.log(2.0)
 
 
@@ -42,10 +42,10 @@ def usable(photos: list[Photo]) -> list[Photo]:
 
 
 def choose_faces(photos: list[Photo]) -> None:
-    """Settle on one face per photo: where there are several, the one that agrees with the photos of one face.
+    """Settle on one face per photo. Of several faces, it is the one that agrees with the photos of one face.
 
-    Without at least two photos of one face, the largest of those the detector is surest of is taken: a shirt's pattern
-    may be larger than any face. Either way the photo gets a note.
+    Without at least two photos of one face, it is the largest of those that the detector is surest of. The largest
+    alone would not do, because a shirt's pattern may be larger than any face. Either way the photo gets a note.
     """
     single = [photo for photo in usable(photos) if len(photo.candidates) == 1]
     for photo in single:
@@ -72,7 +72,7 @@ def choose_faces(photos: list[Photo]) -> None:
 
 
 def surest(candidates: list[Candidate]) -> Candidate:
-    """The largest of the faces that the detector is about as sure of as of the surest. candidates: largest first."""
+    """The largest face among those whose detection score is about the best. candidates: largest first."""
     best = max(candidate.face.score for candidate in candidates)
     return next(candidate for candidate in candidates if candidate.face.score >= best - AS_SURE)
 
@@ -93,13 +93,14 @@ def score_quality(photos: list[Photo]) -> None:
 
 
 def drop_duplicates(photos: list[Photo]) -> None:
-    """Of photos that show one picture keep the best one, however it was saved, cut, brightened, turned or mirrored.
+    """Keep the best of photos that show one picture, however it was saved, cut, brightened, turned or mirrored.
 
-    They are one picture when embeddings and crops are nearly equal, or when the face of one lies on the other's
-    (`copies`): an encoder may see a mirrored or grey copy as another picture.
+    Photos are one picture when embeddings and crops are nearly equal, or when the face of one lies on the other's
+    (`copies`). The second test is needed because an encoder may see a mirrored or grey copy as another picture.
     """
     kept: list[Photo] = []
-    # Of equally good ones the larger: a small copy has lost detail that the scores no longer count, a grey one colours.
+    # Of equally good photos the larger comes first. A small copy has lost detail that no score counts, a grey one
+    # colours.
     for photo in sorted(usable(photos), key=lambda p: (_is_grey(p), -round(_merit(p), 1), -p.face.size_px, p.name)):
         for other in kept:
             how = _copied(photo, other)
@@ -130,9 +131,9 @@ def refuse_two_people(photos: list[Photo]) -> None:
 
 
 def drop_poor(photos: list[Photo]) -> None:
-    """Set each photo's agreement; drop outliers, tiny, blurred and doubtful faces, worst kind first.
+    """Set each photo's agreement. Drop outliers, tiny, blurred and doubtful faces, worst kind first.
 
-    Never more than 40 % of the photos and never below three: what is poor beyond that stays, with a note.
+    At most 40 % of the photos are dropped, and three always stay. Poor photos beyond that stay, with a note.
     """
     counted = usable(photos)
     _score_agreement(counted)
@@ -150,7 +151,7 @@ def drop_poor(photos: list[Photo]) -> None:
 
 
 def set_weights(photos: list[Photo], alike: bool) -> None:
-    """Give each usable photo its share (sum 1): by quality and agreement, or `alike`."""
+    """Give each usable photo its share (sum 1), by quality and agreement, or all `alike`."""
     counted = usable(photos)
     raw = [1.0 if alike else _weight(photo) for photo in counted]
     for photo, weight in zip(counted, raw, strict=True):
@@ -162,7 +163,7 @@ def _is_grey(photo: Photo) -> bool:
 
 
 def _copied(photo: Photo, other: Photo) -> str | None:
-    """How a photo shows the picture of another one, in words to add; None when it does not."""
+    """How a photo shows the picture of another one, in words for a message; None when it does not."""
     alike = float(photo.embedding @ other.embedding) > DUPLICATE_COSINE
     if alike and float(photo.face.miniature @ other.face.miniature) > DUPLICATE_CORRELATION:
         return ""
@@ -173,7 +174,7 @@ def _copied(photo: Photo, other: Photo) -> str | None:
 
 
 def _merit(photo: Photo) -> float:
-    # The floor keeps a face of no detection score comparable, and the weights from being all 0.
+    # The floor keeps faces with no detection score comparable, and prevents weights that are all 0.
     return photo.quality["sharpness"] * photo.quality["size"] * max(photo.quality["detection"], 0.05)
 
 
@@ -184,10 +185,10 @@ def _weight(photo: Photo) -> float:
 
 
 def _score_agreement(counted: list[Photo]) -> None:
-    """Cosine to the geometric median, set against the spread of the set (median - 2.5 robust sigmas).
+    """Compare the cosine to the geometric median with the spread of the set (median - 2.5 robust sigmas).
 
-    Every photo counts alike here: half of them would have to be wrong to move the centre. Counted by merit, two sharp
-    photos of somebody else outweighed eight dull ones of the person.
+    Every photo counts alike here, so half of them would have to be wrong to move the centre. When they counted by
+    merit, two sharp photos of somebody else outweighed eight dull ones of the person.
     """
     embeddings = torch.stack([photo.embedding for photo in counted])
     centre = aggregate(embeddings, None, "median")
@@ -200,7 +201,7 @@ def _score_agreement(counted: list[Photo]) -> None:
 
 
 def _faults(photo: Photo) -> list[tuple[int, float, Photo, str]]:
-    """(kind, badness order, photo, reason); the wrong face does most harm, so it comes first."""
+    """(kind, badness order, photo, reason). The wrong face does most harm, so it comes first."""
     found: list[tuple[int, float, Photo, str]] = []
     face = photo.face
     if photo.quality["agreement"] == 0 and photo.cosine is not None:
@@ -226,7 +227,7 @@ def _cosine(candidate: Candidate, centre: torch.Tensor) -> float:
 def _two_means(embeddings: torch.Tensor) -> torch.Tensor:
     """Split unit embeddings [N, D] in two by cosine: bool [N], true for the first photo's group.
 
-    Starts from the two least alike, so the result is the same every time.
+    It starts from the two least alike, so the result is the same every time.
     """
     cosines = embeddings @ embeddings.T
     seeds = divmod(int(cosines.argmin()), len(cosines))

@@ -1,10 +1,10 @@
-"""Films in high dynamic range or a wide gamut as they are to be seen on an ordinary screen: BT.709.
+"""Convert films in high dynamic range or a wide gamut to the colours of an ordinary screen: BT.709.
 
-FFmpeg's matrix and range conversions are enough for ordinary films (a file that names no matrix is taken for BT.601, as
-FFmpeg and all that build on it do). What a phone records by default is more than that: HLG, PQ, BT.2020, Display P3.
-Their colours go through a table that FFmpeg's `lut3d` applies. The table's formulas are the standards' own: light of a
-code value by ITU-R BT.2100-2, primaries by their chromaticities (BT.2087), brightness brought down by the EETF of
-ITU-R BT.2390-8 (5.4.1), so that reference white, 203 cd/m2 (BT.2408), stays near the top of the screen's range.
+FFmpeg's matrix and range conversions are enough for ordinary films. A file that names no matrix is taken for BT.601, as
+FFmpeg and all that build on it do. Phones record more than that by default: HLG, PQ, BT.2020, Display P3. Their colours
+go through a table that FFmpeg's `lut3d` applies. The table's formulas are those of the standards. ITU-R BT.2100-2 gives
+the light of a code value. BT.2087 gives the primaries by their chromaticities. The EETF of ITU-R BT.2390-8 (5.4.1)
+brings brightness down, so that reference white, 203 cd/m2 (BT.2408), stays near the top of the screen's range.
 """
 
 from __future__ import annotations
@@ -30,36 +30,40 @@ log = logging.getLogger(__name__)
 BT709, BT2020, DISPLAY_P3 = 1, 9, 12
 PQ, HLG = 16, 18
 _UNSAID = frozenset((0, 2, 3))
-# By name, for messages.
+# Their names for messages.
 TRANSFER_NAMES = {PQ: "PQ", HLG: "HLG"}
 PRIMARIES_NAMES = {BT2020: "BT.2020", DISPLAY_P3: "Display P3"}
 XY = tuple[float, float]
-# Red, green, blue in CIE xy; the white of all three is D65.
+# Red, green and blue in CIE xy. The white of all three is D65.
 _CHROMATICITIES = {
     BT709: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
     BT2020: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     DISPLAY_P3: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 _D65 = (0.3127, 0.3290)
-# Those of PAL, NTSC and their kin lie so near that FFmpeg, browsers and players take them for BT.709's.
+# The primaries of PAL, NTSC and their kin lie so near that FFmpeg, browsers and players take them for BT.709's.
 _ORDINARY_PRIMARIES = _UNSAID | {BT709, 5, 6, 7, 22}
-# How a screen shows each ordinary transfer: BT.1886, a plain power, or sRGB.
+# The power by which a screen shows each ordinary transfer: BT.1886, a plain power, or sRGB.
 _GAMMA = {1: 2.4, 4: 2.2, 5: 2.8, 6: 2.4, 7: 2.4, 14: 2.4, 15: 2.4}
 _SRGB = 13
 _ORDINARY_TRANSFERS = _UNSAID | {*_GAMMA, _SRGB, 11}
-# GBR, BT.709, FCC, BT.601 (twice), SMPTE 240M, BT.2020: what libswscale has coefficients for.
+# GBR, BT.709, FCC, BT.601 (twice), SMPTE 240M, BT.2020: the matrices for which libswscale has coefficients.
 _KNOWN_MATRICES = _UNSAID | {0, 1, 4, 5, 6, 7, 9}
 _MATRIX_NAMES = {8: "YCgCo", 10: "BT.2020 constant luminance", 14: "ICtCp", 15: "IPT (Dolby Vision)"}
 REFERENCE_WHITE_NITS = 203.0
-# HLG's nominal screen (BT.2100), and what nearly all films in PQ were graded on, where the file does not say.
+# The peak of HLG's nominal screen (BT.2100), and of the screens on which nearly all PQ films were graded. It is used
+# where the file does not say.
 USUAL_PEAK_NITS = 1000.0
-# A table of 33 steps a side, between which `lut3d` interpolates: under one level of 255 off, on the mean.
+# Steps a side of the table. `lut3d` interpolates between them, and is under one level of 255 off, on the mean.
 _STEPS = 33
 
 
 @dataclass(frozen=True)
 class Colours:
-    """What a picture's code values mean. primaries, transfer: H.273 code points. peak_nits: of the brightest pixel."""
+    """What a picture's code values mean.
+
+    primaries, transfer: H.273 code points. peak_nits: light of the top code value.
+    """
 
     primaries: int
     transfer: int
@@ -67,7 +71,7 @@ class Colours:
 
     @property
     def is_hdr(self) -> bool:
-        """Whether there is light beyond a white sheet of paper in it."""
+        """Whether the picture holds light beyond that of a white sheet of paper."""
         return self.transfer in (PQ, HLG)
 
     @property
@@ -81,14 +85,14 @@ class Colours:
 
 
 def check_colours(frame: av.VideoFrame, path: Path) -> None:
-    """Say what is brought to BT.709. Raises: DataError, with the reason, for colours that are not known here."""
+    """Report which colours are brought to BT.709. Raises: DataError, with the reason, for unknown colours."""
     colours = colours_of(frame)
     problem = why_unknown(colours)
     if problem is None and int(frame.colorspace) not in _KNOWN_MATRICES:
         matrix = int(frame.colorspace)
         problem = f"its colours are coded in {_MATRIX_NAMES.get(matrix, f'matrix {matrix}')}"
     if problem is None and colours.are_ordinary and _has_side_data(frame, "DOVI_METADATA"):
-        # Dolby Vision of kind 8 has an HLG, PQ or ordinary picture below; kind 5 has none, and says nothing.
+        # Dolby Vision of kind 8 has an HLG, PQ or ordinary base picture. Kind 5 has none, and names no colours.
         problem = "it is Dolby Vision without an ordinary picture below" if colours.transfer in _UNSAID else None
     if problem is not None:
         raise DataError(f"{path}: {problem}, which is not known here; export it as H.264 in SDR (BT.709)")
@@ -111,14 +115,15 @@ def are_ordinary(frame: av.VideoFrame) -> bool:
 
 
 def colours_of(frame: av.VideoFrame) -> Colours:
-    """What a decoded frame says of its colours; PQ's peak by its mastering display, within what can be.
+    """What a decoded frame states of its colours. PQ's peak comes from its mastering display, within possible limits.
 
-    For a file's first frame: PyAV keeps a frame whose side data were asked for until the garbage collector comes.
+    Call it for a file's first frame only: PyAV keeps a frame whose side data were read until the garbage collector
+    comes.
     """
     peak = USUAL_PEAK_NITS
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     if transfer in (PQ, HLG) and primaries in _UNSAID:
-        # There is no other HDR (BT.2100).
+        # BT.2100 knows HDR with no other primaries.
         primaries = BT2020
     if transfer == PQ:
         for side in frame.side_data:
@@ -128,9 +133,10 @@ def colours_of(frame: av.VideoFrame) -> Colours:
 
 
 def to_bt709(rgb: np.ndarray, colours: Colours) -> np.ndarray:
-    """Code values [..., 3] in 0..1 of these colours to those that an ordinary screen shows alike, in 0..1.
+    """Convert code values [..., 3] in 0..1 to the ones that look alike on an ordinary screen, in 0..1.
 
-    In an ordinary range the transfer stays as it is and only primaries change; what BT.709 cannot show is cut off.
+    In an ordinary range the transfer stays as it is and only primaries change. Colours that BT.709 cannot show are cut
+    off.
     """
     values = np.clip(np.asarray(rgb, np.float64), 0, 1)
     to_light, to_values = _curves(colours)
@@ -141,8 +147,8 @@ def to_bt709(rgb: np.ndarray, colours: Colours) -> np.ndarray:
 
 
 def to_ordinary() -> Callable[[av.VideoFrame], av.VideoFrame]:
-    """Make the function from frames to 8-bit RGB in BT.709; frames of ordinary colours come back as they are."""
-    # A graph is for one size and format: a file whose size changes midway gets another one.
+    """Make the function from frames to 8-bit RGB in BT.709. Frames of ordinary colours come back as they are."""
+    # A graph is for one size and format. A file whose size changes midway gets another graph.
     graphs: dict[Any, av.filter.Graph] = {}
 
     def convert(frame: av.VideoFrame) -> av.VideoFrame:
@@ -152,7 +158,7 @@ def to_ordinary() -> Callable[[av.VideoFrame], av.VideoFrame]:
         key = (frame.width, frame.height, frame.format.name, *codes)
         if key not in graphs:
             graphs[key] = _graph(frame, colours_of(frame))
-        # A graph wants times that ascend; those of a broken file do not.
+        # A graph wants ascending times, which a broken file does not have.
         frame.pts = None
         graphs[key].push(frame)
         return graphs[key].pull()
@@ -184,13 +190,13 @@ def _graph(frame: av.VideoFrame, colours: Colours) -> av.filter.Graph:
 
 
 def _matrix_name(matrix: int) -> str:
-    # A film of wide gamut that does not name its matrix has BT.2020's, whose gamut is why there is one.
+    # A film of wide gamut that does not name its matrix has BT.2020's, the matrix made for that gamut.
     return {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 0: "auto"}.get(matrix, "bt2020")
 
 
 @functools.lru_cache(maxsize=8)
 def _cube(colours: Colours) -> str:
-    """The table as a .cube file: red runs fastest."""
+    """The table as a .cube file, in which red runs fastest."""
     steps = np.linspace(0, 1, _STEPS)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")
     rows = to_bt709(np.stack([red, green, blue], -1), colours).reshape(-1, 3)
@@ -201,7 +207,7 @@ Curve = Callable[[np.ndarray], np.ndarray]
 
 
 def _curves(colours: Colours) -> tuple[Curve, Curve]:
-    """Code values to light, where 1 is the screen's white, and light back to code values."""
+    """Curves from code values to light, where 1 is the screen's white, and from light back to code values."""
     if colours.transfer == HLG:
         return lambda v: tone_mapped(_hlg_nits(v), USUAL_PEAK_NITS), lambda light: light ** (1 / 2.4)
     if colours.transfer == PQ:
@@ -244,7 +250,7 @@ def _hlg_nits(values: np.ndarray) -> np.ndarray:
 
 
 def tone_mapped(nits: np.ndarray, peak_nits: float) -> np.ndarray:
-    """Bring the largest of red, green and blue below the screen's white by BT.2390's EETF; their ratios stay."""
+    """Bring the largest of red, green and blue below the screen's white by BT.2390's EETF. Their ratios stay."""
     largest = nits.max(-1, keepdims=True)
     top = _pq_values(REFERENCE_WHITE_NITS) / _pq_values(peak_nits)
     knee = 1.5 * top - 0.5
@@ -256,9 +262,9 @@ def tone_mapped(nits: np.ndarray, peak_nits: float) -> np.ndarray:
 
 
 def primaries_matrix(rgb: Sequence[XY], white: XY) -> np.ndarray:
-    """Light of red, green and blue of these chromaticities to BT.709's, white to white (Bradford's adaptation).
+    """The matrix from light in these primaries to BT.709's, white to white (Bradford's adaptation).
 
-    Raises: ValueError where there are no such colours.
+    Raises: ValueError where no colours have these chromaticities.
     """
     if not all(0 < y <= 1 for _, y in [*rgb, white]):
         raise ValueError(f"primaries of {rgb} and a white of {white}")
@@ -281,7 +287,7 @@ def _has_side_data(frame: av.VideoFrame, name: str) -> bool:
 
 
 def _mastering_peak(data: bytes) -> float | None:
-    """Of AVMasteringDisplayMetadata: ten rationals, of which the last is the highest luminance, and two flags."""
+    """The peak in AVMasteringDisplayMetadata: ten rationals, the last being the highest luminance, and two flags."""
     if len(data) < 88:
         return None
     numerator, denominator, _, has_luminance = struct.unpack("=iiii", data[72:88])

@@ -23,9 +23,10 @@ FRACTION_BITS = 8
 class Canvas:
     """A picture under construction: shapes go on in order, `picture()` averages it down."""
 
-    def __init__(self, background: np.ndarray) -> None:
-        """background: uint8 [H, W, 3], copied."""
-        self.size_hw = background.shape[:2]
+    def __init__(self, background: np.ndarray, corner_xy: tuple[int, int] = (0, 0)) -> None:
+        """background: uint8 [H, W, 3], copied. corner_xy: where its upper left pixel lies in a larger picture, whose
+        pixels are drawn in."""
+        self.size_hw, self._corner_xy = background.shape[:2], corner_xy
         height, width = self.size_hw
         size = (width * SUPERSAMPLING, height * SUPERSAMPLING)
         self._pixels = cv2.resize(background, size, interpolation=cv2.INTER_LINEAR)
@@ -41,7 +42,7 @@ class Canvas:
 
     def polygon(self, points: np.ndarray | Sequence[Point], colour: Colour, opacity: float = 1.0) -> None:
         """Fill a polygon. points: [N, 2], x and y."""
-        fixed = _fixed(points)
+        fixed = self._fixed(points)
         if opacity >= 1.0:
             cv2.fillPoly(self._pixels, [fixed], colour, cv2.LINE_8, FRACTION_BITS)
             return
@@ -52,7 +53,7 @@ class Canvas:
     def stroke(self, points: np.ndarray | Sequence[Point], radius: float, colour: Colour, closed: bool = False) -> None:
         """Draw a line of round ends and joints along `points`, [N, 2]. radius: half its width, pixels."""
         thickness = max(1, round(2 * radius * SUPERSAMPLING))
-        cv2.polylines(self._pixels, [_fixed(points)], closed, colour, thickness, cv2.LINE_8, FRACTION_BITS)
+        cv2.polylines(self._pixels, [self._fixed(points)], closed, colour, thickness, cv2.LINE_8, FRACTION_BITS)
 
     def capsule(self, start: Point, end: Point, radius: float, colour: Colour) -> None:
         """Draw a straight limb with round ends."""
@@ -63,14 +64,14 @@ class Canvas:
         height, width = self.size_hw
         return cv2.resize(self._pixels, (width, height), interpolation=cv2.INTER_AREA)
 
+    def _fixed(self, points: np.ndarray | Sequence[Point]) -> np.ndarray:
+        # Pixel centres lie at half coordinates in the small picture; cv2 counts from the centre of pixel 0.
+        large = np.asarray(points, np.float64) * SUPERSAMPLING - 0.5
+        # Joints far outside the picture would overflow cv2's 32-bit fixed point.
+        fixed = np.round(np.clip(large, -32768, 32767) * (1 << FRACTION_BITS)).astype(np.int32)
+        return fixed - np.array(self._corner_xy, np.int32) * (SUPERSAMPLING << FRACTION_BITS)
+
 
 def blur(picture: np.ndarray, sigma_px: float) -> np.ndarray:
     """Blur a picture by a Gaussian. picture: uint8 [H, W, 3]."""
     return cv2.GaussianBlur(picture, (0, 0), sigma_px)
-
-
-def _fixed(points: np.ndarray | Sequence[Point]) -> np.ndarray:
-    # Pixel centres lie at half coordinates in the small picture; cv2 counts from the centre of pixel 0.
-    large = np.asarray(points, np.float64) * SUPERSAMPLING - 0.5
-    # Joints far outside the picture would overflow cv2's 32-bit fixed point.
-    return np.round(np.clip(large, -32768, 32767) * (1 << FRACTION_BITS)).astype(np.int32)

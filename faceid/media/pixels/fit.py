@@ -1,6 +1,6 @@
-"""Fit frames into another size, and boxes with them.
+"""Fit frames into another size, and move boxes with them.
 
-One `Fit` per pair of sizes says which part of the source lands where; frames and head boxes go through the same one.
+One `Fit` per pair of sizes says which part of the source lands where. Frames and head boxes go through the same `Fit`.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ class Fit:
     size_hw: tuple[int, int]
 
     def frame(self, frame: np.ndarray) -> np.ndarray:
-        """Fit one picture, uint8 [H, W, C] -> [height, width, C]; what the source does not cover is black."""
+        """Fit one picture, uint8 [H, W, C] -> [height, width, C]. Pixels that the source does not cover are black."""
         left, top, width, height = self.source
         _, _, to_width, to_height = self.target
         part = frame[top : top + height, left : left + width]
         if part.shape[:2] != (to_height, to_width):
             shrinks = to_height * to_width < height * width
-            # Area averaging does not alias when shrinking; it is nearest-neighbour when growing.
+            # Area averaging does not alias when shrinking. When growing it would be nearest-neighbour.
             how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
             part = cv2.resize(np.ascontiguousarray(part), (to_width, to_height), interpolation=how)
         return self.place(part)
 
     def place(self, part: np.ndarray) -> np.ndarray:
-        """Put the source's part, at its target's size already, where it belongs."""
+        """Put the source's part, already scaled to its target size, where it belongs."""
         if part.shape[:2] == self.size_hw:
             return part
         to_left, to_top, to_width, to_height = self.target
@@ -52,14 +52,14 @@ class Fit:
         return self.target[2] < self.source[2] and self.target[3] < self.source[3]
 
     def on_even_pixels(self) -> Fit:
-        """The same but for a pixel at most, where it shrinks: on a video's colour grid, which has half its pixels."""
+        """The same fit, where it shrinks moved by at most a pixel onto a video's colour grid of half the pixels."""
         if not self.shrinks:
             return self
         left, top, width, height = (edge - edge % 2 for edge in self.source)
         return Fit((left, top, width, height), self.target, self.size_hw)
 
     def box(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float] | None:
-        """Move a box (x0, y0, x1, y1) along, cut at the target's edges; None when nothing of it is left."""
+        """Move a box (x0, y0, x1, y1) along, cut at the target's edges; None when nothing is left of it."""
         left, top, width, height = self.source
         to_left, to_top, to_width, to_height = self.target
         scale_x, scale_y = to_width / width, to_height / height
@@ -79,9 +79,9 @@ def fit_sizes(
     how: How = "crop",
     centre_xy: tuple[float, float] | None = None,
 ) -> Fit:
-    """Plan a fit. crop: a part in the target's aspect; pad: all of it, centred; stretch: all, distorted.
+    """Plan a fit. crop: a part in the target's aspect. pad: all of the source, centred. stretch: all of it, distorted.
 
-    centre_xy: source pixel that a crop is centred on, as far as the edges allow. Default: the middle.
+    centre_xy: source pixel on which a crop is centred, as far as the edges allow. Default: the middle.
     """
     source_height, source_width = source_hw
     if min(source_height, source_width, height, width) < 1:

@@ -1,6 +1,6 @@
-"""How a stored picture is turned and mirrored to stand as it should be seen: the container's display matrix.
+"""Turn and mirror a stored picture to stand as it should be seen, by the container's display matrix.
 
-A camera held upright stores its pictures lying, and a front camera stores them mirrored; the file says how to undo it.
+A camera held upright stores its pictures lying, and a front camera stores them mirrored. The file says how to undo it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import numpy as np
 
 from faceid.errors import DataError
 
-# A turn this far off a quarter turn is a broken matrix, not a tripod that stood askew. In parts of the largest entry.
+# In parts of the largest entry. A turn this far off a quarter turn is a broken matrix, not a tripod that stood askew.
 _LARGEST_SKEW = 0.1
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """Rows and columns exchanged first, then mirrored left to right, then upside down: all eight there are."""
+    """Steps in order: exchange rows and columns, mirror left to right, mirror upside down.
+
+    They cover all eight cases.
+    """
 
     is_transposed: bool = False
     is_mirrored: bool = False
@@ -31,7 +34,7 @@ class Orientation:
         return not (self.is_transposed or self.is_mirrored or self.is_upside_down)
 
     def upright_hw(self, stored_hw: tuple[int, int]) -> tuple[int, int]:
-        """Height and width once upright."""
+        """Height and width after turning upright."""
         return (stored_hw[1], stored_hw[0]) if self.is_transposed else stored_hw
 
     def upright(self, picture: np.ndarray) -> np.ndarray:
@@ -46,7 +49,7 @@ class Orientation:
 def orientation_of(frame: av.VideoFrame, path: Path | None = None) -> Orientation:
     """What a decoded frame's display matrix asks for. path: the name to use in messages.
 
-    Raises: DataError for a matrix that is neither quarter turn nor mirror.
+    Raises: DataError for a matrix that is neither a quarter turn nor a mirror.
     """
     for side in frame.side_data:
         if side.type.name == "DISPLAYMATRIX":
@@ -55,7 +58,7 @@ def orientation_of(frame: av.VideoFrame, path: Path | None = None) -> Orientatio
 
 
 def _of_matrix(matrix: np.ndarray, path: Path | None) -> Orientation:
-    """FFmpeg's rows (a, b, u), (c, d, v), (x, y, w): a stored pixel (p, q) is shown at (a p + c q, b p + d q)."""
+    """Read FFmpeg's rows (a, b, u), (c, d, v), (x, y, w). A stored pixel (p, q) is shown at (a p + c q, b p + d q)."""
     (a, b), (c, d) = matrix[:2, :2].astype(float)
     along, across = max(abs(a), abs(d)), max(abs(b), abs(c))
     if min(along, across) > _LARGEST_SKEW * max(along, across) or not max(along, across):

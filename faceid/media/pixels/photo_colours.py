@@ -1,8 +1,9 @@
-"""A photo's colours as a viewer shows them: sRGB, by the profile or the code points that the file carries.
+"""Convert a photo's colours to sRGB, as a viewer does.
 
-Phones save Display P3, cameras Adobe RGB, some encoders a space of their own (XYB): taken for sRGB, skin is too pale or
-another colour altogether. Profiles go through littleCMS (Pillow's ImageCms), code points through `colours`; what a PNG
-says without a profile (gAMA, cHRM) is applied as its standard asks.
+The file's profile or code points tell how. Phones save Display P3, cameras Adobe RGB, and some encoders a space of
+their own (XYB). If they were taken for sRGB, skin would be too pale or of another colour altogether. Profiles go
+through littleCMS (Pillow's ImageCms), and code points through `colours`. A PNG's gAMA and cHRM, which stand in for a
+profile, are applied as its standard asks.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ from faceid.media.pixels.colours import Colours, primaries_matrix, to_bt709, why
 
 log = logging.getLogger(__name__)
 
-# Where files name code points of H.273: a box of HEIF and AVIF, a chunk of PNG; both near the beginning.
+# Where files name code points of H.273: a box of HEIF and AVIF, and a chunk of PNG. Both are near the beginning.
 _NCLX, _CICP, _LOOKED_AT_BYTES = b"colrnclx", b"cICP", 1 << 16
-# Rows of a photo whose colours are computed at a time: a photo of 64 megapixels would take 1.5 GB.
+# Rows whose colours are computed at a time. All rows of a photo of 64 megapixels would take 1.5 GB.
 _ROWS = 256
-# What a PNG in sRGB says as its gamma, how far off is no difference to see, as in libpng; and its primaries likewise.
+# The gamma that a PNG in sRGB states, and the largest invisible difference from it, as in libpng. Then that difference
+# for its primaries.
 _SRGB_GAMMA, _SAME_GAMMA, _SAME_PRIMARIES = 0.45455, 0.05, 0.01
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
-# Colours alone, by the space that a profile is for.
+# Pillow's mode of the colours alone, by the space that a profile is for.
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 
 
 def to_srgb(path: Path, image: Image.Image) -> Image.Image:
-    """A decoded photo in sRGB, its transparency kept. Raises: DataError for colours that are not known here.
+    """A decoded photo in sRGB, with its transparency kept. Raises: DataError for unknown colours.
 
-    A broken profile is said, and the photo is taken for sRGB, as viewers do.
+    For a broken profile a message appears, and the photo is taken for sRGB, as viewers do.
     """
     coded = coded_colours(path)
     profile = image.info.get("icc_profile")
@@ -58,7 +60,7 @@ def coded_colours(path: Path) -> Colours | None:
     with path.open("rb") as file:
         start = file.read(_LOOKED_AT_BYTES)
     if start.startswith(b"\x89PNG"):
-        # The pixels may hold the marker by chance.
+        # The pixels may hold the marker by chance, so only the part before them is searched.
         start, marker, form = start.partition(b"IDAT")[0], _CICP, ">BB"
     elif start[4:8] == b"ftyp":
         marker, form = _NCLX, ">HH"
@@ -81,7 +83,7 @@ def _by_code_points(path: Path, image: Image.Image, colours: Colours) -> Image.I
 
 
 def _by_gamma(path: Path, image: Image.Image) -> Image.Image:
-    """By a PNG's gAMA and cHRM (PNG, third edition, 11.3.2): a power, and primaries. sRGB's own leave it as it is."""
+    """Apply a PNG's gAMA and cHRM (PNG, third edition, 11.3.2): a power, and primaries. sRGB's own change nothing."""
     gamma, primaries = image.info.get("gamma", _SRGB_GAMMA), image.info.get("chromaticity")
     if "srgb" in image.info or gamma <= 0 or image.mode == "CMYK":
         return image
@@ -104,7 +106,7 @@ def _by_gamma(path: Path, image: Image.Image) -> Image.Image:
 
 
 def _changed(image: Image.Image, convert: Callable[[np.ndarray], np.ndarray]) -> Image.Image:
-    """The image with its colours [..., 3], in 0..1, converted; its transparency stays."""
+    """The image with its colours [..., 3], in 0..1, converted. Its transparency stays."""
     pixels = np.array(image.convert("RGB"))
     for top in range(0, len(pixels), _ROWS):
         pixels[top : top + _ROWS] = np.round(convert(pixels[top : top + _ROWS] / 255.0) * 255).astype(np.uint8)
@@ -130,7 +132,7 @@ def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _with_alpha(colours: Image.Image, image: Image.Image) -> Image.Image:
-    """The colours with the transparency of the photo they are from."""
+    """The colours together with the transparency of the original photo."""
     if image.has_transparency_data or image.mode in ("La", "RGBa"):
         colours.putalpha(image.convert("RGBA").getchannel("A"))
     return colours

@@ -1,16 +1,16 @@
-"""The skeleton drawing that VACE takes as pose control: OpenPose's body-18, from COCO-17 joints.
+"""Draw the skeleton that VACE takes as pose control: OpenPose's body-18, from COCO-17 joints.
 
-Two styles of one body. `vace` is what VACE's own annotator writes (ali-vilab/VACE, vace/annotators/pose.py and
-dwpose/util.py at 48eb44f): thin tapered sticks, eyes and ears, hands, and **red and blue exchanged** against OpenPose,
-because that annotator turns the channels around before saving; pose videos made with it for VACE show the same.
-`toy` is what the embedded base was trained on: thick sticks that survive 64 pixels, no eyes and ears. Neither draws
-face landmarks: they carry the driver's identity.
+There are two styles of one body. `vace` is what VACE's own annotator writes (ali-vilab/VACE, vace/annotators/pose.py
+and dwpose/util.py at 48eb44f): thin tapered sticks, eyes and ears, and hands. Its **red and blue are exchanged**
+against OpenPose, because that annotator turns the channels around before saving. Pose videos made with it for VACE show
+the same. `toy` is what the embedded base was trained on: thick sticks that survive 64 pixels, without eyes and ears.
+Neither style draws face landmarks, because they carry the driver's identity.
 """
 
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from faceid.media.pixels.draw import Canvas, Colour
 
 Style = Literal["vace", "toy"]
 
-# Limbs of OpenPose's body-18 between COCO-17 joints; 17 stands for the neck, the middle of the shoulders.
+# Limbs of OpenPose's body-18 between COCO-17 joints. 17 stands for the neck, the middle of the shoulders.
 NECK = 17
 LIMBS: tuple[tuple[int, int, Colour], ...] = (
     (NECK, 6, (255, 0, 0)),
@@ -53,7 +53,7 @@ JOINTS: tuple[tuple[int, Colour], ...] = (
     (13, (0, 0, 255)),
     (15, (85, 0, 255)),
 )
-# Nose to eyes to ears, and their joints: where the head looks.
+# Limbs from nose to eyes to ears, and their joints. They show where the head looks.
 HEAD_LIMBS: tuple[tuple[int, int, Colour], ...] = (
     (0, 2, (85, 0, 255)),
     (2, 4, (170, 0, 255)),
@@ -68,14 +68,15 @@ HEAD_JOINTS: tuple[tuple[int, Colour], ...] = (
 )
 # OpenPose draws sticks at 60 % brightness under joints at full brightness.
 STICK_BRIGHTNESS = 0.6
-# Half a stick's width in parts of the picture's shorter side. VACE: 4 px where it is 1,024; hands' lines 2 px across.
+# Half a stick's width in parts of the picture's shorter side. VACE: 4 px where that side is 1,024. A hand's lines are
+# 2 px across.
 RADIUS: dict[Style, float] = {"vace": 4 / 1024, "toy": 4 / 512}
 HAND_LINE_RADIUS = 1 / 1024
-# Below one pixel of radius a video codec turns limb colours to grey.
+# With a radius below one pixel, a video codec turns limb colours grey.
 SMALLEST_RADIUS_PX: dict[Style, float] = {"vace": 0.5, "toy": 1.0}
 
 NUM_BODY, NUM_HAND = 17, 21
-# Wrist to fingertip, five times (COCO-WholeBody's order, which is OpenPose's).
+# Lines from wrist to fingertip, five times (in COCO-WholeBody's order, which is OpenPose's).
 HAND_LINES = tuple(
     (0 if step == 0 else 4 * finger + step, 4 * finger + step + 1) for finger in range(5) for step in range(4)
 )
@@ -87,11 +88,38 @@ def draw_skeleton(
 ) -> np.ndarray:
     """Draw one body on black, uint8 RGB [H, W, 3].
 
-    joints: COCO-17, [17, 2], x and y in pixels; a joint that is not known is nan and its limbs are left out.
-    hands: [42, 2], the left one's 21 joints and then the right one's; only `vace` draws them.
+    joints: COCO-17, [17, 2], x and y in pixels. An unknown joint is nan, and its limbs are left out.
+    hands: [42, 2], the left one's 21 joints and then the right one's. Only `vace` draws them.
     """
-    canvas = Canvas(np.zeros((*size_hw, 3), np.uint8))
     radius = max(SMALLEST_RADIUS_PX[style], RADIUS[style] * min(size_hw))
+    hands = hands if style == "vace" else None
+    picture = np.zeros((*size_hw, 3), np.uint8)
+    # Only where the body is: all of a 1080p picture would be a canvas of 100 MB. The pixels are the same to the bit.
+    (left, top), (right, bottom) = _box([joints] if hands is None else [joints, hands], radius, size_hw)
+    if left < right and top < bottom:
+        canvas = Canvas(picture[top:bottom, left:right], (left, top))
+        _draw_body(canvas, joints, radius, style)
+        for hand in (hands[:NUM_HAND], hands[NUM_HAND:]) if hands is not None else ():
+            _draw_hand(canvas, hand, radius, max(0.5, HAND_LINE_RADIUS * min(size_hw)))
+        picture[top:bottom, left:right] = canvas.picture()
+    return picture
+
+
+def _box(points: Sequence[np.ndarray], radius: float, size_hw: tuple[int, int]) -> np.ndarray:
+    """The pixels that shapes of this radius around points can touch: upper left corner and, outside, the lower right.
+
+    points: [N, 2] each; nan where one is not known. Empty where none is.
+    """
+    known = np.concatenate(points)
+    known = known[np.isfinite(known).all(axis=1)]
+    if not len(known):
+        return np.zeros((2, 2), int)
+    margin, size_xy = np.ceil(radius) + 2, np.array(size_hw[::-1])
+    corners = np.stack([np.floor(known.min(axis=0) - margin), np.ceil(known.max(axis=0) + margin)])
+    return np.clip(corners, 0, size_xy).astype(int)
+
+
+def _draw_body(canvas: Canvas, joints: np.ndarray, radius: float, style: Style) -> None:
     points = np.concatenate([joints, joints[5:7].mean(axis=0, keepdims=True)])
     known = np.isfinite(points).all(axis=1)
     for start, end, colour in LIMBS + (HEAD_LIMBS if style == "vace" else ()):
@@ -104,16 +132,12 @@ def draw_skeleton(
     for joint, colour in JOINTS + (HEAD_JOINTS if style == "vace" else ()):
         if known[joint]:
             canvas.ellipse((points[joint, 0], points[joint, 1]), (radius, radius), _of(style, colour))
-    if hands is not None and style == "vace":
-        for hand in (hands[:NUM_HAND], hands[NUM_HAND:]):
-            _draw_hand(canvas, hand, radius, max(0.5, HAND_LINE_RADIUS * min(size_hw)))
-    return canvas.picture()
 
 
 def draw_skeletons(
     joints: np.ndarray, size_hw: tuple[int, int], style: Style, hands: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield the frames of a pose video, uint8 RGB [H, W, 3]: a film's would not fit in memory.
+    """Yield the frames of a pose video, uint8 RGB [H, W, 3]. All frames of a film would not fit in memory.
 
     joints: [T, 17, 2]. hands: [T, 42, 2].
     """

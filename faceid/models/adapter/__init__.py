@@ -1,1 +1,1 @@
-"""The face adapter: its modules, its files, and what a file says of itself."""
+"""The face adapter: its modules, its files, and the description that a file carries."""

@@ -1,7 +1,8 @@
-"""Adapter files: every tensor of an adapter, and what it needs to be loaded again, in one safetensors (or .pth) file.
+"""Read and write adapter files, in safetensors or .pth form.
 
-`face_lora_*.safetensors` carries the metadata as JSON in its header; `face_lora_*.pth` is `{"tensors", "metadata"}` of
-tensors and plain types and loads under `weights_only=True`. Loading fails on any key left unused or missing.
+One file holds all tensors of an adapter, and its description. `face_lora_*.safetensors` carries the metadata as JSON in
+its header. `face_lora_*.pth` is `{"tensors", "metadata"}` of tensors and plain types, and loads under
+`weights_only=True`. Loading fails on any key left unused or missing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from faceid.models.adapter.face_adapter import FaceAdapter, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.local_places import EMBEDDED
 from faceid.models.base.model_files import ExpertName, ModelFiles
-from faceid.models.base.read_json import parse_json
+from faceid.models.base.model_json import parse_model_json
 from faceid.models.base.wan import WanModel
 from faceid.models.base.weights import lifted
 from faceid.tensor_files import TensorFileError, load_plain, save_plain
@@ -35,7 +36,7 @@ __all__ = ["AdapterMetadata", "base_of", "check_base", "load_adapter", "read_ada
 
 
 def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetadata) -> None:
-    """Write an adapter file atomically; the suffix (.safetensors or .pth) says which kind.
+    """Write an adapter file atomically. The suffix (.safetensors or .pth) says which kind.
 
     Raises: ModelError for an empty or non-finite tensor, which no loader should ever meet.
     """
@@ -47,15 +48,16 @@ def save_adapter(path: Path, tensors: dict[str, Tensor], metadata: AdapterMetada
         if path.suffix == ".pth":
             save_plain(temporary, {"tensors": tensors, "metadata": described})
         else:
-            # One key only: safetensors writes several in any order, and equal adapters are to be equal files.
+            # The header has one key only. safetensors writes several in any order, and equal adapters must give equal
+            # files.
             header = {"faceid": json.dumps(described, sort_keys=True)}
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata=header)
 
 
 def read_adapter(path: Path, key: str = "face_lora_path") -> tuple[dict[str, Tensor], AdapterMetadata]:
-    """Read an adapter file. key: the flag it was given by.
+    """Read an adapter file. key: the flag that gave the path.
 
-    Raises: ModelError when it is missing, damaged, or not one of ours.
+    Raises: ModelError when the file is missing, damaged, or not one of ours.
     """
     if (reason := why_no_file(path)) is not None:
         raise ModelError(f"{key}={path}: {reason}")
@@ -69,7 +71,7 @@ def read_adapter(path: Path, key: str = "face_lora_path") -> tuple[dict[str, Ten
                 header = (file.metadata() or {}).get("faceid")
                 if header is None:
                     raise ModelError(f"{key}={path}: not a faceid adapter (no faceid metadata in its header)")
-                metadata = parse_metadata(path, parse_json(header, f"{key}={path}: metadata", MOST_BYTES), key)
+                metadata = parse_metadata(path, parse_model_json(header, f"{key}={path}: metadata", MOST_BYTES), key)
                 names = list(file.keys())
                 check_shapes(path, metadata, {name: tuple(file.get_slice(name).get_shape()) for name in names}, key)
                 tensors = {name: file.get_tensor(name) for name in names}
@@ -82,8 +84,8 @@ def read_adapter(path: Path, key: str = "face_lora_path") -> tuple[dict[str, Ten
 def load_adapter(path: Path, wan: WanModel) -> tuple[FaceAdapter, AdapterMetadata]:
     """Install the adapter of a file on a loaded base.
 
-    Raises: ModelError when it was made for another base, when a tensor has another shape than its metadata says, or
-    when any key is missing or left unused.
+    Raises: ModelError when the adapter was made for another base, a tensor's shape differs from its metadata, or a key
+    is missing or left unused.
     """
     tensors, metadata = read_adapter(path)
     check_base(path, metadata, wan.name, wan.files)
@@ -103,7 +105,7 @@ def install_tensors(
 
 
 def join_experts(high: Path, low: Path, files: ModelFiles, name: str) -> tuple[dict[str, Tensor], AdapterMetadata]:
-    """One adapter for both transformers of a base, of the files that training each of them left. name: of the base.
+    """Join two adapter files, one for each transformer of a base, into one adapter. name: the base's name.
 
     Raises: ModelError naming what does not fit together.
     """
@@ -120,7 +122,7 @@ def join_experts(high: Path, low: Path, files: ModelFiles, name: str) -> tuple[d
 
 
 def expert_tensors(tensors: Mapping[str, Tensor], expert: ExpertName) -> dict[str, Tensor]:
-    """Of a file for both transformers, those for one, by their usual names."""
+    """The tensors for one transformer, by their usual names, from those of a file for both."""
     if expert == "high":
         return {name: tensor for name, tensor in tensors.items() if not name.startswith(LOW_NOISE)}
     return {name.removeprefix(LOW_NOISE): t for name, t in tensors.items() if name.startswith(LOW_NOISE)}
@@ -129,9 +131,8 @@ def expert_tensors(tensors: Mapping[str, Tensor], expert: ExpertName) -> dict[st
 def check_base(
     path: Path, metadata: AdapterMetadata, name: str, files: ModelFiles, key: str = "face_lora_path"
 ) -> None:
-    """Raises: ModelError naming both bases when the adapter was trained on another one than the named."""
-    # Two comparisons, as the former one is read off the files only where it is asked for.
-    if metadata.base_fingerprint != files.fingerprint and metadata.base_fingerprint != files.former_fingerprint:
+    """Raises: ModelError naming both bases when the adapter was trained on another base than `name`."""
+    if metadata.base_fingerprint != files.fingerprint:
         raise ModelError(
             f"{key}={path}: trained on base {metadata.base_name} ({metadata.base_fingerprint[:12]}), "
             f"but {name} is {files.fingerprint[:12]}; give --model_path of the base it was trained on"
@@ -139,7 +140,7 @@ def check_base(
 
 
 def base_of(path: Path, metadata: AdapterMetadata) -> str:
-    """Where the base of an adapter lies on this machine. Raises: ModelError when that is not known here."""
+    """Where the base of an adapter lies on this machine. Raises: ModelError when that is unknown here."""
     name = metadata.base_name
     if name != EMBEDDED and not Path(name).is_dir():
         raise ModelError(
@@ -150,13 +151,13 @@ def base_of(path: Path, metadata: AdapterMetadata) -> str:
 
 
 def check_settings(path: Path, metadata: AdapterMetadata, settings: AdapterSettings, key: str) -> None:
-    """Raises: ConfigError naming every setting in which the adapter of a file is not the one that `settings` make.
+    """Raises: ConfigError naming every setting in which the file's adapter differs from `settings`.
 
     The dropout may differ: no weight depends on it.
     """
     trained = metadata.settings
     both = {field.name: (getattr(trained, field.name), getattr(settings, field.name)) for field in fields(trained)}
-    # What counts of alpha is the LoRA's weight, which is 1 by default whatever the rank.
+    # Of alpha only the LoRA's weight matters, which is 1 by default whatever the rank.
     same_weight = trained.alpha / trained.lora_rank == settings.alpha / settings.lora_rank
     both["lora_alpha"] = (None, None) if same_weight else (trained.alpha, settings.alpha)
     both.pop("mapper_dropout")
@@ -189,7 +190,7 @@ def load_tensors(adapter: FaceAdapter, tensors: dict[str, Tensor], source: str) 
 
 
 def _load_pth(path: Path, key: str) -> tuple[dict[str, Tensor], Any]:
-    """The tensors by name, and the description as it is in the file."""
+    """The tensors by name, and the description as it stands in the file."""
     try:
         content = load_plain(path)
     except (TensorFileError, OSError) as error:
@@ -204,7 +205,7 @@ def _load_pth(path: Path, key: str) -> tuple[dict[str, Tensor], Any]:
         isinstance(t, Tensor) and isinstance(n, str) for n, t in tensors.items()
     ):
         raise ModelError(f"{key}={path}: not a faceid adapter (its tensors are no list by name)")
-    # A view may claim any size of the few numbers that are stored.
+    # A tensor may be a view that claims any size over the few numbers that are stored.
     if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > path.stat().st_size:
         raise ModelError(f"{key}={path}: cannot be read, damaged: its tensors are larger than the file")
     return tensors, content["metadata"]

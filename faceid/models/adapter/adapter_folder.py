@@ -1,6 +1,7 @@
-"""An adapter as a folder in the layout of the Hugging Face hub: README.md, adapter_config.json and the adapter file.
+"""Read and write an adapter folder in the Hugging Face hub's layout.
 
-A folder, or the hub id of one that is in the local cache, may be given wherever an adapter file may.
+It holds README.md, adapter_config.json and the adapter file. Wherever an adapter file may be given, such a folder may
+be given too, or the hub id of one in the local cache.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from faceid.files.outputs import HUB_FOLDER, staged_folder
 from faceid.files.provenance import sha256_file
 from faceid.files.writing import write_json
 from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter, save_adapter
-from faceid.models.base.read_json import read_json
+from faceid.models.base.model_json import read_model_json
 
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "adapter_config.json", "face_adapter.safetensors", "README.md"
 _TYPE = "FACEID_FACE_ADAPTER"
 
 
 def write_adapter_folder(adapter: Path, folder: Path, name: str) -> None:
-    """Write a folder of an adapter file, atomically. name: the heading of its card. Raises: ModelError."""
+    """Write the folder for an adapter file, atomically. name: the heading of its card. Raises: ModelError."""
     tensors, metadata = read_adapter(adapter)
     with staged_folder(folder, HUB_FOLDER, key="output") as temporary:
         weights = temporary / WEIGHTS_NAME
@@ -40,15 +41,15 @@ def write_adapter_folder(adapter: Path, folder: Path, name: str) -> None:
 
 
 def find_adapter(given: str | Path, key: str = "face_lora_path") -> Path:
-    """The adapter file that a file, a folder or a hub id in the local cache names. Nothing is downloaded.
+    """The adapter file for a file, a folder or a hub id in the local cache. Nothing is downloaded.
 
-    key: the flag it was given by. Raises: ModelError when there is none.
+    key: the flag that gave it. Raises: ModelError when there is none.
     """
     path = Path(given)
     if path.is_dir():
         return _weights_in(path, key)
     if path.exists() or re.fullmatch(r"[\w.-]+/[\w.-]+", str(given)) is None or path.suffix in (".safetensors", ".pth"):
-        return path  # what is wrong with it is said when it is read
+        return path  # an error in the file is reported when the file is read
     try:
         return _weights_in(Path(snapshot_download(str(given), local_files_only=True)), key)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
@@ -63,7 +64,7 @@ def _weights_in(folder: Path, key: str) -> Path:
     if not file.is_file():
         raise ModelError(f"{key}={folder}: no {CONFIG_NAME} that can be read in it: no such file")
     try:
-        config = read_json(file)
+        config = read_model_json(file)
     except ModelError as error:
         raise ModelError(f"{key}={folder}: no {CONFIG_NAME} that can be read in it: {error}") from error
     if config.get("type") != _TYPE:

@@ -1,7 +1,8 @@
-"""What an adapter was made for and with, in its header: bounded, and free of places.
+"""Describe what an adapter was made for and with.
 
-A file comes from anybody. What its description says decides how much is allocated, so that it is held against the
-shapes of the tensors before anything is (`faceid.models.adapter.adapter_shapes`).
+The description is bounded, and holds no places on a machine. A file may come from anybody, and its description decides
+how much memory is allocated. So the description is compared with the shapes of the tensors before anything is allocated
+(`faceid.models.adapter.adapter_shapes`).
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from faceid.models.base.local_places import place_of, published_name
 from faceid.models.base.model_files import ExpertName
 
 FORMAT = "faceid-adapter-1"
-# Before the names of the low-noise transformer's tensors in a file for both.
+# Stands before the names of the low-noise transformer's tensors in a file for both transformers.
 LOW_NOISE = "low_noise."
 MOST_BYTES = 1 << 20
-"""Of the description as JSON; a true one has about one thousand."""
+"""Limit for the description as JSON. A real one has about one thousand bytes."""
 
-# One line of text: it goes into messages, model cards and file names.
+# One line of text, because it appears in messages, model cards and file names.
 _Line = Annotated[str, Field(max_length=1024, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Digest = Annotated[str, Field(max_length=128, pattern=r"^[\w.-]*$")]
 _Pixels = Annotated[int, Field(ge=0, le=65536)]
@@ -36,37 +37,37 @@ class AdapterMetadata:
     """What an adapter was made for and with."""
 
     base_name: _Line
-    """The base. In a file its name alone; here where it lies on this machine, if that is known: what `--model_path`
-    defaults to."""
+    """The base. A file holds its name alone. In memory it is where the base lies on this machine, if that is known.
+    `--model_path` defaults to it."""
     base_fingerprint: _Digest
-    """Of `ModelFiles`; in files from before it was one of contents, the former one."""
+    """The fingerprint of `ModelFiles`."""
     face_embedding_dim: Annotated[int, Field(gt=0, le=65536)]
     encoder: _Line
     encoder_fingerprint: _Digest
     settings: AdapterSettings
     encoder_path: _Line | None = None
-    """The encoder, as `base_name` the base: what sampling from photos defaults to."""
+    """The encoder, named as `base_name` names the base. Sampling from photos defaults to it."""
     step: Annotated[int, Field(ge=0, le=10**12)] = 0
     height: _Pixels = 0
     width: _Pixels = 0
     num_frames: Annotated[int, Field(ge=0, le=10**6)] = 0
     fps: Annotated[float, Field(ge=0, le=1000)] = 0.0
-    """Size and rate of the training clips, which sampling takes as its default."""
+    """Size and rate of the training clips. Sampling takes them as its default."""
     expert: ExpertName | Literal["both"] | None = None
-    """Of a base with two transformers: which one it is for; both: a file of tools/join_experts.py."""
+    """For a base with two transformers: the one the adapter is for. both: a file of tools/join_experts.py."""
     dataset_sha256: _Digest = ""
-    """Names the clips: of the index of their latents. Empty in files from before it was kept."""
+    """Names the clips by the index of their latents. Empty in older files, which did not record it."""
 
     def published(self) -> dict[str, Any]:
-        """As it is written, plain types: base and encoder by their names, without where they lie on this machine."""
+        """The description for a file, in plain types: base and encoder by their names, without their places."""
         path = self.encoder_path if self.encoder_path is None else published_name(self.encoder_path, is_base=False)
         return {"format": FORMAT, **asdict(replace(self, base_name=published_name(self.base_name), encoder_path=path))}
 
 
 def parse_metadata(path: Path, described: Any, key: str) -> AdapterMetadata:
-    """What the description in an adapter file says. key: the flag that the file was given by.
+    """Read the description in an adapter file. key: the flag that gave the file.
 
-    Raises: ModelError naming the key that is missing, unknown or cannot be.
+    Raises: ModelError naming a key that is missing, unknown or has an impossible value.
     """
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         found = described.get("format") if isinstance(described, dict) else type(described).__name__
@@ -94,9 +95,9 @@ def _reader() -> TypeAdapter[AdapterMetadata]:
 
 
 def _known(values: dict[str, Any], kind: type, path: Path, key: str) -> dict[str, Any]:
-    """Without keys of a later version that are off there (null, false, 0, empty): nothing was done with them.
+    """Drop keys of a later version that are off (null, false, 0, empty), since they had no effect on the adapter.
 
-    Raises: ModelError naming an unknown key that says something.
+    Raises: ModelError naming an unknown key that is not off.
     """
     names = [field.name for field in fields(kind)]
     for name, value in values.items():
@@ -108,6 +109,6 @@ def _known(values: dict[str, Any], kind: type, path: Path, key: str) -> dict[str
 
 
 def _short(value: Any) -> str:
-    # repr keeps line breaks out of the one line.
+    # repr keeps line breaks out, so that the message stays on one line.
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

@@ -1,8 +1,9 @@
-"""Which tensors an adapter file has to hold: told from its description, before anything of their size is allocated.
+"""Check which tensors an adapter file has to hold, by its description.
 
-The names and shapes are those that `install_adapter` makes, on a transformer of two blocks that holds no numbers (on
-the meta device). How many blocks there are and how wide they are is the base's: that is read off the tensors, each of
-which has to agree. Whether they fit a base is known once there is one (`adapter_file.load_tensors`).
+The check comes before memory of their size is allocated. The names and shapes come from `install_adapter` on a
+transformer of two blocks without numbers (on the meta device). The base decides how many blocks there are and how wide
+they are. Both are read off the tensors, and each tensor has to agree. Whether the tensors fit a base is checked once it
+is loaded (`adapter_file.load_tensors`).
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers import WanVACETransformer3DModel
 
 from faceid.errors import ModelError
 from faceid.models.adapter.adapter_metadata import LOW_NOISE, AdapterMetadata
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter_settings import AdapterSettings
+from faceid.models.wan_vace.transformer import HINT_BLOCKS, of_two_blocks
 
 Shapes = Mapping[str, tuple[int, ...]]
-# Where a tensor of a block says which block it is of; a number of four digits is no block's.
-_OF_BLOCK = re.compile(r"(face_attention|face_modulation|transformer\.blocks|transformer\.vace_blocks)\.(\d{1,3})\.")
-_VACE = "transformer.vace_blocks"
-# Far beyond any transformer.
+# The part of a tensor's name that says which block it belongs to. No block has a number of four digits.
+_HINTS = f"transformer.{HINT_BLOCKS}"
+_OF_BLOCK = re.compile(rf"(face_attention|face_modulation|transformer\.blocks|{re.escape(_HINTS)})\.(\d{{1,3}})\.")
+# Far beyond the width of any transformer.
 _MOST_WIDTH = 1 << 20
 
 
 def check_shapes(path: Path, metadata: AdapterMetadata, shapes: Shapes, key: str = "face_lora_path") -> None:
-    """Hold a file's tensors against its description. shapes: by name, as in the file.
+    """Compare a file's tensors with its description. shapes: by name, as in the file.
 
     Raises: ModelError naming the first tensor that is missing, left over, or of another size.
     """
@@ -56,10 +57,10 @@ def check_shapes(path: Path, metadata: AdapterMetadata, shapes: Shapes, key: str
 
 
 def _expected(metadata: AdapterMetadata, shapes: Shapes) -> dict[str, tuple[int, ...]]:
-    """Of the adapter of one transformer that is as wide and has as many blocks as these tensors say."""
+    """The shapes for an adapter of one transformer with the width and the number of blocks that the tensors show."""
     settings = metadata.settings
     width, inner = _width(shapes, r"face_attention\.\d+\."), _width(shapes, r".*\.ffn\.net\.0\.proj\.lora_B\.")
-    num_main, num_vace = (_num_blocks(shapes, is_vace) for is_vace in (False, True))
+    num_main, num_hints = (_num_blocks(shapes, is_hint) for is_hint in (False, True))
     found: dict[str, tuple[int, ...]] = {}
     for name, shape in _of_two_blocks(settings, metadata.face_embedding_dim, width, inner).items():
         of_block = _OF_BLOCK.match(name)
@@ -67,9 +68,9 @@ def _expected(metadata: AdapterMetadata, shapes: Shapes) -> dict[str, tuple[int,
             found[name] = shape
             continue
         root, number, rest = of_block[1], int(of_block[2]), name[of_block.end() :]
-        if root == _VACE:
-            # The first alone has a projection in: the others are as the second.
-            blocks = range(1) if number == 0 else range(1, num_vace)
+        if root == _HINTS:
+            # Only the first hint block has a projection in. All others have the second block's shapes.
+            blocks = range(1) if number == 0 else range(1, num_hints)
         else:
             blocks = range(num_main) if number == 0 else range(0)
         for block in blocks:
@@ -78,15 +79,15 @@ def _expected(metadata: AdapterMetadata, shapes: Shapes) -> dict[str, tuple[int,
     return found
 
 
-def _num_blocks(shapes: Shapes, is_vace: bool) -> int:
-    """How many blocks of a kind the tensors are of, at least one. No block has one tensor alone: that is a stray."""
+def _num_blocks(shapes: Shapes, is_hint: bool) -> int:
+    """How many blocks of a kind the tensors belong to, at least one. A block with a single tensor is a stray."""
     blocks = (match for name in shapes if (match := _OF_BLOCK.match(name)) is not None)
-    seen = Counter(int(match[2]) for match in blocks if (match[1] == _VACE) == is_vace)
+    seen = Counter(int(match[2]) for match in blocks if (match[1] == _HINTS) == is_hint)
     return max((block + 1 for block, count in seen.items() if count > 1), default=1)
 
 
 def _width(shapes: Shapes, pattern: str) -> int:
-    """The first side of most tensors whose names begin so; 2, which no base has, where that is no width."""
+    """The most frequent first side among tensors whose names match; 2, which no base has, if that is no width."""
     sides = Counter(shape[0] for name, shape in shapes.items() if len(shape) == 2 and re.match(pattern, name))
     side = sides.most_common(1)[0][0] if sides else 0
     return side if 0 < side <= _MOST_WIDTH and side % 2 == 0 else 2
@@ -94,21 +95,8 @@ def _width(shapes: Shapes, pattern: str) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _of_two_blocks(settings: AdapterSettings, face_embedding_dim: int, width: int, inner: int) -> Shapes:
-    """Of the adapter of a transformer with two main and two VACE blocks. inner: width within the feed-forward."""
+    """Shapes for the adapter of a transformer with two main and two hint blocks. inner: the feed-forward's width."""
     with torch.device("meta"):
-        transformer = WanVACETransformer3DModel(
-            num_attention_heads=1,
-            attention_head_dim=width,
-            ffn_dim=inner,
-            num_layers=2,
-            vace_layers=[0, 1],
-            # No tensor of an adapter depends on these.
-            in_channels=1,
-            out_channels=1,
-            vace_in_channels=1,
-            text_dim=1,
-            freq_dim=2,
-            rope_max_seq_len=1,
-        )
+        transformer = of_two_blocks(width, inner)
         adapter = install_adapter(transformer, settings, face_embedding_dim)
     return {name: tuple(parameter.shape) for name, parameter in adapter.parameters().items()}

@@ -1,8 +1,8 @@
 """The whole adapter on a transformer: install it, switch it off, freeze its mapper, and list what it trains.
 
 Mapper (`condition_embedder.image_embedder`), face attention (`blocks.N.attn2.face`), optional modulation and a peft
-LoRA live on the transformer as submodules, so every launcher shards, checkpoints and saves them like the rest. With
-the adapter off (face_scale 0) the stock processors run and the LoRA is bypassed: the base model, bit for bit.
+LoRA live on the transformer as submodules. So every launcher shards, checkpoints and saves them like the rest. With the
+adapter off (face_scale 0) the stock processors run and the LoRA is bypassed. That is the base model, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from faceid.models.adapter.face_tokens import FaceConditioningBlock, FaceEmbedde
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.compute.context_parallel import TokenShare
 from faceid.models.compute.execution import replace_processor
+from faceid.models.wan_vace.tensor_names import ANY_BLOCKS
+from faceid.models.wan_vace.transformer import HINT_BLOCKS, all_blocks, hint_blocks
 
 LORA_NAME = "face"
-_BRANCHES = {"base": r"blocks", "vace": r"vace_blocks", "both": r"(?:vace_)?blocks"}
+_BRANCHES = {"base": r"blocks", "vace": HINT_BLOCKS, "both": ANY_BLOCKS}
 _ATTENTION = r"attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
 _LAYERS = {"attention": _ATTENTION, "linear": rf"(?:{_ATTENTION}|ffn\.net\.0\.proj|ffn\.net\.2|proj_in|proj_out)"}
-# Names of adapter parameters on the transformer, and what they are called in a file.
+# Names of adapter parameters on the transformer, and their names in a file.
 _FILE_NAMES = (
     (re.compile(r"^condition_embedder\.image_embedder\.mapper\."), "face_mapper."),
     (re.compile(r"^blocks\.(\d+)\.attn2\.face\."), r"face_attention.\1."),
@@ -64,7 +66,7 @@ class FaceAdapter:
         return named
 
     def mapper_parameters(self) -> dict[str, nn.Parameter]:
-        """What stage 2 freezes: the mapper without its LoRA."""
+        """The parameters that stage 2 freezes: the mapper without its LoRA."""
         lora = {id(parameter) for parameter in self.mapper.lora_parameters()}
         return {n: p for n, p in self.parameters().items() if n.startswith("face_mapper.") and id(p) not in lora}
 
@@ -79,16 +81,16 @@ class FaceAdapter:
             parameter.requires_grad_(not frozen)
 
     def switch(self, on: bool) -> None:
-        """Turn the adapter on, or off: stock processors, LoRA bypassed, no face argument allowed."""
+        """Turn the adapter on or off. Off: stock processors, LoRA bypassed, no face argument allowed."""
         if on == self._is_on:
             return
         for block in self.transformer.blocks:
             face = FaceAttnProcessor(self.rows, self._num_faces, self._share) if on else WanAttnProcessor()
             replace_processor(block.attn2, face)
-        for block in self.transformer.vace_blocks:
+        for block in hint_blocks(self.transformer):
             text = TextOnlyAttnProcessor(self.rows, self._num_faces) if on else WanAttnProcessor()
             replace_processor(block.attn2, text)
-        # peft's enable_adapters also decides what trains; that is not its business here.
+        # peft's enable_adapters also decides what trains. That must not change here, so it is put back.
         trains = [(parameter, parameter.requires_grad) for parameter in self.parameters().values()]
         for layer in self.lora_layers():
             layer.enable_adapters(on)
@@ -98,7 +100,7 @@ class FaceAdapter:
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The base model inside the block, whatever the adapter holds."""
+        """Run the base model inside the block, whatever the adapter holds."""
         was_on = self._is_on
         self.switch(False)
         try:
@@ -112,10 +114,10 @@ class FaceAdapter:
             layer.set_scale(LORA_NAME, strength)
 
     def set_num_faces(self, count: int) -> None:
-        """A face for each of `count` latent frames, as rows of face input [B, count, D + 1]; 1: one for the video."""
+        """Give each of `count` latent frames a face, as rows [B, count, D + 1] of face input; 1: one for the video."""
         self._num_faces = count
         if self._is_on:
-            for block in (*self.transformer.blocks, *self.transformer.vace_blocks):
+            for block in all_blocks(self.transformer):
                 block.attn2.processor.num_faces = count
 
     def set_share(self, share: TokenShare) -> None:
@@ -126,9 +128,9 @@ class FaceAdapter:
                 block.attn2.processor.share = share
 
     def set_block_strengths(self, strengths: Sequence[float]) -> None:
-        """Scale each main block's face attention and modulation; all 1 as trained. Raises: ConfigError on their number.
+        """Scale each main block's face attention and modulation; 1 is as trained. Raises: ConfigError on a wrong count.
 
-        A block that has neither (`face_attention_every`) takes a number without effect.
+        A block without either (`face_attention_every`) takes a number without effect.
         """
         blocks = self.transformer.blocks
         if len(strengths) != len(blocks):
@@ -144,10 +146,10 @@ class FaceAdapter:
 
 
 def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_dim: int, seed: int = 0) -> FaceAdapter:
-    """Put a new adapter on a loaded, frozen transformer; only adapter parameters require gradients afterwards.
+    """Put a new adapter on a loaded, frozen transformer. Only adapter parameters require gradients afterwards.
 
-    The initial weights are float32, whatever the base is, and a pure function of sizes and seed (of the LoRA on a bf16
-    base: rounded to bf16).
+    The initial weights are float32, whatever the base is, and a pure function of sizes and seed. The LoRA's weights on
+    a bf16 base are rounded to bf16.
     """
     inner_dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
     rows = TokenRows(settings.num_tokens, settings.conditioning_dim, inner_dim)
@@ -179,13 +181,13 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
         transformer.add_adapter(lora, adapter_name=LORA_NAME)
     adapter = FaceAdapter(transformer, settings, face_embedding_dim, rows)
     for layer in adapter.lora_layers():
-        # peft would lift a bf16 input to the LoRA's float32 and let autocast bring it back: half as much memory traffic
-        # again (performance.md 1.5). Under autocast the weights are brought to bf16 instead.
+        # peft would lift a bf16 input to the LoRA's float32, and autocast would bring it back. That adds half as much
+        # memory traffic again. Under autocast the weights are brought to bf16 instead.
         layer.cast_input_dtype_enabled = False
-    # add_adapter freezes everything but the LoRA, the face attention included: say what trains after it.
+    # add_adapter freezes everything but the LoRA, the face attention included. So what trains is set after it.
     transformer.requires_grad_(False)
     for parameter in adapter.parameters().values():
-        # diffusers makes the LoRA in the base's dtype; in bf16 AdamW loses most steps of 1e-4 to rounding.
+        # diffusers makes the LoRA in the base's dtype. In bf16, AdamW loses most steps of 1e-4 to rounding.
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
     return adapter
@@ -197,7 +199,7 @@ def lora_targets(settings: AdapterSettings) -> str:
 
 
 def file_name(parameter_name: str) -> str | None:
-    """The name in an adapter file of a transformer parameter, None for a base parameter."""
+    """The name of a transformer parameter in an adapter file; None for a base parameter."""
     for pattern, replacement in _FILE_NAMES:
         if pattern.match(parameter_name):
             return pattern.sub(replacement, parameter_name)

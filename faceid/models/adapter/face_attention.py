@@ -1,10 +1,10 @@
 """Face attention: each main block's text cross-attention also looks at the face tokens.
 
-The text query is reused; keys and values come from the face tokens by bias-free projections; values start at zero, so
-a new adapter changes nothing. The result is added to the text attention before the shared output projection, times
-face_scale, and nothing normalises after it. The same idea is IP-Adapter's (Ye et al. 2023) and Lynx's.
+The text query is reused. Bias-free projections make keys and values of the face tokens. Values start at zero, so a new
+adapter changes nothing. The result, times face_scale, is added to the text attention before the shared output
+projection, and nothing normalises after it. IP-Adapter (Ye et al. 2023) and Lynx use the same idea.
 
-The VACE blocks carry the pose and must not see the face: their processor drops the rows.
+The VACE blocks carry the pose and must not see the face. Their processor drops the face rows.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from faceid.models.adapter.face_tokens import TokenRows
 from faceid.models.compute.context_parallel import TokenShare
 
 MODULATION_RANK = 16
-# Rows of a block's modulation (WanTransformerBlock): shift, scale, gate of self-attention, then of the ffn.
+# Rows of a block's modulation (WanTransformerBlock): shift, scale and gate of self-attention, then of the feed-forward.
 SHIFT_ATTENTION, GATE_ATTENTION = 0, 2
 
 
 class FaceAttention(nn.Module):
-    """Keys and values of one block's face attention; a submodule `face` of its `attn2`."""
+    """Keys and values of one block's face attention. It is a submodule `face` of the block's `attn2`."""
 
     def __init__(self, conditioning_dim: int, inner_dim: int) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class FaceAttention(nn.Module):
         self.strength = 1.0
 
     def forward(self, tokens: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
-        """Face tokens [B, K, C] to keys and values [B, K, heads, head_dim]; keys have unit mean square."""
+        """Face tokens [B, K, C] to keys and values [B, K, heads, head_dim]. Keys have unit mean square."""
         key = self.key(tokens)
         key = F.rms_norm(key, key.shape[-1:])
         return key.unflatten(2, (num_heads, -1)), self.value(tokens).unflatten(2, (num_heads, -1))
 
 
 class FaceModulation(nn.Module):
-    """A face-dependent delta on one block's modulation; a submodule `face_modulation` of the block."""
+    """A face-dependent delta on one block's modulation. It is a submodule `face_modulation` of the block."""
 
     def __init__(self, rows: TokenRows) -> None:
         super().__init__()
@@ -55,7 +55,8 @@ class FaceModulation(nn.Module):
     def forward(self, packed: Tensor, modulation: Tensor) -> Tensor:
         """Add the delta of rows [B, num_rows, I] to modulation [B, 6, I].
 
-        A modulation has no frames: of a face that changes over them, packed [B, frames * num_rows, I], the mean counts.
+        A modulation has no frames. For a face that changes over them, packed [B, frames * num_rows, I], the mean
+        counts.
         """
         batch, num_faces = len(packed), packed.shape[1] // self.rows.num_rows
         tokens, face_scale = unpack_faces(packed, self.rows, num_faces)
@@ -74,12 +75,12 @@ class FaceModulation(nn.Module):
 class FaceAttnProcessor:
     """`attn2` of a main block: text attention plus face_scale times face attention, then the shared projection."""
 
-    # diffusers' set_attention_backend writes these.
+    # diffusers' set_attention_backend writes this attribute.
     _attention_backend = None
     _parallel_config = None
 
     def __init__(self, rows: TokenRows, num_faces: int = 1, share: TokenShare | None = None) -> None:
-        """num_faces: latent frames where each has a face of its own (FaceAdapter.set_num_faces); else 1."""
+        """num_faces: number of latent frames if each has its own face (FaceAdapter.set_num_faces), else 1."""
         self.rows, self.num_faces, self.share = rows, num_faces, share
 
     def __call__(
@@ -92,7 +93,7 @@ class FaceAttnProcessor:
     ) -> Tensor:
         """hidden_states [B, S, I]; encoder_hidden_states [B, faces * num_rows + L, I], face rows first.
 
-        With a share, S are the tokens of this process alone.
+        With a share, S counts the tokens of this process alone.
         """
         packed, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
@@ -113,7 +114,7 @@ class FaceAttnProcessor:
         return attn.to_out[1](attn.to_out[0](attended))
 
     def _attend_by_frame(self, query: Tensor, key: Tensor, value: Tensor, scale: Tensor) -> Tensor:
-        """Each frame's tokens, which follow each other, ask that frame's face: [B, S, I].
+        """Attend from each frame's tokens, which follow each other, to that frame's face: [B, S, I].
 
         query: [B, S, heads, D]. key, value: [B * frames, K, heads, D]. scale: [B * frames, 1, 1].
         """
@@ -121,7 +122,7 @@ class FaceAttnProcessor:
         if self.share is not None:
             start, end, total = self.share.start, self.share.end, self.share.total
         of_frame = total // self.num_faces
-        # A share may begin and end within a frame: what lacks of these is filled up, and cut off again.
+        # A share may begin and end within a frame. The missing tokens are filled up, and cut off again.
         first, last = start // of_frame, -(-end // of_frame)
         before, after = start - first * of_frame, last * of_frame - end
         asking = F.pad(query, (0, 0, 0, 0, before, after)).unflatten(1, (last - first, of_frame)).flatten(0, 1)
@@ -152,16 +153,16 @@ class TextOnlyAttnProcessor(WanAttnProcessor):
         attention_mask: Tensor | None = None,
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """Drop the face rows of encoder_hidden_states [B, num_rows + L, I] and go on as usual."""
+        """Drop the face rows of encoder_hidden_states [B, num_rows + L, I] and continue as usual."""
         _, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
         return super().__call__(attn, hidden_states, text, attention_mask, rotary_emb)
 
 
 def split_rows(encoder_hidden_states: Tensor, rows: TokenRows, num_faces: int = 1) -> tuple[Tensor, Tensor]:
-    """The face rows, and the text tokens cut off from their graph.
+    """The face rows, and the text tokens detached from their graph.
 
-    A slice of a tensor that carries gradient carries gradient, although the text part itself has none: without the
-    detach the whole VACE branch silently gets a graph.
+    A slice of a tensor that carries gradient carries gradient, although the text part itself has none. Without the
+    detach the whole VACE branch would silently get a graph.
     """
     count = num_faces * rows.num_rows
     return encoder_hidden_states[:, :count], encoder_hidden_states[:, count:].detach()
@@ -173,10 +174,13 @@ def unpack_faces(packed: Tensor, rows: TokenRows, num_faces: int) -> tuple[Tenso
 
 
 def add_face_modulation(block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Forward pre-hook of a WanTransformerBlock: (hidden, encoder_hidden, modulation, rotary) with the delta added."""
+    """Add the delta to the modulation, as forward pre-hook of a WanTransformerBlock.
+
+    args: (hidden, encoder_hidden, modulation, rotary).
+    """
     hidden_states, encoder_hidden_states, modulation, *rest = args
     if not isinstance(block.attn2.processor, FaceAttnProcessor):  # type: ignore[union-attr]
-        return args  # the adapter is off: no face rows came in
+        return args  # the adapter is off, so no face rows came in
     module, processor = block.face_modulation, block.attn2.processor  # type: ignore[union-attr]
     packed, _ = split_rows(encoder_hidden_states, processor.rows, processor.num_faces)
     return (hidden_states, encoder_hidden_states, module(packed, modulation), *rest)  # type: ignore[operator]

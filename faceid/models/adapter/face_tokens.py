@@ -1,9 +1,9 @@
-"""A face embedding to face tokens, and how they travel through an unchanged WanVACETransformer3DModel.
+"""Turn a face embedding into face tokens, and pass them through an unchanged WanVACETransformer3DModel.
 
-`FaceEmbedder` sits where diffusers keeps its image embedder, so the embedding enters by the existing argument
+`FaceEmbedder` sits where diffusers keeps its image embedder. The embedding enters by the existing argument
 `encoder_hidden_states_image` and leaves concatenated before the text tokens. Tokens may be wider or narrower than the
-transformer, and each sample brings its own face_scale, so they travel packed in rows of the transformer's width.
-No state on modules: gradient checkpointing, DDP, ZeRO and compile see an ordinary forward.
+transformer, and each sample brings its own face_scale. So they travel packed in rows of the transformer's width. The
+modules hold no state: gradient checkpointing, DDP, ZeRO and compile see an ordinary forward.
 
 Legend: B batch; D embedding size; K face tokens; C width of a face token; I inner width of the transformer.
 """
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 class FaceConditioningBlock(nn.Module):
     """The face mapper: one embedding to K tokens.
 
-    Linear, GELU, dropout, linear to all tokens, LayerNorm; a low-rank delta (LoRA) on the last layer stays trainable
-    when the mapper is frozen. A zero embedding means "no face" and selects the learned null tokens.
+    Layers: linear, GELU, dropout, linear to all tokens, LayerNorm. A low-rank delta (LoRA) on the last layer stays
+    trainable when the mapper is frozen. A zero embedding means "no face" and selects the learned null tokens.
     """
 
     def __init__(
@@ -52,15 +52,15 @@ class FaceConditioningBlock(nn.Module):
         self.null_tokens = nn.Parameter(torch.randn(num_tokens, conditioning_dim) * 0.02)
         self.lora_down = self.lora_up = None
         if use_lora:
-            # The mapper starts from nothing, so there is nothing to preserve: both halves start small and random,
-            # and both learn from the first step that reaches the mapper.
+            # The mapper starts from nothing, so there is nothing to preserve. Both halves start small and random, and
+            # both learn from the first step that reaches the mapper.
             self.lora_down = nn.Linear(width, lora_rank, bias=False)
             self.lora_up = nn.Linear(lora_rank, num_tokens * conditioning_dim, bias=False)
             nn.init.normal_(self.lora_up.weight, std=0.02 / math.sqrt(lora_rank))
 
     def forward(self, embedding: Tensor) -> Tensor:
         """[B, D], unit length or zero, to tokens [B, K, C]."""
-        # A unit vector has numbers near 1/sqrt(D): brought to the size that layers are initialised for.
+        # A unit vector has numbers near 1/sqrt(D). They are brought to the size that layers are initialised for.
         hidden = self.layers(embedding * math.sqrt(self.face_embedding_dim))
         tokens = self.to_tokens(hidden)
         if self.lora_down is not None and self.lora_up is not None:
@@ -70,7 +70,7 @@ class FaceConditioningBlock(nn.Module):
         return torch.where(is_face, tokens, self.null_tokens.to(tokens.dtype))
 
     def lora_parameters(self) -> list[nn.Parameter]:
-        """What keeps training when the mapper is frozen."""
+        """The parameters that keep training when the mapper is frozen."""
         parts = [part for part in (self.lora_down, self.lora_up) if part is not None]
         return [parameter for part in parts for parameter in part.parameters()]
 
@@ -101,7 +101,7 @@ class TokenRows:
 
 
 class FaceEmbedder(nn.Module):
-    """What replaces `condition_embedder.image_embedder`: [embedding, face_scale] to packed rows."""
+    """The module that replaces `condition_embedder.image_embedder`: [embedding, face_scale] to packed rows."""
 
     def __init__(self, mapper: FaceConditioningBlock, rows: TokenRows) -> None:
         super().__init__()
@@ -115,14 +115,14 @@ class FaceEmbedder(nn.Module):
         tokens = self.mapper(face_input[:, :-1].to(dtype))
         rows = self.rows.pack(tokens, face_input[:, -1])
         device_type = rows.device.type
-        # LayerNorm leaves autocast's dtype; rows in another dtype would lift the text tokens to it as well.
+        # LayerNorm leaves autocast's dtype. Rows in another dtype would lift the text tokens to it as well.
         return rows.to(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else rows
 
 
 def face_input(embedding: Tensor, face_scale: float | Tensor = 1.0) -> Tensor:
     """Join embeddings [..., D] and their scales (a number, or [...]) to the model's face input [..., D + 1].
 
-    [B, D] for a face a video, [B, F, D] for one a latent frame.
+    Use [B, D] for one face a video, and [B, F, D] for one face a latent frame.
     """
     scale = torch.as_tensor(face_scale, dtype=embedding.dtype, device=embedding.device)
     return torch.cat([embedding, scale.expand(embedding.shape[:-1]).unsqueeze(-1)], dim=-1)

@@ -1,6 +1,6 @@
 """Write a base folder with seeded random weights: the real classes at any size, in the real layout.
 
-The toy base starts from it, and tests and benchmarks use it for true-size models nobody needs to download.
+The toy base starts from it. Tests and benchmarks use it for models of true size that nobody needs to download.
 """
 
 from __future__ import annotations
@@ -11,25 +11,27 @@ from typing import Any
 
 import torch
 import transformers
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACEPipeline, WanVACETransformer3DModel
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanResidualBlock
 from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+
+from faceid.models.wan_vace.transformer import PIPELINE, TRANSFORMER
 
 
 def initialise_base(folder: Path, configs: dict[str, dict[str, Any]], seed: int) -> None:
     """Write transformer, vae, text_encoder, tokenizer and scheduler of `configs` under `folder`.
-
-    configs: keyword arguments for each part; `tokenizer` takes ByT5Tokenizer's (a byte tokenizer needs no vocabulary
+    configs: keyword arguments for each part. `tokenizer` takes ByT5Tokenizer's, since a byte tokenizer needs no
+    vocabulary file. The weights are a pure function of configs and seed.
     file). The weights are a pure function of configs and seed.
     """
     if not sys.stderr.isatty():
         transformers.utils.logging.disable_progress_bar()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        transformer = WanVACETransformer3DModel(**configs["transformer"])
+        transformer = TRANSFORMER(**configs["transformer"])
         vae = AutoencoderKLWan(**configs["vae"])
         text_encoder = UMT5EncoderModel(UMT5Config(**configs["text_encoder"]))
-    pipeline = WanVACEPipeline(
+    pipeline = PIPELINE(
         tokenizer=ByT5Tokenizer(**configs["tokenizer"]),
         text_encoder=text_encoder.eval(),
         vae=vae.eval(),
@@ -41,10 +43,10 @@ def initialise_base(folder: Path, configs: dict[str, dict[str, Any]], seed: int)
 
 @torch.no_grad()
 def initialise_vae_as_low_pass(vae: AutoencoderKLWan, seed: int) -> None:
-    """Make a new VAE begin as a plain low-pass filter: residual branches give nothing, resampling averages and repeats.
+    """Make a new VAE begin as a plain low-pass filter. Residual branches give zero; resampling averages and repeats.
 
-    From diffusers' own initial weights the same training is stuck at 17 to 19 dB for hundreds of steps; from these it
-    passes 21 dB within 250 (docs/decisions/likeness.md).
+    From diffusers' own initial weights the same training is stuck at 17 to 19 dB for hundreds of steps. From these
+    weights it passes 21 dB within 250 (docs/decisions/likeness.md).
     """
     noise = torch.Generator().manual_seed(seed)
     for module in vae.modules():
@@ -72,9 +74,9 @@ def _resample_plainly(module: WanResample, noise: torch.Generator) -> None:
             if is_down:
                 conv.weight[channel, channel, 1:, 0, 0] = 0.5
             else:
-                # The two frames made of one are channels 0 to dim and dim to 2 dim.
+                # One frame becomes two: channels 0 to dim, and dim to 2 dim.
                 conv.weight[[channel, dim + channel], channel, -1, 0, 0] = 1.0
     for conv in convs:
         conv.bias.zero_()
-        # Equal channels would stay equal.
+        # Noise is added, because equal channels would stay equal.
         conv.weight.add_(0.02 * torch.randn(conv.weight.shape, generator=noise))

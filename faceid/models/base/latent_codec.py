@@ -1,7 +1,7 @@
-"""Frames to latents and back: the only place where latents are normalised.
+"""Convert frames to latents and back. This is the only place where latents are normalised.
 
-Raw means are what is stored; the transformer sees normalised ones. The arithmetic is that of WanVACEPipeline
-(diffusers 0.42, `prepare_video_latents` and `__call__`), operation by operation, so that results equal its to the bit.
+Raw means are stored; the transformer sees normalised ones. The arithmetic follows WanVACEPipeline (diffusers 0.42,
+`prepare_video_latents` and `__call__`), operation by operation, so that results equal its results to the bit.
 Legend: B batch; T H W frames and pixels; C f h w latent channels, frames and sizes.
 """
 
@@ -20,8 +20,8 @@ from torch import Tensor
 def to_pixels(frames: np.ndarray) -> Tensor:
     """uint8 RGB frames [T, H, W, 3] to [1, 3, T, H, W] float32 in [-1, 1], as diffusers' VideoProcessor does it."""
     shown = torch.from_numpy(frames).permute(3, 0, 1, 2)
-    # One new array and its values changed in place: a clip of 65 frames at 480p is 312 MB of them. diffusers divides by
-    # 255 and doubles; doubling is exact, so that is the same number to the bit.
+    # The values are changed in place in one new array, because a clip of 65 frames at 480p takes 312 MB. diffusers
+    # divides by 255 and doubles. Doubling is exact, so this gives the same number to the bit.
     pixels = torch.empty(shown.shape, dtype=torch.float32).copy_(shown)
     return pixels.div_(127.5).sub_(1.0).unsqueeze(0)
 
@@ -49,7 +49,7 @@ def decode_latents(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
 def decode_unclamped(vae: AutoencoderKLWan, raw: Tensor) -> Tensor:
     """Decode raw latents [B, C, f, h, w] to pixels [B, 3, T, H, W], with gradient and without diffusers' clamp.
 
-    For training a VAE: where the clamp holds a pixel at -1 or 1 it has no gradient, and black stays black for ever.
+    It is for training a VAE. Where the clamp holds a pixel at -1 or 1 there is no gradient, and black stays black.
     """
     vae.clear_cache()
     latents, frames = vae.post_quant_conv(raw), []
@@ -64,23 +64,23 @@ def decode_unclamped(vae: AutoencoderKLWan, raw: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """Mean and spread of a VAE's raw latents, per channel, from its config."""
+    """Mean and spread of a VAE's raw latents, per channel, read from its config."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def normalise(self, raw: Tensor) -> Tensor:
-        """Raw VAE means [B, C, f, h, w] to what the transformer sees, float32."""
+        """Raw VAE means [B, C, f, h, w] to the transformer's input, float32."""
         mean, inverse_std = self._tensors(raw.device)
         return (raw.float() - mean) * inverse_std
 
     def denormalise(self, latents: Tensor) -> Tensor:
-        """The inverse of `normalise`, in the dtype given."""
+        """The inverse of `normalise`, in the given dtype."""
         mean, inverse_std = (value.to(latents.dtype) for value in self._tensors(latents.device))
         return latents / inverse_std + mean
 
     def _tensors(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and 1/std, [1, C, 1, 1, 1], float32. The pipeline multiplies by the inverse, so we do."""
+        """Mean and 1/std, [1, C, 1, 1, 1], float32. We multiply by the inverse, because the pipeline does."""
         mean = torch.tensor(self.mean, device=device, dtype=torch.float32).view(1, -1, 1, 1, 1)
         return mean, 1.0 / torch.tensor(self.std, device=device, dtype=torch.float32).view(1, -1, 1, 1, 1)
 

@@ -1,8 +1,8 @@
-"""Where on this machine a base or an encoder lies, and what it is called where that is published.
+"""Find where a base or an encoder lies on this machine, and name it where the name is published.
 
-An adapter file is what people give away: it names its base and its encoder, never a folder of its author. Where they
-lie is in the run folder's config.yaml, which stays; and in the usual place, `models/`. What is found is held against
-the fingerprint before it is used, as what a flag names is.
+People give adapter files away. So a file names its base and its encoder, never a folder of its author. Their places are
+in the run folder's config.yaml, which stays, or in the usual folder `models/`. A model found there is checked against
+the fingerprint before use, like a model that a flag names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import yaml
 
 from faceid.files.documents import read_text
 
-# Whose models are commonly kept in a folder of their name, as `hf download` is told to: part of a model's name then.
+# People commonly keep these organisations' models in a folder of that name, as `hf download` is told to. The folder is
+# then part of the model's name.
 _ORGANISATIONS = ("Wan-AI", "alibaba-pai")
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -23,9 +24,9 @@ _MOST_BYTES, _LONGEST = 1 << 18, 4096
 
 
 def published_name(given: str, is_base: bool = True) -> str:
-    """What a model that was given as a folder, a file or a hub id is called elsewhere: its last part, or the hub id.
+    """The published name of a model given as a folder, a file or a hub id: its last part, or the hub id.
 
-    is_base: a base is always a folder; an encoder may be a hub id.
+    is_base: whether it is a base, which is always a folder. An encoder may be a hub id.
     """
     path = Path(given)
     cached = [match for part in path.parts if (match := _CACHED.fullmatch(part)) is not None]
@@ -39,11 +40,11 @@ def published_name(given: str, is_base: bool = True) -> str:
 
 
 def place_of(name: str, adapter: Path, key: str) -> str:
-    """Where on this machine the model of a published name lies; the name itself where that is not known.
+    """Where on this machine the model of a published name lies; the name itself where the place is unknown.
 
-    adapter: the file that names it. key: what the run folder's config calls it.
+    adapter: the file that names the model. key: the name of the setting in the run folder's config.
     """
-    # Files from before held places; those are taken as they are, and so is what comes with faceid.
+    # Older files held places. Those are taken as they are, and so are models that come with faceid.
     if name == EMBEDDED or not _NAME.fullmatch(name) or ".." in name.split("/"):
         return name
     recorded = _recorded(adapter.parent / "config.yaml", key)
@@ -54,9 +55,9 @@ def place_of(name: str, adapter: Path, key: str) -> str:
 
 
 def _recorded(config: Path, key: str) -> str | None:
-    """What a run's config says; None without one, whatever else the file is.
+    """The value in a run's config; None without one, whatever else the file is.
 
-    The one line, with its continuations: a whole file of somebody's may take a YAML reader minutes.
+    Only the one line with its continuations is parsed. A whole file from somebody may take a YAML reader minutes.
     """
     try:
         found = re.search(rf"^{key}: ([^\[{{&*!|>\s].*(?:\n[ ]+.*)*)", read_text(config, _MOST_BYTES), re.MULTILINE)

@@ -1,8 +1,9 @@
-"""The files of a base on disk: which layout, where each part's weights and config are, and what names them.
+"""Find a base's files on disk.
 
-Two layouts are read. diffusers' has a folder for each part. The original one, of the Wan repositories, has the
-transformer's weights beside its config.json, `models_t5_umt5-xxl-enc-bf16.pth`, `Wan2.1_VAE.pth` and the tokenizer in
-`google/umt5-xxl/`. Everything is looked at, and what is missing or wrong is named, before anything large is read.
+The files tell the base's layout, where each part's weights and config are, and what names them. Two layouts are read.
+The diffusers layout has a folder for each part. The original layout, of the Wan repositories, has the transformer's
+weights beside its config.json, `models_t5_umt5-xxl-enc-bf16.pth`, `Wan2.1_VAE.pth` and the tokenizer in
+`google/umt5-xxl/`. All files are checked, and an error names what is missing or wrong, before anything large is read.
 """
 
 from __future__ import annotations
@@ -21,24 +22,25 @@ from faceid.files.provenance import sha256_json
 from faceid.flow import ALL_NOISE, NoiseRange
 from faceid.geometry import Geometry
 from faceid.models.base.latent_codec import LatentStatistics, statistics_of
+from faceid.models.base.model_json import read_model_json
 from faceid.models.base.model_part import PARTS, WEIGHTS_STEM, Part, PartName
-from faceid.models.base.read_json import read_json
 from faceid.models.base.weights import sharded_files
+from faceid.models.wan_vace import transformer as wan_vace
 
 ExpertName = Literal["high", "low"]
-"""Of two transformers, the one that denoises high noise levels, or low ones."""
+"""One of two transformers: the one that denoises high noise levels, or the one for low levels."""
 ORIGINAL_TEXT_ENCODER, ORIGINAL_VAE, ORIGINAL_TOKENIZER = (
     "models_t5_umt5-xxl-enc-bf16.pth",
     "Wan2.1_VAE.pth",
     "google/umt5-xxl",
 )
-# Of Wan2.2's A14B (wan/configs/wan_t2v_A14B.py; VideoX-Fun's config of the VACE one).
+# The boundary of Wan2.2's A14B (wan/configs/wan_t2v_A14B.py, and VideoX-Fun's config of the VACE one).
 ORIGINAL_BOUNDARY = 0.875
 
 
 @dataclass(frozen=True)
 class Experts:
-    """The two transformers of a Wan2.2 base. boundary: the sigma from which on, upwards, it is `high` that denoises."""
+    """The two transformers of a Wan2.2 base. boundary: the lowest sigma that `high` denoises."""
 
     high: Part
     low: Part
@@ -47,7 +49,7 @@ class Experts:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A base on disk: its parts, and what it is without loading it."""
+    """A base on disk: its parts, and its properties without loading it."""
 
     path: Path
     transformer: Part
@@ -55,11 +57,11 @@ class ModelFiles:
     text_encoder: Part
     tokenizer: Path
     scheduler: Path | None
-    """None in the original layout, which has none: UniPC with a flow shift of 3, as diffusers converts it."""
+    """None in the original layout, which has no file for it: UniPC with a flow shift of 3, as diffusers converts it."""
     experts: Experts | None = None
-    """Of a base with two transformers; `transformer` is then the high one, until `of_expert` chooses."""
+    """For a base with two transformers. `transformer` is then the high one, until `of_expert` chooses."""
     expert: ExpertName | None = None
-    """Which of two was chosen."""
+    """Which of the two was chosen."""
     noise: NoiseRange = ALL_NOISE
     """The noise levels that the transformer denoises."""
 
@@ -67,7 +69,7 @@ class ModelFiles:
     def find(
         cls, path: Path, vae_path: str | Path | None = None, text_encoder_path: str | Path | None = None
     ) -> ModelFiles:
-        """Look at a folder, in either layout. vae_path, text_encoder_path: of those parts, when they are elsewhere.
+        """Look at a folder, in either layout. vae_path, text_encoder_path: places of those parts outside the folder.
 
         Raises: ModelError naming the flag, the folder and what is missing in it.
         """
@@ -117,7 +119,7 @@ class ModelFiles:
 
     @cached_property
     def geometry(self) -> Geometry:
-        """Every size, derived from the configs the way WanVACEPipeline does (`vae_scale_factor_*`)."""
+        """Every size, derived from the configs the way WanVACEPipeline does it (`vae_scale_factor_*`)."""
         downsample = self.vae.config["temperal_downsample"]
         patch_t, patch_h, patch_w = self.transformer.config["patch_size"]
         geometry = Geometry(
@@ -126,12 +128,7 @@ class ModelFiles:
             latent_channels=self.vae.config["z_dim"],
             patch_thw=(patch_t, patch_h, patch_w),
         )
-        takes = self.transformer.config["vace_in_channels"]
-        if takes != geometry.control_channels:
-            raise ModelError(
-                f"model_path={self.path}: transformer takes {takes} control channels, "
-                f"its VAE makes {geometry.control_channels}; the parts belong to different models"
-            )
+        wan_vace.check_control(self.transformer.config, geometry, self.path)
         return geometry
 
     @property
@@ -141,23 +138,18 @@ class ModelFiles:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex sha256 naming the transformer, or both, and the VAE: what an adapter fits.
+        """Hex sha256 naming the transformer or transformers and the VAE, which an adapter has to fit.
 
-        Of the transformers' values as bfloat16: Wan's own files are float32, most copies of them are rounded so, and so
-        is what trains and renders on a GPU.
+        The hash is over the transformers' values as bfloat16. Wan's own files are float32, and most copies of them are
+        rounded to bfloat16. Training and rendering on a GPU also use bfloat16.
         """
         rounded = {"transformer": torch.bfloat16}
         return self._fingerprint(lambda part: part.described(rounded.get(part.name, torch.float32)))
 
     @cached_property
     def exact_fingerprint(self) -> str:
-        """Naming the same without rounding: equal ones compute the same."""
+        """The same hash without rounding. Bases with equal ones compute the same."""
         return self._fingerprint(Part.described)
-
-    @cached_property
-    def former_fingerprint(self) -> str:
-        """What adapters named their base by before: its files, so that another layout was another base."""
-        return self._fingerprint(Part.formerly_described)
 
     def _fingerprint(self, describe: Callable[[Part], list[Any]]) -> str:
         described: dict[str, Any] = {part.name: describe(part) for part in (self.transformer, self.vae)}
@@ -167,7 +159,7 @@ class ModelFiles:
 
     @cached_property
     def latents_fingerprint(self) -> str:
-        """Hex sha256 naming what makes latents and prompt embeddings: the VAE and the text encoder.
+        """Hex sha256 naming the VAE and the text encoder, which make latents and prompt embeddings.
 
         Bases that share them share latents (the 1.3B and the 14B do).
         """
@@ -187,7 +179,7 @@ def _find_diffusers(path: Path, needs_vae: bool, needs_text_encoder: bool) -> Mo
     found = ModelFiles(path, transformer, vae, text_encoder, path / "tokenizer", path / "scheduler")
     if not (path / "transformer_2").is_dir():
         return found
-    boundary = read_json(path / "model_index.json").get("boundary_ratio")
+    boundary = read_model_json(path / "model_index.json").get("boundary_ratio")
     if not isinstance(boundary, float) or not 0 < boundary < 1:
         raise ModelError(f"{path / 'model_index.json'}: boundary_ratio={boundary}: must say where transformer_2 begins")
     low = replace(found.transformer, path=path / "transformer_2")
@@ -215,7 +207,7 @@ def _find_original(path: Path, needs_vae: bool, needs_text_encoder: bool, transf
 
 
 def _given_part(name: PartName, path: Path) -> Part:
-    """A part that a flag names: its folder, its one file of the original layout, or a base that has it."""
+    """A part that a flag names: its folder, its one file of the original layout, or a base that contains it."""
     file = ORIGINAL_VAE if name == "vae" else ORIGINAL_TEXT_ENCODER
     if path.is_file():
         return Part(name, "original", path)
@@ -234,15 +226,10 @@ def _tokenizer_beside(path: Path) -> Path | None:
 
 
 def _check(found: ModelFiles) -> None:
-    """Open every file; nothing large is read by it."""
+    """Open every file. This reads nothing large."""
     low = [] if found.experts is None else [found.experts.low]
     for part in (found.transformer, *low):
-        name = part.config.get("_class_name")
-        if name != "WanVACETransformer3DModel":
-            raise ModelError(
-                f"model_path={found.path}: its transformer is {name}, not WanVACETransformer3DModel; "
-                "pose control needs a VACE model"
-            )
+        wan_vace.check_class(part.config, found.path)
     for part in (*found.parts, *low):
         for index in part.path.glob("*.safetensors.index.json") if part.layout == "diffusers" else ():
             sharded_files(part.path, index.name.removesuffix(".safetensors.index.json"))

@@ -1,18 +1,17 @@
-"""Configs, as diffusers and transformers write them, of parts in the original layout.
+"""Make the configs of VAE and text encoder in the original layout.
 
-The transformer's config.json there has other keys; the VAE and the text encoder have none: their sizes are read off
-the shapes of their tensors. What no shape tells is a constant of Wan2.1 (modules/vae.py, modules/t5.py).
+They have the form that diffusers and transformers write. Neither part has a config.json there. Their sizes are read off
+the shapes of their tensors. Whatever no shape tells is a constant of Wan2.1 (modules/vae.py, modules/t5.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from faceid.errors import ModelError
-
-Shapes = Mapping[str, tuple[int, ...]]
+from faceid.models.tensor_shapes import Shapes, shape_of
 
 LATENTS_MEAN = (
     *(-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508),
@@ -28,62 +27,12 @@ SCHEDULER = {
     "num_train_timesteps": 1000,
     "flow_shift": 3.0,
 }
-"""The original has its schedule in its sampler. For 720p give --shift 5."""
-
-
-def transformer_config(original: Mapping[str, Any], shapes: Shapes, source: Path) -> dict[str, Any]:
-    """original: its config.json. Raises: ModelError naming what is missing, or when it is no VACE model."""
-    needed = ("dim", "num_heads", "num_layers", "ffn_dim", "freq_dim", "in_dim", "out_dim", "eps")
-    for key in needed:
-        if key not in original:
-            raise ModelError(f"{source / 'config.json'}: no {key!r} in it; not the config of a Wan2.1 or Wan2.2 model")
-    if "vace_patch_embedding.weight" not in shapes:
-        kind = original.get("model_type", "without a VACE branch")
-        raise ModelError(f"model_path={source}: its transformer is {kind}; pose control needs a VACE model")
-    # Without a list the original takes every other layer (modules/vace_model.py).
-    layers = original.get("vace_layers") or list(range(0, original["num_layers"], 2))
-    return {
-        "_class_name": "WanVACETransformer3DModel",
-        "patch_size": list(shapes["patch_embedding.weight"][2:]),
-        "num_attention_heads": original["num_heads"],
-        "attention_head_dim": original["dim"] // original["num_heads"],
-        "in_channels": original["in_dim"],
-        "out_channels": original["out_dim"],
-        "text_dim": _shape(shapes, "text_embedding.0.weight", source)[1],
-        "freq_dim": original["freq_dim"],
-        "ffn_dim": original["ffn_dim"],
-        "num_layers": original["num_layers"],
-        "cross_attn_norm": original.get("cross_attn_norm", True),
-        "qk_norm": "rms_norm_across_heads",
-        "eps": original["eps"],
-        "added_kv_proj_dim": None,
-        "vace_layers": list(layers),
-        "vace_in_channels": shapes["vace_patch_embedding.weight"][1],
-    }
-
-
-def original_transformer_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The other way round: what the Wan repositories' config.json says."""
-    return {
-        "_class_name": "VaceWanModel",
-        "dim": config["num_attention_heads"] * config["attention_head_dim"],
-        "eps": config["eps"],
-        "ffn_dim": config["ffn_dim"],
-        "freq_dim": config["freq_dim"],
-        "in_dim": config["in_channels"],
-        "model_type": "vace",
-        "num_heads": config["num_attention_heads"],
-        "num_layers": config["num_layers"],
-        "out_dim": config["out_channels"],
-        "text_len": 512,
-        "vace_in_dim": config["vace_in_channels"],
-        "vace_layers": list(config["vace_layers"]),
-    }
+"""The original layout keeps its schedule in its sampler. For 720p give --shift 5."""
 
 
 def vae_config(shapes: Shapes, source: Path) -> dict[str, Any]:
-    """Raises: ModelError when they are not those of a Wan2.1 VAE."""
-    base_dim, z_dim = _shape(shapes, "encoder.conv1.weight", source)[0], _shape(shapes, "conv2.weight", source)[0]
+    """The VAE's config. Raises: ModelError when the shapes are not those of a Wan2.1 VAE."""
+    base_dim, z_dim = shape_of(shapes, "encoder.conv1.weight", source)[0], shape_of(shapes, "conv2.weight", source)[0]
     if z_dim != len(LATENTS_MEAN):
         raise ModelError(
             f"{source}: latents of {z_dim} channels; the VACE models are of Wan2.1's VAE, which has {len(LATENTS_MEAN)}"
@@ -98,7 +47,7 @@ def vae_config(shapes: Shapes, source: Path) -> dict[str, Any]:
     num_res_blocks = resampled[0]
     per_stage = num_res_blocks + 1
     firsts = range(0, len(resampled) * per_stage + 1, per_stage)
-    widths = [_shape(shapes, f"encoder.downsamples.{place}.residual.2.weight", source)[0] for place in firsts]
+    widths = [shape_of(shapes, f"encoder.downsamples.{place}.residual.2.weight", source)[0] for place in firsts]
     return {
         "_class_name": "AutoencoderKLWan",
         "base_dim": base_dim,
@@ -117,16 +66,16 @@ def vae_config(shapes: Shapes, source: Path) -> dict[str, Any]:
 
 
 def text_encoder_config(shapes: Shapes, source: Path) -> dict[str, Any]:
-    """Raises: ModelError when they are not those of a UMT5 encoder."""
-    vocab_size, d_model = _shape(shapes, "token_embedding.weight", source)
-    buckets, heads = _shape(shapes, "blocks.0.pos_embedding.embedding.weight", source)
+    """The text encoder's config. Raises: ModelError when the shapes are not those of a UMT5 encoder."""
+    vocab_size, d_model = shape_of(shapes, "token_embedding.weight", source)
+    buckets, heads = shape_of(shapes, "blocks.0.pos_embedding.embedding.weight", source)
     return {
         "model_type": "umt5",
         "architectures": ["UMT5EncoderModel"],
         "vocab_size": vocab_size,
         "d_model": d_model,
-        "d_kv": _shape(shapes, "blocks.0.attn.q.weight", source)[0] // heads,
-        "d_ff": _shape(shapes, "blocks.0.ffn.fc1.weight", source)[0],
+        "d_kv": shape_of(shapes, "blocks.0.attn.q.weight", source)[0] // heads,
+        "d_ff": shape_of(shapes, "blocks.0.ffn.fc1.weight", source)[0],
         "num_layers": sum(name.endswith(".norm1.weight") for name in shapes),
         "num_heads": heads,
         "relative_attention_num_buckets": buckets,
@@ -140,10 +89,4 @@ FROM_SHAPES: dict[str, Callable[[Shapes, Path], dict[str, Any]]] = {
     "vae": vae_config,
     "text_encoder": text_encoder_config,
 }
-"""Of the parts that have no config.json."""
-
-
-def _shape(shapes: Shapes, name: str, source: Path) -> tuple[int, ...]:
-    if name not in shapes:
-        raise ModelError(f"{source}: no {name} in it; not a file of this part of Wan2.1")
-    return shapes[name]
+"""Functions for the parts that have no config.json."""

@@ -1,9 +1,8 @@
-"""Names of Wan's tensors: as the Wan repositories have them, and as diffusers and transformers do.
+"""Translate the names of tensors in Wan's VAE and text encoder.
 
-Every name is taken apart and looked up whole, never replaced piece by piece: what is not in a table is unknown, and
-norm2 and norm3, which change places, need no placeholder. Each table read backwards is the other direction.
-Sources: Wan-AI's modules (wan/modules/model.py, vae.py, t5.py) and the converters of diffusers, against which the tests
-compare every name.
+The names of the Wan repositories become those of diffusers and transformers. Every name is taken apart and looked up
+whole, never replaced piece by piece. A name that is in no table is unknown. Sources: Wan-AI's modules
+(wan/modules/vae.py, t5.py) and the converters of diffusers, against which the tests compare every name.
 """
 
 from __future__ import annotations
@@ -13,39 +12,7 @@ from collections.abc import Callable, Iterable
 
 from faceid.errors import ModelError
 
-# A linear layer of a block, original to diffusers: what a LoRA can be on.
-BLOCK_LAYERS = {
-    "self_attn.q": "attn1.to_q",
-    "self_attn.k": "attn1.to_k",
-    "self_attn.v": "attn1.to_v",
-    "self_attn.o": "attn1.to_out.0",
-    "cross_attn.q": "attn2.to_q",
-    "cross_attn.k": "attn2.to_k",
-    "cross_attn.v": "attn2.to_v",
-    "cross_attn.o": "attn2.to_out.0",
-    "ffn.0": "ffn.net.0.proj",
-    "ffn.2": "ffn.net.2",
-}
-# Of the VACE blocks alone. before_proj is in the first of them only.
-VACE_LAYERS = {"before_proj": "proj_in", "after_proj": "proj_out"}
-BLOCK_NORMS = {
-    "self_attn.norm_q": "attn1.norm_q",
-    "self_attn.norm_k": "attn1.norm_k",
-    "cross_attn.norm_q": "attn2.norm_q",
-    "cross_attn.norm_k": "attn2.norm_k",
-    "norm3": "norm2",
-}
-OUTER_LAYERS = {
-    "patch_embedding": "patch_embedding",
-    "vace_patch_embedding": "vace_patch_embedding",
-    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
-    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
-    "time_projection.1": "condition_embedder.time_proj",
-    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
-    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
-    "head.head": "proj_out",
-}
-# The VAE's residual block, a Sequential in the original.
+# The VAE's residual block, which is a Sequential in the original.
 _RESIDUAL = {
     "residual.0": "norm1",
     "residual.2": "conv1",
@@ -79,34 +46,11 @@ _TEXT_BLOCK = {
 _TEXT_OUTER = {"token_embedding": "shared", "norm": "encoder.final_layer_norm"}
 
 Translate = Callable[[str], str | None]
-"""A tensor's original name to its name here; None when it is unknown."""
-
-
-def transformer_name(original: str) -> str | None:
-    """Of a tensor of the transformer."""
-    if original == "head.modulation":
-        return "scale_shift_table"
-    stem, _, leaf = original.rpartition(".")
-    if leaf == "modulation":
-        return f"{stem}.scale_shift_table" if re.fullmatch(r"(vace_)?blocks\.\d+", stem) else None
-    new = OUTER_LAYERS.get(stem) or _inside(stem, {**BLOCK_LAYERS, **BLOCK_NORMS}, VACE_LAYERS)
-    return None if new is None else f"{new}.{leaf}"
-
-
-def original_transformer_name(name: str) -> str | None:
-    """The other way round: of a tensor of the transformer."""
-    if name == "scale_shift_table":
-        return "head.modulation"
-    stem, _, leaf = name.rpartition(".")
-    if leaf == "scale_shift_table":
-        return f"{stem}.modulation"
-    old = _backwards(OUTER_LAYERS).get(stem)
-    old = old or _inside(stem, _backwards({**BLOCK_LAYERS, **BLOCK_NORMS}), _backwards(VACE_LAYERS))
-    return None if old is None else f"{old}.{leaf}"
+"""From a tensor's original name to its name here; None when it is unknown."""
 
 
 def vae_name(original: str, num_res_blocks: int) -> str | None:
-    """Of a tensor of the VAE. num_res_blocks: of its encoder's stages, which a decoder's stage has one more of."""
+    """The name of a VAE tensor. num_res_blocks: per stage of the encoder; a decoder's stage has one more."""
     stem, _, leaf = original.rpartition(".")
     if stem in _VAE_OUTER:
         return f"{_VAE_OUTER[stem]}.{leaf}"
@@ -135,7 +79,7 @@ def vae_name(original: str, num_res_blocks: int) -> str | None:
 
 
 def text_encoder_name(original: str) -> str | None:
-    """Of a tensor of the UMT5 encoder."""
+    """The name of a tensor of the UMT5 encoder."""
     stem, _, leaf = original.rpartition(".")
     if stem in _TEXT_OUTER:
         return f"{_TEXT_OUTER[stem]}.{leaf}"
@@ -146,7 +90,7 @@ def text_encoder_name(original: str) -> str | None:
 
 
 def translate(names: Iterable[str], rule: Translate, source: str) -> dict[str, str]:
-    """Every original name to its new one. source: for the message.
+    """Map every original name to its new one. source: for the message.
 
     Raises: ModelError naming the first name that is unknown, or that two tensors would have.
     """
@@ -159,16 +103,3 @@ def translate(names: Iterable[str], rule: Translate, source: str) -> dict[str, s
             raise ModelError(f"{source}: {name} {what}; not the weights of a Wan2.1 or Wan2.2 VACE model")
         found[name], taken[new] = new, name
     return found
-
-
-def _inside(name: str, of_blocks: dict[str, str], of_vace_blocks: dict[str, str]) -> str | None:
-    found = re.fullmatch(r"((vace_)?blocks\.\d+)\.(.+)", name)
-    if found is None:
-        return None
-    block, is_vace, inner = found.groups()
-    new = of_blocks.get(inner) or (of_vace_blocks.get(inner) if is_vace else None)
-    return None if new is None else f"{block}.{new}"
-
-
-def _backwards(table: dict[str, str]) -> dict[str, str]:
-    return {new: old for old, new in table.items()}

@@ -1,4 +1,4 @@
-"""Prompts to text embeddings, exactly as WanVACEPipeline makes them."""
+"""Encode prompts to text embeddings, exactly as WanVACEPipeline does."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 
 log = logging.getLogger(__name__)
 
-# Wan2.1 was trained with 512 text tokens; a tokenizer that says it holds fewer is believed.
+# Wan2.1 was trained with 512 text tokens. A tokenizer that states a smaller number is believed.
 MAX_TEXT_TOKENS = 512
 
 
 def text_length(tokenizer: Any) -> int:
-    """L, the padded number of text tokens the transformer is given."""
+    """L, the padded number of text tokens that the transformer gets."""
     return min(int(tokenizer.model_max_length), MAX_TEXT_TOKENS)
 
 
@@ -47,13 +47,13 @@ def encode_prompts(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) ->
 
 
 def cut_padding(embedding: Tensor) -> Tensor:
-    """A text embedding [L, D] without the zeros after its end token, [l, D]: what is worth keeping on a disk."""
+    """A text embedding [L, D] without the zeros after its end token, [l, D]. Only this part is kept on disk."""
     told = embedding.abs().amax(dim=1).nonzero()
     return embedding[: int(told[-1]) + 1] if len(told) else embedding[:0]
 
 
 def pad(embedding: Tensor, length: int) -> Tensor:
-    """The reverse of `cut_padding`: [l, D] to [length, D]. Raises: DataError for a length that cannot be."""
+    """The reverse of `cut_padding`: [l, D] to [length, D]. Raises: DataError for an impossible length."""
     if not isinstance(length, int) or not len(embedding) <= length <= MAX_TEXT_TOKENS:
         raise DataError(f"text_tokens={length!r}: a prompt of {len(embedding)} tokens is stored; encode again")
     return torch.nn.functional.pad(embedding, (0, 0, 0, length - len(embedding)))
@@ -61,7 +61,7 @@ def pad(embedding: Tensor, length: int) -> Tensor:
 
 def _warn_of_long(tokenizer: Any, prompt: str, length: int) -> None:
     if prompt == DEFAULT_NEGATIVE_PROMPT:
-        # Wan's own; the toy base reads its beginning, and nobody need be told.
+        # This is Wan's own negative prompt. The toy base reads only its beginning, and needs no warning.
         return
     count = len(tokenizer(prompt_clean(prompt), add_special_tokens=True, verbose=False).input_ids)
     if count > length:

@@ -1,8 +1,8 @@
-"""Load a Wan2.1-VACE base: transformer, VAE, text encoder, scheduler, and what sizes they ask for.
+"""Load a Wan2.1-VACE base: transformer, VAE, text encoder and scheduler, and the sizes they ask for.
 
-Everything comes from a local folder, in diffusers' layout or that of the Wan repositories; nothing is fetched. A tensor
+Everything comes from a local folder, in diffusers' layout or that of the Wan repositories. Nothing is fetched. A tensor
 is read from the mapped file straight to where it is used, so that no second copy of the weights is made. The base is
-never changed: its fingerprint travels in every adapter and is checked when one is loaded.
+never changed: its fingerprint travels in every adapter, and loading an adapter checks it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACETransformer3DModel
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
@@ -27,21 +27,22 @@ from faceid.files.documents import is_file_name
 from faceid.geometry import Geometry
 from faceid.models.base.latent_codec import LatentStatistics
 from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.model_json import read_model_json
 from faceid.models.base.model_part import Part
 from faceid.models.base.original_configs import SCHEDULER
-from faceid.models.base.read_json import read_json
 from faceid.models.base.weights import FiniteCheck, shapes_of
+from faceid.models.wan_vace.transformer import TRANSFORMER
 
 log = logging.getLogger(__name__)
 
 PARTS = ("transformer", "vae", "text")
-# Of a tokenizer's config: what transformers opens by the name it finds there.
+# Keys of a tokenizer's config. transformers opens the files that they name.
 _NAMES_OF_FILES = {"vocab_file", "merges_file", "spm_file", "tokenizer_file", "fast_tokenizer_files"}
 
 
 @dataclass
 class WanModel:
-    """One base in memory. A part that was not asked for is None."""
+    """One base in memory. A part that was not requested is None."""
 
     name: str
     files: ModelFiles
@@ -53,22 +54,22 @@ class WanModel:
 
     @property
     def geometry(self) -> Geometry:
-        """What sizes are legal, and how pixels become tokens."""
+        """Which sizes are legal, and how pixels become tokens."""
         return self.files.geometry
 
     @property
     def statistics(self) -> LatentStatistics:
-        """Of the VAE's latents."""
+        """The statistics of the VAE's latents."""
         return self.files.statistics
 
     @property
     def fingerprint(self) -> str:
-        """Names the transformer and the VAE: what an adapter fits."""
+        """Names the transformer and the VAE, which an adapter has to fit."""
         return self.files.fingerprint
 
     @property
     def latents_fingerprint(self) -> str:
-        """Names what encodes, VAE and text encoder: bases that share them share latents (the 1.3B and the 14B do)."""
+        """Names VAE and text encoder. Bases that share them share latents (the 1.3B and the 14B do)."""
         return self.files.latents_fingerprint
 
 
@@ -79,10 +80,10 @@ def load_wan(
     dtype: torch.dtype | None = torch.float32,
     name: str | None = None,
 ) -> WanModel:
-    """Load the asked parts of a base, frozen and in eval mode.
+    """Load the requested parts of a base, frozen and in eval mode.
 
-    The VAE stays float32: it is small, and a bfloat16 encode is visibly worse. `name` is what adapters record
-    as their base (default: the path as given). dtype: None leaves every tensor, the VAE's too, as it is in the file.
+    The VAE stays float32: it is small, and a bfloat16 encode is visibly worse. name: the name that adapters record for
+    their base (default: the path as given). dtype: None leaves every tensor, the VAE's too, as it is in the file.
     Raises: ModelError naming the folder and the missing piece, or the first tensor that is missing or left over.
     """
     files = ModelFiles.find(base) if isinstance(base, Path) else base
@@ -93,7 +94,7 @@ def load_wan(
     if "transformer" in parts and files.experts is not None:
         raise ModelError(f"model_path={files.path}: has two transformers, of which one must be chosen (--expert)")
     if "transformer" in parts:
-        model.transformer = load_part(WanVACETransformer3DModel, files.transformer, device, dtype)
+        model.transformer = load_part(TRANSFORMER, files.transformer, device, dtype)
     if "vae" in parts:
         model.vae = load_part(AutoencoderKLWan, files.vae, device, torch.float32 if dtype else None)
     if "text" in parts:
@@ -111,7 +112,7 @@ def load_wan(
 
 
 def load_part(kind: Any, part: Part, device: str | torch.device, dtype: torch.dtype | None) -> Any:
-    """A diffusers model from a part's files, as `kind.from_pretrained` would give it, frozen and in eval mode.
+    """Load a diffusers model from a part's files, as `kind.from_pretrained` would give it, frozen and in eval mode.
 
     kind: the class. dtype: None leaves each tensor as it is in the file.
     Raises: ModelError naming the first tensor that is missing, left over, or of another shape.
@@ -131,7 +132,7 @@ def load_part(kind: Any, part: Part, device: str | torch.device, dtype: torch.dt
             _put(model, new, placed)
     finite.finish()
     if hasattr(model, "rope"):
-        # Computed, and so not in any file; in float64 on the CPU whatever the device.
+        # The rotary embedding is computed, so it is in no file. It is in float64 on the CPU whatever the device.
         rope = model.rope
         model.rope = type(rope)(rope.attention_head_dim, rope.patch_size, rope.max_seq_len).to(device)
     return model.requires_grad_(False).eval()
@@ -150,7 +151,7 @@ def _load_text_encoder(part: Part, dtype: torch.dtype | None) -> Any:
             dtype=dtype or "auto",
             output_loading_info=True,
             trust_remote_code=False,
-            # Where there are none it would unpickle another file.
+            # Without safetensors files, transformers would otherwise unpickle another file.
             use_safetensors=True,
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
@@ -170,7 +171,7 @@ def _check_encoder(encoder: Any, part: Part) -> None:
 
 def _load_tokenizer(folder: Path) -> Any:
     file = folder / "tokenizer_config.json"
-    config = read_json(file) if file.is_file() else {}
+    config = read_model_json(file) if file.is_file() else {}
     for key in _NAMES_OF_FILES & config.keys():
         names = config[key] if isinstance(config[key], list) else [config[key]]
         if not all(name is None or is_file_name(name) for name in names):

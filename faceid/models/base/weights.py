@@ -1,6 +1,7 @@
-"""Weights files, read one tensor at a time and never copied whole: what is in them is known before anything large is.
+"""Read weights files one tensor at a time, without copying a whole file.
 
-safetensors files and `.pth` files of tensors alike are mapped into memory; nothing else is unpickled.
+A file's content is known before large reads. safetensors files and `.pth` files of tensors alike are mapped into
+memory. Nothing else is unpickled.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from faceid.errors import ModelError
 from faceid.files.documents import is_file_name
 from faceid.files.given_paths import why_no_file
 from faceid.files.provenance import sha256_json
-from faceid.models.base.read_json import read_json
+from faceid.models.base.model_json import read_model_json
 
 DAMAGED_PICKLE = (
     *(RuntimeError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError, AttributeError, OSError),
     *(EOFError, MemoryError, OverflowError, AssertionError, struct.error, zipfile.BadZipFile),
 )
-"""What torch.load raises, under weights_only, for a file that is cut short, damaged, or holds more than tensors."""
+"""The errors of torch.load under weights_only, for a file that is cut short, damaged, or holds more than tensors."""
 _LFS_POINTER = b"version https://git-lfs"
-# Of each tensor: whoever trains a tensor moves nearly all of it.
+# Values of each tensor in the hash. They suffice, because training a tensor moves nearly all of it.
 _SAMPLE = 256
 
 
@@ -42,7 +43,7 @@ class WeightsFile:
 
     @classmethod
     def open(cls, path: Path) -> WeightsFile:
-        """Read what is in it, and that it is whole."""
+        """Read which tensors it holds, and check that it is complete."""
         _refuse_what_is_no_file(path)
         if path.suffix == ".safetensors":
             with _open_safetensors(path) as file:
@@ -68,9 +69,9 @@ class WeightsFile:
 
 
 def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
-    """A tensor of a file as torch can compute with it: 8-bit floats become float32, wider ones stay as they are.
+    """A tensor of a file in a type with which torch can compute. 8-bit floats become float32; wider ones stay.
 
-    Raises: ModelError naming a tensor of whole numbers (what they stand for is not in the file), or not finite.
+    Raises: ModelError naming a tensor of whole numbers, whose meaning is not in the file, or one that is not finite.
     """
     if not tensor.is_floating_point():
         raise _no_weights(source, name, _dtype_name(tensor))
@@ -78,16 +79,16 @@ def lifted(tensor: Tensor, name: str, source: str) -> Tensor:
         try:
             tensor = tensor.float()
         except NotImplementedError as error:
-            # Two numbers of 4 bits in a byte are known by name alone.
+            # A format with two 4-bit numbers in a byte shows only in the tensor's dtype name.
             raise _no_weights(source, name, _dtype_name(tensor)) from error
     check_finite(_as_read(tensor), name, source)
     return tensor
 
 
 def check_finite(tensor: Tensor, name: str, source: str) -> None:
-    """Raises: ModelError naming a tensor with a NaN or an infinite number in it.
+    """Raises: ModelError naming a tensor that holds a NaN or an infinite number.
 
-    By its sum, at a fraction of what looking at each number costs; they are looked at where the sum is not finite.
+    The sum is checked first, at a fraction of the cost of each number. Only if it is not finite is each number checked.
     """
     if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
         count = int((~torch.isfinite(tensor)).sum())
@@ -110,24 +111,24 @@ def check_result(tensor: Tensor, name: str, source: str) -> Tensor:
 
 
 def _as_read(tensor: Tensor) -> Tensor:
-    """A tensor as every program computes with it: what is wider than float32 has to fit into that."""
+    """A tensor as every program computes with it. Values of a wider type have to fit into float32."""
     return tensor if tensor.element_size() <= 4 else tensor.float()
 
 
 class FiniteCheck:
-    """Whether all of many tensors are finite, asked of the device once: by the sum of each, as it is loaded."""
+    """Check that many tensors are finite, with one question to the device: by each tensor's sum, as it is loaded."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         self._sums: list[tuple[str, Tensor, Tensor]] = []
 
     def add(self, name: str, tensor: Tensor) -> None:
-        """Sum one up, where it is; nothing waits for it."""
+        """Sum up one tensor on its device. Nothing waits for the result."""
         computed = tensor if tensor.element_size() > 1 else tensor.float()
         self._sums.append((name, tensor, computed.sum().float()))
 
     def finish(self) -> None:
-        """Raises: ModelError naming the first tensor with a number that is none."""
+        """Raises: ModelError naming the first tensor with a NaN or an infinite number."""
         if self._sums and not torch.isfinite(torch.stack([total for _, _, total in self._sums])).all():
             for name, tensor, total in self._sums:
                 if not torch.isfinite(total):
@@ -135,9 +136,9 @@ class FiniteCheck:
 
 
 def digest_of(files: Sequence[WeightsFile], names: Mapping[str, str], dtype: torch.dtype) -> str:
-    """Hex sha256 over name, shape and the middle of every tensor, whatever file it is in, and in whatever order.
+    """Hex sha256 over the name, shape and middle values of every tensor, independent of files and order.
 
-    names: what a tensor's name in the file is in the model. dtype: the values are rounded to it first.
+    names: a tensor's name in the model by its name in the file. dtype: the values are rounded to it first.
     """
     samples = {}
     for file in files:
@@ -149,13 +150,13 @@ def digest_of(files: Sequence[WeightsFile], names: Mapping[str, str], dtype: tor
 
 
 def sharded_files(folder: Path, stem: str) -> list[Path]:
-    """`STEM.safetensors`, or the shards that `STEM.safetensors.index.json` lists.
+    """`STEM.safetensors`, or the shards listed in `STEM.safetensors.index.json`.
 
-    Raises: ModelError when there is neither, or naming a shard that is missing.
+    Raises: ModelError when there is neither, or naming a missing shard.
     """
     index = folder / f"{stem}.safetensors.index.json"
     if index.is_file():
-        weight_map = read_json(index).get("weight_map")
+        weight_map = read_model_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelError(f"{index}: cannot be read: no list of files in it")
         for name, file in weight_map.items():
@@ -174,7 +175,7 @@ def sharded_files(folder: Path, stem: str) -> list[Path]:
 
 
 def shapes_of(files: Sequence[WeightsFile]) -> dict[str, tuple[int, ...]]:
-    """Of all files together. Raises: ModelError naming a tensor that is in two of them."""
+    """The shapes in all files together. Raises: ModelError naming a tensor that is in two of them."""
     found: dict[str, tuple[int, ...]] = {}
     for file in files:
         twice = found.keys() & file.shapes.keys()
@@ -210,7 +211,7 @@ def _dtype_name(tensor: Tensor) -> str:
 
 
 def _map_pth(path: Path) -> dict[str, Tensor]:
-    # torch.save writes a zip; only a zip can be mapped, and its list of contents is at its end.
+    # torch.save writes a zip. Only a zip can be mapped, and its list of contents is at its end.
     if not zipfile.is_zipfile(path):
         raise ModelError(f"{path}: cannot be read, cut short or another format: not a file of torch.save")
     try:
@@ -221,7 +222,7 @@ def _map_pth(path: Path) -> dict[str, Tensor]:
     is_by_name = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in found.items())
     if not is_by_name:
         raise ModelError(f"{path}: not a list of tensors by name; give the file as the Wan repository has it")
-    # A view may claim any size of the few numbers that are stored; two names of one tensor are in order.
+    # A tensor may be a view that claims any size over the few stored numbers. Two names of one tensor are allowed.
     if sum(tensor.numel() * tensor.element_size() for tensor in found.values()) > 2 * path.stat().st_size:
         raise ModelError(f"{path}: cannot be read, damaged: its tensors are larger than the file")
     return found

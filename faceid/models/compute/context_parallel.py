@@ -1,9 +1,10 @@
-"""One video over several processes: each computes a share of the tokens, VACE's among them, and attention exchanges.
+"""Compute one video in several processes.
 
-Everything in a block but self-attention looks at one token at a time, at the text or at the face, which every process
-has whole. For self-attention heads are exchanged for tokens and back (Ulysses, Jacobs et al. 2023): each process
-attends with its share of the heads over all tokens. diffusers has the exchange, but no plan for WanVACE, where the
-embedded latents enter every VACE block anew and the hints must be cut as the tokens are; and it needs an accelerator.
+Each takes a share of the tokens, VACE's too, and attention exchanges. Everything in a block but self-attention looks at
+one token at a time, at the text or at the face. Every process has all of the text and the face. Self-attention
+exchanges heads for tokens and back (Ulysses, Jacobs et al. 2023): each process attends with its share of the heads over
+all tokens. diffusers has the exchange, but needs an accelerator for it. It has no plan for WanVACE, where the embedded
+latents enter every VACE block anew and the hints must be cut as the tokens are.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ from torch import Tensor, nn
 
 from faceid.errors import ConfigError
 from faceid.models.compute.execution import replace_processor
+from faceid.models.wan_vace.transformer import all_blocks, hint_blocks
 
 
 class TokenShare:
-    """This process's share of the tokens: a run of them, as even as can be. `total` is the newest forward's."""
+    """This process's share of the tokens: a contiguous run, as even as possible.
+
+    total: tokens of the newest forward.
+    """
 
     def __init__(self, rank: int, count: int) -> None:
         self.rank, self.count, self.total = rank, count, 0
@@ -46,9 +51,9 @@ class TokenShare:
         return tensor.narrow(dim, self.start, self.end - self.start)
 
     def gather(self, tensor: Tensor) -> Tensor:
-        """[B, tokens of this process, ...] to [B, all tokens, ...]."""
+        """Gather [B, tokens of this process, ...] to [B, all tokens, ...]."""
         sizes = self.sizes()
-        # All of one size, since that is what every backend can gather.
+        # All pieces are padded to one size, which every backend can gather.
         padded = tensor.new_zeros(len(tensor), max(sizes), *tensor.shape[2:])
         padded[:, : tensor.shape[1]] = tensor
         parts = [torch.empty_like(padded) for _ in sizes]
@@ -101,7 +106,7 @@ class SharedAttnProcessor(WanAttnProcessor):
         attention_mask: Tensor | None = None,
         rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """hidden_states: [B, tokens of this process, I]. rotary_emb: of these tokens."""
+        """hidden_states: [B, tokens of this process, I]. rotary_emb: for these tokens."""
         assert encoder_hidden_states is None and attention_mask is None and rotary_emb is not None
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(hidden_states)).unflatten(2, (attn.heads, -1))
@@ -114,7 +119,7 @@ class SharedAttnProcessor(WanAttnProcessor):
 
 
 def _rotated(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """As WanAttnProcessor does it, where it is a function inside a function."""
+    """Rotate as WanAttnProcessor does, where this is a function inside a function."""
     even, odd = tensor.unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = cos[..., 0::2], sin[..., 1::2]
     out = torch.empty_like(tensor)
@@ -145,7 +150,9 @@ def check_heads(count: int, num_heads: int) -> None:
 
 
 def share_tokens(transformer: Any, rank: int, count: int) -> TokenShare:
-    """Compute a transformer's forward passes with the other processes of the default group, which are asked the same.
+    """Compute a transformer's forward passes together with the other processes of the default group.
+
+    All processes must be given the same inputs.
 
     Inputs and output are whole in every process. Raises: ConfigError when the heads cannot be shared out.
     """
@@ -153,7 +160,7 @@ def share_tokens(transformer: Any, rank: int, count: int) -> TokenShare:
     share = TokenShare(rank, count)
 
     def cut_rotary(module: nn.Module, args: Any, rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-        # The first to run in a forward pass: here it is known how many tokens there are.
+        # This module is the first to run in a forward pass, and shows how many tokens there are.
         share.total = rotary[0].shape[1]
         return tuple(share.take(one) for one in rotary)
 
@@ -166,10 +173,10 @@ def share_tokens(transformer: Any, rank: int, count: int) -> TokenShare:
 
     transformer.rope.register_forward_hook(cut_rotary)
     transformer.blocks[0].register_forward_pre_hook(cut_first)
-    for number, block in enumerate(transformer.vace_blocks):
-        # Embedded latents enter each anew; the control goes on from one to the next.
+    for number, block in enumerate(hint_blocks(transformer)):
+        # Embedded latents enter each VACE block anew. The control goes on from one block to the next.
         block.register_forward_pre_hook(cut_all if number == 0 else cut_first)
-    for block in (*transformer.blocks, *transformer.vace_blocks):
+    for block in all_blocks(transformer):
         replace_processor(block.attn1, SharedAttnProcessor(share))
     transformer.proj_out.register_forward_hook(lambda module, args, output: share.gather(output))
     return share

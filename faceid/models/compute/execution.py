@@ -1,8 +1,9 @@
-"""How a transformer computes: what its blocks keep for the backward pass, whether they are compiled, which attention.
+"""Choose how a transformer computes.
 
-None of it changes what is computed. Checkpointing `full` keeps a block's input alone; `attention` keeps the output of
-its self-attention as well: over half of a block's operations at a video's length (performance.md 1.2), for one tensor
-of the block's width. The selection is torch's (torch.utils.checkpoint.create_selective_checkpoint_contexts).
+The choices are what blocks keep for the backward pass, compilation, and the attention kernel. None of these choices
+changes the result. Checkpointing `full` keeps a block's input alone. `attention` also keeps the output of the block's
+self-attention, one tensor of the block's width. At a video's length self-attention is over half of a block's
+operations. torch makes the selection (torch.utils.checkpoint.create_selective_checkpoint_contexts).
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from typing import Any, get_args
 import torch
 from diffusers.hooks import apply_group_offloading
 from diffusers.models.attention_dispatch import AttentionBackendName, _check_attention_backend_requirements
-from diffusers.models.transformers.transformer_wan_vace import WanVACETransformerBlock
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from faceid.errors import ConfigError
 from faceid.models.adapter_settings import GradientCheckpointing
+from faceid.models.wan_vace.transformer import hint_blocks, is_hint_block
 
 log = logging.getLogger(__name__)
 
 _MOST_VARIANTS = 48
 
-# Attention as torch and diffusers' backends run it, and which dimension of query and key (the first two arguments)
-# counts tokens: [B, heads, tokens, D] or [B, tokens, heads, D].
+# Attention operators of torch and of diffusers' backends. The number is the dimension of query and key (the first two
+# arguments) that counts tokens: [B, heads, tokens, D] or [B, tokens, heads, D].
 _TOKENS_DIM = {
     "aten::_scaled_dot_product_flash_attention": 2,
     "aten::_scaled_dot_product_flash_attention_for_cpu": 2,
@@ -41,7 +42,7 @@ _TOKENS_DIM = {
 def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is_compiled: bool = False) -> None:
     """Choose what the transformer's blocks keep, and compile them. Gradients are the same to the bit in every mode.
 
-    The compiled piece is a block with its checkpointing: a compiler that saw the block alone could keep nothing of it.
+    The compiled piece is a block with its checkpointing. A compiler that saw the block alone could keep nothing of it.
     """
     if mode not in get_args(GradientCheckpointing):
         raise ConfigError(f"gradient_checkpointing={mode!r}: unknown; use {', '.join(get_args(GradientCheckpointing))}")
@@ -53,16 +54,16 @@ def set_gradient_checkpointing(transformer: Any, mode: GradientCheckpointing, is
             transformer.compile_repeated_blocks()
         return
     run_block = _keep_attention if mode == "attention" else keep_input
-    if not any(parameter.requires_grad for parameter in transformer.vace_blocks.parameters()):
-        run_block = functools.partial(_without_graph_in_vace, run_block)
+    if not any(parameter.requires_grad for block in hint_blocks(transformer) for parameter in block.parameters()):
+        run_block = functools.partial(_without_graph_in_hints, run_block)
     transformer.enable_gradient_checkpointing(torch.compile(run_block) if is_compiled else run_block)
 
 
 def allow_variants() -> None:
-    """Let torch compile as many kinds of block as there are; past its limit of 8 it runs what is new uncompiled.
+    """Let torch compile as many kinds of block as there are. Past its limit of 8 it would run new kinds uncompiled.
 
-    First and later blocks of both branches, for clips and for single frames, make 8; with the adapter off (the base as
-    a target) and without gradients (validation) there are as many again, twice.
+    First and later blocks of both branches, for clips and for single frames, make 8. With the adapter off (the base as
+    a target) there are as many again, and without gradients (validation) too.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_VARIANTS)
 
@@ -90,29 +91,31 @@ def _try_backend(name: str, use: Callable[[], Any]) -> None:
 
 
 def replace_processor(attn: Any, processor: Any) -> None:
-    """Attend by another processor from now on. A kernel chosen by set_attention_backend survives it."""
+    """Attend by another processor from now on. A kernel chosen by set_attention_backend stays in effect."""
     processor._attention_backend = attn.processor._attention_backend
     attn.set_processor(processor)
 
 
 def offload_blocks(transformer: Any, device: torch.device) -> None:
     """Leave a transformer's blocks in the CPU's memory and bring each to `device` for its turn."""
-    # Without a stream of its own: that one learns the order of the blocks, which a step cache leaves out at times.
+    # No stream of its own is used. Such a stream learns the order of the blocks, and a step cache skips blocks at
+    # times.
     apply_group_offloading(transformer, onload_device=device, offload_type="block_level", num_blocks_per_group=1)
     for block in transformer.blocks:
-        # diffusers brings a block inside its forward; what is registered to run before that (face modulation) needs it.
+        # diffusers brings a block to the device inside its forward. Hooks before that (face modulation) need it
+        # earlier.
         group = block._diffusers_hook.get_hook("group_offloading").group
         block.register_forward_pre_hook(lambda block, inputs, group=group: group.onload_(), prepend=True)
 
 
-def _without_graph_in_vace(run_block: Callable[..., Any], block: Any, *inputs: Any) -> Any:
-    """VACE blocks that learn nothing have no backward pass to keep anything for; a compiler cannot make one of them."""
-    return block(*inputs) if isinstance(block, WanVACETransformerBlock) else run_block(block, *inputs)
+def _without_graph_in_hints(run_block: Callable[..., Any], block: Any, *inputs: Any) -> Any:
+    """Hint blocks that learn nothing have no backward pass to keep anything for; a compiler cannot make one of them."""
+    return block(*inputs) if is_hint_block(block) else run_block(block, *inputs)
 
 
 def keep_input(block: Any, *inputs: Any) -> Any:
     """Run a block, keeping its input alone for the backward pass."""
-    # Nothing in a block is drawn at random (the mapper's dropout is outside), and a compiler cannot keep a generator.
+    # Nothing in a block is random (the mapper's dropout is outside), and a compiler cannot keep a generator.
     return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
@@ -131,7 +134,7 @@ def _policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolic
         if "attention" in name or "attn" in name:
             _warn_of_unknown_attention(name)
         return CheckpointPolicy.PREFER_RECOMPUTE
-    # The text's and the face's attention have few keys: cheap to make again, and as large to keep.
+    # The text's and the face's attention have few keys. They are cheap to recompute, and as large to keep.
     is_self_attention = args[0].shape[tokens_dim] == args[1].shape[tokens_dim]
     return CheckpointPolicy.MUST_SAVE if is_self_attention else CheckpointPolicy.PREFER_RECOMPUTE
 

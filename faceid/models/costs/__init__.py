@@ -1,1 +1,1 @@
-"""What a run costs before it starts: parameters, memory, floating point operations."""
+"""The costs of a run before it starts: parameters, memory, floating point operations."""

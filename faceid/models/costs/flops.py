@@ -1,11 +1,11 @@
-"""What a training step must compute, in floating point operations: the bill against which time and kernels are judged.
+"""Count the floating point operations of a training step.
 
-A multiplication and an addition are two operations. Counted are matrix products and attention; norms, GELU, softmax and
-sums are not. Checked against torch's own counter on the meta device at the sizes of the real models
-(tests/models/costs/test_flops.py).
+Time and kernels are judged against this count. A multiplication and an addition are two operations. Matrix products and
+attention are counted. Norms, GELU, softmax and sums are not. The count is checked against torch's own counter on the
+meta device at the sizes of the real models (tests/models/costs/test_flops.py).
 
-Legend: N tokens of the latents; T of the text; K of the face; d width of the transformer; f of its feed-forward; c of a
-face token; r rank of the LoRA.
+Legend. N: tokens of the latents; T: tokens of the text; K: tokens of the face; d: width of the transformer; f: width of
+its feed-forward; c: width of a face token; r: rank of the LoRA.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 from faceid.models.adapter.face_attention import MODULATION_RANK
 from faceid.models.adapter_settings import AdapterSettings, GradientCheckpointing
+from faceid.models.wan_vace.transformer import num_hint_blocks, num_input_channels
 
-# Flash attention's backward pass: five products where the forward pass has two, one of them made once more.
+# Flash attention's backward pass has five products where the forward pass has two. One of the five is recomputed.
 ATTENTION_BACKWARD = 2.5
 ATTENTION_BACKWARD_WITHOUT_REMAKING = 2.0
 
@@ -29,29 +30,29 @@ class StepFlops:
 
     forward: float
     recomputed: float
-    """A second time in the backward pass, for want of memory."""
+    """Operations done a second time in the backward pass, to save memory."""
     backward: float
     useful: float
-    """Forward and backward without anything made twice: what a utilisation (MFU) is measured by."""
+    """Forward and backward without recomputation. A utilisation (MFU) is measured by it."""
 
     @property
     def total(self) -> float:
-        """As executed."""
+        """Operations as executed."""
         return self.forward + self.recomputed + self.backward
 
 
 @dataclass
 class _Bill:
-    """Operations of a piece by what their backward pass costs."""
+    """Operations of a piece, grouped by the cost of their backward pass."""
 
     frozen: float = 0.0
-    """Products with frozen weights whose input has a gradient: once more backwards."""
+    """Products with frozen weights whose input has a gradient. The backward pass costs as much again."""
     trained: float = 0.0
-    """Products with trained weights whose input has one: twice more."""
+    """Products with trained weights whose input has a gradient. The backward pass costs twice as much."""
     trained_on_text: float = 0.0
-    """Two products each, down and up, whose input (the text, or the first block's) has none: three for two."""
+    """Down and up products whose input (the text, or the first block's) has no gradient. Backward: three for two."""
     without_gradient: float = 0.0
-    """Nothing upstream learns."""
+    """Products without a backward pass, since nothing upstream learns."""
     self_attention: float = 0.0
     other_attention: float = 0.0
 
@@ -81,7 +82,7 @@ class _Sizes:
 
     @property
     def self_attention(self) -> float:
-        """Of one block."""
+        """Self-attention of one block."""
         return 4 * self.num_tokens**2 * self.d
 
     def __post_init__(self) -> None:
@@ -96,20 +97,21 @@ def step_flops(
     face_embedding_dim: int,
     text_tokens: int = 512,
 ) -> StepFlops:
-    """Operations of one sample, forwards and backwards. config: of the transformer."""
+    """Operations of one sample, forwards and backwards. config: the transformer's."""
     sizes = _Sizes(config, settings, num_tokens, text_tokens)
-    vace_learns = settings.lora_branch != "base"
+    hints_learn = settings.lora_branch != "base"
     main = [_main_block(sizes, index) for index in range(config["num_layers"])]
-    vace = [_vace_block(sizes, index) for index in range(len(config["vace_layers"]))]
+    hints = [_hint_block(sizes, index) for index in range(num_hint_blocks(config))]
     ends = _ends(sizes, face_embedding_dim)
-    blocks = [*main, *vace] if vace_learns else main
-    forward = sum(bill.forward for bill in (*main, *vace, ends))
+    blocks = [*main, *hints] if hints_learn else main
+    forward = sum(bill.forward for bill in (*main, *hints, ends))
     recomputed = 0.0
     if checkpointing != "none":
         recomputed = sum(bill.forward for bill in blocks)
-        if vace_learns and settings.lora_layers == "attention":
-            # A VACE block ends with a frozen product whose output nothing needs again: torch stops before it.
-            recomputed -= len(vace) * 2 * num_tokens * sizes.d**2
+        if hints_learn and settings.lora_layers == "attention":
+            # A VACE block ends with a frozen product whose output is not needed again. torch stops recomputing before
+            # it.
+            recomputed -= len(hints) * 2 * num_tokens * sizes.d**2
     if checkpointing == "attention":
         recomputed -= len(blocks) * sizes.self_attention
     backward, useful = (
@@ -120,7 +122,7 @@ def step_flops(
 
 
 def _main_block(sizes: _Sizes, index: int) -> _Bill:
-    """Self-attention, text and face attention, feed-forward; the LoRA is on q, k, v and o, or on the rest as well."""
+    """Self-attention, text and face attention, feed-forward. The LoRA is on q, k, v and o, or on the rest as well."""
     n, d = sizes.num_tokens, sizes.d
     has_lora = sizes.settings.lora_branch in ("base", "both")
     bill = _attention_and_feed_forward(sizes, has_lora)
@@ -133,8 +135,11 @@ def _main_block(sizes: _Sizes, index: int) -> _Bill:
     return bill
 
 
-def _vace_block(sizes: _Sizes, index: int) -> _Bill:
-    """As a main block without a face, with a projection out, and one in at the first."""
+def _hint_block(sizes: _Sizes, index: int) -> _Bill:
+    """Count as for a main block without a face.
+
+    Each block has a projection out, and the first one has a projection in.
+    """
     n, d = sizes.num_tokens, sizes.d
     has_lora = sizes.settings.lora_branch != "base"
     bill = _attention_and_feed_forward(sizes, has_lora)
@@ -145,7 +150,7 @@ def _vace_block(sizes: _Sizes, index: int) -> _Bill:
     if index == 0:
         bill.without_gradient += 2 * n * d * d
         if learns_ends:
-            # The projection in learns, so what follows it has a gradient to hand on.
+            # The projection in learns, so the next operation has a gradient to hand on.
             bill.trained_on_text += _lora(n, d, sizes.settings.lora_rank)
         else:
             _hand_no_gradient_on(bill, sizes, has_lora)
@@ -166,9 +171,9 @@ def _attention_and_feed_forward(sizes: _Sizes, has_lora: bool) -> _Bill:
 
 
 def _hand_no_gradient_on(bill: _Bill, sizes: _Sizes, has_lora: bool) -> None:
-    """Nothing before a first block learns: its queries, keys and values have no gradient to hand on.
+    """Subtract gradients in a first block. Nothing before it learns: queries, keys and values hand no gradient on.
 
-    Without a LoRA it has none at all up to the face's share of the text attention.
+    Without a LoRA there is no gradient up to the face's share of the text attention.
     """
     n, d = sizes.num_tokens, sizes.d
     products = (3 if has_lora else 5) * 2 * n * d * d
@@ -184,7 +189,7 @@ def _hand_no_gradient_on(bill: _Bill, sizes: _Sizes, has_lora: bool) -> None:
 
 
 def _ends(sizes: _Sizes, face_embedding_dim: int) -> _Bill:
-    """Before the blocks (patches, control, text, time, the face mapper) and after them."""
+    """Operations before the blocks (patches, control, text, time, the face mapper) and after them."""
     config, settings, n, t, d = sizes.config, sizes.settings, sizes.num_tokens, sizes.text_tokens, sizes.d
     cells = math.prod(config["patch_size"])
     time = 2 * (config["freq_dim"] * d + d * d + 6 * d * d)
@@ -199,12 +204,12 @@ def _ends(sizes: _Sizes, face_embedding_dim: int) -> _Bill:
     return _Bill(
         frozen=2 * n * d * config["out_channels"] * cells,
         trained=mapper + modulation,
-        without_gradient=2 * n * cells * d * (config["in_channels"] + config["vace_in_channels"])
+        without_gradient=2 * n * cells * d * num_input_channels(config)
         + 2 * t * (config["text_dim"] * d + d * d)
         + time,
     )
 
 
 def _lora(tokens: int, d: int, r: int) -> float:
-    """Down and up."""
+    """The LoRA's products: down and up."""
     return 2 * 2 * tokens * d * r

@@ -1,1 +1,1 @@
-"""LoRA files of any tool, read and written; bases with one merged."""
+"""Read and write LoRA files of any tool, and bases with a LoRA merged."""

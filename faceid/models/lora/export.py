@@ -1,4 +1,7 @@
-"""Bases written whole: in the diffusers layout, or the transformer alone with a LoRA merged into it, in either."""
+"""Write whole bases, and transformers with a LoRA merged.
+
+A base is written in the diffusers layout, and a merged transformer in either layout.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from diffusers import WanVACEPipeline, WanVACETransformer3DModel
 from huggingface_hub import save_torch_state_dict
 from torch import Tensor
 
@@ -19,31 +21,31 @@ from faceid.errors import ModelError
 from faceid.files.outputs import new_folder
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.model_part import Layout, Part
-from faceid.models.base.original_configs import original_transformer_config
-from faceid.models.base.original_names import original_transformer_name
 from faceid.models.base.wan import WanModel, load_part, load_wan
 from faceid.models.base.weights import check_result, shapes_of
 from faceid.models.lora.lora_formats import LoraFile, LoraLayer
+from faceid.models.wan_vace.tensor_names import original_transformer_name
+from faceid.models.wan_vace.transformer import PIPELINE, TRANSFORMER, original_transformer_config
 
 log = logging.getLogger(__name__)
 
 Precision = Literal["file", "bfloat16", "float32"]
-"""file: as the weights are read."""
+"""file: the precision in which the weights are read."""
 SHARD_SIZE = "5GB"
 
 
 def dtype_of(precision: Precision) -> torch.dtype | None:
-    """None for what is left as it is in the file."""
+    """The dtype to convert to; None leaves weights as they are in the file."""
     return None if precision == "file" else getattr(torch, precision)
 
 
 def write_diffusers(files: ModelFiles, folder: Path, precision: Precision) -> None:
     """Write a base in the diffusers layout, all parts and model_index.json, atomically.
 
-    The weights stay in their mapped files until they are written, so that one shard is in memory at a time.
+    The weights stay in their mapped files until they are written. So only one shard is in memory at a time.
     """
     wan: WanModel = load_wan(files, dtype=dtype_of(precision))
-    pipeline = WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
+    pipeline = PIPELINE(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
     with new_folder(folder) as temporary:
         pipeline.save_pretrained(temporary, max_shard_size=SHARD_SIZE)
 
@@ -53,12 +55,12 @@ def write_merged(
 ) -> None:
     """Write the transformer of a base with a LoRA merged into it: a folder of weights and config.json, atomically.
 
-    Added in float32. may_leave_out: what the base has no place for, with a warning.
-    Raises: ModelError saying how much of it the base has no place for, and the first of that.
+    The LoRA is added in float32. may_leave_out: leave out changes for which the base has no place, with a warning.
+    Raises: ModelError saying how many changes the base has no place for, and the first of them.
     """
-    # Before the base is read, which takes minutes.
+    # Checked before the base is read, which takes minutes.
     changes = changes_for(lora, shapes_in_model(files.transformer), str(files.path), may_leave_out)
-    transformer = load_part(WanVACETransformer3DModel, files.transformer, "cpu", dtype_of(precision))
+    transformer = load_part(TRANSFORMER, files.transformer, "cpu", dtype_of(precision))
     merge(changes, transformer)
     with new_folder(folder, "output") as temporary:
         if layout == "diffusers":
@@ -68,17 +70,17 @@ def write_merged(
 
 
 def shapes_in_model(part: Part) -> dict[str, tuple[int, ...]]:
-    """Of a part's tensors, by their names in the model."""
+    """Shapes of a part's tensors, by their names in the model."""
     return {part.names[name]: shape for name, shape in shapes_of(part.files).items()}
 
 
 def changes_for(
     lora: LoraFile, shapes: Mapping[str, tuple[int, ...]], base: str, may_leave_out: bool = False
 ) -> dict[str, list[LoraLayer | Tensor]]:
-    """What is added to which parameter. shapes: of the base's. base: its name, for the message.
+    """The changes for each parameter. shapes: the base's. base: its name, for the message.
 
-    may_leave_out: what the base has no place for, with a warning.
-    Raises: ModelError saying how much of it the base has no place for, and the first of that.
+    may_leave_out: leave out changes for which the base has no place, with a warning.
+    Raises: ModelError saying how many changes the base has no place for, and the first of them.
     """
     changes: dict[str, list[LoraLayer | Tensor]] = defaultdict(list)
     unfit = []
@@ -100,9 +102,9 @@ def changes_for(
 
 
 def merge(changes: Mapping[str, list[LoraLayer | Tensor]], transformer: Any) -> None:
-    """Add changes to a transformer's parameters for good, in float32. changes: as `changes_for` gives them.
+    """Add changes to a transformer's parameters for good, in float32. changes: from `changes_for`.
 
-    Raises: ModelError naming a parameter that comes out with a number that is none.
+    Raises: ModelError naming a parameter that becomes NaN or infinite.
     """
     for name, parameter in transformer.named_parameters():
         for change in changes.get(name, ()):
@@ -112,7 +114,7 @@ def merge(changes: Mapping[str, list[LoraLayer | Tensor]], transformer: Any) -> 
 
 
 def _fits(change: LoraLayer | Tensor, shape: tuple[int, ...]) -> bool:
-    """Whether it is of a parameter of this shape; what a tool flattens, as of a convolution, counts as the same."""
+    """Whether a change fits a parameter of this shape. Flattened dimensions, as of a convolution, count as the same."""
     if isinstance(change, LoraLayer):
         return bool(shape) and (change.up.shape[0], change.down[0].numel()) == (shape[0], math.prod(shape[1:]))
     return change.squeeze().shape == torch.Size(size for size in shape if size != 1)
@@ -123,7 +125,7 @@ def _size(change: LoraLayer | Tensor) -> list[int]:
 
 
 def write_original_transformer(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -> None:
-    """Weights, in shards where they are large, and config.json, as the Wan repositories have them."""
+    """Write weights (in shards where they are large) and config.json, as the Wan repositories have them."""
     renamed = {}
     for name, tensor in tensors.items():
         original = original_transformer_name(name)
@@ -136,14 +138,17 @@ def write_original_transformer(tensors: dict[str, Tensor], config: dict[str, Any
 
 
 def check_same_tensors(read: ModelFiles, written: ModelFiles, precision: Precision) -> None:
-    """Compare every tensor of two bases. Raises: ModelError naming the first that differs beyond what was asked for."""
+    """Compare every tensor of two bases.
+
+    Raises: ModelError naming the first that differs more than precision allows.
+    """
     for one, other in zip(read.parts, written.parts, strict=True):
         dtype = None if one.name == "vae" else dtype_of(precision)
         found = {other.names[name]: tensor for file in other.files for name, tensor in file.tensors()}
         for file in one.files:
             for name, tensor in file.tensors():
                 new = one.names[name]
-                # Some of them stay in float32 whatever is asked; compared is what both can hold.
+                # Some of them stay in float32 whatever is asked. So values are compared in the type that both can hold.
                 expected = tensor if dtype is None else tensor.to(dtype)
                 if new not in found or not torch.equal(found[new].to(expected.dtype), expected):
                     raise ModelError(f"{other.path}: {new} is not what was read; the disk or the memory is at fault")

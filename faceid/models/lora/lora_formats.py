@@ -1,8 +1,9 @@
-"""A LoRA file of any tool, read: what it adds to which layer, by diffusers' names, with the scale its maker meant.
+"""Read a LoRA file of any tool.
 
-Whose names and rules: lora_keys and lora_scales. Written in the formats of other tools by lora_writing.
-Files of step distillation hold more than products: biases, norms and modulations, each added whole (`diffs`). What is
-of layers that no VACE model has is counted and named, and nothing is left out unless that was asked for.
+The result is what the file adds to which layer, by diffusers' names, at the scale its maker meant. `lora_keys` holds
+the tools' names and `lora_scales` their rules. `lora_writing` writes the formats of other tools. Files of step
+distillation hold more than products: biases, norms and modulations, each added whole (`diffs`). Changes to layers that
+no VACE model has are counted and named. They are left out only on request.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ from faceid.errors import ConfigError, ModelError
 from faceid.files.given_paths import why_no_file
 from faceid.models.adapter.face_adapter import FaceAdapter, lora_targets
 from faceid.models.adapter_settings import AdapterSettings
-from faceid.models.base.read_json import read_json
+from faceid.models.base.model_json import read_model_json
 from faceid.models.base.weights import check_result, lifted
 from faceid.models.lora.lora_keys import KeyKind, is_of_image_branch, other_method, parse_key
 from faceid.models.lora.lora_scales import MOST_RANK, LoraScales, check_alpha, parse_scales, scales_in_header
+from faceid.models.wan_vace.tensor_names import is_of_hint_block
 
 log = logging.getLogger(__name__)
 
-# peft keeps the scale of the first in the second.
+# peft keeps the scale of the first file in the second.
 PEFT_WEIGHTS, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 MERGE_HINT = "merge it into the base with tools/export_lora.py --lora FILE --lora_format merged"
 
 
 @dataclass(frozen=True)
 class LoraLayer:
-    """One layer's: down [r, in], up [out, r]; added to the layer's weight is up @ down * alpha / r.
+    """The change of one layer: down [r, in], up [out, r]. up @ down * alpha / r is added to the layer's weight.
 
-    Of a convolution they have its further dimensions, and the product is of the flattened ones.
+    For a convolution both have its further dimensions, and the product is of the flattened matrices.
     """
 
     down: Tensor
@@ -47,26 +49,26 @@ class LoraLayer:
 
     @property
     def rank(self) -> int:
-        """r."""
+        """The rank r."""
         return self.down.shape[0]
 
     @property
     def scale(self) -> float:
-        """What the product is multiplied with."""
+        """The factor of the product."""
         return self.alpha / self.rank
 
     def delta(self) -> Tensor:
-        """What is added to the layer's weight, [out, in], float32."""
+        """The tensor that is added to the layer's weight, [out, in], float32."""
         return self.up.flatten(1).float() @ self.down.flatten(1).float() * self.scale
 
 
 Lora = dict[str, LoraLayer]
-"""By the layer's name in diffusers: `blocks.0.attn1.to_q`."""
+"""Keys are layer names in diffusers: `blocks.0.attn1.to_q`."""
 
 
 @dataclass(frozen=True)
 class LoraFile:
-    """What is in a LoRA file. diffs: what is added to a parameter as a whole, by its name in diffusers."""
+    """The content of a LoRA file. diffs: tensors that are added to whole parameters, by their names in diffusers."""
 
     source: str
     lora: Lora
@@ -76,7 +78,7 @@ class LoraFile:
     num_tensors: int = 0
 
     def without_outside(self, may_leave_out: bool) -> LoraFile:
-        """Itself once nothing is outside. Raises: ModelError saying how much is, unless that may be left out."""
+        """Itself without the keys outside. Raises: ModelError with their number, unless they may be left out."""
         if not self.outside:
             return self
         images = sum(map(is_of_image_branch, self.outside))
@@ -92,7 +94,7 @@ class LoraFile:
 
 
 def lora_of_adapter(tensors: Mapping[str, Tensor], alpha: float) -> Lora:
-    """The LoRA of an adapter file's tensors, in their order."""
+    """The LoRA in an adapter file's tensors, in their order."""
     found = {}
     for name, tensor in tensors.items():
         if name.startswith("transformer.") and name.endswith(".lora_A.weight"):
@@ -102,9 +104,9 @@ def lora_of_adapter(tensors: Mapping[str, Tensor], alpha: float) -> Lora:
 
 
 def read_lora(path: Path, key: str = "lora") -> Lora:
-    """The products of a file that holds nothing but them, as an adapter can begin with. key: the flag it was given by.
+    """Read a file that holds only products, with which an adapter can begin. key: the flag that gave the path.
 
-    Raises: ModelError as `read_lora_file`, or saying how much of the file is no product.
+    Raises: ModelError as in `read_lora_file`, or saying how much of the file is no product.
     """
     found = read_lora_file(path, key).without_outside(may_leave_out=False)
     if found.diffs:
@@ -118,15 +120,15 @@ def read_lora(path: Path, key: str = "lora") -> Lora:
 
 
 def lora_file(path: Path) -> Path:
-    """The file that a path names: itself, or the one in a folder as peft saves it and the hub has it."""
+    """The file for a path: the path itself, or the file in a folder as peft saves it and the hub has it."""
     inside = path / PEFT_WEIGHTS
     return inside if inside.is_file() else path
 
 
 def read_lora_file(path: Path, key: str = "lora") -> LoraFile:
-    """All of a file in any of the formats, also with names of several mixed. key: the flag it was given by.
+    """Read all of a file in any of the formats, also with names of several mixed. key: the flag that gave the path.
 
-    Raises: ModelError naming the file, and the key or tensor that cannot be followed.
+    Raises: ModelError naming the file, and the key or tensor that cannot be used.
     """
     source = f"{key}={path}"
     path = lora_file(path)
@@ -144,10 +146,10 @@ def read_lora_file(path: Path, key: str = "lora") -> LoraFile:
 
 
 def parse_lora(tensors: Mapping[str, Tensor], source: str, scales: LoraScales | None = None) -> LoraFile:
-    """A LoRA from tensors by the names of any format. scales: what its description says, where it has one.
+    """A LoRA from tensors by the names of any format. scales: what its description says, if it has one.
 
-    Raises: ModelError naming the first key that is doubled, without its other half, of a type or size that is none, or
-    not finite; or when nothing is of a Wan model.
+    Raises: ModelError when nothing belongs to a Wan model, or naming the first bad key. A key is bad when it is
+    doubled, lacks its other half, has a wrong type or size, or is not finite.
     """
     _refuse_other_methods(tensors, source)
     layers: dict[str, dict[KeyKind, Tensor]] = defaultdict(dict)
@@ -194,7 +196,7 @@ def check_fits(lora: Lora, settings: AdapterSettings, source: str) -> None:
         nowhere = sorted(layer for layer in lora if anywhere.fullmatch(layer) is None)
         if nowhere:
             raise ConfigError(f"{said}; for {len(nowhere)} of them, such as {nowhere[0]}, no setting has: {MERGE_HINT}")
-        branches = {"vace" if layer.startswith("vace_blocks.") else "base" for layer in lora}
+        branches = {"vace" if is_of_hint_block(layer) else "base" for layer in lora}
         branch = "both" if len(branches) > 1 else branches.pop()
         kind = "attention" if all(".attn" in layer for layer in lora) else "linear"
         raise ConfigError(f"{said}; give --lora_branch {branch} --lora_layers {kind}")
@@ -205,9 +207,9 @@ def check_fits(lora: Lora, settings: AdapterSettings, source: str) -> None:
 
 @torch.no_grad()
 def start_with(lora: Lora, adapter: FaceAdapter, source: str) -> None:
-    """Let a new adapter's LoRA begin as another: the same function, whatever its rank and alpha.
+    """Let a new adapter's LoRA begin as a given LoRA: the same function, whatever its rank and alpha.
 
-    Raises: ConfigError as `check_fits`; ModelError naming the layer that is of another size.
+    Raises: ConfigError as in `check_fits`; ModelError naming a layer of another size.
     """
     check_fits(lora, adapter.settings, source)
     parameters, own_scale = adapter.parameters(), adapter.settings.alpha / adapter.settings.lora_rank
@@ -218,7 +220,7 @@ def start_with(lora: Lora, adapter: FaceAdapter, source: str) -> None:
                 f"{source}: {layer} is of {[each.up.shape[0], each.down.shape[1]]}, the base's layer of "
                 f"{[up.shape[0], down.shape[1]]}; it was made for another base"
             )
-        # The further rows stay as they were drawn: they begin to count when the zeros beside them do.
+        # The further rows keep their random values. They begin to count when the zeros beside them change.
         down[: each.rank] = each.down.to(down)
         up.zero_()
         up[:, : each.rank] = check_result((each.up.float() * (each.scale / own_scale)).to(up), f"{layer}: up", source)
@@ -236,7 +238,7 @@ def _product(
     if not is_pair or not 0 < rank <= MOST_RANK:
         raise ModelError(f"{source}: {layer} is {list(up.shape)} by {list(down.shape)}; these are no two halves")
     if down.shape[2:].numel() == 1:
-        # Some tools keep a linear layer's as those of a convolution of size 1.
+        # Some tools store a linear layer's factors as those of a convolution of size 1.
         down, up = down.flatten(1), up.flatten(1)
     described = 1.0 if scales is None else scales.scale(named, rank)
     if "alpha" not in kinds:
@@ -255,7 +257,7 @@ def _product(
 
 
 def _whole(layer: str, kinds: Mapping[KeyKind, Tensor], product: LoraLayer | None, source: str) -> dict[str, Tensor]:
-    """What is added to a layer's parameters as a whole, by their names."""
+    """The tensors that are added to whole parameters of a layer, by their names."""
     found = {}
     if "diff_m" in kinds:
         found[layer] = kinds["diff_m"]
@@ -276,7 +278,7 @@ def _scales_beside(path: Path, source: str) -> LoraScales | None:
     if not (path.parent / PEFT_CONFIG).is_file():
         log.warning("%s: no %s beside it, which says its scale; it is taken for 1", source, PEFT_CONFIG)
         return None
-    return parse_scales(read_json(path.parent / PEFT_CONFIG), f"{source}: {PEFT_CONFIG}")
+    return parse_scales(read_model_json(path.parent / PEFT_CONFIG), f"{source}: {PEFT_CONFIG}")
 
 
 def _refuse_other_methods(names: Iterable[str], source: str) -> None:

@@ -1,7 +1,7 @@
-"""Keys of LoRA files: which tool wrote which layer's what, by diffusers' names of the layers.
+"""Parse keys of LoRA files: which tool wrote the key, for which layer, by diffusers' names of the layers.
 
-Read are the names of diffusers, peft, ComfyUI, DiffSynth-Studio, kohya's tools and LightX2V, also mixed. What a key
-cannot be translated to is said as such by `parse_key`, never guessed.
+The names of diffusers, peft, ComfyUI, DiffSynth-Studio, kohya's tools and LightX2V are read, also mixed. `parse_key`
+reports a key that it cannot translate, and never guesses.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from faceid.models.base.original_names import (
+from faceid.models.wan_vace.tensor_names import (
+    ANY_BLOCKS,
     BLOCK_LAYERS,
     BLOCK_NORMS,
     OUTER_LAYERS,
@@ -20,10 +21,13 @@ from faceid.models.base.original_names import (
 )
 
 KeyKind = Literal["down", "up", "alpha", "up_bias", "diff", "diff_b", "diff_m"]
-"""up_bias: added to the layer's bias, times the scale; diff, diff_b, diff_m: to weight, bias and modulation, whole."""
+"""up_bias: added to the layer's bias, times the scale.
+
+diff, diff_b, diff_m: added whole to weight, bias, modulation.
+"""
 
 KOHYA_PREFIX = "lora_unet_"
-# Tools write them before a layer's name, at times several.
+# Tools write these before a layer's name, at times several.
 _PREFIXES = (
     *("base_model.model.", "model.", "diffusion_model.", "transformer."),
     *("pipe.dit.", "pipe.vace.", "dit.", "vace."),
@@ -35,7 +39,7 @@ _ENDINGS = re.compile(
     rf"|(?P<up_bias>lora_B{_NAME}\.bias|lora_up{_NAME}\.bias|lora\.up\.bias)"
     r"|(?P<alpha>alpha)|(?P<diff>diff)|(?P<diff_b>diff_b)|(?P<diff_m>diff_m))$"
 )
-# What is more, or other, than a product added to a weight: none of it can be read as a plain LoRA.
+# Methods that are more, or other, than a product added to a weight. None of them can be read as a plain LoRA.
 _OTHER_METHODS = (
     ("DoRA", re.compile(r"\.(dora_scale|lora_magnitude_vector)\b")),
     ("LoKr", re.compile(r"\.lokr_\w+$")),
@@ -43,13 +47,13 @@ _OTHER_METHODS = (
     ("OFT", re.compile(r"\.oft_\w+\b")),
     ("LoCon with a middle tensor", re.compile(r"\.lora_mid\.weight$")),
 )
-# Of the image branch that Wan's I2V models have and no VACE model has.
+# Layers of the image branch, which Wan's I2V models have and no VACE model has.
 _IMAGE_BRANCH = re.compile(r"k_img|v_img|img_emb|add_[kv]_proj|norm_added_k|image_embedder")
 
 
 @dataclass(frozen=True)
 class LoraKey:
-    """One key taken apart. layer: its name in diffusers. named: as the file has it, without prefixes."""
+    """One key taken apart. layer: its name in diffusers. named: its name in the file, without prefixes."""
 
     layer: str
     kind: KeyKind
@@ -57,7 +61,7 @@ class LoraKey:
 
 
 def parse_key(key: str) -> LoraKey | None:
-    """None for what is no part of a LoRA of a Wan VACE transformer."""
+    """Take a key apart; None for a key that is no part of a LoRA of a Wan VACE transformer."""
     ending = _ENDINGS.search(key)
     if ending is None:
         return None
@@ -70,12 +74,12 @@ def parse_key(key: str) -> LoraKey | None:
 
 
 def other_method(key: str) -> str | None:
-    """What a key is of when it is no plain LoRA's."""
+    """The method of a key that does not belong to a plain LoRA."""
     return next((name for name, pattern in _OTHER_METHODS if pattern.search(key)), None)
 
 
 def is_of_image_branch(key: str) -> bool:
-    """Whether it is on what only Wan's I2V models have."""
+    """Whether the key is for a layer that only Wan's I2V models have."""
     return _IMAGE_BRANCH.search(key) is not None
 
 
@@ -83,7 +87,7 @@ def _without_prefix(name: str) -> str:
     if name.startswith(KOHYA_PREFIX):
         # VideoX-Fun writes two underscores.
         inner = name.removeprefix(KOHYA_PREFIX).lstrip("_")
-        found = re.fullmatch(r"((?:vace_)?blocks)_(\d+)_(\w+)", inner)
+        found = re.fullmatch(rf"({ANY_BLOCKS})_(\d+)_(\w+)", inner)
         if found is not None:
             return f"{found[1]}.{found[2]}.{_KOHYA_INNER.get(found[3], found[3])}"
         return _KOHYA_OUTER.get(inner, inner)

@@ -1,8 +1,9 @@
-"""How much a LoRA's product counts, where its own tensors do not say: by diffusers' header and by peft's config.
+"""Find the scale of a LoRA's product where its own tensors do not say it.
 
-The rules are peft's (`LoraModel._create_and_replace`, `LoraLayer.update_layer`): `alpha / r`, with use_rslora
-`alpha / sqrt(r)`, both by layer where a pattern matches its name. What would make more of a LoRA than a product that is
-added (DoRA, PiSSA, trained biases) is refused by its name; so is a key that peft does not know and that is set.
+It is in diffusers' header or in peft's config. The rules are peft's (`LoraModel._create_and_replace`,
+`LoraLayer.update_layer`): `alpha / r`, or with use_rslora `alpha / sqrt(r)`. A pattern that matches a layer's name
+changes both for that layer. Some options make more of a LoRA than an added product (DoRA, PiSSA, trained biases). They
+are refused by name. So is a key that peft does not know and that is set.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from typing import Any
 from peft import LoraConfig
 
 from faceid.errors import ModelError
-from faceid.models.base.read_json import parse_json
+from faceid.models.base.model_json import parse_model_json
 
 log = logging.getLogger(__name__)
 
 DIFFUSERS_METADATA = "lora_adapter_metadata"
 MOST_RANK = 8192
-# Below it a layer is as good as switched off, which no maker of a file means.
+# With a smaller alpha a layer is as good as switched off, which no maker of a file means.
 _LEAST_ALPHA, _MOST_ALPHA = 1e-6, 1e6
-# Of LoraConfig: what changes the base's own weights when it begins, or what a layer computes beside the product.
+# Some of LoraConfig's options would change the base's own weights at the start, or add to what a layer computes beside
+# the product. These are their legal values.
 _PLAIN_STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 _HAS_TO_BE: dict[str, tuple[Any, ...]] = {
     "init_lora_weights": _PLAIN_STARTS,
@@ -36,9 +38,10 @@ _HAS_TO_BE: dict[str, tuple[Any, ...]] = {
     ),
 }
 _VARIANTS = {field.name for field in dataclasses.fields(LoraConfig) if field.metadata.get("is_lora_variant")}
-# What peft writes into its files beside the fields of LoraConfig.
+# Keys that peft writes into its files beside the fields of LoraConfig.
 _KNOWN = {field.name for field in dataclasses.fields(LoraConfig)} | {"auto_mapping", "peft_version", "lora_ga_config"}
-# A pattern is a regular expression from somebody's file: short, and without repeats of repeats, which take forever.
+# A pattern is a regular expression from anybody's file. It must be short and have no repeats of repeats, which would
+# take forever.
 _MOST_PATTERNS, _MOST_PATTERN, _MOST_REPEATS = 4096, 500, 3
 
 Patterns = tuple[tuple[re.Pattern[str], Any], ...]
@@ -46,7 +49,7 @@ Patterns = tuple[tuple[re.Pattern[str], Any], ...]
 
 @dataclass(frozen=True)
 class LoraScales:
-    """What a LoRA's description says. ranks, alphas: of the layers whose names end as a pattern says."""
+    """What a LoRA's description says. ranks, alphas: for layers whose names end as a pattern says."""
 
     source: str
     rank: int
@@ -56,7 +59,7 @@ class LoraScales:
     is_rank_stabilised: bool
 
     def scale(self, layer: str, rank: int) -> float:
-        """Of a layer by its name in the file, whose tensors are of `rank`. Raises: ModelError when the two differ."""
+        """The scale of a layer by its name in the file, with tensors of `rank`. Raises: ModelError on another rank."""
         said = _first_match(self.ranks, layer, self.rank)
         if said != rank:
             raise ModelError(f"{self.source}: {layer} is of rank {rank}, r={said} says its description; damaged")
@@ -65,17 +68,17 @@ class LoraScales:
 
 
 def scales_in_header(header: Mapping[str, str], source: str) -> LoraScales | None:
-    """What diffusers wrote into a safetensors file's header; None without it. Raises: ModelError naming the key."""
+    """Read what diffusers wrote into a safetensors header; None without it. Raises: ModelError naming the key."""
     if DIFFUSERS_METADATA not in header:
         return None
     source = f"{source}: {DIFFUSERS_METADATA}"
-    described = parse_json(header[DIFFUSERS_METADATA], source)
+    described = parse_model_json(header[DIFFUSERS_METADATA], source)
     of_transformer = {
         key.removeprefix("transformer."): value for key, value in described.items() if key.startswith("transformer.")
     }
     others = sorted(key for key in described if not key.startswith("transformer."))
     if of_transformer and others:
-        # As diffusers: those of a text encoder are for another loader.
+        # As in diffusers: the scales of a text encoder are for another loader.
         log.warning(
             "%s: %d of its keys are not of the transformer and have no effect, the first is %s",
             source,
@@ -86,7 +89,7 @@ def scales_in_header(header: Mapping[str, str], source: str) -> LoraScales | Non
 
 
 def parse_scales(described: Mapping[str, Any], source: str) -> LoraScales:
-    """What a LoraConfig written as JSON says. Raises: ModelError naming the key that cannot be followed."""
+    """Read a LoraConfig written as JSON. Raises: ModelError naming a key that cannot be used."""
     if described.get("peft_type", "LORA") != "LORA":
         raise ModelError(f"{source}: peft_type={_short(described['peft_type'])}; only a plain LORA can be read")
     for key, value in described.items():
@@ -96,7 +99,7 @@ def parse_scales(described: Mapping[str, Any], source: str) -> LoraScales:
             raise ModelError(f"{source}: {key}={_short(value)} cannot be followed; only a plain LoRA can be read")
         if key not in _KNOWN and key != "peft_type" and value:
             raise ModelError(f"{source}: {_short(key)}={_short(value)}: unknown key, which may change what is computed")
-    # What is left out has peft's default.
+    # A missing key has peft's default.
     return LoraScales(
         source=source,
         rank=_rank("r", described.get("r", LoraConfig.r), source),
@@ -108,7 +111,7 @@ def parse_scales(described: Mapping[str, Any], source: str) -> LoraScales:
 
 
 def check_alpha(key: str, value: Any, source: str) -> float:
-    """An alpha as a float. Raises: ModelError when it is no number that makes sense."""
+    """An alpha as a float. Raises: ModelError when it is no sensible number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not _LEAST_ALPHA <= value <= _MOST_ALPHA:
         raise ModelError(f"{source}: {key}={_short(value)}: must be a number, {_LEAST_ALPHA:g} to {_MOST_ALPHA:g}")
     return float(value)
@@ -145,11 +148,11 @@ def _patterns(key: str, described: Mapping[str, Any], check: Any, source: str) -
 
 
 def _first_match(patterns: Patterns, layer: str, default: Any) -> Any:
-    """As peft's `get_pattern_key` finds it: the first whose expression the end of the name matches."""
+    """Find the first pattern that matches the end of the name, as peft's `get_pattern_key` does."""
     return next((value for pattern, value in patterns if pattern.match(layer)), default)
 
 
 def _short(value: Any) -> str:
-    # repr keeps line breaks out of the one line.
+    # repr keeps line breaks out, so that the message stays on one line.
     shown = repr(value)
     return shown if len(shown) <= 80 else f"{shown[:77]}..."

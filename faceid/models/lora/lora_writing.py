@@ -1,9 +1,9 @@
-"""A LoRA by the names that other tools give it, written.
+"""Write a LoRA under the names that other tools use.
 
-Formats (sources: facts/peers.md 5, and the loaders named):
+Formats, with the loader that reads each:
 - `diffusers`: `transformer.LAYER.lora_A.weight`, alpha and rank in the header; WanVACEPipeline.load_lora_weights.
 - `comfyui`: `diffusion_model.ORIGINAL_LAYER.lora_A.weight` and `.alpha`; ComfyUI's LoraLoader (comfy/lora.py).
-- `diffsynth`: `ORIGINAL_LAYER.lora_A.default.weight`, which DiffSynth-Studio adds as it is: the scale is multiplied in.
+- `diffsynth`: `ORIGINAL_LAYER.lora_A.default.weight`, with the scale multiplied in; DiffSynth-Studio adds it as it is.
 - `kohya`: `lora_unet_ORIGINAL_LAYER.lora_down.weight` and `.alpha`, with underscores; musubi-tuner and ComfyUI.
 """
 
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from faceid.errors import ModelError
 from faceid.files.outputs import staged_file
-from faceid.models.base.original_names import original_transformer_name
 from faceid.models.base.weights import check_result
 from faceid.models.lora.lora_formats import Lora, LoraLayer
 from faceid.models.lora.lora_keys import KOHYA_PREFIX
 from faceid.models.lora.lora_scales import DIFFUSERS_METADATA
+from faceid.models.wan_vace.tensor_names import original_transformer_name
 
 LoraFormat = Literal["diffusers", "comfyui", "diffsynth", "kohya"]
 
@@ -32,13 +32,13 @@ LoraFormat = Literal["diffusers", "comfyui", "diffsynth", "kohya"]
 def write_lora(path: Path, lora: Lora, kind: LoraFormat, diffs: Mapping[str, Tensor] | None = None) -> None:
     """Write a safetensors file, atomically.
 
-    diffs: what is added to parameters as a whole (LoraFile). Raises: ModelError for a format that is none, or that has
-    no place for a diff, with how many it has none for; naming a tensor that comes out with a number that is none.
+    diffs: tensors that are added to whole parameters (LoraFile). Raises: ModelError for an unknown format, or with
+    the number of diffs without a place in the format. Raises it also for a tensor that becomes NaN or infinite.
     """
     if kind not in get_args(LoraFormat):
         raise ModelError(f"format={kind}: unknown; use one of {', '.join(get_args(LoraFormat))}")
     tensors = dict(_WRITERS[kind](lora))
-    # Only a layer with a product has a place for a bias in diffusers' format, and ComfyUI's alone has one for the rest.
+    # diffusers' format has a place for a bias only in a layer with a product. Only ComfyUI's has a place for the rest.
     biases = {name: diff for name, diff in (diffs or {}).items() if name.removesuffix(".bias") in lora}
     biases = biases if kind == "diffusers" else {}
     if kind == "comfyui":
@@ -55,7 +55,7 @@ def write_lora(path: Path, lora: Lora, kind: LoraFormat, diffs: Mapping[str, Ten
         check_result(tensor, name, f"lora_format={kind}")
     for layer, each in lora.items():
         _refuse_infinite_product(each, layer, f"lora_format={kind}")
-    # One key only: safetensors writes several in any order, and equal LoRAs are to be equal files.
+    # The header has one key only. safetensors writes several in any order, and equal LoRAs must give equal files.
     header = {"format": "pt"}
     if kind == "diffusers":
         header = {DIFFUSERS_METADATA: json.dumps(_peft_metadata(lora, bool(biases)), sort_keys=True)}
@@ -64,12 +64,12 @@ def write_lora(path: Path, lora: Lora, kind: LoraFormat, diffs: Mapping[str, Ten
 
 
 def _refuse_infinite_product(layer: LoraLayer, name: str, source: str) -> None:
-    """Raises: ModelError when what is added to the base is not finite, though both of its factors are."""
-    # Programs compute the product in the type of its factors; bases are bfloat16, whose range is float32's but for 1 %.
+    """Raises: ModelError when the product added to the base is not finite, although both of its factors are."""
+    # Programs compute the product in the type of its factors. Bases are bfloat16, with float32's range to within 1 %.
     narrow = [half.dtype for half in (layer.up, layer.down) if half.element_size() == 2]
     dtype = torch.float16 if torch.float16 in narrow else torch.bfloat16
     up, down = layer.up.flatten(1).double(), layer.down.flatten(1).double()
-    # No number of the product is larger than this (Cauchy and Schwarz), which costs nothing beside the product.
+    # No number of the product is larger than this (Cauchy and Schwarz). It costs nothing beside the product.
     most = float(up.norm(dim=1).max() * down.norm(dim=0).max()) * layer.scale
     if not most <= torch.finfo(dtype).max:
         check_result((up @ down * layer.scale).to(dtype), f"{name}: the product of its factors", source)
@@ -105,7 +105,7 @@ def _as_kohya(lora: Lora) -> Iterator[tuple[str, Tensor]]:
 
 
 def _diffs_for_comfyui(diffs: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """comfy/weight_adapter: `.diff` of a weight or of a parameter by its whole name, `.diff_b` of a bias."""
+    """Names as in comfy/weight_adapter: `.diff` for a weight or a parameter by its whole name, `.diff_b` for a bias."""
     for name, diff in diffs.items():
         stem, _, leaf = str(original_transformer_name(name)).rpartition(".")
         ending = {"weight": f"{stem}.diff", "bias": f"{stem}.diff_b"}.get(leaf, f"{stem}.{leaf}.diff")
@@ -120,13 +120,13 @@ def _original(layer: str) -> str:
 
 
 def _peft_metadata(lora: Lora, has_bias: bool) -> dict[str, Any]:
-    """As peft would describe it, so that the loader has alpha and rank: those of most layers, the others by name."""
+    """Describe the LoRA as peft would, so that the loader has alpha and rank. Layers unlike most are listed by name."""
     ranks, alphas = ([getattr(each, what) for each in lora.values()] for what in ("rank", "alpha"))
     rank, alpha = max(set(ranks), key=ranks.count), max(set(alphas), key=alphas.count)
     described = {
         "r": rank,
         "lora_alpha": alpha,
-        # From the beginning of the name: `proj_out` alone would be that of every VACE block as well.
+        # Anchored at the beginning: `proj_out` alone would also match that of every VACE block.
         "rank_pattern": {f"^{layer}": each.rank for layer, each in lora.items() if each.rank != rank},
         "alpha_pattern": {f"^{layer}": each.alpha for layer, each in lora.items() if each.alpha != alpha},
         "target_modules": sorted(lora),

@@ -1,1 +1,1 @@
-"""A pose video to frames: the pipeline, the denoising loop, and what it leaves as it was."""
+"""From a pose video to frames: the pipeline, the denoising loop, and how a model is left unchanged."""

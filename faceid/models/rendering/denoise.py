@@ -1,9 +1,10 @@
-"""Noise to latents: which steps there are, what the model is asked at each, and how its answers are put together.
+"""Denoise noise to latents.
 
-What is asked: the prompt with the face; for guidance by text, the negative prompt with the null face; for guidance by
-the face (`face_guidance`, as in Lynx), the prompt with the null face as well. Outside `face_start` to `face_end` the
-adapter is off: the base model, whole. Longer videos than a window are denoised window by window in every step, and
-their velocities blended where windows overlap (MultiDiffusion, Bar-Tal et al. 2023, over time).
+This file decides which steps there are, what the model is asked at each, and how its answers are combined. The model is
+asked for the prompt with the face. Guidance by text adds the negative prompt with the null face. Guidance by the face
+(`face_guidance`, as in Lynx) adds the prompt with the null face. Outside `face_start` to `face_end` the adapter is off,
+which is the whole base model. Longer videos than a window are denoised window by window in every step. Their velocities
+are blended where windows overlap (MultiDiffusion, Bar-Tal et al. 2023, over time).
 """
 
 from __future__ import annotations
@@ -12,31 +13,31 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler
 from torch import Tensor
 
 from faceid.errors import ConfigError
 from faceid.flow import NUM_TRAIN_TIMESTEPS
 from faceid.models.adapter.face_adapter import FaceAdapter
-from faceid.models.adapter_settings import SchedulerName
 from faceid.models.compute.context_parallel import TokenShare
 from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.schedulers import SCHEDULERS
 from faceid.models.rendering.step_cache import StepCache
+from faceid.models.wan_vace.transformer import control_strength, forward_inputs, scaled_hints
 
 log = logging.getLogger(__name__)
 
-# Called with (steps done, steps in all).
+# Called with (steps done, total steps).
 OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class LatentWindows:
-    """How a long video is cut into windows, in latent frames. Raises: ConfigError when they cannot overlap so much.
+    """How a long video is cut into windows, in latent frames. Raises: ConfigError for an impossible overlap.
 
-    size: those denoised at once; None for all. overlap: those that neighbours share at least.
+    size: frames denoised at once; None for all. overlap: frames that neighbours share at least.
     """
 
     size: int | None = None
@@ -49,7 +50,7 @@ class LatentWindows:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What every denoising step is given, on the transformer's device. B: 1 in rendering.
+    """The inputs of every denoising step, on the transformer's device. B: 1 in rendering.
 
     text, negative_text: [B, L, D]. face, null_face: [B, D + 1], or [B, R + f, D + 1] where the face changes over the
     video; None without an adapter. control: [B, channels, R + f, h, w]. num_references: R.
@@ -65,7 +66,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Window:
-    """Latent frames `start` to `end` (without references), and how much each counts, [end - start]."""
+    """Latent frames `start` to `end` (without references), and the weight of each, [end - start]."""
 
     start: int
     end: int
@@ -74,10 +75,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Who is asked for a step's velocity: a transformer and the adapter on it.
+    """Predicts a step's velocity: a transformer and the adapter on it.
 
-    share: of the tokens, where other processes do the same with theirs. low_noise: of a base that has two
-    transformers, who is asked below `boundary` (a sigma) in its place.
+    share: this process's share of the tokens, where other processes compute the rest. low_noise: for a base with two
+    transformers, the predictor that takes over below `boundary` (a sigma).
     """
 
     transformer: Any
@@ -87,36 +88,13 @@ class Predictor:
     boundary: float = 0.0
 
     def at(self, timestep: float) -> Predictor:
-        """Who is asked at a timestep."""
+        """The predictor for a timestep."""
         if self.low_noise is None or timestep >= self.boundary * NUM_TRAIN_TIMESTEPS:
             return self
         return self.low_noise
 
 
 ALL_AT_ONCE = LatentWindows()
-
-
-def make_scheduler(own: Any, name: SchedulerName, shift: float | None) -> Any:
-    """The scheduler to sample with. own: the model's; its shift is taken where none is given."""
-    own_shift = own.config.flow_shift
-    chosen = own_shift if shift is None else shift
-    if name == "euler":
-        return FlowMatchEulerDiscreteScheduler(NUM_TRAIN_TIMESTEPS, shift=chosen)
-    if name not in get_args(SchedulerName):
-        raise ConfigError(f"scheduler={name}: unknown; use {' or '.join(get_args(SchedulerName))}")
-    return own if chosen == own_shift else UniPCMultistepScheduler.from_config(own.config, flow_shift=chosen)
-
-
-def set_steps(scheduler: Any, count: int, device: torch.device) -> None:
-    """Tell a scheduler how many steps there are. Both go through the noise levels that Wan's own does.
-
-    Left alone, diffusers' Euler shifts its last level twice, and ends where UniPC has another step to go.
-    """
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        levels = torch.linspace(1, 1 / NUM_TRAIN_TIMESTEPS, count + 1, dtype=torch.float64)[:-1]
-        scheduler.set_timesteps(sigmas=levels.tolist(), device=device)
-    else:
-        scheduler.set_timesteps(count, device=device)
 
 
 def denoise(
@@ -128,12 +106,12 @@ def denoise(
     windows: LatentWindows = ALL_AT_ONCE,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Noise [B, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does it.
+    """Denoise noise [B, C, R + f, h, w] to clean latents of that shape, as WanVACEPipeline's loop does.
 
-    scheduler: from `make_scheduler`.
+    scheduler: from `make_scheduler`, by sampling's name.
     """
     latents = noise.to(predictor.transformer.device)
-    set_steps(scheduler, sampling.num_inference_steps, latents.device)
+    SCHEDULERS[sampling.scheduler].set_steps(scheduler, sampling.num_inference_steps, latents.device)
     parts = list(_windows(latents.shape[2] - conditions.num_references, windows, latents.device))
     with ExitStack() as stack:
         asked = predictor.at(float(scheduler.timesteps[0]))
@@ -202,46 +180,29 @@ class _Step:
         self, name: str, window: int, x_t: Tensor, text: Tensor, face: Tensor | None, given: Conditions
     ) -> Tensor:
         if self.cache is not None:
-            # The first lays everything out, and after the last nothing is put right.
+            # The first step lays everything out. After the last step nothing can be corrected. So both are computed.
             is_inner = 0 < self.index < self.sampling.num_inference_steps - 1
             self.cache.begin((name, window, self.shows_face), may_skip=is_inner)
-        return self.predictor.transformer(
-            hidden_states=x_t,
-            timestep=self.timestep,
-            encoder_hidden_states=text,
+        predictor, sampling = self.predictor, self.sampling
+        return predictor.transformer(
+            **forward_inputs(x_t, self.timestep, text, given.control),
             encoder_hidden_states_image=face,
-            control_hidden_states=given.control,
-            control_hidden_states_scale=_hint_scale(
-                self.predictor, given, self.sampling.control_scale, self.sampling.reference_scale
-            ),
-            return_dict=False,
+            **control_strength(_hint_scale(predictor, given, sampling.control_scale, sampling.reference_scale)),
         )[0]
 
 
 def _hint_scale(predictor: Predictor, given: Conditions, control_scale: float, reference_scale: float) -> Tensor:
-    """How much each VACE layer's hint counts: [layers], or [layers, 1, tokens, 1] where references count otherwise.
-
-    The transformer unbinds the first dimension and multiplies: per token is as good as one number. A frame's tokens
-    follow each other, references' first (facts: peers.md 5, VACE #27).
-    """
-    control, transformer, share = given.control, predictor.transformer, predictor.share
-    scale = torch.full((len(transformer.config.vace_layers),), float(control_scale))
-    scale = scale.to(control.device, control.dtype)
-    if given.num_references == 0 or reference_scale == control_scale:
-        return scale
-    _, _, frames, height, width = control.shape
-    p_t, p_h, p_w = transformer.config.patch_size
-    of_frame = (height // p_h) * (width // p_w)
-    scale = scale.view(-1, 1, 1, 1).repeat(1, 1, frames // p_t * of_frame, 1)
-    scale[:, :, : given.num_references // p_t * of_frame] = reference_scale
-    if share is None:
+    """`scaled_hints`, cut to this process's tokens where others have a share."""
+    transformer, share = predictor.transformer, predictor.share
+    scale = scaled_hints(transformer, given.control, given.num_references, control_scale, reference_scale)
+    if share is None or scale.dim() == 1:
         return scale
     share.total = scale.shape[2]
     return share.take(scale, dim=2)
 
 
 def _windows(num_frames: int, windows: LatentWindows, device: torch.device) -> Iterator[Window]:
-    """As few windows of `windows.size` latent frames as overlap by `overlap` at least, evenly; else one for all."""
+    """The fewest windows of `windows.size` latent frames that overlap by at least `overlap`; else one for all."""
     size = windows.size
     if size is None or size >= num_frames:
         yield Window(0, num_frames, torch.ones(num_frames, device=device))
@@ -250,7 +211,7 @@ def _windows(num_frames: int, windows: LatentWindows, device: torch.device) -> I
     starts = [round(place * (num_frames - size) / (count - 1)) for place in range(count)]
     for place, start in enumerate(starts):
         weights = torch.ones(size, device=device)
-        # Up from the start while the window before lasts, down from where the one after begins.
+        # Weights rise from the start while the previous window lasts, and fall from where the next one begins.
         if place:
             shared = starts[place - 1] + size - start
             weights[:shared] = torch.arange(1, shared + 1, device=device) / (shared + 1)

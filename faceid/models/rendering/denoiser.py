@@ -1,6 +1,6 @@
-"""A transformer and the face adapter on it: what denoises, where and how it computes, and another adapter in its place.
+"""A transformer with the face adapter on it: where and how it computes, and how the adapter is replaced.
 
-A base has one of them; Wan2.2's has two, each for a part of the noise.
+A base has one of them. Wan2.2's base has two, each for a part of the noise.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ from faceid.models.compute.execution import allow_variants, offload_blocks, set_
 
 
 class Denoiser:
-    """The transformer of a loaded base, and the adapter on it. Where it is loaded anew, the base gets the new one."""
+    """The transformer of a loaded base, and the adapter on it. A transformer that is loaded anew goes into the base."""
 
     def __init__(
         self, wan: WanModel, adapter: FaceAdapter | None = None, metadata: AdapterMetadata | None = None
     ) -> None:
         self.wan, self.adapter, self.metadata = wan, adapter, metadata
         self.share: TokenShare | None = None
-        # Whether nothing is installed on the transformer: an adapter refused half-way leaves its modules there.
+        # Whether nothing is installed on the transformer. An adapter that was refused half-way leaves its modules
+        # there.
         self.is_bare = adapter is None
         self._execution: tuple[str | None, bool] = (None, False)
         self._offloaded_from: torch.device | None = None
 
     @classmethod
     def load_offloaded(cls, wan: WanModel, device: torch.device, dtype: torch.dtype) -> Denoiser:
-        """The transformer of `wan`, which has none yet: in the CPU's memory. `place_blocks` brings it to its device."""
+        """Load the missing transformer of `wan` into the CPU's memory. `place_blocks` brings it to its device."""
         found = cls(wan)
         found._offloaded_from = device
         wan.transformer = load_wan(wan.files, ("transformer",), "cpu", dtype, wan.name).transformer
         return found
 
     def place_blocks(self) -> None:
-        """Let each block be on its device for its turn, where the transformer is offloaded."""
+        """Move each block to its device for its turn, where the transformer is offloaded."""
         if self._offloaded_from is not None:
             offload_blocks(self.wan.transformer, self._offloaded_from)
 
     def set_execution(self, attention_backend: str | None, is_compiled: bool) -> None:
-        """How it computes, now and when it is loaded anew. Raises: ConfigError for an unknown kernel."""
+        """Set how it computes, now and after it is loaded anew. Raises: ConfigError for an unknown kernel."""
         self._execution = (attention_backend, is_compiled)
         if attention_backend is not None:
             set_attention_backend(self.wan.transformer, attention_backend)
@@ -60,9 +61,9 @@ class Denoiser:
             self.adapter.set_share(self.share)
 
     def set_adapter(self, tensors: Mapping[str, Tensor], metadata: AdapterMetadata | None, source: Path | None) -> None:
-        """Use these tensors of an adapter file from now on; none of them with metadata None.
+        """Use these tensors of an adapter file from now on; with metadata None, use no adapter.
 
-        One of the same sizes takes the place of the last; for another the transformer is loaded anew.
+        An adapter of the same sizes takes the place of the last one. For other sizes the transformer is loaded anew.
         Raises: ModelError when they do not fit.
         """
         transformer = self.wan.transformer
@@ -72,7 +73,7 @@ class Denoiser:
             load_tensors(self.adapter, dict(tensors), str(source))
             self.metadata = metadata
             return
-        # From here on the last adapter is gone, whatever becomes of this one.
+        # From here on the last adapter is gone, even if this one fails.
         self.adapter = self.metadata = None
         if not self.is_bare:
             device = "cpu" if self._offloaded_from is not None else transformer.device
@@ -82,7 +83,7 @@ class Denoiser:
         if metadata is not None:
             self.is_bare = False
             self.adapter = install_tensors(self.wan.transformer, dict(tensors), metadata, str(source))
-            # diffusers looks through all modules for it.
+            # transformer.dtype looks through all modules, so it is read once.
             dtype = self.wan.transformer.dtype
             for parameter in self.adapter.parameters().values():
                 parameter.data = parameter.data.to(dtype)

@@ -1,22 +1,22 @@
-"""How a video is sampled from noise: what the command line is asked, and what the denoising loop goes by.
+"""Settings of how a video is sampled from noise: the command line's flags, which the denoising loop follows.
 
-Field names are flag names. Without torch, so that a command line is read before torch is.
+Field names are flag names. torch is not imported, so that a command line is read before torch is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-# Not pydantic's: a call from Python is told by a ConfigError as well, and numbers are checked as flags are read.
+# Not pydantic's dataclass: a call from Python gets a ConfigError as well. Numbers are checked as flags are read.
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from faceid.config import Reason
 from faceid.errors import ConfigError
 from faceid.limits import MOST_STRENGTH, Shift, Strength
-from faceid.models.adapter_settings import SchedulerName
+from faceid.models.rendering.schedulers import SCHEDULER_MEANINGS, SchedulerName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -25,8 +25,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Sampling:
     """How a video is sampled: the strengths of face, text and pose, and the steps.
 
-    Raises: ConfigError for what cannot be.
+    Raises: ConfigError for impossible values.
     """
+
+    IN_HELP: ClassVar[dict[str, str]] = {"schedulers": SCHEDULER_MEANINGS}
 
     face_scale: Strength = 1.0
     """Strength of the face: 0 is the base model, 1 as trained."""
@@ -39,21 +41,22 @@ class Sampling:
     cfg_start: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the steps before guidance begins. Early ones lay out the body, late ones the face."""
     face_start: Share = 0.0
-    """Share of the steps before the face is shown; until then the base renders."""
+    """Share of the steps before the face is shown. Until then the base renders."""
     face_end: Share = 1.0
     """Share of the steps after which the face is shown no more."""
     face_guidance: Strength | None = None
-    """Guidance of the face alone, as cfg_scale is of the text; one more pass a step. Default: cfg_scale guides both."""
+    """Guidance of the face alone, as cfg_scale guides by text. It costs one more pass a step. Default: cfg_scale guides
+    both."""
     face_block_scales: list[Annotated[float, Field(ge=-MOST_STRENGTH, le=MOST_STRENGTH)]] | None = None
-    """Strength of the face in each main block of the base, a number each; all 1 as trained."""
+    """Strength of the face in each main block of the base, one number a block. All 1 is as trained."""
     reference_scale: Strength = 1.0
-    """Strength of reference_image, whatever control_scale is."""
+    """Strength of reference_image. control_scale does not change it."""
     scheduler: SchedulerName = "unipc"
-    """unipc, Wan's own, or euler."""
+    """{schedulers}."""
     shift: Shift | None = None
     """Moves the steps towards noise: 3 at 480p, 5 at 720p. Default: the model's own."""
     step_cache: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Leave out steps while the model's input has moved less than this share; 0 computes all, which is exact."""
+    """Skip steps while the model's input has moved less than this share. 0 computes all steps, which is exact."""
 
     def __post_init__(self) -> None:
         if self.face_scale < 0:

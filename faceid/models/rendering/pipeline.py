@@ -1,11 +1,11 @@
 """Render a pose video as a person: WanVACEPipeline plus the face adapter.
 
-The denoising loop (`denoise`) is ours because the pipeline's has no way to pass a face; everything around
-it is the pipeline's own (schedule, noise, reference preparation, guidance order), so that face_scale 0 gives the
-pipeline's result bit for bit.
+The denoising loop (`denoise`) is ours because the pipeline's has no way to pass a face. Everything around it is the
+pipeline's own (schedule, noise, reference preparation, guidance order). So face_scale 0 gives the pipeline's result bit
+for bit.
 
-A call is `encode_prompts`, `control`, `sample_latents` and `decode`, one after the other; who renders many videos calls
-them himself and keeps what several have in common.
+A call runs `encode_prompts`, `control`, `sample_latents` and `decode`, one after the other. A caller with many videos
+calls these itself and keeps what several videos have in common.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import WanVACEPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
@@ -41,13 +40,14 @@ from faceid.models.rendering.denoise import (
     OnStep,
     Predictor,
     denoise,
-    make_scheduler,
 )
 from faceid.models.rendering.denoiser import Denoiser
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.rendering_state import rendering
+from faceid.models.rendering.schedulers import make_scheduler
 from faceid.models.rendering.video_inputs import CallOptions, VideoInputs
-from faceid.vace import assemble_control
+from faceid.models.wan_vace.control import assemble_control, mask_channels
+from faceid.models.wan_vace.transformer import PIPELINE
 
 
 class FaceIdentityPipeline:
@@ -60,31 +60,32 @@ class FaceIdentityPipeline:
         metadata: AdapterMetadata | None = None,
         files: ModelFiles | None = None,
     ) -> None:
-        """files: of the whole base where `wan` has one of its two transformers; `from_pretrained` adds `low` then."""
+        """files: the whole base where `wan` has one of its two transformers; `from_pretrained` then adds `low`."""
         self.wan, self.files = wan, files or wan.files
         self.denoiser = Denoiser(wan, adapter, metadata)
         self.low: Denoiser | None = None
         self._grey: tuple[torch.Size, Tensor] | None = None
         self._texts: dict[str, Tensor] = {}
-        # The VAE keeps frames between the pieces of a video, and so does one at a time; a worker decodes in a thread.
+        # The VAE keeps frames between the pieces of a video, so it decodes one video at a time. A worker decodes in a
+        # thread.
         self._vae_lock = threading.Lock()
         self._adapter_path: str | None = None
 
     @property
     def adapter(self) -> FaceAdapter | None:
-        """The face adapter, of a base with two transformers that of the high-noise one."""
+        """The face adapter; for a base with two transformers, that of the high-noise one."""
         return self.denoiser.adapter
 
     @property
     def metadata(self) -> AdapterMetadata | None:
-        """What the adapter was made for."""
+        """The description of what the adapter was made for."""
         return self.denoiser.metadata
 
     @property
-    def base_pipeline(self) -> WanVACEPipeline:
+    def base_pipeline(self) -> Any:
         """diffusers' own pipeline over the same modules."""
         wan = self.wan
-        return WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
+        return PIPELINE(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
 
     @classmethod
     def from_pretrained(
@@ -99,8 +100,8 @@ class FaceIdentityPipeline:
     ) -> FaceIdentityPipeline:
         """Load a base folder and, when given, an adapter file. Raises: ModelError when they do not fit.
 
-        parts: of the base; without `text` prompts are encoded elsewhere. is_offloaded: the transformer's blocks wait
-        in the CPU's memory, and are on the device for their turn alone.
+        parts: parts of the base; without `text`, prompts are encoded elsewhere. is_offloaded: the transformer's blocks
+        wait in the CPU's memory, and are on the device for their turn alone.
         """
         files = model_path if isinstance(model_path, ModelFiles) else ModelFiles.find(Path(model_path))
         experts = files.experts
@@ -120,7 +121,7 @@ class FaceIdentityPipeline:
 
     @property
     def denoisers(self) -> list[Denoiser]:
-        """One, or of a base with two transformers that of high noise and that of low."""
+        """One denoiser; for a base with two transformers that of high noise and that of low noise."""
         return [self.denoiser] if self.low is None else [self.denoiser, self.low]
 
     @torch.no_grad()
@@ -134,12 +135,13 @@ class FaceIdentityPipeline:
         seed: int = 42,
         **more: Any,
     ) -> np.ndarray | Tensor:
-        """Render one video: uint8 frames [T, H, W, 3], or normalised latents [1, C, f, h, w] where those are asked for.
+        """Render one video: uint8 frames [T, H, W, 3], or normalised latents [1, C, f, h, w] on request.
 
-        pose_video: uint8 RGB frames [T, H, W, 3]; T and H, W legal for the model, and the size rendered.
-        face_embedding: [D], unit length, of the encoder the adapter was trained with; None renders no particular face;
-        [R + f, D] for a face that changes, one for each latent frame, those of the R reference images first.
-        face_scale: 0 is the base model exactly, with the adapter loaded or not; 1 as trained.
+        pose_video: uint8 RGB frames [T, H, W, 3]. T, H and W must be legal for the model. Its size is the rendered
+        size.
+        face_embedding: [D], unit length, from the encoder that the adapter was trained with. None renders no particular
+        face. [R + f, D] is a changing face, one for each latent frame, with those of the R reference images first.
+        face_scale: 0 is the base model exactly, with the adapter loaded or not. 1 is as trained.
         more: fields of `CallOptions` (reference_images, on_step, output_type, window, overlap) and the other fields of
         `Sampling` (cfg_scale, num_inference_steps, control_scale, scheduler, shift and so on), by name.
         Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
@@ -164,12 +166,15 @@ class FaceIdentityPipeline:
         return self._texts[prompt], self._texts[negative_prompt]
 
     def set_execution(self, attention_backend: str | None = None, is_compiled: bool = False) -> None:
-        """How the transformer computes, now and when it is loaded anew. Raises: ConfigError for an unknown kernel."""
+        """Set how the transformer computes, now and after it is loaded anew.
+
+        Raises: ConfigError for an unknown kernel.
+        """
         for denoiser in self.denoisers:
             denoiser.set_execution(attention_backend, is_compiled)
 
     def compute_together(self, rank: int, count: int) -> None:
-        """Denoise each video with the other processes of the default group, which must be asked for the same ones.
+        """Denoise each video with the other processes of the default group. All must be given the same videos.
 
         Raises: ConfigError when the base's heads cannot be shared out among so many.
         """
@@ -179,7 +184,7 @@ class FaceIdentityPipeline:
     def use_adapter(self, given: str | Path | None) -> None:
         """Render with the adapter of this file, folder or hub id from now on, or with none. The base stays loaded.
 
-        Raises: ModelError when it is none of this base's.
+        Raises: ModelError when the adapter does not belong to this base.
         """
         path = find_adapter(given) if given is not None else None
         if str(path) == self._adapter_path or (path is None and all(each.is_bare for each in self.denoisers)):
@@ -196,7 +201,7 @@ class FaceIdentityPipeline:
         self._adapter_path = str(path) if path is not None else None
 
     def decode(self, latents: Tensor) -> np.ndarray:
-        """Normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""
+        """Decode normalised latents [1, C, f, h, w], without reference frames, to uint8 frames [T, H, W, 3]."""
         with self._vae_lock:
             return to_frames(decode_latents(self.wan.vae, latents))
 
@@ -209,7 +214,7 @@ class FaceIdentityPipeline:
         windows: LatentWindows = ALL_AT_ONCE,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Noise to normalised latents [1, C, R + f, h, w], reference frames included. Leaves the model as it was."""
+        """Sample normalised latents [1, C, R + f, h, w], reference frames included. Leaves the model unchanged."""
         embedding, control = self.check_face(inputs.face, sampling.face_scale), inputs.control
         if embedding is not None and embedding.dim() == 3 and embedding.shape[1] != control.shape[2]:
             raise ModelError(f"face_embedding: {embedding.shape[1]} faces for {control.shape[2]} latent frames")
@@ -260,9 +265,9 @@ class FaceIdentityPipeline:
 
     @torch.no_grad()
     def control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image] = ()) -> Tensor:
-        """The control tensor of a pose video and reference images, from pixels: [1, control channels, R + f, h, w].
+        """Make the control tensor of pose video and reference images: [1, control channels, R + f, h, w].
 
-        The same whoever is rendered. Raises: ConfigError for an illegal size.
+        It is the same for every person. Raises: ConfigError for an illegal size.
         """
         with self._vae_lock:
             return self._control(pose_video, reference_images)
@@ -275,23 +280,23 @@ class FaceIdentityPipeline:
         pose, inactive = wan.statistics.normalise(encode_pixels(wan.vae, pixels)), self._inactive_half(pixels)
         references = []
         if reference_images:
-            # The pipeline's own fitting: aspect kept, centred on white.
+            # The pipeline's own fitting keeps the aspect and centres the image on white.
             _, _, prepared = self.base_pipeline.preprocess_conditions(
                 None, None, list(reference_images), 1, height, width, num_frames, torch.float32, wan.vae.device
             )
             references = [wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in prepared[0]]
-        mask = pose.new_ones(1, wan.geometry.mask_channels, f, h, w)
+        mask = pose.new_ones(1, mask_channels(wan.geometry), f, h, w)
         return assemble_control(inactive, pose, mask, references)
 
     def _inactive_half(self, pixels: Tensor) -> Tensor:
-        """Normalised latents of a grey video of that size. A constant, so the newest is kept."""
+        """Normalised latents of a grey video of that size. They are constant, so the newest is kept."""
         if self._grey is None or self._grey[0] != pixels.shape:
             grey = encode_pixels(self.wan.vae, torch.zeros_like(pixels))
             self._grey = (pixels.shape, self.wan.statistics.normalise(grey))
         return self._grey[1]
 
     def check_face(self, face_embedding: Tensor | None, face_scale: float) -> Tensor | None:
-        """[1, D] or [1, F, D] float32 for the adapter, zeros when no face is given, None when it is not used."""
+        """[1, D] or [1, F, D] float32 for the adapter; zeros when no face is given; None when it is not used."""
         if self.adapter is None:
             if face_embedding is not None and face_scale != 0:
                 raise ModelError("face_embedding: given, but no adapter is loaded; give --face_lora_path")

@@ -1,7 +1,8 @@
-"""Looking at a model leaves no trace in it: what a rendering sets is put back, however the rendering ends.
+"""Leave a model unchanged by rendering.
 
-A rendering sets the LoRA's strength, the blocks' strengths, the number of faces, processors and the mode. Within a run
-the same transformer is trained on afterwards, and among many videos the next one must not inherit the last one's.
+What a rendering sets is put back, however the rendering ends. A rendering sets the LoRA's strength, the blocks'
+strengths, the number of faces, processors and the mode. Within a training run the same transformer is trained on
+afterwards. Among many videos, the next one must not inherit the last one's values.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from torch import nn
 from faceid.models.adapter.face_adapter import FaceAdapter
 from faceid.models.adapter.face_attention import FaceAttention, FaceModulation
 
-# What peft keeps of a layer beside its weights: how strong, whether at all, which one, and what was merged.
+# What peft keeps of a layer besides its weights: its strength, whether it is on, the active adapter, what was merged.
 _OF_LORA = ("scaling", "_disable_adapters", "_active_adapter", "merged_adapters")
 
 
 @contextmanager
 def rendering(transformer: Any, adapter: FaceAdapter | None = None) -> Iterator[None]:
-    """Let the transformer be looked at inside the block, in eval mode; afterwards all is as it was.
+    """Allow rendering inside the block, in eval mode. Afterwards the transformer is as it was.
 
-    Put back: each module's mode, each attention's processor and what the processor holds, the LoRA's and the blocks'
-    strengths, what requires gradients, the adapter's own state, and the random number generators of this process.
-    Weights are not: nothing that renders may write them. adapter: on the transformer; None for a bare base.
+    Each module's mode, each attention's processor and its content, and the LoRA's and the blocks' strengths are put
+    back. So are the parameters that require gradients, the adapter's own state, and this process's random number
+    generators. Weights are not put back, since nothing that renders may write them.
+    adapter: on the transformer; None for a bare base.
     """
     put_back = [_random_state(transformer), *(_state_of(module) for module in transformer.modules())]
     put_back += [_requires_grad(transformer)]
@@ -44,7 +46,7 @@ def rendering(transformer: Any, adapter: FaceAdapter | None = None) -> Iterator[
 
 
 def _state_of(module: nn.Module) -> Callable[[], None]:
-    """What puts this module's own state back, not its children's."""
+    """Return a function that puts this module's own state back, without its children's."""
     is_training = module.training
     parts: list[Callable[[], None]] = []
     processor = getattr(module, "processor", None)
@@ -64,7 +66,7 @@ def _state_of(module: nn.Module) -> Callable[[], None]:
 
 
 def _attributes_of(thing: Any, names: tuple[str, ...] | None = None) -> Callable[[], None]:
-    """What puts a thing's attributes (all of them, or those named) back. Lists and dicts are kept by content."""
+    """Return a function that puts all or the named attributes back. Lists and dicts are kept by content."""
     kept = {
         name: (value, value.copy() if isinstance(value, dict | list) else None)
         for name, value in vars(thing).items()
@@ -90,7 +92,7 @@ def _requires_grad(transformer: nn.Module) -> Callable[[], None]:
 
     def restore() -> None:
         for parameter, requires_grad in kept:
-            # Asking DDP's and ZeRO's tensors for what they are already is left out: they watch over it.
+            # requires_grad is set only where it differs, since DDP and ZeRO watch over their tensors.
             if parameter.requires_grad != requires_grad:
                 parameter.requires_grad_(requires_grad)
 

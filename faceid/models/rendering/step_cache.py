@@ -1,12 +1,12 @@
-"""Leave out denoising steps whose answer is nearly known: all blocks, VACE's among them, and the hints only once.
+"""Skip denoising steps whose answer is nearly known.
 
-Between two steps the blocks' whole contribution (what reaches the output norm, less the patch embedding) changes
-little. A skipped step adds the last computed contribution to its own embedding: no VACE block runs and no hint is added
-again, since the contribution holds the hints. diffusers' FirstBlockCache and MagCache keep the blocks' outputs with the
-hints inside, and the model then adds the hints once more (peers.md 5).
+A skipped step runs no block, VACE's included. Between two steps the blocks' whole contribution (the output norm's
+input, less the patch embedding) changes little. A skipped step adds the last computed contribution to its own
+embedding. The contribution already holds the hints, so no hint is added again. diffusers' FirstBlockCache and MagCache
+keep the blocks' outputs with the hints inside, and the model then adds the hints once more.
 
-When to skip: the first block's modulated input, by timestep and latents, moves from step to step; steps are skipped
-while those relative moves add up to less than a threshold (TeaCache, Liu et al. 2024, without its fitted polynomials).
+The first block's modulated input, by timestep and latents, moves from step to step. Steps are skipped while those
+relative moves add up to less than a threshold (TeaCache, Liu et al. 2024, without its fitted polynomials).
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from faceid.models.compute.context_parallel import TokenShare
+from faceid.models.wan_vace.transformer import all_blocks, hint_blocks
 
 
 @dataclass
 class _Pass:
-    """What is kept of one kind of forward pass (conditional, unconditional, a window's)."""
+    """The state kept for one kind of forward pass (conditional, unconditional, a window's)."""
 
     modulated: Tensor | None = None
     moved: float = 0.0
@@ -32,33 +33,33 @@ class _Pass:
 
 
 class StepCache:
-    """On a transformer until `remove`. Counts passes: `computed` and `skipped`."""
+    """A cache on a transformer until `remove`. It counts passes: `computed` and `skipped`."""
 
     def __init__(self, transformer: Any, threshold: float, share: TokenShare | None = None) -> None:
-        """threshold: of the summed relative moves; 0 skips a step only when nothing moved at all.
+        """threshold: limit for the summed relative moves; 0 skips a step only when nothing moved at all.
 
-        share: where processes have a share of the tokens each; they decide as one.
+        share: set where each process has a share of the tokens; all of them then decide as one.
         """
         self.transformer, self.threshold, self.share = transformer, threshold, share
         self.computed = self.skipped = 0
         self._passes: dict[Hashable, _Pass] = {}
         self._current, self._may_skip = _Pass(), True
         self._is_skipped, self._embedded = False, torch.empty(0)
-        blocks = (*transformer.vace_blocks, *transformer.blocks)
-        # Another's hook may hide the class's own already.
+        blocks = all_blocks(transformer)
+        # Another hook may hide the class's own forward already.
         self._before = [(block, block.__dict__.get("forward")) for block in blocks]
-        for number, block in enumerate(transformer.vace_blocks):
-            block.forward = self._vace_forward(block.forward, is_first=number == 0)
+        for number, block in enumerate(hint_blocks(transformer)):
+            block.forward = self._hint_forward(block.forward, is_first=number == 0)
         for number, block in enumerate(transformer.blocks):
             block.forward = self._main_forward(block.forward, is_first=number == 0)
         self._hook = transformer.norm_out.register_forward_pre_hook(self._keep)
 
     def begin(self, key: Hashable, may_skip: bool) -> None:
-        """Say which pass the next forward is. may_skip: not at the steps that matter most, the first and the last."""
+        """Say which pass the next forward is. may_skip: False at the first and the last step, which matter most."""
         self._current, self._may_skip = self._passes.setdefault(key, _Pass()), may_skip
 
     def remove(self) -> None:
-        """Give the transformer back as it was."""
+        """Give the transformer back unchanged."""
         for block, forward in self._before:
             if forward is None:
                 del block.forward
@@ -67,7 +68,7 @@ class StepCache:
         self._hook.remove()
 
     def _decide(self, hidden_states: Tensor, timestep_proj: Tensor) -> None:
-        """At the first VACE block, which is the first to run. hidden_states: embedded latents [B, tokens, I]."""
+        """Decide at the first VACE block, which runs first. hidden_states: embedded latents [B, tokens, I]."""
         block, known = self.transformer.blocks[0], self._current
         shift, scale = (block.scale_shift_table + timestep_proj.float())[:, :2].unbind(1)
         modulated = block.norm1(hidden_states.float()) * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
@@ -85,7 +86,7 @@ class StepCache:
             known.moved = 0.0
             self.computed += 1
 
-    def _vace_forward(self, forward: Any, is_first: bool) -> Any:
+    def _hint_forward(self, forward: Any, is_first: bool) -> Any:
         def run(hidden_states: Tensor, text: Tensor, control: Tensor, timestep_proj: Tensor, rotary: Any) -> Any:
             if is_first:
                 self._decide(hidden_states, timestep_proj)

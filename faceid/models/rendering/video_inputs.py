@@ -1,4 +1,4 @@
-"""What one video is rendered from, and what a call of the pipeline may be told besides."""
+"""The inputs from which one video is rendered, and further options of a pipeline call."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from faceid.models.rendering.denoise import OnStep
 
 @dataclass(frozen=True)
 class CallOptions:
-    """What a call of the pipeline may be told beside `Sampling` and what it shows."""
+    """Options of a pipeline call besides `Sampling`, and what the video shows."""
 
     reference_images: Sequence[PIL.Image.Image] = ()
     """Pictures that the base itself looks at."""
     on_step: OnStep | None = None
-    """Called with (steps done, steps in all)."""
+    """Called with (steps done, total steps)."""
     output_type: str = "frames"
     """frames, or latent for normalised latents."""
     window: int | None = None
@@ -29,10 +29,10 @@ class CallOptions:
 
 @dataclass(frozen=True)
 class VideoInputs:
-    """What one video is rendered from, on any device.
+    """The inputs from which one video is rendered, on any device.
 
     control: [1, control channels, R + f, h, w], from `control` or a cache. text, negative_text: [L, D]. face: [D], or
-    [R + f, D] for one that changes; None for nobody in particular. num_references: R.
+    [R + f, D] for a changing face; None for nobody in particular. num_references: R.
     """
 
     control: Tensor

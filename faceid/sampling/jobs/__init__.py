@@ -1,1 +1,1 @@
-"""Many videos: jobs planned, shared out among workers, published once, and shown."""
+"""Render many videos: plan jobs, share them among workers, publish each once, and show them."""

@@ -1,6 +1,7 @@
-"""gallery.html of a rendered folder: posters that play under the mouse, filters, and what failed, with reasons.
+"""Write gallery.html of a rendered folder.
 
-It needs nothing but the folder it lies in: zip that, and it opens anywhere.
+It has posters that play under the mouse, filters, and failures with reasons. The page needs nothing but the folder
+around it. A zip of the folder opens anywhere.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def write_gallery(
 ) -> Path:
     """Write gallery.html and its pictures.
 
-    rows: lines of jobs.jsonl. references_dir: a folder of photos a person. scores: by id, from `--score`.
+    rows: lines of jobs.jsonl. references_dir: a folder of photos for each person. scores: by id, from `--score`.
     """
     videos, failed, first = [], [], None
     for row in rows:
@@ -55,7 +56,7 @@ def write_gallery(
         known = {"prompt": "", "adapter": "", **row}
         videos.append({**known, "src": quote(row["output"]), "poster": quote(poster), "scores": _known(scores, row)})
     names = {video["identity"] for video in videos if video["identity"]}
-    # A name comes from an identity's file, which may be anybody's: it is looked for, and is never a path.
+    # A name comes from an identity's file, which may be anybody's. It is looked up, and never used as a path.
     folders = _folders(references_dir)
     people = [
         {"name": name, "photos": photos}
@@ -90,7 +91,7 @@ def make_poster(frame: np.ndarray) -> bytes:
 
 
 def _known(scores: Mapping[str, Mapping[str, Any]] | None, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a card says of a video's likeness; None for a video that was not scored."""
+    """The likeness for a video's card; None for a video that was not scored."""
     scored = (scores or {}).get(row["id"])
     if scored is None:
         return None
@@ -98,7 +99,7 @@ def _known(scores: Mapping[str, Mapping[str, Any]] | None, row: Mapping[str, Any
 
 
 def _poster(output_dir: Path, row: Mapping[str, Any]) -> str:
-    """The poster's path in the folder. Kept when the video was rendered; made here for folders of before."""
+    """The poster's path in the folder. Rendering keeps a poster; for older folders it is made here."""
     name = f"{POSTERS}/{row['id']}.jpg"
     path = output_dir / name
     if not path.is_file():
@@ -108,7 +109,7 @@ def _poster(output_dir: Path, row: Mapping[str, Any]) -> str:
 
 
 def _size(picture: Path) -> tuple[int, int]:
-    """Width and height."""
+    """Width and height of a picture."""
     with Image.open(picture) as opened:
         return opened.size
 
@@ -121,7 +122,7 @@ def _folders(references_dir: Path | None) -> dict[str, Path]:
 
 
 def _photos(output_dir: Path, folder: Path, person: str) -> list[str]:
-    """A person's first photos, small, inside the output folder. person: what tells their files from others'."""
+    """A person's first photos, small, inside the output folder. person: tells their files from others' files."""
     found = []
     for number, photo in enumerate(list_photos(folder)[:PHOTOS_EACH], start=1):
         part = f"{PARTS}/references/{person}_{number}.jpg"

@@ -1,9 +1,9 @@
-"""What has become of each job of an output folder: done, failed, or tried; and how a video gets its name.
+"""Keep the state of each job of an output folder (done, failed, or tried), and give each video its name.
 
-Many workers on many machines share the folder and nothing else. A video is rendered privately, copied beside its
-place, hashed, and published by a hard link, which never overwrites: of two workers that finished the same job one wins,
-and the other's bytes are compared with it. Only then is the job recorded as done, so a file without a record counts for
-nothing. Nothing here is ever changed once written, but by removing it.
+Many workers on many machines share the folder and nothing else. A video is rendered privately, copied beside its place,
+hashed, and published by a hard link, which never overwrites. Of two workers that finished the same job one wins, and
+the other's bytes are compared with it. Only then is the job recorded as done, so a file without a record counts for
+nothing. Nothing here is ever changed once written. It can only be removed.
 """
 
 from __future__ import annotations
@@ -43,26 +43,28 @@ log = logging.getLogger(__name__)
 
 FOLDER_NAME = ".jobs"
 ROWS_NAME, CONCLUSION, POSTERS = "jobs.jsonl", "concluded.json", "gallery/posters"
-# What a batch writes beside its videos.
+# The files that a batch writes beside its videos.
 SUMMARIES = (ROWS_NAME, "provenance.json", "gallery.html", "scores.jsonl")
-# The names in the output folder that no video, sidecar of one, or folder of some may have. Hidden ones are ours, too.
+# Names in the output folder that no video, sidecar or folder of videos may have. Hidden names are ours, too.
 OUR_NAMES = frozenset({*SUMMARIES, PurePosixPath(POSTERS).parts[0], CONCLUSION})
 MOST_ERRORS = 3
-# Attempts whose worker was killed say nothing of the job, unless there are many.
+# An attempt whose worker was killed says nothing of the job, unless there are many.
 MOST_DEATHS = 10
 
 
 @dataclass(frozen=True)
 class RenderAttempt:
-    """One worker's try, on record from its beginning: a job that kills its workers must be found out, too."""
+    """One worker's try, recorded from its beginning. So a job that kills its workers is found out, too."""
 
     job: str
     path: Path
 
 
 class JobFolder:
-    """The records of an output folder, under `.jobs/`. links: whether videos and records get their names by hard links,
-    which of several workers let one win; without, a job has one worker (`--static`), and the file system may be any.
+    """The records of an output folder, under `.jobs/`.
+
+    links: whether videos and records get their names by hard links, which let one of several workers win. Without
+    links a job has one worker (`--static`), and any file system will do.
     """
 
     def __init__(self, output_dir: Path, links: bool = True) -> None:
@@ -72,14 +74,14 @@ class JobFolder:
 
     @classmethod
     def claim(cls, output_dir: Path, inputs: Sequence[Path], private: bool = True, links: bool = True) -> JobFolder:
-        """Make a folder one of rendered videos, or see that it is one.
+        """Make a folder one for rendered videos, or check that it is one.
 
-        inputs: folders that are read. private: of a new folder, whether only its owner may look in.
-        Raises: DataError when it holds what no batch of ours wrote, cannot be written, or has no hard links and needs
-        them.
+        inputs: folders that are read. private: for a new folder, whether only its owner may look in.
+        Raises: DataError when it holds files that no batch of ours wrote, cannot be written, or lacks hard links that
+        are needed.
         """
         is_of_before = kind_of(output_dir) is None and (output_dir / FOLDER_NAME / "done").is_dir()
-        # Another worker may make .jobs in this moment.
+        # Another worker may be making .jobs at this moment.
         claim_folder(output_dir, BATCH_FOLDER, inputs, private, (FOLDER_NAME,), is_known=is_of_before)
         if is_of_before:
             _adopt(output_dir)
@@ -91,7 +93,7 @@ class JobFolder:
 
     @property
     def cache_dir(self) -> Path:
-        """Where workers share what they have computed, until all is rendered."""
+        """Where workers share computed results, until all is rendered."""
         return self.folder / "cache"
 
     def claims(self) -> Claims:
@@ -108,12 +110,12 @@ class JobFolder:
         return record if is_whole else None
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """Every finished job's record by id, each read once; whether its video is still there is not asked."""
+        """Every finished job's record by id, each read once. It is not checked that the videos are still there."""
         found = {path.stem: _read(path) for path in (self.folder / "done").glob("*.json")}
         return {job: record for job, record in found.items() if record is not None and _is_inside(record)}
 
     def settled_among(self, jobs: Iterable[str], records: Mapping[str, Mapping[str, Any]]) -> set[str]:
-        """Which jobs have nothing left to be done. records: of `records`."""
+        """The jobs that have nothing left to do. records: from `records`."""
         given_up = {path.stem for path in (self.folder / "failed").glob("*.json")}
         settled = set()
         for job in jobs:
@@ -132,7 +134,7 @@ class JobFolder:
 
     def begin(self, job: str, worker: str) -> RenderAttempt | None:
         """Record a try; None when there were too many, and the job is given up."""
-        # A folder a job: another job's tries are never listed.
+        # Each job has a folder, so that other jobs' tries are never listed.
         folder = self.folder / "attempts" / job
         tries = [_read(path) or {} for path in folder.glob("*.json")]
         errors = [attempt["error"] for attempt in tries if attempt.get("error")]
@@ -145,7 +147,7 @@ class JobFolder:
         return RenderAttempt(job, path)
 
     def forget(self, attempt: RenderAttempt) -> None:
-        """Take a try back: its worker was told to stop, which says nothing of the job."""
+        """Take a try back. Its worker was told to stop, which says nothing of the job."""
         attempt.path.unlink(missing_ok=True)
 
     def note_error(self, attempt: RenderAttempt, error: str, tail: list[str]) -> None:
@@ -154,11 +156,11 @@ class JobFolder:
         write_json(attempt.path, {**known, "error": error, "log": tail})
 
     def fail(self, job: str, error: str, tail: list[str], attempts: int) -> None:
-        """Give a job up. The first word stands."""
+        """Give a job up. The first record stands."""
         self._write_once(self._record("failed", job), {"id": job, "error": error, "attempts": attempts, "log": tail})
 
     def make_folder_of(self, output: str) -> None:
-        """Make the folder of a video, as open to others as the output folder. Raises: DataError when it cannot be."""
+        """Make the folder of a video, as open to others as the output folder. Raises: DataError when that fails."""
         try:
             make_parents(self.output_dir / output)
         except OSError as error:
@@ -166,7 +168,7 @@ class JobFolder:
             raise DataError(said) from error
 
     def refuse_taken(self, output: str) -> None:
-        """Raises: DataError when a video or its sidecar would take the place of what no batch of ours wrote."""
+        """Raises: DataError when a video or its sidecar would replace a file that no batch of ours wrote."""
         for path in (self.output_dir / output, sidecar_of(self.output_dir / output)):
             if path.is_symlink() or path.exists():
                 refuse_file(path, key="output_dir", within=BATCH_FOLDER)
@@ -182,14 +184,13 @@ class JobFolder:
     ) -> None:
         """Give a privately rendered, verified video its name, and record the job as done with `row`.
 
-        output: path in the output folder. poster: a JPEG of it for the gallery, so that none need be decoded again.
-        Raises: OSError (disk full); DataError when the copy is not the original,
-        when a video of this job with other bytes was published before, or when its place is taken by a file that no
-        batch of ours wrote.
+        output: path in the output folder. poster: a JPEG of it for the gallery, so that no video is decoded again.
+        Raises: OSError (disk full). Raises DataError when the copy differs from the original, or when a video of this
+        job with other bytes was published before. Raises it also when a file that no batch of ours wrote has its place.
         """
         final = self.output_dir / output
         self.make_folder_of(output)
-        # From a node's own disk to the shared one; what was copied is what is hashed.
+        # The video goes from a node's own disk to the shared one. The hash is that of the copy.
         copy = final.with_name(f".{job}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             shutil.copyfile(video, copy)
@@ -202,7 +203,7 @@ class JobFolder:
         except FileNotFoundError:
             if self.done(job) is None:
                 raise
-            return  # Done by another, who has swept this copy.
+            return  # Another worker has done the job, and has swept this copy.
         finally:
             copy.unlink(missing_ok=True)
         write_output(sidecar_of(final), json_text(sidecar))
@@ -210,7 +211,7 @@ class JobFolder:
             write_output(self.poster_of(job), poster)
         record = {**row, "id": job, "output": output, "sha256": sha256, "bytes": size}
         if not self._write_once(self._record("done", job), record) and self.done(job) is None:
-            # A record whose video is gone or cut short: this one takes its place.
+            # The old record's video is gone or cut short, so this record takes its place.
             write_json(self._record("done", job), record)
 
     def poster_of(self, job: str) -> Path:
@@ -218,12 +219,12 @@ class JobFolder:
         return self.output_dir / POSTERS / f"{job}.jpg"
 
     def is_concluded(self, jobs: str) -> bool:
-        """Whether the rows of these jobs have been written. jobs: what names all of them."""
+        """Whether the rows of these jobs have been written. jobs: a name for all of them."""
         said = _read(self.folder / CONCLUSION)
         return said is not None and said.get("jobs") == jobs and (self.output_dir / ROWS_NAME).is_file()
 
     def conclusion(self, jobs: str) -> list[dict[str, Any]] | None:
-        """The rows that were written of these jobs; None when they were not, or are not as they were."""
+        """The rows that were written for these jobs; None when there are none, or they were changed."""
         said, path = _read(self.folder / CONCLUSION), self.output_dir / ROWS_NAME
         with suppress(OSError, ValueError):
             if said is not None and said.get("jobs") == jobs and said.get("sha256") == sha256_file(path):
@@ -238,11 +239,11 @@ class JobFolder:
         write_json(self.folder / CONCLUSION, said)
 
     def reopen(self) -> None:
-        """There is work again: what was concluded stands no more."""
+        """Remove the conclusion, because there is work again."""
         (self.folder / CONCLUSION).unlink(missing_ok=True)
 
     def sweep(self, jobs: Iterable[str]) -> None:
-        """Remove what killed workers left of jobs that are done: copies on the way to their name, tries and claims."""
+        """Remove what killed workers left of finished jobs: copies on the way to their name, tries and claims."""
         finished = set(jobs)
         for copy in self.output_dir.rglob(".*.tmp"):
             if copy.name[1:].partition(".")[0] in finished:
@@ -250,28 +251,28 @@ class JobFolder:
         for folder in (path for path in self.output_dir.rglob("*") if path.is_dir() and not path.is_symlink()):
             sweep(folder)
         for attempt in (self.folder / "attempts").iterdir():
-            # A folder a job; in folders of before 2026-12 a file a try.
+            # Each job has a folder. In folders from before 2026-12 each try has a file.
             if attempt.name.partition(".")[0] in finished:
                 shutil.rmtree(attempt, ignore_errors=True) if attempt.is_dir() else attempt.unlink(missing_ok=True)
-        # Whoever is still at a job that is done finds its claim taken, as if by a thief.
+        # A worker that is still at a finished job finds its claim taken, as if stolen.
         for claim in (self.folder / "claims").glob("[!.]*"):
             if claim.name.removeprefix("again-") in finished:
                 claim.unlink(missing_ok=True)
 
     def _publish_copy(self, job: str, copy: Path, final: Path, sha256: str) -> None:
-        # Before the name: who finds it knows that it is ours, whatever became of this process.
+        # Noted before the file gets its name. Whoever finds it knows that it is ours, even if this process dies.
         note_written(final.parent, [(final.name, sha256)])
         if _gets_name(copy, final, self.links):
             fsync_folder(final.parent)
             return
         if final.is_file() and sha256_file(final) == sha256:
-            return  # Another worker's, the same to the byte.
+            return  # Another worker's file is there, and equals this one to the byte.
         if self.done(job) is not None:
             raise DataError(
                 f"{final}: another worker published other bytes for the same job; the first stay. Machines, versions "
                 "or numbers of threads differ: render one batch on one kind"
             )
-        # No record vouches for it as done: a killed worker's, or somebody's.
+        # No record says that this file is done. It is a killed worker's, or somebody's.
         if not is_ours(final):
             raise DataError(
                 f"{final}: exists, and no batch of ours wrote it so; it is left as it is: move it away, remove "
@@ -283,14 +284,14 @@ class JobFolder:
     def _is_whole(self, job: str, record: Mapping[str, Any]) -> bool:
         """Whether a record is this job's and its video has its size.
 
-        Raises: OSError, KeyError, TypeError or ValueError for a record that says it not.
+        Raises: OSError, KeyError, TypeError or ValueError for a record without these facts.
         """
         if record["id"] != job or not _is_inside(record):
             return False
         return bool((self.output_dir / record["output"]).stat().st_size == record["bytes"])
 
     def _write_once(self, path: Path, content: dict[str, Any]) -> bool:
-        """Write a record so that the first one stands; whether this was it."""
+        """Write a record so that the first one stands. Return whether this was the first."""
         temporary = temporary_beside(path)
         try:
             write_json(temporary, content)
@@ -305,9 +306,9 @@ class JobFolder:
 
 
 def our_name_in(output: PurePosixPath) -> str | None:
-    """The name of ours that a video of this path, or its sidecar, would have; None when there is none.
+    """The reserved name that a video of this path, or its sidecar, would have; None when there is none.
 
-    output: relative to the output folder. Case is not asked for: some disks do not tell it.
+    output: relative to the output folder. Case is ignored, because some disks ignore it.
     """
     hidden = next((part for part in output.parts if part.startswith(".")), None)
     first = {output.parts[0], sidecar_of(Path(output)).parts[0]}
@@ -315,13 +316,13 @@ def our_name_in(output: PurePosixPath) -> str | None:
 
 
 def _gets_name(temporary: Path, path: Path, links: bool) -> bool:
-    """Give a file its name unless something has it; whether it got it."""
+    """Give a file its name unless something has it. Return whether the file got it."""
     if links:
         with suppress(FileExistsError):
             os.link(temporary, path)
             return True
         return False
-    # One worker a job: nobody else gives this name.
+    # Each job has one worker, so nobody else gives this name.
     if path.is_symlink() or path.exists():
         return False
     temporary.rename(path)
@@ -329,7 +330,7 @@ def _gets_name(temporary: Path, path: Path, links: bool) -> bool:
 
 
 def _adopt(output_dir: Path) -> None:
-    """Note as ours what batches of before 2026-12 wrote beside the videos: their .jobs is the proof."""
+    """Note as ours what batches before 2026-12 wrote beside the videos. Their .jobs is the proof."""
     for folder in (output_dir, output_dir / POSTERS, output_dir / "gallery" / "references"):
         names = SUMMARIES if folder == output_dir else tuple(path.name for path in folder.glob("*.jpg"))
         files = [folder / name for name in names if (folder / name).is_file() and not (folder / name).is_symlink()]
@@ -338,7 +339,7 @@ def _adopt(output_dir: Path) -> None:
 
 
 def _is_inside(record: Mapping[str, Any]) -> bool:
-    """Whether a record names a video within its folder: folders are passed on, and a record is a file like any."""
+    """Whether a record names a video within its folder. Folders are passed on, and anybody may edit a record."""
     output = record.get("output")
     if not isinstance(output, str) or not output or "\0" in output:
         return False

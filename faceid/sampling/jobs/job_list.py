@@ -1,10 +1,10 @@
-"""What is to be rendered, as it was asked for: a folder of pose videos, or a list of jobs whose lists expand.
+"""Read what is to be rendered: a folder of pose videos, or a list of jobs whose lists expand.
 
 A row of a list has `pose` and, where it differs from the command line, `identity`, `seed`, `prompt`,
-`negative_prompt`, `face_lora_path`; `output` names its video. In jsonl a value may be a list, in csv a cell may hold
-one in JSON: a row then stands for every combination. A row that cannot be is a requested job as well, with its problem,
-and becomes the record of a job that failed: the others are rendered. Such a list may come from anywhere: what it names
-is read, and nothing is written but inside the output folder.
+`negative_prompt`, `face_lora_path`. `output` names its video. In jsonl a value may be a list, and in csv a cell may
+hold a list in JSON. Such a row stands for every combination. A bad row also becomes a requested job, with its problem.
+It ends as the record of a failed job, and the other jobs are rendered. A list may come from anywhere: the files that it
+names are read, and nothing is written outside the output folder.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from faceid.sampling.one_video.video_settings import ContentSettings
 
 log = logging.getLogger(__name__)
 
-# In one list: a slip such as two lists of ten thousand in one row is told, not begun.
+# Jobs in one list. A slip, such as two lists of ten thousand in one row, is reported and not begun.
 MOST_JOBS = 1_000_000
-# What file systems take of one name, and of a whole path.
+# The most bytes that file systems take for one name, and for a whole path.
 MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 4000
 
 
 @dataclass(frozen=True)
 class RequestedJob:
-    """One video that was asked for. identity: as --identity; empty for whoever the command line names."""
+    """One requested video. identity: as --identity; empty for the face of the command line."""
 
     pose: Path
     identity: str
@@ -46,15 +46,15 @@ class RequestedJob:
     negative_prompt: str
     adapter: str | None
     output: str = ""
-    """The video's path in the output folder, where it was given."""
+    """The video's path in the output folder, if the row gives one."""
     problem: str = ""
-    """Why it cannot be asked for so; the rest is then empty."""
+    """Why the job is impossible. The other fields are then empty."""
 
 
 def read_pose_folder(
     poses_dir: Path, people: Sequence[str], content: ContentSettings, adapter: str | None
 ) -> list[RequestedJob]:
-    """Every pose video of a folder as every person with every seed. Raises: DataError."""
+    """Every pose video of a folder, as every person, with every seed. Raises: DataError."""
     poses = list_videos(poses_dir, "pose_videos_dir", any_name=True)
     doubled = sorted(stem for stem, count in Counter(pose.stem for pose in poses).items() if count > 1)
     if doubled:
@@ -73,18 +73,18 @@ def read_pose_folder(
 
 
 def _problem_of_name(pose: Path) -> str:
-    """Why a file of a folder cannot be told to anybody: its name is no text in any encoding that is used here."""
+    """Why a file's name cannot be recorded: it is no text in any encoding that is used here."""
     return "" if is_text(pose.name) else f"{shown(pose.name)}: a pose video whose name is not UTF-8; rename it"
 
 
 def read_job_list(
     path: Path, poses_dir: str | None, content: ContentSettings, adapter: str | None
 ) -> list[RequestedJob]:
-    """A .jsonl or .csv list. Poses are looked for in a folder, or else beside the list.
+    """Read a .jsonl or .csv list. Poses are looked for in a folder, or else beside the list.
 
-    content, adapter: of the command line, for what a row does not say.
-    A row that cannot be is a job with its problem, which names file and line.
-    Raises: DataError for a file that is no list, and when no row of it can be.
+    content, adapter: from the command line, for what a row leaves out.
+    A bad row is a job with its problem, which names file and line.
+    Raises: DataError for a file that is no list, and when every row of it is bad.
     """
     folder = Path(poses_dir) if poses_dir is not None else path.parent
     jobs: dict[RequestedJob, str] = {}
@@ -110,7 +110,7 @@ def read_job_list(
 
 
 def _combinations(where: str, row: dict[str, Any], known: int) -> Iterator[dict[str, Any]]:
-    """Every combination of a row's lists. known: how many videos the list asks for already."""
+    """Every combination of a row's lists. known: number of videos that the list asks for already."""
     for key in row:
         if key not in KEYS:
             raise DataError(f"{where}: {unknown_key(key)}")
@@ -132,7 +132,7 @@ def _job(
     where: str, values: dict[str, Any], folder: Path, content: ContentSettings, adapter: str | None
 ) -> RequestedJob:
     seed = values.get("seed", content.seeds[0])
-    # True is an int to Python, and 1.9 was one once it had been cut.
+    # True counts as an int in Python. A value such as 1.9 would be cut to 1.
     if type(seed) is not int:
         raise DataError(f"{where}: seed={shown(seed)} is not a whole number")
     if abs(seed) > MOST_SEED:
@@ -158,7 +158,7 @@ def _job(
 
 
 def _check_text(where: str, key: str, value: Any) -> None:
-    """Raises: DataError for what is no text, cannot be stored as one, or cannot be a path where one is meant."""
+    """Raises: DataError for a value that is no text, cannot be stored as text, or cannot be a path where one is due."""
     if not isinstance(value, str):
         raise DataError(f"{where}={shown(value)} is not a text")
     if "\0" in value:
@@ -169,7 +169,7 @@ def _check_text(where: str, key: str, value: Any) -> None:
         raise DataError(f"{where}={shown(value)} holds half a character (a lone surrogate); write all of it") from error
     if key in ("prompt", "negative_prompt"):
         return
-    # A blend is several names.
+    # A blend consists of several names.
     for name in value.split(",") if key == "identity" else [value]:
         longest = max(len(os.fsencode(part)) for part in name.split("/"))
         if longest > MOST_NAME_BYTES or len(os.fsencode(name)) > MOST_PATH_BYTES:

@@ -1,7 +1,8 @@
-"""Rows of a job list as they were written: a .jsonl, an object a line, or a .csv with a first line of names.
+"""Read the rows of a job list as they were written.
 
-A row that cannot be read is one bad row: what follows it is read. Nothing is guessed: a cell and a text come out as
-they stand in the file, line breaks and all, and a value has the type that its row wrote.
+A list is .jsonl with an object a line, or .csv with a first line of names. A row that cannot be read is one bad row,
+and the rows after it are read. Nothing is guessed. Cells and texts come out as they stand in the file, with line
+breaks. A value has the type that its row wrote.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from faceid.errors import DataError
 from faceid.files.documents import DocumentError, read_bytes
 
 KEYS = ("pose", "identity", "seed", "prompt", "negative_prompt", "face_lora_path", "output")
-# A million rows of 200 characters.
+# Bytes of a million rows of 200 characters.
 LARGEST_LIST = 256 << 20
 NOT_UTF8 = "is not UTF-8; save the list as UTF-8"
-# Of what a row says, as much as a message shows.
+# Characters of a row that a message shows at most.
 MOST_SHOWN = 60
 
-# A row's first line and what it says, or why it is none.
+# A row's first line and its content, or why the row is bad.
 Row = tuple[int, dict[str, Any] | DataError]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """Every row that is not empty, in order. Raises: DataError for a file that is no list at all."""
     try:
-        # Line breaks are the content of cells, too: none is translated. A byte that is not UTF-8 spoils its row alone.
+        # Line breaks may be part of a cell, so none is translated. A byte that is not UTF-8 spoils its row alone.
         text = read_bytes(path, LARGEST_LIST).removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     except (OSError, DocumentError) as error:
         raise DataError(f"jobs={path}: cannot be read ({error})") from error
@@ -46,19 +47,19 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def shown(value: object) -> str:
-    """A value as a message shows it: on one line, printable whatever it holds, not all of it."""
+    """A value as a message shows it: on one line, printable whatever it holds, and shortened."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
 
 
 def unknown_key(key: object) -> str:
-    """What to say of a key that no row may have."""
+    """The message for a key that no row may have."""
     near = difflib.get_close_matches(str(key)[:MOST_SHOWN], KEYS, 1)
     return f"unknown key {shown(key)}" + (f"; did you mean {near[0]}?" if near else f"; known are {', '.join(KEYS)}")
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
-    # By line feeds alone: U+2028 and its like are text inside of JSON.
+    # Only line feeds split lines. U+2028 and its like are text inside JSON.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -110,7 +111,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
 
 
 def _is_foreign(text: str) -> bool:
-    """Whether bytes of it were not UTF-8; they have become halves of characters."""
+    """Whether some bytes of the text were not UTF-8. They have become half characters."""
     return re.search("[\udc80-\udcff]", text) is not None
 
 
@@ -124,10 +125,10 @@ def _csv_names(path: Path, names: list[str]) -> list[str]:
 
 
 def _csv_records(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str] | DataError]]:
-    """Records with the number of their first line. After one that cannot be read the next line begins another."""
+    """Records with the number of their first line. After an unreadable one the next line begins another record."""
     at = 0
     while at < len(lines):
-        # A reader for each: after an error a reader's own place in the file is lost.
+        # Each record has a reader, because after an error a reader's own place in the file is lost.
         reader = csv.reader((lines[number] for number in range(at, len(lines))), strict=True)
         try:
             cells = next(reader)
@@ -142,7 +143,7 @@ def _csv_records(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[s
 
 
 def _cell(name: str, cell: str) -> Any:
-    """A csv cell: a list where it is one in JSON, a seed where it is a whole number, else its text."""
+    """A csv cell: a list if it is one in JSON, a seed if it is a whole number, else its text."""
     if cell.startswith("[") and cell.endswith("]"):
         try:
             return json.loads(cell, parse_constant=_refuse_constant)

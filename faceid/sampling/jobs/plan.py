@@ -1,8 +1,8 @@
-"""Requested jobs to planned ones: what each is made of, hashed into its id, and the name its video gets.
+"""Plan requested jobs: find what each is made of, hash that into its id, and name its video.
 
-The same in every worker, since it depends on the files alone. A job's id is a hash of everything that its bytes depend
-on: who finds it done need not ask by what command. What cannot be rendered (no such pose, an adapter of another base)
-has an id as well, of what was asked for, and a problem that becomes its record.
+The plan is the same in every worker, since it depends on the files alone. A job's id is a hash of everything on which
+its bytes depend. So a finished job can be used whatever command made it. A job that cannot be rendered (no such pose,
+an adapter of another base) has an id as well, made of its request. It also has a problem, which becomes its record.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from faceid.toy.shipped import resolve_adapter_path
 log = logging.getLogger(__name__)
 
 ID_DIGITS = 16
-# What file systems take is 255: a sidecar's ending is longer by one.
+# File systems take 255. A sidecar's ending is longer by one.
 MOST_OUTPUT_BYTES = 250
 
 
 @dataclass(frozen=True)
 class AdapterSetup:
-    """An adapter (or none), and what follows from it. path: as resolved."""
+    """An adapter (or none), and the set-up that follows from it. path: as resolved."""
 
     path: str | None
     sha256: str
@@ -53,7 +53,7 @@ class AdapterSetup:
 
 @dataclass(frozen=True)
 class Job:
-    """One video to render. problem: why it cannot be; then `setup` is None."""
+    """One video to render. problem: why it is impossible; `setup` is then None."""
 
     id: str
     request: RequestedJob
@@ -63,18 +63,19 @@ class Job:
     setup: AdapterSetup | None = None
     problem: str = ""
     pixels: int = 0
-    """Of all frames, as far as the pose video's header knows: how long it will take, beside others."""
+    """Pixels of all frames, by the pose video's header. They tell how long the job takes, compared with others."""
 
     @property
     def places(self) -> tuple[str, int, str, str]:
-        """What workers keep between jobs, dearest first: adapter, pose, itself. Of an adapter's jobs the longest first:
-        a long one that is begun last keeps all waiting.
+        """What workers keep between jobs, dearest first: adapter, pose, the job itself.
+
+        An adapter's longest jobs come first, because a long job that is begun last keeps all waiting.
         """
         return (self.setup.sha256 if self.setup else "", -self.pixels, self.inputs.pose if self.inputs else "", self.id)
 
 
 class Planner:
-    """Looks at each file once. face_of: the face of an identity's text for an adapter, checked against it."""
+    """Examines each file once. face_of: the face of an identity's text for an adapter, checked against it."""
 
     def __init__(
         self,
@@ -93,7 +94,7 @@ class Planner:
         self._frames: dict[Path, int] = {}
 
     def plan(self, requests: Sequence[RequestedJob], taken: Mapping[str, str]) -> list[Job]:
-        """Jobs in the order asked for. Two requests for one video are one job. taken: as `name_outputs`."""
+        """Jobs in the requested order. Two requests for one video are one job. taken: as in `name_outputs`."""
         jobs: dict[str, Job] = {}
         for request in requests:
             job = self._job(request)
@@ -103,7 +104,7 @@ class Planner:
         return name_outputs(list(jobs.values()), taken)
 
     def refuse_face_given(self, requests: Sequence[RequestedJob], adapter: str | None) -> None:
-        """Refuse the command line's own face before anything is loaded; a face that a row names is that row's affair.
+        """Refuse the command line's own face before anything is loaded. A face in a row concerns that row alone.
 
         adapter: the command line's own. Raises: DataError or ModelError when the face cannot be used with it.
         """
@@ -122,7 +123,7 @@ class Planner:
             return Job("x" + sha256_json(asked)[: ID_DIGITS - 1], request, "", Face(), problem=one_line(error))
         sampling, compute, render = self.options.sampling, self.compute, setup.render
         content = {
-            # Two names for the same bytes are two videos: who asked for both looks for both.
+            # Two names for the same bytes are two videos: whoever asked for both looks for both.
             "named": [request.pose.stem, request.identity, request.output],
             "program": faceid.__version__,
             "base": self.base.exact_fingerprint,
@@ -146,7 +147,7 @@ class Planner:
         return Job(sha256_json(content)[:ID_DIGITS], request, "", face, inputs, setup, pixels=pixels)
 
     def known_adapter(self, adapter: str | None) -> AdapterSetup:
-        """What follows from an adapter, looked at once. Raises: ModelError or ConfigError when it cannot be used so."""
+        """What follows from an adapter, examined once. Raises: ModelError or ConfigError when it cannot be used."""
         return self._known(adapter, self._adapters, self._adapter)
 
     def _adapter(self, adapter: str | None) -> AdapterSetup:
@@ -173,7 +174,7 @@ class Planner:
     def _pixels(self, pose: Path, shape: VideoShape) -> int:
         num_frames = shape.num_frames
         if num_frames == 0:
-            # Looked for only where lengths differ.
+            # The frames are needed only where lengths differ.
             if pose not in self._frames:
                 self._frames[pose] = promised_frames(pose)
             num_frames = self._frames[pose]
@@ -184,7 +185,7 @@ class Planner:
         return hash_references(self.options.content.reference_images)
 
     def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[Any], Any]) -> Any:
-        """What `make` gives or raises for a key, made once."""
+        """The result or error of `make` for a key. `make` is called once a key."""
         if key not in kept:
             try:
                 kept[key] = make(key)
@@ -196,10 +197,10 @@ class Planner:
 
 
 def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
-    """Give each job its video's name: NAME/POSE.mp4, with what else tells it from others of this list.
+    """Give each job its video's name: NAME/POSE.mp4, with further parts that tell it from others in this list.
 
-    taken: names that finished jobs have, and their ids: a job of another id (another adapter, another prompt) gets its
-    id besides. A job whose name cannot be gets a problem in its place.
+    taken: names of finished jobs, with their ids. A job of another id (another adapter, another prompt) gets its id
+    added to the name. A job with an impossible name gets a problem.
     """
     requests = [job.request for job in jobs if not job.request.problem]
     several: dict[str, dict[Any, int]] = {
@@ -223,7 +224,7 @@ def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
 
 
 def _numbered(values: set[Any]) -> dict[Any, int]:
-    """Each value's place among all of them, from 1."""
+    """Each value's place among all values, from 1."""
     return {value: number for number, value in enumerate(sorted(values), start=1)}
 
 
@@ -240,7 +241,7 @@ def _name(request: RequestedJob, several: Mapping[str, Mapping[Any, int]]) -> st
 
 
 def _nameable(job: Job, outputs: set[str]) -> Job:
-    """The job, or with a problem one whose video no file system could hold beside the others."""
+    """The job; with a problem if no file system could hold its video beside the others."""
     path = PurePosixPath(job.output)
     longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
     problem = ""
@@ -249,7 +250,7 @@ def _nameable(job: Job, outputs: set[str]) -> Job:
     elif above := next((str(folder) for folder in path.parents if str(folder) in outputs), ""):
         problem = f"output={job.output}: {above} is another job's video, and no folder; give another output"
     elif job.output and (name := our_name_in(path)):
-        # Of an identity or a pose that has that name.
+        # An identity or a pose may have one of our names.
         problem = f"its video would be {job.output}, and {name} is a name of the batch's own; give an output"
     if not problem or job.problem:
         return job
@@ -257,7 +258,7 @@ def _nameable(job: Job, outputs: set[str]) -> Job:
 
 
 def safe_name(identity: str) -> str:
-    """An identity's text as a folder's name: a path's last part, a blend's names joined by +."""
+    """An identity's text as a folder's name: a path's last part, or a blend's names joined by +."""
     parts = [PurePosixPath(part.strip()).name for part in identity.split(",")]
     return re.sub(r'[/\\<>:"|?*\x00-\x1f]', "", "+".join(parts)).strip(" .-")
 

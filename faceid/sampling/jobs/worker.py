@@ -1,4 +1,7 @@
-"""One of any number of workers on an output folder: takes jobs, renders them, publishes them, and tells what failed."""
+"""Work on an output folder, as one of any number of workers.
+
+A worker takes jobs, renders them, publishes them, and reports failures.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +39,10 @@ from faceid.sampling.who.private_folder import private_folder
 
 log = logging.getLogger(__name__)
 
-# Controls of the last poses: a pose is rendered as several people, with several seeds.
+# Controls of the last poses are kept: a pose is rendered as several people, with several seeds.
 CONTROLS_KEPT = 4
 TAIL_LINES = 20
-# Times the longest of such jobs so far.
+# A job is late after this many times the longest time of such jobs so far.
 LATE = 1.5
 NOT_YET = "not rendered yet"
 
@@ -56,29 +59,29 @@ class Worker:
         flags: Mapping[str, Any],
         has_posters: bool = True,
     ) -> None:
-        """flags: of the command line, by name, for the files beside the videos. has_posters: for a gallery."""
+        """flags: the command line's, by name, for the files beside the videos. has_posters: for a gallery."""
         self.pipeline, self.folder, self.prompts, self.cache = pipeline, folder, prompts, cache
         self.flags, self.has_posters = flags, has_posters
         self._controls: OrderedDict[tuple[str, VideoShape], Control] = OrderedDict()
-        # Of each length in pixels, the longest that a job has taken here.
+        # The longest time that a job has taken here, by its size in pixels.
         self._longest_s: dict[int, float] = {}
         self._tail = Tail()
         logging.getLogger("faceid").addHandler(self._tail)
 
     def work(self, jobs: Sequence[Job]) -> None:
-        """Until all jobs are done or given up, by this worker or others."""
+        """Work until all jobs are done or given up, by this worker or others."""
         by_id = {job.id: job for job in jobs}
         claims = self.folder.claims()
         settled: set[str] = set()
 
         def is_settled(name: str) -> bool:
-            # Once is for good: what others have finished is looked at once.
+            # A settled job stays settled, so jobs that others finished are looked up once.
             if name not in settled and self.folder.is_settled(name):
                 settled.add(name)
             return name in settled
 
         with ThreadPoolExecutor(1) as pool:
-            # A job whose try failed comes again: to this worker as to any other.
+            # A job whose try failed comes again, to this worker as to any other.
             while left := [name for name in by_id if not is_settled(name)]:
                 finishing: Future[None] | None = None
                 for name, claim in take_work(
@@ -95,37 +98,37 @@ class Worker:
                         if finishing is not None:
                             finishing.result()
                     except BaseException:
-                        # Told to stop, or the disk is full: others need not wait for this worker's heartbeat.
+                        # This worker was told to stop, or the disk is full. Others need not wait for its heartbeat.
                         claim.release()
                         raise
-                    # Decoded, encoded and published while the next is denoised.
+                    # The video is decoded, encoded and published while the next one is denoised.
                     finishing = pool.submit(_then_release, finish, claim)
                 if finishing is not None:
                     finishing.result()
 
     def _patience_s(self, job: Job) -> float:
-        """How long a job may be in other hands before it is done here as well, when nothing else is left.
+        """Seconds that another worker may hold a job before this one does it too, when no other job is left.
 
-        By what jobs took here that are no longer than it; by all, where none was.
+        The time comes from jobs done here that are no longer than this one; from all jobs, if there were none.
         """
         taken = [seconds for pixels, seconds in list(self._longest_s.items()) if pixels <= job.pixels]
         return LATE * max(taken or list(self._longest_s.values()), default=math.inf)
 
     def work_share(self, jobs: Sequence[Job], rank: int, count: int) -> None:
-        """Every count-th job, without claims; the others' are theirs."""
+        """Do every count-th job, without claims. The other ranks do theirs."""
         own = sorted(jobs, key=lambda job: job.places)[rank::count]
         for job in progress(own, "videos", total=len(own), unit="video"):
             while not self.folder.is_settled(job.id):
                 self.do(job, f"rank{rank}")
 
     def do(self, job: Job, worker: str) -> None:
-        """Render one job and publish it, or record why not."""
+        """Render one job and publish it, or record why it failed."""
         finish = self.begin(job, worker)
         if finish is not None:
             finish()
 
     def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
-        """Denoise one job; what is left to do for it, or None when there is nothing, for which there is a record."""
+        """Denoise one job. Return the function that finishes it; None if none is needed, since a record exists."""
         if job.setup is None or job.inputs is None:
             give_up(job, self.folder)
             return None
@@ -151,14 +154,14 @@ class Worker:
 
     @contextmanager
     def _recorded(self, job: Job, attempt: RenderAttempt) -> Iterator[None]:
-        """Whatever goes wrong inside becomes the attempt's record, and nothing else."""
+        """Turn every error inside into the attempt's record."""
         try:
             yield
         except DiskError:
-            # No fault of the job, and there is no room to record it.
+            # A full disk is no fault of the job, and there is no room to record it.
             raise
         except FaceidError as error:
-            # What the files themselves are will not change by trying again.
+            # An error of the files themselves stays the same in another try.
             log.error("%s: %s", job.output, one_line(error))
             self.folder.note_error(attempt, one_line(error), self._tail.lines())
             self.folder.fail(job.id, one_line(error), self._tail.lines(), 1)
@@ -169,7 +172,7 @@ class Worker:
             log.exception("%s: %s", job.output, said)
             self.folder.note_error(attempt, said, self._tail.lines())
         except BaseException:
-            # Told to stop: on a cluster that hands its machines about this may happen to one job many times.
+            # The worker was told to stop. On a cluster that reassigns machines, that may happen to one job many times.
             self.folder.forget(attempt)
             raise
 
@@ -199,7 +202,7 @@ class Worker:
         log.info("%s in %.1f s", job.output, seconds)
 
     def _flags_of(self, request: RequestedJob) -> dict[str, Any]:
-        """The flags of a single video like this one: what --like needs."""
+        """The flags of a single video like this one, for --like."""
         flags = dict(self.flags)
         if request.identity:
             flags |= dict.fromkeys(("face_embedding", "face_images_dir", "identity_from", "identity_to"))
@@ -230,7 +233,7 @@ class Worker:
 
 
 def give_up(job: Job, folder: JobFolder) -> None:
-    """Record a job that cannot be, with the reason."""
+    """Record an impossible job, with the reason."""
     log.error("%s", job.request.problem or f"{job.request.pose.name}: {job.problem}")
     folder.fail(job.id, job.problem, [], 0)
 
@@ -261,15 +264,15 @@ class Tail(logging.Handler):
         self._lines.append(self.format(record))
 
     def lines(self) -> list[str]:
-        """The newest last."""
+        """The kept lines, with the newest last."""
         return list(self._lines)
 
 
 def conclude(jobs: Sequence[Job], folder: JobFolder, face_scale: float) -> list[dict[str, Any]]:
-    """Write jobs.jsonl and provenance.json, once all is settled; the former's rows.
+    """Write jobs.jsonl and provenance.json, once all is settled. Return the rows of jobs.jsonl.
 
-    Of many workers one writes them, and the others read what it wrote. With --static, where nobody waits for another,
-    each writes what it can know. face_scale: as asked for.
+    One of many workers writes them, and the others read what it wrote. With --static, where nobody waits for another,
+    each writes what it can know. face_scale: the requested one.
     """
     named = sha256_json([job.id for job in jobs])
     if not folder.links:
@@ -289,7 +292,7 @@ def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, face_scale: 
             continue
         record = folder.failed(job.id)
         said = {"output": job.output, "seconds": 0.0, "id": job.id, "sha256": ""}
-        # Whoever was asked for, where no face was found.
+        # Where no face was found, the requested name is recorded.
         said["identity"] = job.face.name or job.request.identity
         error = record["error"] if record is not None else NOT_YET
         rows.append({**_row(job, face_scale), **said, "error": error})
@@ -302,7 +305,7 @@ def _write_rows(named: str, jobs: Sequence[Job], folder: JobFolder, face_scale: 
 
 
 def _row(job: Job, face_scale: float) -> dict[str, Any]:
-    """What a line of jobs.jsonl says of a job, whatever became of it."""
+    """The fields of a job's line in jobs.jsonl that do not depend on its result."""
     request = job.request
     return {
         "pose": request.pose.name,
@@ -315,5 +318,5 @@ def _row(job: Job, face_scale: float) -> dict[str, Any]:
 
 
 def count_failed(rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many were given up; what others have not rendered yet is no failure."""
+    """The number of jobs that were given up. A job that others have not rendered yet is no failure."""
     return sum(row["error"] not in ("", NOT_YET) for row in rows)

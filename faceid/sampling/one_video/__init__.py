@@ -1,1 +1,1 @@
-"""One pose video to one rendered video, and what it was made of."""
+"""Render one video from one pose video, and record what it was made of."""

@@ -1,4 +1,7 @@
-"""Where rendering computes and how, and what it keeps of what it has computed. Field names are flag names."""
+"""Settings of where and how rendering computes, and which results it keeps.
+
+Field names are flag names.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ class ComputeSettings:
     """How the models compute."""
 
     attention_backend: str | None = None
-    """One of diffusers' attention kernels, such as _native_cudnn, flash or sage; torch's choice when not given."""
+    """One of diffusers' attention kernels, such as _native_cudnn, flash or sage. Default: torch's choice."""
     compile: bool = False
-    """Compile the blocks: faster on a GPU once the first video has taken its minutes."""
+    """Compile the blocks. This is faster on a GPU once the first video has taken its minutes."""
     context_parallel: Annotated[int, Field(ge=1, le=MOST_PROCESSES)] = 1
-    """Processes that render one video together, under accelerate launch: sooner, and with less memory each."""
+    """Processes that render one video together, under accelerate launch. It is faster and takes each less memory."""
     offload: bool = False
-    """Keep the blocks in the CPU's memory and bring each to the GPU for its turn: for a small card; slower."""
+    """Keep the blocks in the CPU's memory and bring each to the GPU for its turn. For a small card; slower."""
     device: str | None = None
     """cpu, cuda, cuda:1. Default: cuda when there is one."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -35,12 +38,12 @@ class CacheSettings:
     """What is kept for other runs."""
 
     cache_dir: str | None = None
-    """Folder for text embeddings and pose latents, which other runs use too. Default: none; with --batch one within
-    the output folder, until all is rendered."""
+    """Folder for text embeddings and pose latents, which other runs use too. Default: none; with --batch a folder
+    within the output folder, until all is rendered."""
     cache_gb: Annotated[float, Field(ge=1e-9, le=1e6)] = 20.0
-    """What the cache may hold; what was used longest ago goes first."""
+    """Most GB in the cache. The results unused for longest go first."""
 
     def unused(self, is_batch: bool) -> Iterator[Reason]:
-        """Options that change nothing. is_batch: which has a cache of its own."""
+        """Options that change nothing. is_batch: a batch has a cache of its own."""
         if self.cache_dir is None and not is_batch:
             yield "cache_gb", "without --cache_dir"

@@ -1,4 +1,4 @@
-"""Base, adapter and device as the flags name them: found and checked on disk, then loaded."""
+"""Find, check and load the base, the adapter and the device that the flags name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Models:
-    """What renders. name: of the base, as it was given."""
+    """The base and adapter that render. name: the base's name, as given."""
 
     compute: ComputeSettings
     adapter: str | None
@@ -41,7 +41,7 @@ class Models:
 
     @classmethod
     def find(cls, paths: ModelSettings, compute: ComputeSettings) -> Models:
-        """Raises: ModelError when one is not there or they do not belong together; ConfigError for the device."""
+        """Raises: ModelError when one is missing or they do not belong together; ConfigError for the device."""
         adapter = resolve_adapter_path(paths.face_lora_path)
         metadata = read_adapter(Path(adapter))[1] if adapter is not None else None
         name = paths.model_path or (base_of(Path(str(adapter)), metadata) if metadata is not None else "")
@@ -56,23 +56,23 @@ class Models:
 
     @property
     def geometry(self) -> Geometry:
-        """Of the base."""
+        """The geometry of the base."""
         return self.base.geometry
 
     @property
     def transformer_config(self) -> dict[str, Any]:
-        """Of the base."""
+        """The config of the base's transformer."""
         return self.base.transformer.config
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the transformer and the text encoder compute in."""
+        """The number format in which the transformer and the text encoder compute."""
         if self.compute.dtype == "auto":
             return torch.float32 if self.device.type == "cpu" else torch.bfloat16
         return getattr(torch, self.compute.dtype)
 
     def cache(self, folder: Path, limit_gb: float) -> ResultCache:
-        """A folder of what these models have computed, up to a size."""
+        """A folder of results of these models, up to a size."""
         made_by = {
             "program": faceid.__version__,
             "encoders": self.base.latents_fingerprint,
@@ -82,11 +82,11 @@ class Models:
         return ResultCache(folder, int(limit_gb * GB), made_by)
 
     def prompts(self, cache: ResultCache | None) -> PromptEncoder:
-        """Prompts to embeddings."""
+        """The encoder from prompts to embeddings."""
         return PromptEncoder(self.base, self.device, self.dtype, cache)
 
     def load(self) -> FaceIdentityPipeline:
-        """Without the text encoder."""
+        """Load the pipeline without the text encoder."""
         pipeline = FaceIdentityPipeline.from_pretrained(
             self.base, self.adapter, str(self.device), self.dtype, self.name, PARTS, self.compute.offload
         )

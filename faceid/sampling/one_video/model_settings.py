@@ -1,4 +1,7 @@
-"""Which files render: the base, its parts and the adapter. Field names are flag names."""
+"""Settings of the model files: the base, its parts and the adapter.
+
+Field names are flag names.
+"""
 
 from __future__ import annotations
 

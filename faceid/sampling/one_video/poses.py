@@ -1,8 +1,9 @@
-"""Pose videos to the frames that are rendered: at the pose's own tempo, as training samples clips, or one by one.
+"""Read pose videos as the frames to render.
 
-A render has frames at one rate, the one that its adapter was trained at. A pose video of another rate is sampled to it,
-by the rule of `clip_shards`: frame k of the render follows the frame of the pose nearest to k * pose_fps / fps. Which
-those are goes wherever the render goes, so that whoever compares it with its pose or its clip compares the right ones.
+They are taken at the pose's own tempo, as training samples clips, or one by one. A render has frames at one rate, the
+rate at which its adapter was trained. A pose video of another rate is sampled to it by the rule of `clip_shards`. Frame
+k of the render follows the pose frame nearest to k * pose_fps / fps. The numbers of those frames are recorded with the
+render. So a comparison with its pose or its clip uses the right frames.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VideoShape:
-    """Size, length and rate of what is rendered. num_frames: 0 for as many as the pose video has at that rate."""
+    """Size, length and rate of a render. num_frames: 0 for as many as the pose video has at that rate."""
 
     num_frames: int
     height: int
@@ -36,10 +37,10 @@ class VideoShape:
 
 @dataclass(frozen=True)
 class Pose:
-    """What is rendered of a pose video.
+    """The part of a pose video that is rendered.
 
-    frames: uint8 RGB [4n+1, H, W, 3], fitted; where the pose has not as many, its last frame is repeated. taken: the
-    place in the file of each frame that is shown; the repeated ones are not. fps: of the file, or as it was given.
+    frames: uint8 RGB [4n+1, H, W, 3], fitted; where the pose has fewer, its last frame is repeated. taken: the place in
+    the file of each frame that is shown, without the repeated ones. fps: the file's rate, or the given one.
     """
 
     frames: np.ndarray
@@ -48,7 +49,7 @@ class Pose:
 
 
 def read_pose(path: Path, shape: VideoShape, geometry: Geometry, how: PoseSettings) -> Pose:
-    """Read the frames that are rendered of a pose video, fitted to the size.
+    """Read the frames of a pose video that are rendered, fitted to the size.
 
     Raises: DataError when there are too few, naming the longest length it has frames for.
     """
@@ -57,21 +58,21 @@ def read_pose(path: Path, shape: VideoShape, geometry: Geometry, how: PoseSettin
     try:
         frames = _fitted(stream_frames(path, taken), shape, how.fit)
     except DataError:
-        # Too short, or damaged: the latter has its own words.
+        # The file is too short, or damaged. A damaged file raises its own error.
         found = measure_video(path).frames
         if found > taken[-1]:
             raise
         taken = _whole(timeline, shape, found)[: shape.num_frames]
         if len(taken) < shape.num_frames:
             raise DataError(_too_short(path, found, timeline, shape, geometry)) from None
-        # Short of the last frame's own last half alone.
+        # Only the last frame's own last half may be missing.
         frames = _fitted(stream_frames(path, taken), shape, how.fit)
     lacking = -(len(frames) - 1) % geometry.temporal_factor
     return Pose(np.stack(frames + frames[-1:] * lacking), tuple(taken), float(timeline.fps) if timeline else shape.fps)
 
 
 def say_timing(path: Path, pose: Pose, shape: VideoShape) -> None:
-    """Say in a line when a pose video was sampled to another rate."""
+    """Report in a line when a pose video was sampled to another rate."""
     if not is_one_by_one(pose.taken):
         more = ", some of them twice" if len(set(pose.taken)) < len(pose.taken) else ""
         log.info(
@@ -91,7 +92,7 @@ def is_one_by_one(taken: Sequence[int]) -> bool:
 
 
 def _timeline(path: Path, timing: PoseTiming) -> Timeline | None:
-    """Which frame of a pose video is shown when: as its file says, or at the rate given; None for one by one."""
+    """Which frame of a pose video is shown when, by its file or by a given rate; None for one by one."""
     if isinstance(timing, float):
         return Timeline(exact_rate(timing))
     return read_timeline(path) if timing == "tempo" else None
@@ -110,7 +111,7 @@ def _whole(timeline: Timeline | None, shape: VideoShape, found: int) -> list[int
 
 
 def _fitted(pictures: Iterable[np.ndarray], shape: VideoShape, how: How) -> list[np.ndarray]:
-    """Each picture brought to the size as it comes, so that a large source is never held whole."""
+    """Fit each picture to the size as it comes, so that a large source is never held whole."""
     fit: Fit | None = None
     frames = []
     for picture in pictures:
@@ -125,6 +126,6 @@ def _too_short(path: Path, found: int, timeline: Timeline | None, shape: VideoSh
     said = f"{found} frames"
     if timeline is not None and count != found:
         said += f" at {float(timeline.fps):.5g} fps, which are {count} at {shape.fps:g}"
-    # Its frames would do, were they taken one by one.
+    # Taken one by one, its frames would suffice.
     frames = ", or --pose_timing frames" if found >= shape.num_frames else ""
     return f"{path}: {said}, {shape.num_frames} wanted; use --num_frames {longest}, or all{frames}"

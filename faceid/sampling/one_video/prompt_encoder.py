@@ -1,7 +1,7 @@
-"""Prompt embeddings of a run: each text is encoded once, and the encoder is in memory only meanwhile.
+"""Encode a run's prompts.
 
-Wan's text encoder is larger than its 1.3B transformer: it is loaded before the transformer, for the texts that no
-worker has encoded yet, and let go.
+Each text is encoded once, and the encoder is in memory only meanwhile. Wan's text encoder is larger than its 1.3B
+transformer. So it is loaded before the transformer, for the texts that no worker has encoded yet, and then released.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KIND = "text"
 
 
 class PromptEncoder:
-    """Texts to embeddings [L, D]. cache: where they are kept; in memory are those that it cannot keep."""
+    """Encodes texts to embeddings [L, D]. cache: where they are kept; those it cannot keep stay in memory."""
 
     def __init__(
         self, base: ModelFiles | Path, device: torch.device, dtype: torch.dtype, cache: ResultCache | None = None
@@ -33,7 +33,7 @@ class PromptEncoder:
         self._known: dict[str, Tensor] = {}
 
     def prepare(self, texts: Sequence[str]) -> None:
-        """Encode all that are not known yet, with the encoder loaded once, or not at all."""
+        """Encode all unknown texts, with the encoder loaded once, or not at all."""
         for _ in self._encode([text for text in dict.fromkeys(texts) if not self._is_known(text)]):
             pass
 

@@ -1,4 +1,4 @@
-"""How a video is rendered, whoever it shows: from what the flags say to what an adapter and a base make of it."""
+"""Settle how a video is rendered, whoever it shows, from the flags, an adapter and a base."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RenderSetup:
-    """How a video is rendered, settled for an adapter and a base: what a renderer goes by."""
+    """How a video is rendered, settled for an adapter and a base. A renderer follows it."""
 
     sampling: Sampling
     content: ContentSettings
@@ -39,14 +39,14 @@ class RenderSetup:
 
 
 def settle(options: RenderOptions, metadata: AdapterMetadata | None, geometry: Geometry) -> RenderSetup:
-    """With what an adapter was trained at, where the flags say nothing. Raises: ConfigError for what cannot be."""
+    """Fill in the adapter's training values where the flags say nothing. Raises: ConfigError for impossible values."""
     shape = choose_shape(options.frames, options.windows.window_frames is None, metadata, geometry)
     windows = choose_windows(options.windows, metadata, geometry)
     return RenderSetup(options.sampling, options.content, options.pose, shape, windows)
 
 
 def check_setup(setup: RenderSetup, context_parallel: int, transformer_config: Mapping[str, Any]) -> None:
-    """Raises: ConfigError or DataError for what a render would find out only once weights are loaded."""
+    """Raises: ConfigError or DataError for faults that a render would otherwise find only after loading weights."""
     check_heads(context_parallel, transformer_config["num_attention_heads"])
     for name in setup.content.reference_images:
         read_photo(Path(name))
@@ -60,7 +60,7 @@ def choose_shape(
 ) -> VideoShape:
     """Size and length from the flags, else from the adapter. Raises: ConfigError when missing or illegal.
 
-    is_windowed: a longer video is denoised in windows of the length that was trained; there is nothing to warn of.
+    is_windowed: a longer video is denoised in windows of the trained length, so no warning is needed.
     """
     values: dict[str, float] = {}
     for name in ("num_frames", "height", "width", "fps"):
@@ -80,7 +80,7 @@ def choose_shape(
 
 
 def choose_windows(settings: WindowSettings, metadata: AdapterMetadata | None, geometry: Geometry) -> LatentWindows:
-    """Latent frames denoised at once, and those that windows share. Raises: ConfigError when illegal."""
+    """Latent frames denoised at once, and frames that windows share. Raises: ConfigError when illegal."""
     frames = settings.window_frames
     if frames is None:
         frames = metadata.num_frames if metadata is not None else 0

@@ -1,4 +1,4 @@
-"""Pose videos to rendered videos: what is loaded once, and the path of one video from file to file."""
+"""Render videos from pose videos: what is loaded once, and the path of one video from file to file."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from faceid.sampling.who.rendered_identities import Face
 
 log = logging.getLogger(__name__)
 
-# What is kept of a pose video.
+# The kinds of results kept for a pose video.
 CONTROL, POSE_FRAMES = "control", "frames"
 
 
 @dataclass(frozen=True)
 class Control:
-    """What rendering needs of a pose video, the same for every face.
+    """The data of a pose video that rendering needs, the same for every face.
 
-    tensor: [1, control channels, R + f, h, w]. taken: as of `Pose`, [T]; f frames of latents may decode to more than T.
+    tensor: [1, control channels, R + f, h, w]. taken: as in `Pose`, [T]; f latent frames may decode to more than T.
     """
 
     tensor: Tensor
@@ -46,31 +46,31 @@ class Control:
 
     @property
     def num_frames(self) -> int:
-        """T, of the video."""
+        """T, the video's number of frames."""
         return len(self.taken)
 
     @property
     def pose_frames(self) -> list[int] | None:
-        """What is recorded of a video: the frames of the pose that its frames follow; None where that is each one."""
+        """The pose frames that the video's frames follow, for its record; None where that is each one."""
         return None if is_one_by_one(self.taken) else list(self.taken)
 
 
 @dataclass
 class Renderer:
-    """A loaded pipeline, ready for any pose and any face; the prompts are encoded once."""
+    """A loaded pipeline, ready for any pose and any face. Prompts are encoded once."""
 
     pipeline: FaceIdentityPipeline
     setup: RenderSetup
     prompts: PromptEncoder | None = None
-    """Where prompts are encoded; by the pipeline without."""
+    """Encodes the prompts; without it the pipeline does."""
 
     @property
     def face_scale(self) -> float:
-        """As rendered: 0, the base model, without an adapter."""
+        """The scale in effect: 0, the base model, without an adapter."""
         return self.setup.sampling.face_scale if self.pipeline.adapter is not None else 0.0
 
     def prepare(self, pose_video: Path) -> Control:
-        """What rendering needs of a pose video, the same for every face.
+        """The data of a pose video that rendering needs, the same for every face.
 
         Raises: DataError when the pose video cannot be read or is too short.
         """
@@ -79,7 +79,7 @@ class Renderer:
         return Control(self.pipeline.control(pose.frames, self._references), pose.taken)
 
     def prepare_once(self, pose_video: Path, inputs: InputHashes, cache: ResultCache | None) -> Control:
-        """As `prepare`, found in the cache where it was made before. inputs: of this video."""
+        """As `prepare`, but taken from the cache if it was made before. inputs: hashes for this video."""
         if cache is None:
             return self.prepare(pose_video)
         made_of = self.made_of(inputs.pose, inputs.references)
@@ -92,16 +92,16 @@ class Renderer:
         return control
 
     def made_of(self, pose_sha256: str, references: Sequence[str]) -> dict[str, Any]:
-        """What a control tensor depends on, beside the base: for a cache of them."""
+        """What a control tensor depends on, besides the base, for a cache of such tensors."""
         shape, timing = self.setup.shape, self.setup.pose.pose_timing
         size = {"num_frames": shape.num_frames, "height": shape.height, "width": shape.width}
-        # One by one, the rate is written into the file alone.
+        # With frames one by one, the rate is only written into the file.
         rate = {} if timing == "frames" else {"fps": shape.fps}
         fit = self.setup.pose.fit
         return {"pose": pose_sha256, "references": list(references), **size, "timing": timing, **rate, "fit": fit}
 
     def denoise(self, control: Control, face: Face, seed: int, on_step: OnStep | None = None) -> Tensor:
-        """The latents of one face on one pose, reference frames left off."""
+        """The latents of one face on one pose, without reference frames."""
         content = self.setup.content
         count = len(content.reference_images)
         encode = self.prompts.of if self.prompts is not None else self.pipeline.encode_prompts
@@ -112,9 +112,9 @@ class Renderer:
         return latents[:, :, count:]
 
     def write(self, latents: Tensor, output: Path, num_frames: int) -> np.ndarray:
-        """Decode to an mp4 of so many frames, verified before this returns. May run beside another's denoising.
+        """Decode to an mp4 of so many frames, verified before this returns. May run during another denoising.
 
-        Its middle frame, uint8 [H, W, 3].
+        Returns its middle frame, uint8 [H, W, 3].
         """
         frames = self.pipeline.decode(latents)[:num_frames]
         write_video(output, frames, self.setup.shape.fps)

@@ -1,9 +1,9 @@
-"""Tensors kept on disk by what they were made of, so that no worker of a batch makes twice what another has made.
+"""Keep tensors on disk by what they were made of, so that no worker of a batch repeats another's work.
 
-A folder that any number of processes share: files are written under a private name and renamed, and the ones that were
-used longest ago go first when there are too many bytes. It may vanish at any time; nothing depends on it but time.
-Nothing is removed but what is proven to be a cache's: it lies in a folder that carries the cache's mark, has the name
-of an entry, and says inside that it is one.
+Any number of processes share the folder. Files are written under a private name and renamed. When there are too many
+bytes, the files unused for longest go first. The folder may vanish at any time, which costs nothing but time. Only
+proven entries are removed: they lie in a folder with the cache's mark, have an entry's name, and state inside that they
+are one.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ ENTRY = re.compile(rf"[a-z_]+_[0-9a-f]{{{DIGITS}}}\.safetensors")
 
 
 class ResultCache:
-    """A bounded folder of tensors. made_by: what every one of them depends on (models, number format, hardware)."""
+    """A bounded folder of tensors. made_by: what all of them depend on (models, number format, hardware)."""
 
     def __init__(self, folder: Path, limit_bytes: int, made_by: Mapping[str, Any]) -> None:
         self.folder, self.limit_bytes, self.made_by = folder, limit_bytes, dict(made_by)
 
     def claim(self, key: str = "cache_dir", private: bool = True) -> None:
-        """Make the folder a cache, or see that it is one; one that can be read alone is only read.
+        """Make the folder a cache, or check that it is one. A cache without write permission is only read.
 
-        key: the flag it was given by. private: of a new folder, whether only its owner may look in.
-        Raises: DataError when it holds anything else, or is none yet and cannot be written.
+        key: the flag that gave it. private: for a new folder, whether only its owner may look in.
+        Raises: DataError when it holds anything else, or is no cache yet and cannot be written.
         """
         if kind_of(self.folder) == FOLDER_KIND:
             if not os.access(self.folder, os.W_OK):
                 said = f"{key}={self.folder}: cannot be written: what it holds is used, and nothing new is kept"
                 log.warning("%s", said)
-            # Entries carry their own mark: nothing more is noted of them.
+            # Entries carry their own mark, so no record of them is kept.
             sweep(self.folder)
             return
         claim_folder(self.folder, FOLDER_KIND, private=private, key=key)
 
     def get(self, kind: str, made_of: Mapping[str, Any]) -> Tensor | None:
-        """What was kept, or None. made_of: all that it depends on beside `made_by`, as JSON takes it."""
+        """The kept tensor, or None. made_of: all that it depends on besides `made_by`, as JSON takes it."""
         path = self._path(kind, made_of)
         try:
             tensor = load_file(path)[NAME]
@@ -66,20 +66,20 @@ class ResultCache:
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             log.warning("%s: cannot be read (%s), and is made again", path, error)
             return None
-        # Removed by another meanwhile, or a cache that is only read: what was read is whole.
+        # Another process may have removed the file, or the cache is only read. The tensor in memory is whole.
         with suppress(OSError):
             os.utime(path)
         return tensor
 
     def has(self, kind: str, made_of: Mapping[str, Any]) -> bool:
-        """Whether something was kept, without reading it."""
+        """Whether a tensor is kept, without reading it."""
         return self._path(kind, made_of).is_file()
 
     def put(self, kind: str, made_of: Mapping[str, Any], tensor: Tensor) -> bool:
-        """Keep a tensor; whether it could be."""
+        """Keep a tensor. Return whether that succeeded."""
         path = self._path(kind, made_of)
         try:
-            # By bytes: safetensors' own writing has errors of its own for a full disk.
+            # Written as bytes, because safetensors' own writing has errors of its own for a full disk.
             write_atomic(path, save({NAME: tensor.detach().contiguous().cpu()}, metadata=MARK))
             self._shrink(path)
         except OSError as error:
@@ -91,7 +91,7 @@ class ResultCache:
         return True
 
     def get_or_make(self, kind: str, made_of: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
-        """What was kept, on the CPU, else what `make` gives, kept from now on."""
+        """The kept tensor, on the CPU. If there is none, the result of `make`, which is kept from now on."""
         kept = self.get(kind, made_of)
         if kept is None:
             kept = make()
@@ -114,7 +114,7 @@ class ResultCache:
         return self.folder / f"{kind}_{digest[:DIGITS]}.safetensors"
 
     def _entries(self) -> list[Path]:
-        """What is named as an entry is, in a folder that is a cache; none in any other folder."""
+        """Files with an entry's name, if the folder is a cache; none in any other folder."""
         if kind_of(self.folder) != FOLDER_KIND:
             return []
         return [path for path in self.folder.iterdir() if ENTRY.fullmatch(path.name)]
@@ -136,7 +136,7 @@ class ResultCache:
 
 
 def _remove_entry(path: Path) -> bool:
-    """Remove a file if it says that it is a cache's entry; whether it did."""
+    """Remove a file if it states that it is a cache's entry. Return whether it did."""
     try:
         with safe_open(path, "pt") as file:
             is_entry = (file.metadata() or {}) == MARK
@@ -148,5 +148,5 @@ def _remove_entry(path: Path) -> bool:
 
 
 def describe_hardware(device: torch.device) -> str:
-    """What the last bits of a result depend on."""
+    """The hardware facts on which a result's last bits depend."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,7 +1,7 @@
-"""What a video was made of, in NAME.json beside it; and the same video again from that (`--like`).
+"""Record what a video was made of in NAME.json beside it, so that `--like` can render it again.
 
-Names and hashes alone: of a face its sha256, never its numbers. The settings are those of the command line, resolved;
-paths are absolute, so that the file serves from anywhere on that machine.
+The record holds names and hashes alone: of a face its sha256, never its numbers. The settings are those of the command
+line, resolved. Paths are absolute, so that the file serves from anywhere on that machine.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from faceid.sampling.who.rendered_identities import Face
 
 VERSION = 1
-# What is kept of the settings: files to read, and how a video looks. Never where to, nor what computes. Somebody else's
-# file may set these (faceid/sampling/like.py) and nothing else.
+# The settings that are kept: files to read, and how a video looks. They never say where to write, nor what computes.
+# Somebody else's file may set these (faceid/sampling/like.py) and nothing else.
 READ_BY_IT = (
     *("face_lora_path", "model_path", "vae_path", "text_encoder_path", "encoder_path", "detector_path"),
     *("face_images_dir", "face_embedding", "identities_dir", "pose_video", "reference_image"),
 )
-# In the order in which the file says them.
+# In the order of the file.
 SET_BY_IT = (
     *("face_lora_path", "model_path", "vae_path", "text_encoder_path", "face_images_dir", "face_embedding"),
     *("identities_dir", "identity", "identity_from", "identity_to", "pose_video", "prompt", "negative_prompt"),
@@ -37,7 +37,7 @@ SET_BY_IT = (
 
 @dataclass(frozen=True)
 class InputHashes:
-    """sha256 of all that a video is made of beside the settings; empty where there is none."""
+    """sha256 of all that a video is made of besides the settings; empty where there is none."""
 
     base: str
     adapter: str
@@ -75,12 +75,12 @@ def describe_video(
     device: str,
     pose_frames: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """A sidecar's content. video: where it lies now. name: what it is called, or will be.
+    """A sidecar's content. video: its present path. name: its final name.
 
-    flags: every option by its flag's name, as a command line for this one video would have it. pose_frames: those of
-    the pose that the video's frames follow; None for each one.
+    flags: every option by its flag's name, as a command line for this one video would have it. pose_frames: pose frames
+    that the video's frames follow; None for each one.
     """
-    # Not before: flags are read without it (sample.py).
+    # torch is imported only here, because flags are read without it (sample.py).
     import torch
 
     return {
@@ -90,7 +90,7 @@ def describe_video(
         "inputs": asdict(inputs),
         "settings": {name: absolute(name, flags[name]) for name in SET_BY_IT},
         "device": device,
-        # On a CPU the last bits depend on it: sums are cut into as many parts.
+        # On a CPU the last bits depend on this number, because sums are cut into as many parts.
         "threads": torch.get_num_threads(),
     }
 

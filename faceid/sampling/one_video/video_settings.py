@@ -1,4 +1,7 @@
-"""What a video shows, how large and long it is, and how it follows its pose. Field names are flag names."""
+"""Settings of what a video shows, its size and length, and how it follows its pose.
+
+Field names are flag names.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class OneVideoSettings:
     output: str | None = None
     """The mp4 to write."""
     like: str | None = None
-    """A video's .json: render it again with all that it says; flags given besides win."""
+    """A video's .json: render it again with all its settings. Flags given besides win."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class ContentSettings:
     prompt: str = DEFAULT_PROMPT
     """What the video shows."""
     negative_prompt: str = DEFAULT_NEGATIVE_PROMPT
-    """What it must not show; used when cfg_scale is over 1."""
+    """What it must not show. Used when cfg_scale is over 1."""
     reference_image: list[str] | str | None = None
     """A picture of the person (or [A, B]) that the base itself looks at: a second way to say who it is."""
     seed: list[Seed] | Seed = 42
@@ -43,12 +46,12 @@ class ContentSettings:
 
     @property
     def seeds(self) -> list[int]:
-        """All of them, as given."""
+        """All seeds, as given."""
         return self.seed if isinstance(self.seed, list) else [self.seed]
 
     @property
     def reference_images(self) -> list[str]:
-        """All of them, as given; none without."""
+        """All reference images, as given; an empty list without any."""
         given = self.reference_image
         return [given] if isinstance(given, str) else given or []
 
@@ -82,7 +85,7 @@ class WindowSettings:
     """Frames that windows share, where they are blended. Default: a quarter of a window."""
 
     def unused(self, has_adapter: bool) -> Iterator[Reason]:
-        """Options that change nothing. has_adapter: one says how long a window is."""
+        """Options that change nothing. has_adapter: an adapter says how long a window is."""
         if self.window_frames == 0 or (self.window_frames is None and not has_adapter):
             yield "window_overlap", "without windows: give --window_frames"
 

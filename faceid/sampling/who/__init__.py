@@ -1,1 +1,1 @@
-"""Whose face is rendered: read, named and checked."""
+"""Read, name and check the face that is rendered."""

@@ -1,4 +1,7 @@
-"""Who the flags ask for: from photos, an embedding, names or a folder of people; each checked against the adapter."""
+"""Find the people whom the flags ask for.
+
+Photos, an embedding, names or a folder of people name them. Each is checked against the adapter.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from faceid.toy.shipped import resolve_encoder_path
 
 
 def people_given(who: WhoSettings, metadata: AdapterMetadata | None, is_shown: bool) -> list[str]:
-    """The names of everyone of --identities_dir, checked; one empty name without it, or where the face is off."""
+    """The names of everyone in --identities_dir, checked; one empty name without it, or where the face is off."""
     if who.identities_dir is None or metadata is None or who.is_named:
         return [""]
     people = read_people(Path(who.identities_dir))
@@ -30,7 +33,7 @@ def people_given(who: WhoSettings, metadata: AdapterMetadata | None, is_shown: b
 def faces_by_name(
     who: WhoSettings, faces: FaceSettings, is_shown: bool
 ) -> Callable[[str, AdapterMetadata | None], Face]:
-    """The face of an identity's text, as --identity says it; of an empty one that of the command line."""
+    """Return a function: the face of an identity's text, as in --identity; for an empty text the command line's."""
 
     def face_of(text: str, metadata: AdapterMetadata | None) -> Face:
         if not text:
@@ -62,7 +65,7 @@ def _identity(
     if photos_dir is None:
         return None
     if metadata is not None and faces.encoder_path is None:
-        # The encoder the adapter was trained with, unless another is named (and then refused if it differs).
+        # This is the adapter's own encoder, unless another is named. Another one is then refused if it differs.
         chosen = {**asdict(faces), "encoder": metadata.encoder, "encoder_path": metadata.encoder_path}
         faces = build_section(FaceSettings, chosen)
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))

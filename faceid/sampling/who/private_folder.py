@@ -1,7 +1,7 @@
-"""Folders on a node's own disk for what is not finished: they hold faces, so what a killed process left is removed.
+"""Make folders on a node's own disk for unfinished work.
 
-Their names say which process made them (`faceid.processes`). Only folders of this user are looked at: the system's
-temporary folder is everybody's.
+They hold faces, so a killed process's folders are removed. Their names say which process made them
+(`faceid.processes`). Only folders of this user are examined, because the system's temporary folder is everybody's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PREFIX = "faceid_private_"
 
 @contextmanager
 def private_folder() -> Iterator[Path]:
-    """Yield a folder of this process that is gone afterwards, and remove those of processes that were killed."""
+    """Yield a folder of this process that is gone afterwards, and remove those of killed processes."""
     sweep_private_folders()
     with tempfile.TemporaryDirectory(prefix=f"{PREFIX}{process_mark()}_") as name:
         yield Path(name)
@@ -34,7 +34,7 @@ def sweep_private_folders() -> None:
     """Remove the folders of this user's processes that ran on this machine and are gone."""
     with suppress(OSError):
         for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            # A mark has no such sign; what follows it is tempfile's own.
+            # A mark has no underscore. The text after it is tempfile's own.
             mark, status = path.name.removeprefix(PREFIX).partition("_")[0], path.lstat()
             if is_mark_running(mark) is False and status.st_uid == os.getuid() and stat.S_ISDIR(status.st_mode):
                 log.info("%s: left by a process that was ended; removed", path)

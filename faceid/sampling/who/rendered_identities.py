@@ -1,4 +1,7 @@
-"""Whose face is rendered: read from its folder or file, named, and checked against the adapter before weights load."""
+"""Read whose face is rendered from its folder or file.
+
+The face is checked against the adapter before weights load.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Face:
-    """Who is rendered. Nobody in particular by default."""
+    """The person who is rendered. Default: nobody in particular."""
 
     name: str = ""
-    """What jobs.jsonl records; empty when no face is rendered."""
+    """The name in jobs.jsonl; empty when no face is rendered."""
     embedding: Tensor | None = None
     """[D], unit length."""
     towards: Tensor | None = None
-    """[D], unit length: who it is at the video's end. None: the same all along."""
+    """[D], unit length: the face at the video's end. None: the same face throughout."""
 
     def over(self, num_frames: int, num_references: int) -> Tensor | None:
         """[D], or with `towards` [references + latent frames, D]: along the great circle, evenly over the frames."""
@@ -43,17 +46,17 @@ class Face:
 
     @property
     def sha256(self) -> str:
-        """Of who it is; empty for nobody in particular."""
+        """A hash of the person; empty for nobody in particular."""
         return sha256_json(self.numbers) if self.numbers else ""
 
     @property
     def numbers(self) -> list[list[float]]:
-        """What it is, for a hash."""
+        """The embeddings as numbers, for a hash."""
         return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
 
 
 def check_people_folder(folder: Path) -> None:
-    """Raises: DataError when it is not there, or is one person's own."""
+    """Raises: DataError when the folder is missing, or is one person's own."""
     if (reason := why_no_folder(folder)) is not None:
         raise DataError(f"identities_dir={folder}: {reason}; make it with prepare_face_embeddings.py --people_dir")
     if (folder / EMBEDDING_FILE).is_file():
@@ -63,8 +66,8 @@ def check_people_folder(folder: Path) -> None:
 def read_people(folder: Path) -> dict[str, Identity]:
     """Every person of a folder, by name, sorted: a subfolder is an identity folder, NAME.pt an embedding.
 
-    Raises: DataError when there are none, when two have one name, when a name cannot be a folder's, or when an
-    identity cannot be used.
+    Raises: DataError when there is nobody, two people have one name, a name cannot be a folder's, or an identity cannot
+    be used.
     """
     check_people_folder(folder)
     people: dict[str, Identity] = {}
@@ -82,9 +85,9 @@ def read_people(folder: Path) -> dict[str, Identity]:
 
 
 def check_identity(identity: Identity, metadata: AdapterMetadata, source: str) -> None:
-    """Raises: ModelError unless the identity was made by the adapter's encoder. source: the key it was given by.
+    """Raises: ModelError unless the identity was made by the adapter's encoder. source: the key that gave it.
 
-    A bare tensor says not which encoder made it, and is taken with a warning when its size fits.
+    A bare tensor does not say which encoder made it. It is accepted with a warning when its size fits.
     """
     if identity.encoder_fingerprint and identity.encoder_fingerprint != metadata.encoder_fingerprint:
         raise ModelError(
@@ -103,7 +106,7 @@ def check_identity(identity: Identity, metadata: AdapterMetadata, source: str) -
 def named_face(who: WhoSettings, metadata: AdapterMetadata) -> Face:
     """The face that --identity, or --identity_from and --identity_to, name.
 
-    Raises: DataError for a name that is not there or a blend that cannot be; ModelError for another encoder.
+    Raises: DataError for a missing name or an impossible blend; ModelError for another encoder.
     """
     folder = Path(who.identities_dir) if who.identities_dir is not None else None
     if who.identity is not None:
@@ -117,9 +120,9 @@ def named_face(who: WhoSettings, metadata: AdapterMetadata) -> Face:
 
 
 def parse_blend(key: str, text: str) -> list[tuple[str, float]]:
-    """anna:0.7,bob:0.3 to names and weights; one name alone weighs 1. Raises: DataError for what is neither."""
+    """Parse anna:0.7,bob:0.3 to names and weights. One name alone weighs 1. Raises: DataError for what is neither."""
     parts = [part.strip() for part in text.split(",")]
-    # A person may be called 7, or a path may have a colon.
+    # A person may be named 7, or a path may contain a colon.
     if len(parts) == 1 and (":" not in parts[0] or _weight(parts[0].rpartition(":")[2]) is None):
         return [(parts[0], 1.0)]
     found = []
@@ -133,7 +136,7 @@ def parse_blend(key: str, text: str) -> list[tuple[str, float]]:
 
 
 def _weight(text: str) -> float | None:
-    """A plain number, not negative: float would take nan, inf and 1_0, too."""
+    """A plain number, not negative. float would also accept nan, inf and 1_0."""
     return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII) and len(text) < 20 else None
 
 
@@ -150,7 +153,7 @@ def _blend(key: str, text: str, folder: Path | None, metadata: AdapterMetadata) 
 
 
 def _find(key: str, name: str, folder: Path | None) -> Path:
-    """An identity by its name in a folder of people, or by its path."""
+    """The path of an identity, by its name in a folder of people, or by its own path."""
     if folder is not None:
         for path in (folder / name, folder / f"{name}.pt"):
             if path.exists():

@@ -1,4 +1,4 @@
-"""Whose face is rendered, as the command line says it. Field names are flag names."""
+"""Settings of whose face is rendered. Field names are flag names."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class WhoSettings:
     face_embedding: str | None = None
     """An identity folder or its identity_embedding.pt, instead of photos."""
     identities_dir: str | None = None
-    """A folder of people, an identity folder or NAME.pt each. With --batch every pose is rendered as every one; with
-    --identity, or --identity_from and --identity_to, it is where their names are looked up."""
+    """A folder of people, an identity folder or NAME.pt each. With --batch every pose is rendered as every one. With
+    --identity, or --identity_from and --identity_to, their names are looked up here."""
     identity: str | None = None
-    """Who is rendered: a name of --identities_dir or a path; or a blend of several, anna:0.7,bob:0.3."""
+    """Who is rendered: a name of --identities_dir, a path, or a blend of several, anna:0.7,bob:0.3."""
     identity_from: str | None = None
     """The face at the video's beginning, which turns into that of --identity_to. As --identity."""
     identity_to: str | None = None
@@ -25,7 +25,7 @@ class WhoSettings:
 
     @property
     def is_named(self) -> bool:
-        """Whether it is said by name who is rendered."""
+        """Whether names say who is rendered."""
         return self.identity is not None or self.identity_from is not None
 
     @property

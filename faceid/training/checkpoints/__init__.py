@@ -1,1 +1,1 @@
-"""What a run writes to go on from, and where in its folder things lie."""
+"""Write and read what a run needs to resume, and name the places in its folder."""

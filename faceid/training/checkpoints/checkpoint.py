@@ -1,9 +1,10 @@
-"""Checkpoints of what is trained, in a format no world size shows through, published whole or not at all.
+"""Write checkpoints of the trained tensors, whole or not at all.
 
-`checkpoints/step_00001200/` holds trainables, both Adam moments, the averaged weights and a JSON state; a manifest with
-sha256 is written last, everything is read back, and only then does the folder get its name. Pruning comes after that,
-never leaves fewer than two valid ones, and leaves those alone that hold a file PINNED (a user's, or the best one's).
-No pickle anywhere; the frozen base is never written. The main process alone reads and writes here.
+Their format does not depend on the world size. `checkpoints/step_00001200/` holds trainables, both Adam moments, the
+averaged weights and a JSON state. A manifest with sha256 is written last, everything is read back, and only then does
+the folder get its name. Pruning comes after that. It keeps at least two valid checkpoints, and those with a file PINNED
+(a user's, or the best one's). Nothing is pickled, and the frozen base is never written. Only the main process reads and
+writes here.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ log = logging.getLogger(__name__)
 STATE_FILE, MANIFEST_FILE = "state.json", "MANIFEST.json"
 PIN_FILE = "PINNED"
 FEWEST_KEPT = 2
-# Every checkpoint has these; those with averaged weights say so in their manifest.
+# Every checkpoint has these tensors. A manifest says whether a checkpoint also has averaged weights.
 _ALWAYS = (TRAINABLES, *MOMENTS)
-# Half-deleted by a killed attempt; what it had half written is swept by `faceid.files.writing`.
+# A checkpoint that a killed attempt had half deleted. `faceid.files.writing` sweeps what was half written.
 _TRASH = re.compile(r"\.trash_step_\d{8}_[0-9a-f]{8}")
 
 
 class CheckpointError(FaceidError):
-    """A checkpoint that cannot be used: damaged, or of another run."""
+    """A checkpoint that cannot be used: damaged, or from another run."""
 
 
 def save(
@@ -58,8 +59,8 @@ def save(
     """Publish `folder/step_N` (N = state["step"]) and prune to the newest `keep` (two at least).
 
     tensors: as `ShardedState.gather` returns them. state: plain types; what a resume needs besides tensors.
-    check_ours: asked before anything is published or removed; raises when the folder is another attempt's by now.
-    Raises: OSError, DataError (no room) or CheckpointError (a tensor that must not be kept); nothing is changed then.
+    check_ours: called before anything is published or removed; it raises when another attempt has the folder by now.
+    Raises: OSError, DataError (no room) or CheckpointError (a tensor that must not be kept). Nothing is changed then.
     """
     final = folder / name_of(state["step"])
     _refuse_empty_or_not_finite(final, tensors)
@@ -79,20 +80,20 @@ def save(
 
 
 def check_room(folder: Path, size: int, keep: int, best: bool) -> None:
-    """Before a run's first step: that all the checkpoints it will have at once find room, those there counted.
+    """Check, before a run's first step, that there is room for all checkpoints that it will have at once.
 
-    size: bytes of one. best: one more is pinned. Raises: DataError.
+    size: bytes of one. best: one more is pinned. Existing checkpoints are counted. Raises: DataError.
     """
-    # While one is written the older ones still lie there: they go only when it is proven whole.
+    # While one checkpoint is written, the older ones are still there. They go only when the new one is proven whole.
     most = max(keep, FEWEST_KEPT) + 1 + best
     needed = max(most - len(list(newest_first(folder))), 1)
     check_space(folder, needed * size, f"{needed} checkpoint{'s' if needed > 1 else ''} (keep_checkpoints={keep})")
 
 
 def find_newest(folder: Path) -> Path | None:
-    """The newest valid checkpoint; says what it skipped and why.
+    """The newest valid checkpoint. Messages say which ones were skipped and why.
 
-    None when there is none at all. Raises: CheckpointError when some exist and none can be used.
+    None when there is no checkpoint. Raises: CheckpointError when some exist and none can be used.
     """
     skipped = []
     for candidate in newest_first(folder):
@@ -117,7 +118,7 @@ def to_resume(folder: Path, resume: str) -> Path | None:
 
 
 def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
-    """The state that a run would go on from, read without looking at the tensors; None for a new run."""
+    """The state that a run would resume, read without looking at the tensors; None for a new run."""
     given = [] if resume == "none" else newest_first(folder) if resume == "auto" else [Path(resume)]
     for candidate in given:
         try:
@@ -127,7 +128,7 @@ def state_of_newest(folder: Path, resume: str) -> dict[str, Any] | None:
         except CheckpointError:
             continue
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # what is wrong with it is said when it is verified
+            continue  # a fault in it is reported when it is verified
         return state
     return None
 
@@ -155,7 +156,7 @@ def verify(checkpoint: Path) -> dict[str, Any]:
 
 
 def _refuse_other_name(checkpoint: Path, step: int) -> None:
-    """A copy under a later step's name would be taken for the newest again and again."""
+    """Refuse a copy under a later step's name. It would be taken for the newest again and again."""
     if is_named_so(checkpoint) and checkpoint.name != name_of(step):
         raise CheckpointError(
             f"{checkpoint}: was saved as {name_of(step)}; give it that name, or keep the copy under a name that is no "
@@ -172,15 +173,15 @@ def read_tensors(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def pin(checkpoint: Path, why: str) -> None:
-    """Keep a checkpoint until its file PINNED is removed. why: what the file says; a user's own is left as it is."""
+    """Keep a checkpoint until its file PINNED is removed. why: the file's text. A user's own file stays unchanged."""
     if not (checkpoint / PIN_FILE).exists():
         (checkpoint / PIN_FILE).write_text(why + "\n", encoding="utf-8")
 
 
 def unpin(folder: Path, why: str) -> None:
-    """Remove the pins in `folder` that say `why`; those of users stay."""
+    """Remove the pins in `folder` whose text is `why`. Users' pins stay."""
     for path in folder.glob(f"step_*/{PIN_FILE}"):
-        # What a user put there may be anything.
+        # A user may have put anything there.
         with suppress(OSError, ValueError):
             if read_text(path).strip() == why:
                 path.unlink()
@@ -189,7 +190,7 @@ def unpin(folder: Path, why: str) -> None:
 def prune(folder: Path, keep: int) -> None:
     """Remove all but the newest `keep` valid ones and the pinned, and what killed attempts left half deleted.
 
-    One that holds anything its manifest does not name, or whose manifest cannot be read, is left where it is.
+    A checkpoint with files that its manifest does not name, or with an unreadable manifest, stays.
     """
     valid = 0
     for candidate in newest_first(folder):
@@ -209,7 +210,7 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def _make_way(final: Path) -> None:
-    """A run that went on from an older checkpoint comes by the newer ones' steps again."""
+    """Make way for a checkpoint. A run that resumed an older checkpoint reaches the newer ones' steps again."""
     try:
         verify(final)
         _remove(final)
@@ -222,7 +223,7 @@ def _make_way(final: Path) -> None:
 def _remove(checkpoint: Path) -> None:
     """Delete a checkpoint, unless it holds anything that its manifest does not name.
 
-    Names and sizes are compared, not sums: to read all of a checkpoint again at each save would hold training up.
+    Names and sizes are compared, not sums. Reading a whole checkpoint again at each save would delay training.
     """
     try:
         described = parse_json(read_bytes(checkpoint / MANIFEST_FILE))["files"]
@@ -235,7 +236,7 @@ def _remove(checkpoint: Path) -> None:
     if strangers:
         _say_kept(checkpoint, min(strangers))
         return
-    # First it stops being a checkpoint, then it goes: a kill in between leaves no torn one under its name.
+    # First it loses its name, then it is deleted. A kill in between leaves no torn checkpoint under the name.
     trash = checkpoint.with_name(f".trash_{checkpoint.name}_{uuid.uuid4().hex[:8]}")
     checkpoint.rename(trash)
     shutil.rmtree(trash, ignore_errors=True)
@@ -243,7 +244,7 @@ def _remove(checkpoint: Path) -> None:
 
 @functools.lru_cache(maxsize=256)
 def _say_kept(checkpoint: Path, name: str) -> None:
-    """Once in a process: it is met again at every save."""
+    """Warn once in a process, because the checkpoint is met again at every save."""
     log.warning("%s: not removed: %s in it is somebody's, or is not as it was saved", checkpoint, name)
 
 

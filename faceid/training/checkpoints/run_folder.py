@@ -1,4 +1,4 @@
-"""What lies in a run folder under which name, and whether a run can be written there."""
+"""Name what lies in a run folder, and check that a run can be written there."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ FILES = (
     "face_lora_final.safetensors",
     "face_lora_final.pth",
 )
-# Photos and faces, pictures of validations and their videos.
+# These hold photos and faces, pictures of validations and their videos.
 FOLDERS_WITH_FACES = ("cache", "tensorboard", "validation_base")
 FOLDERS = ("logs", "checkpoints", *FOLDERS_WITH_FACES, CLAIMS_NAME)
 
 
-# What may lie there before the first run: of the cluster, of `tools/check_cluster.py`, of a user who stops it at once.
+# Files that may exist before the first run: the cluster's, those of `tools/check_cluster.py`, or an early stop file.
 BEFORE = (STOP_FILE, "attempts.jsonl", "logs", CLAIMS_NAME)
 LOGS = ("*.log", "*.out", "*.err", ".faceid-*")
 
 
 def check_run_folder(folder: Path, inputs: Sequence[Path] = ()) -> None:
-    """Raises: DataError when a run cannot be written there, or something else lies in the place of what it writes.
+    """Raises: DataError when a run cannot be written there, or something else is in the place of its files.
 
     inputs: folders that are read. Nothing is made or changed.
     """
@@ -43,7 +43,7 @@ def check_run_folder(folder: Path, inputs: Sequence[Path] = ()) -> None:
     nearest = next(path for path in (whole, *whole.parents) if path.exists())
     if not nearest.is_dir():
         raise DataError(f"{folder}: not a folder that can be written (Not a directory); choose another output folder")
-    # Asked of the system: for root all folders can be written, but for those of a read-only disk.
+    # The system decides: root can write to every folder except on a read-only disk.
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise DataError(f"{folder}: not a folder that can be written ({nearest}); choose another output folder")
     for names, is_wrong, found, wanted in (
@@ -58,9 +58,9 @@ def check_run_folder(folder: Path, inputs: Sequence[Path] = ()) -> None:
                 )
     is_known = made_by(folder, "train.py") or any(newest_first(folder / "checkpoints"))
     logs = [path.name for pattern in LOGS for path in folder.glob(pattern)] if folder.is_dir() else []
-    # Links to a larger disk, made beforehand.
+    # Links to a larger disk may have been made beforehand.
     empty = [name for name in FOLDERS if (folder / name).is_dir() and not any((folder / name).iterdir())]
     refuse_folder(folder, RUN_FOLDER, inputs, (*BEFORE, *logs, *empty), is_known=is_known)
     for path in sorted(folder.glob("face_lora_*")):
-        # Now, and not when the run is over and has nowhere to go.
+        # Checked now, and not when the run is over and has nowhere to write.
         refuse_file(path, key="output_dir", within=RUN_FOLDER)

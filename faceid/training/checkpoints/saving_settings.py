@@ -1,4 +1,4 @@
-"""What a run saves of itself, and what it goes on from. Field names are flag names."""
+"""Settings of what a run saves, and of what it resumes. Field names are flag names."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class SavingSettings:
     save_every: CountFrom1 = 10
     """Epochs between face_lora_epoch_N.safetensors and checkpoints."""
     checkpoint_every_steps: Count = 0
-    """Optimizer steps between checkpoints in addition; 0 for none."""
+    """Optimizer steps between additional checkpoints; 0 for none."""
     keep_checkpoints: Annotated[int, Field(ge=2, le=MOST_COUNTED)] = 2
-    """Newest checkpoints kept; never fewer than two."""
+    """Number of newest checkpoints that are kept, never fewer than two."""
     resume: str = "auto"
-    """auto: go on from the newest valid checkpoint; none: refuse a folder that has some; or a checkpoint folder."""
+    """auto: resume the newest valid checkpoint; none: refuse a folder that has some; or a checkpoint folder."""

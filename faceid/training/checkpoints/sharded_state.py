@@ -1,8 +1,8 @@
-"""Full trainables, Adam moments and averaged weights out of any world, and back in: single, DDP, ZeRO-2, ZeRO-3.
+"""Gather trained tensors from any world, and restore them into any world.
 
-Gathering uses DeepSpeed's public getters; they are collectives, so every rank asks for every tensor in one order.
-The averaged weights (EMA) live in Adam's state beside the moments, so that every world shards, gathers and restores
-them as it does those.
+They are the full trainables, Adam moments and averaged weights. Worlds are single, DDP, ZeRO-2 and ZeRO-3. Gathering
+uses DeepSpeed's public getters. They are collectives, so every rank asks for every tensor in one order. The averaged
+weights (EMA) live in Adam's state beside the moments. So every world shards, gathers and restores them in the same way.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ class ShardedState:
     ) -> None:
         """optimizer: as `accelerator.prepare` returned it. world_kind: single, ddp, zero2 or zero3.
 
-        ema_decay: of the averaged weights; 0 for none.
+        ema_decay: decay of the averaged weights; 0 for none.
         """
         self.parameters, self.kind, self.ema_decay = parameters, world_kind, ema_decay
         self.optimizer = optimizer
-        # accelerate's wrapper -> (under ZeRO: DeepSpeed's) -> torch's AdamW
+        # The order of wrappers is: accelerate's, under ZeRO DeepSpeed's, torch's AdamW.
         self.outer = optimizer.optimizer
         self.adam: torch.optim.Optimizer = self.outer.optimizer if self.is_zero else self.outer
-        # DeepSpeed 0.19 links parameters to their moments when the first of several groups has stepped, and so never
-        # finds those of the others; and Adam makes no moments where it finds averaged weights: make all beforehand.
+        # All moments are made beforehand, for two reasons. DeepSpeed 0.19 links parameters to their moments when the
+        # first of several groups has stepped, and so never finds those of the others. Adam makes no moments where it
+        # finds averaged weights.
         self._make_state(0)
 
     @property
@@ -54,7 +55,7 @@ class ShardedState:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """What is kept for each trained tensor beside itself."""
+        """The names of the tensors that are kept for each trained tensor."""
         return (*MOMENTS, AVERAGE) if self.ema_decay else MOMENTS
 
     def trainables(self) -> dict[str, Tensor]:
@@ -62,7 +63,7 @@ class ShardedState:
         return {name: _copy(self._full(parameter)) for name, parameter in self.parameters.items()}
 
     def exported(self) -> dict[str, Tensor]:
-        """What an adapter file holds: the averaged weights, or the trainables where none are kept. All ranks call."""
+        """The content of an adapter file: the averaged weights, or the trainables if none are kept. All ranks call."""
         if not self.ema_decay:
             return self.trainables()
         return {name: _copy(self._state(parameter, AVERAGE)) for name, parameter in self.parameters.items()}
@@ -77,8 +78,8 @@ class ShardedState:
     def scatter(self, tensors: dict[str, dict[str, Tensor]], updates: int) -> None:
         """Put back what `gather` returned after `updates` optimizer updates. All ranks call.
 
-        The parameters themselves must already hold the trainables (loaded before `prepare`); here their float32
-        masters are made exact.
+        The parameters themselves must already hold the trainables (loaded before `prepare`). Here their float32 masters
+        are made exact.
         """
         self._make_state(updates)
         for name, parameter in self.parameters.items():
@@ -87,19 +88,22 @@ class ShardedState:
                 self._set(parameter, kind, tensors[kind][name])
 
     def updates(self) -> int:
-        """Optimizer updates so far, as Adam counts them: skipped steps are none."""
+        """Optimizer updates so far, as Adam counts them. Skipped steps do not count."""
         return int(self.adam.state[self._adam_tensors()[0]]["step"].item())
 
     def skip_unless_finite(self, gradient_norm: Tensor) -> None:
-        """Let the coming update change nothing if the gradient is not finite. DeepSpeed sees to that by itself.
+        """Let the coming update change nothing if the gradient is not finite. DeepSpeed does that by itself.
 
-        Decided where the norm lies, without waiting for it: fused AdamW reads the flag, as it does for a loss scaler.
+        The decision is made on the device, without waiting: fused AdamW reads the flag, as it does for a loss scaler.
         """
         if not self.is_zero:
             self.adam.found_inf = (~torch.isfinite(gradient_norm)).float()  # type: ignore[attr-defined]
 
     def was_skipped(self) -> Tensor:
-        """1 if the last step changed nothing because its gradient was not finite, else 0; a number on the device."""
+        """1 if the last step changed nothing because its gradient was not finite, else 0.
+
+        The number is on the device.
+        """
         flat = self._adam_tensors()[0]
         if self.is_zero:
             return torch.tensor(float(self.optimizer.step_was_skipped), device=flat.device)
@@ -115,7 +119,7 @@ class ShardedState:
             self.adam.state[tensor][AVERAGE].lerp_(tensor, weight)
 
     def adopt_average(self, names: Collection[str]) -> None:
-        """Let the trained weights of these tensors be their averages. All ranks call."""
+        """Replace these trained weights by their averages. All ranks call."""
         if not self.ema_decay:
             return
         averages = {name: self._state(self.parameters[name], AVERAGE).clone() for name in names}
@@ -125,7 +129,7 @@ class ShardedState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Let the module hold the averaged weights inside the block; afterwards it is as it was. All ranks call."""
+        """Let the module hold the averaged weights inside the block, and its own ones afterwards. All ranks call."""
         if not self.ema_decay:
             yield
             return
@@ -139,7 +143,7 @@ class ShardedState:
 
     @torch.no_grad()
     def _module_copy(self, parameter: nn.Parameter) -> Tensor:
-        """What the module computes with, whole, in its own precision."""
+        """The weights with which the module computes, whole, in its own precision."""
         with zero.GatheredParameters([parameter], enabled=self.kind == "zero3"):
             return parameter.detach().clone()
 
@@ -147,7 +151,7 @@ class ShardedState:
     def _show(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             parameter = self.parameters[name]
-            # Written on rank 0 and sent to the others from there.
+            # Rank 0 writes, and sends the values to the others.
             with zero.GatheredParameters([parameter], modifier_rank=0, enabled=self.kind == "zero3"):
                 parameter.copy_(value)
 
@@ -164,7 +168,7 @@ class ShardedState:
     def _set(self, parameter: nn.Parameter, kind: str | None, value: Tensor) -> None:
         with torch.no_grad():
             if self.kind == "zero3":
-                # set_full_* reads past the end when the size is not a multiple of the world; the local twins do not.
+                # set_full_* reads past the end when the size is not a multiple of the world. The local ones do not.
                 part = _partition(parameter, value)
                 if kind is None:
                     safe_set_local_fp32_param(parameter, part)
@@ -181,11 +185,11 @@ class ShardedState:
                 target.copy_(value)
 
     def _make_state(self, updates: int) -> None:
-        """Zero moments for everything Adam will step, its count of updates, and the weights as their own average."""
+        """Make zero moments for everything Adam will step, its count of updates, and averages equal to the weights."""
         for flat in self._adam_tensors():
             state = self.adam.state[flat]
             if not state:
-                # Where torch's AdamW keeps the count: beside the tensor when fused, else on the CPU.
+                # torch's AdamW keeps the count beside the tensor when fused, else on the CPU.
                 fused = self.adam.defaults.get("fused", False)
                 state["step"] = torch.zeros((), dtype=torch.float32, device=flat.device if fused else "cpu")
                 for kind in MOMENTS:
@@ -203,7 +207,7 @@ class ShardedState:
 
 
 def average_decay(step: int, decay: float) -> float:
-    """The averaged weights' decay after step `step` (from 0): low at first, or they would stay near where they began.
+    """The averaged weights' decay after step `step` (from 0). It is low at first, or averages would stay at the start.
 
     The rule is TensorFlow's ExponentialMovingAverage's with num_updates, a function of the step alone.
     """

@@ -1,1 +1,1 @@
-"""What is looked at before a run: refusals, the dry run, options without effect."""
+"""Check a run before it starts: refusals, the dry run, options without effect."""

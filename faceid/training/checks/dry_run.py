@@ -1,4 +1,7 @@
-"""`train.py --dry_run`: what a run would be and what would be refused, without loading a weight or writing a file."""
+"""Do `train.py --dry_run`: describe the run and every refusal.
+
+No weight is loaded, and no file is written.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from faceid.training.world.launched import Launch
 
 # Wan pads every prompt to this many tokens.
 TEXT_TOKENS = 512
-# Without an identity made beforehand; of CLIP ViT-L/14.
+# The embedding size of CLIP ViT-L/14, used when no identity was made beforehand.
 USUAL_EMBEDDING = 768
 GIB = 1 << 30
 
@@ -34,9 +37,9 @@ GIB = 1 << 30
 def dry_run(
     plan: InputPlan, sections: RunSections, launch: Launch, saved: Mapping[str, Any] | None, world: ExpectedWorld
 ) -> tuple[list[str], list[str]]:
-    """Lines that describe the run, and what would be refused, one line each.
+    """Lines that describe the run, and every refusal, one line each.
 
-    sections: as asked for. saved: state of the checkpoint it would go on from; None for a new run.
+    sections: as given. saved: state of the checkpoint that would be resumed; None for a new run.
     """
     refused: list[str] = []
 
@@ -44,7 +47,7 @@ def dry_run(
         try:
             return check()
         except FaceidError as error:
-            # Two looks may meet the same fault.
+            # Two checks may find the same fault.
             refused.extend({one_line(error)}.difference(refused))
             return None
 
@@ -67,7 +70,7 @@ def dry_run(
         lines += _data_lines(data, held_out, sections)
         if has_base:
             lines += tried(lambda: _size_lines(plan, sections, data.largest, world)) or []
-    # What one check needs of another is refused by both.
+    # When one check needs the result of another, both report its fault. It is shown once.
     return lines, list(dict.fromkeys(refused))
 
 
@@ -132,7 +135,7 @@ def _size_lines(plan: InputPlan, sections: RunSections, largest: Size, world: Ex
 
 
 def print_dry_run(lines: Iterable[str], refused: Iterable[str]) -> bool:
-    """Print both; whether the run would start."""
+    """Print both. Return whether the run would start."""
     for line in lines:
         print(line)
     is_refused = False

@@ -1,13 +1,14 @@
-"""For what a run is refused before it begins. The run stops at the first, the dry run says all: the same, by one list.
+"""List the checks that can refuse a run before it begins.
 
-What can only be found by preparing (a photo without a face, a damaged clip) is refused then.
+The run stops at the first fault, and the dry run shows all. Both use this one list. A fault that only preparing can
+find (a photo without a face, a damaged clip) is refused then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from faceid.data.dancer_faces.face_bank import open_face_bank
 from faceid.data.latents.latent_sets import LatentSets
@@ -16,7 +17,6 @@ from faceid.errors import ConfigError, DataError
 from faceid.evaluation.videos.recognisers import TOY_RECOGNISERS, check_recogniser_names
 from faceid.faces.encoders.face_encoders import check_encoder_is_there
 from faceid.faces.identities.identity import check_photos, load_identity
-from faceid.faces.identity_settings import EncoderKind
 from faceid.faces.photos.detect import load_detector
 from faceid.files.given_paths import why_no_folder
 from faceid.files.provenance import sha256_json
@@ -44,9 +44,9 @@ Check = Callable[[], Any]
 
 
 def refusals(plan: InputPlan, sections: RunSections, launch: Launch) -> list[Check]:
-    """Checks in the order in which a run makes them; each raises a FaceidError for what cannot be.
+    """Checks in the order in which a run makes them. Each raises a FaceidError on a fault.
 
-    What takes long, or depends on what is in the run folder, where the main process soon writes, is for that one alone.
+    Checks that take long run on the main process alone. So do checks of the run folder, where that process soon writes.
     """
     folder = Path(plan.inputs.output_dir)
     checks: list[Check] = [
@@ -71,7 +71,7 @@ def refusals(plan: InputPlan, sections: RunSections, launch: Launch) -> list[Che
 
 
 def check_before_work(plan: InputPlan) -> None:
-    """Everything that can be refused without loading a weight. Raises: FaceidError."""
+    """Make every check that needs no weight. Raises: FaceidError."""
     geometry = plan.base.geometry
     _check_init_adapter(plan)
     if plan.inputs.init_lora is not None:
@@ -103,7 +103,7 @@ def check_before_work(plan: InputPlan) -> None:
 
 
 def check_expert(expert: str | None, sections: RunSections) -> None:
-    """Raises: ConfigError when one of two transformers is to render videos: it takes both."""
+    """Raises: ConfigError when a run on one of two transformers is to render videos, which needs both."""
     asked = sections.validation
     if expert is not None and asked.validate_every and asked.renders(sections.held_out.heldout_dancers):
         raise ConfigError(
@@ -119,7 +119,7 @@ def _folders_read(plan: InputPlan) -> list[Path]:
 
 
 def _check_names(sections: RunSections) -> None:
-    """Names of what is loaded later, some of it only at the first validation. Raises: ConfigError, ModelError."""
+    """Check names of parts that are loaded later, some only at validation. Raises: ConfigError, ModelError."""
     check_best_metric(sections.validation, sections.held_out)
     if sections.execution.attention_backend is not None:
         check_attention_backend(sections.execution.attention_backend)
@@ -128,11 +128,11 @@ def _check_names(sections: RunSections) -> None:
         return
     check_recogniser_names([judge])
     kind, _, path = judge.partition(":")
-    check_encoder_is_there(cast(EncoderKind, kind), resolve_encoder_path(path), "validation_recogniser")
+    check_encoder_is_there(kind, resolve_encoder_path(path), "validation_recogniser")
 
 
 def _check_encoder(plan: InputPlan) -> None:
-    """What makes an identity of photos, where there is none yet. Raises: ConfigError, ModelError."""
+    """Check the encoder that makes an identity of photos, if there is none yet. Raises: ConfigError, ModelError."""
     if plan.inputs.face_embedding is None:
         load_detector(plan.faces.detector, plan.faces.detector_path)
         check_encoder_is_there(plan.faces.encoder, plan.faces.encoder_path, "encoder_path")
@@ -149,7 +149,7 @@ def _check_resume(resume: str, checkpoints: Path) -> None:
 
 
 def _check_data(plan: InputPlan, sections: RunSections) -> None:
-    """Raises: DataError, ConfigError when nothing could be trained on even if nothing is dropped."""
+    """Raises: DataError, ConfigError when there would be nothing to train on even if nothing is dropped."""
     data = KnownData.of(plan)
     held_out = hold_back_of(data.clips, data.dancers, sections.held_out, sections.optimizer.seed)
     if not data.trained_on(held_out) and not data.num_photos:
@@ -157,7 +157,7 @@ def _check_data(plan: InputPlan, sections: RunSections) -> None:
 
 
 def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
-    """Whether what is there would be gone on from; what cannot be known without preparing is taken to fit."""
+    """Check that an existing checkpoint would be resumed. Facts that only preparing can tell are taken to fit."""
     found = checkpoint.to_resume(Path(plan.inputs.output_dir) / "checkpoints", sections.saving.resume)
     if found is None:
         return
@@ -172,7 +172,7 @@ def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
 
 
 def refuse_shorter(num_epochs: int, num_steps: int, done: int, folder: str | Path) -> None:
-    """The final adapter would be replaced by one that says less than was done. Raises: ConfigError."""
+    """Refuse a shorter run. Its final adapter would replace one that has learnt more. Raises: ConfigError."""
     if done > num_steps:
         raise ConfigError(
             f"num_epochs={num_epochs}: ends after {num_steps} steps, but {folder} has {done} steps done "
@@ -181,7 +181,7 @@ def refuse_shorter(num_epochs: int, num_steps: int, done: int, folder: str | Pat
 
 
 def _known_origin(plan: InputPlan, sections: RunSections) -> dict[str, Any]:
-    """What of `origin_of` is known before anything is prepared."""
+    """The part of `origin_of` that is known before anything is prepared."""
     inputs = plan.inputs
     known = known_origin(plan.base, plan.init_adapter, plan.init_lora)
     if inputs.latents is not None:

@@ -1,7 +1,7 @@
-"""The sections of train.py's settings, by name. Without heavy imports.
+"""Hold the sections of train.py's settings, by name. No heavy imports.
 
-Each section lives in the room that it is for, and a function takes that section or single values. All of them together
-go to what needs several: the run itself, its dry run and what it is refused for.
+Each section lives in the room that it is for, and a function takes that section or single values. Code that needs
+several sections gets all of them together: the run itself, its dry run and its refusals.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from faceid.training.world.execution_settings import ExecutionSettings
 
 @dataclass(frozen=True)
 class RunSections:
-    """What a run is asked for. In this order the help shows them and config.yaml has them."""
+    """The settings of a run. The help and config.yaml show them in this order."""
 
     inputs: InputSettings
     optimizer: OptimizerSettings
@@ -49,30 +49,30 @@ class RunSections:
         return sections_in(self)
 
     def as_yaml(self) -> str:
-        """A file that `--config` reads back."""
+        """The text of a file that `--config` reads back."""
         return sections_as_yaml(self.all())
 
     def stream_order(self) -> StreamOrder:
-        """What the order of the samples follows from."""
+        """The numbers from which the order of the samples follows."""
         optimizer = self.optimizer
         return StreamOrder(optimizer.seed, optimizer.freeze_mapper_after_epochs, self.execution.micro_batch_size)
 
     def recipe(self) -> dict[str, Any]:
-        """Every option by which a checkpoint is compared, or kept with it, by its name."""
+        """Every option that is compared with a checkpoint, or kept in it, by its name."""
         return self._values_of("same", "free")
 
     def learnt(self) -> dict[str, Any]:
-        """The options that say what is learnt; not those that say how it is computed, kept or looked at."""
+        """The options that say what is learnt, without those of computing, saving and logging."""
         return self._values_of("same")
 
     def with_global_batch(self, processes: int, saved: Mapping[str, Any] | None) -> RunSections:
-        """The global batch in place of what was asked for. Raises: ConfigError as `global_batch`."""
+        """The sections with the global batch in place of the given one. Raises: ConfigError as `global_batch`."""
         return self.with_batch_size(
             global_batch(self.optimizer.batch_size, self.execution.micro_batch_size, processes, saved)
         )
 
     def with_batch_size(self, batch_size: int) -> RunSections:
-        """Another batch."""
+        """The sections with another batch size."""
         return replace(self, optimizer=replace(self.optimizer, batch_size=batch_size))
 
     def _values_of(self, *on_resume: str) -> dict[str, Any]:
@@ -84,6 +84,6 @@ SECTIONS = section_types(RunSections)
 
 
 def may_change() -> set[str]:
-    """Names of the options that may differ between a run and the one that goes on from its checkpoint."""
+    """Names of the options that may differ between a run and the one that resumes its checkpoint."""
     free = [section for section in SECTIONS if section.ON_RESUME == "free"]  # type: ignore[attr-defined]
     return {field.name for section in free for field in fields(section)}

@@ -1,6 +1,6 @@
-"""Options of a run that were given and change nothing: whoever gave one is told.
+"""Warn of a run's options that were given and change nothing.
 
-Each section knows what its own options do beside each other. What follows from several sections is here.
+Each section knows how its own options affect each other. Effects across several sections are here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def warn_without_effect(sections: RunSections) -> None:
-    """Say which of the options that were given change nothing."""
+    """Report which of the given options change nothing."""
     reasons = [
         *_of_given_inputs(sections),
         *sections.inputs.unused(),
@@ -36,7 +36,7 @@ def warn_without_effect(sections: RunSections) -> None:
 
 
 def _of_given_inputs(sections: RunSections) -> Iterator[Reason]:
-    """Options that say how inputs are made, where they were made beforehand."""
+    """Options of how inputs are made, when they were made beforehand."""
     inputs = sections.inputs
     if inputs.latents is not None:
         stored = LatentSets.open(inputs.latents_dirs).settings

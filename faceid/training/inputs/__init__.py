@@ -1,1 +1,1 @@
-"""What a run reads: prepared folders, the stream, and what it came from."""
+"""A run's inputs: prepared folders, the stream, and their origin."""

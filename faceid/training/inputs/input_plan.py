@@ -1,4 +1,4 @@
-"""What a run's inputs are made of: the sections that say it, with every name's folder or file."""
+"""Hold the settings that decide a run's inputs, with the folder or file for every name."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ INIT_ADAPTER, INIT_LORA = "init_adapter", "init_lora"
 
 @dataclass(frozen=True)
 class InputPlan:
-    """Of what the inputs are to be prepared, from the command line's sections.
+    """The source of the inputs, from the command line's sections.
 
     faces: with the folder of an encoder that was named. base_path: the model folder. init_adapter, init_lora: the file
-    the run begins with, if any.
+    with which the run begins, if any.
     """
 
     inputs: InputSettings
@@ -45,7 +45,7 @@ class InputPlan:
         captions: CaptionSettings,
         faces: FaceSettings,
     ) -> InputPlan:
-        """With every name's folder or file. Raises: FaceidError for a name that stands for nothing."""
+        """Find every name's folder or file. Raises: FaceidError for a name that stands for nothing."""
         base_path = resolve_model_path(inputs.model_path)
         faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
         init_adapter = resolve_adapter_path(inputs.init_adapter, INIT_ADAPTER)
@@ -68,13 +68,13 @@ class InputPlan:
 
     @cached_property
     def base(self) -> ModelFiles:
-        """The base on disk. Raises: ModelError when it is not whole."""
+        """The base on disk. Raises: ModelError when it is incomplete."""
         found = ModelFiles.find(self.base_path, self.inputs.vae_path, self.inputs.text_encoder_path)
         return found.of_expert(self.inputs.expert)
 
     @cached_property
     def init_metadata(self) -> AdapterMetadata | None:
-        """What the initial adapter was made for. Raises: ModelError when it cannot be read."""
+        """The description of the initial adapter. Raises: ModelError when it cannot be read."""
         return read_adapter(self.init_adapter, INIT_ADAPTER)[1] if self.init_adapter is not None else None
 
     def cache(self) -> Path:

@@ -1,4 +1,4 @@
-"""What is known of a run's data without preparing it: for what a run would be, and for what would be refused."""
+"""Collect what is known of a run's data without preparing it, for the dry run and for refusals."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from faceid.training.inputs.prepare import photo_captions
 
 @dataclass(frozen=True)
 class KnownData:
-    """Clips and photos; some of them may be dropped when they are prepared."""
+    """Clips and photos. Some of them may be dropped when they are prepared."""
 
     clips: list[str]
-    """Keys: of the clip that each entry is a view of."""
+    """For each entry, the key of the clip that it is a view of."""
     dancers: list[str]
-    """Of each."""
+    """For each entry, its dancer."""
     sizes: list[Size]
-    """Of each clip; photos are of the first's."""
+    """For each clip, its size. Photos have the first clip's size."""
     num_photos: int
     captioned: tuple[int, int] = (0, 0)
-    """Clips and photos with a caption of their own."""
+    """Number of clips and of photos with a caption of their own."""
 
     @classmethod
     def of(cls, plan: InputPlan) -> KnownData:
@@ -54,7 +54,7 @@ class KnownData:
 
     @property
     def largest(self) -> Size:
-        """The size with the most pixels: what memory must hold."""
+        """The size with the most pixels, for which memory must suffice."""
         return max(self.sizes, key=math.prod)
 
     def trained_on(self, held_out: HeldOut = NOTHING) -> list[Size]:
@@ -63,7 +63,7 @@ class KnownData:
         return [size for size, clip, dancer in entries if not held_out.has(clip, dancer)]
 
     def mixture(self, held_out: HeldOut, shares: Mapping[Kind, float], order: StreamOrder) -> Mixture | BucketedMixture:
-        """What stands where, if nothing is dropped. shares: of stage 2."""
+        """The mixture if nothing is dropped. shares: for stage 2."""
         return make_mixture(
             self.trained_on(held_out),
             [(1, *self.sizes[0][1:])] * self.num_photos if self.sizes else [],

@@ -1,4 +1,4 @@
-"""What a run came from, and what of it may differ in the run that goes on from its checkpoint."""
+"""Describe what a run came from, and check which of it may differ in the run that resumes its checkpoint."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
 
 log = logging.getLogger(__name__)
 
-# Stretches the learning rate, and is warned about: a run may be given more epochs.
+# A change stretches the learning rate, and is warned about, since a run may be given more epochs.
 NUM_EPOCHS = "num_epochs"
-# What every checkpoint of a run says.
+# The keys in every checkpoint of a run.
 OF_STATE = ("step", "updates", "origin", "validation", "validated", "samples_per_epoch")
 OF_ORIGIN = ("base", "latents", "photos", "identity", INIT_ADAPTER, INIT_LORA, "chunk", "recipe", "asked_batch_size")
 
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """The models a new run starts from."""
+    """The models from which a new run starts."""
 
     base: ModelFiles
     base_name: str
@@ -35,31 +35,31 @@ class StartingPoint:
     encoder_path: str | None
     """As the user named it."""
     init_adapter: Path | None
-    """The adapter whose weights it begins with; None for fresh ones."""
+    """The adapter with whose weights it begins; None for fresh ones."""
     init_lora: Path | None = None
-    """Instead: the LoRA of another tool that its LoRA begins as."""
+    """The LoRA of another tool with which its LoRA begins instead."""
     asked_batch_size: int = 0
-    """What the command asks for; settings have what it gives (`faceid.training.recipe.global_batch`)."""
+    """The batch size in the command. The settings hold the resulting one (`faceid.training.recipe.global_batch`)."""
 
     @classmethod
     def of(cls, plan: InputPlan, asked_batch_size: int, encoder_path: str | None) -> StartingPoint:
-        """Of a run's inputs. Raises: ModelError when the base is not whole."""
+        """The starting point of a run's inputs. Raises: ModelError when the base is incomplete."""
         return cls(plan.base, plan.base_name, encoder_path, plan.init_adapter, plan.init_lora, asked_batch_size)
 
 
 def origin_of(
     training_set: TrainingSet, identity: Identity, recipe: dict[str, Any], wan: WanModel, start: StartingPoint
 ) -> dict[str, Any]:
-    """What a resumed run must share with the one that saved; hashes, never faces."""
+    """What a resumed run must share with the one that saved. It holds hashes, never faces."""
     return {
         "base": wan.files.exact_fingerprint,
         "latents": training_set.latents.sha256,
         "photos": sha256_json(training_set.photos_described),
         "identity": sha256_json(identity.embedding.tolist()),
-        # None: begun with fresh weights.
+        # None means that the run began with fresh weights.
         INIT_ADAPTER: _described(start.init_adapter),
         INIT_LORA: _described(start.init_lora),
-        # Samples of one size in a row: another order of the stream.
+        # Samples of one size in a row. Another number gives another order of the stream.
         "chunk": training_set.mixture.chunk,
         "recipe": recipe,
         "asked_batch_size": start.asked_batch_size,
@@ -67,7 +67,7 @@ def origin_of(
 
 
 def known_origin(base: ModelFiles, init_adapter: Path | None, init_lora: Path | None) -> dict[str, Any]:
-    """What of it is known before any data are read."""
+    """The part of it that is known before any data are read."""
     begun = {INIT_ADAPTER: _described(init_adapter), INIT_LORA: _described(init_lora)}
     return {"base": base.exact_fingerprint, **begun}
 
@@ -77,7 +77,7 @@ def _described(file: Path | None) -> dict[str, str] | None:
 
 
 def refuse_incomplete(found: Path, state: dict[str, Any]) -> None:
-    """Raises: CheckpointError when a checkpoint lacks what a run that goes on must know."""
+    """Raises: CheckpointError when a checkpoint lacks facts that a resumed run needs."""
     origin = state.get("origin")
     missing = [key for key in OF_STATE if key not in state]
     missing += [key for key in OF_ORIGIN if not isinstance(origin, dict) or key not in origin]
@@ -92,7 +92,7 @@ def refuse_other_origin(
 ) -> None:
     """Raises: CheckpointError when a checkpoint's origin differs in what may not change.
 
-    may_change: names of the options of the recipe that may, beside num_epochs.
+    may_change: names of the recipe's options that may differ, besides num_epochs.
     """
     for name, what in (
         ("base", "another base model"),

@@ -1,8 +1,8 @@
-"""Raw folders to what training reads: identity, clip shards, latents, faces of the clips, photo latents.
+"""Prepare raw folders for training: identity, clip shards, latents, faces of the clips, photo latents.
 
-Everything goes into the run folder's cache and is found there by a second run. The main process works; the others wait
-before any process group exists, so that hours of encoding meet no collective's timeout. A folder of latents made
-beforehand is used as it is.
+Everything goes into the run folder's cache, where a second run finds it. The main process works. The others wait before
+any process group exists, so that hours of encoding meet no collective's timeout. A folder of latents that was made
+beforehand is used directly.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ class PreparedInputs:
 
 
 def prepare(plan: InputPlan, device: str) -> PreparedInputs:
-    """Make or find every input. Idempotent; raises FaceidError for inputs that cannot be used."""
+    """Make or find every input. A second call changes nothing. Raises: FaceidError for inputs that cannot be used."""
     prepared = _folders(plan)
     if plan.inputs.latents is None:
         for folder in (_clips_dir(plan), *prepared.latents):
             make_parents(folder / "index")
     identity, encoder = _prepare_identity(plan, prepared.identity)
     if plan.inputs.face_bank is not None:
-        # Before hours of encoding: it may be of another encoder than the identity.
+        # Checked before hours of encoding: the bank may be of another encoder than the identity.
         open_face_bank(Path(plan.inputs.face_bank), identity.encoder_fingerprint)
     if plan.inputs.latents is None:
         clips = _clips_dir(plan)
@@ -78,7 +78,7 @@ def prepare(plan: InputPlan, device: str) -> PreparedInputs:
 
 
 def prepare_on_main(plan: InputPlan, rank: int, device: str) -> PreparedInputs:
-    """`prepare` on rank 0 while the other ranks wait for its marker file; see `remove_marker`."""
+    """Call `prepare` on rank 0, while the other ranks wait for its marker file; see `remove_marker`."""
     marker = _marker(plan)
     if rank == 0:
         remove_marker(plan)  # a killed launch may have left one
@@ -90,7 +90,7 @@ def prepare_on_main(plan: InputPlan, rank: int, device: str) -> PreparedInputs:
 
 
 def remove_marker(plan: InputPlan) -> None:
-    """To be called by rank 0 once all ranks are past it: the next launch must wait for its own preparation."""
+    """Remove the marker. Rank 0 calls this once all ranks are past it, since the next launch must wait for its own."""
     _marker(plan).unlink(missing_ok=True)
 
 
@@ -109,19 +109,19 @@ def _folders(plan: InputPlan) -> PreparedInputs:
 
 
 def _clips_dir(plan: InputPlan) -> Path:
-    """The clip shards made of folders of clips."""
+    """The clip shards made from folders of clips."""
     return plan.cache() / "clips"
 
 
 def _faces_dir(plan: InputPlan) -> Path | None:
-    """The bank given, else the one made of the clips; None when there is nothing to make it of."""
+    """The given bank, else the one made from the clips; None when there is nothing to make it from."""
     if plan.inputs.face_bank is not None:
         return Path(plan.inputs.face_bank)
     return plan.cache() / "faces" if plan.inputs.latents is None or plan.inputs.shards else None
 
 
 def _face_sources(plan: InputPlan) -> Sequence[FaceSource]:
-    """The clips as they were given, which show most of a face; else the shards made of them."""
+    """The original clips, which show most of a face; else the shards made from them."""
     if plan.inputs.shards_dirs:
         return [source for folder in plan.inputs.shards_dirs for source in of_shards(ShardIndex.load(folder, "clips"))]
     videos, poses = plan.inputs.dance_videos_dir, plan.inputs.pose_videos_dir
@@ -146,13 +146,14 @@ def _encode_latents(plan: InputPlan, clips: Path, folder: Path, device: str) -> 
     if latents_are_current(clips, folder, plan.base.latents_fingerprint, captions):
         return
     check_latents_folder(clips, folder, plan.base.latents_fingerprint, captions)
-    # Only the text encoder follows the dtype; the real one takes 23 GB in float32. As tools/encode_latents.py does it.
+    # Only the text encoder follows the dtype. The real one takes 23 GB in float32. tools/encode_latents.py does the
+    # same.
     wan = load_wan(plan.base, ("vae", "text"), device, torch.bfloat16, name=plan.base_name)
     write_latent_shards(clips, folder, wan, captions)
 
 
 def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: str) -> None:
-    """The photos that the identity kept, as single-frame samples of the clips' size, around the face."""
+    """Encode the photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
     height, width = _clip_size(plan)
     check_same_photos(photos_dir, identity)
@@ -181,7 +182,7 @@ def photo_captions(plan: InputPlan, names: Sequence[str]) -> dict[str, str]:
 
 def check_same_photos(photos_dir: Path, identity: Identity) -> None:
     """Raises: DataError when the folder lacks a photo of the identity."""
-    # By content: another person's photos have the same names often enough.
+    # Compared by content, because another person's photos often have the same names.
     other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
     if other or not identity.photo_sha256:
         raise DataError(
@@ -202,7 +203,7 @@ def _clip_size(plan: InputPlan) -> tuple[int, int]:
 
 
 def check_init_encoder(plan: InputPlan, encoder: str, fingerprint: str, face_embedding_dim: int) -> None:
-    """Raises: ModelError when the initial adapter knows faces by another encoder than the run's identity."""
+    """Raises: ModelError when the initial adapter was trained with another encoder than the run's identity."""
     metadata = plan.init_metadata
     if metadata is None:
         return
@@ -228,7 +229,7 @@ def _check_same_encoder(identity: Identity, encoder: FaceEncoder) -> None:
 
 
 def _attempt(plan: InputPlan) -> str:
-    """Names this launch's inputs, so that a marker of other inputs is never believed."""
+    """A name for this launch's inputs, so that a marker for other inputs is never accepted."""
     described: dict[str, Any] = {name: asdict(getattr(plan, name)) for name in ("inputs", "clips", "captions", "faces")}
     return sha256_json(described)[:12]
 

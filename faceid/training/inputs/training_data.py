@@ -1,4 +1,7 @@
-"""What a run trains on: latents, photos and faces as one stream, and what is said of them before it starts."""
+"""Build the stream that a run trains on from latents, photos and faces.
+
+Its content is reported before the start.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def build_training_set(
     held_out_settings: HeldOutSettings,
     order: StreamOrder,
 ) -> TrainingSet:
-    """Latents, photos and faces as one stream. Raises: ConfigError when no dancer would be left to train on."""
+    """Join latents, photos and faces to one stream. Raises: ConfigError when no dancer would be left to train on."""
     latents = LatentSets.open(prepared.latents)
     faces = read_face_bank(prepared.faces, identity.encoder_fingerprint) if prepared.faces else FaceBank()
     has_own_faces = pairing_settings.pairing == "own"
@@ -62,7 +65,7 @@ def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:
 
 
 def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: HeldOutSettings, seed: int) -> HeldOut:
-    """What a run keeps from training. Raises: ConfigError unless enough is left on both sides."""
+    """The clips that a run keeps from training. Raises: ConfigError unless enough is left on both sides."""
     heldout_dancers, num_dancers = settings.heldout_dancers, len(set(dancers))
     if heldout_dancers and not 2 <= heldout_dancers < num_dancers:
         legal = f"0, or 2 to {num_dancers - 1}" if num_dancers > 2 else "0"
@@ -101,7 +104,7 @@ def _say_held_out(training_set: TrainingSet, heldout_clips: int) -> None:
 
 
 def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str]) -> None:
-    """Clips of dancers without a known face are trained with the null face: say how many, and whose."""
+    """Report how many clips have a dancer without a known face, and who. They are trained with the null face."""
     faceless = [key for key, dancer in dancer_of.items() if not faces.knows(key, dancer)]
     if faceless:
         dancers = sorted({dancer_of[key] for key in faceless})
@@ -115,7 +118,7 @@ def _warn_of_faceless(faces: FaceBank, dancer_of: dict[str, str]) -> None:
 
 
 def say_stage2(training_set: TrainingSet) -> None:
-    """Of what stage 2 is made, and which shares of it nothing can fill."""
+    """Report the mixture of stage 2, and which of its shares nothing can fill."""
     mixture = training_set.mixture
     quotas = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
     log.info("stage 2 from epoch %d: of %d samples %s", mixture.stage2_from_epoch + 1, len(training_set), quotas)

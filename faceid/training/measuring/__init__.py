@@ -1,1 +1,1 @@
-"""What a run measures, and where it is written."""
+"""Measure a run, and record the measurements."""

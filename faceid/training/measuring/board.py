@@ -1,8 +1,7 @@
-"""TensorBoard files, written beside training and never in its way.
+"""Write TensorBoard files beside training without ever blocking it.
 
-A thread of its own writes what is handed to it; whatever happens to it (a full disk, a folder that is gone, a file
-server that hangs), training goes on. What does not fit into its queue is left out and counted. The truth is
-metrics.jsonl.
+A thread of its own writes the values. Whatever happens to it (a full disk, a missing folder, a file server that hangs),
+training goes on. Values that do not fit into its queue are left out and counted. The complete record is metrics.jsonl.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 QUEUE_SIZE = 4096
 CLOSE_TIMEOUT_S = 20.0
-# What the table of hyperparameters shows of a run beside its settings.
+# Metrics in the table of hyperparameters, beside a run's settings.
 TABLE_METRICS = (
     "epoch/average_loss",
     "validation/swap_gap_training_dancers",
@@ -40,33 +39,33 @@ class Board:
     """One run's TensorBoard files."""
 
     def __init__(self, folder: Path, start_step: int) -> None:
-        """start_step: what earlier attempts logged after it is purged."""
+        """start_step: what earlier attempts logged after this step is removed."""
         self._queue: queue.Queue[Callable[[Any], None] | None] = queue.Queue(QUEUE_SIZE)
         self._left_out, self._is_over = 0, False
         self._thread = threading.Thread(target=self._write, args=(folder, start_step), name="tensorboard", daemon=True)
         self._thread.start()
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Curves, by group/name_unit."""
+        """Log points of curves, by group/name_unit."""
         for name, value in values.items():
             self._put(functools.partial(_add_scalar, name, value, step))
 
     def text(self, name: str, text: str) -> None:
-        """A text, shown as it is."""
+        """Log a text, shown unchanged."""
         self._put(lambda writer: writer.add_text(name, f"```\n{text}\n```"))
 
     def picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        """A uint8 RGB picture [H, W, 3]."""
+        """Log a uint8 RGB picture [H, W, 3]."""
         self._put(lambda writer: writer.add_image(name, picture, step, dataformats="HWC"))
 
     def settings(self, settings: Mapping[str, Any]) -> None:
-        """The run's row in the table of hyperparameters."""
+        """Write the run's row in the table of hyperparameters."""
         kinds = bool | int | float | str
         plain = {name: value if isinstance(value, kinds) else str(value) for name, value in settings.items()}
         self._put(lambda writer: _add_settings(writer, plain))
 
     def close(self) -> None:
-        """Write what is left, for a while at most."""
+        """Write what is left, for a limited time."""
         with contextlib.suppress(queue.Full):
             self._queue.put(None, timeout=0 if self._is_over else CLOSE_TIMEOUT_S)
         self._thread.join(CLOSE_TIMEOUT_S)
@@ -88,10 +87,10 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            # Purges from this step on, itself included: what was logged at start_step stays.
+            # TensorBoard purges from this step on, this step included. Values of start_step itself stay.
             writer = SummaryWriter(str(folder), purge_step=start_step + 1)
             writer.flush()
-            # It holds pictures of faces; the library makes its file as the umask says. Only its owner can close one.
+            # The file holds pictures of faces, and the library makes it as the umask says. Only its owner can close it.
             for file in folder.glob("events.out.*"):
                 with contextlib.suppress(PermissionError):
                     settle_modes(file, is_private(folder))
@@ -111,7 +110,7 @@ def _add_scalar(name: str, value: float, step: int, writer: Any) -> None:
 
 
 def _add_settings(writer: Any, settings: dict[str, Any]) -> None:
-    """In the run itself: torch's own add_hparams makes a folder, and so a run, beside it."""
+    """Write the settings in the run itself. torch's own add_hparams would make a folder, and so a run, beside it."""
     from torch.utils.tensorboard.summary import hparams
 
     for summary in hparams(settings, dict.fromkeys(TABLE_METRICS, 0.0)):

@@ -1,4 +1,4 @@
-"""How fast a run goes between two logging steps, and how much of the device that is."""
+"""Measure how fast a run goes between two logging steps, and how much of the device it uses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 
 from faceid.training.measuring.step_result import Step
 
-# Dense bf16 TFLOP/s with float32 accumulation, from the makers' data sheets. The first name that is in the device's
-# counts, so a longer one stands before a shorter one.
+# Dense bf16 TFLOP/s with float32 accumulation, from the makers' data sheets. The first name contained in the device's
+# name counts, so a longer name stands before a shorter one.
 PEAK_TFLOPS = {
     "B200": 2250.0,
     "GH200": 989.4,
@@ -27,7 +27,7 @@ PEAK_TFLOPS = {
 
 
 def peak_tflops(device: torch.device) -> float | None:
-    """What a device can do in bf16; None when it is not known."""
+    """TFLOP/s of a device in bf16; None when unknown."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
@@ -35,10 +35,10 @@ def peak_tflops(device: torch.device) -> float | None:
 
 
 class Meter:
-    """Sums over steps of this rank; `take` makes means of them and begins anew."""
+    """Sums over steps of this rank. `take` returns their means and begins anew."""
 
     def __init__(self, peak: float | None) -> None:
-        """peak: TFLOP/s of one device; without it there is no utilisation."""
+        """peak: TFLOP/s of one device. Without it no utilisation is computed."""
         self.peak = peak
         self._steps, self._seconds, self._waited_s, self._tokens, self._flops = 0, 0.0, 0.0, 0, 0.0
 
@@ -51,9 +51,9 @@ class Meter:
         self._flops += step.flops
 
     def take(self, processes: int) -> dict[str, float]:
-        """Means per step, and tokens a second over all processes, each taken to be as busy as this one.
+        """Means per step, and tokens a second over all processes. All processes are taken to be as busy as this one.
 
-        speed/mfu: useful operations (nothing counted that is made twice) by what the device could have done.
+        speed/mfu: useful operations (nothing recomputed is counted) divided by what the device could have done.
         """
         values = {
             "time/step_s": self._seconds / self._steps,

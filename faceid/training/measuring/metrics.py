@@ -1,4 +1,7 @@
-"""What a run measures: metrics.jsonl is the truth, TensorBoard a view of it. Written by the main process only."""
+"""Record a run's measurements. metrics.jsonl is the record, and TensorBoard a view.
+
+Only the main process writes.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,15 @@ log = logging.getLogger(__name__)
 class Metrics:
     """Appends to metrics.jsonl and TensorBoard. On other ranks, and after `close`, it does nothing.
 
-    A disk that is full does not end a run: lines that could not be written are kept and tried again with the next one.
+    A full disk does not end a run. Lines that could not be written are kept and tried again with the next one.
     """
 
     def __init__(
         self, run_folder: Path, is_main: bool, start_step: int, tensorboard: bool, fence: Fence | None = None
     ) -> None:
-        """start_step: the step a resumed run goes on from; lines after it came from an attempt that was lost.
+        """start_step: the step from which a run resumes. Lines after it came from an attempt that was lost.
 
-        fence: asked before anything is written.
+        fence: checked before anything is written.
         """
         self.is_main, self._fence = is_main, fence
         self._board: Board | None = None
@@ -53,7 +56,7 @@ class Metrics:
             self._board.scalars(values, step)
 
     def validation_at(self, step: int) -> dict[str, float] | None:
-        """What a validation after `step` steps recorded, also in an attempt before this one; None where none did."""
+        """The values of a validation after `step` steps, also from an earlier attempt; None if there was none."""
         if not self.is_main:
             return None
         records = [record for record in read_metrics(self.path) if record["step"] == step]
@@ -89,7 +92,7 @@ class Metrics:
                 at = file.seek(0, 2)
                 text = "".join(self._unwritten).encode()
                 if file.write(text) != len(text):
-                    file.truncate(at)  # a full disk takes a part
+                    file.truncate(at)  # a full disk takes a part of the line
                     raise OSError("no space left for all of it")
         except OSError as error:
             if not was_kept:
@@ -101,7 +104,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """All lines of a metrics.jsonl; a half-written last line (a kill) is left out."""
+    """All lines of a metrics.jsonl. A last line that a kill left half written is dropped."""
     if not path.is_file():
         return []
     is_cut = not path.read_bytes().endswith(b"\n")
@@ -116,7 +119,7 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def cut_lines_after(path: Path, start_step: int) -> None:
-    """Remove lines of steps after `start_step`, and one that was half written."""
+    """Remove lines of steps after `start_step`, and a half-written line."""
     records = read_metrics(path)
     kept = [record for record in records if record["step"] <= start_step]
     if records != kept or (path.is_file() and not path.read_bytes().endswith(b"\n")):

@@ -1,7 +1,7 @@
-"""What a run was really fed: samples of each kind, what was drawn for them, and clips that could not be used.
+"""Count what a run was fed: samples of each kind, draws made for them, and clips that could not be used.
 
-Counted by every rank, summed over all of them, and logged as shares. What is counted begins anew when a run is resumed:
-the shares are of what was drawn since this attempt began.
+Every rank counts. The counts are summed over all ranks, and logged as shares. Counting begins anew when a run is
+resumed, so the shares cover the draws since this attempt began.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAMES = (*KINDS, *CHOICES, MASKED, *DAMAGES)
 
 
 class SampleCounts:
-    """Counts by name: `add` a rank's own batches, `take` what is new, and `share` the sum over ranks."""
+    """Counts by name. `add` takes a rank's own batches, `take` gives new counts, and `share` takes sums over ranks."""
 
     def __init__(self) -> None:
         self.totals: Counter[str] = Counter()
@@ -43,7 +43,7 @@ class SampleCounts:
         self.totals.update({name: round(count) for name, count in zip(NAMES, counts, strict=True)})
 
     def metrics(self) -> dict[str, float]:
-        """Shares of each kind and draw and counts of each damage, by the names they are logged under."""
+        """Shares of each kind and draw, and counts of each damage, by the names for the log."""
         drawn = max(self._samples(), 1)
         names = [*KINDS, *(name for name in CHOICES if name != FACE), MASKED]
         shares = {f"data/{name}_share": self.totals[name] / drawn for name in names}
@@ -53,12 +53,12 @@ class SampleCounts:
         return shares | faces | damages
 
     def is_over(self, samples_per_epoch: int, max_damaged_share: float) -> bool:
-        """Whether damaged clips are over the share of what was drawn, or of an epoch where that is more."""
+        """Whether damaged clips exceed their share of the draws, or of an epoch where that is more."""
         damaged = sum(self.totals[name] for name in DAMAGES)
         return damaged > max_damaged_share * max(self._samples(), samples_per_epoch)
 
     def error(self, samples_per_epoch: int, max_damaged_share: float) -> DataError:
-        """What to say then."""
+        """The error for that case."""
         found = ", ".join(f"{name} {self.totals[name]}" for name in DAMAGES if self.totals[name])
         return DataError(
             f"latents: damaged clips in {self._samples()} samples: {found}; over max_damaged_share "

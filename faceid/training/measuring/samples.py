@@ -1,4 +1,7 @@
-"""Which samples each step took, a line a step, for whoever wants to check that none was missed and none taken twice."""
+"""Log which samples each step took, a line a step.
+
+The log shows that none was missed and none taken twice.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from faceid.training.measuring.metrics import cut_lines_after
 
 
 class SampleLog:
-    """Appends to logs/samples_rankNNNN.jsonl; does nothing unless asked to."""
+    """Appends to logs/samples_rankNNNN.jsonl. It does nothing unless the user asked for it."""
 
     def __init__(self, log_dir: Path, rank: int, start_step: int, is_asked: bool) -> None:
         """start_step: lines after it came from an attempt that was lost."""

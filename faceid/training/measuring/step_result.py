@@ -1,4 +1,4 @@
-"""What one optimizer step leaves behind for whoever logs it."""
+"""Hold the results of one optimizer step for logging."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 @dataclass
 class Step:
-    """What a step left behind, numbers still on the device.
+    """The results of a step. Numbers are still on the device.
 
-    loss: this rank's mean. gradient_norm: over all ranks, before clipping. was_skipped: 1 when the gradient was not
-    finite and nothing was learnt, else 0, the same on all ranks.
+    losses: this rank's mean of each, by name; `loss` was learnt. gradient_norm: over all ranks, before clipping.
+    was_skipped: 1 when the gradient was not finite and nothing was learnt, else 0. It is the same on all ranks.
     """
 
-    loss: Tensor
+    losses: dict[str, Tensor]
     gradient_norm: Any
     was_skipped: Tensor
     data_wait_s: float
     tokens: int
     flops: float
     samples: list[tuple[int, str]]
-    """This rank's: global index and key of each."""
+    """This rank's samples: global index and key of each."""

@@ -1,1 +1,1 @@
-"""What is learnt and for how long, as pure functions of the settings."""
+"""Decide what is learnt and for how long, by pure functions of the settings."""

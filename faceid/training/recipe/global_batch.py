@@ -1,4 +1,7 @@
-"""How many samples an optimizer step takes over all processes: as asked for, or one a process where that is fewer."""
+"""Compute the samples that an optimizer step takes over all processes.
+
+It is the given number, or one a process if that is more.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from faceid.errors import ConfigError
 
 
 def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mapping[str, Any] | None) -> int:
-    """Samples of a step. asked: --batch_size; 0 when it was not given: one micro-batch a process.
+    """Samples of a step. asked: --batch_size; 0 when it was not given, which means one micro-batch a process.
 
-    A command that asks for fewer than there are processes means one sample a process: it is what a script says that
-    counts by process. saved: state of the checkpoint that a run goes on from; the same command then gives the batch
-    that the run began with, whatever the number of processes is by now.
-    Raises: ConfigError when the processes cannot share it evenly.
+    A command that asks for fewer samples than there are processes means one sample a process. Scripts that count by
+    process say it so. saved: state of the checkpoint that is resumed. The same command then gives the batch with which
+    the run began, even if the number of processes has changed.
+    Raises: ConfigError when the processes cannot share the batch evenly.
     """
     if saved is not None:
         before = saved["origin"]["recipe"]["batch_size"]
@@ -29,7 +32,7 @@ def global_batch(asked: int, micro_batch_size: int, processes: int, saved: Mappi
 
 
 def said_of_batch(asked: int, batch_size: int, processes: int, is_resumed: bool) -> str | None:
-    """A sentence where the global batch is not what was asked for; None where it is."""
+    """A sentence for a global batch that differs from the given one; None where it does not."""
     if asked in (0, batch_size):
         return None
     why = "as the run began" if is_resumed else f"one sample for each of {processes} processes"

@@ -1,4 +1,7 @@
-"""What is learnt, from what, and in which steps. A run goes on with what it began with. Field names are flag names."""
+"""Settings of what is learnt, from what, and in which steps.
+
+A resumed run keeps them. Field names are flag names.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ class OptimizerSettings:
     num_epochs: Annotated[int, Field(gt=0, le=1_000_000)] = 100
     """One epoch is every clip and every photo once."""
     batch_size: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 0
-    """Samples per optimizer step over all processes; accumulation follows from it and the world. Fewer than there are
-    processes, or 0: one sample (one micro-batch) a process."""
+    """Samples per optimizer step over all processes. Accumulation follows from it and the world. With fewer samples
+    than processes, or 0: one sample (one micro-batch) a process."""
     learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-4
-    """Peak learning rate of AdamW; cosine to zero after the warm-up."""
+    """Peak learning rate of AdamW. Cosine to zero after the warm-up."""
     warmup_steps: Count = 50
-    """Optimizer steps of linear warm-up; at most a tenth of the run is used."""
+    """Optimizer steps of linear warm-up. At most a tenth of the run is used."""
     weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
     """AdamW weight decay."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Decay of the averaged weights, which are what adapters are saved with; lower at first. 0: the last weights."""
+    """Decay of the averaged weights, which adapters are saved with. It is lower at first. 0: the last weights."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     """Gradients are clipped to this global norm; 1e9 clips none."""
     freeze_mapper_after_epochs: Count = 20
@@ -55,10 +58,10 @@ class NoiseSettings:
     shift: Shift = 3.0
     """Moves the uniform half of the noise levels towards noise: 3 at 480p, 5 at 720p."""
     logit_normal_share: Share = 0.5
-    """Share of samples with logit-normal noise levels; small faces are decided at middle and low noise."""
+    """Share of samples with logit-normal noise levels. Small faces are decided at middle and low noise."""
 
     def unused(self) -> Iterator[Reason]:
-        """Options that change nothing beside the others."""
+        """Options that change nothing given the others."""
         if self.logit_normal_share == 1:
             yield "shift", "with logit_normal_share=1: it moves the other noise levels"
 
@@ -74,10 +77,10 @@ class LossSettings:
     masked_loss_min_cells: CountFrom1 = 9
     """Latent cells a head must cover for the masked loss."""
     null_target: Literal["base", "data"] = "base"
-    """What clips without a face are taught: base, what the frozen base predicts for them, or data, their own pixels."""
+    """What clips without a face are taught: base, the frozen base's prediction for them; or data, their own pixels."""
 
     def unused(self) -> Iterator[Reason]:
-        """Options that change nothing beside the others."""
+        """Options that change nothing given the others."""
         if self.masked_loss_probability == 0:
             yield "masked_loss_min_cells", "with masked_loss_probability=0"
 
@@ -89,6 +92,6 @@ class HeldOutSettings:
     ON_RESUME: ClassVar[OnResume] = "same"
 
     heldout_dancers: Count = 0
-    """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen; two or more."""
+    """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen. Two or more."""
     heldout_clips: Count = 0
     """Performances of each other dancer (all cameras, all parts) that are not trained on: known people, new dances."""

@@ -1,4 +1,7 @@
-"""The learning rate and the run's length, as pure functions of the step: nothing to save, nothing to restore."""
+"""Compute the learning rate and the run's length as pure functions of the step.
+
+No state is saved or restored.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ def total_steps(num_epochs: int, samples_per_epoch: int, batch_size: int) -> int
 
 
 def end_of_epoch(epoch: int, samples_per_epoch: int, batch_size: int) -> int:
-    """Steps after which epoch `epoch` (from 0) is complete; a batch may hold its end and the next one's start."""
+    """Steps after which epoch `epoch` (from 0) is complete. A batch may hold its end and the next one's start."""
     return math.ceil((epoch + 1) * samples_per_epoch / batch_size)
 
 

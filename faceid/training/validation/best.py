@@ -1,4 +1,7 @@
-"""The best validation so far by one stated metric, and when to give up waiting for a better one."""
+"""Track the best validation so far by one stated metric.
+
+It also decides when to stop waiting for a better one.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from faceid.errors import ConfigError
+from faceid.evaluation.figures.video_metrics import ALL_METRICS
 from faceid.training.recipe.recipe_settings import HeldOutSettings
-from faceid.training.validation.judge import SCORES, prefix_of
+from faceid.training.validation.judge import PICTURES, SCORES, prefix_of
 from faceid.training.validation.losses import CONDITIONS
 from faceid.training.validation.validation_settings import ValidationSettings
 
-# What `auto` takes: the first that is measured.
+# The metrics for `auto`. The first one that is measured counts.
 AUTO = ("swap_gap_heldout_dancers", "swap_gap_heldout_clips", "swap_gap_training_dancers")
+LOWER_IS_BETTER = {metric.name for metric in ALL_METRICS if metric.better == "lower"}
 
 
 def check_best_metric(validation: ValidationSettings, held_out: HeldOutSettings) -> None:
@@ -31,7 +36,7 @@ def check_best_metric(validation: ValidationSettings, held_out: HeldOutSettings)
 
 
 def metrics_of(validation: ValidationSettings, held_out: HeldOutSettings) -> list[str]:
-    """Names of what a validation measures, without validation/; some are left out where too few clips are known."""
+    """Names of what a validation measures, without validation/. Some are left out where too few clips are known."""
     groups = {
         "training_dancers": 1,
         "heldout_clips": held_out.heldout_clips,
@@ -44,15 +49,15 @@ def metrics_of(validation: ValidationSettings, held_out: HeldOutSettings) -> lis
         "target": validation.validation_videos,
         "people": validation.validation_people and held_out.heldout_dancers,
     }
+    scores = [metric.name for metric in PICTURES]
     if validation.judge is not None:
-        prefix = prefix_of(validation.judge)
-        names += [f"{prefix}{score}_{who}" for who, count in shown.items() if count for score in SCORES]
-    return names
+        scores += [f"{prefix_of(validation.judge)}{score}" for score in SCORES]
+    return names + [f"{score}_{who}" for who, count in shown.items() if count for score in scores]
 
 
 @dataclass
 class Best:
-    """metric: without its validation/; auto until one was measured. Plain values, kept in every checkpoint."""
+    """metric: its name without validation/; auto until one was measured. Plain values, kept in every checkpoint."""
 
     metric: str = "auto"
     value: float | None = None
@@ -61,22 +66,22 @@ class Best:
 
     @classmethod
     def restored(cls, metric: str, saved: Mapping[str, Any] | None) -> Best:
-        """As a checkpoint left it; anew for another metric."""
+        """The state that a checkpoint holds; a new one for another metric."""
         found = cls(**saved) if saved else cls(metric)
         return found if metric in ("auto", found.metric) else cls(metric)
 
     def as_saved(self) -> dict[str, Any]:
-        """For a checkpoint's state."""
+        """Plain values for a checkpoint's state."""
         return asdict(self)
 
     def update(self, values: Mapping[str, float], step: int) -> bool:
-        """Whether this validation is the best so far. Lower is better of a loss, higher of all else."""
+        """Whether this validation is the best so far. Lower is better for a loss; for a metric its table decides."""
         if self.metric == "auto":
             self.metric = next((name for name in AUTO if f"validation/{name}" in values), "auto")
         value = values.get(f"validation/{self.metric}")
         if value is None or math.isnan(value):
             return False
-        sign = -1 if "loss" in self.metric else 1
+        sign = -1 if "loss" in self.metric or self.metric.rpartition("_")[0] in LOWER_IS_BETTER else 1
         if self.value is not None and sign * value <= sign * self.value:
             self.validations_since += 1
             return False
@@ -84,5 +89,5 @@ class Best:
         return True
 
     def is_over(self, early_stop_after: int) -> bool:
-        """Whether as many validations in a row brought nothing better; 0 for never."""
+        """Whether as many validations in a row were no better; 0 for never."""
         return 0 < early_stop_after <= self.validations_since

@@ -1,13 +1,14 @@
-"""Whose face came out: renders against real clips of the dancers and photos of the target, by a recogniser.
+"""Judge whose face came out: compare renders with real clips of the dancers and photos of the target.
 
 Heads are cut where the clip's own head boxes say, out of renders and out of real clips alike. The judge should be a
-recogniser that training has not used (`--validation_recogniser`); the encoder of the identities themselves is the
-default because it is always there, and its scores carry its name: it judges its own work.
+recogniser that training has not used (`--validation_recogniser`). The default is the encoder of the identities itself,
+because it is always there. Its scores carry its name, since it judges its own work.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.order import spread
 from faceid.data.shards.index import DamagedError
 from faceid.evaluation.figures import similarity
+from faceid.evaluation.figures.video_metrics import IDENTITY_METRICS, PICTURE_METRICS, measure_pictures
 from faceid.evaluation.videos.heads import cut_head
 from faceid.evaluation.videos.recognisers import load_recogniser
 from faceid.faces.encoders.face_encoders import FaceEncoder
@@ -32,9 +34,11 @@ from faceid.training.validation.validation_settings import OWN
 
 log = logging.getLogger(__name__)
 
-# People of the gallery beside the target, clips of each and frames of a clip: enough to be told apart by.
+# Most people of the gallery besides the target, clips of each and frames of a clip. They suffice to tell people apart.
 MOST_PEOPLE, CLIPS_EACH, FRAMES_EACH = 15, 2, 5
-SCORES = ("similarity", "margin", "rank1")
+# The logged scores of each video: those by a judge, and those of its pictures alone.
+SCORES = tuple(metric.name for metric in IDENTITY_METRICS if metric.in_training)
+PICTURES = tuple(metric for metric in PICTURE_METRICS if metric.in_training)
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Judge:
     _gallery: dict[str, np.ndarray] = field(default_factory=dict)
 
     def know(self, photo_crops: Sequence[np.ndarray], dancers: Sequence[str], renderer: SceneRenderer) -> None:
-        """Look at the target's faces (without any it is not scored) and at real clips of dancers, the first few."""
+        """Learn the target's faces (without any it is not scored), and real clips of the first few dancers."""
         if photo_crops:
             self._gallery[TARGET] = similarity.mean_reference(self.encoder.embed(list(photo_crops)).numpy())
         of: dict[str, list[int]] = {}
@@ -61,7 +65,7 @@ class Judge:
         log.info("validation judges by %s among %d people", self.encoder.name, len(self._gallery))
 
     def score(self, scene: Scene, frames: np.ndarray) -> dict[str, float]:
-        """similarity, margin (over the best other person) and rank1; empty when it cannot be told. frames: uint8."""
+        """Scores by the names in SCORES; empty if unknown. margin: over the best other person. frames: uint8."""
         people = sorted(self._gallery)
         crops = self._crops(scene.number, frames, range(len(frames)))
         if scene.who not in people or len(people) < 2 or not crops:
@@ -70,8 +74,11 @@ class Judge:
         references = np.stack([self._gallery[name] for name in people])
         cosines = similarity.frame_cosines(embeddings, np.ones(len(crops), bool), references)
         scores, own = similarity.scores(cosines), people.index(scene.who)
-        found = float(scores[own]), similarity.margin(scores, own), float(similarity.rank(scores, own) == 1)
-        return dict(zip(SCORES, found, strict=True))
+        return {
+            "rank1": float(similarity.rank(scores, own) == 1),
+            "similarity": float(scores[own]),
+            "margin": similarity.margin(scores, own),
+        }
 
     def _real(self, number: int, renderer: SceneRenderer) -> list[np.ndarray]:
         try:
@@ -82,7 +89,7 @@ class Judge:
         return self._crops(number, frames, spread(len(frames), FRAMES_EACH))
 
     def _crops(self, number: int, frames: np.ndarray, places: Sequence[int]) -> list[np.ndarray]:
-        """The head in each of these frames in which it is known where it is."""
+        """The heads in those of these frames where the head is known."""
         boxes = self.latents.head_boxes(number)
         known = [(place, box) for place in places if place < len(boxes) and (box := boxes[place]) is not None]
         return [cut_head(frames[place], box, self.face_margin) for place, box in known]
@@ -90,7 +97,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Judging:
-    """What a judge is made of, when it is first needed. recogniser: as in `validation_recogniser`, but never none."""
+    """The parts of a judge, for when it is first needed. recogniser: as in `validation_recogniser`, but never none."""
 
     recogniser: str
     faces: FaceSettings
@@ -99,7 +106,7 @@ class Judging:
 
     @property
     def prefix(self) -> str:
-        """Of the metrics' names: says so where the encoder judges its own work."""
+        """The prefix of the metrics' names. It tells when the encoder judges its own work."""
         return prefix_of(self.recogniser)
 
     def judge(self, latents: LatentSet | LatentSets, device: str) -> Judge:
@@ -108,7 +115,7 @@ class Judging:
         return Judge(encoder, latents, self.faces.face_margin)
 
     def photo_crops(self) -> list[np.ndarray]:
-        """The target's faces, cut out of the photos the identity kept; none without photos."""
+        """The target's faces, cut out of the photos that the identity kept; empty without photos."""
         if self.photos_dir is None:
             return []
         margin = self.faces.face_margin
@@ -119,15 +126,26 @@ class Judging:
 
 
 def prefix_of(recogniser: str) -> str:
-    """Of the names of what a recogniser scores."""
+    """The prefix of the names of a recogniser's scores."""
     return "own_encoder_" if recogniser == OWN else ""
 
 
-def mean_scores(scores: Sequence[tuple[str, Mapping[str, float]]], prefix: str) -> dict[str, float]:
-    """Means over scenes of the target and over those of other people, by the names they are logged under."""
+def picture_scores(latents: LatentSet | LatentSets, number: int, frames: np.ndarray) -> dict[str, float]:
+    """The logged scores of a video's pictures alone, rendered on clip `number`. frames: uint8 [T, H, W, 3]."""
+    boxes = [*latents.head_boxes(number), *[None] * len(frames)] if PICTURES else []
+    return measure_pictures(frames, boxes[: len(frames)], PICTURES)
+
+
+def mean_scores(scores: Sequence[tuple[str, Mapping[str, float]]]) -> dict[str, float]:
+    """Means over scenes of the target and over those of other people, by the names for the log.
+
+    scores: whom a video shows, and its numbers; nan where a number could not be measured.
+    """
     values: dict[str, float] = {}
     for group in ("target", "people"):
-        of_group = [score for who, score in scores if score and (who == TARGET) == (group == "target")]
-        for name in of_group[0] if of_group else ():
-            values[f"validation/{prefix}{name}_{group}"] = float(np.mean([score[name] for score in of_group]))
+        of_group = [score for who, score in scores if (who == TARGET) == (group == "target")]
+        for name in dict.fromkeys(name for score in of_group for name in score):
+            known = [score[name] for score in of_group if not math.isnan(score.get(name, math.nan))]
+            if known:
+                values[f"validation/{name}_{group}"] = float(np.mean(known))
     return values

@@ -1,9 +1,9 @@
-"""Loss at fixed noise with the right face, a wrong one, none, and without the pose: measured without rendering.
+"""Measure the loss at fixed noise with the right face, a wrong one, none, and without the pose.
 
-The **embedding-swap gap** is the loss inside the head with a wrong person's embedding minus that with the right one,
-on the same clips, the same noise and the same noise levels. Zero or less: the face is ignored. Positive: the right face
-helps to predict the head. benchmarks/records/swap_gap_checkpoints*.json say how well it predicts who is recognised in
-rendered videos.
+Nothing is rendered. The **embedding-swap gap** is the loss inside the head with a wrong person's embedding minus that
+with the right one. Both losses use the same clips, the same noise and the same noise levels. At zero or less the face
+is ignored. When it is positive, the right face helps to predict the head. benchmarks/records/swap_gap_checkpoints*.json
+say how well the gap predicts who is recognised in rendered videos.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from faceid.data.shards.index import DamagedError
 from faceid.geometry import Geometry
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.base.latent_codec import LatentStatistics
-from faceid.vace import pose_control
+from faceid.models.wan_vace.control import pose_control
+from faceid.models.wan_vace.transformer import forward_inputs
 
 log = logging.getLogger(__name__)
 
 Condition = Literal["right_face", "wrong_face", "no_face", "no_pose"]
-"""What the model is given: no_pose has the right face."""
+"""The inputs of the model. no_pose has the right face."""
 SWAP: tuple[Condition, ...] = ("right_face", "wrong_face")
 CONDITIONS: tuple[Condition, ...] = (*SWAP, "no_face", "no_pose")
-# Where a face is decided: nearly clean latents show it anyway, nearly pure noise hides it.
+# The levels where a face is decided. Nearly clean latents show it anyway, and nearly pure noise hides it.
 NOISE_LEVELS = (0.35, 0.55, 0.75, 0.9)
 HEAD, WHOLE = 0, 1
 
@@ -48,7 +49,7 @@ class SwapGap:
 
     @property
     def gap(self) -> float:
-        """wrong - right."""
+        """The loss with the wrong face minus that with the right one."""
         return self.wrong - self.right
 
 
@@ -64,7 +65,7 @@ class FacePair:
 def pair_faces(
     latents: LatentSet | LatentSets, faces: FaceBank, numbers: Collection[int], limit: int
 ) -> list[FacePair]:
-    """Those clips with a known face; wrong is the next dancer's, in sorted order. Empty with fewer than two dancers.
+    """Those clips with a known face. The wrong face is the next dancer's, in sorted order. Empty below two dancers.
 
     The right face comes from the dancer's other performances where there are some.
     """
@@ -83,7 +84,7 @@ def pair_faces(
             known = others or own
             assert known is not None
             pairs.append(FacePair(number, known.mean(), stranger.mean()))
-    # Evenly over the dancers, the same for every checkpoint.
+    # The clips are spread evenly over the dancers, and are the same for every checkpoint.
     count = min(limit, len(pairs))
     return [pairs[place * len(pairs) // count] for place in range(count)]
 
@@ -112,7 +113,7 @@ def measure_losses(
     )
     clip = _Clip(x0, pose, inactive, sample.prompt_embeds, latents.geometry)
     losses = torch.zeros(len(conditions), len(levels), 2, dtype=torch.float64)
-    # Two at a time, as far as there are two: what they share is computed in one pass.
+    # Conditions go in twos where possible, because what they share is computed in one pass.
     for first in range(0, len(conditions), 2):
         some = conditions[first : first + 2]
         for place, level in enumerate(levels):
@@ -130,13 +131,13 @@ def swap_gap(
     pairs: Sequence[FacePair],
     seed: int,
 ) -> SwapGap:
-    """Measure the gap alone on `pairs`."""
+    """Measure only the gap on `pairs`."""
     measured = [measure_losses(transformer, latents, statistics, pair, seed, conditions=SWAP) for pair in pairs]
     return gap_of([losses for losses in measured if losses is not None])
 
 
 def gap_of(measured: Sequence[Tensor], levels: Sequence[float] = NOISE_LEVELS) -> SwapGap:
-    """The gap out of losses whose first two conditions are the right face and the wrong one."""
+    """The gap from losses whose first two conditions are the right face and the wrong one."""
     means = torch.stack(list(measured)).mean(0) if measured else torch.zeros(2, len(levels), 2, dtype=torch.float64)
     right, wrong = means[0, :, HEAD], means[1, :, HEAD]
     by_level = {level: float(wrong[place] - right[place]) for place, level in enumerate(levels)}
@@ -145,7 +146,7 @@ def gap_of(measured: Sequence[Tensor], levels: Sequence[float] = NOISE_LEVELS) -
 
 @dataclass(frozen=True)
 class _Clip:
-    """A clip as the model takes it. x0, pose, inactive: normalised latents, [1, C, f, h, w]; prompt_embeds: [L, D]."""
+    """A clip as model input. x0, pose, inactive: normalised latents, [1, C, f, h, w]; prompt_embeds: [L, D]."""
 
     x0: Tensor
     pose: Tensor
@@ -166,19 +167,18 @@ def _errors(
     count, device, dtype = len(conditions), transformer.device, transformer.dtype
     faces = {"right_face": pair.right, "wrong_face": pair.wrong, "no_face": torch.zeros_like(pair.right)}
     face = torch.stack([faces.get(condition, pair.right) for condition in conditions]).float()
-    # Without a pose: the grey video, as for a photo.
+    # Without a pose the control is a grey video, as for a photo.
     grey = clip.inactive.expand_as(clip.pose)
     shown = torch.cat([grey if condition == "no_pose" else clip.pose for condition in conditions])
     control = pose_control(shown, clip.inactive, clip.geometry)
     noise_seed = seed_for(seed, pair.number, f"swap gap {level}")
     noise = torch.randn(clip.x0.shape, generator=torch.Generator().manual_seed(noise_seed))
     sigma = torch.tensor([level])
-    prediction = transformer(
-        hidden_states=flow.add_noise(clip.x0, noise, sigma).expand(count, -1, -1, -1, -1).to(device, dtype),
-        timestep=flow.model_timestep(sigma).expand(count).to(device),
-        encoder_hidden_states=clip.prompt_embeds.expand(count, -1, -1).to(device, dtype),
-        encoder_hidden_states_image=face_input(face).to(device),
-        control_hidden_states=control.to(device, dtype),
-        return_dict=False,
-    )[0]
+    inputs = forward_inputs(
+        flow.add_noise(clip.x0, noise, sigma).expand(count, -1, -1, -1, -1).to(device, dtype),
+        flow.model_timestep(sigma).expand(count).to(device),
+        clip.prompt_embeds.expand(count, -1, -1).to(device, dtype),
+        control.to(device, dtype),
+    )
+    prediction = transformer(encoder_hidden_states_image=face_input(face).to(device), **inputs)[0]
     return flow.flow_loss(prediction.cpu(), flow.velocity_target(clip.x0, noise).expand(count, -1, -1, -1, -1))

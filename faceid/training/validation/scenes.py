@@ -1,6 +1,6 @@
-"""Videos that a run renders of itself: the target on poses it has not learnt, and people it has not learnt, dancing.
+"""Render validation videos: the target on held-out poses, and people who are not trained on, dancing.
 
-Same poses, same seed at every validation, and the base model's video of each beside it.
+Poses and seed are the same at every validation, and the base model's video of each stands beside it.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from faceid.models.base.wan import WanModel
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.models.rendering.video_inputs import VideoInputs
-from faceid.vace import pose_control
+from faceid.models.wan_vace.control import pose_control
 
-# Frames of a strip in TensorBoard: first, last and what lies evenly between.
+# Frames of a strip in TensorBoard: the first, the last, and evenly spaced ones between.
 STRIP_FRAMES = 5
 GREY = 128
 TARGET = "target"
@@ -46,7 +46,7 @@ class Scene:
     who: str
     face: Tensor
     shown_by: int | None = None
-    """A clip that shows what that dancer looks like, another one where there is one; None for the target."""
+    """A clip that shows what that dancer looks like, if possible another one; None for the target."""
 
     @property
     def name(self) -> str:
@@ -62,10 +62,10 @@ def choose_scenes(
     num_videos: int,
     num_people: int,
 ) -> list[Scene]:
-    """The target on held-out poses (of held-out dancers, else held-out clips, else all), and held-out dancers as
-    themselves.
+    """The target on held-out poses, and held-out dancers as themselves.
 
-    Whole clips that are not damaged, evenly over the dancers; of a dancer the first, a held-out one where there is one.
+    Poses are of held-out dancers, else of held-out clips, else of all. The clips are whole and undamaged, spread evenly
+    over the dancers. For each dancer the first one is taken, if possible a held-out one.
     """
     first_of: dict[str, int] = {}
     first_held: dict[str, int] = {}
@@ -91,7 +91,7 @@ def choose_scenes(
 
 
 def _another_clip(latents: LatentSet | LatentSets, number: int, dancer: str) -> int:
-    """A whole clip of the dancer's, if possible of another performance; else `number`, that very one."""
+    """A whole clip of the dancer, if possible of another performance; else `number` itself."""
     own = performance_of(latents.clips[number])
     others = [
         other
@@ -120,7 +120,7 @@ class SceneRenderer:
     seed: int
 
     def render(self, scene: Scene) -> np.ndarray:
-        """Uint8 frames [T, H, W, 3]. Under ZeRO-3 every rank must call: each forward gathers parameters."""
+        """Uint8 frames [T, H, W, 3]. Under ZeRO-3 every rank must call, because each forward gathers parameters."""
         return self._render(scene, self.sampling)
 
     def base(self, scene: Scene) -> np.ndarray:
@@ -128,7 +128,7 @@ class SceneRenderer:
         return self._render(scene, replace(self.sampling, face_scale=0.0))
 
     def clip(self, number: int) -> np.ndarray:
-        """A clip as the VAE decodes it: what a perfect render would look like."""
+        """A clip as the VAE decodes it, which is how a perfect render would look."""
         return self._decode(self.latents[number].video)
 
     def pose(self, number: int) -> np.ndarray:
@@ -168,7 +168,7 @@ class SceneRenderer:
 
 
 def strip(videos: Sequence[np.ndarray], reference: np.ndarray | None) -> np.ndarray:
-    """Rows of a few frames of each video, one picture; the reference photo, where there is one, left of the first."""
+    """Rows of a few frames of each video, in one picture. A reference photo stands left of the first row."""
     picks = spread(len(videos[0]), STRIP_FRAMES)
     rows = [np.concatenate(list(video[picks]), axis=1) for video in videos]
     if reference is not None:

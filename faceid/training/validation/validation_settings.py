@@ -1,4 +1,4 @@
-"""How a run looks at itself while it trains. Field names are flag names."""
+"""Settings of validation during training. Field names are flag names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import OnResume, Reason
+from faceid.faces.encoders.encoder_kinds import RECOGNISERS
 from faceid.limits import MOST_AT_ONCE, MOST_STRENGTH, Count
 
-# Who judges whose face videos show: the encoder of the identity itself, or nobody.
+# Values for who judges the faces in videos: the encoder of the identity itself, or nobody.
 OWN, NONE = "own", "none"
 _OF_VIDEOS = ("validation_steps", "validation_cfg_scale", "validation_recogniser")
 _OF_VALIDATIONS = (*_OF_VIDEOS, "validation_videos", "validation_people", "best_metric", "early_stop_after")
@@ -22,20 +23,21 @@ class ValidationSettings:
     """How often a run is validated, what it renders then, and what the best is."""
 
     ON_RESUME: ClassVar[OnResume] = "free"
+    IN_HELP: ClassVar[dict[str, str]] = {"recognisers": ", ".join(RECOGNISERS)}
 
     validate_every: Count = 10
     """Epochs between validations: losses at fixed noise, the embedding-swap gap, videos; 0 for none."""
     validation_steps: Annotated[int, Field(gt=0, le=1000)] = 30
     """Denoising steps of a validation video."""
     validation_cfg_scale: Annotated[float, Field(ge=1, le=MOST_STRENGTH)] = 5.0
-    """Guidance of a validation video, as --cfg_scale of sample.py; with few steps a high one is over-saturated."""
+    """Guidance of a validation video, as --cfg_scale of sample.py. With few steps a high one is over-saturated."""
     validation_videos: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 1
     """Poses the target is rendered on at each validation; of held-out dancers where there are some."""
     validation_people: Annotated[int, Field(ge=0, le=MOST_AT_ONCE)] = 2
     """Held-out dancers rendered as themselves at each validation."""
     validation_recogniser: str = OWN
     """Who judges whose face those videos show: own, the identity's encoder (it judges its own work); one of
-    clip:PATH, dinov3:PATH, dinov2:PATH, onnx:PATH, toy_recogniser, as in tools/evaluate.py; or none."""
+    {recognisers}, toy_recogniser, as in tools/evaluate.py; or none."""
     best_metric: str = "auto"
     """The best checkpoint is the one with the highest (of a loss, the lowest) validation/NAME of this name. auto:
     swap_gap_heldout_dancers, or swap_gap_heldout_clips, or swap_gap_training_dancers where nothing is held out."""
@@ -44,7 +46,7 @@ class ValidationSettings:
 
     @property
     def judge(self) -> str | None:
-        """Who judges the videos of this run; None where nobody does."""
+        """The judge of this run's videos; None where nobody judges."""
         return self.validation_recogniser if self.validate_every and self.validation_recogniser != NONE else None
 
     def renders(self, heldout_dancers: int) -> bool:
@@ -52,7 +54,7 @@ class ValidationSettings:
         return bool(self.validation_videos or (self.validation_people and heldout_dancers))
 
     def unused(self, heldout_dancers: int) -> Iterator[Reason]:
-        """Options that change nothing beside the others."""
+        """Options that change nothing given the others."""
         if self.validate_every == 0:
             for name in _OF_VALIDATIONS:
                 yield name, "with validate_every=0"

@@ -1,7 +1,7 @@
-"""The address by which the other nodes of a Slurm step reach this one.
+"""Find the address by which the other nodes of a Slurm step reach this one.
 
-A node's own name is no guide: Debian's installer maps it to 127.0.1.1, and a node with several networks has one name.
-What Slurm itself speaks over is known: the address that the step was started from.
+A node's own name is no guide. Debian's installer maps it to 127.0.1.1, and a node with several networks has one name.
+But the network that Slurm itself uses is known: it leads to the address from which the step was started.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import psutil
 from faceid.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
-# gloo's own name for it. NCCL has one too, and finds what it needs when it is not set.
+# gloo's own name for the setting. NCCL has one too, and finds what it needs when it is not set.
 INTERFACE_KEY = "GLOO_SOCKET_IFNAME"
 
 
 def own_address(environment: Mapping[str, str], is_one_node: bool) -> str:
     """This node's IPv4 address for the others; loopback where there are none.
 
-    Of the interface that GLOO_SOCKET_IFNAME names, else of the one towards where Slurm started the step.
-    Raises: ConfigError when there is no such interface, or which of several is meant cannot be known.
+    It belongs to the interface that GLOO_SOCKET_IFNAME names, else to the one towards where Slurm started the step.
+    Raises: ConfigError when there is no such interface, or when it is unclear which of several is meant.
     """
     addresses = _addresses()
     if given := environment.get(INTERFACE_KEY, "").split(",")[0]:
@@ -48,7 +48,7 @@ def own_address(environment: Mapping[str, str], is_one_node: bool) -> str:
 
 
 def tell_gloo(environment: MutableMapping[str, str], address: str) -> None:
-    """Let gloo use the interface of `address`, unless it was told which: by itself it takes what the name maps to."""
+    """Let gloo use the interface of `address`, unless one is set. By itself gloo uses what the node's name maps to."""
     if environment.get(INTERFACE_KEY):
         return
     named = [name for name, known in _addresses().items() if known == address]
@@ -63,7 +63,7 @@ def _addresses() -> dict[str, str]:
 
 
 def _address_towards(other: str) -> str:
-    # Connecting a datagram socket sends nothing: it asks the routing table.
+    # Connecting a datagram socket sends nothing. It only asks the routing table.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         asked.connect((other, 9))
         return str(asked.getsockname()[0])

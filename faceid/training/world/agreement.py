@@ -1,8 +1,8 @@
-"""What all processes know of a step: each one's numbers summed, learnt one step later and without waiting for it.
+"""Sum each step's numbers over all processes.
 
-A device is asked for numbers in the middle of its work only by making it finish that work first. So the sums of a step
-are sent for at its end and read at the next one's, when they have long arrived. All ranks read the same sums at the
-same step, and so do the same thing.
+The sums arrive one step later, and nobody waits for them. Reading a number from a busy device first makes it finish its
+work. So the sums of a step are sent for at its end. They are read at the end of the next step, when they have long
+arrived. All ranks read the same sums at the same step, and so act alike.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Agreement:
         self._event: torch.cuda.Event | None = None
 
     def exchange(self, values: Sequence[float | Tensor]) -> list[float] | None:
-        """Send this step's values, read those of the step before: None at the first. All ranks call."""
+        """Send this step's values, and read the sums of the step before; None at the first step. All ranks call."""
         arrived = self.read()
         device = self._accelerator.device
         sent = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in values])
@@ -38,7 +38,7 @@ class Agreement:
         return arrived
 
     def read(self) -> list[float] | None:
-        """What was sent and not yet read, waiting for it; None when there is nothing."""
+        """Wait for and read what was sent and is unread; None when there is nothing."""
         if self._arriving is None:
             return None
         if self._event is not None:

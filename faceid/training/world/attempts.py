@@ -1,8 +1,9 @@
-"""The attempts of a run, a JSON object a line in `attempts.jsonl`; and whether a job that ended is to be tried again.
+"""Record the attempts of a run, and judge whether to retry an ended job.
 
-The main process writes when it starts, stops and finishes; after a Slurm step has ended, by whatever end, the batch
-script asks `judge` (tools/judge_attempt.py), which writes its verdict there too. What a preemption cost (steps lost,
-seconds from signal to checkpoint, seconds to the next first step) can be read off these lines.
+`attempts.jsonl` holds a JSON object a line. The main process writes when it starts, stops and finishes. After a Slurm
+step has ended in any way, the batch script asks `judge_attempt` (tools/judge_attempt.py), which also writes its verdict
+there. The lines show what a preemption cost: steps lost, seconds from signal to checkpoint, seconds to the next first
+step.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ log = logging.getLogger(__name__)
 
 STARTED, STOPPED, FINISHED, ENDED = "started", "stopped", "finished", "ended"
 BY_FILE = "file STOP"
-# 128 + SIGINT: somebody wanted it to end.
+# 128 + SIGINT: somebody ended it on purpose.
 _INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a Slurm job: job and how often it was requeued before. Without Slurm: no job."""
+    """One start of a Slurm job: the job, and how often it was requeued before. Without Slurm there is no job."""
 
     job: str = ""
     restarts: int = 0
@@ -40,25 +41,25 @@ class Attempt:
         return f"{self.job}.{self.restarts}" if self.job else "local"
 
     def supersedes(self, other: str) -> bool:
-        """Whether Slurm started this one because it takes `other` (as `str` writes it) for dead: they are one job."""
+        """Whether Slurm took `other` (in the form of `str`) for dead and started this attempt: both are one job."""
         job, _, restarts = other.partition(".")
         return bool(self.job) and job == self.job and restarts.isdigit() and int(restarts) < self.restarts
 
 
 def read_attempt(environment: Mapping[str, str] = os.environ) -> Attempt:
-    """Which start of which Slurm job this is."""
+    """Read which start of which Slurm job this is."""
     # SLURM_RESTART_COUNT is not set before the first requeue.
     return Attempt(environment.get("SLURM_JOB_ID", ""), number_in(environment, "SLURM_RESTART_COUNT", 0))
 
 
 class Attempts:
-    """The file, for one attempt."""
+    """The file of attempts, as used by one attempt."""
 
     def __init__(self, run_folder: Path, attempt: Attempt) -> None:
         self.path, self.attempt = run_folder / "attempts.jsonl", attempt
 
     def add(self, event: str, step: int, details: Mapping[str, Any] | None = None) -> None:
-        """Append a line. step: optimizer steps that are safe in a checkpoint. details: more of it, plain types."""
+        """Append a line. step: optimizer steps that are safe in a checkpoint. details: further plain values."""
         line = {"attempt": str(self.attempt), "event": event, "step": step, "time_s": round(time.time(), 3)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ class Attempts:
             log.error("%s: could not be written (%s)", self.path, error)
 
     def read(self) -> list[dict[str, Any]]:
-        """All lines of all attempts, in order; one that a kill cut short, or somebody spoilt, is left out."""
+        """All lines of all attempts, in order. Lines that a kill cut short, or somebody spoilt, are left out."""
         if not self.path.is_file():
             return []
         return [line for _, line in read_json_lines(self.path) if _is_one(line)]
@@ -83,11 +84,11 @@ class Verdict:
     why: str
 
 
-def judge(run_folder: Path, attempt: Attempt, exit_code: int, most_without_gain: int) -> Verdict:
-    """Judge an attempt that has ended, and note it. exit_code: of the whole step, as srun says it.
+def judge_attempt(run_folder: Path, attempt: Attempt, exit_code: int, most_without_gain: int) -> Verdict:
+    """Judge an attempt that has ended, and record the verdict. exit_code: of the whole step, as srun reports it.
 
-    Trying again must come to an end where nothing is gained by it: after `most_without_gain` attempts of this job in a
-    row that left no newer checkpoint than they began with.
+    Retries must end where they gain nothing. So there is none after `most_without_gain` attempts of this job in a row
+    that left no newer checkpoint than they began with.
     """
     attempts = Attempts(run_folder, attempt)
     lines = attempts.read()
@@ -102,7 +103,7 @@ def judge(run_folder: Path, attempt: Attempt, exit_code: int, most_without_gain:
 
 
 def _is_one(line: Any) -> bool:
-    """Whether a line says what `add` writes; a torn one is an error instead of an object."""
+    """Whether a line has the form that `add` writes. A torn line is an error instead of an object."""
     if not isinstance(line, dict) or line.get("event") not in (STARTED, STOPPED, FINISHED, ENDED):
         return False
     counts = [line.get("step"), *([line.get("gained_steps")] if line["event"] == ENDED else [])]

@@ -1,4 +1,7 @@
-"""How checkpoint folders are called and found. Without heavy imports: what asks for a step is in a hurry."""
+"""Name and find checkpoint folders.
+
+No heavy imports, because callers that ask for a step are in a hurry.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ def name_of(step: int) -> str:
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step a folder of that name was saved after."""
+    """The step after which a folder of that name was saved."""
     return int(checkpoint.name.removeprefix("step_"))
 
 
 def is_named_so(path: Path) -> bool:
-    """Whether a folder is named as checkpoints are."""
+    """Whether a folder has a checkpoint's name."""
     return _NAME.fullmatch(path.name) is not None
 
 
 def newest_first(folder: Path) -> Iterator[Path]:
-    """Folders named as checkpoints are, valid or not."""
+    """Folders with a checkpoint's name, newest first, valid or not."""
     if folder.is_dir():
         yield from sorted((path for path in folder.iterdir() if is_named_so(path)), reverse=True)

@@ -1,8 +1,9 @@
-"""The folder in which torch compiles what DeepSpeed needs on a CPU, and the lock that a killed compile leaves there.
+"""Choose where torch compiles what DeepSpeed needs on a CPU.
 
-torch waits for that lock without an end and without a word. The one who compiles keeps it open, so on this machine it
-can be seen whether anybody does; one of another machine would have written something within a while. The folder may be
-shared with other projects: only the locks of what we have compiled are looked at.
+A lock that a killed compile leaves there is cleared. torch waits for that lock without an end and without a message.
+The compiling process keeps it open, so on this machine open files show whether anybody compiles. A process on another
+machine would have written something within a while. The folder may be shared with other projects, so only the locks of
+our own extensions are examined.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ from faceid.errors import ConfigError
 log = logging.getLogger(__name__)
 
 FOLDER_KEY = "TORCH_EXTENSIONS_DIR"
-# What DeepSpeed compiles where processes talk over CPUs: NAME of its ShareMemCommBuilder and CCLCommBuilder.
+# The extensions that DeepSpeed compiles for processes on CPUs: NAME of its ShareMemCommBuilder and CCLCommBuilder.
 EXTENSIONS = ("deepspeed_shm_comm", "deepspeed_ccl_comm")
-# A compile here takes under a minute and writes all along.
+# Seconds. A compile takes under a minute here and writes all along.
 STALE_S = 120.0
 _POLL_S = 0.5
 
 
 def choose_extensions_folder(environment: MutableMapping[str, str] = os.environ) -> Path:
-    """Where torch keeps what it compiles; named to it where nobody has: beside the packages it is compiled for.
+    """The folder for torch's compiled extensions. If none is set, set one beside the packages it compiles for.
 
-    launch/setup.sh compiles there; environments that share one folder compile under each other's running processes.
-    ninja, too, is the one that compiled there: another version takes all for out of date, and a start takes a minute.
+    launch/setup.sh compiles there. Environments that share one folder compile under each other's running processes.
+    ninja is also the one that compiled there: another version takes all for out of date, and a start takes a minute.
     """
     own_programs = Path(sys.prefix) / "bin"
     searched = environment.get("PATH", os.defpath).split(os.pathsep)
@@ -50,11 +51,11 @@ def choose_extensions_folder(environment: MutableMapping[str, str] = os.environ)
 
 
 def clear_stale_locks(folder: Path, may_remove: bool, stale_s: float = STALE_S) -> None:
-    """Wait for whoever compiles one of `EXTENSIONS` here, and remove a lock that nobody holds; says which.
+    """Wait while somebody compiles one of `EXTENSIONS` here, and remove a lock that nobody holds, with a message.
 
-    may_remove: of one process on each machine; the others wait until it has. stale_s: after which a lock is nobody's
-    that no process of this machine has open and beside which nothing was written.
-    Raises: ConfigError when what lies there is no lock of torch's: it is left, and torch would wait for it.
+    may_remove: True on one process of each machine; the others wait for it. stale_s: seconds after which a lock counts
+    as abandoned, if no process of this machine has it open and nothing was written beside it.
+    Raises: ConfigError when something there is no lock of torch's. It is left, and torch would wait for it.
     """
     for lock in _locks(folder):
         said = ""
@@ -72,9 +73,9 @@ def clear_stale_locks(folder: Path, may_remove: bool, stale_s: float = STALE_S) 
 
 
 def _locks(folder: Path) -> Iterator[Path]:
-    """The locks of what we have compiled: torch's are empty files."""
+    """The locks of our extensions. torch's locks are empty files."""
     for name in EXTENSIONS:
-        # torch puts a folder for each Python between, where nobody names the folder.
+        # Where the folder is torch's own default, torch puts a folder for each Python in between.
         for lock in sorted([*folder.glob(f"{name}/lock"), *folder.glob(f"*/{name}/lock")]):
             with suppress(FileNotFoundError):
                 status = lock.lstat()
@@ -86,7 +87,7 @@ def _locks(folder: Path) -> Iterator[Path]:
 
 
 def _still_for_s(lock: Path) -> float | None:
-    """Seconds since anything was written beside a lock, itself included; None when it is gone."""
+    """Seconds since anything was written beside a lock, or to it; None when it is gone."""
     try:
         newest = max(path.stat().st_mtime for path in [lock, *lock.parent.iterdir()])
         return time.time() - newest if lock.exists() else None
@@ -95,7 +96,7 @@ def _still_for_s(lock: Path) -> float | None:
 
 
 def _holders(lock: Path) -> Iterator[int]:
-    """Processes of this machine that have the lock open, as far as they may be looked at."""
+    """Processes of this machine that have the lock open, as far as this user may look at them."""
     wanted = os.path.realpath(lock)
     for process in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,7 +1,7 @@
-"""The world a run lives in: processes, devices, precision, and how a global batch is shared out.
+"""Describe the world of a run: processes, devices, precision, and how a global batch is shared out.
 
-Accelerate and DeepSpeed are configured by the launcher's YAML; what a user states (the global batch, clipping) is
-written into them here, so that no two files can disagree.
+The launcher's YAML configures Accelerate and DeepSpeed. The user's settings (the global batch, clipping) are written
+into them here, so that no two files can disagree.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from faceid.errors import ConfigError
 from faceid.training.recipe.global_batch import check_batch
 
-# Long enough for a rank that renders a validation video while the others wait, short enough to end a dead job.
+# Long enough for a rank that renders a validation video while the others wait, and short enough to end a dead job.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=60)
 
 
 @dataclass(frozen=True)
 class World:
-    """Processes of one run and each one's part of a global batch."""
+    """The processes of one run, and each one's part of a global batch."""
 
     accelerator: Accelerator
     batch_size: int
@@ -56,15 +56,15 @@ class World:
 
     @contextmanager
     def loading_whole(self) -> Iterator[None]:
-        """Models of transformers that are loaded inside are whole on every rank.
+        """Load transformers' models inside the block whole on every rank.
 
-        Accelerate tells transformers of DeepSpeed, which then shares out whatever it loads under ZeRO-3.
+        Accelerate tells transformers of DeepSpeed. transformers would then shard whatever it loads under ZeRO-3.
         """
         plugin = self.accelerator.state.deepspeed_plugin
         if plugin is None:
             yield
             return
-        plugin.dschf = None  # transformers knows of it by a weak reference to this alone
+        plugin.dschf = None  # transformers knows of DeepSpeed only by a weak reference to this
         try:
             yield
         finally:
@@ -80,7 +80,7 @@ class World:
 
 @dataclass(frozen=True)
 class Positions:
-    """This rank's micro-batches from one step to another, in order. Made when asked for: a run may have 10 million."""
+    """This rank's micro-batches from one step to another, in order. Made on demand: a run may have 10 million."""
 
     world: World
     start_step: int
@@ -102,20 +102,20 @@ def join_world(
 ) -> World:
     """Make the Accelerator for the launched world. Raises: ConfigError when the batch cannot be shared out evenly.
 
-    store: where the processes meet, if not at the address in the environment; the group is made here then.
+    store: where the processes meet, if not at the address in the environment. The group is then made here.
     """
     check_batch(batch_size, micro_batch_size, processes)
     accumulation = batch_size // (processes * micro_batch_size)
     handlers = []
-    if "RANK" in os.environ:  # launched, be it with one process: there will be a process group
-        # Without a named backend DeepSpeed on CPU asks for one that does not exist there.
+    if "RANK" in os.environ:  # launched, perhaps with one process: there will be a process group
+        # Without a named backend, DeepSpeed on a CPU asks for one that does not exist there.
         handlers.append(InitProcessGroupKwargs(backend=backend(), timeout=PROCESS_GROUP_TIMEOUT))
     if store is not None:
         join_group(store, processes, PROCESS_GROUP_TIMEOUT)
     is_deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true"
     accelerator = Accelerator(
-        # Without `cpu` Accelerate takes two CPU ranks for no distribution at all: each would train alone, and its
-        # reductions would return their input. With it, it would leave DeepSpeed.
+        # Without `cpu`, Accelerate takes two CPU ranks for no distribution at all. Each would train alone, and its
+        # reductions would return their input. With `cpu`, Accelerate would drop DeepSpeed.
         cpu=not torch.cuda.is_available() and not is_deepspeed,
         gradient_accumulation_steps=accumulation,
         kwargs_handlers=handlers,
@@ -137,22 +137,22 @@ def join_world(
 
 
 def join_group(store: torch.distributed.Store | None, processes: int, timeout: timedelta) -> None:
-    """Make torch's process group of those who meet in `store`, or at the address in the environment.
+    """Make torch's process group from the processes that meet in `store`, or at the address in the environment.
 
-    Accelerate and DeepSpeed take it as it is.
+    Accelerate and DeepSpeed then use that group.
     """
     rank = int(os.environ["RANK"])
     torch.distributed.init_process_group(backend(), store=store, rank=rank, world_size=processes, timeout=timeout)
 
 
 def backend() -> str:
-    """How the processes speak with each other here."""
+    """The backend by which the processes communicate here."""
     return "nccl" if torch.cuda.is_available() else "gloo"
 
 
 @dataclass(frozen=True)
 class ExpectedWorld:
-    """What joining would give. kind: as `World.kind`."""
+    """The result that joining would have. kind: as `World.kind`."""
 
     kind: str
     processes: int
@@ -160,12 +160,12 @@ class ExpectedWorld:
 
     @property
     def zero_stage(self) -> int:
-        """Of DeepSpeed; 0 without it."""
+        """DeepSpeed's ZeRO stage; 0 without DeepSpeed."""
         return int(self.kind.removeprefix("zero")) if self.kind.startswith("zero") else 0
 
 
 def expected_world(mixed_precision: str, processes: int) -> ExpectedWorld:
-    """The world that joining would give; nothing is joined."""
+    """The world that joining would give. Nothing is joined."""
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
         kind = f"zero{os.environ.get('ACCELERATE_DEEPSPEED_ZERO_STAGE', '2')}"
     else:
@@ -183,7 +183,7 @@ def _precision(chosen: str) -> str | None:
 
 
 def check_precision() -> None:
-    """What a launcher's YAML says of it, before anything is joined. Raises: ConfigError."""
+    """Check the precision in a launcher's YAML before anything is joined. Raises: ConfigError."""
     chosen = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if chosen not in ("no", "bf16"):
         raise ConfigError(f"mixed_precision={chosen}: Wan overflows in float16; use bf16 in the accelerate config")

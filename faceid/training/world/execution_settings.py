@@ -1,4 +1,4 @@
-"""How a run is computed, on whatever machine. Field names are flag names."""
+"""Settings of how a run is computed, on whatever machine. Field names are flag names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class ExecutionSettings:
     """What is recomputed in the backward pass. full: each block from its input: least memory, a third more work.
     attention: all of a block but its self-attention, whose output is kept. none: nothing."""
     compile: bool = False
-    """Compile the blocks: faster on a GPU once the first step has taken its minutes."""
+    """Compile the blocks. This is faster on a GPU once the first step has taken its minutes."""
     attention_backend: str | None = None
-    """One of diffusers' attention kernels, such as _native_cudnn or flash; torch's choice when not given."""
+    """One of diffusers' attention kernels, such as _native_cudnn or flash. Default: torch's choice."""
     num_workers: Processes = 2
     """Reader processes per training process."""
     max_damaged_share: Share = 0.01
-    """Another clip stands in for a damaged one; past this share the run is stopped."""
+    """Another clip replaces a damaged one. Past this share of damaged clips the run is stopped."""
     accelerate_config: str | None = None
-    """An accelerate YAML (launch/accelerate/), read where no launcher has: under srun python train.py."""
+    """An accelerate YAML (launch/accelerate/), read where there is no launcher: under srun python train.py."""
     dry_run: bool = False
-    """Say what the run would be and what would be refused, load and write nothing; exit 2 if something would be."""
+    """Say what the run would be and what would be refused; load and write nothing. Exit 2 if something would be."""

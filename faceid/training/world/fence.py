@@ -1,9 +1,9 @@
-"""Who may write into a run folder: one attempt at a time, and none that was taken for dead.
+"""Decide who may write into a run folder: one attempt at a time, and none that was taken for dead.
 
-Slurm restarts a job elsewhere when it loses sight of a node; the processes there may be alive, see the shared folder
-and go on writing. So an attempt claims the folder before it reads anything there, and looks whether it still has it
-before it writes anything. A later start of the same Slurm job takes it at once; another run only when its holder has
-ended, or has given no sign of life for two minutes.
+Slurm restarts a job elsewhere when it loses sight of a node. The processes there may still be alive, see the shared
+folder and go on writing. So an attempt claims the folder before it reads anything there, and checks before each write
+that it still has it. A later start of the same Slurm job takes the folder at once. Another run takes it only when its
+holder has ended, or has given no sign of life for two minutes.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class FencedError(FaceidError):
 
 
 class Fence:
-    """A run folder held by this process, until it ends or is superseded. Of the main process alone."""
+    """A run folder held by this process, until it ends or is superseded. Used by the main process alone."""
 
     def __init__(self, folder: Path, attempt: Attempt, beat_s: float = BEAT_S, stale_s: float = BEAT_S * STALE_BEATS):
         """Take the folder. beat_s, stale_s: of its heartbeat, as in claims.py.
 
-        Raises: DataError when another run holds it, or it cannot be written.
+        Raises: DataError when another run holds the folder, or it cannot be written.
         """
         self.folder, self.attempt = folder, attempt
         name = f"{attempt}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -58,7 +58,7 @@ class Fence:
         self._claim.release()
 
     def check(self) -> None:
-        """To be called before anything is written. Raises: FencedError when another attempt has the folder."""
+        """Check before anything is written. Raises: FencedError when another attempt has the folder."""
         if not self._claim.is_held():
             if not self.folder.is_dir():
                 raise FencedError(f"{self.folder}: was removed or renamed while the run was at work; it ends")
@@ -87,7 +87,7 @@ class Fence:
 
 
 def refuse_if_in_use(folder: Path, attempt: Attempt) -> None:
-    """Raises: DataError when another run of this machine holds the folder now. Takes, and changes, nothing."""
+    """Raises: DataError when another run of this machine holds the folder now. It takes and changes nothing."""
     if (folder / CLAIMS_NAME).is_dir():
         holder = Claims(folder / CLAIMS_NAME).holder(UNIT)
         if holder is not None and holder.is_alive_here and not _is_superseded(attempt, holder.worker):
@@ -103,7 +103,7 @@ def _in_use(folder: Path, holder: Holder) -> DataError:
 
 
 def _say(worker: str) -> str:
-    """A holder for people to read, of its name as it is made above."""
+    """A holder in words, from its name as it is made above."""
     attempt, _, rest = worker.partition("-")
     host, pid, _ = rest.rsplit("-", 2)
     who = f"process {pid} on {host}"

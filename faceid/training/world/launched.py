@@ -1,9 +1,9 @@
-"""Who started this process, and as which of how many: `accelerate launch`, Slurm's `srun`, or a hand.
+"""Find out who started this process, and its rank: `accelerate launch`, Slurm's `srun`, or a person.
 
-Under `srun python train.py` nobody stands between Slurm and us, so signals arrive (design.md 3); then the rank comes
-from SLURM_*, the world from an accelerate YAML that is read here, and the address to meet at through the run folder.
-Both end in the environment variables that a launcher would have set, so all that follows is the same but for the store
-that the processes meet in.
+Under `srun python train.py` nothing stands between Slurm and us, so signals arrive. The rank then comes from SLURM_*,
+and the world from an accelerate YAML that is read here. The run folder gives the address to meet at. Both ways set the
+environment variables that a launcher would have set. All later code is then the same, except for the store in which the
+processes meet.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from faceid.training.world.attempts import Attempt, read_attempt
 log = logging.getLogger(__name__)
 
 RENDEZVOUS_TIMEOUT_S = 600.0
-# What is read of an accelerate YAML. All else in it speaks to the launcher, which is not there.
+# The part of an accelerate YAML that is read. All else in it is for the launcher, which is not there.
 _DISTRIBUTED = ("DEEPSPEED", "MULTI_GPU", "MULTI_CPU", "NO")
 _DEEPSPEED_KEYS = {
     "zero_stage": "ACCELERATE_DEEPSPEED_ZERO_STAGE",
@@ -45,9 +45,9 @@ _DEEPSPEED_KEYS = {
 
 @dataclass(frozen=True)
 class Launch:
-    """This process's place. meeting: the file that says where rank 0 is to be met; None where that is known.
+    """This process's place. meeting: the file that says where to meet rank 0; None where that is known.
 
-    nodes: how many the processes are on, as far as this process was told.
+    nodes: number of nodes with processes, as far as this process was told.
     """
 
     rank: int
@@ -60,7 +60,7 @@ class Launch:
 def read_launch(
     accelerate_config: str | None, folder: Path, environment: MutableMapping[str, str] = os.environ
 ) -> Launch:
-    """Find out, and set what a launcher would have set. folder: of the run, seen by all its processes.
+    """Find out, and set what a launcher would have set. folder: the run's, which all its processes see.
 
     Raises: ConfigError for a YAML that cannot be used, and for a launcher that left the other nodes out.
     """
@@ -76,7 +76,7 @@ def read_launch(
     if processes > 1:
         return _read_slurm(processes, folder, environment)
     if environment.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        # DeepSpeed wants a process group, be it of one.
+        # DeepSpeed wants a process group, even for one process.
         _set_place(environment, rank=0, processes=1, local_rank=0)
         _set_address(environment, LOOPBACK, _free_port())
     return Launch(0, 1, attempt=read_attempt(environment))
@@ -85,11 +85,11 @@ def read_launch(
 def meet(
     launch: Launch, environment: MutableMapping[str, str] = os.environ, wait_s: float | None = None
 ) -> TCPStore | None:
-    """Say or learn where rank 0 is; the store through which a process group is made. None where a launcher said it.
+    """Tell or learn where rank 0 is. Return the store for making a process group; None if a launcher named the place.
 
-    Rank 0 listens before it says where, so no other program can have taken the port, and on the address of the
-    network between the nodes alone: whoever reaches a store may write to it.
-    wait_s: for the others; RENDEZVOUS_TIMEOUT_S when not given.
+    Rank 0 listens before it tells the address, so no other program can have taken the port. It listens only on the
+    address of the network between the nodes, because whoever reaches a store may write to it.
+    wait_s: seconds to wait for the others; RENDEZVOUS_TIMEOUT_S when not given.
     Raises: ConfigError when rank 0 does not appear, or is not reached, by then.
     """
     if launch.meeting is None:
@@ -102,7 +102,7 @@ def meet(
     if launch.rank == 0:
         listener = socket.create_server((own, 0), backlog=max(launch.processes, 128))
         host, port = own, int(listener.getsockname()[1])
-        # The store owns the socket from here on; its event loop must never wait in accept.
+        # The store owns the socket from here on. Its event loop must never wait in accept.
         listener.setblocking(False)
         descriptor = listener.detach()
         store = TCPStore(host, port, launch.processes, True, wait, wait_for_workers=False, master_listen_fd=descriptor)
@@ -128,7 +128,7 @@ def leave_meeting(launch: Launch) -> None:
 
 
 def read_accelerate_config(path: Path) -> dict[str, str]:
-    """The environment variables `accelerate launch` would set for its YAML. Raises: ConfigError."""
+    """The environment variables that `accelerate launch` would set for its YAML. Raises: ConfigError."""
     key = f"accelerate_config={path}"
     try:
         content = read_yaml(path)
@@ -162,7 +162,7 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
 
 
 def _read_launcher(environment: Mapping[str, str]) -> tuple[int, int]:
-    """The rank and how many there are, as a launcher says. Raises: ConfigError for what no launcher would."""
+    """The rank and the number of processes from a launcher. Raises: ConfigError for values that no launcher sets."""
     rank, processes = number_in(environment, "RANK"), number_in(environment, "WORLD_SIZE")
     number_in(environment, "LOCAL_RANK", 0)
     if rank >= processes:
@@ -183,7 +183,7 @@ def check_meeting(launch: Launch, environment: Mapping[str, str] = os.environ) -
 
 
 def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None:
-    """A launcher that does not know of the other nodes makes a world on each, and all would train the same run."""
+    """Refuse a launcher that does not know of the other nodes. Each node would be a world that trains the same run."""
     nodes = number_in(environment, "SLURM_STEP_NUM_NODES", 1)
     if processes < nodes:
         raise ConfigError(
@@ -195,7 +195,7 @@ def _refuse_worlds_apart(processes: int, environment: Mapping[str, str]) -> None
 def _read_slurm(processes: int, folder: Path, environment: MutableMapping[str, str]) -> Launch:
     rank, local_rank = number_in(environment, "SLURM_PROCID"), number_in(environment, "SLURM_LOCALID")
     if torch.cuda.is_available():
-        # Slurm may show each task one GPU of its own, which then is number 0 there.
+        # Slurm may show each task only its own GPU, which then is number 0 there.
         local_rank %= max(torch.cuda.device_count(), 1)
     _set_place(environment, rank, processes, local_rank)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
@@ -221,7 +221,7 @@ def _free_port() -> int:
 def _wait_for_address(meeting: Path, wait_s: float) -> dict[str, Any]:
     until = time.monotonic() + wait_s
     while time.monotonic() < until:
-        # Listing the folder makes NFS look at it again; asking for the name alone may be answered from a cache.
+        # Listing the folder makes NFS look at it again. A query for the name alone may be answered from a cache.
         if meeting.parent.is_dir() and any(path.name == meeting.name for path in meeting.parent.iterdir()):
             return read_json(meeting)
         time.sleep(0.2)

@@ -1,7 +1,7 @@
-"""What is looked at on every node before a run, in seconds, that otherwise ends it after hours.
+"""Check every node before a run, in seconds, for faults that would otherwise end it after hours.
 
-Each process looks around itself, all meet as training will, the main one compares and says: a line a thing, green,
-amber (look at it) or red (the job must not start). A look that hangs is red as well: a timer ends it.
+Each process looks around itself, and all meet as training will. The main process compares, and prints a line for each
+check: green, amber (look at it) or red (the job must not start). A check that hangs is red as well: a timer ends it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ from faceid.training.world.distributed import join_group
 from faceid.training.world.launched import Launch, leave_meeting, meet
 
 GREEN, AMBER, RED = "green", "amber", "red"
-# A look that hangs is ended after LONGEST_S. Most of the usual time is python reading torch from the file server.
+# Seconds. A check that hangs is ended after LONGEST_S. Usually python takes most of the time to read torch from the
+# file server.
 LONGEST_S, _USUAL_S = 60.0, 30.0
 MEETING_TIMEOUT_S = 25.0
 _WRITTEN_MIB, _REDUCED_MIB, _ROUNDS = 16, 64, 3
 MIB = 2**20
-# Of free space for runs, of memory that processes share (a reader's batches go through it), of a write, of clocks.
+# Limits (amber, red) of free space for runs, memory that processes share (a reader's batches go through it), a write,
+# clocks, and an all-reduce.
 _FREE_GIB, _SHARED_GIB, _WRITE_S, _CLOCK_S, _REDUCE_GB_PER_S = (20, 2), (1, 0.125), (5, 20), (1, 60), (0.5, 0.02)
 
 
 @dataclass(frozen=True)
 class Line:
-    """What one look found. level: green, amber or red."""
+    """The result of one check. level: green, amber or red."""
 
     level: str
     what: str
@@ -53,7 +55,7 @@ class Line:
 
 @dataclass
 class Report:
-    """One process's view. Plain values, to be sent."""
+    """One process's view, in plain values that can be sent."""
 
     rank: int
     host: str
@@ -65,14 +67,14 @@ class Report:
     versions: dict[str, str | None] = field(default_factory=dict)
     clock_s: float = 0.0
     seen: bool = True
-    """Whether the main process finds what this one wrote."""
+    """Whether the main process finds the file that this process wrote."""
 
 
 def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
-    """Look, meet, compare; the same lines on every process.
+    """Look, meet, compare. The lines are the same on every process.
 
-    folder: of the run, to be. expect_gpus: that each node must show. Takes LONGEST_S at most; what takes longer is
-    said, red, and ends the process with exit code 2.
+    folder: the planned run's. expect_gpus: number that each node must show. The check takes LONGEST_S at most. A longer
+    one is reported as red, and ends the process with exit code 2.
     """
     with _Timer(LONGEST_S, launch.rank) as timer:
         timer.at(f"writing into {folder}")
@@ -80,7 +82,10 @@ def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
         report = _look_around(folder, proof, launch.rank)
         try:
             if launch.processes == 1:
-                return judge([report], 1, 0.0, expect_gpus)
+                return judge_reports([report], 1, 0.0, expect_gpus)
+            if launch.rank == 0 and report.write_error:
+                # The others look for its address in that folder: nobody would come.
+                return [Line(RED, "run folder", f"{report.host}: {report.write_error}")]
             timer.at("meeting the other processes")
             device = pick_device(None)
             if device.type == "cuda":
@@ -92,15 +97,15 @@ def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
             reports = _exchange(report, proof, folder)
             timer.at("an all-reduce")
             reduce_s = _reduce_seconds(device)
-            lines = judge(reports, launch.processes, reduce_s, expect_gpus)
+            lines = judge_reports(reports, launch.processes, reduce_s, expect_gpus)
             dist.barrier()
             dist.destroy_process_group()
             return lines
         except (OSError, RuntimeError, FaceidError) as error:
-            # Nobody can be asked what the others saw. OSError: the main process could not say where it is to be met.
+            # Nobody can be asked for the others' views. OSError: the main process could not tell where to meet it.
             if report.write_error or isinstance(error, OSError):
                 return [Line(RED, "run folder", f"{report.host}: {report.write_error or error}")]
-            # RuntimeError is torch's own word for a connection that fails.
+            # torch raises RuntimeError for a connection that fails.
             said = " ".join(str(error).split())[:300]
             return [Line(RED, "network", f"{report.host}, process {launch.rank}: {timer.doing} failed: {said}")]
         finally:
@@ -108,8 +113,8 @@ def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
                 proof.unlink()
 
 
-def judge(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpus: int) -> list[Line]:
-    """Compare what all processes saw. reduce_s: seconds an all-reduce of 64 MiB took; 0 for none."""
+def judge_reports(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpus: int) -> list[Line]:
+    """Compare the views of all processes. reduce_s: seconds that an all-reduce of 64 MiB took; 0 for none."""
     slowest = max(reports, key=lambda report: report.write_s)
     unwritten = [f"{report.host}: {report.write_error}" for report in reports if report.write_error]
     unseen = sorted({report.host for report in reports if not report.seen})
@@ -130,7 +135,7 @@ def judge(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpu
         skew = last.clock_s - first.clock_s
         found = f"{skew:.2f} s apart at most" + (f" ({last.host} before {first.host})" if skew > _CLOCK_S[0] else "")
         lines.append(Line(_above(skew, *_CLOCK_S), "clocks", found))
-        # Each byte is sent and received by every process, but for its own part.
+        # Every process sends and receives each byte, except for its own part.
         speed = 2 * (processes - 1) / processes * _REDUCED_MIB * MIB / reduce_s / 1e9
         found = f"{_REDUCED_MIB} MiB over {processes} processes in {reduce_s:.3f} s: {speed:.2f} GB/s"
         lines.append(Line(_below(speed, *_REDUCE_GB_PER_S), "all-reduce", found))
@@ -138,7 +143,7 @@ def judge(reports: Sequence[Report], processes: int, reduce_s: float, expect_gpu
 
 
 def how_long(seconds: float) -> Line:
-    """The line that says what the look itself took, with the start of python. Never red: it is over."""
+    """The line with the time of the check itself, with the start of python. It is never red, since it is over."""
     return Line(AMBER if seconds > _USUAL_S else GREEN, "time", f"{seconds:.1f} s")
 
 
@@ -146,13 +151,13 @@ def _look_around(folder: Path, proof: Path, rank: int) -> Report:
     report = Report(rank, socket.gethostname())
     try:
         began = time.perf_counter()
-        # As everything of a run is written.
+        # Written like every file of a run.
         write_atomic(proof, os.urandom(MIB) * _WRITTEN_MIB)
         report.write_s = time.perf_counter() - began
         report.free_gib = shutil.disk_usage(folder).free / GIB
     except OSError as error:
         report.write_error = f"{folder}: {error.strerror or error}"
-    # Without it processes share memory in another way.
+    # Without this folder, processes share memory in another way.
     if Path("/dev/shm").is_dir():
         report.shared_gib = shutil.disk_usage("/dev/shm").free / GIB
     report.gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
@@ -162,14 +167,14 @@ def _look_around(folder: Path, proof: Path, rank: int) -> Report:
 
 
 def _exchange(report: Report, proof: Path, folder: Path) -> list[Report]:
-    """All reports, by rank, with clocks read at one moment and looked for on the main process."""
+    """All reports, by rank. Clocks are read at one moment, and the main process looks for all files."""
     dist.barrier()
     report.clock_s = time.time()
     reports: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(reports, report)
     sent: list[Any] = [None]
     if report.rank == 0:
-        # Listed: a name that is only asked for may be answered from a cache.
+        # The folder is listed, because a query for a name alone may be answered from a cache.
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         for other in reports:
             other.seen = bool(other.write_error) or proof.with_name(f"{proof.name[:-1]}{other.rank}").name in names
@@ -179,7 +184,7 @@ def _exchange(report: Report, proof: Path, folder: Path) -> list[Report]:
 
 
 def _reduce_seconds(device: torch.device) -> float:
-    """Of one all-reduce, the best of a few: the first one also makes the connections."""
+    """Seconds of one all-reduce, the best of a few. The first one also makes the connections."""
     values, best = torch.ones(_REDUCED_MIB * MIB // 4, device=device), float("inf")
     for _ in range(_ROUNDS):
         began = time.perf_counter()
@@ -219,7 +224,7 @@ def _below(value: float, amber: float, red: float) -> str:
 
 
 class _Timer:
-    """Ends the process when a look takes too long: a file server that hangs cannot be waited out."""
+    """Ends the process when a check takes too long, because a file server that hangs cannot be waited out."""
 
     def __init__(self, longest_s: float, rank: int, end: Callable[[int], None] = os._exit) -> None:
         self.doing, self._rank, self._end = "starting", rank, end
@@ -234,7 +239,7 @@ class _Timer:
         self._timer.cancel()
 
     def at(self, doing: str) -> None:
-        """What is being done from now on."""
+        """Name the present activity."""
         self.doing = doing
 
     def _is_late(self) -> None:

@@ -1,6 +1,7 @@
-"""Stopping well: a signal sets a flag; all ranks agree on it at a step's end, save, and leave with exit code 75.
+"""Stop well: a signal sets a flag.
 
-Nothing is saved inside the signal handler. A file STOP in the run folder does the same for people without signals.
+All ranks agree on it at a step's end, save, and leave with exit code 75. Nothing is saved inside the signal handler. A
+file STOP in the run folder does the same for people without signals.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from faceid.training.world.attempts import BY_FILE
 log = logging.getLogger(__name__)
 
 STOPPED_EXIT_CODE = 75
-"""Checkpointed, please run the same command again (EX_TEMPFAIL)."""
+"""EX_TEMPFAIL: the state is saved, please run the same command again."""
 STOP_FILE = "STOP"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2)
 
@@ -33,19 +34,19 @@ class StopFlag:
             signal.signal(number, self._set)
 
     def is_asked(self) -> bool:
-        """Whether this process was asked. A STOP file is used up by this, by the main process."""
+        """Whether this process was asked to stop. The main process removes a STOP file when it sees it."""
         if self.is_main and not self._is_stuck and self.file.exists():
             self._take(BY_FILE)
             try:
                 self.file.unlink()
             except OSError as error:
                 self._is_stuck = True
-                # A folder of that name, or one in which nothing may be removed: what is meant is plain all the same.
+                # There is a folder of that name, or the file cannot be removed. The wish is plain all the same.
                 log.warning("%s: cannot be removed (%s); do so before the run is started again", self.file, error)
         return self.is_set
 
     def asked_for_s(self) -> float | None:
-        """Seconds since this process was first asked; None when it was another one."""
+        """Seconds since this process was first asked; None when another process was asked."""
         return None if self._since is None else round(time.monotonic() - self._since, 3)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
@@ -58,9 +59,9 @@ class StopFlag:
 
 
 def ignore_stop_signals(worker: int) -> None:
-    """For a reader process: launchers signal the whole group, and a reader that ends takes the run with it.
+    """Ignore signals in a reader process. Launchers signal the whole group, and a dying reader takes the run with it.
 
-    The readers end when the run closes them. worker: its number.
+    The readers end when the run closes them. worker: the reader's number.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

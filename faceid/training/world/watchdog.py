@@ -1,4 +1,7 @@
-"""A process that stands still says so, and where: in a stuck collective the one that stands elsewhere is the cause."""
+"""Report where a process stands still.
+
+In a stuck collective, the process that stands elsewhere is the cause.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Writes the stacks of all threads to this rank's log when nothing was reported for a while. Ends nothing."""
+    """Writes the stacks of all threads to this rank's log after a while without a report. It ends nothing."""
 
     def __init__(self, seconds: float, log_file: Path) -> None:
-        """seconds: without a report; 0 for never. log_file: where the stacks go."""
+        """seconds: time without a report; 0 for never. log_file: where the stacks go."""
         self.seconds, self.log_file = seconds, log_file
         self._doing, self._since, self._may_take_long = "starting", time.monotonic(), False
         self._ended = threading.Event()
@@ -29,9 +32,9 @@ class Watchdog:
         self.close()
 
     def at(self, doing: str, may_take_long: bool = False) -> None:
-        """Progress: from now on this process is `doing` that.
+        """Report progress: from now on this process is `doing` that.
 
-        may_take_long: hours of it are no fault; then it is said as a matter of course.
+        may_take_long: whether hours of it are no fault; the report then says so.
         """
         self._doing, self._since, self._may_take_long = doing, time.monotonic(), may_take_long
 
@@ -43,7 +46,7 @@ class Watchdog:
         reported = 0.0
         while not self._ended.wait(min(self.seconds / 4, 10.0)):
             since, still_s = self._since, time.monotonic() - self._since
-            # Again after as long once more, while it lasts.
+            # Report again after as long once more, while the process still stands.
             if still_s < self.seconds or (reported >= since and time.monotonic() - reported < self.seconds):
                 continue
             reported = time.monotonic()

@@ -15,8 +15,8 @@ from faceid.data.stream.training_set import TrainingSet, collate
 from faceid.errors import DataError
 from faceid.faces.identities.identity import load_identity
 from faceid.models.base.model_files import ModelFiles
+from faceid.models.wan_vace.control import control_channels, pose_control
 from faceid.toy.shipped import resolve_model_path
-from faceid.vace import pose_control
 
 SEED = 5
 
@@ -106,7 +106,7 @@ def test_latents_are_normalised_once_and_the_control_is_the_pose(training_set):
         assert torch.equal(sample.x0, statistics.normalise(raw.video.unsqueeze(0)))
         pose, inactive = (statistics.normalise(x.unsqueeze(0)) for x in (raw.pose, raw.inactive))
         assert torch.equal(sample.control, pose_control(pose, inactive, geometry))
-        assert sample.control.shape[1] == geometry.control_channels and sample.keys == [raw.key]
+        assert sample.control.shape[1] == control_channels(geometry) and sample.keys == [raw.key]
 
 
 def test_a_photo_is_one_frame_without_a_pose(training_set):

@@ -14,7 +14,7 @@ from faceid.evaluation.videos.heads import cut_head, found_heads, known_heads, s
 from faceid.faces.photos.detect import DetectedFace, load_detector
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import draw_nuisance
-from faceid.toy.render import head_boxes, render_clip, render_photo
+from faceid.toy.render import drawn_head_boxes, render_clip, render_photo
 
 
 def write(folder, boxes, **more):
@@ -94,7 +94,7 @@ def test_the_detector_finds_a_face_and_none_where_none_is():
 def test_the_detector_sees_a_small_known_head_and_none_where_it_is_blank():
     joints = dance_joints("BR", 0, 3, (64, 64))
     frames = render_clip(PEOPLE["ann"], joints, draw_nuisance(1), (64, 64))
-    boxes = [tuple(box) for box in head_boxes(joints, (64, 64))]
+    boxes = [tuple(box) for box in drawn_head_boxes(joints, (64, 64))]
     detector = load_detector("haar")
     assert all(shows_face(frame, box, detector) for frame, box in zip(frames, boxes, strict=True))
     for frame, (x0, y0, x1, y1) in zip(frames, boxes, strict=True):

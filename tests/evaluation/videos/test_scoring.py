@@ -23,7 +23,8 @@ def arm(name, *renders):
 
 
 def measured(cosines, is_found=(True, True)):
-    return Measurement(np.array(is_found), {"judge": np.array(cosines, float)}, {"judge": 1.0}, 2.0, 3.0)
+    pictures = {"flicker": 2.0, "dynamic_degree": 3.0}
+    return Measurement(np.array(is_found), {"judge": np.array(cosines, float)}, {"judge": 1.0}, pictures)
 
 
 def score(scored, measurement, others=()):

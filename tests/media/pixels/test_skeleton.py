@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from faceid.media.pixels import skeleton
 from faceid.media.pixels.skeleton import draw_skeleton
 from faceid.media.video import read_video
 
@@ -94,3 +95,16 @@ def test_the_drawing_is_that_of_a_real_pose_video_made_for_vace(real_data):
     # As thick: as many pixels are lit.
     lit = [(picture.max(-1) > 60).sum() for picture in (real, ours)]
     assert lit[1] == pytest.approx(lit[0], rel=0.15)
+
+
+@pytest.mark.parametrize("style", ["vace", "toy"])
+def test_a_body_is_drawn_on_its_own_part_of_the_picture_with_the_pixels_of_the_whole(style, monkeypatch):
+    rng, size_hw = np.random.default_rng(3), (120, 90)
+    # In the middle, over the edges, and nowhere near the picture; some joints are not known.
+    places = [rng.uniform(lo, hi, (59, 2)) * size_hw[::-1] for lo, hi in ((0.3, 0.7), (-0.3, 1.3), (1.5, 1.9))]
+    places[0][::7] = np.nan
+    drawn = [skeleton.draw_skeleton(points[:17], size_hw, style, points[17:]) for points in places]
+    monkeypatch.setattr(skeleton, "_box", lambda *given: ((0, 0), size_hw[::-1]))
+    whole = [skeleton.draw_skeleton(points[:17], size_hw, style, points[17:]) for points in places]
+    assert all(np.array_equal(one, other) for one, other in zip(drawn, whole, strict=True))
+    assert drawn[0].any() and drawn[1].any()

@@ -71,15 +71,6 @@ def test_another_base_is_refused_and_named(made, tmp_path, toy_path):
     assert "base Other" in refusal(path, load_wan(toy_path))
 
 
-def test_a_file_that_names_its_base_by_its_files_is_taken(made, tmp_path, toy_path):
-    tensors, metadata = made
-    wan = load_wan(toy_path)
-    former = wan.files.former_fingerprint
-    assert former != wan.fingerprint
-    save_adapter(tmp_path / "a.safetensors", tensors, replace(metadata, base_fingerprint=former))
-    assert load_adapter(tmp_path / "a.safetensors", wan)[1].step == metadata.step
-
-
 def test_another_rank_is_refused_and_named(made, tmp_path, toy_path):
     tensors, metadata = made
     path = tmp_path / "a.safetensors"

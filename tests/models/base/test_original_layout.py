@@ -21,11 +21,11 @@ from faceid.models.base.model_part import NOT_IN_SHAPES, Part
 from faceid.models.base.original_configs import (
     LATENTS_MEAN,
     LATENTS_STD,
-    original_transformer_config,
-    transformer_config,
 )
 from faceid.models.base.wan import load_wan
 from faceid.models.base.weights import WeightsFile
+from faceid.models.wan_vace.tensor_names import transformer_name
+from faceid.models.wan_vace.transformer import original_transformer_config, transformer_config
 
 BOTH_LAYOUTS = pytest.mark.promise(
     ("both layouts, synthesised by diffusers' converters read backwards, load to the same tensors and outputs"),
@@ -207,7 +207,7 @@ def test_shards_and_their_list_are_one_model(both, original):
 @BOTH_LAYOUTS
 def test_every_name_is_what_diffusers_makes_of_it():
     for rule, names, converter in (
-        (original_names.transformer_name, transformer_names(3, 2), convert_wan_transformer_to_diffusers),
+        (transformer_name, transformer_names(3, 2), convert_wan_transformer_to_diffusers),
         (lambda name: original_names.vae_name(name, 2), vae_names(), convert_wan_vae_to_diffusers),
     ):
         assert {name: rule(name) for name in names} == asked(names, converter)
@@ -226,7 +226,7 @@ def test_every_name_is_what_diffusers_makes_of_it():
     ],
 )
 def test_a_name_that_no_vace_model_has_is_unknown(name):
-    assert original_names.transformer_name(name) is None
+    assert transformer_name(name) is None
 
 
 @EACH_TENSOR_ONCE
@@ -238,7 +238,7 @@ def test_the_true_models_have_each_tensor_once(real_data, config):
         model = WanVACETransformer3DModel.from_config(published)
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
     names = transformer_names(layers, vace_layers)
-    found = original_names.translate(names, original_names.transformer_name, config)
+    found = original_names.translate(names, transformer_name, config)
     assert sorted(found.values()) == sorted(expected) and len(names) == len(expected)
     shapes = {old: tuple(expected[new]) for old, new in found.items()}
     made = transformer_config(original_transformer_config(published), shapes, Path(config))

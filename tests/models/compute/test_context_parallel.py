@@ -14,6 +14,7 @@ from faceid.models.rendering.denoise import ALL_AT_ONCE, LatentWindows
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.models.rendering.video_inputs import VideoInputs
+from faceid.models.wan_vace.control import control_channels
 from faceid.toy.shipped import resolve_model_path
 
 ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4, face_modulation=True)
@@ -50,7 +51,7 @@ def render(pipeline, case, off_by=0.0):
     is_on, num_faces, choices = CASES[case]
     generator = torch.Generator().manual_seed(7)
     wan = pipeline.wan
-    control = torch.randn(1, wan.geometry.control_channels, FRAMES, SIDE, SIDE, generator=generator)
+    control = torch.randn(1, control_channels(wan.geometry), FRAMES, SIDE, SIDE, generator=generator)
     texts = torch.randn(2, 16, wan.transformer.config.text_dim, generator=generator)
     face = faces(batch=num_faces)
     control, texts, face = (tensor + off_by for tensor in (control, texts, face))

@@ -103,6 +103,7 @@ IN_PROOF_ONLY = pytest.mark.proof_only("half a minute", proof="training")
         pytest.param("14B", "full", marks=pytest.mark.proof_only("half a minute", proof="training", full=True)),
     ],
 )
+@pytest.mark.slow
 def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode, record_property):
     settings = AdapterSettings()
     counted, config = counted_step(size, settings, mode)

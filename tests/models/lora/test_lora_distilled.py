@@ -12,11 +12,11 @@ from test_lora_scales import merged_by_peft, merged_by_us, tiny
 from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.model_files import ModelFiles
-from faceid.models.base.original_names import original_transformer_name
 from faceid.models.base.wan import load_wan
 from faceid.models.lora.export import changes_for
 from faceid.models.lora.lora_formats import check_fits, read_lora, read_lora_file
 from faceid.models.lora.lora_writing import write_lora
+from faceid.models.wan_vace.tensor_names import original_transformer_name
 from faceid.toy.shipped import resolve_model_path
 
 pytestmark = pytest.mark.fault("A2")

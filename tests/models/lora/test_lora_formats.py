@@ -18,7 +18,6 @@ from faceid.errors import ConfigError, ModelError
 from faceid.models.adapter.face_adapter import adapter_tensors, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.model_files import ModelFiles
-from faceid.models.base.original_names import original_transformer_name
 from faceid.models.base.wan import load_wan
 from faceid.models.lora.export import shapes_in_model, write_merged
 from faceid.models.lora.lora_formats import (
@@ -31,6 +30,7 @@ from faceid.models.lora.lora_formats import (
     start_with,
 )
 from faceid.models.lora.lora_writing import write_lora
+from faceid.models.wan_vace.tensor_names import original_transformer_name
 
 READ_BACK_BY_TOOLS = pytest.mark.promise(
     "ComfyUI, kohya, DiffSynth and merged exports, read back by each tool's rules",

@@ -14,10 +14,9 @@ from faceid.models.rendering.denoise import (
     Predictor,
     _windows,
     denoise,
-    make_scheduler,
-    set_steps,
 )
 from faceid.models.rendering.denoising_settings import Sampling
+from faceid.models.rendering.schedulers import SCHEDULERS, make_scheduler
 
 pytestmark = pytest.mark.promise(
     "longer videos in windows, and a face that changes from frame to frame", bar="all checks pass", proof="sampling"
@@ -56,18 +55,18 @@ def noise(frames=3, seed=0):
     return torch.randn(1, 4, frames, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
-def test_both_schedulers_go_through_wans_noise_levels_and_end_at_what_a_straight_path_leads_to():
+def test_all_schedulers_go_through_wans_noise_levels_and_end_at_what_a_straight_path_leads_to():
     found = {}
-    for name in ("unipc", "euler"):
+    for name, spec in SCHEDULERS.items():
         scheduler = make_scheduler(UNIPC, name, None)
-        set_steps(scheduler, 7, CPU)
+        spec.set_steps(scheduler, 7, CPU)
         levels = scheduler.sigmas
         assert levels[-1] == 0 and len(scheduler.timesteps) == 7
         x0, start = noise(seed=1), noise()
         # From pure noise, as the loop does: the path is straight, whatever the first level is called.
         first = levels[0]
         model = Model(lambda inputs, first=first, x0=x0, start=start: (start - x0) / first)
-        end = denoise(Predictor(model), scheduler, start, conditions(), Sampling(1.0, 1.0, 7))
+        end = denoise(Predictor(model), scheduler, start, conditions(), Sampling(1.0, 1.0, 7, scheduler=name))
         assert torch.allclose(end, x0, atol=1e-4)
         found[name] = levels
     assert torch.allclose(found["unipc"], found["euler"], atol=1e-5)
@@ -76,8 +75,8 @@ def test_both_schedulers_go_through_wans_noise_levels_and_end_at_what_a_straight
 def test_the_models_own_scheduler_is_taken_as_it_is_and_another_shift_makes_another():
     assert make_scheduler(UNIPC, "unipc", None) is UNIPC and make_scheduler(UNIPC, "unipc", 3.0) is UNIPC
     steeper = make_scheduler(UNIPC, "unipc", 5.0)
-    for scheduler in (steeper, make_scheduler(UNIPC, "euler", 5.0)):
-        set_steps(scheduler, 4, CPU)
+    for name, scheduler in (("unipc", steeper), ("euler", make_scheduler(UNIPC, "euler", 5.0))):
+        SCHEDULERS[name].set_steps(scheduler, 4, CPU)
         u = torch.linspace(1, 1 / 1000, 5)[:-1]
         assert torch.allclose(scheduler.sigmas[:-1], 5 * u / (1 + 4 * u), atol=1e-5)
     with pytest.raises(ConfigError, match="scheduler=dpm: unknown; use unipc or euler"):

@@ -269,6 +269,7 @@ def test_a_changing_face_goes_with_its_frames_into_windows_and_guidance(toy_wan,
     assert changed[-1] > 2 * changed[0]
 
 
+@pytest.mark.slow
 def test_offloaded_blocks_compute_the_same_whatever_is_done_with_the_adapter(small_adapter_settings, tmp_path):
     """Here the GPU is the CPU: what is moved, when, and that it changes nothing."""
     base = resolve_model_path("toy")

@@ -9,7 +9,16 @@ import pytest
 from calling import call
 from launching import run_command
 
-from faceid.training.world.attempts import BY_FILE, FINISHED, STARTED, STOPPED, Attempt, Attempts, judge, read_attempt
+from faceid.training.world.attempts import (
+    BY_FILE,
+    FINISHED,
+    STARTED,
+    STOPPED,
+    Attempt,
+    Attempts,
+    judge_attempt,
+    read_attempt,
+)
 from faceid.training.world.checkpoint_names import name_of
 
 
@@ -35,38 +44,38 @@ def test_an_attempt_is_a_job_and_its_restarts():
 
 def test_a_stop_or_a_crash_with_steps_gained_goes_on(tmp_path):
     train_to(tmp_path, Attempt("7", 0), 0, 40, STOPPED, by="SIGUSR2", asked_for_s=1.0)
-    assert judge(tmp_path, Attempt("7", 0), 75, 3).why == "40 steps gained, 40 done"
+    assert judge_attempt(tmp_path, Attempt("7", 0), 75, 3).why == "40 steps gained, 40 done"
     train_to(tmp_path, Attempt("7", 1), 40, 60)
     for exit_code in (1, 137, 143):
-        verdict = judge(tmp_path, Attempt("7", 1), exit_code, 3)
+        verdict = judge_attempt(tmp_path, Attempt("7", 1), exit_code, 3)
         assert verdict.goes_on and verdict.why == "20 steps gained, 60 done"
 
 
 @pytest.mark.parametrize(("exit_code", "said"), [(0, "finished"), (2, "`error:`"), (130, "by hand")])
 def test_what_would_end_the_same_way_does_not(tmp_path, exit_code, said):
     train_to(tmp_path, Attempt("7", 0), 0, 40, FINISHED)
-    verdict = judge(tmp_path, Attempt("7", 0), exit_code, 3)
+    verdict = judge_attempt(tmp_path, Attempt("7", 0), exit_code, 3)
     assert not verdict.goes_on and said in verdict.why
 
 
 def test_a_person_s_stop_is_obeyed_though_steps_were_gained(tmp_path):
     train_to(tmp_path, Attempt("7", 0), 0, 40, STOPPED, by=BY_FILE, asked_for_s=0.1)
-    verdict = judge(tmp_path, Attempt("7", 0), 75, 3)
+    verdict = judge_attempt(tmp_path, Attempt("7", 0), 75, 3)
     assert not verdict.goes_on and "stopped at step 40 by the file STOP" in verdict.why
 
 
 def test_attempts_without_a_gain_end_and_a_gain_begins_the_count_anew(tmp_path):
     train_to(tmp_path, Attempt("7", 0), 0, 40)
-    assert judge(tmp_path, Attempt("7", 0), 1, 3).goes_on
+    assert judge_attempt(tmp_path, Attempt("7", 0), 1, 3).goes_on
     said = []
     for restarts in (1, 2):
         train_to(tmp_path, Attempt("7", restarts), 40, 0)
-        said.append(judge(tmp_path, Attempt("7", restarts), 1, 3))
+        said.append(judge_attempt(tmp_path, Attempt("7", restarts), 1, 3))
     train_to(tmp_path, Attempt("7", 3), 40, 44)
-    said.append(judge(tmp_path, Attempt("7", 3), 1, 3))
+    said.append(judge_attempt(tmp_path, Attempt("7", 3), 1, 3))
     for restarts in (4, 5, 6):
         # Not even begun: it died in its imports.
-        said.append(judge(tmp_path, Attempt("7", restarts), 143, 3))
+        said.append(judge_attempt(tmp_path, Attempt("7", restarts), 143, 3))
     assert [verdict.goes_on for verdict in said] == [True, True, True, True, True, False]
     assert said[0].why == "exit code 1 and no step gained; attempt 1 of 3 so"
     assert "3 attempts in a row ended (now with exit code 143) and left no checkpoint beyond step 44" in said[-1].why
@@ -74,8 +83,8 @@ def test_attempts_without_a_gain_end_and_a_gain_begins_the_count_anew(tmp_path):
 
 def test_another_job_in_the_same_folder_has_a_count_of_its_own(tmp_path):
     for restarts in range(3):
-        judge(tmp_path, Attempt("7", restarts), 1, 3)
-    assert judge(tmp_path, Attempt("8", 0), 1, 3).goes_on
+        judge_attempt(tmp_path, Attempt("7", restarts), 1, 3)
+    assert judge_attempt(tmp_path, Attempt("8", 0), 1, 3).goes_on
 
 
 def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path):

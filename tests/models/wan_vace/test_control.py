@@ -9,8 +9,8 @@ from diffusers import WanVACEPipeline
 from faceid.models.base.initialise import initialise_base
 from faceid.models.base.latent_codec import encode_pixels, to_pixels
 from faceid.models.base.wan import load_wan
+from faceid.models.wan_vace.control import assemble_control, control_channels, fold_mask, pose_control, split_by_mask
 from faceid.toy.shipped import BASE_CONFIGS
-from faceid.vace import assemble_control, fold_mask, pose_control, split_by_mask
 
 pytestmark = pytest.mark.promise("control tensor equals WanVACEPipeline's", bar="torch.equal", proof="main")
 
@@ -69,7 +69,7 @@ def test_control_equals_the_pipelines(pipeline, num_references, with_mask):
         wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in ready_references[0]
     ]
     ours = assemble_control(*halves, folded, reference_latents)
-    assert ours.shape[1] == wan.geometry.control_channels
+    assert ours.shape[1] == control_channels(wan.geometry)
     assert torch.equal(ours, expected)
 
 

@@ -1,10 +1,11 @@
-"""The VACE control tensor: inactive half, reactive half and mask, and reference frames before them.
+"""Build the VACE control tensor.
 
-Equal to the bit to what `WanVACEPipeline.prepare_video_latents` and `prepare_masks` assemble (diffusers 0.42), from
-latents that may come from a cache. Training and sampling build their control here and nowhere else.
+It has an inactive half, a reactive half and a mask, with reference frames before them. The result equals, to the bit,
+what `WanVACEPipeline.prepare_video_latents` and `prepare_masks` assemble (diffusers 0.42). The latents may come from a
+cache. Training and sampling build their control here and nowhere else.
 
-Legend: B batch; T H W frames and pixels; C f h w latent channels, frames and sizes; R reference images;
-s spatial factor (pixels per latent cell side). "Active" pixels (mask 1) are generated, inactive ones are kept.
+Legend: B batch; T H W frames and pixels; C f h w latent channels, frames and sizes; R reference images.
+s: spatial factor (pixels per latent cell side). "Active" pixels (mask 1) are generated, inactive ones are kept.
 """
 
 from __future__ import annotations
@@ -18,16 +19,26 @@ from torch import Tensor
 from faceid.geometry import Geometry
 
 
+def mask_channels(geometry: Geometry) -> int:
+    """Channels of the mask: each latent cell's pixels are folded into channels (Wan2.1: 64)."""
+    return geometry.spatial_factor**2
+
+
+def control_channels(geometry: Geometry) -> int:
+    """Channels of inactive half, reactive half and mask (Wan2.1: 96)."""
+    return 2 * geometry.latent_channels + mask_channels(geometry)
+
+
 def split_by_mask(video: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels [B, 3, T, H, W] in [-1, 1] and mask in [0, 1] of the same shape to (inactive, reactive) pixels."""
+    """Split pixels [B, 3, T, H, W] in [-1, 1] by a mask in [0, 1] of the same shape into (inactive, reactive)."""
     active = torch.where(mask > 0.5, 1.0, 0.0).to(video.dtype)
     return video * (1 - active), video * active
 
 
 def fold_mask(mask: Tensor, geometry: Geometry) -> Tensor:
-    """A pixel mask [T, H, W] to latent channels [s*s, f, h, w]: each cell keeps all its pixels, frames are picked.
+    """Fold a pixel mask [T, H, W] to latent channels [s*s, f, h, w]. Each cell keeps all its pixels; frames are picked.
 
-    The frames are chosen as the pipeline chooses them (nearest-exact), not as the VAE groups them.
+    Frames are chosen as the pipeline chooses them (nearest-exact), not as the VAE groups them.
     """
     num_frames, height, width = mask.shape
     s, patch = geometry.spatial_factor, geometry.patch_thw[1]
@@ -42,7 +53,7 @@ def assemble_control(inactive: Tensor, reactive: Tensor, mask: Tensor, reference
     """Build the control [B, 2C + s*s, R + f, h, w] from normalised latents.
 
     inactive, reactive: [B, C, f, h, w]. mask: folded, [B, s*s, f, h, w]. references: normalised single-frame latents
-    [B, C, 1, h, w], in the order the user gave them; the pipeline prepends one by one, so the last ends up first.
+    [B, C, 1, h, w], in the order the user gave them. The pipeline prepends one by one, so the last ends up first.
     A reference frame has a zero reactive half and a zero mask: it is kept, not generated.
     """
     halves = torch.cat([inactive, reactive], dim=1)
@@ -57,10 +68,10 @@ def assemble_control(inactive: Tensor, reactive: Tensor, mask: Tensor, reference
 
 
 def pose_control(pose: Tensor, inactive: Tensor, geometry: Geometry) -> Tensor:
-    """The control of a pose video alone: everything is active, so the mask is ones and the inactive half a constant.
+    """Build the control of a pose video alone. All is active: the mask is ones and the inactive half is constant.
 
     pose, inactive: normalised latents [B, C, f, h, w]; inactive is the latent of an all-zero (mid-grey) video.
     """
     batch, _, f, h, w = pose.shape
-    mask = pose.new_ones(batch, geometry.mask_channels, f, h, w)
+    mask = pose.new_ones(batch, mask_channels(geometry), f, h, w)
     return assemble_control(inactive.expand_as(pose), pose, mask)
