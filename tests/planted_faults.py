@@ -47,7 +47,7 @@ class PlantedFault:
 
 
 @dataclass(frozen=True)
-class Looked:
+class Outcome:
     """What became of one. noticed: the test failed with the fault; None where it could not be run."""
 
     fault: PlantedFault
@@ -86,7 +86,7 @@ def plant(fault: PlantedFault, tree: Path) -> str:
     return whole
 
 
-def look(fault: PlantedFault, tree: Path) -> Looked:
+def look(fault: PlantedFault, tree: Path) -> Outcome:
     """Plant one fault, run its test, and take the fault out again."""
     began = time.perf_counter()
     whole = plant(fault, tree)
@@ -95,7 +95,7 @@ def look(fault: PlantedFault, tree: Path) -> Looked:
     finally:
         (tree / fault.file).write_text(whole, encoding="utf-8")
     noticed = {FAILED: True, 0: False}.get(code)
-    return Looked(fault, noticed, time.perf_counter() - began, test_s, said if noticed is None else "")
+    return Outcome(fault, noticed, time.perf_counter() - began, test_s, said if noticed is None else "")
 
 
 def run_test(test: str, tree: Path) -> tuple[int, float, str]:
@@ -138,7 +138,7 @@ def _longest(report: Path) -> float:
     return max((float(case.get("time", "nan")) for case in failed or cases), default=0.0)
 
 
-def look_at(faults: Sequence[PlantedFault]) -> list[Looked]:
+def look_at(faults: Sequence[PlantedFault]) -> list[Outcome]:
     """All of them, a line each; two at a time where there are two cores, in a copy of the tree each."""
     with tempfile.TemporaryDirectory(prefix="planted_") as folder:
         trees: SimpleQueue[Path] = SimpleQueue()
@@ -150,7 +150,7 @@ def look_at(faults: Sequence[PlantedFault]) -> list[Looked]:
             compileall.compile_dir(tree, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
             trees.put(tree)
 
-        def look_and_say(fault: PlantedFault) -> Looked:
+        def look_and_say(fault: PlantedFault) -> Outcome:
             tree = trees.get()
             try:
                 found = look(fault, tree)

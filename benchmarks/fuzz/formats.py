@@ -54,7 +54,7 @@ _NO_MEMORY = ("allocate", "bad_alloc", "out of memory", "MemoryError")
 
 
 @dataclass
-class Found:
+class FormatResult:
     """What became of a format's mutations. failures: number of the mutation, and what went wrong."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -63,7 +63,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkFolder:
     """Where one worker works. Only `out` may be written to; all else under `root` is looked at after each mutation."""
 
     root: Path
@@ -96,13 +96,13 @@ class Place:
         return {str(path): (status.st_size, status.st_mtime_ns) for path in files for status in [path.lstat()]}
 
 
-def fuzz(name: str, count: int, work: Path, first: int = 0, workers: int = WORKERS) -> Found:
+def fuzz(name: str, count: int, work: Path, first: int = 0, workers: int = WORKERS) -> FormatResult:
     """`count` mutations of a format from number `first` on, in forked processes that end when one of them kills."""
-    began, found = time.perf_counter(), Found()
+    began, found = time.perf_counter(), FormatResult()
     with tempfile.TemporaryDirectory(dir=work) as folder:
         sample = TARGETS[name].make(Path(folder))
     with tempfile.TemporaryDirectory(dir=work) as folder:
-        place = Place(Path(folder) / "whole")
+        place = WorkFolder(Path(folder) / "whole")
         place.reset(sample, is_new=True)
         # A sample that is refused would make every mutation of it look well refused.
         TARGETS[name].read(place.input, place.out)
@@ -152,7 +152,7 @@ def keep(name: str, sample: Sample, number: int, outcome: str) -> Path:
     return folder
 
 
-def try_one(name: str, sample: Sample, number: int, place: Place) -> str:
+def try_one(name: str, sample: Sample, number: int, place: WorkFolder) -> str:
     """Read one mutation: READ, REFUSED, or what is wrong with how it ended."""
     changed = mutated(name, sample, number)
     place.reset({**sample, **changed}, is_new=number < 0 or not place.input.is_dir())
@@ -171,7 +171,7 @@ def try_one(name: str, sample: Sample, number: int, place: Place) -> str:
     return outcome
 
 
-def _read(name: str, place: Place) -> BaseException | None:
+def _read(name: str, place: WorkFolder) -> BaseException | None:
     # At its end the process is killed, wherever it is: no handler runs within a call of C.
     signal.setitimer(signal.ITIMER_PROF, LONGEST_S)
     signal.setitimer(signal.ITIMER_REAL, LONGEST_STILL_S)
@@ -223,7 +223,7 @@ def _start(name: str, sample: Sample, place: Path, share: list[int]) -> tuple[Co
 
 def _work(name: str, sample: Sample, root: Path, share: list[int], sender: Connection) -> None:
     """One process: in a folder, a home and a temporary folder of its own, with nothing to say."""
-    place = Place(root)
+    place = WorkFolder(root)
     place.reset(sample, is_new=True)
     os.chdir(place.root / "outer")
     os.environ.update(HOME=str(place.root / "outer"), TMPDIR=str(place.out))
@@ -295,7 +295,7 @@ def main(argv: list[str]) -> int:
 def _again(name: str, number: int) -> int:
     with tempfile.TemporaryDirectory(dir=memory_folder()) as work:
         sample = TARGETS[name].make(Path(work))
-        place = Place(Path(work) / "again")
+        place = WorkFolder(Path(work) / "again")
         place.reset({**sample, **mutated(name, sample, number)}, is_new=True)
         try:
             TARGETS[name].read(place.input, place.out)

@@ -22,7 +22,7 @@ def test_rotation_is_a_clockwise_quarter_turn_of_the_stored_picture(real_data):
         stored = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
     upright = read_video(path).frames[0]
     assert upright.shape == (568, 320, 3)
-    # Looked at: the letters of the keyboard stand upright this way.
+    # FilmOverview at: the letters of the keyboard stand upright this way.
     assert np.abs(np.rot90(stored, -1) - upright).mean() < 2 < np.abs(np.rot90(stored, 1) - upright).mean()
 
 

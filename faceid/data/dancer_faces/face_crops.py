@@ -30,7 +30,7 @@ LOOKS_PER_STRETCH = 3
 
 
 @dataclass(frozen=True)
-class Looked:
+class FilmOverview:
     """What is known of a film before its frames are examined.
 
     num_frames: number of decoded frames. boxes: the face per frame, (x0, y0, x1, y1) in pixels or None. boxes is None
@@ -56,7 +56,7 @@ class FaceSource(Protocol):
         """A cheap summary of what decides its faces: names, sizes and times, or hashes."""
         ...
 
-    def look(self) -> Looked: ...
+    def look(self) -> FilmOverview: ...
 
     def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
         """Frames at these ascending indices, uint8 RGB [H, W, 3] at the source's own resolution."""
@@ -84,7 +84,7 @@ def cut_faces(source: FaceSource, count: int, margin: float, detector: FaceDetec
     return [cut for cut in found if cut.candidate.size_px >= SMALLEST_FACE_PX]
 
 
-def _boxed(source: FaceSource, looked: Looked, stretches: list[np.ndarray], margin: float) -> Iterator[FaceCut]:
+def _boxed(source: FaceSource, looked: FilmOverview, stretches: list[np.ndarray], margin: float) -> Iterator[FaceCut]:
     """The best frame of each stretch by its box and its pose."""
     assert looked.boxes is not None
     merit = np.array([_size_px(box) if box else 0.0 for box in looked.boxes])

@@ -19,7 +19,7 @@ from faceid.data.body.head_boxes import face_boxes, frontalness
 from faceid.data.body.keypoints import Keypoints, belong_together, read_film_keypoints
 from faceid.data.body.sidecars import joints_path, read_heads, refuse_of_another_clip
 from faceid.data.clips.pairs import ClipPair, key_of
-from faceid.data.dancer_faces.face_crops import Looked
+from faceid.data.dancer_faces.face_crops import FilmOverview
 from faceid.data.films.film_plan import Film
 from faceid.data.shards.index import Sample, ShardIndex
 from faceid.errors import DataError
@@ -41,7 +41,7 @@ class FilmSource:
         files = [file for file in (self.path, self.keypoints, self.heads) if file is not None]
         return [self.key, self.labels, sizes_and_times(files)]
 
-    def look(self) -> Looked:
+    def look(self) -> FilmOverview:
         measured = measure_video(self.path)
         if self.keypoints is not None:
             refuse_of_another_clip(self.keypoints, self.path)
@@ -52,8 +52,8 @@ class FilmSource:
             if not belong_together(len(boxes), measured.frames):
                 raise DataError(f"{self.heads.name}: {len(boxes)} boxes, the film has {measured.frames} frames")
             nothing = [None] * max(measured.frames - len(boxes), 0)
-            return Looked(measured.frames, [*boxes[: measured.frames], *nothing])
-        return Looked(measured.frames)
+            return FilmOverview(measured.frames, [*boxes[: measured.frames], *nothing])
+        return FilmOverview(measured.frames)
 
     def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
         return stream_frames(self.path, indices) if indices else ()
@@ -77,11 +77,11 @@ class ShardSource:
     def seen(self) -> Any:
         return [self.key, self.labels, self.index.shards[self.sample.shard].sha256]
 
-    def look(self) -> Looked:
+    def look(self) -> FilmOverview:
         details = self.index.read_details(self.key)
         if "face_boxes" in details:
-            return Looked(len(self._video), details["face_boxes"], np.array(details["frontal"]))
-        return Looked(len(self._video), details.get("head_boxes"))
+            return FilmOverview(len(self._video), details["face_boxes"], np.array(details["frontal"]))
+        return FilmOverview(len(self._video), details.get("head_boxes"))
 
     def frames(self, indices: Sequence[int]) -> Iterable[np.ndarray]:
         return (self._video[index] for index in indices)
@@ -91,12 +91,12 @@ class ShardSource:
         return decode_video_bytes(self.index.read(self.key, "video.mp4")).frames
 
 
-def looked_of(keypoints: Keypoints) -> Looked:
+def looked_of(keypoints: Keypoints) -> FilmOverview:
     """Find faces by the joints. keypoints: one entry per frame, in pixels of the film."""
     # With several people in the picture, the followed one may not be the dancer after whom the film is named.
     alone = keypoints.num_people <= 1
     boxes = [box if is_alone else None for box, is_alone in zip(face_boxes(keypoints.body), alone, strict=True)]
-    return Looked(len(keypoints), boxes, frontalness(keypoints.body))
+    return FilmOverview(len(keypoints), boxes, frontalness(keypoints.body))
 
 
 def of_films(films: Sequence[Film]) -> list[FilmSource]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceid.data.order import epoch_order, permutation
-from faceid.data.stream.mixture import Mixture, Place
+from faceid.data.stream.mixture import Mixture, StreamEntry
 from faceid.data.stream.pairing_settings import Kind
 from faceid.data.stream.stream_order import StreamOrder
 
@@ -75,7 +75,7 @@ class BucketedMixture:
         self._epoch: tuple[int, list[tuple[int, int]]] = (-1, [])
         self._turns: dict[tuple[int, int, int], list[int]] = {}
 
-    def __getitem__(self, g: int) -> Place:
+    def __getitem__(self, g: int) -> StreamEntry:
         """The entry at position g."""
         epoch, at = divmod(g, self.samples_per_epoch)
         if self._epoch[0] != epoch:
@@ -85,7 +85,7 @@ class BucketedMixture:
         group = stage.groups[number]
         place, count = since * self.chunk + at % self.chunk, len(group.numbers)
         # Turn after turn goes through all of the group, each in an order of its own.
-        return Place(group.kind, group.numbers[self._turn(stage, number, place // count)[place % count]])
+        return StreamEntry(group.kind, group.numbers[self._turn(stage, number, place // count)[place % count]])
 
     def _stage(self, epoch: int) -> _Stage:
         is_second = epoch >= self.stage2_from_epoch and self._stages[1].is_possible

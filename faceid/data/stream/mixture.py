@@ -15,7 +15,7 @@ from faceid.data.order import epoch_order, permutation
 from faceid.data.stream.pairing_settings import Kind
 
 
-class Place(NamedTuple):
+class StreamEntry(NamedTuple):
     """The entry at one position. number: of a clip or of a photo. It is a tuple, as an epoch may have 100,000."""
 
     kind: Kind
@@ -33,9 +33,9 @@ class Mixture:
         self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, 1
         self.samples_per_epoch = num_clips + num_photos
         self.quotas = _quotas(self.samples_per_epoch, {k: s for k, s in shares.items() if self.counts[k]})
-        self._epoch: tuple[int, list[Place]] = (-1, [])
+        self._epoch: tuple[int, list[StreamEntry]] = (-1, [])
 
-    def __getitem__(self, g: int) -> Place:
+    def __getitem__(self, g: int) -> StreamEntry:
         """The entry at position g."""
         epoch, place = divmod(g, self.samples_per_epoch)
         if self._epoch[0] != epoch:
@@ -43,15 +43,15 @@ class Mixture:
             self._epoch = (epoch, self._places(epoch))
         return self._epoch[1][place]
 
-    def _places(self, epoch: int) -> list[Place]:
+    def _places(self, epoch: int) -> list[StreamEntry]:
         order = epoch_order(self.seed, epoch, self.samples_per_epoch)
         if epoch < self.stage2_from_epoch or not self.quotas:
             clips = self.counts["clip"]
-            return [Place("clip", n) if n < clips else Place("photo", n - clips) for n in order]
+            return [StreamEntry("clip", n) if n < clips else StreamEntry("photo", n - clips) for n in order]
         places = [place for kind in sorted(self.quotas) for place in self._places_of(kind, epoch)]
         return [places[n] for n in order]
 
-    def _places_of(self, kind: Kind, epoch: int) -> list[Place]:
+    def _places_of(self, kind: Kind, epoch: int) -> list[StreamEntry]:
         """This epoch's entries of a kind. Turn after turn goes through all of them, each in an order of its own."""
         count, quota = self.counts[kind], self.quotas[kind]
         first = (epoch - self.stage2_from_epoch) * quota
@@ -59,7 +59,7 @@ class Mixture:
             turn: permutation(self.seed, turn, f"turn of {kind}", count)
             for turn in range(first // count, (first + quota - 1) // count + 1)
         }
-        return [Place(kind, turns[at // count][at % count]) for at in range(first, first + quota)]
+        return [StreamEntry(kind, turns[at // count][at % count]) for at in range(first, first + quota)]
 
 
 def _quotas(total: int, shares: Mapping[Kind, float]) -> dict[Kind, int]:

@@ -22,7 +22,7 @@ from faceid.data.order import seed_for
 from faceid.data.shards.index import DamagedError
 from faceid.data.stream.buckets import make_mixture
 from faceid.data.stream.held_out import NOTHING, HeldOut
-from faceid.data.stream.mixture import Place
+from faceid.data.stream.mixture import StreamEntry
 from faceid.data.stream.pairing import Pairing, Source
 from faceid.data.stream.pairing_settings import Kind
 from faceid.data.stream.stream_order import StreamOrder
@@ -139,16 +139,16 @@ class TrainingSet(torch.utils.data.Dataset):
                 # The replacement has the same size, because it may share a micro-batch with others.
                 alike = self._of_size[self._sizes[place.number]]
                 other = seed_for(self.seed, g, f"in place of a damaged clip {len(damages)}") % len(alike)
-                place = Place(place.kind, alike[other])
+                place = StreamEntry(place.kind, alike[other])
 
-    def _clip(self, place: Place, g: int, damages: list[str]) -> TrainingSample:
+    def _clip(self, place: StreamEntry, g: int, damages: list[str]) -> TrainingSample:
         clip = self.latents[self.clip_numbers[place.number]]
         if place.kind == "null":
             return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
         face = self.pairing.clip_face(clip.clip, g)
         return self._sample(clip, face.embedding, place.kind, g, [face.source, *[FACE] * face.num_faces], damages)
 
-    def _photo(self, place: Place, g: int) -> TrainingSample:
+    def _photo(self, place: StreamEntry, g: int) -> TrainingSample:
         key = self.photo_names[place.number]
         photo = self.photos[key]
         own = photo.prompt_embeds

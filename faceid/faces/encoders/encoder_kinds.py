@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from faceid.faces.encoders.face_encoders import FaceEncoder
 
 # What --encoder_path names: a folder in transformers' layout or a hub name, one file, or nothing.
-Place = Literal["folder", "file", "nothing"]
+PathKind = Literal["folder", "file", "nothing"]
 # Pillow's numbers for these filters.
 BILINEAR, BICUBIC = 2, 3
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -53,7 +53,7 @@ class EncoderSpec:
     meaning: str
     """Text for the help."""
     load: Load
-    needs: Place
+    needs: PathKind
     """What --encoder_path names."""
     published: str | None = None
     """The hub name that is used when no path is given."""

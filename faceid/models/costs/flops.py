@@ -42,7 +42,7 @@ class StepFlops:
 
 
 @dataclass
-class _Bill:
+class _BlockFlops:
     """Operations of a piece, grouped by the cost of their backward pass."""
 
     frozen: float = 0.0
@@ -104,10 +104,10 @@ def step_flops(
     hints = [_hint_block(sizes, index) for index in range(num_hint_blocks(config))]
     ends = _ends(sizes, face_embedding_dim)
     blocks = [*main, *hints] if hints_learn else main
-    forward = sum(bill.forward for bill in (*main, *hints, ends))
+    forward = sum(flops.forward for flops in (*main, *hints, ends))
     recomputed = 0.0
     if checkpointing != "none":
-        recomputed = sum(bill.forward for bill in blocks)
+        recomputed = sum(flops.forward for flops in blocks)
         if hints_learn and settings.lora_layers == "attention":
             # A VACE block ends with a frozen product whose output is not needed again. torch stops recomputing before
             # it.
@@ -115,52 +115,52 @@ def step_flops(
     if checkpointing == "attention":
         recomputed -= len(blocks) * sizes.self_attention
     backward, useful = (
-        sum(bill.backward(attention) for bill in (*blocks, ends))
+        sum(flops.backward(attention) for flops in (*blocks, ends))
         for attention in (ATTENTION_BACKWARD, ATTENTION_BACKWARD_WITHOUT_REMAKING)
     )
     return StepFlops(forward, recomputed, backward, forward + useful)
 
 
-def _main_block(sizes: _Sizes, index: int) -> _Bill:
+def _main_block(sizes: _Sizes, index: int) -> _BlockFlops:
     """Self-attention, text and face attention, feed-forward. The LoRA is on q, k, v and o, or on the rest as well."""
     n, d = sizes.num_tokens, sizes.d
     has_lora = sizes.settings.lora_branch in ("base", "both")
-    bill = _attention_and_feed_forward(sizes, has_lora)
+    flops = _attention_and_feed_forward(sizes, has_lora)
     if index == 0 and not sizes.settings.face_modulation:
-        _hand_no_gradient_on(bill, sizes, has_lora)
+        _hand_no_gradient_on(flops, sizes, has_lora)
     if sizes.settings.has_face_attention(index):
         k, c = sizes.settings.num_tokens, sizes.settings.conditioning_dim
-        bill.trained += 2 * 2 * k * c * d
-        bill.other_attention += 4 * n * k * d
-    return bill
+        flops.trained += 2 * 2 * k * c * d
+        flops.other_attention += 4 * n * k * d
+    return flops
 
 
-def _hint_block(sizes: _Sizes, index: int) -> _Bill:
+def _hint_block(sizes: _Sizes, index: int) -> _BlockFlops:
     """Count as for a main block without a face.
 
     Each block has a projection out, and the first one has a projection in.
     """
     n, d = sizes.num_tokens, sizes.d
     has_lora = sizes.settings.lora_branch != "base"
-    bill = _attention_and_feed_forward(sizes, has_lora)
-    bill.frozen += 2 * n * d * d
+    flops = _attention_and_feed_forward(sizes, has_lora)
+    flops.frozen += 2 * n * d * d
     learns_ends = has_lora and sizes.settings.lora_layers == "linear"
     if learns_ends:
-        bill.trained += _lora(n, d, sizes.settings.lora_rank)
+        flops.trained += _lora(n, d, sizes.settings.lora_rank)
     if index == 0:
-        bill.without_gradient += 2 * n * d * d
+        flops.without_gradient += 2 * n * d * d
         if learns_ends:
             # The projection in learns, so the next operation has a gradient to hand on.
-            bill.trained_on_text += _lora(n, d, sizes.settings.lora_rank)
+            flops.trained_on_text += _lora(n, d, sizes.settings.lora_rank)
         else:
-            _hand_no_gradient_on(bill, sizes, has_lora)
-    return bill
+            _hand_no_gradient_on(flops, sizes, has_lora)
+    return flops
 
 
-def _attention_and_feed_forward(sizes: _Sizes, has_lora: bool) -> _Bill:
+def _attention_and_feed_forward(sizes: _Sizes, has_lora: bool) -> _BlockFlops:
     n, t, d, f, r = sizes.num_tokens, sizes.text_tokens, sizes.d, sizes.config["ffn_dim"], sizes.settings.lora_rank
     of_feed_forward = 2 * 2 * n * r * (d + f) if sizes.settings.lora_layers == "linear" else 0.0
-    return _Bill(
+    return _BlockFlops(
         frozen=2 * n * (6 * d * d + 2 * d * f),
         trained=6 * _lora(n, d, r) + of_feed_forward if has_lora else 0.0,
         trained_on_text=2 * _lora(t, d, r) if has_lora else 0.0,
@@ -170,25 +170,25 @@ def _attention_and_feed_forward(sizes: _Sizes, has_lora: bool) -> _Bill:
     )
 
 
-def _hand_no_gradient_on(bill: _Bill, sizes: _Sizes, has_lora: bool) -> None:
+def _hand_no_gradient_on(flops: _BlockFlops, sizes: _Sizes, has_lora: bool) -> None:
     """Subtract gradients in a first block. Nothing before it learns: queries, keys and values hand no gradient on.
 
     Without a LoRA there is no gradient up to the face's share of the text attention.
     """
     n, d = sizes.num_tokens, sizes.d
     products = (3 if has_lora else 5) * 2 * n * d * d
-    bill.frozen -= products
-    bill.without_gradient += products
+    flops.frozen -= products
+    flops.without_gradient += products
     if has_lora:
         lora = 3 * _lora(n, d, sizes.settings.lora_rank)
-        bill.trained -= lora
-        bill.trained_on_text += lora
+        flops.trained -= lora
+        flops.trained_on_text += lora
     else:
-        bill.without_gradient += bill.self_attention + bill.other_attention
-        bill.self_attention = bill.other_attention = 0.0
+        flops.without_gradient += flops.self_attention + flops.other_attention
+        flops.self_attention = flops.other_attention = 0.0
 
 
-def _ends(sizes: _Sizes, face_embedding_dim: int) -> _Bill:
+def _ends(sizes: _Sizes, face_embedding_dim: int) -> _BlockFlops:
     """Operations before the blocks (patches, control, text, time, the face mapper) and after them."""
     config, settings, n, t, d = sizes.config, sizes.settings, sizes.num_tokens, sizes.text_tokens, sizes.d
     cells = math.prod(config["patch_size"])
@@ -201,7 +201,7 @@ def _ends(sizes: _Sizes, face_embedding_dim: int) -> _Bill:
         width = hidden
     mapper += 2 * (width * tokens + width * settings.lora_rank + settings.lora_rank * tokens)
     modulation = 2 * config["num_layers"] * MODULATION_RANK * (tokens + 2 * d) if settings.face_modulation else 0.0
-    return _Bill(
+    return _BlockFlops(
         frozen=2 * n * d * config["out_channels"] * cells,
         trained=mapper + modulation,
         without_gradient=2 * n * cells * d * num_input_channels(config)

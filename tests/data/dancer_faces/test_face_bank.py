@@ -19,7 +19,7 @@ from faceid.data.clips.contact_sheet import draw_sheet
 from faceid.data.clips.pairs import find_pairs
 from faceid.data.dancer_faces.face_bank import read_face_bank, write_face_bank
 from faceid.data.dancer_faces.face_bank_settings import FaceBankSettings
-from faceid.data.dancer_faces.face_crops import Looked, cut_faces
+from faceid.data.dancer_faces.face_crops import FilmOverview, cut_faces
 from faceid.data.dancer_faces.face_sources import of_films, of_pairs, of_shards
 from faceid.data.films.film_plan import find_films
 from faceid.data.films.split_settings import SplitSettings
@@ -110,7 +110,7 @@ def test_one_face_is_taken_from_each_stretch_the_one_that_looks_at_the_camera(en
             frontal[[3, 17, 33]] = 0.9
             # Looking away all the time: no face.
             frontal[10:20] = np.where(np.arange(10) == 7, 0.9, 0.1)
-            return Looked(40, boxes, frontal)
+            return FilmOverview(40, boxes, frontal)
 
         def frames(self, indices):
             assert list(indices) == [3, 17, 33]
@@ -129,7 +129,7 @@ def test_a_sharp_and_large_face_scores_higher():
             key, labels = "film", {}
 
             def look(self):
-                return Looked(1, [box])
+                return FilmOverview(1, [box])
 
             def frames(self, indices):
                 return [picture]

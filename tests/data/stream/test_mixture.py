@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from faceid.data.stream.mixture import Mixture, Place
+from faceid.data.stream.mixture import Mixture, StreamEntry
 from faceid.data.stream.pairing_settings import PairingSettings
 from faceid.errors import ConfigError
 
@@ -18,7 +18,7 @@ def epoch_of(mixture, epoch):
 
 def test_stage_one_takes_every_clip_and_photo_once():
     mixture = Mixture(7, 3, SHARES, stage2_from_epoch=2, seed=1)
-    everything = {Place("clip", n) for n in range(7)} | {Place("photo", n) for n in range(3)}
+    everything = {StreamEntry("clip", n) for n in range(7)} | {StreamEntry("photo", n) for n in range(3)}
     first, second = epoch_of(mixture, 0), epoch_of(mixture, 1)
     assert set(first) == set(second) == everything and len(first) == 10 and first != second
 
@@ -29,10 +29,10 @@ def test_stage_two_has_the_shares_it_was_given_and_takes_entries_in_turn():
     kinds = Counter(place.kind for place in places)
     assert kinds == {"photo": 400, "clip": 240, "null": 160}
     each = Counter(places)
-    assert {each[Place("photo", n)] for n in range(10)} == {40}
+    assert {each[StreamEntry("photo", n)] for n in range(10)} == {40}
     # 240 clips are three turns of 70 and a part of the fourth.
-    assert {each[Place("clip", n)] for n in range(70)} == {3, 4}
-    assert {each[Place("null", n)] for n in range(70)} == {2, 3}
+    assert {each[StreamEntry("clip", n)] for n in range(70)} == {3, 4}
+    assert {each[StreamEntry("null", n)] for n in range(70)} == {2, 3}
 
 
 def test_photos_and_clips_are_spread_over_an_epoch():
