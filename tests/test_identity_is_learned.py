@@ -90,6 +90,7 @@ def test_own_scores_are_above_impostors(scores, record_property):
     assert auc >= 0.9
 
 
+@pytest.mark.slow
 def test_likeness_grows_with_face_scale(world, scores, record_property):
     at_zero = np.stack([world.likeness(face, 0, face_scale=0.0) for face in world.faces[:2]])
     # The base knows nobody: whoever is given, it draws the same.

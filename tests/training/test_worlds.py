@@ -23,17 +23,22 @@ WORLDS = ("cpu", "cpu_zero3") if SIZES == "tests" else ("cpu", "cpu_zero2", "cpu
 RELATIVE, ADAPTER = 1e-5, 1e-4
 
 
-def train_in(world, toy_inputs, folder):
+def train_in(world, toy_inputs, folder, epochs=EPOCHS):
     """The losses and the adapter of a run in a world."""
-    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *f"--batch_size 2 --num_epochs {EPOCHS}".split()]
-    flags += f"--freeze_mapper_after_epochs {EPOCHS - 1} --learning_rate 1e-3 --warmup_steps 0 --save_every 100".split()
+    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *f"--batch_size 2 --num_epochs {epochs}".split()]
+    frozen_after = EPOCHS - 1 if epochs == EPOCHS else epochs
+    flags += (
+        f"--freeze_mapper_after_epochs {frozen_after} --learning_rate 1e-3 --warmup_steps 0 --save_every 100".split()
+    )
     train(*flags, "--output_dir", str(folder), world=world)
     return losses(folder), load_file(folder / "face_lora_final.safetensors")
 
 
 @pytest.fixture(scope="module")
 def alone(toy_inputs, tmp_path_factory):
-    return train_in("single", toy_inputs, tmp_path_factory.mktemp("alone") / "run")
+    """What a single process gives, by the number of epochs."""
+    made = {epochs: tmp_path_factory.mktemp("alone") / "run" for epochs in {1, EPOCHS}}
+    return {epochs: train_in("single", toy_inputs, folder, epochs) for epochs, folder in made.items()}
 
 
 @pytest.mark.starts_process
@@ -42,8 +47,10 @@ def alone(toy_inputs, tmp_path_factory):
 def test_a_world_gives_the_losses_and_the_adapter_of_a_single_process(
     toy_inputs, alone, tmp_path, world, record_property
 ):
-    (reference, own), (curve, other) = alone, train_in(world, toy_inputs, tmp_path / "run")
-    assert len(reference) == STEPS
+    # A step of ZeRO-3 costs several times another's; its stage 2 is in the proofs.
+    epochs = 1 if (world, SIZES) == ("cpu_zero3", "tests") else EPOCHS
+    (reference, own), (curve, other) = alone[epochs], train_in(world, toy_inputs, tmp_path / "run", epochs)
+    assert len(reference) == STEPS // EPOCHS * epochs
     # The curve moves by far more than the tolerance, so that equality says something.
     assert max(reference) - min(reference) > 100 * RELATIVE * max(reference)
     difference = max(abs(a / b - 1) for a, b in zip(curve, reference, strict=True))

@@ -214,6 +214,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 
 
 @pytest.mark.starts_process
+@pytest.mark.slow
 def test_the_default_model_is_found_in_the_hub_cache_without_a_network(tmp_path, tiny_clip_folder):
     repository = tmp_path / "hub" / "models--openai--clip-vit-large-patch14"
     revision = "0" * 40
