@@ -27,9 +27,9 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest tests $(IN_PROCESSES) $(if $(RECORD),--record_durations benchmarks/records/tests.json)
 
-# What a change wants to know first: every test that takes under 5 s of CPU and starts no process. ROOM=sampling: one room's.
+# What a change wants to know first: every test of about a second of CPU at most that starts no process. ROOM=sampling: one room's.
 quick: setup
-	$(BIN)/python -m pytest tests$(if $(ROOM),/$(ROOM)) $(IN_PROCESSES) -m "not slow and not starts_process"
+	$(BIN)/python -m pytest tests$(if $(ROOM),/$(ROOM)) $(IN_PROCESSES) -m "not slow and not starts_process and not slurm"
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -1,8 +1,10 @@
 """Shared by all tests: the toy base, the folder of real data, and quiet, single-threaded libraries."""
 
+import json
 import logging
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,18 +18,24 @@ os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_exte
 import pytest
 import warm_process
 from calling import call
+from durations import OF_FILES
 from launching import ToyInputs
 
 pytest_plugins = ["durations", "process_guard", "promises", "pytester"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+DURATIONS = REPOSITORY / "benchmarks" / "records" / "tests.json"
 REAL_DATA = Path(os.environ.get("FACEID_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, the whole product's foremost, so that no process ends long after the other."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, len(item.path.parts)))
+    """The files that took longest when last recorded come first, so that no process ends long after the other."""
+    seconds: dict[str, float] = defaultdict(float)
+    record = json.loads(DURATIONS.read_text()) if DURATIONS.is_file() else {}
+    for kind in ("tests", OF_FILES):
+        for name, cost in record.get(kind, {}).items():
+            seconds[name.partition("::")[0]] += cost["wall_s"]
+    items.sort(key=lambda item: -seconds[str(item.path.relative_to(REPOSITORY))])
 
 
 @pytest.fixture(autouse=True)

@@ -378,6 +378,7 @@ def test_resuming_with_another_persons_photos_or_identity_is_refused(toy_inputs,
     refused(ended, "another identity", "another output_dir")
 
 
+@pytest.mark.slow
 def test_resuming_with_other_clips_is_refused_and_the_checkpoints_stay(toy_inputs, run_folder, clips, tmp_path):
     (clips / "videos" / f"{first_stem(clips)}.mp4").unlink()
     call("tools/make_shards.py", *shard_flags(clips, tmp_path / "shards"))
@@ -420,6 +421,7 @@ def flip_a_byte(file: Path) -> None:
     file.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_skipped_with_the_reason_and_the_older_one_is_used(toy_inputs, run_folder):
     flip_a_byte(run_folder / "checkpoints" / "step_00000008" / "trainables.safetensors")
     ended = call("train.py", *train_flags(toy_inputs, run_folder), "--num_epochs", "3")
@@ -609,6 +611,7 @@ def batch_flags(toy_inputs, trained: Path, poses: Path, output: Path) -> list[st
     return [str(word) for word in (*words, *adapter, "--num_inference_steps", 1, "--cfg_scale", 1)]
 
 
+@pytest.mark.slow
 def test_a_bad_pose_video_in_a_batch_is_recorded_and_the_rest_goes_on(toy_inputs, trained, clips, tmp_path):
     (clips / "poses" / "broken.mp4").write_bytes(b"nothing")
     write_video(clips / "poses" / "short.mp4", np.zeros((5, 64, 64, 3), np.uint8), 16)
@@ -622,6 +625,7 @@ def test_a_bad_pose_video_in_a_batch_is_recorded_and_the_rest_goes_on(toy_inputs
     assert not (tmp_path / "out" / "broken.mp4").exists()
 
 
+@pytest.mark.slow
 def test_a_job_list_with_anything_in_its_names_is_only_names(toy_inputs, trained, clips, tmp_path, monkeypatch):
     pose = min((clips / "poses").glob("*.mp4"))
     names = ["$(touch canary).mp4", "a b;touch canary.mp4", "-rf'\".mp4"]
@@ -661,6 +665,7 @@ def test_options_without_effect_are_named_in_training(toy_inputs, run_folder):
     assert "height: has no effect" not in call("train.py", *train_flags(toy_inputs, run_folder), "--height", 64).screen
 
 
+@pytest.mark.slow
 def test_options_without_effect_are_named_in_sampling(toy_inputs, trained, tmp_path):
     flags = sample_flags(toy_inputs, trained / "face_lora_final.pth", tmp_path / "a.mp4")
     ended = call("sample.py", *flags, "--negative_prompt", "fog", "--aggregation", "median")

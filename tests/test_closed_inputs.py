@@ -77,6 +77,7 @@ def texts_in(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("command", named(command for command in COMMANDS if command.name in ("batch", "run")))
+@pytest.mark.slow
 def test_a_closed_part_of_ones_own_output_is_told_in_one_line(command, shared_world, place):  # noqa: F811
     out = out_of(command, place)
     flags = () if command.name == "batch" else (*SMALL_ADAPTER, *QUIET, *"--num_epochs 1 --tensorboard true".split())

@@ -24,7 +24,7 @@ def test_no_test_takes_over_20_cpu_seconds(record):
     assert {name: cost for name, cost in record["tests"].items() if cost["cpu_s"] > MOST_CPU_S} == {}
 
 
-def test_what_takes_over_5_cpu_seconds_is_marked_slow(record):
+def test_what_takes_over_2_cpu_seconds_is_marked_slow(record):
     assert record["too_dear"] == []
 
 

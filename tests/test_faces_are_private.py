@@ -61,6 +61,7 @@ def open_ones(*tops: Path) -> list[str]:
 
 @pytest.mark.fault("T3")
 @pytest.mark.parametrize("name", SHOWING)
+@pytest.mark.slow
 def test_what_a_command_leaves_is_its_owners(name, world, place):
     out = place / f"out{ROWS[name].suffix}"
     shown = []
@@ -97,6 +98,7 @@ def closed_to_the_team(top: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", [row.name for row in COMMANDS if not row.not_run])
+@pytest.mark.slow
 def test_what_is_shared_is_the_group_s_and_as_open_as_the_umask_says(name, world, team):
     shared = ["--shared", "true"] if name in SHOWING else []
     for other in (False, True) if ROWS[name].older == REPLACED else (False,):

@@ -63,6 +63,7 @@ def test_random_weights_have_a_loaded_models_dtypes_and_are_never_zero(gpu_model
     assert all(torch.equal(p.float(), twins[n]) for n, p in made.named_parameters())
 
 
+@pytest.mark.slow
 def test_what_fails_is_recorded_in_a_line_and_the_rest_goes_on(bench):
     def fail():
         raise RuntimeError("no kernel\nfor this")
@@ -76,6 +77,7 @@ def test_what_fails_is_recorded_in_a_line_and_the_rest_goes_on(bench):
     assert bench.find("a", "works")["step_s"] == 2.0 and bench.find("a", "is wrong") == {}
 
 
+@pytest.mark.slow
 def test_a_goal_is_told_from_what_was_right(bench):
     from benchmarks.gpu.tables import print_goals
 

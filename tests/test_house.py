@@ -200,6 +200,7 @@ def _code(path: Path) -> Iterator[tuple[int, str]]:
         yield from ((getattr(node, "lineno", 0), text) for text in texts if isinstance(text, str))
 
 
+@pytest.mark.slow
 def test_what_a_base_alone_has_is_written_in_its_folder():
     assert words_of_one_base(REPOSITORY) == []
 

@@ -197,6 +197,7 @@ def killed(command: Command, world: World, out: Path, moment: int) -> int:
 
 @pytest.mark.fault("L8")
 @pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.not_run))
+@pytest.mark.slow
 def test_an_older_result_of_other_inputs_is_replaced_whole_or_kept_whole(command, world, place, tmp_path):
     out = out_of(command, place)
     assert run(command, world, out, other=True).code == 0

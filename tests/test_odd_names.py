@@ -19,6 +19,7 @@ READ_BY_FOLDER = ["identity", "verification", "split", "poses", "shards", "face 
 
 
 @pytest.mark.parametrize("command", named(c for c in COMMANDS if c.name in READ_BY_FOLDER))
+@pytest.mark.slow
 def test_a_name_that_is_no_text_is_passed_over_and_said(command: Command, shared_world, place):  # noqa: F811
     kinds = {"photos": ["target", "d01"], "videos": [""], "poses": [""], "references": ["target", "d01"]}
     odd: list[Path] = []

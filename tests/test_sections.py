@@ -105,6 +105,7 @@ def test_no_settings_class_has_more_fields_than_one_can_take_in():
     assert len(sizes) > 15 and {name: size for name, size in sizes.items() if size > MOST_FIELDS} == {}
 
 
+@pytest.mark.slow
 def test_a_function_takes_no_section_of_which_it_uses_less_than_half():
     classes = settings_classes()
     found = {
@@ -140,6 +141,7 @@ def test_a_planted_one_is_found(source):
 LATER = ("faceid/data/", "faceid/models/adapter/")
 
 
+@pytest.mark.slow
 def test_no_function_takes_more_arguments_than_a_dataclass_would_hold():
     many = {}
     for path, tree in sources():

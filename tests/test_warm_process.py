@@ -96,6 +96,7 @@ def test_bash_finds_them_in_its_path(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (3, "True words\n", "")
 
 
+@pytest.mark.starts_process
 def test_what_libraries_read_at_their_import_is_not_forked(monkeypatch):
     command = [sys.executable, "train.py"]
     run_command([sys.executable, "-c", ""])

@@ -214,6 +214,7 @@ def joints_of(people: int, known: int = 17) -> list:
     ]
 
 
+@pytest.mark.slow
 def test_keypoints_keep_odd_films_out(real_data, tmp_path):
     """Keypoints as an estimator that sees what is there would give them; without any, people cannot be known."""
     films, keypoints, clips = (tmp_path / name for name in ("films", "keypoints", "clips"))

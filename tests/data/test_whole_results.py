@@ -60,6 +60,7 @@ def refused_and_unchanged(kind, match, folder, work):
     assert content(folder) == before
 
 
+@pytest.mark.slow
 def test_clips_of_other_settings_are_refused_before_the_work_and_replaced_when_it_is_said(films, clips):
     refused_and_unchanged(
         DataError,
@@ -79,6 +80,7 @@ def test_clips_of_other_settings_are_refused_before_the_work_and_replaced_when_i
     assert not (clips / ".waiting").exists()
 
 
+@pytest.mark.slow
 def test_a_split_that_is_ended_half_way_leaves_the_clips_before_it_and_goes_on(films, clips, monkeypatch):
     before = content(clips)
     real = split_clips.finish_split
@@ -117,6 +119,7 @@ def run_again_over_replaced(work, file: Path, other: Path, caplog) -> dict:
     return summary
 
 
+@pytest.mark.slow
 def test_a_clip_that_was_replaced_by_hand_is_named_and_not_counted(films, clips, caplog):
     count = len(list(clips.glob("*.mp4")))
     summary = run_again_over_replaced(
@@ -129,6 +132,7 @@ def test_a_clip_that_was_replaced_by_hand_is_named_and_not_counted(films, clips,
     assert split_films(films, clips, PLAIN)["clips"] == count
 
 
+@pytest.mark.slow
 def test_a_pose_video_that_was_replaced_by_hand_is_named_and_not_counted(tmp_path, caplog):
     source, _, poses = clips_with_poses(tmp_path)
     count = len(list(poses.glob("*.mp4")))
@@ -157,6 +161,7 @@ def test_a_pose_that_was_drawn_from_another_clip_of_the_name_is_left_out_with_th
     assert not write_clip_shards(clips, poses, tmp_path / "again", settings)["dropped"]
 
 
+@pytest.mark.slow
 def test_a_clip_of_other_length_than_its_pose_is_left_out_and_one_of_the_same_is_named(films, tmp_path, caplog):
     clips, poses = tmp_path / "clips", tmp_path / "poses"
     split_films(films, clips, PLAIN)
@@ -234,6 +239,7 @@ def test_a_users_table_of_dancers_and_an_edited_list_do_not_stop_the_next_run(fi
     assert "mine" in (tmp_path / "clips/skipped.edited.csv").read_text()
 
 
+@pytest.mark.slow
 def test_what_lies_beside_a_clip_goes_with_it(films, tmp_path):
     joints = add_film(tmp_path / "one", "a", num_frames=200)
     add_keypoints(tmp_path / "keypoints", "a", joints)
@@ -270,6 +276,7 @@ def clips_with_poses(folder: Path) -> tuple[PoseSource, Path, Path]:
     return source, clips, poses
 
 
+@pytest.mark.slow
 def test_joints_and_heads_of_another_clip_of_the_name_are_not_read(films, tmp_path):
     source, clips, poses = clips_with_poses(tmp_path)
     # Another take under the name, by the user's own hand.
@@ -308,6 +315,7 @@ def test_estimates_of_an_earlier_take_are_made_anew_and_a_users_own_stay(tmp_pat
     assert (clips / "theirs.heads.json").read_text() == mine
 
 
+@pytest.mark.slow
 def test_a_pose_video_that_cannot_be_drawn_any_more_is_removed_and_a_users_stays(films, tmp_path, caplog):
     source, clips, poses = clips_with_poses(tmp_path)
     for name in ("a_clip_000", "a_clip_001"):

@@ -50,11 +50,13 @@ def test_who_shows_everybody_is_told_from_who_shows_one_person(scored):
     assert summary["real_rank1"] == 1.0 and summary["num_identities"] == 4
 
 
+@pytest.mark.slow
 def test_who_always_shows_the_driver_leaks_more(settings, scored, tmp_path):
     leaky = evaluate(settings("base naive", base="base", ours="naive", output_dir=tmp_path / "leaky"))
     assert leaky["driver_leak"] > scored[1]["driver_leak"] + 0.3
 
 
+@pytest.mark.slow
 def test_the_same_pixels_have_the_base_pose_error(settings, world, tmp_path):
     made = settings("base", base="base")
     same = write_arm(tmp_path / "same", ["bob"])
@@ -72,6 +74,7 @@ def test_the_same_pixels_have_the_base_pose_error(settings, world, tmp_path):
     assert "scored with" in (made.report.output_dir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_was_not_given_is_null(settings):
     summary = evaluate(settings("ours"))
     for key in (
@@ -103,6 +106,7 @@ def test_the_files_say_the_same_as_the_function(scored):
     assert (out / "provenance.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_face_that_is_hidden_costs(settings, world, tmp_path):
     heads = tmp_path / "hidden"
     shutil.copytree(world / "controls", heads)
@@ -121,6 +125,7 @@ def test_a_face_that_is_hidden_costs(settings, world, tmp_path):
     assert similarity[1]["similarity_times_rate"]["value"] < 0.75 * similarity[0]["similarity_times_rate"]["value"]
 
 
+@pytest.mark.slow
 def test_a_strength_of_zero_that_is_not_the_base_is_seen(settings, tmp_path):
     other = write_arm(tmp_path / "other", [""], lambda given: "eve", face_scale=0.0)
     made = settings("ours base", base="base", ours="ours")
@@ -130,6 +135,7 @@ def test_a_strength_of_zero_that_is_not_the_base_is_seen(settings, tmp_path):
     assert summary["face_scale_zero_equals_base"] is False
 
 
+@pytest.mark.slow
 def test_the_gain_of_training_is_shown_beside_the_other_differences(settings, tmp_path):
     start = write_arm(tmp_path / "start", list(PEOPLE), lambda given: "d01")
     made = settings("base half ours")
@@ -145,6 +151,7 @@ def test_the_gain_of_training_is_shown_beside_the_other_differences(settings, tm
     assert "<th>ours - start<small>8 pairs" in (made.report.output_dir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_control_recipe_is_not_a_point_of_the_curve(settings, tmp_path):
     naive = write_arm(tmp_path / "naive", list(PEOPLE), lambda given: "d01", face_scale=2.0)
     made = settings("base half ours")
@@ -220,6 +227,7 @@ def in_short(settings):
     return re.findall(r"<th>(.*?)</th>", head)[1:], rows
 
 
+@pytest.mark.slow
 def test_in_short_shows_each_recogniser_with_its_ceiling_and_intervals(settings, world, tmp_path):
     coarse = write_grid_model(tmp_path / "coarse.onnx", cell_px=32)
     made = settings(
@@ -245,6 +253,7 @@ def test_in_short_shows_each_recogniser_with_its_ceiling_and_intervals(settings,
     assert 'colspan="2">0.250<' in (made.report.output_dir / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_without_real_clips_the_ceiling_is_said_to_be_unknown(settings):
     made = settings("ours", ours="ours", target="bob")
     evaluate(made)
@@ -272,6 +281,7 @@ def test_the_best_of_a_column_is_marked_whichever_way_is_better(scored):
         assert marked == {name for name, value in values.items() if value == best(values.values())}
 
 
+@pytest.mark.slow
 def test_texts_of_the_user_are_not_html(settings, tmp_path):
     (tmp_path / "notes.txt").write_text("shipped: <script>alert(1)</script>\n")
     made = settings("ours", title="<b>bold</b>", notes=tmp_path / "notes.txt")
@@ -280,6 +290,7 @@ def test_texts_of_the_user_are_not_html(settings, tmp_path):
     assert "<script>" not in text and "<b>bold</b>" not in text and "shipped: &lt;script&gt;" in text
 
 
+@pytest.mark.slow
 def test_an_older_evaluation_is_replaced_and_another_folder_refused(settings, tmp_path):
     made = settings("ours")
     evaluate(made)
@@ -293,6 +304,7 @@ def test_an_older_evaluation_is_replaced_and_another_folder_refused(settings, tm
         evaluate(settings("ours", output_dir=tmp_path / "precious"))
 
 
+@pytest.mark.slow
 def test_a_failing_evaluation_leaves_the_older_one(settings, monkeypatch):
     made = settings("ours")
     evaluate(made)

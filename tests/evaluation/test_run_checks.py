@@ -144,6 +144,7 @@ def detector_rates(settings) -> dict[str, list[str]]:
     return {row["video"]: [row["detector_rate"], row["detection_rate"]] for row in rows}
 
 
+@pytest.mark.slow
 def test_the_detector_is_a_second_opinion_on_known_heads(settings, world, tmp_path):
     controls = tmp_path / "controls"
     controls.mkdir()

@@ -23,6 +23,7 @@ def rows_of(folder):
     return [{**json.loads(line), "id": f"{number:016x}"} for number, line in enumerate(lines)]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_a_report(world, settings, tmp_path):
     chosen = settings(arms="ours")
     judge = judge_of(chosen)
@@ -46,6 +47,7 @@ def test_whoever_is_shown_in_place_of_another_is_named(world, settings, tmp_path
         assert score["rank1"] == 0.0 and score["nearest"] == "d01" and score["margin"] < 0
 
 
+@pytest.mark.slow
 def test_what_was_scored_is_not_measured_again_unless_the_judge_is_another(
     world, settings, tmp_path, monkeypatch, caplog
 ):

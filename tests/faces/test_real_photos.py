@@ -33,6 +33,7 @@ def test_two_photos_of_lennon_are_refused_with_the_minimum(real_data, tmp_path, 
         prepare_identity(real_data / "faces" / "lennon", tmp_path / "out", "lennon", tiny_clip, FaceSettings())
 
 
+@pytest.mark.slow
 def test_copies_and_half_faces_of_obama_are_dropped_with_reasons(real_data, tmp_path, tiny_clip):
     photos = real_data / "faces" / "obama"
     prepare_identity(photos, tmp_path / "out", "obama", tiny_clip, FaceSettings())
@@ -42,6 +43,7 @@ def test_copies_and_half_faces_of_obama_are_dropped_with_reasons(real_data, tmp_
     assert "no face" in reasons["obama_partial_face.jpg"]
 
 
+@pytest.mark.slow
 def test_group_photos_are_flagged(real_data, tmp_path, tiny_clip):
     (tmp_path / "photos").mkdir()
     for path in [*(real_data / "faces" / "group").iterdir(), *(real_data / "faces" / "obama").glob("obama[123].jpg")]:
@@ -52,6 +54,7 @@ def test_group_photos_are_flagged(real_data, tmp_path, tiny_clip):
         assert entries[name]["notes"][0].startswith("2 faces; took the one that agrees")
 
 
+@pytest.mark.slow
 def test_odd_files_never_stop_the_others(real_data, tmp_path, tiny_clip):
     (tmp_path / "photos").mkdir()
     for path in [*(real_data / "image_bad").iterdir()]:

@@ -33,6 +33,7 @@ def tool(name: str, *words: object, expect: int = 0) -> str:
     return ended.screen
 
 
+@pytest.mark.slow
 def test_a_base_is_converted_to_what_diffusers_loads(both, tmp_path):
     ours, theirs = both
     words = ("--model_path", theirs, "--output_dir", tmp_path / "new")

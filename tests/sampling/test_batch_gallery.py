@@ -72,6 +72,7 @@ def test_posters_are_made_once(out, tmp_path):
 
 
 @pytest.mark.fault("C6")
+@pytest.mark.slow
 def test_posters_are_kept_as_videos_are_rendered_and_no_video_is_decoded_again(settings, tmp_path, monkeypatch):
     asked = changed(settings, num_inference_steps=1, cfg_scale=1.0)
     monkeypatch.setattr(module, "read_video", lambda path: pytest.fail(f"{path} is decoded again"))

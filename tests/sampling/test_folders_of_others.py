@@ -125,6 +125,7 @@ def test_somebodys_json_sets_no_place_and_nothing_else_that_is_not_listed(tmp_pa
 
 
 @pytest.mark.fault("L6")
+@pytest.mark.slow
 def test_a_json_of_before_which_names_what_a_batch_has_is_read_and_what_it_reads_is_said(flags, tmp_path, caplog):
     assert render(*flags, "--output", str(tmp_path / "o.mp4")) == 0
     said = read_sidecar(tmp_path / "o.json")
@@ -164,6 +165,7 @@ def test_a_disk_that_cannot_be_written_is_told_before_weights_load(flags, two, t
 
 
 @pytest.mark.fault("W1")
+@pytest.mark.slow
 def test_a_disk_that_is_full_leaves_no_video_without_its_json(flags, tmp_path, monkeypatch):
     with monkeypatch.context() as full:
 
@@ -183,6 +185,7 @@ def test_a_disk_that_is_full_leaves_no_video_without_its_json(flags, tmp_path, m
 
 
 @pytest.mark.fault("W8")
+@pytest.mark.slow
 def test_a_video_is_made_again_with_as_many_threads_as_before(flags, tmp_path, caplog):
     """Whose number is a part of a CPU's bytes: sums are cut into as many parts."""
     before = torch.get_num_threads()
@@ -221,6 +224,7 @@ def test_a_face_that_cannot_be_rendered_is_refused_before_weights_load(two, tmp_
 
 
 @pytest.mark.fault("W7")
+@pytest.mark.slow
 def test_without_hard_links_a_batch_is_refused_before_weights_load_and_with_static_it_renders(
     two,
     tmp_path,

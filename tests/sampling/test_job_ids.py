@@ -64,6 +64,7 @@ OTHERS = {
 
 
 @pytest.mark.fault("8")
+@pytest.mark.slow
 def test_whatever_changes_the_bytes_changes_the_id(settings, found, tmp_path):
     plain = id_of(settings, found)
     assert id_of(settings, found) == plain

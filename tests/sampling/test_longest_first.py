@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pytest
 from render_flags import changed, sections_of
 
 from faceid.claims import Claims, take_work
@@ -25,6 +26,7 @@ def test_a_header_promises_a_length_and_a_file_that_is_none_promises_nothing(tmp
     assert [promised_frames(tmp_path / name) for name in ("a.mp4", "b.mp4", "c.mp4")] == [7, 0, 0]
 
 
+@pytest.mark.slow
 def test_long_jobs_are_rendered_first_and_where_all_are_as_long_nothing_is_opened(tmp_path, monkeypatch):
     begun, begin = [], worker.Worker.begin
     monkeypatch.setattr(worker.Worker, "begin", lambda self, job, name: begun.append(job) or begin(self, job, name))

@@ -42,6 +42,7 @@ def test_after_a_refused_adapter_the_one_before_renders_as_it_did(files):
     assert pipeline.adapter is not None and render(pipeline).equal(expected)
 
 
+@pytest.mark.slow
 def test_after_a_refused_adapter_the_base_is_bare(files):
     pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"))
     expected, names = render(pipeline), [name for name, _ in pipeline.wan.transformer.named_parameters()]

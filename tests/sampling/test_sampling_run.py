@@ -71,6 +71,7 @@ def rows(folder):
     return [json.loads(line) for line in (folder / "jobs.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_pose_is_rendered_as_every_person_with_models_loaded_once(settings, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")
     assert sampling_run.run_sampling(settings) == 0
@@ -101,6 +102,7 @@ def test_one_persons_batch_names_the_identity_and_has_no_subfolder(settings, tmp
     assert found == [("bob", "x_pose.mp4"), ("bob", "y_pose.mp4")]
 
 
+@pytest.mark.slow
 def test_nobody_is_named_where_no_face_shows(settings, tmp_path):
     nobody = changed(settings, identities_dir=None)
     base_alone = changed(nobody, face_lora_path=None, model_path="toy", height=32, width=48, num_frames=5, fps=16.0)
@@ -131,6 +133,7 @@ def test_offloading_on_the_cpu_is_said_to_change_nothing(one, caplog):
     assert "offload: has no effect on the CPU" in caplog.text
 
 
+@pytest.mark.slow
 def test_toy_names_the_adapter_that_is_shipped(settings, adapter_file, tmp_path, monkeypatch):
     for module in (loaded_models, plan):
         monkeypatch.setattr(module, "resolve_adapter_path", {"toy": str(adapter_file)}.get)
@@ -149,6 +152,7 @@ def test_one_video_wants_as_many_processes_as_render_it_together(one, no_weights
         sampling_run.run_sampling(one)
 
 
+@pytest.mark.slow
 def test_a_batch_is_scored_by_evaluation_when_asked(settings, tmp_path):
     for number, name in enumerate(("anna", "bob")):
         (tmp_path / "photos" / name).mkdir(parents=True)

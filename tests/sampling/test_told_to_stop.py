@@ -26,6 +26,7 @@ def temporary(tmp_path, monkeypatch):
 
 
 @pytest.mark.fault("S5")
+@pytest.mark.slow
 def test_a_batch_that_is_told_to_stop_leaves_as_from_an_error(settings, tmp_path, temporary, monkeypatch):
     denoise, begun = worker.Renderer.denoise, []
 

@@ -80,6 +80,7 @@ def test_references_are_other_photos_of_the_same_people(tmp_path):
     assert len(references) == 6 and not photos & references
 
 
+@pytest.mark.slow
 def test_over_99_dancers_are_told_apart_by_a_csv(tmp_path):
     tiny = {"clips_per_person": 1, "photos_per_person": 0, "num_frames": 1, "height": 32, "width": 32}
     write_toy_dataset(ToySettings(output_dir=tmp_path / "toy", num_people=101, **tiny))

@@ -120,6 +120,7 @@ def test_the_pose_reader_takes_frames_of_another_size():
     assert np.abs(read[..., :2] / (3, 2) - joints).mean() < 1.5
 
 
+@pytest.mark.slow
 def test_the_base_dances_as_the_pose_says(toy_wan, record_property):
     reader, errors, swapped = load_toy_pose_reader(), [], []
     dances = [dance_joints(genre, 900 + seed, 9, (64, 64)) for seed, genre in enumerate(("BR", "WA", "JB"))]

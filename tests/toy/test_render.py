@@ -29,6 +29,7 @@ def test_opencvs_default_cascade_finds_nine_of_ten_portraits(photos):
     assert found >= 54
 
 
+@pytest.mark.slow
 def test_the_products_own_detector_finds_nine_of_ten_portraits_and_no_second_face(photos):
     detector = load_detector("haar")
     counts = [len(detector.detect(photo)) for photo in photos]
@@ -116,6 +117,7 @@ def test_people_are_told_apart_by_their_heads_at_64_pixels_in_other_light():
     assert (distance.argmin(1) == np.arange(16)).mean() >= 0.9
 
 
+@pytest.mark.slow
 def test_bad_photos_are_bad_in_their_own_way():
     detector = load_detector("haar")
     person = draw_person(0)

@@ -142,6 +142,7 @@ def test_a_killed_stage_leaves_what_was_there(place, monkeypatch):
     assert make(place, *ALL).code == 0
 
 
+@pytest.mark.slow
 def test_the_first_stage_leaves_a_base_that_is_ours(tmp_path, monkeypatch):
     """The real one, of two clips and one step."""
     real = build_base.draw_clips

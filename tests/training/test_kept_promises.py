@@ -38,6 +38,7 @@ def test_the_gradient_that_adam_sees_is_clipped(toy_inputs, warm_server, tmp_pat
 
 
 @pytest.mark.fault("8")
+@pytest.mark.slow
 def test_without_a_reason_to_it_is_not(toy_inputs, tmp_path):
     """The gradient's own length is far from the bound above: what is seen there is the clipping."""
     assert call("train.py", *words(toy_inputs, tmp_path, "--batch_size", "8", "--max_grad_norm", "1e9")).code == 0
@@ -89,6 +90,7 @@ def test_the_fence_is_asked_before_a_checkpoint_gets_its_name_and_before_one_is_
 
 
 @pytest.mark.fault("8")
+@pytest.mark.slow
 def test_the_fence_is_asked_each_step(toy_inputs, tmp_path, monkeypatch):
     """Taken over in the middle of a run that writes nothing for a while: it ends with that step."""
     asked = []

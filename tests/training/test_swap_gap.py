@@ -64,6 +64,7 @@ def test_one_dancer_alone_cannot_be_swapped(latents, faces):
     assert len(own) == 2 and pair_faces(latents, faces, own, limit=16) == []
 
 
+@pytest.mark.slow
 def test_an_adapter_that_ignores_the_face_has_no_gap(latents, faces, toy_wan, small_adapter_settings):
     # A new adapter's values are zero: whatever the face, nothing changes.
     install_adapter(toy_wan.transformer, small_adapter_settings, 64)

@@ -55,6 +55,7 @@ class TestLosses:
 
         return SimpleNamespace(measure=measure, one=one, latents=latents, wan=toy_wan)
 
+    @pytest.mark.slow
     def test_every_condition_changes_the_loss_and_it_repeats(self, measured):
         first, again = measured.measure(0), measured.measure(0)
         assert first.shape == (len(CONDITIONS), 4, 2) and torch.equal(first, again)
@@ -71,6 +72,7 @@ class TestLosses:
         losses = measured.measure(0, right=torch.zeros(64))
         assert torch.allclose(losses[CONDITIONS.index("no_face")], losses[0], rtol=1e-5)
 
+    @pytest.mark.slow
     def test_the_gap_alone_is_the_gap_among_all(self, measured):
         pairs = [FacePair(number, measured.one, -measured.one) for number in range(2)]
         alone = swap_gap(measured.wan.transformer, measured.latents, measured.wan.statistics, pairs, seed=1)

@@ -20,6 +20,7 @@ def link(real_data, folder, pairs):
         (folder / f"{name}_pose{(real_data / pose).suffix}").symlink_to(real_data / pose)
 
 
+@pytest.mark.slow
 def test_real_pairs_become_shards_and_correlate(real_data, tmp_path):
     raw, ready = "dance/raw/steadydancer_00002", "dance/ready/scail_001_832x480"
     videos = tmp_path / "videos"

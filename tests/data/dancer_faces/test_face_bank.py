@@ -171,6 +171,7 @@ def test_a_film_without_a_face_is_left_out_with_its_reason(films_dir, encoder, t
     assert "no face" in reasons[NAMES[0].lower()] and f"{NAMES[1]}.mp4" in reasons[NAMES[1].lower()]
 
 
+@pytest.mark.slow
 def test_a_bank_is_made_again_only_when_something_changed(films, encoder, tmp_path, monkeypatch):
     import faceid.data.dancer_faces.face_bank as module
 

@@ -54,6 +54,7 @@ def skipped(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_frame_k_is_the_film_frame_nearest_to_start_plus_k_times_60_over_16(tmp_path):
     add_film(tmp_path / "films", "film", num_frames=320)
     settings = SplitSettings(num_frames=17, fps=16, stride_s=1.1, crop="none", height=FILM_HW[0], width=FILM_HW[1])
@@ -112,6 +113,7 @@ def test_joints_and_heads_are_carried_into_the_crop(aist):
             assert box[1] <= body[:5, 1].min() and body[:5, 1].max() <= box[3]
 
 
+@pytest.mark.slow
 def test_the_box_is_one_for_the_whole_clip_and_an_upper_body_is_larger_in_it(tmp_path):
     joints = add_film(tmp_path / "films", "film")
     add_keypoints(tmp_path / "keypoints", "film", joints)
@@ -125,6 +127,7 @@ def test_the_box_is_one_for_the_whole_clip_and_an_upper_body_is_larger_in_it(tmp
     assert heads["upper_body"] > 1.15 * heads["portrait"]
 
 
+@pytest.mark.slow
 def test_pixels_are_not_enlarged_where_the_film_has_room(tmp_path):
     joints = add_film(tmp_path / "films", "film")
     small = (joints - joints.mean((0, 1))) * 0.2 + joints.mean((0, 1))
@@ -173,6 +176,7 @@ def test_bad_stretches_are_left_out_with_their_reasons(tmp_path):
     assert summary["skipped"]["stretches with a cut"] == 1 and summary["skipped"]["films that cannot be read"] == 1
 
 
+@pytest.mark.slow
 def test_other_people_in_the_picture_leave_a_stretch_out(tmp_path):
     joints = add_film(tmp_path / "films", "film")
     (tmp_path / "keypoints").mkdir()
@@ -190,6 +194,7 @@ def test_other_people_in_the_picture_leave_a_stretch_out(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_clips_of_one_film_without_an_aist_name_are_one_dancer(tmp_path):
     for name in ("ann", "bob"):
         add_film(tmp_path / "films", name, num_frames=300)
@@ -199,6 +204,7 @@ def test_clips_of_one_film_without_an_aist_name_are_one_dancer(tmp_path):
     assert dancers[:2] == ["clip,dancer", "ann_clip_000,ann"] and "bob_clip_002,robert" in dancers
 
 
+@pytest.mark.slow
 def test_a_second_run_keeps_what_fits_and_other_settings_leave_no_old_clips(tmp_path):
     for name in ("a", "b"):
         add_film(tmp_path / "films", name, num_frames=300)
@@ -223,6 +229,7 @@ def test_a_second_run_keeps_what_fits_and_other_settings_leave_no_old_clips(tmp_
 
 @pytest.mark.fault("L2")
 @pytest.mark.fault("L3")
+@pytest.mark.slow
 def test_clips_of_other_films_go_only_when_it_is_asked_for_and_the_users_own_never(tmp_path):
     for name in ("a", "b"):
         add_film(tmp_path / "films", name, num_frames=70)
@@ -248,6 +255,7 @@ def test_crops_need_keypoints(tmp_path):
         split_films(tmp_path / "films", tmp_path / "clips", SplitSettings())
 
 
+@pytest.mark.slow
 def test_keypoints_of_another_film_are_refused(tmp_path):
     add_film(tmp_path / "films", "film", num_frames=200)
     add_keypoints(tmp_path / "keypoints", "film", draw_film(1, 100)[1])
@@ -357,6 +365,7 @@ def pictures_alive(module):
 
 
 @pytest.mark.fault("M13")
+@pytest.mark.slow
 def test_no_film_is_held_whole_while_its_poses_are_drawn(large_film, tmp_path):
     def model(frames: np.ndarray) -> np.ndarray:
         return np.full((len(frames), 17, 3), 50.0)
@@ -401,6 +410,7 @@ def test_no_clip_is_held_whole_while_a_film_is_split_and_few_are_open_at_once(la
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in clips)
 
 
+@pytest.mark.slow
 def test_a_film_of_varying_rate_is_cut_by_its_time_stamps(tmp_path, caplog):
     (tmp_path / "films").mkdir()
     frames, _ = draw_film(1, 200)

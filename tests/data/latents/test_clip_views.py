@@ -238,6 +238,7 @@ def test_a_nearer_entry_shows_a_larger_head(encoded):
         assert latents[number].video.shape == whole.video.shape
 
 
+@pytest.mark.slow
 def test_the_whole_clip_is_as_it_is_without_views(toy_inputs, tmp_path, toy_wan):
     """And a folder of one choice is not taken for one of another."""
     write_latent_shards(toy_inputs.shards, tmp_path / "latents", toy_wan, LatentSet.open(toy_inputs.latents).caption)

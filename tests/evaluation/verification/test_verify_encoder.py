@@ -209,6 +209,7 @@ def test_the_toy_encoder_tells_drawn_people_apart(verify, capsys):
     assert capsys.readouterr().err.rstrip().endswith(found["conclusion"])
 
 
+@pytest.mark.slow
 def test_an_encoder_that_knows_nobody_is_seen_through(verify, tmp_path):
     """Labels that follow nothing in the photos: by any encoder, chance."""
     shuffled = tmp_path / "shuffled"
@@ -219,6 +220,7 @@ def test_an_encoder_that_knows_nobody_is_seen_through(verify, tmp_path):
     assert "does not tell" in found["conclusion"] or "hardly tells" in found["conclusion"]
 
 
+@pytest.mark.slow
 def test_another_kind_of_encoder_is_verified_with_the_same_flags(verify, tmp_path, people_dir):
     flags = ("--encoder", "onnx", "--encoder_path", write_grid_model(tmp_path / "grid.onnx"))
     whole, cut = verify(people_dir, *flags), verify(people_dir, *flags, "--detector", "haar")
@@ -253,6 +255,7 @@ def test_the_folder_holds_scores_and_no_face_and_no_embedding(verify, tmp_path):
     assert len(provenance["inputs"]["photos_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_second_verification_replaces_the_first_whole(verify, tmp_path, people_dir):
     verify()
     before = (tmp_path / "out" / "provenance.json").read_bytes()
@@ -264,6 +267,7 @@ def test_a_second_verification_replaces_the_first_whole(verify, tmp_path, people
 
 
 @pytest.mark.fault("M9")
+@pytest.mark.slow
 def test_photos_that_do_not_count_are_named_with_the_reason(verify, tmp_path, people_dir):
     faces = tmp_path / "faces"
     shutil.copytree(people_dir, faces)
@@ -287,6 +291,7 @@ def test_photos_that_do_not_count_are_named_with_the_reason(verify, tmp_path, pe
     assert all(name in page for name in reasons) and "21 of 26 photos" in page
 
 
+@pytest.mark.slow
 def test_a_photo_of_two_faces_counts_with_the_largest_and_is_named(verify, tmp_path, people_dir):
     faces = tmp_path / "faces"
     shutil.copytree(people_dir, faces)
@@ -447,6 +452,7 @@ def test_the_command_line_is_read_before_anything_heavy(tmp_path):
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_real_people_are_verified_and_the_toy_encoder_does_not_know_them(verify, real_data, tmp_path):
     """The toy's encoder has only ever seen drawings: the report must say that it is of no use here."""
     found = verify(real_data / "faces" / "lfw", "--detector", "haar")

@@ -279,6 +279,7 @@ def test_photos_before_one_wall_are_no_copies(tmp_path, photos, tiny_clip):
 
 @pytest.mark.fault("M10")
 @pytest.mark.parametrize("kind", ["blank", "two people"])
+@pytest.mark.slow
 def test_a_refused_set_has_its_report_and_leaves_the_identity_that_is_there(tmp_path, photos, colour_encoder, kind):
     out = tmp_path / "out"
     settings = FaceSettings(detector="haar" if kind == "blank" else "none")

@@ -79,6 +79,7 @@ def test_another_rank_is_refused_and_named(made, tmp_path, toy_path):
 
 
 @pytest.mark.parametrize("change", ["missing", "unknown"])
+@pytest.mark.slow
 def test_no_key_is_left_missing_or_unused(made, tmp_path, toy_path, change):
     tensors, metadata = made
     name = sorted(tensors)[0]

@@ -308,6 +308,7 @@ def test_where_the_base_is_not_known_it_is_asked_for_by_its_name(tmp_path):
 
 
 @pytest.mark.fault("A5")
+@pytest.mark.slow
 def test_a_trained_adapter_renders_without_model_path_and_names_no_folder(toy_inputs, toy_path, tmp_path):
     """Training with a base by its folder, then sample.py on the adapter alone, as the README has it."""
     base, encoder = tmp_path / "anna" / "wan", tmp_path / "anna" / "faces"

@@ -23,6 +23,7 @@ def settings(request):
 
 @pytest.mark.promise("a new adapter changes nothing", bar="torch.equal", proof="main")
 @torch.no_grad()
+@pytest.mark.slow
 def test_a_new_adapter_changes_nothing(toy_wan, settings):
     before = forward(toy_wan)
     install_adapter(toy_wan.transformer, settings, EMBEDDING_DIM)
@@ -136,6 +137,7 @@ def test_lora_strength_is_linear_from_none_to_all(toy_wan, small_adapter_setting
     assert not torch.allclose(outputs[1.0], outputs[0.0])
 
 
+@pytest.mark.slow
 def test_the_initial_adapter_is_a_function_of_the_seed(toy_path, small_adapter_settings):
     from faceid.models.base.wan import load_wan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from faceid.models.base.initialise import initialise_vae_as_low_pass
@@ -15,6 +16,7 @@ def some_pixels(frames: int) -> torch.Tensor:
     return photo.permute(2, 0, 1)[None, :, None].expand(1, 3, frames, 64, 64)
 
 
+@pytest.mark.slow
 def test_decoding_without_the_clamp_is_the_vaes_own_decoding_before_it(toy_wan):
     raw = encode_pixels(toy_wan.vae, some_pixels(9))
     with torch.no_grad():

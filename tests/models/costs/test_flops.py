@@ -125,6 +125,7 @@ def test_a_step_computes_what_it_must_and_at_most_two_percent_more(size, mode, r
     ],
     ids=["both branches", "vace branch", "modulation", "all linear layers", "feed-forward too"],
 )
+@pytest.mark.slow
 def test_the_bill_follows_the_settings(settings):
     # Two VACE blocks and four main ones: what differs between them is in there.
     counted, config = counted_step("1.3B", settings, "full", num_layers=4, vace_layers=[0, 2])
@@ -132,6 +133,7 @@ def test_the_bill_follows_the_settings(settings):
 
 
 @pytest.mark.promise("trained parameters at the true sizes", bar="as designed", proof="training")
+@pytest.mark.slow
 def test_trainable_parameters_at_the_real_sizes(record_property):
     """rank 64 on q, k, v, o of both attentions; 8 face tokens of 768; keys and values of every block."""
     for size, lora, face in (("1.3B", 47.2, 70.8), ("14B", 209.7, 314.6)):
@@ -160,6 +162,7 @@ def test_the_sizes_are_the_real_models():
     "activations a block holds for the backward pass, at the true 1.3B", bar="1 full, 2 attention", proof="training"
 )
 @pytest.mark.parametrize("mode", ["none", "full", "attention"])
+@pytest.mark.slow
 def test_bytes_held_for_the_backward_pass_by_block(mode, record_property):
     """In units of one activation, N x d bf16: inputs alone, and one more where attention is kept."""
     config = SIZES["1.3B"] | {"num_layers": 3, "vace_layers": [0]}

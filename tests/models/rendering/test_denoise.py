@@ -144,6 +144,7 @@ def test_reference_hints_have_a_strength_of_their_own_and_equal_ones_stay_number
     assert [asked["control_hidden_states_scale"].dim() for asked in equal.asked] == [4, 1]
 
 
+@pytest.mark.slow
 def test_a_step_cache_leaves_out_inner_steps_alone_and_is_gone_afterwards(toy_wan, caplog):
     import logging
 

@@ -97,6 +97,7 @@ def test_a_missing_or_wrong_second_transformer_is_named(both, tmp_path):
         ModelFiles.find(folder)
 
 
+@pytest.mark.slow
 def test_a_run_trains_one_of_them(both, toy_inputs, tmp_path):
     """The whole command, on the tiny base: its adapter says which one it is for."""
     words = [
@@ -149,6 +150,7 @@ def stock(folder: Path) -> torch.Tensor:
     ).frames
 
 
+@pytest.mark.slow
 def test_without_a_face_it_is_diffusers_pipeline_of_two_transformers(both):
     ours = [FaceIdentityPipeline.from_pretrained(folder) for folder in both]
     mine, theirs = (pipeline(frames(), output_type="latent", **INPUTS) for pipeline in ours)
@@ -185,6 +187,7 @@ def joining(both, files: dict[str, Path]) -> list[object]:
     return [*words, "--output", files["both"]]
 
 
+@pytest.mark.slow
 def test_each_transformer_gets_its_own_adapter(both, adapters):
     pipeline = FaceIdentityPipeline.from_pretrained(both[0], adapters["both"])
     for denoiser, name in zip(pipeline.denoisers, ("high", "low"), strict=True):
@@ -235,6 +238,7 @@ def test_the_lora_of_each_of_them_is_exported_and_never_one_for_the_other(both, 
     assert torch.allclose(merged[f"{layer}.weight"], before[f"{layer}.weight"] + expected[layer].delta(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_offloaded_and_with_a_step_cache_it_is_the_same(both, adapters):
     face = torch.nn.functional.normalize(torch.ones(EMBEDDING_DIM), dim=0)
     asked = {**INPUTS, "output_type": "latent", "step_cache": 0.05}

@@ -170,6 +170,7 @@ def test_outside_its_steps_the_face_is_off_and_the_base_renders(toy_wan, small_a
     assert (late - never).abs().mean() < (all_along - never).abs().mean()
 
 
+@pytest.mark.slow
 def test_guidance_of_the_face_alone(toy_wan, small_adapter_settings):
     pipeline, frames = with_trained_adapter(toy_wan, small_adapter_settings), pose_video()
     given = {"face_embedding": face()}
@@ -188,6 +189,7 @@ def test_guidance_of_the_face_alone(toy_wan, small_adapter_settings):
 
 
 @pytest.mark.parametrize("settings", [{}, {"face_modulation": True}])
+@pytest.mark.slow
 def test_blocks_have_strengths_of_their_own(toy_wan, small_adapter_settings, settings):
     pipeline = with_trained_adapter(toy_wan, replace(small_adapter_settings, **settings))
     adapter, frames, given = pipeline.adapter, pose_video(), {"face_embedding": face()}
@@ -218,6 +220,7 @@ def test_reference_images_count_apart_from_the_pose(toy_wan):
 
 
 @LONGER_VIDEOS
+@pytest.mark.slow
 def test_windows_of_a_long_pose_video_have_its_length(toy_wan):
     pipeline = FaceIdentityPipeline(toy_wan)
     frames = np.concatenate([pose_video(seed)[:4] for seed in range(6)] + [pose_video()[:1]])
@@ -229,6 +232,7 @@ def test_windows_of_a_long_pose_video_have_its_length(toy_wan):
 
 @LONGER_VIDEOS
 @pytest.mark.parametrize("settings", [{}, {"face_modulation": True}])
+@pytest.mark.slow
 def test_a_face_may_change_from_frame_to_frame(toy_wan, small_adapter_settings, settings):
     pipeline, frames = with_trained_adapter(toy_wan, replace(small_adapter_settings, **settings)), pose_video()
     one, two = face(1), face(2)
@@ -252,6 +256,7 @@ def test_a_face_may_change_from_frame_to_frame(toy_wan, small_adapter_settings, 
 
 
 @LONGER_VIDEOS
+@pytest.mark.slow
 def test_a_changing_face_goes_with_its_frames_into_windows_and_guidance(toy_wan, small_adapter_settings):
     pipeline = with_trained_adapter(toy_wan, small_adapter_settings)
     frames = np.concatenate([pose_video(seed)[:4] for seed in range(4)] + [pose_video()[:1]])
@@ -320,6 +325,7 @@ def test_an_offloaded_block_is_there_when_its_modulation_begins(small_adapter_se
     bar="latents within 1e-5",
     proof="model",
 )
+@pytest.mark.slow
 def test_the_exported_lora_gives_diffusers_the_same_video(toy_path, small_adapter_settings, tmp_path):
     """The face adapter left out: what other tools can load of it does the same there."""
     settings = replace(small_adapter_settings, lora_alpha=6.0)

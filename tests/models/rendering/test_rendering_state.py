@@ -61,6 +61,7 @@ def render(pipeline, **asked):
 @pytest.mark.fault("T1")
 @pytest.mark.fault("T2")
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+@pytest.mark.slow
 def test_a_rendering_leaves_no_trace(pipeline, asked):
     before = state(pipeline)
     first = render(pipeline, **asked)
@@ -71,6 +72,7 @@ def test_a_rendering_leaves_no_trace(pipeline, asked):
 @pytest.mark.fault("T1")
 @pytest.mark.fault("T2")
 @pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+@pytest.mark.slow
 def test_nor_does_one_that_fails_half_way(pipeline, asked):
     def fail(done, total):
         raise OSError("the disk is full")
@@ -90,6 +92,7 @@ def test_one_that_is_refused_changes_nothing_either(pipeline):
 
 
 @pytest.mark.fault("T2")
+@pytest.mark.slow
 def test_the_next_video_does_not_inherit_what_the_last_one_asked_for(pipeline):
     plain = render(pipeline)
     for asked in (BASE, HALF, ASKED["blocks of their own"]):
@@ -106,6 +109,7 @@ def test_what_was_set_before_is_what_is_there_afterwards(pipeline):
     assert differences(before, state(pipeline)) == []
 
 
+@pytest.mark.slow
 def test_the_digest_sees_each_thing_that_a_rendering_could_leave(pipeline):
     """A digest that sees nothing would make the tests above say nothing."""
     transformer, adapter = pipeline.wan.transformer, pipeline.adapter

@@ -117,6 +117,7 @@ def test_a_bad_row_is_named_and_the_others_stay(tmp_path, kind):
 
 
 @pytest.mark.fault("W3")
+@pytest.mark.slow
 def test_what_would_end_a_whole_list_fails_one_job_each(settings, tmp_path):
     """From a list to its rows: exit code 1, the good videos there, and of each other one its reason."""
     listed = [

@@ -33,6 +33,7 @@ def of_list(settings, tmp_path, *jobs):
     bar="the same bytes; torch.equal",
     proof="sampling",
 )
+@pytest.mark.slow
 def test_a_batch_is_byte_for_byte_what_single_calls_give(settings, tmp_path):
     assert run(changed(settings, num_inference_steps=2)) == 0
     found = rows(tmp_path / "out")
@@ -101,6 +102,7 @@ def test_twelve_jobs_of_four_poses_and_three_prompts_encode_five_videos_and_four
     assert len(names) == 12 and names[0] == "anna/x_pose_prompt1.mp4"
 
 
+@pytest.mark.slow
 def test_finished_work_is_not_done_again_and_a_changed_adapter_is_new_work(
     settings, small_adapter_settings, tmp_path, monkeypatch
 ):
@@ -121,6 +123,7 @@ def test_finished_work_is_not_done_again_and_a_changed_adapter_is_new_work(
     assert all(row["output"].endswith(f"_pose_{row['id'][:8]}.mp4") for row in new)
 
 
+@pytest.mark.slow
 def test_one_bad_pose_and_one_bad_adapter_fail_and_the_rest_goes_on(settings, small_adapter_settings, tmp_path, caplog):
     (tmp_path / "poses" / "bad_pose.mp4").write_bytes(b"no video")
     other = write_adapter(tmp_path / "other_base.safetensors", small_adapter_settings, 2, fingerprint="f" * 64)
@@ -177,6 +180,7 @@ def test_adapters_of_two_users_in_one_run(settings, small_adapter_settings, tmp_
             assert video.read_bytes() == (tmp_path / f"alone{number}" / f"{name}_pose.mp4").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_error_that_may_pass_is_tried_three_times_and_then_told_with_the_log(settings, tmp_path, monkeypatch):
     tried, denoise = [], module.Renderer.denoise
 
@@ -196,6 +200,7 @@ def test_an_error_that_may_pass_is_tried_three_times_and_then_told_with_the_log(
     assert sum(not row["error"] for row in rows(tmp_path / "out")) == 2
 
 
+@pytest.mark.slow
 def test_jobs_shared_out_by_rank_are_each_done_once(settings, tmp_path, monkeypatch):
     static = changed(settings, static=True)
     done = []
@@ -244,6 +249,7 @@ def test_strengths_of_blocks_count_in_batches_and_single_videos(settings, tmp_pa
     bar="all checks pass",
     proof="sampling",
 )
+@pytest.mark.slow
 def test_a_video_of_a_batch_is_rendered_again_from_its_sidecar(settings, tmp_path):
     from one_video_inputs import render
 
@@ -274,6 +280,7 @@ def test_the_grey_half_follows_the_size(toy_wan):
         assert torch.equal(kept.control(frames), FaceIdentityPipeline(toy_wan).control(frames))
 
 
+@pytest.mark.slow
 def test_a_list_whose_rows_name_the_adapter_needs_no_size_of_its_own(settings, tmp_path, caplog):
     """The adapter of a row says it; and what is to be warned of is said once."""
     adapter = settings.models.face_lora_path

@@ -201,6 +201,7 @@ def batch(tmp_path):
 
 
 @pytest.mark.fault("M4")
+@pytest.mark.slow
 def test_a_batch_says_which_frames_it_followed_and_another_timing_is_another_job(batch, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")
     assert run_sampling(batch) == 0

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.promise(
 )
 
 
+@pytest.mark.slow
 def test_the_sidecar_renders_the_same_bytes_and_flags_besides_win(flags, tmp_path, caplog):
     caplog.set_level(logging.INFO, "faceid")
     first, again, other = (tmp_path / f"{name}.mp4" for name in ("first", "again", "other"))
@@ -41,6 +42,7 @@ def test_the_sidecar_renders_the_same_bytes_and_flags_besides_win(flags, tmp_pat
 
 
 @pytest.mark.parametrize("who", [["--identity", "bob:3,carl:1"], ["--identity_from", "bob", "--identity_to", "carl"]])
+@pytest.mark.slow
 def test_a_blend_and_a_face_that_changes_are_rendered_again(flags, tmp_path, caplog, who):
     caplog.set_level(logging.INFO, "faceid")
     write_identity(tmp_path / "carl", seed=3, size=DIM)
@@ -63,6 +65,7 @@ def test_several_seeds_are_several_videos_with_a_sidecar_each(flags, tmp_path):
 
 
 @pytest.mark.parametrize(("changed", "key"), [("pose.mp4", "pose_video"), ("bob", "face_embedding")])
+@pytest.mark.slow
 def test_what_changed_since_is_named_and_nothing_is_rendered(flags, tmp_path, changed, key):
     assert render(*flags, "--output", str(tmp_path / "o.mp4")) == 0
     if changed == "bob":

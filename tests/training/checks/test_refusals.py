@@ -99,6 +99,7 @@ CASES = {
 @pytest.mark.fault("W4")
 @pytest.mark.fault("W5")
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.slow
 def test_dry_run_and_run_refuse_the_same(toy_inputs, tmp_path, case):
     prepare, words, part = CASES[case]
     run = tmp_path / "place" / "run"

@@ -97,6 +97,7 @@ def world(batch_size, micro, processes, rank):
 
 @pytest.mark.fault("C3")
 @pytest.mark.parametrize(("batch_size", "micro", "processes"), [(1, 1, 1), (8, 1, 2), (8, 2, 2), (12, 3, 4)])
+@pytest.mark.slow
 def test_positions_come_in_the_order_in_which_they_did_when_they_were_a_list(batch_size, micro, processes):
     for rank in range(processes):
         of_rank = world(batch_size, micro, processes, rank)

@@ -127,6 +127,7 @@ def test_a_file_system_without_hard_links_is_one_line(tmp_path, monkeypatch):
     assert list((tmp_path / CLAIMS_NAME).iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_fenced_attempt_writes_no_metrics(tmp_path):
     old = Fence(tmp_path, Attempt("7", 0))
     metrics = Metrics(tmp_path, is_main=True, start_step=0, tensorboard=False, fence=old)
