@@ -18,7 +18,6 @@ os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_exte
 import pytest
 import warm_process
 from calling import call
-from durations import OF_FILES
 from launching import ToyInputs
 
 pytest_plugins = ["durations", "process_guard", "promises", "pytester"]
@@ -32,9 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that took longest when last recorded come first, so that no process ends long after the other."""
     seconds: dict[str, float] = defaultdict(float)
     record = json.loads(DURATIONS.read_text()) if DURATIONS.is_file() else {}
-    for kind in ("tests", OF_FILES):
-        for name, cost in record.get(kind, {}).items():
-            seconds[name.partition("::")[0]] += cost["wall_s"]
+    for kind, costs in record.items():
+        if kind == "tests" or kind.startswith("files, of their tests"):
+            for name, cost in costs.items():
+                seconds[name.partition("::")[0]] += cost["wall_s"]
     items.sort(key=lambda item: -seconds[str(item.path.relative_to(REPOSITORY))])
 
 

@@ -27,8 +27,10 @@ LEAST_CPU_S = 0.2
 SHOWN = 10
 # What the record calls the sums of cheaper tests.
 OF_FILES = f"files, of their tests under {LEAST_CPU_S} CPU s"
-# Of a test, and of one that is not marked `slow`, on a quiet machine.
+# Of a test, and of one that `make quick` takes, on a quiet machine.
 MOST_CPU_S, MOST_QUICK_CPU_S = 20.0, 2.0
+# Marks that `make quick` leaves out.
+NOT_QUICK = ("slow", "starts_process", "slurm")
 
 
 @dataclass
@@ -85,8 +87,8 @@ class Durations:
             own = now() - self.test_began - self.shared
             given = [(name, cost.cpu_s, cost.wall_s) for name, cost in item.config.stash.get(_OWN, [])]
             item.config.stash[_OWN] = []
-            is_slow = item.get_closest_marker("slow") is not None
-            report.user_properties.append(("durations", [own.cpu_s, own.wall_s, is_slow, given]))
+            is_left_out = any(map(item.get_closest_marker, NOT_QUICK))
+            report.user_properties.append(("durations", [own.cpu_s, own.wall_s, is_left_out, given]))
         return report
 
     def _count_server(self, config: Any) -> None:
@@ -100,9 +102,9 @@ class Durations:
     def pytest_runtest_logreport(self, report: Any) -> None:
         for name, value in report.user_properties:
             if name == "durations" and report.when == "teardown":
-                cpu_s, wall_s, is_slow, given = value
+                cpu_s, wall_s, is_left_out, given = value
                 self.tests[report.nodeid] = Cost(cpu_s, wall_s)
-                if cpu_s > (MOST_CPU_S if is_slow else MOST_QUICK_CPU_S):
+                if cpu_s > (MOST_CPU_S if is_left_out else MOST_QUICK_CPU_S):
                     self.too_dear.append(report.nodeid)
                 for fixture, *cost in given:
                     self.inputs[fixture] += Cost(*cost)
@@ -143,7 +145,7 @@ _OWN: pytest.StashKey[list[tuple[str, Cost]]] = pytest.StashKey()
 
 
 def _mark(is_too_dear: bool) -> str:
-    return f"  (over {MOST_CPU_S:.0f} s, or over {MOST_QUICK_CPU_S:.0f} s and not marked slow)" if is_too_dear else ""
+    return f"  (over {MOST_CPU_S:.0f} s, or over {MOST_QUICK_CPU_S:.0f} s and in make quick)" if is_too_dear else ""
 
 
 def now() -> Cost:

@@ -328,7 +328,7 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
     """
     config = tmp_path / "small.yaml"
     text = (REPOSITORY / "configs/demo.yaml").read_text().replace("num_epochs: 16", "num_epochs: 1")
-    text = text.replace("num_workers: 1", "num_workers: 0")
+    text = text.replace("num_workers: 1", "num_workers: 0").replace("num_frames: 9", "num_frames: 5")
     config.write_text(text.replace("init_adapter: toy", "") if base == "tiny" else text)
     models = tmp_path / "models"
     # One clip, for rendering is most of it.
@@ -340,6 +340,7 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
     pose = tmp_path / "poses" / f"{clips[0].stem}_pose.mp4"
     given = variables("toy") | {
         "CONFIG": str(config),
+        "FRAMES": "5",
         "WORLD": "launch/accelerate/cpu.yaml",
         "PHOTOS": str(toy_inputs.dataset / "photos" / "target"),
         "CLIPS": str(tmp_path / "clips"),
