@@ -6,6 +6,7 @@ Each command in a process of its own, several times; the least counts, as other 
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import subprocess
@@ -45,7 +46,7 @@ def check() -> list[Row]:
     for what, words in (("--help", ["--help"]), ("a flag that is none", ["--no_such_flag", "1"])):
         began = time.perf_counter()
         found = {
-            command: least(lambda command=command, words=words: whole_s([command, *words])) for command in COMMANDS
+            command: least(functools.partial(whole_s, [command, *words])) for command in COMMANDS
         }
         slowest = max(found, key=lambda command: found[command])
         said = f"{found[slowest]:.2f} CPU s at most, in {slowest}"
@@ -60,7 +61,7 @@ def check() -> list[Row]:
             ("a toy video, until its first denoising step begins", video_s),
         ):
             began = time.perf_counter()
-            spent_s = least(lambda measure=measure: measure(folder))
+            spent_s = least(functools.partial(measure, folder))
             seen = (promise, f"within {MOST_FIRST_STEP_S} CPU s", f"{spent_s:.1f} CPU s", spent_s <= MOST_FIRST_STEP_S)
             rows += rows_of([seen], time.perf_counter() - began)
     return rows
