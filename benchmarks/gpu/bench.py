@@ -23,7 +23,7 @@ from faceid.files.provenance import describe_provenance
 from faceid.files.writing import write_json
 from faceid.training.measuring.meter import peak_tflops
 
-# What a bf16 matrix product of 8192 reached on an H200 and on an H100 (facts: performance.md 1.3): a nearer ceiling
+# What a bf16 matrix product of 8192 reached on an H200 and on an H100: a nearer ceiling
 # than the data sheet's.
 REACHED_TFLOPS = 788.0
 # Where there is no GPU a utilisation means nothing, but the line that works it out is to be run.
