@@ -15,6 +15,7 @@ pytestmark = pytest.mark.promise(
 
 @pytest.mark.starts_process
 @pytest.mark.slow
+@pytest.mark.proof_only("a quarter of a minute of a benchmark", proof="model")
 def test_the_small_comparison_runs(tmp_path):
     file = tmp_path / "peers.json"
     run_command([sys.executable, "-m", "benchmarks.peers", "--small", "--output", str(file)], timeout_s=120)
