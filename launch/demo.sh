@@ -215,8 +215,8 @@ both known target
 step "8/8 Done."
 put "$out/report.html" "$out/evaluation/report.html"
 python tools/make_contact_sheet.py --dance_videos_dir "$out/strangers/videos" --pose_videos_dir "$out/poses" \
-  --arms "[base=$out/rendered/base/target, naive recipe=$out/rendered/naive/target, faceid=$out/rendered/ours/target]" \
-  --face_images_dir "$out/people/references/target" --num_clips 2 --num_columns 8 --output "$out/picture.png"
+  --arms "[base=$out/rendered/base, naive recipe=$out/rendered/naive/target, faceid=$out/rendered/ours/target]" \
+  --face_images_dir "$out/people/references/target" --num_clips 1 --num_columns 8 --output "$out/picture.png"
 earlier=0
 while read -r seconds; do earlier=$((earlier + seconds)); done < <(cat "$out/.seconds" 2>/dev/null)
 python tools/merge_summaries.py --summaries "[$out/evaluation/summary.json, $out/evaluation_known/summary.json]" \
@@ -224,7 +224,7 @@ python tools/merge_summaries.py --summaries "[$out/evaluation/summary.json, $out
 cat <<END
 
   $out/report.html                   reference photos, poses and renders side by side, and every score
-  $out/picture.png                   the photos, two poses, and what each recipe made of them
+  $out/picture.png                   the photos, a pose, and what each recipe made of them
   $out/summary.json                  the figures above
   $out/identities/target/target/report.html   each photo: its face, its weight, or why it was dropped
   $out/rendered/                     the rendered mp4s; jobs.jsonl lists them
