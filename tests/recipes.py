@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "extending.md"
-_WHERE = r"<!-- (?:new file: |in )([^\s,]+)(?:, (before|after|instead of): ([^\n]+))? -->"
-_BLOCK = re.compile(_WHERE + r"\n```\w*\n(.*?)```\n", re.DOTALL)
+# A line before the block says it: New file `PATH`: / In `PATH`, after `what one line holds`: (or two backticks).
+_WHERE = r"(?m:^)(?:New file|In) `([^`\n]+)`(?:, (before|after|instead of) (?:`` (.+?) ``|`([^`\n]+)`))?:"
+_BLOCK = re.compile(_WHERE + r"\n\n```\w*\n(.*?)```\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,11 @@ class Edit:
 def recipes() -> dict[str, list[Edit]]:
     """What to write for each, by its heading; those without code are left out."""
     sections = re.split(r"(?m)^## ", PAGE.read_text())[1:]
-    found = {section.partition("\n")[0]: [Edit(*block) for block in _BLOCK.findall(section)] for section in sections}
+    found = {
+        section.partition("\n")[0]: [
+            Edit(file, place, with_ticks or anchor, code)
+            for file, place, with_ticks, anchor, code in _BLOCK.findall(section)
+        ]
+        for section in sections
+    }
     return {name: edits for name, edits in found.items() if edits}

@@ -180,14 +180,15 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         for section in parse(program, flags.split(), monkeypatch):
             known |= set(vars(section))
     for page in PAGES:
-        spoken = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL))
+        spoken = re.findall(r"`([^`]+)`", re.sub(r"```.*?```|``.+?``", "", page.read_text(), flags=re.DOTALL))
         flags = {flag for words in spoken for flag in re.findall(r"(?<!\S)--([a-z][\w-]*)", words)}
         assert flags <= known, f"{page.name} names flags that do not exist"
 
 
 def test_every_path_the_pages_name_exists():
     for page in PAGES:
-        text = page.read_text()
+        # What docs/extending.md has its reader write is not there yet.
+        text = re.sub(r"New file `[^`]+`", "", page.read_text())
         for link in re.findall(r"\]\(([^)#]+)\)", text):
             assert "://" in link or (page.parent / link).exists(), f"{page.name} links to {link}"
         for path in re.findall(r"`((?:faceid|tools|tests|launch|configs|docs)/[\w./]+\.\w+)`", text):
