@@ -35,6 +35,8 @@ FOREIGN_FLAGS |= {"batch", "full", "time", "ntasks-per-node", "test-only"}
 FOREIGN_FLAGS |= {"deepspeed_multinode_launcher"}
 # Of tests/planted_faults.py.
 FOREIGN_FLAGS |= {"only"}
+# Of a benchmark that is run alone.
+FOREIGN_FLAGS |= {"record"}
 # Of the loss term that docs/extending.md adds.
 FOREIGN_FLAGS |= {"motion_weight"}
 
