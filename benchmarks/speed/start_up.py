@@ -45,9 +45,7 @@ def check() -> list[Row]:
     rows: list[Row] = []
     for what, words in (("--help", ["--help"]), ("a flag that is none", ["--no_such_flag", "1"])):
         began = time.perf_counter()
-        found = {
-            command: least(functools.partial(whole_s, [command, *words])) for command in COMMANDS
-        }
+        found = {command: least(functools.partial(whole_s, [command, *words])) for command in COMMANDS}
         slowest = max(found, key=lambda command: found[command])
         said = f"{found[slowest]:.2f} CPU s at most, in {slowest}"
         promise = f"{what}, in each of {len(COMMANDS)} commands"

@@ -25,7 +25,7 @@ from faceid.models.costs.flops import step_flops
 from faceid.models.lora.lora_formats import read_lora, start_with
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
-from faceid.training.checks.run_sections import RunSections, may_change
+from faceid.training.checks.run_sections import RunSections, defaults, may_change
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA
 from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_incomplete, refuse_other_origin
 from faceid.training.inputs.prepare import PreparedInputs
@@ -153,7 +153,7 @@ def _state_of(found: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint's state, if this run may resume it. The batch size that its command asked for becomes this run's."""
     state = checkpoint.verify(found)
     refuse_incomplete(found, state)
-    refuse_other_origin(found, state["origin"], origin, may_change())
+    refuse_other_origin(found, state["origin"], origin, may_change(), defaults())
     origin["asked_batch_size"] = state["origin"]["asked_batch_size"]
     return state
 

@@ -146,7 +146,7 @@ def test_a_photo_is_trained_with_its_own_caption_and_a_checkpoint_knows_it(toy_i
     before, now = (origin_of(each, identity, {}, base, start) for each in (plain, training_set))
     assert before["photos"] == sha256_json(["p1", "p2"])
     with pytest.raises(CheckpointError, match="was trained with other photos"):
-        refuse_other_origin(tmp_path, before, now, ())
+        refuse_other_origin(tmp_path, before, now, (), {})
 
 
 @pytest.mark.fault("M12")

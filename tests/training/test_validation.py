@@ -24,7 +24,7 @@ from faceid.models.adapter.face_adapter import install_adapter
 from faceid.training.checkpoints import checkpoint
 from faceid.training.measuring.metrics import read_metrics
 from faceid.training.validate import groups_of
-from faceid.training.validation.best import Best, check_best_metric, metrics_of
+from faceid.training.validation.best import Best, better_of, check_best_metric, metrics_of
 from faceid.training.validation.judge import Judge, mean_scores
 from faceid.training.validation.losses import CONDITIONS, HEAD, WHOLE, FacePair, gap_of, measure_losses, swap_gap
 from faceid.training.validation.scenes import TARGET, Scene, choose_scenes, strip
@@ -204,6 +204,21 @@ class TestBest:
         best = Best("flicker_target")
         seen = [best.update({"validation/flicker_target": value}, 1) for value in (3.0, 4.0, 2.0)]
         assert seen == [True, False, True]
+
+    @pytest.mark.parametrize(
+        ("metric", "better"),
+        [
+            ("loss_heldout_dancers_right_face", "lower"),
+            ("head_loss_training_dancers", "lower"),
+            ("swap_gap_training_dancers", "higher"),
+            ("similarity_target", "higher"),
+            ("own_encoder_rank1_people", "higher"),
+            ("own_encoder_best_impostor_target", "lower"),
+            ("dynamic_degree_target", "neither"),
+        ],
+    )
+    def test_which_way_is_better_is_what_its_table_says(self, metric, better):
+        assert better_of(metric) == better
 
     def test_auto_is_people_never_seen_where_they_were_measured(self):
         best = Best()

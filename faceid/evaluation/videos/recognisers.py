@@ -35,14 +35,14 @@ class Recogniser:
     """Its standard deviation over those photos, [P]; nan when there are fewer than two."""
 
 
-def check_recogniser_names(names: list[str]) -> None:
+def check_recogniser_names(names: list[str], key: str = "recognisers") -> None:
     """Check names without their files. Raises: ConfigError for an unknown name."""
     for name in names:
         kind, _, path = name.partition(":")
         spec = ENCODERS.get(kind)
         if name not in TOY_RECOGNISERS and (spec is None or bool(path) == (spec.needs == "nothing")):
             known = ", ".join([*RECOGNISERS, *TOY_RECOGNISERS])
-            raise ConfigError(f"recognisers: {name!r} is none; use {known}")
+            raise ConfigError(f"{key}: {name!r} is none; use {known}")
 
 
 def load_recognisers(settings: RecogniserSettings) -> list[tuple[str, FaceEncoder]]:

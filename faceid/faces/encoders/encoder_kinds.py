@@ -55,6 +55,8 @@ class EncoderSpec:
     load: Load
     needs: PathKind
     """What --encoder_path names."""
+    file: str = ""
+    """Where a file is needed: which one, as it follows "needs --encoder_path, "."""
     published: str | None = None
     """The hub name that is used when no path is given."""
     is_gated: bool = False
@@ -98,7 +100,7 @@ ENCODERS: dict[str, EncoderSpec] = {
         published="facebook/dinov2-large",
         vision=VisionModel("dinov2", resize=256, crop=224),
     ),
-    "onnx": EncoderSpec("any face recogniser file of yours", _load_onnx, "file"),
+    "onnx": EncoderSpec("any face recogniser file of yours", _load_onnx, "file", "the .onnx file of a face recogniser"),
 }
 # A key of ENCODERS: to whoever reads flags those words, to a type checker a text.
 if TYPE_CHECKING:

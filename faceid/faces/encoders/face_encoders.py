@@ -61,6 +61,8 @@ def load_encoder(
     Raises: ModelError when the weights are missing or of another architecture, with what to do.
     """
     spec = ENCODERS[kind]
+    if spec.needs == "file" and path is None:
+        raise ModelError(f"encoder={kind}: needs --encoder_path, {spec.file}")
     return spec.load(kind, spec.published if path is None else str(path), device, **onnx_input)
 
 
@@ -70,7 +72,7 @@ def check_encoder_is_there(kind: EncoderKind, path: str | None, key: str) -> Non
     if spec.needs == "folder":
         find_folder(kind, path or str(spec.published))
     elif spec.needs == "file" and (reason := why_no_file(path or "")) is not None:
-        raise ModelError(f"{key}={path}: {reason}; give the .onnx file of a face recogniser")
+        raise ModelError(f"{key}={path}: {reason}; give {spec.file}")
 
 
 def initialise_clip(folder: Path, config: dict, seed: int) -> None:

@@ -1,7 +1,7 @@
 """List the schedulers, which take the steps from noise to video.
 
 Flags, help and rendering use this one list. diffusers is imported only when a scheduler is made, so that a command line
-is read before. docs/extending.md says how to add a scheduler. added.
+is read before. docs/extending.md says how to add a scheduler.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from faceid.models.lora.lora_formats import check_fits, read_lora
 from faceid.toy.shipped import resolve_encoder_path
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.run_folder import check_run_folder
-from faceid.training.checks.run_sections import RunSections, may_change
+from faceid.training.checks.run_sections import RunSections, defaults, may_change
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
 from faceid.training.inputs.known_data import KnownData
 from faceid.training.inputs.origin import known_origin, refuse_incomplete, refuse_other_origin
@@ -126,7 +126,7 @@ def _check_names(sections: RunSections) -> None:
     judge = sections.validation.judge
     if judge is None or judge in (OWN, *TOY_RECOGNISERS):
         return
-    check_recogniser_names([judge])
+    check_recogniser_names([judge], "validation_recogniser")
     kind, _, path = judge.partition(":")
     check_encoder_is_there(kind, resolve_encoder_path(path), "validation_recogniser")
 
@@ -165,7 +165,7 @@ def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
     refuse_incomplete(found, state)
     saved = state["origin"]
     origin = {**saved, **_known_origin(plan, sections), "recipe": sections.recipe()}
-    refuse_other_origin(found, saved, origin, may_change())
+    refuse_other_origin(found, saved, origin, may_change(), defaults())
     optimizer = sections.optimizer
     num_steps = total_steps(optimizer.num_epochs, state["samples_per_epoch"], optimizer.batch_size)
     refuse_shorter(optimizer.num_epochs, num_steps, state["step"], plan.inputs.output_dir)

@@ -7,7 +7,7 @@ several sections gets all of them together: the run itself, its dry run and its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 from faceid.config import section_types, sections_as_yaml, sections_in
@@ -81,6 +81,12 @@ class RunSections:
 
 
 SECTIONS = section_types(RunSections)
+
+
+def defaults() -> dict[str, Any]:
+    """What each option is where nobody chose; an option without a default is left out."""
+    every = [field for section in SECTIONS for field in fields(section)]
+    return {field.name: field.default for field in every if field.default is not MISSING}
 
 
 def may_change() -> set[str]:

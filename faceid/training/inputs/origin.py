@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +88,16 @@ def refuse_incomplete(found: Path, state: dict[str, Any]) -> None:
 
 
 def refuse_other_origin(
-    found: Path, saved: dict[str, Any], origin: dict[str, Any], may_change: Collection[str]
+    found: Path,
+    saved: dict[str, Any],
+    origin: dict[str, Any],
+    may_change: Collection[str],
+    defaults: Mapping[str, Any],
 ) -> None:
     """Raises: CheckpointError when a checkpoint's origin differs in what may not change.
 
-    may_change: names of the recipe's options that may differ, besides num_epochs.
+    may_change: names of the recipe's options that may differ, besides num_epochs. defaults: what an option was in a
+    run from before the option existed.
     """
     for name, what in (
         ("base", "another base model"),
@@ -118,7 +123,7 @@ def refuse_other_origin(
                 f"{found}: {key} was {was}, now {given}; give the same one, or choose another output_dir"
             )
     for key in sorted(set(saved["recipe"]) | set(origin["recipe"])):
-        before, now = saved["recipe"].get(key), origin["recipe"].get(key)
+        before, now = saved["recipe"].get(key, defaults.get(key)), origin["recipe"].get(key)
         if before == now or key in may_change:
             continue
         if key != NUM_EPOCHS:

@@ -12,15 +12,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from faceid.errors import ConfigError
-from faceid.evaluation.figures.video_metrics import ALL_METRICS
+from faceid.evaluation.figures.video_metrics import ALL_METRICS, Better
 from faceid.training.recipe.recipe_settings import HeldOutSettings
 from faceid.training.validation.judge import PICTURES, SCORES, prefix_of
 from faceid.training.validation.losses import CONDITIONS
-from faceid.training.validation.validation_settings import ValidationSettings
+from faceid.training.validation.validation_settings import OWN, ValidationSettings
 
 # The metrics for `auto`. The first one that is measured counts.
 AUTO = ("swap_gap_heldout_dancers", "swap_gap_heldout_clips", "swap_gap_training_dancers")
-LOWER_IS_BETTER = {metric.name for metric in ALL_METRICS if metric.better == "lower"}
+BETTER = {metric.name: metric.better for metric in ALL_METRICS}
 
 
 def check_best_metric(validation: ValidationSettings, held_out: HeldOutSettings) -> None:
@@ -29,10 +29,20 @@ def check_best_metric(validation: ValidationSettings, held_out: HeldOutSettings)
     if metric == "auto" or not validation.validate_every:
         return
     measured = metrics_of(validation, held_out)
+    if metric in measured and better_of(metric) == "neither":
+        raise ConfigError(f"best_metric={metric!r}: neither more nor less of it is better; give auto, or another")
     if metric not in measured:
         near = difflib.get_close_matches(metric, measured, 1)
         hint = f"did you mean {near[0]}?" if near else f"give auto, or one of {', '.join(measured)}"
         raise ConfigError(f"best_metric={metric!r}: no validation with these settings measures it; {hint}")
+
+
+def better_of(metric: str) -> Better:
+    """Which way a metric of a validation is better: as its table says, a loss when lower, a swap gap when higher."""
+    name = metric.removeprefix(prefix_of(OWN)).rpartition("_")[0]
+    if name in BETTER:
+        return BETTER[name]
+    return "lower" if metric.startswith(("loss_", "head_loss_")) else "higher"
 
 
 def metrics_of(validation: ValidationSettings, held_out: HeldOutSettings) -> list[str]:
@@ -81,7 +91,7 @@ class Best:
         value = values.get(f"validation/{self.metric}")
         if value is None or math.isnan(value):
             return False
-        sign = -1 if "loss" in self.metric or self.metric.rpartition("_")[0] in LOWER_IS_BETTER else 1
+        sign = -1 if better_of(self.metric) == "lower" else 1
         if self.value is not None and sign * value <= sign * self.value:
             self.validations_since += 1
             return False

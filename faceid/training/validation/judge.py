@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 MOST_PEOPLE, CLIPS_EACH, FRAMES_EACH = 15, 2, 5
 # The logged scores of each video: those by a judge, and those of its pictures alone.
 SCORES = tuple(metric.name for metric in IDENTITY_METRICS if metric.in_training)
-PICTURES = tuple(metric for metric in PICTURE_METRICS if metric.in_training)
+PICTURES = tuple(metric for metric in PICTURE_METRICS if metric.in_training and metric.of is not None)
 
 
 @dataclass
@@ -74,11 +74,12 @@ class Judge:
         references = np.stack([self._gallery[name] for name in people])
         cosines = similarity.frame_cosines(embeddings, np.ones(len(crops), bool), references)
         scores, own = similarity.scores(cosines), people.index(scene.who)
-        return {
+        known = {
             "rank1": float(similarity.rank(scores, own) == 1),
             "similarity": float(scores[own]),
             "margin": similarity.margin(scores, own),
         }
+        return {name: known[name] for name in SCORES}
 
     def _real(self, number: int, renderer: SceneRenderer) -> list[np.ndarray]:
         try:

@@ -39,8 +39,9 @@ class ValidationSettings:
     """Who judges whose face those videos show: own, the identity's encoder (it judges its own work); one of
     {recognisers}, toy_recogniser, as in tools/evaluate.py; or none."""
     best_metric: str = "auto"
-    """The best checkpoint is the one with the highest (of a loss, the lowest) validation/NAME of this name. auto:
-    swap_gap_heldout_dancers, or swap_gap_heldout_clips, or swap_gap_training_dancers where nothing is held out."""
+    """The best checkpoint is the one with the best validation/NAME of this name: the lowest of a loss, the highest of a
+    gap or score, of another metric what its table says. auto: swap_gap_heldout_dancers, or swap_gap_heldout_clips, or
+    swap_gap_training_dancers where nothing is held out."""
     early_stop_after: Count = 0
     """Validations in a row without a better best_metric after which the run ends; 0 for never."""
 

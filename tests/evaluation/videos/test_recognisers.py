@@ -10,6 +10,7 @@ from adapter_inputs import write_adapter
 from faceid.errors import ConfigError, ModelError
 from faceid.evaluation.videos.recognisers import check_recogniser_names, know_gallery, load_recognisers
 from faceid.evaluation.videos.reference_people import Reference
+from faceid.faces.encoders.encoder_kinds import RECOGNISERS
 
 
 class MeanColour:
@@ -55,7 +56,7 @@ def test_the_conditioning_encoder_is_refused_by_the_adapter(settings, small_adap
 
 @pytest.mark.parametrize("name", ["clip", "arcface:x", "toy_something", "onnx:"])
 def test_an_unknown_recogniser_is_refused_with_the_known_ones(settings, name):
-    known = "clip:PATH, dinov3:PATH, dinov2:PATH, onnx:PATH, toy_recogniser"
+    known = ", ".join([*RECOGNISERS, "toy_recogniser"])
     with pytest.raises(ConfigError, match=f"{name!r} is none; use {known}"):
         check_recogniser_names([name])
     with pytest.raises(ConfigError, match=f"{name!r} is none"):

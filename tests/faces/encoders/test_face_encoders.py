@@ -208,6 +208,11 @@ def test_what_is_neither_a_folder_nor_a_hub_name_is_refused():
         load_encoder("clip", "my encoder")
 
 
+def test_an_encoder_that_needs_a_file_is_refused_without_one():
+    with pytest.raises(ModelError, match="encoder=onnx: needs --encoder_path, the .onnx file of a face recogniser"):
+        load_encoder("onnx")
+
+
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"config\.json"):
         load_encoder("clip", tmp_path / "absent")

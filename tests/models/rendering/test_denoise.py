@@ -79,8 +79,8 @@ def test_the_models_own_scheduler_is_taken_as_it_is_and_another_shift_makes_anot
         SCHEDULERS[name].set_steps(scheduler, 4, CPU)
         u = torch.linspace(1, 1 / 1000, 5)[:-1]
         assert torch.allclose(scheduler.sigmas[:-1], 5 * u / (1 + 4 * u), atol=1e-5)
-    with pytest.raises(ConfigError, match="scheduler=dpm: unknown; use unipc or euler"):
-        make_scheduler(UNIPC, "dpm", None)
+    with pytest.raises(ConfigError, match=f"scheduler=none_such: unknown; use {' or '.join(SCHEDULERS)}"):
+        make_scheduler(UNIPC, "none_such", None)
 
 
 @pytest.mark.parametrize(("frames", "size", "overlap"), [(10, 4, 1), (17, 6, 2), (9, 8, 3), (21, 5, 4)])

@@ -13,7 +13,7 @@ from asked_for import asked_for
 
 from faceid.config import parse_sections
 from faceid.training.checkpoints.checkpoint import CheckpointError
-from faceid.training.checks.run_sections import SECTIONS, RunSections, may_change
+from faceid.training.checks.run_sections import SECTIONS, RunSections, defaults, may_change
 from faceid.training.inputs.origin import refuse_incomplete, refuse_other_origin
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -70,9 +70,9 @@ def test_a_run_goes_on_with_another_value_or_is_refused_by_name(name, caplog):
     with caplog.at_level(logging.WARNING, "faceid"):
         if name in REFUSED:
             with pytest.raises(CheckpointError, match=rf"{name} was before, now now; resume with --{name} before"):
-                refuse_other_origin(Path("step_1"), saved, now, may_change())
+                refuse_other_origin(Path("step_1"), saved, now, may_change(), defaults())
         else:
-            refuse_other_origin(Path("step_1"), saved, now, may_change())
+            refuse_other_origin(Path("step_1"), saved, now, may_change(), defaults())
     assert len(caplog.records) == (name in WARNED_OF)
 
 
@@ -80,7 +80,16 @@ def test_an_option_that_is_gone_or_new_is_refused():
     recipe = asked_for().recipe()
     for saved, now in (({**recipe, "gone": 1}, recipe), (recipe, {**recipe, "new": 1})):
         with pytest.raises(CheckpointError, match=r"(gone was 1, now None|new was None, now 1); "):
-            refuse_other_origin(Path("step_1"), origin(saved), origin(now), may_change())
+            refuse_other_origin(Path("step_1"), origin(saved), origin(now), may_change(), defaults())
+
+
+def test_a_run_from_before_an_option_goes_on_with_its_default_and_no_other():
+    recipe = asked_for().recipe()
+    before = origin({name: value for name, value in recipe.items() if name != "null_target"})
+    refuse_other_origin(Path("step_1"), before, origin(recipe), may_change(), defaults())
+    now = origin({**recipe, "null_target": "data"})
+    with pytest.raises(CheckpointError, match="null_target was base, now data; resume with --null_target base"):
+        refuse_other_origin(Path("step_1"), before, now, may_change(), defaults())
 
 
 @pytest.mark.parametrize("name", ["updates", "validated", "chunk", "init_lora", "asked_batch_size"])
