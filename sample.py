@@ -39,7 +39,9 @@ def make_judge(sections: RenderSections, adapters: list[Path]) -> BatchJudge:
     from faceid.device import pick_device
     from faceid.evaluation.score_videos import BatchJudge
     from faceid.evaluation.videos.judge_settings import PeopleSettings, RecogniserSettings
+    from faceid.evaluation.videos.recognisers import check_recogniser_names
 
+    check_recogniser_names([sections.gallery.score or ""], "score")
     gallery, faces = sections.gallery, sections.faces
     people = PeopleSettings(
         references_dir=Path(gallery.references_dir or ""),

@@ -52,12 +52,25 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 def settings_classes() -> dict[str, Section]:
-    found = {}
+    found: dict[str, Section] = {}
+    bases: dict[str, list[str]] = {}
     for _, tree in sources():
+        validated = "from pydantic.dataclasses import dataclass" in ast.unparse(tree)
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and node.name.endswith(("Settings", "Sampling")):
+            if isinstance(node, ast.ClassDef) and (
+                node.name.endswith(("Settings", "Sampling")) or (validated and "dataclass" in _decorators(node))
+            ):
                 found[node.name] = _section(node)
+                bases[node.name] = [ast.unparse(base) for base in node.bases]
+    for name, above in bases.items():
+        # One level is enough for what is allowed: none.
+        for base in above:
+            found[name].fields |= found[base].fields if base in found else set()
     return found
+
+
+def _decorators(node: ast.ClassDef) -> str:
+    return " ".join(ast.unparse(decorator) for decorator in node.decorator_list)
 
 
 def _section(node: ast.ClassDef) -> Section:

@@ -22,6 +22,7 @@ from faceid.logs import progress
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.base.latent_codec import LatentStatistics
 from faceid.models.wan_vace.control import pose_control
+from faceid.models.wan_vace.transformer import forward_inputs
 from toy_factory.schedule import rate_factor
 
 
@@ -134,12 +135,8 @@ def base_loss(
     text = data.prompts[(torch.rand(len(x0), generator=generator) * 10 - 7).clamp_min(0).long()]
     sigma = flow.stratified_sigmas(len(x0), settings.shift, settings.logit_normal_share, generator)
     noise = torch.randn(x0.shape, generator=generator)
-    prediction = transformer(
-        hidden_states=flow.add_noise(x0, noise, sigma),
-        timestep=flow.model_timestep(sigma),
-        encoder_hidden_states=text,
-        control_hidden_states=pose_control(pose, inactive, geometry),
-        return_dict=False,
-    )[0]
+    control = pose_control(pose, inactive, geometry)
+    inputs = forward_inputs(flow.add_noise(x0, noise, sigma), flow.model_timestep(sigma), text, control)
+    prediction = transformer(**inputs)[0]
     error = flow.flow_loss(prediction, flow.velocity_target(x0, noise))
     return error.mean() + settings.head_weight * (error * masks).sum() / masks.sum().clamp_min(1)

@@ -112,7 +112,7 @@ def refuse_other_origin(
     before, now = saved["chunk"], origin["chunk"]
     if before != now:
         raise checkpoint.CheckpointError(
-            f"{found}: clips of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
+            f"{found}: samples of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
             f"--micro_batch_size {before}, or choose another output_dir"
         )
     for key in (INIT_ADAPTER, INIT_LORA):

@@ -37,7 +37,7 @@ class ValidationSettings:
     """Held-out dancers rendered as themselves at each validation."""
     validation_recogniser: str = OWN
     """Who judges whose face those videos show: own, the identity's encoder (it judges its own work); one of
-    {recognisers}, toy_recogniser, as in tools/evaluate.py; or none."""
+    {recognisers}, toy_recogniser, toy_readout, as in tools/evaluate.py; or none."""
     best_metric: str = "auto"
     """The best checkpoint is the one with the best validation/NAME of this name: the lowest of a loss, the highest of a
     gap or score, of another metric what its table says. auto: swap_gap_heldout_dancers, or swap_gap_heldout_clips, or

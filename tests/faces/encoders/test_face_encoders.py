@@ -209,7 +209,7 @@ def test_what_is_neither_a_folder_nor_a_hub_name_is_refused():
 
 
 def test_an_encoder_that_needs_a_file_is_refused_without_one():
-    with pytest.raises(ModelError, match="encoder=onnx: needs --encoder_path, the .onnx file of a face recogniser"):
+    with pytest.raises(ModelError, match=r"encoder=onnx: needs --encoder_path, the \.onnx file of a face recogniser"):
         load_encoder("onnx")
 
 
