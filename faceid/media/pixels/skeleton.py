@@ -81,6 +81,8 @@ HAND_LINES = tuple(
     (0 if step == 0 else 4 * finger + step, 4 * finger + step + 1) for finger in range(5) for step in range(4)
 )
 HAND_JOINT: Colour = (0, 0, 255)
+# The part of a picture that is drawn on grows by this much, pixels.
+STEP_PX = 256
 
 
 def draw_skeleton(
@@ -115,8 +117,10 @@ def _box(points: Sequence[np.ndarray], radius: float, size_hw: tuple[int, int]) 
     if not len(known):
         return np.zeros((2, 2), int)
     margin, size_xy = np.ceil(radius) + 2, np.array(size_hw[::-1])
-    corners = np.stack([np.floor(known.min(axis=0) - margin), np.ceil(known.max(axis=0) + margin)])
-    return np.clip(corners, 0, size_xy).astype(int)
+    # In steps: canvases of another size in each frame would leave holes in the heap, more than a whole canvas takes.
+    low, high = known.min(axis=0) - margin, known.max(axis=0) + margin
+    corners = np.stack([np.floor(low / STEP_PX), np.ceil(high / STEP_PX)])
+    return np.clip(corners * STEP_PX, 0, size_xy).astype(int)
 
 
 def _draw_body(canvas: Canvas, joints: np.ndarray, radius: float, style: Style) -> None:
