@@ -18,7 +18,7 @@ from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 
 from faceid.errors import ModelError
-from faceid.faces.encoders.encoder_kinds import ENCODERS
+from faceid.faces.encoders.encoder_kinds import ENCODERS, vision_of
 from faceid.files.documents import is_file_name, read_json
 
 # Limits for layers and heads, and for widths and vocabularies.
@@ -59,8 +59,7 @@ def find_folder(kind: str, path: str) -> Path:
 
 def load_model(kind: str, path: Path) -> Any:
     """An encoder's image model, frozen and in eval mode. Raises: ModelError when it is no such model, or incomplete."""
-    family = ENCODERS[kind].vision
-    assert family is not None, f"{kind} is no model of transformers"
+    family = vision_of(kind)
     if not family.has_projection:
         _check_family(kind, path)
     _check_sizes(path / "config.json")

@@ -102,6 +102,15 @@ ENCODERS: dict[str, EncoderSpec] = {
     ),
     "onnx": EncoderSpec("any face recogniser file of yours", _load_onnx, "file", "the .onnx file of a face recogniser"),
 }
+
+
+def vision_of(kind: str) -> VisionModel:
+    """The family of an encoder that is a model of transformers."""
+    family = ENCODERS[kind].vision
+    assert family is not None, f"{kind} is no model of transformers"
+    return family
+
+
 # A key of ENCODERS: to whoever reads flags those words, to a type checker a text.
 if TYPE_CHECKING:
     EncoderKind = str

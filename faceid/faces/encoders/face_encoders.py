@@ -20,7 +20,7 @@ from faceid.device import pick_device
 from faceid.errors import ModelError
 from faceid.faces.encoders.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.encoders.encoder_folder import find_folder, load_model, quiet_transformers
-from faceid.faces.encoders.encoder_kinds import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderKind, VisionModel
+from faceid.faces.encoders.encoder_kinds import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderKind, VisionModel, vision_of
 from faceid.files.documents import read_json
 from faceid.files.given_paths import why_no_file
 from faceid.files.outputs import staged_folder
@@ -111,8 +111,7 @@ class VisionEncoder:
     """CLIP with its projection, or a backbone of transformers with its class token. Raises: ModelError."""
 
     def __init__(self, kind: str, path: str, device: str) -> None:
-        family = ENCODERS[kind].vision
-        assert family is not None, f"{kind} is no model of transformers"
+        family = vision_of(kind)
         self.name, self._has_projection = kind, family.has_projection
         self.device = pick_device(device, "encoder_device")
         folder = find_folder(kind, path)

@@ -30,7 +30,7 @@ class OnnxEncoder:
 
     def __init__(
         self,
-        path: Path | str | None,
+        path: Path | str,
         device: str = "cpu",
         mean: float = 127.5,
         std: float = 127.5,
@@ -67,9 +67,7 @@ class OnnxEncoder:
         return self.session.run(None, {self.input_name: np.ascontiguousarray(pixels, np.float32)})[0]
 
 
-def _find_model(path: Path | str | None) -> Path:
-    if path is None:
-        raise ModelError("encoder=onnx: needs --encoder_path, the .onnx file of a face recogniser")
+def _find_model(path: Path | str) -> Path:
     given = Path(path)
     candidates = sorted(given.glob("*.onnx")) if given.is_dir() else [given]
     reason = why_no_file(candidates[0]) if len(candidates) == 1 else f"holds {len(candidates)} .onnx files"

@@ -25,7 +25,7 @@ from faceid.models.compute.context_parallel import TokenShare
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.schedulers import SCHEDULERS
 from faceid.models.rendering.step_cache import StepCache
-from faceid.models.wan_vace.transformer import control_strength, forward_inputs, scaled_hints
+from faceid.models.wan_vace.transformer import forward_inputs, scaled_hints
 
 log = logging.getLogger(__name__)
 
@@ -184,11 +184,9 @@ class _Step:
             is_inner = 0 < self.index < self.sampling.num_inference_steps - 1
             self.cache.begin((name, window, self.shows_face), may_skip=is_inner)
         predictor, sampling = self.predictor, self.sampling
-        return predictor.transformer(
-            **forward_inputs(x_t, self.timestep, text, given.control),
-            encoder_hidden_states_image=face,
-            **control_strength(_hint_scale(predictor, given, sampling.control_scale, sampling.reference_scale)),
-        )[0]
+        scale = _hint_scale(predictor, given, sampling.control_scale, sampling.reference_scale)
+        inputs = forward_inputs(x_t, self.timestep, text, given.control, scale)
+        return predictor.transformer(encoder_hidden_states_image=face, **inputs)[0]
 
 
 def _hint_scale(predictor: Predictor, given: Conditions, control_scale: float, reference_scale: float) -> Tensor:

@@ -72,12 +72,17 @@ def num_input_channels(config: Mapping[str, Any]) -> int:
     return config["in_channels"] + config["vace_in_channels"]
 
 
-def forward_inputs(x_t: Tensor, timestep: Tensor, text: Tensor, control: Tensor) -> dict[str, Any]:
+def forward_inputs(
+    x_t: Tensor, timestep: Tensor, text: Tensor, control: Tensor, hint_scale: Tensor | None = None
+) -> dict[str, Any]:
     """The inputs of a forward pass without the face.
 
-    x_t: [B, C, f, h, w]; timestep: [B]; text: [B, L, D]; control: [B, channels, f, h, w].
+    x_t: [B, C, f, h, w]; timestep: [B]; text: [B, L, D]; control: [B, channels, f, h, w]. hint_scale: from
+    `scaled_hints`; None counts each hint as it is.
     """
+    scaled = {} if hint_scale is None else {"control_hidden_states_scale": hint_scale}
     return {
+        **scaled,
         "hidden_states": x_t,
         "timestep": timestep,
         "encoder_hidden_states": text,
@@ -105,11 +110,6 @@ def scaled_hints(
     scale = scale.view(-1, 1, 1, 1).repeat(1, 1, frames // p_t * of_frame, 1)
     scale[:, :, : num_references // p_t * of_frame] = reference_scale
     return scale
-
-
-def control_strength(scale: Tensor) -> dict[str, Tensor]:
-    """Further input of the forward pass. scale: from `scaled_hints`."""
-    return {"control_hidden_states_scale": scale}
 
 
 def of_two_blocks(width: int, inner: int) -> Any:

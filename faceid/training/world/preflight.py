@@ -85,7 +85,7 @@ def check_cluster(folder: Path, launch: Launch, expect_gpus: int) -> list[Line]:
                 return judge_reports([report], 1, 0.0, expect_gpus)
             if launch.rank == 0 and report.write_error:
                 # The others look for its address in that folder: nobody would come.
-                return [Line(RED, "run folder", f"{report.host}: {report.write_error}")]
+                raise OSError(report.write_error)
             timer.at("meeting the other processes")
             device = pick_device(None)
             if device.type == "cuda":
