@@ -36,7 +36,7 @@ class ToyBaseSettings:
     """Folder for intermediate results and records, some hundred MB. A new one, or one that this command made. A folder
     in memory (/dev/shm) is much faster."""
     stages: list[str] = field(default_factory=lambda: list(PARTS))
-    """Stages to run, in this order. latents needs vae, transformer needs latents, adapter needs the published base."""
+    """Stages to run, in this order. data needs vae; transformer needs text and data; adapter the published base."""
     publish: bool = False
     """Then put the weights into the package (faceid/toy/weights) in place of those there, and the records into
     benchmarks/records. All stages must have ended. The earlier adapter stays until its own stage has."""

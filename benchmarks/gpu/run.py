@@ -23,7 +23,7 @@ from faceid.models.adapter.face_adapter import FaceAdapter
 from faceid.models.adapter_settings import GradientCheckpointing
 from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
 from faceid.models.wan_vace.control import pose_control
-from faceid.training.build import MapperGate, Run, build_optimizer
+from faceid.training.build import Run, StageGate, build_optimizer
 from faceid.training.checkpoints.sharded_state import ShardedState
 from faceid.training.step import sample_losses
 from faceid.training.world.distributed import World, join_world
@@ -56,7 +56,7 @@ def make_run(bench: Bench, mode: Mode) -> Run:
     # diffusers remembers the last one for all models of the process.
     set_attention_backend(transformer, "native")
     set_gradient_checkpointing(transformer, mode.checkpointing, mode.is_compiled)
-    gate = MapperGate(adapter)
+    gate = StageGate(adapter)
     asked = sections.optimizer
     plain = build_optimizer(adapter, asked.learning_rate, asked.weight_decay)
     prepared, optimizer = world.accelerator.prepare(transformer, plain)
@@ -75,7 +75,7 @@ def make_run(bench: Bench, mode: Mode) -> Run:
         identity=nothing,
         metadata=nothing,
         origin={},
-        mapper_gate=gate,
+        gate=gate,
         start_step=0,
         num_steps=NUM_STEPS,
         saved={},

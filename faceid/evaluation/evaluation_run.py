@@ -133,6 +133,11 @@ def check_inputs(sections: EvaluationSections) -> EvaluationInputs:
     warn_of_unused(sections.every, sections.unused(drivers != find_drivers(clips, None)))
     for name, arm in arms.items():
         log.info("%s: %d videos, face_scale %s", name, len(arm.renders), arm.face_scales)
+        if name != arms_of.real and arm.num_noises < len(arm.renders):
+            log.warning(
+                "%s: %d videos of %d noises; the noise may decide who appears: render with --seed per_video",
+                *(name, len(arm.renders), arm.num_noises),
+            )
     log.info("%d people to tell apart: %s", len(people), ", ".join(people))
     if pose_reader == NONE:
         log.info("pose_reader=none: pose is not scored")

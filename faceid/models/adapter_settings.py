@@ -49,6 +49,8 @@ class AdapterSettings:
     """Face attention in every n-th main block."""
     face_modulation: bool = False
     """Also let the face shift each block's modulation (a small zero-initialised delta)."""
+    target_tokens: bool = False
+    """Also learn, in stage 2, what is added to the face tokens of the target alone: what no embedding says."""
 
     def has_face_attention(self, block: int) -> bool:
         """Whether the main block of that number, from 0, has face attention."""

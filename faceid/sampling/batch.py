@@ -22,6 +22,7 @@ from faceid.sampling.jobs.worker import NOT_YET, Worker, conclude, count_failed,
 from faceid.sampling.one_video.loaded_models import Models
 from faceid.sampling.one_video.renderer import check_output_dir, check_video_place
 from faceid.sampling.one_video.result_cache import ResultCache
+from faceid.sampling.one_video.video_settings import PER_VIDEO
 from faceid.sampling.render_sections import RenderSections
 from faceid.sampling.who.given_faces import faces_by_name, people_given
 from faceid.sampling.who.rendered_identities import check_people_folder
@@ -110,7 +111,9 @@ def _requests(sections: RenderSections, models: Models) -> tuple[list[RequestedJ
     """The requested jobs, and the names of the folders for their videos."""
     batch, who, content, adapter = sections.batch, sections.who, sections.content, sections.models.face_lora_path
     if batch.jobs is None:
-        people = people_given(who, models.metadata, sections.sampling.face_scale > 0)
+        # A base without the face renders everyone alike, but for the noise.
+        is_of_each = sections.sampling.face_scale > 0 or content.seed == PER_VIDEO
+        people = people_given(who, models.metadata, is_of_each)
         return read_pose_folder(Path(batch.pose_videos_dir or ""), people, content, adapter), people
     requests = read_job_list(Path(batch.jobs), batch.pose_videos_dir, content, adapter)
     if who.identities_dir is not None:

@@ -23,7 +23,17 @@ log = logging.getLogger(__name__)
 # Flags that no such file may set. A test fails for a flag that is on neither list.
 NEVER_SET_BY_IT = (
     *("output", "batch", "pose_videos_dir", "jobs", "output_dir", "static", "gallery", "references_dir", "score"),
-    *("heads_dir", "like", "cache_dir", "cache_gb", "device", "context_parallel", "offload", "shared"),
+    *(
+        "heads_dir",
+        "like",
+        "noises_per_video",
+        "cache_dir",
+        "cache_gb",
+        "device",
+        "context_parallel",
+        "offload",
+        "shared",
+    ),
 )
 _DEFAULTS = {field.name: field.default for section in SECTIONS for field in fields(section)}
 _FACES = ("face_images_dir", "face_embedding", "identities_dir", "identity", "identity_from", "identity_to")

@@ -17,6 +17,7 @@ from faceid.sampling.jobs.batch_settings import BatchSettings, GallerySettings
 from faceid.sampling.one_video.compute_settings import CacheSettings, ComputeSettings
 from faceid.sampling.one_video.model_settings import ModelSettings
 from faceid.sampling.one_video.video_settings import (
+    PER_VIDEO,
     ContentSettings,
     FrameSettings,
     OneVideoSettings,
@@ -89,7 +90,10 @@ def check_together(sections: RenderSections) -> None:
         raise ConfigError("references_dir: missing; --score compares with its photos, a folder of each person")
     if compute.compile and compute.offload:
         raise ConfigError("compile: not together with --offload, which moves the blocks about; choose one")
-    if len(set(content.seeds)) != len(content.seeds) or not content.seeds:
+    if content.seed == PER_VIDEO:
+        if not sections.batch.batch:
+            raise ConfigError(f"seed={PER_VIDEO}: is for --batch; one video is made from one noise: give a number")
+    elif len(set(content.seeds)) != len(content.seeds) or not content.seeds:
         raise ConfigError(f"seed={content.seed}: give each seed once, and one at least")
     output = sections.video.output
     if output is not None and not output.endswith(".mp4"):

@@ -8,6 +8,7 @@ from dataclasses import fields
 
 from faceid.config import Reason, warn_of_unused
 from faceid.models.rendering.denoising_settings import Sampling
+from faceid.sampling.one_video.video_settings import PER_VIDEO
 from faceid.sampling.render_sections import RenderSections
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def _warn_of_face(sections: RenderSections) -> None:
         if face_scale != Sampling.face_scale:
             log.warning("face_scale=%s: has no effect without --face_lora_path", face_scale)
     elif face_scale == 0:
-        is_of_many = who.identities_dir is not None and not who.is_named
+        has_one_noise = sections.content.seed != PER_VIDEO
+        is_of_many = who.identities_dir is not None and not who.is_named and has_one_noise
         once = "; each pose is rendered once, not as every person" if is_of_many else ""
         log.warning("face_scale=0: the base model alone renders, without the face%s", once)
     elif not who.is_somebody and sections.batch.jobs is None:

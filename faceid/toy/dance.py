@@ -12,6 +12,7 @@ import numpy as np
 
 from faceid.errors import ConfigError
 from faceid.toy.people import generator
+from faceid.toy.toy_settings import Framing
 
 # Angles swing at a genre's tempo. Clips are written at this rate unless told otherwise.
 DANCE_FPS = 16.0
@@ -19,6 +20,12 @@ DANCE_FPS = 16.0
 FIGURE_PX = 0.9
 HEAD_UNIT, NECK, TORSO, ARM, FOREARM, THIGH, SHIN = 0.165, 0.19, 0.25, 0.13, 0.13, 0.16, 0.16
 HALF_SHOULDER, HALF_HIP = 0.115, 0.07
+
+
+# Zoom on top of that of a whole figure; from and to.
+ZOOM: dict[Framing, tuple[float, float]] = {"whole": (1.0, 1.0), "upper": (1.4, 1.9), "far": (0.25, 0.55)}
+# Where the middle of an upper half's face lies, in parts of the picture's height.
+UPPER_FACE_Y = (0.34, 0.42)
 
 
 @dataclass(frozen=True)
@@ -53,9 +60,17 @@ GENRES: dict[str, Genre] = {
 }
 
 
-def dance_joints(genre: str, seed: int, num_frames: int, size_hw: tuple[int, int]) -> np.ndarray:
+def dance_joints(
+    genre: str,
+    seed: int,
+    num_frames: int,
+    size_hw: tuple[int, int],
+    framing: Framing = "whole",
+    pace: float = 1.0,
+) -> np.ndarray:
     """Dance for `num_frames`: COCO-17 joints, float32 [T, 17, 2], x and y in pixels.
 
+    Joints may lie outside the picture. pace: factor of the genre's tempo.
     Raises: ConfigError for a genre that is not one of GENRES.
     """
     if genre not in GENRES:
@@ -65,7 +80,7 @@ def dance_joints(genre: str, seed: int, num_frames: int, size_hw: tuple[int, int
     time_s = np.arange(num_frames) / DANCE_FPS
     zoom = rng.uniform(0.92, 1.04)
     shift = rng.uniform(-1, 1, 2) * (0.06, 0.02)
-    tempo = family.tempo_hz * rng.uniform(0.85, 1.15)
+    tempo = pace * family.tempo_hz * rng.uniform(0.85, 1.15)
     angle = _Swing(rng, time_s, tempo)
 
     lean = angle(0, family.lean_deg)
@@ -93,7 +108,23 @@ def dance_joints(genre: str, seed: int, num_frames: int, size_hw: tuple[int, int
             joints[:, row + offset] = place
     height, width = size_hw
     scale = FIGURE_PX * zoom * min(height, width)
-    return (joints * scale + shift * scale + (width / 2, height / 2)).astype(np.float32)
+    placed = joints * scale + shift * scale + (width / 2, height / 2)
+    return _framed(placed, framing, generator(seed, f"framing {genre}"), size_hw).astype(np.float32)
+
+
+def _framed(joints: np.ndarray, framing: Framing, rng: np.random.Generator, size_hw: tuple[int, int]) -> np.ndarray:
+    """Move the camera of a whole clip, [T, 17, 2] to the same. It stands still while somebody dances."""
+    if framing == "whole":
+        return joints
+    height, width = size_hw
+    zoom = rng.uniform(*ZOOM[framing])
+    if framing == "upper":
+        middle = joints[:, 3:5].mean(axis=(0, 1))
+        target = (width * rng.uniform(0.45, 0.55), height * rng.uniform(*UPPER_FACE_Y))
+    else:
+        middle, free = np.array([width / 2, height / 2]), (1 - zoom) / 2
+        target = (width * (0.5 + rng.uniform(-free, free)), height * (0.5 + rng.uniform(-free, free)))
+    return (joints - middle) * zoom + target
 
 
 class _Swing:

@@ -29,7 +29,7 @@ from faceid.media.video import write_video
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import BadPhoto, drawn_head_boxes, render_bad_photo, render_clip, render_photo, render_pose
-from faceid.toy.toy_settings import ToySettings
+from faceid.toy.toy_settings import Framing, ToySettings
 from faceid.toy.worlds import person_seed
 
 TARGET = "target"
@@ -50,6 +50,7 @@ class ToyClip:
     genre: str
     dance_seed: int
     nuisance_seed: int
+    framing: Framing
 
 
 def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def people_names(settings: ToySettings) -> list[str]:
 def plan_clips(settings: ToySettings) -> list[ToyClip]:
     """Every clip of the dataset, in the order it is written."""
     genres = list(GENRES)
-    clips = []
+    clips: list[ToyClip] = []
     for number in _numbers(settings):
         for turn in range(settings.clips_per_person):
             # The genre moves three steps on per dancer, so that every dancer dances another mixture.
@@ -97,7 +98,8 @@ def plan_clips(settings: ToySettings) -> list[ToyClip]:
             dancer = f"d{number:02d}"
             stem = f"g{genre}_sBM_c01_{dancer}_m{genre}{turn % 6}_ch{turn + 1:02d}"
             dance_seed, nuisance_seed = (zlib.crc32(f"{settings.seed} {p} {stem}".encode()) for p in ("dance", "place"))
-            clips.append(ToyClip(stem, dancer, genre, dance_seed, nuisance_seed))
+            framing = settings.framings[len(clips) % len(settings.framings)]
+            clips.append(ToyClip(stem, dancer, genre, dance_seed, nuisance_seed, framing))
     return clips
 
 
@@ -137,7 +139,7 @@ def _write_references(folder: Path, name: str, settings: ToySettings) -> None:
 def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
     size_hw = (settings.height, settings.width)
     person = draw_person(person_seed(settings.seed, clip.dancer))
-    joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw)
+    joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw, clip.framing)
     frames = render_clip(person, joints, draw_nuisance(clip.nuisance_seed), size_hw)
     write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
     heads = {"boxes": drawn_head_boxes(joints, size_hw), "size_hw": list(size_hw)}

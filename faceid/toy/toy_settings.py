@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.limits import MOST_PIXELS, FrameCount, NaturalSeed, Rate
+
+Framing = Literal["whole", "upper", "far"]
+"""What a clip shows: the whole figure, its upper half, or the whole figure in the distance."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class ToySettings:
     """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
     with_target: bool = True
     """Draw the target's photos, too. false for a world that only lends its dancers."""
+    framings: list[Framing] = field(default_factory=lambda: ["whole"])
+    """What the clips show, in turn: whole, upper or far. A name may stand more than once."""
     one_genre_per_dancer: bool = False
     """Give each dancer one genre, as in AIST, where genre tells the dancer. Otherwise genres are mixed."""
 

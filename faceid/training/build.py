@@ -17,7 +17,7 @@ from torch import Tensor
 from faceid.data.stream.training_set import TrainingSample, TrainingSet
 from faceid.faces.identities.identity import Identity, load_identity
 from faceid.models.adapter.adapter_file import AdapterMetadata, load_tensors, read_adapter
-from faceid.models.adapter.face_adapter import FaceAdapter, adapter_tensors, install_adapter
+from faceid.models.adapter.face_adapter import TARGET_TOKENS, FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.wan import WanModel, load_wan
 from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
@@ -55,7 +55,7 @@ class Run:
     metadata: AdapterMetadata
     origin: dict[str, Any]
     """The facts that a checkpoint must match to be resumed."""
-    mapper_gate: MapperGate
+    gate: StageGate
     start_step: int
     num_steps: int
     saved: dict[str, Any]
@@ -78,17 +78,19 @@ class Run:
         return count * tokens, count * flops.useful
 
 
-class MapperGate:
-    """Lets gradients of the mapper through, or zeroes them in stage 2.
+class StageGate:
+    """Zeroes the gradients of what a stage does not train: the mapper in stage 2, the target's own tokens in stage 1.
 
     requires_grad cannot change under DDP and ZeRO once they are built. So the gradient is stopped at the tensor, and
-    the mapper's learning rate is 0. Its parameters then stay equal to the bit.
+    the learning rate of its group is 0. Its parameters then stay equal to the bit.
     """
 
     def __init__(self, adapter: FaceAdapter) -> None:
-        self.is_frozen = False
+        self.is_stage2 = False
         for parameter in adapter.mapper_parameters().values():
-            parameter.register_hook(lambda gradient: torch.zeros_like(gradient) if self.is_frozen else gradient)
+            parameter.register_hook(lambda gradient: torch.zeros_like(gradient) if self.is_stage2 else gradient)
+        for parameter in adapter.target_parameters().values():
+            parameter.register_hook(lambda gradient: gradient if self.is_stage2 else torch.zeros_like(gradient))
 
 
 def build_run(
@@ -113,7 +115,7 @@ def build_run(
     if execution.attention_backend is not None:
         set_attention_backend(wan.transformer, execution.attention_backend)
     set_gradient_checkpointing(wan.transformer, execution.gradient_checkpointing, execution.compile)
-    mapper_gate = MapperGate(adapter)
+    gate = StageGate(adapter)
     optimizer = build_optimizer(adapter, optimizer_settings.learning_rate, optimizer_settings.weight_decay)
     transformer, optimizer = world.accelerator.prepare(wan.transformer, optimizer)
     transformer.train()
@@ -132,7 +134,7 @@ def build_run(
         identity=identity,
         metadata=_metadata(training_set, identity, sections.adapter, wan, start.encoder_path),
         origin=origin,
-        mapper_gate=mapper_gate,
+        gate=gate,
         start_step=state["step"] if state else 0,
         num_steps=total_steps(optimizer_settings.num_epochs, len(training_set), optimizer_settings.batch_size),
         saved=state,
@@ -140,11 +142,17 @@ def build_run(
     )
 
 
+# The optimizer's groups by what they hold.
+MAPPER_GROUP, OTHERS_GROUP, TARGET_GROUP = 0, 1, 2
+
+
 def build_optimizer(adapter: FaceAdapter, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW over the adapter alone. The mapper is a group of its own (the first), so that stage 2 can freeze it."""
-    mapper = adapter.mapper_parameters()
-    others = [p for name, p in adapter.parameters().items() if name not in mapper]
+    """AdamW over the adapter alone. Its groups have learning rates of their own: mapper, others, the target's."""
+    mapper, own = adapter.mapper_parameters(), adapter.target_parameters()
+    others = [p for name, p in adapter.parameters().items() if name not in mapper and name not in own]
     groups = [{"params": list(mapper.values())}, {"params": others}]
+    if own:
+        groups.append({"params": list(own.values())})
     # Fused means one kernel for all tensors. It is also able to skip an update without asking the host (sharded_state).
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.999), fused=True)
 
@@ -169,7 +177,10 @@ def _load_resumed(adapter: FaceAdapter, found: Path, state: dict[str, Any]) -> d
 def _load_initial(adapter: FaceAdapter, start: StartingPoint) -> dict[str, dict[str, Tensor]]:
     """Give the adapter a new run's first weights. Returns the content that a checkpoint of step 0 would have."""
     if start.init_adapter is not None:
-        tensors = _before_first_step(read_adapter(start.init_adapter, INIT_ADAPTER)[0])
+        # The tokens that an adapter holds for its own target say nothing of this run's. They begin at zero.
+        of_all = {n: t for n, t in read_adapter(start.init_adapter, INIT_ADAPTER)[0].items() if n != TARGET_TOKENS}
+        own = {name: parameter.detach().float().cpu() for name, parameter in adapter.target_parameters().items()}
+        tensors = _before_first_step({**of_all, **own})
         load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
         log.info("starting with the weights of %s", start.init_adapter)
         return tensors
@@ -209,6 +220,7 @@ def _metadata(
         height=clips["height"],
         width=clips["width"],
         expert=wan.files.expert,
+        target_name=identity.name if adapter_settings.target_tokens else "",
         dataset_sha256=training_set.latents.sha256,
         num_frames=clips["num_frames"],
         fps=clips["fps"],

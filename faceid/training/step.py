@@ -16,7 +16,7 @@ from faceid.data.order import seed_for
 from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.wan_vace.transformer import forward_inputs
-from faceid.training.build import Run
+from faceid.training.build import MAPPER_GROUP, OTHERS_GROUP, TARGET_GROUP, Run
 from faceid.training.measuring.sample_counts import SampleCounts
 from faceid.training.measuring.step_result import Step
 from faceid.training.recipe.recipe_settings import LossSettings
@@ -61,17 +61,22 @@ def train_step(
 
 
 def _enter_stage(run: Run, step: int) -> None:
-    """Set each group's learning rate for this step. In stage 2 the mapper's is 0."""
+    """Set each group's learning rate for this step. The mapper's is 0 in stage 2, that of the target's in stage 1."""
     optimizer, samples = run.sections.optimizer, len(run.training_set)
     first, batch_size = optimizer.freeze_mapper_after_epochs, optimizer.batch_size
     frozen = is_stage2(step, first, samples, batch_size)
-    run.mapper_gate.is_frozen = frozen
+    run.gate.is_stage2 = frozen
     if frozen and (step == 0 or not is_stage2(step - 1, first, samples, batch_size)):
         # The mapper is frozen at the exported (averaged) weights, so that stage 2 builds on those.
         run.sharded.adopt_average(run.adapter.mapper_parameters())
     rate = learning_rate(step, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps)
+    rates = {
+        MAPPER_GROUP: 0.0 if frozen else rate,
+        OTHERS_GROUP: rate,
+        TARGET_GROUP: optimizer.target_tokens_rate * rate if frozen else 0.0,
+    }
     for number, group in enumerate(run.optimizer.param_groups):
-        group["lr"] = 0.0 if number == 0 and frozen else rate
+        group["lr"] = rates[number]
 
 
 def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: bool = False) -> dict[str, Tensor]:
@@ -93,7 +98,8 @@ def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: boo
         target = torch.where(is_null.view(-1, 1, 1, 1, 1), base, target)
     # Dropout inside the mapper follows the position. It is the same whatever the number of processes.
     torch.manual_seed(seed_for(run.sections.optimizer.seed, batch.g[0], "mapper dropout"))
-    prediction = run.transformer(encoder_hidden_states_image=face_input(batch.face), **inputs)[0]
+    face = face_input(batch.face, target_share=batch.target_share)
+    prediction = run.transformer(encoder_hidden_states_image=face, **inputs)[0]
     error = flow.flow_loss(prediction, target)
     loss, seed = run.sections.loss, run.sections.optimizer.seed
     flow_loss = torch.stack([reduce_error(loss, seed, error[i], batch, i) for i in range(len(batch.g))]).mean()

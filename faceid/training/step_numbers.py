@@ -62,7 +62,7 @@ class StepNumbers:
             "optimizer/learning_rate": learning_rate(
                 done - 1, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps
             ),
-            "optimizer/mapper_is_frozen": float(run.mapper_gate.is_frozen),
+            "optimizer/mapper_is_frozen": float(run.gate.is_stage2),
             "optimizer/gradient_norm": gradient_norm,
             "memory/gib": _memory_gib(run.world.accelerator.device),
             **self._meter.take(run.world.accelerator.num_processes),

@@ -60,8 +60,11 @@ def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
 
 
 def base_folder_of(cfg_scale: float, num_inference_steps: int) -> Path:
-    """The base's videos within the run folder. They serve only for this guidance and number of steps."""
-    return Path("validation_base") / f"cfg_{cfg_scale:g}_steps_{num_inference_steps}"
+    """The base's videos within the run folder. They serve only for this guidance and number of steps.
+
+    Earlier versions rendered all videos from one noise, into folders of other names.
+    """
+    return Path("validation_base") / f"cfg_{cfg_scale:g}_steps_{num_inference_steps}_own_noises"
 
 
 class Validation:
@@ -150,8 +153,8 @@ class Validation:
         def show(scene: Scene) -> tuple[str, dict[str, float], np.ndarray]:
             frames = renderer.render(scene)
             self._write(folder / f"{scene.name}.mp4", frames)
-            base_path = base_folder / f"{scene.key}.mp4"
-            if scene.key in rendered:
+            base_path = base_folder / f"{scene.name}.mp4"
+            if scene.name in rendered:
                 base = read_video(base_path).frames
             else:
                 base = renderer.base(scene)

@@ -16,12 +16,15 @@ from faceid.evaluation.videos import renders
 ABSENT = ["onnx:absent.onnx"]
 
 
+SHARED_NOISE = "videos of 1 noises; the noise may decide who appears: render with --seed per_video"
+
+
 def said(settings, caplog) -> list[str]:
-    """What is warned about these settings."""
+    """What is warned about these settings, but for the noise, which all videos of the drawn arms share."""
     caplog.clear()
     with caplog.at_level("WARNING", "faceid"):
         check_inputs(settings)
-    return [record.getMessage() for record in caplog.records]
+    return [message for message in caplog.messages if SHARED_NOISE not in message]
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
@@ -127,14 +130,19 @@ def test_options_with_an_effect_are_not_warned_about(settings, world, tmp_path, 
         seed=1,
     )
     assert said(made, caplog) == []
-    assert said(settings("ours", detector="yunet", detector_path="x.onnx"), caplog) == []
-    assert said(settings("base plain", base="base", unadapted_base="plain"), caplog) == []
+
+
+def test_renders_of_one_noise_are_said_to_be_one_sample_of_it(settings, caplog):
+    said(settings("base ours real", base="base", ours="ours", real="real"), caplog)
+    shared = [line.partition(":")[0] for line in caplog.messages if SHARED_NOISE in line]
+    assert shared == ["base", "ours"]
 
 
 def test_a_dry_run_says_it_too(settings, caplog):
     with caplog.at_level("WARNING", "faceid"):
         assert evaluate(settings("ours", dry_run=True, pose_std=(1, 1, 1))) == {}
-    assert "pose_std: has no effect" in caplog.text and caplog.records[-1].name == "faceid.config"
+    assert "pose_std: has no effect" in caplog.text
+    assert "faceid.config" in {record.name for record in caplog.records}
 
 
 def detector_rates(settings) -> dict[str, list[str]]:

@@ -107,3 +107,15 @@ def test_a_person_of_a_name_of_the_batch_s_own_is_told_before_anything_is_render
     first, second = name_outputs([Job("1", job, "", Face()), Job("2", replace(job, identity="anna"), "", Face())], {})
     assert "its video would be gallery/a.mp4, and gallery is a name of the batch's own" in first.problem
     assert (first.output, second.output, second.problem) == ("", "anna/a.mp4", "")
+
+
+def test_names_tell_given_seeds_apart_and_noises_of_a_video_s_own_by_their_numbers():
+    job = RequestedJob(Path("a.mp4"), "anna", 1, "", "", None)
+
+    def names(*requests):
+        return [job.output for job in name_outputs([Job(str(n), r, "", Face()) for n, r in enumerate(requests)], {})]
+
+    assert names(job, replace(job, seed=2)) == ["anna/a_seed1.mp4", "anna/a_seed2.mp4"]
+    own = replace(job, noise=0)
+    assert names(own, replace(own, pose=Path("b.mp4"), seed=2)) == ["anna/a.mp4", "anna/b.mp4"]
+    assert names(replace(job, noise=1), replace(job, noise=2, seed=2)) == ["anna/a_noise1.mp4", "anna/a_noise2.mp4"]

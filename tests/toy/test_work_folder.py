@@ -27,7 +27,7 @@ def small_stage(name: str):
             with staged_file(work / part) as temporary:
                 temporary.write_text(f"new {name}")
         elif part:
-            with made_whole(work / part, goes_on=name == "transformer") as folder:
+            with made_whole(work / part, goes_on=name in ("text", "transformer")) as folder:
                 (folder / name).mkdir(parents=True)
                 (folder / name / "weights").write_text(f"new {name}")
         return {"made_by": name}
@@ -74,7 +74,7 @@ def test_a_folder_of_the_users_is_left_as_it_is(place):
 
 
 @pytest.mark.fault("L1")
-@pytest.mark.parametrize("name", ["base/vae/weights", "base/me.txt", "readout.safetensors", "latents.json"])
+@pytest.mark.parametrize("name", ["base/vae/weights", "base/me.txt", "readout.safetensors", "data.json"])
 def test_what_came_to_lie_in_a_work_folder_is_left_as_it_is(place, name):
     assert make(place, "vae").code == 0
     mine = place.work / name
@@ -107,7 +107,13 @@ def test_what_is_shipped_is_replaced_whole_where_it_is_as_its_record_says(place)
     assert make(place, *ALL, publish=True).code == 0
     shipped = content(place.weights)
     assert set(shipped) == {
-        *("base/vae/weights", "base/transformer/weights", "encoder/encoder/weights", "recogniser/recogniser/weights"),
+        *(
+            "base/vae/weights",
+            "base/text/weights",
+            "base/transformer/weights",
+            "encoder/encoder/weights",
+            "recogniser/recogniser/weights",
+        ),
         *("readout.safetensors", "pose_reader.safetensors", "adapter/old"),
     }
     assert json.loads(place.record.read_text())["sha256"] == shipped

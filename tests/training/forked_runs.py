@@ -95,7 +95,7 @@ def whole_state(run: Any) -> dict[str, Any]:
     """Of a run: the module, what wraps it, weights, moments and averages, generators and log levels."""
     found = state_of_module(run.wan.transformer, run.adapter) | random_state()
     found["wrapper is training"] = run.transformer.training
-    found["mapper is frozen"] = run.mapper_gate.is_frozen
+    found["mapper is frozen"] = run.gate.is_stage2
     found["level"] = logging.getLogger("faceid").level
     for kind, tensors in run.sharded.gather().items():
         found |= {f"{kind} {name}": tensor.double().sum().item() for name, tensor in tensors.items()}

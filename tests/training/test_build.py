@@ -5,7 +5,7 @@ import torch
 
 from faceid.errors import ConfigError
 from faceid.models.adapter.face_adapter import install_adapter
-from faceid.training.build import MapperGate, build_optimizer
+from faceid.training.build import StageGate, build_optimizer
 from faceid.training.inputs.input_settings import InputSettings
 
 
@@ -21,9 +21,9 @@ def test_only_adapter_parameters_are_in_the_optimizer(toy_wan, small_adapter_set
 
 def test_the_gate_stops_the_mappers_gradient_and_nothing_elses(toy_wan, small_adapter_settings):
     adapter = install_adapter(toy_wan.transformer, small_adapter_settings, face_embedding_dim=24)
-    gate = MapperGate(adapter)
+    gate = StageGate(adapter)
     for frozen in (True, False):
-        gate.is_frozen = frozen
+        gate.is_stage2 = frozen
         toy_wan.transformer.zero_grad()
         adapter.mapper(torch.nn.functional.normalize(torch.ones(1, 24), dim=1)).square().sum().mul(3).backward()
         mapper, lora = adapter.mapper.layers[0].weight.grad, adapter.mapper.lora_up.weight.grad

@@ -335,7 +335,7 @@ def test_what_a_validation_leaves(toy_inputs, tmp_path, caplog):
     flags = validate_flags(toy_inputs, folder, *"--num_epochs 1 --tensorboard true --validation_cfg_scale 1.5".split())
     done = train(*flags)
     (video,) = (folder / "validation_epoch_1").glob("*.mp4")
-    (base,) = (folder / "validation_base" / "cfg_1.5_steps_2").glob("*.mp4")
+    (base,) = (folder / "validation_base" / "cfg_1.5_steps_2_own_noises").glob("*.mp4")
     assert video.name == base.name and read_video(video).frames.shape == read_video(base).frames.shape
     (row,) = [row for row in read_metrics(folder / "metrics.jsonl") if "validation/best_step" in row]
     measured = {name.removeprefix("validation/") for name in row if name.startswith("validation/")}

@@ -9,6 +9,7 @@ latents need the VAE, and the base needs latents.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -19,32 +20,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from faceid.data.clip_settings import ClipSettings
-from faceid.data.clips.clip_shards import write_clip_shards
-from faceid.data.latents.latent_reader import LatentSet
-from faceid.data.latents.latent_shards import write_latent_shards
-from faceid.data.latents.photo_latents import FacePhoto, encode_photos, read_photo_latents
 from faceid.faces.encoders.face_encoders import initialise_clip, load_encoder, open_clip, save_embedding_mean
 from faceid.faces.photos.detect import load_detector
 from faceid.files.outputs import write_output
-from faceid.files.provenance import describe_provenance, sha256_file
+from faceid.files.provenance import describe_provenance
 from faceid.files.writing import json_text
 from faceid.logs import progress
-from faceid.media import images
-from faceid.models.adapter_settings import DEFAULT_PROMPT
 from faceid.models.base.initialise import initialise_base, initialise_vae_as_low_pass
 from faceid.models.base.wan import load_wan
-from faceid.toy.dataset import write_toy_dataset
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.pose_reader import PoseReaderNetwork, load_pose_reader
 from faceid.toy.readout import calibrate_readout, save_readout
-from faceid.toy.shipped import BASE_CONFIGS, ENCODER_CONFIG, RECOGNISER_CONFIG
-from faceid.toy.toy_settings import ToySettings
-from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, TRAINING_WORLD, person_seed
+from faceid.toy.shipped import ENCODER_CONFIG, RECOGNISER_CONFIG
+from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, person_seed
+from toy_factory.base_data import BaseWorld, draw_base_data, read_base_data
 from toy_factory.face_views import FaceViews, draw_views, head_in_clip, portrait_cut
 from toy_factory.train_encoder import EncoderTraining, rank1, train_encoder
 from toy_factory.train_pose_reader import PoseReaderTraining, draw_frames, save_pose_reader, train_pose_reader
-from toy_factory.train_transformer import TransformerTraining, read_base_data, train_transformer
+from toy_factory.train_text import TextTraining, tokenizer_of_descriptions, train_text_encoder
+from toy_factory.train_transformer import Batches, Prompts, TransformerTraining, train_transformer
 from toy_factory.train_vae import (
     VaeTraining,
     draw_clips,
@@ -54,20 +48,14 @@ from toy_factory.train_vae import (
     train_vae,
 )
 from toy_factory.work_folder import made_whole
+from toy_factory.world import BASE_CONFIGS, TEXT_TOKENS
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"faceid.tools.{__name__}")
 
 SEED = 20
 # People in no training set. The stages' own figures are measured on them.
 TEST_WORLD = 4000
 LOG_EVERY = 100
-WORLD: dict[str, Any] = {
-    "num_people": 800,
-    "clips_per_person": 3,
-    "photos_per_person": 4,
-    "num_frames": 9,
-    "seed": TRAINING_WORLD,
-}
 
 
 def build_vae(work: Path) -> dict[str, Any]:
@@ -92,32 +80,38 @@ def finish_vae(vae: Any, base: Path) -> dict[str, Any]:
     return {"psnr_db": {"clips": _mean(clips), "worst_clip": min(clips), "poses": _mean(poses)}}
 
 
-def build_latents(work: Path) -> dict[str, Any]:
-    """Take the training world through the product's own stages: dataset, clip shards, latents, portraits."""
-    write_toy_dataset(ToySettings(output_dir=work / "world", **WORLD))
-    clips = ClipSettings(num_frames=9, height=64, width=64)
-    wan = load_wan(work / "base", ("vae", "text"))
-    write_clip_shards(work / "world/videos", work / "world/poses", work / "shards", clips, wan.geometry)
-    write_latent_shards(work / "shards", work / "latents", wan, DEFAULT_PROMPT, batch_size=8)
-    detector, photos = load_detector("haar"), []
-    for file in progress(sorted((work / "world/photos").glob("d*/photo_0[12].jpg")), "portraits", unit="photo"):
-        picture = images.read_photo(file)
-        if faces := detector.detect(picture):
-            photos.append(FacePhoto(f"{file.parent.name}_{file.stem}", picture, faces[0].box_xyxy, sha256_file(file)))
-    encode_photos(photos, work / "portraits", wan, 64, 64)
-    return {"world": WORLD, "portraits": len(photos)}
+def build_text(work: Path) -> dict[str, Any]:
+    """Make the tokenizer and the text encoder of `work/base`."""
+    settings, losses = TextTraining(), _Losses()
+    with made_whole(work / "base", goes_on=True) as base:
+        shutil.rmtree(base / "tokenizer")
+        tokenizer = tokenizer_of_descriptions(settings, TEXT_TOKENS)
+        tokenizer.save_pretrained(base / "tokenizer")
+        wan = load_wan(base, ("text",))
+        train_text_encoder(wan.text_encoder, wan.tokenizer, settings, losses)
+        _save_half(wan.text_encoder, base / "text_encoder")
+    return {"settings": asdict(settings), "losses": losses.curve}
+
+
+def build_data(work: Path) -> dict[str, Any]:
+    """Draw what the base learns from, as latents of `work/base`."""
+    world = BaseWorld()
+    draw_base_data(work / "base", work / "base_data", world)
+    return {"world": asdict(world)}
 
 
 def build_transformer(work: Path) -> dict[str, Any]:
-    """Train the base itself: the transformer of `work/base`, on the latents."""
+    """Train the base itself: the transformer of `work/base`, from what it is."""
+    world, settings, losses = BaseWorld(), TransformerTraining(), _Losses()
+    people = [draw_person(person_seed(world.seed, f"d{number:04d}")) for number in range(world.num_people)]
     with made_whole(work / "base", goes_on=True) as base:
-        wan = load_wan(base, ("transformer",))
-        portraits = read_photo_latents(work / "portraits", wan.latents_fingerprint)
-        data = read_base_data(LatentSet.open(work / "latents"), list(portraits.values()), wan.statistics)
-        settings, losses = TransformerTraining(), _Losses()
-        train_transformer(wan.transformer, data, wan.geometry, settings, losses)
+        wan = load_wan(base, ("transformer", "text"))
+        data = read_base_data(work / "base_data")
+        prompts = Prompts(wan.tokenizer, wan.text_encoder)
+        batches = Batches(data, people, settings)
+        train_transformer(wan.transformer, batches, prompts, data.inactive.float(), wan.geometry, settings, losses)
         _save_half(wan.transformer, base / "transformer")
-    return {"settings": asdict(settings), "clips": len(data.video), "losses": losses.curve}
+    return {"settings": asdict(settings), "losses": losses.curve}
 
 
 def build_encoder(work: Path) -> dict[str, Any]:
@@ -169,7 +163,8 @@ def build_pose_reader(work: Path) -> dict[str, Any]:
 Stage = Callable[[Path], dict[str, Any]]
 STAGES: dict[str, Stage] = {
     "vae": build_vae,
-    "latents": build_latents,
+    "text": build_text,
+    "data": build_data,
     "transformer": build_transformer,
     "encoder": build_encoder,
     "recogniser": build_recogniser,

@@ -1,9 +1,8 @@
-"""Train the embedded world's base: the real WanVACETransformer3DModel at a tiny size, from pose to video.
+"""Train the embedded world's base: the real WanVACETransformer3DModel at a tiny size.
 
-No identity goes in. The base learns to draw somebody dancing, and the noise decides who that is. The path, the target,
-the noise levels and the control are the product's own (flow.py, wan_vace/control.py). Single frames (portraits, without
-a pose) are part of training, as images are of Wan's. Prompts are part of it, too. They say nothing here, and must
-change nothing.
+It learns what Wan-VACE can do. A prompt describes a person, or says nothing of anybody. Reference frames show the
+person, in half of the samples. A pose video says how somebody moves; portraits and some pictures have none. The path,
+the target, the noise levels and the control are the product's own (flow.py, wan_vace/control.py).
 """
 
 from __future__ import annotations
@@ -16,85 +15,150 @@ import torch
 from torch import Tensor
 
 from faceid import flow
-from faceid.data.latents.latent_reader import LatentSet
-from faceid.data.latents.photo_latents import PhotoLatent
 from faceid.logs import progress
-from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
-from faceid.models.base.latent_codec import LatentStatistics
-from faceid.models.wan_vace.control import pose_control
+from faceid.models.base.prompts import text_length
+from faceid.models.wan_vace.control import assemble_control, mask_channels
 from faceid.models.wan_vace.transformer import forward_inputs
+from faceid.toy.people import Person, generator
+from toy_factory.base_data import BaseData
 from toy_factory.schedule import rate_factor
+from toy_factory.train_text import CLIP_OPENINGS, NEUTRAL, PHOTO_OPENINGS, draw_description
 
 
 @dataclass(frozen=True)
 class TransformerTraining:
-    """How the base is trained. A step is one batch."""
+    """How the base is trained. A step is one batch of about `tokens` tokens."""
 
-    num_steps: int = 3000
-    batch_size: int = 8
+    num_steps: int = 12000
+    tokens: int = 2048
     learning_rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
     shift: float = 3.0
     logit_normal_share: float = 0.5
-    photo_share: float = 0.12
-    """Share of the batches that are portraits, four times as many as clips."""
-    head_weight: float = 0.5
+    clip_share_first: float = 0.15
+    """Share of the batches that are clips, at the beginning. The others are single pictures."""
+    clip_share_last: float = 0.6
+    """The same at the end; it grows evenly."""
+    portrait_share: float = 0.35
+    """Share of the pictures that are portraits."""
+    without_pose: float = 0.2
+    """Share of the batches of other pictures that get no pose."""
+    reference_shares: tuple[float, float, float] = (0.5, 0.4, 0.1)
+    """Shares of the batches with none, one and two references."""
+    neutral_share: float = 0.3
+    """Share of the samples whose prompt describes nobody."""
+    head_weight: float = 2.0
     """Weight of the loss inside the head, which is added to the mean over everything."""
-    ema: float = 0.998
+    reference_weight: float = 0.1
+    """Weight of the loss of reference frames, which are only to be repeated."""
+    ema: float = 0.999
     """Decay of the running mean of the weights. The running mean is kept."""
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class BaseData:
-    """Everything in memory, normalised, float32.
+class Batch:
+    """x0: [B, C, f, h, w]; pose: the same, or None; masks: [B, f, h, w]; references: each [B, C, 1, h, w]."""
 
-    video, pose: [N, C, f, h, w]. masks: [N, f, h, w]. photos: [M, C, 1, h, w]. photo_masks: [M, 1, h, w].
-    prompts: [3, L, D]: the caption, the empty prompt, the default negative one.
-    """
-
-    video: Tensor
-    pose: Tensor
+    x0: Tensor
+    pose: Tensor | None
     masks: Tensor
-    inactive: Tensor
-    photos: Tensor
-    photo_masks: Tensor
-    photo_inactive: Tensor
-    prompts: Tensor
+    references: list[Tensor]
+    prompts: list[str]
 
 
-def read_base_data(latents: LatentSet, photos: Sequence[PhotoLatent], statistics: LatentStatistics) -> BaseData:
-    """Read all clips and portraits into memory."""
-    samples = [latents[number] for number in progress(range(len(latents)), "latents", unit="clip")]
-    size = samples[0].video.shape[2:]
-    texts = [latents.caption, "", DEFAULT_NEGATIVE_PROMPT]
+class Prompts:
+    """Embeds prompts as WanVACEPipeline does, many at once."""
 
-    def ready(raw: Sequence[Tensor]) -> Tensor:
-        return statistics.normalise(torch.stack(list(raw)))
+    def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
+        self._tokenizer, self._encoder, self._length = tokenizer, text_encoder, text_length(tokenizer)
 
-    return BaseData(
-        video=ready([sample.video for sample in samples]),
-        pose=ready([sample.pose for sample in samples]),
-        masks=torch.stack([sample.head_mask for sample in samples]).float(),
-        inactive=ready([samples[0].inactive]),
-        photos=ready([photo.latent for photo in photos]),
-        photo_masks=torch.stack([photo.head_mask for photo in photos]).float(),
-        photo_inactive=ready([latents.inactive(1, *size)]),
-        prompts=torch.stack([latents.prompt(text) for text in texts]).float(),
-    )
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """[B, L, D], zeros after the end token."""
+        words = self._tokenizer(
+            list(prompts), padding="max_length", max_length=self._length, truncation=True, return_tensors="pt"
+        )
+        hidden = self._encoder(words.input_ids, words.attention_mask).last_hidden_state
+        return hidden * words.attention_mask[..., None]
+
+
+class Batches:
+    """Draws batches: what is shown, who is told and how."""
+
+    def __init__(self, data: BaseData, people: Sequence[Person], settings: TransformerTraining) -> None:
+        self._data, self._people, self._settings = data, people, settings
+        self._rng = generator(settings.seed, "base batches")
+        self._of_person: dict[int, list[int]] = {}
+        for place, who in enumerate(data.portrait_who.tolist()):
+            self._of_person.setdefault(who, []).append(place)
+
+    def draw(self, share: float) -> Batch:
+        """One batch. share: how much of the training is done."""
+        settings, rng, data = self._settings, self._rng, self._data
+        is_clip = rng.random() < settings.clip_share_first + share * (
+            settings.clip_share_last - settings.clip_share_first
+        )
+        num_references = int(rng.choice(3, p=settings.reference_shares))
+        cells = data.clips.shape[3] * data.clips.shape[4] // 4
+        frames = data.clips.shape[2] if is_clip else 1
+        size = max(4, settings.tokens // (cells * (frames + num_references)))
+        if is_clip:
+            chosen = torch.from_numpy(rng.choice(len(data.clips), size))
+            x0, pose, masks, who = (
+                rows[chosen] for rows in (data.clips, data.clip_poses, data.clip_masks, data.clip_who)
+            )
+        elif rng.random() < settings.portrait_share:
+            chosen, pose = torch.from_numpy(rng.choice(len(data.portraits), size)), None
+            x0, masks, who = (rows[chosen] for rows in (data.portraits, data.portrait_masks, data.portrait_who))
+        else:
+            chosen = torch.from_numpy(rng.choice(len(data.pictures), size))
+            x0, pose, masks, who = (
+                rows[chosen] for rows in (data.pictures, data.picture_poses, data.picture_masks, data.picture_who)
+            )
+            if rng.random() < settings.without_pose:
+                pose = None
+        is_portrait = pose is None and not is_clip
+        places = [
+            rng.choice(self._others(int(person), int(place) if is_portrait else -1), num_references, replace=False)
+            for person, place in zip(who, chosen, strict=True)
+        ]
+        references = [data.portraits[[int(row[k]) for row in places]].float() for k in range(num_references)]
+        return Batch(
+            x0.float(),
+            None if pose is None else pose.float(),
+            masks.float(),
+            references,
+            [self._prompt(int(person), is_portrait) for person in who],
+        )
+
+    def _others(self, person: int, place: int) -> list[int]:
+        """A person's portraits but for that at `place`."""
+        return [other for other in self._of_person[person] if other != place]
+
+    def _prompt(self, who: int, is_portrait: bool) -> str:
+        rng = self._rng
+        if rng.random() < self._settings.neutral_share:
+            return NEUTRAL[rng.integers(len(NEUTRAL))]
+        return draw_description(rng, self._people[who], PHOTO_OPENINGS if is_portrait else CLIP_OPENINGS)[0]
 
 
 def train_transformer(
     transformer: Any,
-    data: BaseData,
+    batches: Batches,
+    prompts: Prompts,
+    inactive: Tensor,
     geometry: Any,
     settings: TransformerTraining,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train in place. Afterwards `transformer` holds the running mean. on_step: called with (steps done, loss)."""
+    """Train in place. Afterwards `transformer` holds the running mean. on_step: called with (steps done, loss).
+
+    inactive: the normalised latent of a grey clip, [1, C, f, h, w].
+    """
     transformer.requires_grad_(True).train()
-    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.Generator().manual_seed(settings.seed)
     parameters = list(transformer.parameters())
     mean = [parameter.detach().clone() for parameter in parameters]
     optimizer = torch.optim.AdamW(
@@ -103,9 +167,10 @@ def train_transformer(
     for step in progress(range(settings.num_steps), "base", unit="step"):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate_factor(
-                step, settings.num_steps, settings.warmup_steps, least=0.01
+                step, settings.num_steps, settings.warmup_steps, level_until=0.4, least=0.01
             )
-        loss = base_loss(transformer, data, geometry, settings, generator)
+        batch = batches.draw(step / settings.num_steps)
+        loss = base_loss(transformer, batch, prompts(batch.prompts), inactive, geometry, settings, noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -121,22 +186,25 @@ def train_transformer(
 
 
 def base_loss(
-    transformer: Any, data: BaseData, geometry: Any, settings: TransformerTraining, generator: torch.Generator
+    transformer: Any,
+    batch: Batch,
+    text: Tensor,
+    inactive: Tensor,
+    geometry: Any,
+    settings: TransformerTraining,
+    noise_generator: torch.Generator,
 ) -> Tensor:
-    """The flow-matching loss of one batch drawn from `generator`, float32 scalar."""
-    if torch.rand(1, generator=generator).item() < settings.photo_share:
-        chosen = torch.randint(len(data.photos), (4 * settings.batch_size,), generator=generator)
-        x0, masks, inactive = data.photos[chosen], data.photo_masks[chosen], data.photo_inactive
-        pose = inactive.expand_as(x0)
-    else:
-        chosen = torch.randint(len(data.video), (settings.batch_size,), generator=generator)
-        x0, masks, pose, inactive = data.video[chosen], data.masks[chosen], data.pose[chosen], data.inactive
-    # One sample in five has another prompt than the caption.
-    text = data.prompts[(torch.rand(len(x0), generator=generator) * 10 - 7).clamp_min(0).long()]
-    sigma = flow.stratified_sigmas(len(x0), settings.shift, settings.logit_normal_share, generator)
-    noise = torch.randn(x0.shape, generator=generator)
-    control = pose_control(pose, inactive, geometry)
+    """The flow-matching loss of one batch, float32 scalar."""
+    count, frames = batch.x0.shape[0], batch.x0.shape[2]
+    grey = inactive[:, :, :frames].expand_as(batch.x0)
+    mask = grey.new_ones(count, mask_channels(geometry), *grey.shape[2:])
+    control = assemble_control(grey, grey if batch.pose is None else batch.pose, mask, batch.references)
+    # The last reference comes first (assemble_control).
+    x0 = torch.cat([*reversed(batch.references), batch.x0], dim=2)
+    sigma = flow.stratified_sigmas(count, settings.shift, settings.logit_normal_share, noise_generator)
+    noise = torch.randn(x0.shape, generator=noise_generator)
     inputs = forward_inputs(flow.add_noise(x0, noise, sigma), flow.model_timestep(sigma), text, control)
-    prediction = transformer(**inputs)[0]
-    error = flow.flow_loss(prediction, flow.velocity_target(x0, noise))
-    return error.mean() + settings.head_weight * (error * masks).sum() / masks.sum().clamp_min(1)
+    error = flow.flow_loss(transformer(**inputs)[0], flow.velocity_target(x0, noise))
+    shown, repeated = error[:, len(batch.references) :], error[:, : len(batch.references)]
+    loss = shown.mean() + settings.head_weight * (shown * batch.masks).sum() / batch.masks.sum().clamp_min(1)
+    return loss + settings.reference_weight * repeated.mean() if len(batch.references) else loss

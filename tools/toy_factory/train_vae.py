@@ -9,7 +9,7 @@ small errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,11 @@ from faceid.models.base.latent_codec import (
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
 from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
+from faceid.toy.toy_settings import Framing
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 from toy_factory.schedule import rate_factor
+from toy_factory.world import CLIP_FRAMES, FRAME_PX, PACE
 
-FRAME_PX, CLIP_FRAMES, PORTRAIT_PX = 64, 9, 96
 KL_WEIGHT = 1e-5
 
 
@@ -40,25 +41,25 @@ KL_WEIGHT = 1e-5
 class VaeTraining:
     """How the VAE is trained. A step is one batch of crops."""
 
-    num_steps: int = 5000
-    num_clips: int = 1200
+    num_steps: int = 4500
+    num_clips: int = 700
     """Clips drawn. Each has its skeleton, and a portrait of its dancer."""
-    crop_px: int = 32
-    batch_size: int = 4
+    crop_px: int = 64
+    batch_size: int = 3
     """Crops of 5 frames. There are three times as many of one frame."""
-    learning_rate: float = 1e-3
-    warmup_steps: int = 50
+    learning_rate: float = 7e-4
+    warmup_steps: int = 100
     single_frame_until: float = 0.1
     """Share of the training on single frames alone. Afterwards they are one batch in six."""
     pose_share: float = 0.2
     portrait_share: float = 0.1
-    head_share: float = 0.4
+    head_share: float = 0.5
     """Share of the crops that lie over a head."""
     noise_from: float = 0.5
     """Share of the training after which latents get noise."""
     latent_noise: float = 0.05
     """Noise on the latents, in units of their standard deviation."""
-    finishing_steps: int = 600
+    finishing_steps: int = 400
     """Steps on whole clips afterwards. A crop of 5 frames never shows the decoder its third latent frame."""
     finishing_rate: float = 3e-4
     seed: int = 0
@@ -74,17 +75,24 @@ class DrawnClips:
     heads: np.ndarray
 
 
-def draw_clips(num_clips: int, world: int = TRAINING_WORLD) -> DrawnClips:
-    """Draw the first clips of a world, each of another person."""
+def draw_clips(
+    num_clips: int,
+    world: int = TRAINING_WORLD,
+    frame_px: int = FRAME_PX,
+    framings: Sequence[Framing] = ("upper", "whole", "upper", "far"),
+    pace: float = PACE,
+) -> DrawnClips:
+    """Draw the first clips of a world, each of another person, in square frames. framings: in turn."""
     clips, poses, portraits, heads = [], [], [], []
-    size_hw, genres = (FRAME_PX, FRAME_PX), list(GENRES)
+    size_hw, genres = (frame_px, frame_px), list(GENRES)
     for number in progress(range(num_clips), "clips", unit="clip"):
         person = draw_person(person_seed(world, f"d{number:02d}"))
-        joints = dance_joints(genres[number % len(genres)], number, CLIP_FRAMES, size_hw)
+        framing = framings[number % len(framings)]
+        joints = dance_joints(genres[number % len(genres)], number, CLIP_FRAMES, size_hw, framing, pace)
         clips.append(render_clip(person, joints, draw_nuisance(person_seed(world, f"place {number}")), size_hw))
         poses.append(render_pose(joints, size_hw))
-        portraits.append(render_photo(person, number, PORTRAIT_PX))
-        x0, y0, x1, y1 = drawn_head_boxes(joints, size_hw)[CLIP_FRAMES // 2] or (0, 0, FRAME_PX, FRAME_PX)
+        portraits.append(render_photo(person, number, frame_px))
+        x0, y0, x1, y1 = drawn_head_boxes(joints, size_hw)[CLIP_FRAMES // 2] or (0, 0, frame_px, frame_px)
         heads.append(((x0 + x1) / 2, (y0 + y1) / 2))
     return DrawnClips(np.stack(clips), np.stack(poses), np.stack(portraits), np.array(heads))
 

@@ -21,7 +21,7 @@ from faceid.files.outputs import is_ours, kind_of, refuse_file, refuse_replacing
 from faceid.files.records import record, recorded, sha256_file
 from faceid.files.writing import RECORDS_NAME, write_json
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(f"faceid.tools.{__name__}")
 
 RECORD = Path(__file__).resolve().parents[2] / "benchmarks" / "records" / "toy_base.json"
 # The content of the work folder and of each of its parts, in words.
@@ -29,7 +29,8 @@ WORK, PART = "the making of the toy world's weights", "weights of the toy world"
 # The stages in their order, and the result of each that the package ships.
 PARTS: dict[str, str | None] = {
     "vae": "base",
-    "latents": None,
+    "text": "base",
+    "data": None,
     "transformer": "base",
     "encoder": "encoder",
     "recogniser": "recogniser",

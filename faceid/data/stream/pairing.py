@@ -15,7 +15,7 @@ from torch import Tensor
 
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.order import seed_for
-from faceid.data.stream.pairing_settings import PairingSettings
+from faceid.data.stream.pairing_settings import Kind, PairingSettings
 from faceid.faces.aggregate import aggregate
 from faceid.faces.identities.identity import Identity
 
@@ -74,6 +74,10 @@ class Pairing:
         weights = torch.tensor([self.identity.photo_weights[photo] for photo in others], dtype=torch.float64)
         embeddings = torch.stack([self.identity.photo_embeddings[photo] for photo in others])
         return aggregate(embeddings, weights, "weighted_mean")
+
+    def is_target(self, kind: Kind) -> bool:
+        """Whether a sample of this kind is given the target's face."""
+        return kind == "photo" or (kind == "clip" and self.settings.pairing == "constant")
 
     def drops(self, g: int) -> tuple[bool, bool]:
         """Whether the sample at g loses its face and its text."""

@@ -36,6 +36,9 @@ FACE = "face"
 """Drawn once for each of the faces that are averaged for a clip."""
 CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE)
 
+TENSORS = ("x0", "control", "text", "face", "target_share", "head_mask", "noise")
+"""The fields of a sample that are tensors, with a row for each entry."""
+
 # Clips tried for one position before the run is stopped. With one bad clip in a hundred this never happens.
 MOST_TRIES = 20
 
@@ -45,6 +48,7 @@ class TrainingSample:
     """One or more samples, ready for the model. Latents are normalised, float32.
 
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
+    target_share: [B], 1 where the face is the target's, else 0.
     head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
     g: global sample index of each. keys: their names. kinds: clip, photo or null for each. choices: further draws for
     them, one name a draw (`CHOICES`).
@@ -55,6 +59,7 @@ class TrainingSample:
     control: Tensor
     text: Tensor
     face: Tensor
+    target_share: Tensor
     head_mask: Tensor
     noise: Tensor
     head_cells: list[int]
@@ -66,10 +71,7 @@ class TrainingSample:
 
     def to(self, device: torch.device | str) -> TrainingSample:
         """The same samples on a device. Copies from pinned memory do not block."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("x0", "control", "text", "face", "head_mask", "noise")
-        }
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
         return replace(self, **moved)
 
 
@@ -178,6 +180,7 @@ class TrainingSet(torch.utils.data.Dataset):
             control=pose_control(pose, inactive, self.latents.geometry),
             text=text.unsqueeze(0).float(),
             face=(torch.zeros_like(face) if drop_face else face).unsqueeze(0).float(),
+            target_share=torch.tensor([float(self.pairing.is_target(kind))]),
             head_mask=shown.head_mask.unsqueeze(0).float(),
             noise=torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed_for(self.seed, g, "noise"))),
             head_cells=[int(shown.head_mask.sum())],
@@ -196,9 +199,8 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
         raise DataError(
             f"micro_batch_size={len(samples)}: samples of sizes {sorted(shapes)} cannot share a batch; use 1"
         )
-    names = ("x0", "control", "text", "face", "head_mask", "noise")
     return TrainingSample(
-        **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names},
+        **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in TENSORS},
         head_cells=[cells for sample in samples for cells in sample.head_cells],
         g=[g for sample in samples for g in sample.g],
         keys=[key for sample in samples for key in sample.keys],

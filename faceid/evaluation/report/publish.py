@@ -50,6 +50,7 @@ def _scores(results: Results) -> dict[str, Any]:
     arms = {
         name: {
             "num_videos": len(arm.renders),
+            "num_noises": arm.num_noises,
             "num_failed": arm.num_failed,
             "face_scales": arm.face_scales,
             "by_recogniser": {recogniser: numbers[name] for recogniser, numbers in results.numbers.items()},

@@ -58,7 +58,9 @@ def _under_names(results: Results) -> dict[str, list[str]]:
         people = len({video.identity for video in by_arm[name]})
         is_given = all(render.identity for render in arm.renders)
         who = f"{'' if is_given else 'scored as '}{people} {'person' if people == 1 else 'people'}"
-        counts = f"{len(arm.renders)} videos, {who}"
+        # Real clips have none.
+        noises = "" if "real" in parts else f" of {arm.num_noises} noise{'s' if arm.num_noises > 1 else ''}"
+        counts = f"{len(arm.renders)} videos{noises}, {who}"
         lines[name] = [*([", ".join(parts)] if parts and parts != [name] else []), counts]
     for name, found in results.comparisons[results.primary]["differences"].items():
         if found:

@@ -73,6 +73,11 @@ class Arm:
     num_failed: int
 
     @property
+    def num_noises(self) -> int:
+        """How many noises its videos were made from. Videos of one noise are one sample of it."""
+        return len({render.seed for render in self.renders})
+
+    @property
     def face_scales(self) -> list[float]:
         """The face scales of its renders, ascending; usually one."""
         return sorted({render.face_scale for render in self.renders})

@@ -46,9 +46,17 @@ class Canvas:
         if opacity >= 1.0:
             cv2.fillPoly(self._pixels, [fixed], colour, cv2.LINE_8, FRACTION_BITS)
             return
-        layer = self._pixels.copy()
-        cv2.fillPoly(layer, [fixed], colour, cv2.LINE_8, FRACTION_BITS)
-        cv2.addWeighted(layer, opacity, self._pixels, 1 - opacity, 0, dst=self._pixels)
+        # Only the part under the shape: blending whole pictures would take most of the time of a drawing.
+        height, width = self._pixels.shape[:2]
+        x, y, w, h = cv2.boundingRect((fixed >> FRACTION_BITS).reshape(-1, 1, 2))
+        left, top, right, bottom = max(x - 1, 0), max(y - 1, 0), min(x + w + 2, width), min(y + h + 2, height)
+        if left >= right or top >= bottom:
+            return
+        part = self._pixels[top:bottom, left:right]
+        layer = part.copy()
+        shifted = fixed - np.array((left, top), np.int32) * (1 << FRACTION_BITS)
+        cv2.fillPoly(layer, [shifted], colour, cv2.LINE_8, FRACTION_BITS)
+        self._pixels[top:bottom, left:right] = cv2.addWeighted(layer, opacity, part, 1 - opacity, 0)
 
     def stroke(self, points: np.ndarray | Sequence[Point], radius: float, colour: Colour, closed: bool = False) -> None:
         """Draw a line of round ends and joints along `points`, [N, 2]. radius: half its width, pixels."""

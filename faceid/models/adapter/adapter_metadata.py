@@ -55,6 +55,8 @@ class AdapterMetadata:
     """Size and rate of the training clips. Sampling takes them as its default."""
     expert: ExpertName | Literal["both"] | None = None
     """For a base with two transformers: the one the adapter is for. both: a file of tools/join_experts.py."""
+    target_name: _Line = ""
+    """Whose own tokens it holds (`target_tokens`): the name of the identity that it was trained on. Else empty."""
     dataset_sha256: _Digest = ""
     """Names the clips by the index of their latents. Empty in older files, which did not record it."""
 

@@ -34,6 +34,7 @@ from faceid.models.wan_vace.tensor_names import ANY_BLOCKS
 from faceid.models.wan_vace.transformer import HINT_BLOCKS, all_blocks, hint_blocks
 
 LORA_NAME = "face"
+TARGET_TOKENS = "face_mapper.target_tokens"
 _BRANCHES = {"base": r"blocks", "vace": HINT_BLOCKS, "both": ANY_BLOCKS}
 _ATTENTION = r"attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
 _LAYERS = {"attention": _ATTENTION, "linear": rf"(?:{_ATTENTION}|ffn\.net\.0\.proj|ffn\.net\.2|proj_in|proj_out)"}
@@ -66,9 +67,13 @@ class FaceAdapter:
         return named
 
     def mapper_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that stage 2 freezes: the mapper without its LoRA."""
-        lora = {id(parameter) for parameter in self.mapper.lora_parameters()}
-        return {n: p for n, p in self.parameters().items() if n.startswith("face_mapper.") and id(p) not in lora}
+        """The parameters that stage 2 freezes: the mapper without its LoRA and without the target's own tokens."""
+        others = {id(parameter) for parameter in self.mapper.lora_parameters()} | {id(self.mapper.target_tokens)}
+        return {n: p for n, p in self.parameters().items() if n.startswith("face_mapper.") and id(p) not in others}
+
+    def target_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that are the target's alone, which only stage 2 trains; empty without `target_tokens`."""
+        return {name: parameter for name, parameter in self.parameters().items() if name == TARGET_TOKENS}
 
     @property
     def mapper(self) -> FaceConditioningBlock:
@@ -164,6 +169,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
             num_tokens=settings.num_tokens,
             lora_rank=settings.lora_rank,
             dropout=settings.mapper_dropout,
+            has_target_tokens=settings.target_tokens,
         )
         transformer.condition_embedder.image_embedder = FaceEmbedder(mapper, rows).to(device)
         for index, block in enumerate(transformer.blocks):

@@ -34,7 +34,9 @@ class FaceConditioningBlock(nn.Module):
         use_lora: bool = True,
         lora_rank: int = 64,
         dropout: float = 0.1,
+        has_target_tokens: bool = False,
     ) -> None:
+        """has_target_tokens: also learn what is added to the tokens of one person, the target."""
         super().__init__()
         self.face_embedding_dim, self.conditioning_dim, self.num_tokens = (
             face_embedding_dim,
@@ -50,6 +52,8 @@ class FaceConditioningBlock(nn.Module):
         self.to_tokens = nn.Linear(width, num_tokens * conditioning_dim)
         self.norm = nn.LayerNorm(conditioning_dim)
         self.null_tokens = nn.Parameter(torch.randn(num_tokens, conditioning_dim) * 0.02)
+        # It starts at zero: the target begins as the mapper makes it of the embedding.
+        self.target_tokens = nn.Parameter(torch.zeros(num_tokens, conditioning_dim)) if has_target_tokens else None
         self.lora_down = self.lora_up = None
         if use_lora:
             # The mapper starts from nothing, so there is nothing to preserve. Both halves start small and random, and
@@ -58,14 +62,19 @@ class FaceConditioningBlock(nn.Module):
             self.lora_up = nn.Linear(lora_rank, num_tokens * conditioning_dim, bias=False)
             nn.init.normal_(self.lora_up.weight, std=0.02 / math.sqrt(lora_rank))
 
-    def forward(self, embedding: Tensor) -> Tensor:
-        """[B, D], unit length or zero, to tokens [B, K, C]."""
+    def forward(self, embedding: Tensor, target_share: Tensor | None = None) -> Tensor:
+        """[B, D], unit length or zero, to tokens [B, K, C].
+
+        target_share: [B], how much of the target is in each face: 1 the target, 0 somebody else; None is 0 for all.
+        """
         # A unit vector has numbers near 1/sqrt(D). They are brought to the size that layers are initialised for.
         hidden = self.layers(embedding * math.sqrt(self.face_embedding_dim))
         tokens = self.to_tokens(hidden)
         if self.lora_down is not None and self.lora_up is not None:
             tokens = tokens + self.lora_up(self.lora_down(hidden))
         tokens = self.norm(tokens.unflatten(1, (self.num_tokens, self.conditioning_dim)))
+        if self.target_tokens is not None and target_share is not None:
+            tokens = tokens + target_share.view(-1, 1, 1).to(tokens.dtype) * self.target_tokens
         is_face = (embedding != 0).any(dim=1).view(-1, 1, 1)
         return torch.where(is_face, tokens, self.null_tokens.to(tokens.dtype))
 
@@ -101,28 +110,32 @@ class TokenRows:
 
 
 class FaceEmbedder(nn.Module):
-    """The module that replaces `condition_embedder.image_embedder`: [embedding, face_scale] to packed rows."""
+    """The module that replaces `condition_embedder.image_embedder`: a face input to packed rows."""
 
     def __init__(self, mapper: FaceConditioningBlock, rows: TokenRows) -> None:
         super().__init__()
         self.mapper, self.rows = mapper, rows
 
     def forward(self, face_input: Tensor) -> Tensor:
-        """face_input [B, D + 1] from `face_input` to rows [B, num_rows, I]; [B, F, D + 1] to [B, F * num_rows, I]."""
+        """face_input [B, D + 2] from `face_input` to rows [B, num_rows, I]; [B, F, D + 2] to [B, F * num_rows, I]."""
         if face_input.dim() == 3:
             return self(face_input.flatten(0, 1)).unflatten(0, face_input.shape[:2]).flatten(1, 2)
         dtype = self.mapper.to_tokens.weight.dtype
-        tokens = self.mapper(face_input[:, :-1].to(dtype))
+        tokens = self.mapper(face_input[:, :-2].to(dtype), face_input[:, -2])
         rows = self.rows.pack(tokens, face_input[:, -1])
         device_type = rows.device.type
         # LayerNorm leaves autocast's dtype. Rows in another dtype would lift the text tokens to it as well.
         return rows.to(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else rows
 
 
-def face_input(embedding: Tensor, face_scale: float | Tensor = 1.0) -> Tensor:
-    """Join embeddings [..., D] and their scales (a number, or [...]) to the model's face input [..., D + 1].
+def face_input(embedding: Tensor, face_scale: float | Tensor = 1.0, target_share: float | Tensor = 0.0) -> Tensor:
+    """Join embeddings [..., D], target shares and scales to the model's face input [..., D + 2].
 
-    Use [B, D] for one face a video, and [B, F, D] for one face a latent frame.
+    Use [B, D] for one face a video, and [B, F, D] for one face a latent frame. face_scale, target_share: a number, or
+    [...]. The latter says how much of the adapter's target is in a face (`FaceConditioningBlock.forward`).
     """
-    scale = torch.as_tensor(face_scale, dtype=embedding.dtype, device=embedding.device)
-    return torch.cat([embedding, scale.expand(embedding.shape[:-1]).unsqueeze(-1)], dim=-1)
+    numbers = [
+        torch.as_tensor(number, dtype=embedding.dtype, device=embedding.device).expand(embedding.shape[:-1])
+        for number in (target_share, face_scale)
+    ]
+    return torch.cat([embedding, torch.stack(numbers, dim=-1)], dim=-1)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
+from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
 
 
@@ -59,7 +60,8 @@ def decode_unclamped(vae: AutoencoderKLWan, raw: Tensor) -> Tensor:
         one = latents[:, :, index : index + 1]
         frames.append(vae.decoder(one, feat_cache=vae._feat_map, feat_idx=vae._conv_idx, **first))
     vae.clear_cache()
-    return torch.cat(frames, dim=2)
+    # A decoder with patches (Wan2.2's) gives each patch's pixels as channels.
+    return unpatchify(torch.cat(frames, dim=2), vae.config.patch_size or 1)
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,8 @@ class FaceIdentityPipeline:
         face_embedding: [D], unit length, from the encoder that the adapter was trained with. None renders no particular
         face. [R + f, D] is a changing face, one for each latent frame, with those of the R reference images first.
         face_scale: 0 is the base model exactly, with the adapter loaded or not. 1 is as trained.
-        more: fields of `CallOptions` (reference_images, on_step, output_type, window, overlap) and the other fields of
-        `Sampling` (cfg_scale, num_inference_steps, control_scale, scheduler, shift and so on), by name.
+        more: fields of `CallOptions` (reference_images, on_step, output_type, window, overlap, target_share) and the
+        other fields of `Sampling` (cfg_scale, num_inference_steps, control_scale, scheduler and so on), by name.
         Raises: ConfigError for an illegal size or scale; ModelError for an embedding of another size.
         """
         own = {field.name for field in fields(CallOptions)} & more.keys()
@@ -154,7 +154,7 @@ class FaceIdentityPipeline:
         control = self.control(pose_video, options.reference_images)
         text, negative_text = self.encode_prompts(prompt, negative_prompt)
         count = len(options.reference_images)
-        inputs = VideoInputs(control, text, negative_text, face_embedding, count)
+        inputs = VideoInputs(control, text, negative_text, face_embedding, count, options.target_share)
         latents = self.sample_latents(inputs, sampling, seed, windows, options.on_step)[:, :, count:]
         return latents if options.output_type == "latent" else self.decode(latents)
 
@@ -250,7 +250,7 @@ class FaceIdentityPipeline:
 
         face = null_face = None
         if embedding is not None:
-            face = face_input(embedding, face_scale).to(device)
+            face = face_input(embedding, face_scale, inputs.target_share).to(device)
             null_face = face_input(torch.zeros_like(embedding), face_scale).to(device)
             if share is not None:
                 face = share.from_first(face)

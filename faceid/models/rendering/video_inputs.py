@@ -25,6 +25,9 @@ class CallOptions:
     """Latent frames denoised at once; None: all."""
     overlap: int = 0
     """Latent frames that neighbouring windows share at least."""
+    target_share: float | Tensor = 0.0
+    """1 for the person that the adapter was trained on, who has tokens of their own in it. [R + f] as `face_embedding`
+    has them."""
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,5 @@ class VideoInputs:
     negative_text: Tensor
     face: Tensor | None = None
     num_references: int = 0
+    target_share: float | Tensor = 0.0
+    """How much of the adapter's target is in the face, 0 to 1: one number, or [R + f] for a changing face."""

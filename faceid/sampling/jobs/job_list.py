@@ -15,7 +15,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,7 +25,7 @@ from faceid.files.documents import is_text
 from faceid.limits import MOST_SEED
 from faceid.sampling.jobs.job_folder import our_name_in
 from faceid.sampling.jobs.job_rows import KEYS, read_rows, shown, unknown_key
-from faceid.sampling.one_video.video_settings import ContentSettings
+from faceid.sampling.one_video.video_settings import PER_VIDEO, ContentSettings, Noise
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ class RequestedJob:
     adapter: str | None
     output: str = ""
     """The video's path in the output folder, if the row gives one."""
+    noise: int | None = None
+    """Which of its pose's and identity's own noises, from 1; 0: the only one. None: the seed was given."""
     problem: str = ""
     """Why the job is impossible. The other fields are then empty."""
 
@@ -68,7 +70,11 @@ def read_pose_folder(
         if problem := _problem_of_name(pose):
             jobs.append(RequestedJob(Path(), "", 0, "", "", None, problem=problem))
         else:
-            jobs += [RequestedJob(pose, person, seed, *words) for person in people for seed in content.seeds]
+            jobs += [
+                RequestedJob(pose, person, noise.seed, *words, noise=noise.number)
+                for person in people
+                for noise in content.noises(pose.stem, person)
+            ]
     return jobs
 
 
@@ -94,7 +100,7 @@ def read_job_list(
             if isinstance(row, DataError):
                 raise row
             combined = _combinations(where, row, len(jobs))
-            found = [_job(where, values, folder, content, adapter) for values in combined]
+            found = [job for values in combined for job in _jobs(where, values, folder, content, adapter)]
         except DataError as error:
             found = [RequestedJob(Path(), "", 0, "", "", None, problem=str(error))]
         for job in found:
@@ -128,15 +134,10 @@ def _combinations(where: str, row: dict[str, Any], known: int) -> Iterator[dict[
     return (dict(zip(row, values, strict=True)) for values in itertools.product(*lists))
 
 
-def _job(
+def _jobs(
     where: str, values: dict[str, Any], folder: Path, content: ContentSettings, adapter: str | None
-) -> RequestedJob:
-    seed = values.get("seed", content.seeds[0])
-    # True counts as an int in Python. A value such as 1.9 would be cut to 1.
-    if type(seed) is not int:
-        raise DataError(f"{where}: seed={shown(seed)} is not a whole number")
-    if abs(seed) > MOST_SEED:
-        raise DataError(f"{where}: seed={shown(seed)} is not from {-MOST_SEED} to {MOST_SEED}")
+) -> list[RequestedJob]:
+    """The video of a row without lists; with several noises per video, as many."""
     for key, value in values.items():
         if key != "seed":
             _check_text(f"{where}: {key}", key, value)
@@ -146,15 +147,35 @@ def _job(
         raise DataError(f"{where}: output={output}: must be a path inside the output folder that ends with .mp4")
     if output and (name := our_name_in(inside)):
         raise DataError(f"{where}: output={output}: {name} is a name that the batch itself uses there; give another")
-    return RequestedJob(
-        pose=folder / values["pose"],
-        identity=values.get("identity", ""),
-        seed=seed,
-        prompt=values.get("prompt", content.prompt),
-        negative_prompt=values.get("negative_prompt", content.negative_prompt),
-        adapter=values.get("face_lora_path", adapter),
-        output=output,
+    pose, identity = folder / values["pose"], values.get("identity", "")
+    seed = values.get("seed", PER_VIDEO if content.seed == PER_VIDEO else content.seeds[0])
+    noises = (
+        replace(content, seed=PER_VIDEO).noises(pose.stem, identity) if seed == PER_VIDEO else [_noise(where, seed)]
     )
+    if output and len(noises) > 1:
+        raise DataError(f"{where}: one output for {len(noises)} noises; leave it out, they get names of their own")
+    return [
+        RequestedJob(
+            pose=pose,
+            identity=identity,
+            seed=noise.seed,
+            prompt=values.get("prompt", content.prompt),
+            negative_prompt=values.get("negative_prompt", content.negative_prompt),
+            adapter=values.get("face_lora_path", adapter),
+            output=output,
+            noise=noise.number,
+        )
+        for noise in noises
+    ]
+
+
+def _noise(where: str, seed: Any) -> Noise:
+    # True counts as an int in Python. A value such as 1.9 would be cut to 1.
+    if type(seed) is not int:
+        raise DataError(f"{where}: seed={shown(seed)} is not a whole number, nor {PER_VIDEO}")
+    if abs(seed) > MOST_SEED:
+        raise DataError(f"{where}: seed={shown(seed)} is not from {-MOST_SEED} to {MOST_SEED}")
+    return Noise(seed)
 
 
 def _check_text(where: str, key: str, value: Any) -> None:

@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
+
 import faceid
 from faceid.errors import DataError, FaceidError, one_line
 from faceid.files.given_paths import why_no_file
@@ -142,6 +144,8 @@ class Planner:
             "attention_backend": compute.attention_backend,
             "compile": compute.compile,
         }
+        if shares := _target_shares(face, setup.metadata):
+            content["target_shares"] = shares
         inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, self._references)
         pixels = self._pixels(request.pose, render.shape)
         return Job(sha256_json(content)[:ID_DIGITS], request, "", face, inputs, setup, pixels=pixels)
@@ -196,6 +200,14 @@ class Planner:
         return kept[key]
 
 
+def _target_shares(face: Face, metadata: AdapterMetadata | None) -> list[float]:
+    """How much of the adapter's target is in the face at the video's start and end; empty where there is nothing."""
+    if metadata is None or not metadata.target_name:
+        return []
+    found = torch.as_tensor(face.share_over(metadata.target_name, 2, 0)).flatten().tolist()
+    return found if any(found) else []
+
+
 def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
     """Give each job its video's name: NAME/POSE.mp4, with further parts that tell it from others in this list.
 
@@ -204,7 +216,8 @@ def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:
     """
     requests = [job.request for job in jobs if not job.request.problem]
     several: dict[str, dict[Any, int]] = {
-        "seed": _numbered({request.seed for request in requests}),
+        # Noises of a video's own are told apart by their numbers.
+        "seed": _numbered({request.seed for request in requests if request.noise is None}),
         "prompt": _numbered({(request.prompt, request.negative_prompt) for request in requests}),
         "adapter": _numbered({request.adapter or "" for request in requests}),
     }
@@ -230,7 +243,9 @@ def _numbered(values: set[Any]) -> dict[Any, int]:
 
 def _name(request: RequestedJob, several: Mapping[str, Mapping[Any, int]]) -> str:
     name = request.pose.stem
-    if len(several["seed"]) > 1:
+    if request.noise:
+        name += f"_noise{request.noise}"
+    elif request.noise is None and len(several["seed"]) > 1:
         name += f"_seed{request.seed}"
     if len(several["prompt"]) > 1:
         name += f"_prompt{several['prompt'][request.prompt, request.negative_prompt]}"

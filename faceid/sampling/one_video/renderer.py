@@ -106,8 +106,10 @@ class Renderer:
         count = len(content.reference_images)
         encode = self.prompts.of if self.prompts is not None else self.pipeline.encode_prompts
         text, negative_text = encode(content.prompt, content.negative_prompt)
-        embedding = face.over(control.tensor.shape[2] - count, count)
-        inputs = VideoInputs(control.tensor, text, negative_text, embedding, count)
+        num_frames, metadata = control.tensor.shape[2] - count, self.pipeline.metadata
+        embedding = face.over(num_frames, count)
+        share = face.share_over(metadata.target_name if metadata is not None else "", num_frames, count)
+        inputs = VideoInputs(control.tensor, text, negative_text, embedding, count, share)
         latents = self.pipeline.sample_latents(inputs, self.setup.sampling, seed, self.setup.windows, on_step)
         return latents[:, :, count:]
 

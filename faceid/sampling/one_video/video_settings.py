@@ -5,8 +5,9 @@ Field names are flag names.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -17,6 +18,28 @@ from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROM
 from faceid.models.rendering.denoising_settings import Sampling
 
 PoseTiming = Literal["tempo", "frames"] | Rate
+PerVideo = Literal["per_video"]
+PER_VIDEO: Final = "per_video"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Which noise a video is made from."""
+
+    seed: int
+    """What the generator of the noise is seeded with."""
+    number: int | None = None
+    """Its place among the noises of its pose and person, from 1. 0: the only one. None: the seed was given."""
+
+
+def seed_of_video(pose: str, identity: str, number: int = 0) -> int:
+    """The seed of a video by what it shows, whatever renders it, so that arms of a comparison are paired.
+
+    In a base whose prompt says nothing of a person, the noise decides who appears. Videos of one noise are one sample.
+    pose: a file's stem. identity: as --identity. number: which of several noises. Returns 0 to 2^48 - 1.
+    """
+    digest = hashlib.sha256("\0".join(("per_video", pose, identity, str(number))).encode()).digest()
+    return int.from_bytes(digest[:6], "big")
 
 
 @dataclass(frozen=True)
@@ -41,13 +64,26 @@ class ContentSettings:
     """What it must not show. Used when cfg_scale is over 1."""
     reference_image: list[str] | str | None = None
     """A picture of the person (or [A, B]) that the base itself looks at: a second way to say who it is."""
-    seed: list[Seed] | Seed = 42
-    """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on."""
+    seed: list[Seed] | Seed | PerVideo = 42
+    """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on. per_video, for a batch: a
+    noise of its own for each pose and person, the same whatever renders it."""
+    noises_per_video: Annotated[int, Field(ge=1, le=1000)] = 1
+    """With per_video: so many videos of each pose and person, each of another noise."""
+
+    def noises(self, pose: str, identity: str) -> list[Noise]:
+        """The noise of each video of a pose (its file's stem) and an identity (as --identity)."""
+        if self.seed == PER_VIDEO:
+            count = self.noises_per_video
+            numbers = range(1, count + 1) if count > 1 else [0]
+            return [Noise(seed_of_video(pose, identity, number), number) for number in numbers]
+        return [Noise(seed) for seed in self.seeds]
 
     @property
     def seeds(self) -> list[int]:
-        """All seeds, as given."""
-        return self.seed if isinstance(self.seed, list) else [self.seed]
+        """All seeds that are given as numbers."""
+        if isinstance(self.seed, list):
+            return self.seed
+        return [] if self.seed == PER_VIDEO else [self.seed]
 
     @property
     def reference_images(self) -> list[str]:
@@ -59,6 +95,8 @@ class ContentSettings:
         """Options that change nothing."""
         if cfg_scale <= 1:
             yield "negative_prompt", f"with cfg_scale={cfg_scale}; it is used over 1"
+        if self.seed != PER_VIDEO:
+            yield "noises_per_video", "without --seed per_video"
 
 
 @dataclass(frozen=True)

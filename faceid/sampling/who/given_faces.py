@@ -20,14 +20,14 @@ from faceid.sampling.who.who_settings import WhoSettings
 from faceid.toy.shipped import resolve_encoder_path
 
 
-def people_given(who: WhoSettings, metadata: AdapterMetadata | None, is_shown: bool) -> list[str]:
-    """The names of everyone in --identities_dir, checked; one empty name without it, or where the face is off."""
+def people_given(who: WhoSettings, metadata: AdapterMetadata | None, is_of_each: bool) -> list[str]:
+    """The names of everyone in --identities_dir, checked; one empty name without it, or without a video of each."""
     if who.identities_dir is None or metadata is None or who.is_named:
         return [""]
     people = read_people(Path(who.identities_dir))
     for name, identity in people.items():
         check_identity(identity, metadata, f"identities_dir: {name}")
-    return list(people) if is_shown else [""]  # the base model renders everyone alike
+    return list(people) if is_of_each else [""]
 
 
 def faces_by_name(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,28 @@ class Face:
     """[D], unit length."""
     towards: Tensor | None = None
     """[D], unit length: the face at the video's end. None: the same face throughout."""
+    shares: tuple[tuple[str, float], ...] = ()
+    """Who is blended in `embedding`, by name, and each one's share of 1. Empty: `name` alone."""
+    shares_towards: tuple[tuple[str, float], ...] = ()
+    """The same of `towards`."""
 
     def over(self, num_frames: int, num_references: int) -> Tensor | None:
         """[D], or with `towards` [references + latent frames, D]: along the great circle, evenly over the frames."""
         if self.embedding is None or self.towards is None:
             return self.embedding
-        shares = [0.0] * num_references + [place / max(num_frames - 1, 1) for place in range(num_frames)]
-        return torch.stack([interpolate_face_embeddings(self.embedding, self.towards, share) for share in shares])
+        places = _places(num_frames, num_references)
+        return torch.stack([interpolate_face_embeddings(self.embedding, self.towards, place) for place in places])
+
+    def share_over(self, target: str, num_frames: int, num_references: int) -> float | Tensor:
+        """How much of a person is in the face: a number, or with `towards` [references + latent frames].
+
+        target: the person's name; empty for nobody, of whom there is nothing.
+        """
+        alone = ((self.name, 1.0),)
+        first, last = _share_of(target, self.shares or alone), _share_of(target, self.shares_towards or alone)
+        if self.towards is None:
+            return first
+        return torch.tensor([first + place * (last - first) for place in _places(num_frames, num_references)])
 
     @property
     def sha256(self) -> str:
@@ -53,6 +69,15 @@ class Face:
     def numbers(self) -> list[list[float]]:
         """The embeddings as numbers, for a hash."""
         return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
+
+
+def _places(num_frames: int, num_references: int) -> list[float]:
+    """How far each latent frame is on the way from the first face to the last. References have the first."""
+    return [0.0] * num_references + [place / max(num_frames - 1, 1) for place in range(num_frames)]
+
+
+def _share_of(target: str, shares: Sequence[tuple[str, float]]) -> float:
+    return sum(share for name, share in shares if target and name == target)
 
 
 def check_people_folder(folder: Path) -> None:
@@ -110,13 +135,12 @@ def named_face(who: WhoSettings, metadata: AdapterMetadata) -> Face:
     """
     folder = Path(who.identities_dir) if who.identities_dir is not None else None
     if who.identity is not None:
-        return Face(who.identity, _blend("identity", who.identity, folder, metadata))
+        embedding, shares = _blend("identity", who.identity, folder, metadata)
+        return Face(who.identity, embedding, shares=shares)
     before, after = who.identity_from or "", who.identity_to or ""
-    return Face(
-        f"{before} to {after}",
-        _blend("identity_from", before, folder, metadata),
-        _blend("identity_to", after, folder, metadata),
-    )
+    first, shares = _blend("identity_from", before, folder, metadata)
+    last, shares_towards = _blend("identity_to", after, folder, metadata)
+    return Face(f"{before} to {after}", first, last, shares, shares_towards)
 
 
 def parse_blend(key: str, text: str) -> list[tuple[str, float]]:
@@ -140,16 +164,23 @@ def _weight(text: str) -> float | None:
     return float(text) if re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", text, re.ASCII) and len(text) < 20 else None
 
 
-def _blend(key: str, text: str, folder: Path | None, metadata: AdapterMetadata) -> Tensor:
+def _blend(
+    key: str, text: str, folder: Path | None, metadata: AdapterMetadata
+) -> tuple[Tensor, tuple[tuple[str, float], ...]]:
+    """The embedding of a blend, and the share of each identity in it, by the identity's own name."""
     parts = parse_blend(key, text)
-    embeddings = []
+    embeddings, names = [], []
     for name, _ in parts:
         identity = load_identity(_find(key, name, folder))
         check_identity(identity, metadata, f"{key}: {name}")
         embeddings.append(identity.embedding)
+        names.append(identity.name)
     if len(parts) == 1:
-        return embeddings[0]
-    return blend_face_embeddings(embeddings, [weight for _, weight in parts])
+        return embeddings[0], ((names[0], 1.0),)
+    weights = [weight for _, weight in parts]
+    total = sum(weights)
+    shares = tuple((name, weight / total) for name, weight in zip(names, weights, strict=True))
+    return blend_face_embeddings(embeddings, weights), shares
 
 
 def _find(key: str, name: str, folder: Path | None) -> Path:

@@ -1,6 +1,7 @@
 """Render validation videos: the target on held-out poses, and people who are not trained on, dancing.
 
-Poses and seed are the same at every validation, and the base model's video of each stands beside it.
+Each video has a noise of its own, because in many a base the noise decides who appears. Poses and noises are the same
+at every validation, and the base model's video of each stands beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from faceid.data.aist import performance_of
 from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.latents.latent_reader import LatentSample, LatentSet
 from faceid.data.latents.latent_sets import LatentSets
-from faceid.data.order import spread
+from faceid.data.order import seed_for, spread
 from faceid.data.shards.index import DamagedError
 from faceid.data.stream.held_out import HeldOut
 from faceid.evaluation.videos.heads import cut_head
@@ -124,7 +125,7 @@ class SceneRenderer:
         return self._render(scene, self.sampling)
 
     def base(self, scene: Scene) -> np.ndarray:
-        """The base model's video of the same pose and seed. As `render`."""
+        """The base model's video of the same pose and noise. As `render`."""
         return self._render(scene, replace(self.sampling, face_scale=0.0))
 
     def clip(self, number: int) -> np.ndarray:
@@ -154,9 +155,14 @@ class SceneRenderer:
     def _render(self, scene: Scene, sampling: Sampling) -> np.ndarray:
         sample, wan = self.latents[scene.number], self.wan
         inputs = VideoInputs(
-            self._control(sample), sample.prompt_embeds, self.latents.prompt(DEFAULT_NEGATIVE_PROMPT), scene.face
+            self._control(sample),
+            sample.prompt_embeds,
+            self.latents.prompt(DEFAULT_NEGATIVE_PROMPT),
+            scene.face,
+            target_share=float(scene.who == TARGET),
         )
-        latents = FaceIdentityPipeline(wan, self.adapter).sample_latents(inputs, sampling, self.seed)
+        seed = seed_for(self.seed, scene.number, f"validation as {scene.who}")
+        latents = FaceIdentityPipeline(wan, self.adapter).sample_latents(inputs, sampling, seed)
         return to_frames(decode_latents(wan.vae, latents.to(torch.float32)))
 
     def _control(self, sample: LatentSample) -> Tensor:

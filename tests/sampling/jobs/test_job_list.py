@@ -7,7 +7,7 @@ import pytest
 
 from faceid.errors import DataError
 from faceid.sampling.jobs.job_list import RequestedJob, read_job_list, read_pose_folder
-from faceid.sampling.one_video.video_settings import ContentSettings
+from faceid.sampling.one_video.video_settings import ContentSettings, seed_of_video
 
 CONTENT, ADAPTER = ContentSettings(prompt="p"), "own.safetensors"
 
@@ -108,3 +108,50 @@ def test_a_folder_is_every_pose_as_everybody_with_every_seed(tmp_path):
         ("a.mov", "bob", 1),
     ]
     assert len(jobs) == 8
+
+
+class TestANoiseForEachVideo:
+    OWN = ContentSettings(prompt="p", seed="per_video")
+
+    def test_every_pose_and_person_has_its_own_the_same_whatever_renders_it(self, tmp_path):
+        for name in ("a.mp4", "b.mp4"):
+            (tmp_path / name).touch()
+        jobs = read_pose_folder(tmp_path, ["anna", "bob"], self.OWN, "one.safetensors")
+        assert len({job.seed for job in jobs}) == 4
+        other = read_pose_folder(tmp_path, ["anna", "bob"], self.OWN, "other.safetensors")
+        assert [job.seed for job in other] == [job.seed for job in jobs]
+        listed = read_job_list(
+            jsonl(tmp_path / "jobs.jsonl", {"pose": ["a.mp4", "b.mp4"], "identity": ["anna", "bob"]}),
+            None,
+            self.OWN,
+            None,
+        )
+        assert {(job.pose.name, job.identity, job.seed) for job in listed} == {
+            (job.pose.name, job.identity, job.seed) for job in jobs
+        }
+
+    def test_a_row_may_ask_for_it_and_another_for_a_number(self, tmp_path):
+        path = jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "seed": "per_video"}, {"pose": "a.mp4", "seed": 3})
+        own, given = read_job_list(path, None, CONTENT, None)
+        assert (own.seed, own.noise) == (seed_of_video("a", ""), 0) and (given.seed, given.noise) == (3, None)
+
+    def test_several_noises_are_several_videos_with_names_of_their_own(self, tmp_path):
+        (tmp_path / "a.mp4").touch()
+        several = ContentSettings(prompt="p", seed="per_video", noises_per_video=3)
+        jobs = read_pose_folder(tmp_path, ["anna"], several, None)
+        assert [job.noise for job in jobs] == [1, 2, 3] and len({job.seed for job in jobs}) == 3
+        (refused,) = {
+            job.problem
+            for job in read_job_list(
+                jsonl(tmp_path / "jobs.jsonl", {"pose": "a.mp4", "output": "x.mp4"}, {"pose": "b.mp4"}),
+                None,
+                several,
+                None,
+            )
+            if job.problem
+        }
+        assert "one output for 3 noises" in refused
+
+    def test_the_seed_of_a_video_never_changes(self):
+        # Renders of an earlier version stay paired with new ones.
+        assert seed_of_video("pose", "anna", 1) == 219204001966494

@@ -1,0 +1,78 @@
+"""Tokens of the target's own: learnt in stage 2 from photos alone, and shown for nobody else."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from adapter_inputs import EMBEDDING_DIM, faces, forward, train_a_little
+from calling import call
+from launching import QUIET, SMALL_ADAPTER
+
+from faceid.models.adapter.adapter_file import read_adapter
+from faceid.models.adapter.face_adapter import TARGET_TOKENS, install_adapter
+from faceid.models.adapter.face_tokens import face_input
+from faceid.sampling.who.rendered_identities import Face
+
+
+@pytest.fixture
+def with_tokens(small_adapter_settings):
+    return replace(small_adapter_settings, target_tokens=True)
+
+
+@torch.no_grad()
+def test_they_show_for_the_target_and_for_nobody_else(toy_wan, with_tokens):
+    adapter = install_adapter(toy_wan.transformer, with_tokens, EMBEDDING_DIM)
+    train_a_little(adapter)
+    shown = {share: forward(toy_wan, face_input(faces(), target_share=share)) for share in (0.0, 1.0)}
+    assert not torch.allclose(shown[0.0], shown[1.0])
+    adapter.parameters()[TARGET_TOKENS].zero_()
+    assert torch.equal(forward(toy_wan, face_input(faces(), target_share=1.0)), shown[0.0])
+    # Nobody in particular is not the target.
+    nobody = torch.zeros_like(faces())
+    adapter.parameters()[TARGET_TOKENS].add_(1.0)
+    assert torch.equal(forward(toy_wan, face_input(nobody, target_share=1.0)), forward(toy_wan, face_input(nobody)))
+
+
+@torch.no_grad()
+def test_each_face_of_a_batch_and_of_a_video_has_its_own_share(toy_wan, with_tokens):
+    adapter = install_adapter(toy_wan.transformer, with_tokens, EMBEDDING_DIM)
+    train_a_little(adapter)
+    one, half = faces(batch=1).expand(2, -1), torch.tensor([1.0, 0.5])
+    mixed = forward(toy_wan, face_input(one, target_share=half))
+    for place, share in enumerate(half.tolist()):
+        torch.testing.assert_close(mixed[place], forward(toy_wan, face_input(one, target_share=share))[place])
+
+
+class TestWhoIsTheTarget:
+    def test_by_name(self):
+        embedding = faces(batch=1)[0]
+        assert Face("anna", embedding).share_over("anna", 3, 0) == 1
+        assert Face("bob", embedding).share_over("anna", 3, 0) == 0
+        assert Face("", embedding).share_over("", 3, 0) == 0, "an adapter without tokens of anybody's"
+
+    def test_in_a_blend_by_their_share_of_it(self):
+        blend = Face("anna:0.7,bob:0.3", faces(batch=1)[0], shares=(("anna", 0.7), ("bob", 0.3)))
+        assert blend.share_over("anna", 3, 0) == pytest.approx(0.7)
+
+    def test_on_the_way_from_one_to_another(self):
+        first, last = faces(batch=2)
+        way = Face("anna to bob", first, last, (("anna", 1.0),), (("bob", 1.0),))
+        torch.testing.assert_close(way.share_over("anna", 3, 1), torch.tensor([1.0, 1.0, 0.5, 0.0]))
+
+
+@pytest.mark.slow
+def test_a_run_learns_them_in_stage_2_alone(toy_inputs, tmp_path):
+    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--target_tokens", "true"]
+    flags += "--batch_size 2 --warmup_steps 0 --num_epochs 2 --save_every 1 --validate_every 0 --ema 0".split()
+    flags += ["--freeze_mapper_after_epochs", "1", "--output_dir", str(tmp_path)]
+    assert call("train.py", *flags).code == 0
+    (first, _), (last, metadata) = (
+        read_adapter(tmp_path / f"face_lora_{name}.safetensors") for name in ("epoch_1", "final")
+    )
+    assert not first[TARGET_TOKENS].any(), "stage 1 leaves them at zero"
+    assert last[TARGET_TOKENS].any() and metadata.target_name
+    # Another target begins with none of them.
+    again = [*flags[:-1], str(tmp_path / "again"), "--init_adapter", str(tmp_path / "face_lora_final.safetensors")]
+    again[again.index("--num_epochs") + 1] = "1"
+    assert call("train.py", *again).code == 0
+    assert not read_adapter(tmp_path / "again/face_lora_final.safetensors")[0][TARGET_TOKENS].any()

@@ -1,0 +1,165 @@
+"""Draw what the base learns from, and encode it: clips, single pictures, portraits, each with who is in it.
+
+Wan was trained on pictures and videos of described people at any size. So is this base: whole figures, upper halves,
+figures in the distance, portraits. A picture costs a third of a clip, so there are more of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from faceid.logs import progress
+from faceid.models.base.latent_codec import encode_pixels, to_pixels
+from faceid.models.base.wan import load_wan
+from faceid.toy.dance import GENRES, dance_joints
+from faceid.toy.people import Person, draw_nuisance, draw_person, generator
+from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
+from faceid.toy.worlds import TRAINING_WORLD, person_seed
+from toy_factory.world import CLIP_FRAMES, FRAME_PX, FRAMING_SHARES, PACE
+
+PEOPLE_A_JOB = 20
+
+
+@dataclass(frozen=True)
+class BaseWorld:
+    """How much is drawn."""
+
+    num_people: int = 4000
+    clips_per_person: float = 0.75
+    """Below 1, this share of the people is seen in a clip."""
+    pictures_per_person: int = 2
+    """Single frames of dances, with their pose."""
+    portraits_per_person: int = 3
+    """Photos, also used as references."""
+    seed: int = TRAINING_WORLD
+
+
+@dataclass(frozen=True)
+class BaseData:
+    """Everything in memory: normalised latents [N, C, f, h, w] in half precision, head masks [N, f, h, w].
+
+    who: the person's number, [N]. Portraits have no pose. inactive: the latent of an all-grey clip, [1, C, f, h, w].
+    """
+
+    clips: Tensor
+    clip_poses: Tensor
+    clip_masks: Tensor
+    clip_who: Tensor
+    pictures: Tensor
+    picture_poses: Tensor
+    picture_masks: Tensor
+    picture_who: Tensor
+    portraits: Tensor
+    portrait_masks: Tensor
+    portrait_who: Tensor
+    inactive: Tensor
+
+
+def draw_base_data(base: Path, work: Path, world: BaseWorld) -> None:
+    """Draw and encode a world with the VAE of `base`. Parts go into `work`, and are not made twice."""
+    work.mkdir(parents=True, exist_ok=True)
+    starts = range(0, world.num_people, PEOPLE_A_JOB)
+    jobs = [(base, work / f"part_{first:05d}.safetensors", world, first) for first in starts]
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        for _ in progress(pool.map(_draw_part, jobs), "base data", total=len(jobs), unit=f"{PEOPLE_A_JOB} people"):
+            pass
+
+
+def read_base_data(work: Path) -> BaseData:
+    """All parts of `draw_base_data`."""
+    parts = [load_file(file) for file in sorted(work.glob("part_*.safetensors"))]
+    names = [field.name for field in fields(BaseData) if field.name != "inactive"]
+    return BaseData(
+        **{name: torch.cat([part[name] for part in parts]) for name in names}, inactive=parts[0]["inactive"]
+    )
+
+
+def _draw_part(job: tuple[Path, Path, BaseWorld, int]) -> None:
+    base, file, world, first = job
+    if file.is_file():
+        return
+    torch.set_num_threads(1)
+    wan = load_wan(base, ("vae",))
+
+    def encode(frames: np.ndarray) -> Tensor:
+        return wan.statistics.normalise(encode_pixels(wan.vae, to_pixels(frames)))[0].half()
+
+    part: dict[str, list[Any]] = {field.name: [] for field in fields(BaseData) if field.name != "inactive"}
+    for number in range(first, min(first + PEOPLE_A_JOB, world.num_people)):
+        _draw_of(part, draw_person(person_seed(world.seed, f"d{number:04d}")), number, world, encode)
+    tensors = {
+        name: torch.tensor(values) if name.endswith("who") else torch.stack(values) for name, values in part.items()
+    }
+    grey = np.full((CLIP_FRAMES, FRAME_PX, FRAME_PX, 3), 127.5, np.float32)
+    raw = encode_pixels(wan.vae, torch.from_numpy(grey / 127.5 - 1).permute(3, 0, 1, 2)[None])
+    tensors["inactive"] = wan.statistics.normalise(raw).half()
+    temporary = file.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    os.replace(temporary, file)
+
+
+def _draw_of(
+    part: dict[str, list[Any]], person: Person, number: int, world: BaseWorld, encode: Callable[[np.ndarray], Tensor]
+) -> None:
+    """Add one person's clips, pictures and portraits."""
+    rng = generator(world.seed, f"base data {number}")
+    for _ in range(int(world.clips_per_person + rng.random())):
+        _dance(part, ("clips", "clip_poses", "clip_masks", "clip_who"), person, number, rng, CLIP_FRAMES, encode)
+    for _ in range(world.pictures_per_person):
+        _dance(part, ("pictures", "picture_poses", "picture_masks", "picture_who"), person, number, rng, 1, encode)
+    for _ in range(world.portraits_per_person):
+        photo, box = draw_portrait(person, rng)
+        part["portraits"].append(encode(photo[None]))
+        part["portrait_masks"].append(head_mask([box]))
+        part["portrait_who"].append(number)
+
+
+def _dance(
+    part: dict[str, list[Any]],
+    names: tuple[str, str, str, str],
+    person: Person,
+    number: int,
+    rng: np.random.Generator,
+    num_frames: int,
+    encode: Callable[[np.ndarray], Tensor],
+) -> None:
+    size_hw = (FRAME_PX, FRAME_PX)
+    framing = rng.choice(np.array(list(FRAMING_SHARES)), p=list(FRAMING_SHARES.values()))
+    genre = list(GENRES)[rng.integers(len(GENRES))]
+    joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, PACE)
+    frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
+    video, pose, mask, who = names
+    part[video].append(encode(frames))
+    part[pose].append(encode(render_pose(joints, size_hw)))
+    part[mask].append(head_mask(drawn_head_boxes(joints, size_hw)))
+    part[who].append(number)
+
+
+def draw_portrait(person: Person, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
+    """A photo of a face, uint8 [S, S, 3], and about where the head is in it."""
+    # The head's place varies by a few pixels (render_photo). The box holds it wherever it is.
+    s = FRAME_PX
+    return render_photo(person, int(rng.integers(1 << 31)), s), [0.12 * s, 0.05 * s, 0.88 * s, 0.82 * s]
+
+
+def head_mask(boxes: list[list[float] | None], cell_px: int = 8, frames_a_cell: int = 4) -> Tensor:
+    """Which latent cells a head's boxes cover, bool [f, h, w], for one box per frame."""
+    cells = FRAME_PX // cell_px
+    mask = torch.zeros((len(boxes) - 1) // frames_a_cell + 1, cells, cells, dtype=torch.bool)
+    for frame, box in enumerate(boxes):
+        if box is not None:
+            x0, y0, x1, y1 = box
+            row = (frame + frames_a_cell - 1) // frames_a_cell
+            mask[row, int(y0 // cell_px) : int(-(-y1 // cell_px)), int(x0 // cell_px) : int(-(-x1 // cell_px))] = True
+    return mask

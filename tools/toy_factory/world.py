@@ -1,0 +1,64 @@
+"""Say what the toy world looks like to those who learn from it, and how its base is built.
+
+A base of this geometry has Wan's own: 8 x 8 pixels and 4 frames a latent cell, 16 channels, 96 of control.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from faceid.toy.toy_settings import Framing
+
+FRAME_PX, CLIP_FRAMES = 128, 9
+# Half the tempo of the first world, whose heads moved several pixels a frame: no VAE of this size could follow.
+PACE = 0.5
+# How often each framing is drawn. An upper half's head is about 70 pixels, a whole figure's 48, a far one's 12 to 26.
+FRAMING_SHARES: dict[Framing, float] = {"upper": 0.5, "whole": 0.35, "far": 0.15}
+# The most tokens of a prompt.
+TEXT_TOKENS = 64
+
+BASE_CONFIGS: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "patch_size": (1, 2, 2),
+        "num_attention_heads": 4,
+        "attention_head_dim": 32,
+        "in_channels": 16,
+        "out_channels": 16,
+        "text_dim": 64,
+        "freq_dim": 64,
+        "ffn_dim": 512,
+        "num_layers": 6,
+        "vace_layers": [0, 2, 4],
+        "vace_in_channels": 2 * 16 + 8 * 8,
+    },
+    "vae": {
+        "base_dim": 16,
+        "decoder_base_dim": 20,
+        "z_dim": 16,
+        "dim_mult": [1, 4, 4],
+        "num_res_blocks": 1,
+        "temperal_downsample": [True, True],
+        # Wan2.2's shortcuts and patches. Without the shortcuts the same training ends several dB lower. Patches of two
+        # pixels spare the convolutions at full size.
+        "is_residual": True,
+        "patch_size": 2,
+        "in_channels": 12,
+        "out_channels": 12,
+        # Replaced by measured values once the VAE is trained.
+        "latents_mean": [0.0] * 16,
+        "latents_std": [1.0] * 16,
+        "scale_factor_spatial": 8,
+        "scale_factor_temporal": 4,
+    },
+    "text_encoder": {
+        "vocab_size": 512,
+        "d_model": 64,
+        "d_kv": 16,
+        "d_ff": 128,
+        "num_layers": 3,
+        "num_heads": 4,
+        "feed_forward_proj": "gated-gelu",
+    },
+    "tokenizer": {"model_max_length": TEXT_TOKENS},
+    "scheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},
+}
