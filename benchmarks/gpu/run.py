@@ -130,6 +130,7 @@ def _sample(scale: Scale, frames: int, number: int, is_pinned: bool) -> Training
         "control": pose_control(normal(1, *shape), normal(1, *shape), scale.geometry),
         "text": normal(1, scale.text_tokens, scale.transformer["text_dim"]),
         "face": torch.nn.functional.normalize(normal(1, FACE_DIM)),
+        "target_share": torch.zeros(1),
         "head_mask": head_mask,
         "noise": normal(1, *shape),
     }
@@ -137,7 +138,7 @@ def _sample(scale: Scale, frames: int, number: int, is_pinned: bool) -> Training
         tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
     cells, name = int(head_mask.sum()), f"clip{number}"
     return TrainingSample(
-        **tensors, head_cells=[cells], g=[number], keys=[name], kinds=["clip"], choices=[], damages=[]
+        **tensors, head_cells=[cells], num_references=0, g=[number], keys=[name], kinds=["clip"], choices=[], damages=[]
     )
 
 

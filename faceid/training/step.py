@@ -100,7 +100,8 @@ def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: boo
     torch.manual_seed(seed_for(run.sections.optimizer.seed, batch.g[0], "mapper dropout"))
     face = face_input(batch.face, target_share=batch.target_share)
     prediction = run.transformer(encoder_hidden_states_image=face, **inputs)[0]
-    error = flow.flow_loss(prediction, target)
+    # Reference frames are shown, and nothing is learnt of how they are drawn.
+    error = flow.flow_loss(prediction, target)[:, batch.num_references :]
     loss, seed = run.sections.loss, run.sections.optimizer.seed
     flow_loss = torch.stack([reduce_error(loss, seed, error[i], batch, i) for i in range(len(batch.g))]).mean()
     return {"loss": flow_loss}

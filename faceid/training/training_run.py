@@ -51,7 +51,10 @@ def run_training(sections: RunSections) -> int:
     """Train and return the exit code: 0 when finished, 75 when asked to stop and checkpointed."""
     folder = Path(sections.inputs.output_dir)
     launch = read_launch(sections.execution.accelerate_config, folder)
-    plan = InputPlan.of(sections.inputs, sections.adapter, sections.clips, sections.captions, sections.faces)
+    has_references = sections.pairing.reference_share > 0
+    plan = InputPlan.of(
+        sections.inputs, sections.adapter, sections.clips, sections.captions, sections.faces, has_references
+    )
     saved = checkpoint.state_of_newest(folder / "checkpoints", sections.saving.resume)
     if sections.execution.dry_run:
         return _dry_run(plan, sections, launch, saved) if launch.rank == 0 else 0

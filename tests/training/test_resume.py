@@ -19,7 +19,7 @@ STOPPED_AND_RESUMED = pytest.mark.promise(
 # 4 clips and 4 photos, 2 at a time: 12 steps; a checkpoint after steps 3, 6, 9, 12; stage 2 from step 8.
 RECIPE = (
     "--batch_size 2 --num_epochs 3 --freeze_mapper_after_epochs 2 --learning_rate 1e-2 --warmup_steps 2 "
-    "--save_every 100 --checkpoint_every_steps 3 --mapper_dropout 0.1"
+    "--save_every 100 --checkpoint_every_steps 3 --mapper_dropout 0.1 --reference_share 0.5 --target_tokens true"
 ).split()
 NUM_STEPS = 12
 

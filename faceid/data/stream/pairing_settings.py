@@ -36,6 +36,8 @@ class PairingSettings:
     """Share of samples with the empty prompt."""
     both_dropout: Share = 0.05
     """Share of samples with both."""
+    reference_share: Share = 0.0
+    """Share of the clips and photos that are trained with a reference frame: another picture of whom they show."""
     stage2_photos: Share = 0.5
     """Share of stage 2 that are photos of the target. Stage 1 takes every clip and photo once an epoch."""
     stage2_clips: Share = 0.3

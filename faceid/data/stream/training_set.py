@@ -9,6 +9,7 @@ reader that met the damage.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from faceid.data.latents.latent_reader import LatentSample, LatentSet
 from faceid.data.latents.latent_sets import LatentSets, Size, size_of
 from faceid.data.latents.photo_latents import PhotoLatent
+from faceid.data.latents.reference_latents import References
 from faceid.data.order import seed_for
 from faceid.data.shards.index import DamagedError
 from faceid.data.stream.buckets import make_mixture
@@ -34,7 +36,12 @@ log = logging.getLogger(__name__)
 
 FACE = "face"
 """Drawn once for each of the faces that are averaged for a clip."""
-CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE)
+REFERENCE = "reference"
+"""Drawn once for each reference frame."""
+CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE, REFERENCE)
+
+# How often a sample with references has two.
+TWO_REFERENCES = 0.2
 
 TENSORS = ("x0", "control", "text", "face", "target_share", "head_mask", "noise")
 """The fields of a sample that are tensors, with a row for each entry."""
@@ -49,7 +56,8 @@ class TrainingSample:
 
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
     target_share: [B], 1 where the face is the target's, else 0.
-    head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask.
+    head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask. num_references: R. With
+    reference frames x0, control and noise have R + f frames, the references first.
     g: global sample index of each. keys: their names. kinds: clip, photo or null for each. choices: further draws for
     them, one name a draw (`CHOICES`).
     damages: what was wrong with each damaged clip that one of these samples replaces (`index.DAMAGES`).
@@ -63,6 +71,7 @@ class TrainingSample:
     head_mask: Tensor
     noise: Tensor
     head_cells: list[int]
+    num_references: int
     g: list[int]
     keys: list[str]
     kinds: list[str]
@@ -86,12 +95,14 @@ class TrainingSet(torch.utils.data.Dataset):
         statistics: LatentStatistics,
         order: StreamOrder,
         held_out: HeldOut = NOTHING,
+        references: References | None = None,
     ) -> None:
-        """held_out: what is kept for validation."""
+        """held_out: what is kept for validation. references: frames that show whom a sample shows."""
         self.latents = latents if isinstance(latents, LatentSets) else LatentSets([latents])
         self.photos, self.pairing = photos, pairing
         self.statistics, self.seed = statistics, order.seed
-        self.held_out = held_out
+        self.held_out, self.references = held_out, references
+        self._order = order
         owners = list(zip(self.latents.clips, self.latents.dancers, strict=True))
         self.clip_numbers = [n for n, (clip, dancer) in enumerate(owners) if not held_out.has(clip, dancer)]
         self.photo_names = sorted(photos)
@@ -148,7 +159,9 @@ class TrainingSet(torch.utils.data.Dataset):
         if place.kind == "null":
             return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
         face = self.pairing.clip_face(clip.clip, g)
-        return self._sample(clip, face.embedding, place.kind, g, [face.source, *[FACE] * face.num_faces], damages)
+        choices = [face.source, *[FACE] * face.num_faces]
+        known = self.references.for_clip(clip.clip, clip.dancer) if self.references is not None else []
+        return self._sample(clip, face.embedding, place.kind, g, choices, damages, known)
 
     def _photo(self, place: StreamEntry, g: int) -> TrainingSample:
         key = self.photo_names[place.number]
@@ -158,7 +171,8 @@ class TrainingSet(torch.utils.data.Dataset):
         # A photo has no skeleton, so nothing controls it, as in WanVACEPipeline without a video.
         inactive = self.latents.inactive(*photo.latent.shape[1:])
         shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
-        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [], [])
+        known = self.references.for_photo(key) if self.references is not None else []
+        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [], [], known)
 
     def _say(self, key: str, error: DamagedError) -> None:
         if key not in self._said:
@@ -166,8 +180,16 @@ class TrainingSet(torch.utils.data.Dataset):
             log.warning("%s: not trained on, another clip stands in for it: %s", key, error)
 
     def _sample(
-        self, shown: LatentSample, face: Tensor, kind: Kind, g: int, choices: list[str], damages: list[str]
+        self,
+        shown: LatentSample,
+        face: Tensor,
+        kind: Kind,
+        g: int,
+        choices: list[str],
+        damages: list[str],
+        known: Sequence[Tensor] = (),
     ) -> TrainingSample:
+        """known: raw latents [C, 1, h, w] that show the same person, of which references are drawn."""
         drop_face, drop_text = self.pairing.drops(g)
         dropped = {(True, True): "both_dropped", (True, False): "face_dropped", (False, True): "text_dropped"}
         choices += [dropped[drop_face, drop_text]] if drop_face or drop_text else []
@@ -175,14 +197,26 @@ class TrainingSet(torch.utils.data.Dataset):
         x0, pose, inactive = (
             self.statistics.normalise(raw.unsqueeze(0)) for raw in (shown.video, shown.pose, shown.inactive)
         )
+        noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed_for(self.seed, g, "noise")))
+        references = [
+            self.statistics.normalise(raw.unsqueeze(0)) for raw in self._references(known, kind, g, shown.video)
+        ]
+        choices += [REFERENCE] * len(references)
+        control = pose_control(pose, inactive, self.latents.geometry, references)
+        if references:
+            # The video's own noise is the same with and without references. They come in the control's order.
+            own = torch.Generator().manual_seed(seed_for(self.seed, g, "reference noise"))
+            noise = torch.cat([torch.randn(torch.cat(references, 2).shape, generator=own), noise], dim=2)
+            x0 = torch.cat([*reversed(references), x0], dim=2)
         return TrainingSample(
             x0=x0,
-            control=pose_control(pose, inactive, self.latents.geometry),
+            control=control,
             text=text.unsqueeze(0).float(),
             face=(torch.zeros_like(face) if drop_face else face).unsqueeze(0).float(),
             target_share=torch.tensor([float(self.pairing.is_target(kind))]),
             head_mask=shown.head_mask.unsqueeze(0).float(),
-            noise=torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed_for(self.seed, g, "noise"))),
+            noise=noise,
+            num_references=len(references),
             head_cells=[int(shown.head_mask.sum())],
             g=[g],
             keys=[shown.key],
@@ -190,6 +224,26 @@ class TrainingSet(torch.utils.data.Dataset):
             choices=choices,
             damages=damages,
         )
+
+    def _references(self, known: Sequence[Tensor], kind: Kind, g: int, like: Tensor) -> list[Tensor]:
+        """The raw reference frames of the sample at g. Samples of a micro-batch have the same number of them."""
+        if self.references is None or kind == "null":
+            return []
+        chunk = g // self._order.micro_batch_size
+        generator = torch.Generator().manual_seed(seed_for(self.seed, chunk, "references"))
+        draw, two = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
+        if draw >= self.pairing.settings.reference_share:
+            return []
+        if not known:
+            # Alone it goes without. Among others it gets one that shows nobody.
+            if self._order.micro_batch_size == 1:
+                return []
+            known = [torch.zeros_like(like[:, :1])]
+        count = 2 if two < TWO_REFERENCES else 1
+        own = torch.Generator().manual_seed(seed_for(self.seed, g, "which references"))
+        # With one picture alone, both are that one.
+        chosen = torch.randperm(max(len(known), count), generator=own)[:count].tolist()
+        return [known[place % len(known)] for place in chosen]
 
 
 def collate(samples: list[TrainingSample]) -> TrainingSample:
@@ -202,6 +256,7 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
     return TrainingSample(
         **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in TENSORS},
         head_cells=[cells for sample in samples for cells in sample.head_cells],
+        num_references=samples[0].num_references,
         g=[g for sample in samples for g in sample.g],
         keys=[key for sample in samples for key in sample.keys],
         kinds=[kind for sample in samples for kind in sample.kinds],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from faceid.errors import DataError
 from faceid.faces.aggregate import aggregate, concentration, effective_number
 from faceid.faces.identities.identity_folder import IDENTITY, check_output_folder, read_manifest, write_manifest
 from faceid.faces.identities.identity_report import render_identity_report
+from faceid.faces.identities.reference_pictures import REFERENCES_FOLDER, references_in, write_references
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos import photo_selection
 from faceid.faces.photos.detect import load_detector
@@ -64,6 +65,8 @@ class Identity:
     """Photo file name to its face box (x0, y0, x1, y1) in pixels of the upright photo."""
     photo_sha256: dict[str, str] = field(default_factory=dict)
     """Photo file name to the hash of its file."""
+    references: tuple[Path, ...] = ()
+    """Pictures of the best photos for the base to look at, best first. Empty for an identity of an older version."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,7 @@ def prepare_identity(
     }
     _write(output_dir, identity, photos, no_photos, summary, not settings.shared)
     logger.info("identity %r from %d of %d photos in %s", name, len(kept), len(photos), output_dir)
-    return identity
+    return replace(identity, references=tuple(references_in(output_dir)))
 
 
 def refused_report_path(output_dir: Path) -> Path:
@@ -207,6 +210,7 @@ def load_identity(path: str | Path) -> Identity:
         photo_weights={name: photo.weight for name, photo in kept.items()},
         photo_boxes={name: _four(photo.box_xyxy, folder) for name, photo in kept.items()},
         photo_sha256={name: str(photo.sha256) for name, photo in kept.items()},
+        references=tuple(references_in(folder)),
     )
 
 
@@ -220,6 +224,8 @@ def identity_is_current(folder: Path, photos_dir: Path, encoder: FaceEncoder, se
     expected = {**_choices(settings), "encoder_fingerprint": encoder.fingerprint}
     return (
         photos == {photo.file: photo.sha256 for photo in metadata.photos}
+        # Older versions kept no references.
+        and references_in(folder) != []
         and {name: content.get(name) for name in expected} == expected
     )
 
@@ -284,6 +290,8 @@ def _write(
         for photo_name, embedding in identity.photo_embeddings.items():
             save_plain(staged / "embeddings" / f"{photo_name}.pt", embedding)
         save_plain(staged / "metadata.pt", {**about, "photos": [_describe(photo) for photo in photos]})
+        photos_dir = photos[0].path.parent
+        write_references(staged / REFERENCES_FOLDER, photos_dir, identity.photo_weights, identity.photo_boxes)
         write_atomic(staged / "report.html", render_identity_report(about, [*photos, *no_photos]))
         inputs = {photo.name: photo.sha256 for photo in photos}
         write_provenance(staged, {"photos_sha256": inputs, "encoder_fingerprint": identity.encoder_fingerprint})

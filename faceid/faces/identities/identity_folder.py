@@ -31,7 +31,7 @@ def write_manifest(folder: Path, about: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
-    """Read manifest.json; with `verify`, check every .pt it lists against its sha256.
+    """Read manifest.json; with `verify`, check every tensor and picture it lists against its sha256.
 
     Raises: DataError when the manifest is missing, is another tool's, or a file differs from it.
     """
@@ -55,7 +55,7 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
         raise DataError(f"{file}: damaged ({error}); make the identity again") from error
     for name, entry in manifest["files"].items() if verify else ():
         path = folder / name
-        if path.suffix == ".pt" and (not path.is_file() or sha256_file(path) != entry["sha256"]):
+        if path.suffix in (".pt", ".png") and (not path.is_file() or sha256_file(path) != entry["sha256"]):
             raise DataError(f"{path}: missing or changed since it was written; make the identity again")
     return manifest
 

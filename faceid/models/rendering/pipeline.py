@@ -32,6 +32,7 @@ from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROM
 from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.reference_frames import encode_reference
 from faceid.models.base.wan import PARTS, WanModel, load_wan
 from faceid.models.rendering.denoise import (
     ALL_AT_ONCE,
@@ -278,13 +279,9 @@ class FaceIdentityPipeline:
         _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)
         pixels = to_pixels(pose_video).to(wan.vae.device)
         pose, inactive = wan.statistics.normalise(encode_pixels(wan.vae, pixels)), self._inactive_half(pixels)
-        references = []
-        if reference_images:
-            # The pipeline's own fitting keeps the aspect and centres the image on white.
-            _, _, prepared = self.base_pipeline.preprocess_conditions(
-                None, None, list(reference_images), 1, height, width, num_frames, torch.float32, wan.vae.device
-            )
-            references = [wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in prepared[0]]
+        references = [
+            wan.statistics.normalise(encode_reference(wan.vae, picture, height, width)) for picture in reference_images
+        ]
         mask = pose.new_ones(1, mask_channels(wan.geometry), f, h, w)
         return assemble_control(inactive, pose, mask, references)
 

@@ -67,11 +67,12 @@ def assemble_control(inactive: Tensor, reactive: Tensor, mask: Tensor, reference
     return torch.cat([halves, mask.to(halves.dtype)], dim=1)
 
 
-def pose_control(pose: Tensor, inactive: Tensor, geometry: Geometry) -> Tensor:
-    """Build the control of a pose video alone. All is active: the mask is ones and the inactive half is constant.
+def pose_control(pose: Tensor, inactive: Tensor, geometry: Geometry, references: Sequence[Tensor] = ()) -> Tensor:
+    """Build the control of a pose video. All of it is active: the mask is ones and the inactive half is constant.
 
     pose, inactive: normalised latents [B, C, f, h, w]; inactive is the latent of an all-zero (mid-grey) video.
+    references: as in `assemble_control`.
     """
     batch, _, f, h, w = pose.shape
     mask = pose.new_ones(batch, mask_channels(geometry), f, h, w)
-    return assemble_control(inactive.expand_as(pose), pose, mask)
+    return assemble_control(inactive.expand_as(pose), pose, mask, references)

@@ -35,6 +35,8 @@ class InputPlan:
     base_path: Path
     init_adapter: Path | None = None
     init_lora: Path | None = None
+    has_references: bool = False
+    """Whether samples get reference frames, which then have to be there."""
 
     @classmethod
     def of(
@@ -44,6 +46,7 @@ class InputPlan:
         clips: ClipSettings,
         captions: CaptionSettings,
         faces: FaceSettings,
+        has_references: bool = False,
     ) -> InputPlan:
         """Find every name's folder or file. Raises: FaceidError for a name that stands for nothing."""
         base_path = resolve_model_path(inputs.model_path)
@@ -59,6 +62,7 @@ class InputPlan:
             base_path,
             Path(init_adapter) if init_adapter is not None else None,
             init_lora,
+            has_references,
         )
 
     @property

@@ -19,17 +19,20 @@ import torch
 from faceid.data.clips.captions import captions_for, find_caption, read_captions, say_captions, say_strangers
 from faceid.data.clips.clip_shards import write_clip_shards
 from faceid.data.clips.pairs import find_pairs
+from faceid.data.dancer_faces.banked_pictures import banked_pictures
 from faceid.data.dancer_faces.face_bank import open_face_bank, write_face_bank
 from faceid.data.dancer_faces.face_crops import FaceSource
 from faceid.data.dancer_faces.face_sources import of_pairs, of_shards
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
 from faceid.data.latents.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
+from faceid.data.latents.reference_latents import ReferencePicture, encode_references, references_are_current
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError, ModelError
 from faceid.faces.encoders.face_encoders import FaceEncoder
 from faceid.faces.identities.identity import Identity, identity_is_current, load_identity
 from faceid.faces.identities.photos_to_identity import encoder_of, make_identity
+from faceid.faces.identities.reference_pictures import cut_reference
 from faceid.files.provenance import sha256_file, sha256_json
 from faceid.files.writing import make_parents, write_json
 from faceid.media import images
@@ -49,6 +52,8 @@ class PreparedInputs:
     latents: Sequence[Path]
     faces: Path | None
     photos: Path | None
+    references: Path | None = None
+    """None where no sample gets a reference frame."""
 
 
 def prepare(plan: InputPlan, device: str) -> PreparedInputs:
@@ -74,6 +79,8 @@ def prepare(plan: InputPlan, device: str) -> PreparedInputs:
         write_face_bank(_face_sources(plan), prepared.faces, encoder, plan.faces)
     if prepared.photos is not None:
         _encode_photos(plan, identity, prepared.photos, device)
+    if prepared.references is not None:
+        _encode_references(plan, identity, prepared, device)
     return prepared
 
 
@@ -105,6 +112,7 @@ def _folders(plan: InputPlan) -> PreparedInputs:
         latents=inputs.latents_dirs or [cache / "latents"],
         faces=_faces_dir(plan),
         photos=cache / "photos" if inputs.face_images_dir else None,
+        references=cache / "references" if plan.has_references else None,
     )
 
 
@@ -170,6 +178,26 @@ def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: st
     parts = ("vae", "text") if captions else ("vae",)
     wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width, private=not plan.faces.shared)
+
+
+def _encode_references(plan: InputPlan, identity: Identity, prepared: PreparedInputs, device: str) -> None:
+    """Encode reference frames of the clips' size: of the target from the photos, of the dancers from the face bank."""
+    assert prepared.references is not None
+    size_hw, photos_dir = _clip_size(plan), Path(plan.inputs.face_images_dir or "")
+    boxes = identity.photo_boxes if plan.inputs.face_images_dir else {}
+    made_of: dict[str, Any] = {"photos": {name: [identity.photo_sha256[name], list(boxes[name])] for name in boxes}}
+    if prepared.faces is not None:
+        made_of["faces"] = open_face_bank(prepared.faces, identity.encoder_fingerprint).sha256
+    if references_are_current(prepared.references, made_of, plan.base.latents_fingerprint, size_hw):
+        return
+    pictures = [
+        ReferencePicture(cut_reference(images.read_photo(photos_dir / name), box), name)
+        for name, box in sorted(boxes.items())
+    ]
+    if prepared.faces is not None:
+        pictures += banked_pictures(prepared.faces, identity.encoder_fingerprint)
+    wan = load_wan(plan.base, ("vae",), device, torch.bfloat16, name=plan.base_name)
+    encode_references(pictures, made_of, prepared.references, wan, size_hw, private=not plan.faces.shared)
 
 
 def photo_captions(plan: InputPlan, names: Sequence[str]) -> dict[str, str]:

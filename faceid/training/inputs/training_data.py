@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from faceid.data.dancer_faces.face_bank import FaceBank, read_face_bank
 from faceid.data.latents.latent_sets import LatentSets
-from faceid.data.latents.photo_latents import read_photo_latents
+from faceid.data.latents.photo_latents import PhotoLatent, read_photo_latents
+from faceid.data.latents.reference_latents import References, read_references
 from faceid.data.stream.held_out import HeldOut, hold_back
 from faceid.data.stream.pairing import Pairing
 from faceid.data.stream.pairing_settings import PairingSettings
@@ -51,10 +52,22 @@ def build_training_set(
         _warn_of_faceless(faces, dancer_of)
     pairing = Pairing(pairing_settings, order.seed, identity, faces, dancer_of)
     held_out = hold_back_of(latents.clips, latents.dancers, held_out_settings, order.seed)
-    training_set = TrainingSet(latents, photos, pairing, wan.statistics, order, held_out)
+    references = None
+    if prepared.references is not None:
+        references = read_references(prepared.references, wan.latents_fingerprint)
+        _say_references(references, photos, pairing_settings.reference_share)
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, order, held_out, references)
     _say_held_out(training_set, held_out_settings.heldout_clips)
     _say_sizes(latents, order.micro_batch_size)
     return training_set
+
+
+def _say_references(references: References, photos: dict[str, PhotoLatent], share: float) -> None:
+    log.info("reference frames in %.0f %% of the samples, of %d dancers", 100 * share, references.num_dancers)
+    if photos and not references.for_photo(""):
+        log.warning("no reference frame of the target: give --face_images_dir")
+    if not references.num_dancers:
+        log.warning("no reference frame of any dancer: only the target's photos get one; give --shards or --face_bank")
 
 
 def _say_sizes(latents: LatentSets, micro_batch_size: int) -> None:

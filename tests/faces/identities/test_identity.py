@@ -17,10 +17,12 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from faceid.errors import DataError
 from faceid.faces.identities.identity import identity_is_current, load_identity, prepare_identity
+from faceid.faces.identities.reference_pictures import cut_reference
 from faceid.faces.identity_settings import FaceSettings
 from faceid.faces.photos.copies import are_copies
 from faceid.faces.photos.detect import DetectedFace
 from faceid.faces.photos.photo_faces import examine_photo
+from faceid.media.images import read_photo
 
 WHOLE = FaceSettings(detector="none")
 
@@ -39,13 +41,28 @@ def test_the_folder_has_the_stated_files_and_loads_equal(tmp_path, photos, tiny_
         if p.is_file() and ".faceid" not in p.parts
     }
     files = {"identity_embedding.pt", "metadata.pt", "report.html", "manifest.json", "provenance.json"}
-    assert names == files | {f"embeddings/{photo}.pt" for photo in made.photo_weights}
+    assert names == files | {f"embeddings/{photo}.pt" for photo in made.photo_weights} | {
+        f"references/{number}.png" for number in (1, 2)
+    }
     read = load_identity(tmp_path / "out")
     assert (read.name, read.encoder, read.encoder_fingerprint) == ("ann", "clip", tiny_clip.fingerprint)
     assert torch.equal(read.embedding, made.embedding) and read.photo_weights == made.photo_weights
     assert all(torch.equal(read.photo_embeddings[key], value) for key, value in made.photo_embeddings.items())
     again = load_identity(tmp_path / "out" / "identity_embedding.pt")
     assert again.name == "ann" and again.photo_weights == made.photo_weights
+
+
+def test_the_best_photos_are_kept_for_the_base_to_look_at(tmp_path, photos, tiny_clip):
+    made = prepare(photos, tmp_path / "out", tiny_clip)
+    best = max(made.photo_weights, key=made.photo_weights.get)
+    expected = cut_reference(read_photo(photos / best), made.photo_boxes[best])
+    assert [path.name for path in made.references] == ["1.png", "2.png"]
+    assert np.array_equal(read_photo(made.references[0]), expected)
+    assert load_identity(tmp_path / "out").references == made.references
+    # They are part of what the manifest answers for.
+    made.references[0].write_bytes(made.references[1].read_bytes())
+    with pytest.raises(DataError, match=r"references/1.png"):
+        load_identity(tmp_path / "out")
 
 
 def test_the_same_photos_give_the_same_bytes(tmp_path, photos, tiny_clip):

@@ -1,0 +1,147 @@
+"""Keep reference frames of the target and of the dancers: raw latents [C, 1, h, w], one file and its index.
+
+A reference frame shows the base what somebody looks like. In training it has to show the person in the pixels. The
+target's are cut from the photos, as for rendering. A dancer's are the faces of the face bank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from faceid.data.aist import performance_of
+from faceid.errors import DataError
+from faceid.files.documents import fitted, parse_json, read_bytes, read_json
+from faceid.files.outputs import staged_folder
+from faceid.files.provenance import sha256_file, write_provenance
+from faceid.files.writing import write_json
+from faceid.logs import progress
+from faceid.models.base.reference_frames import encode_reference
+from faceid.models.base.wan import WanModel
+
+# Increased when the same pictures give other latents.
+RECIPE = 1
+LATENTS_NAME = "references.safetensors"
+
+
+@dataclass(frozen=True)
+class ReferencePicture:
+    """One picture to look at: uint8 RGB [H, W, 3]. of: a photo of the target, or the film or clip of a dancer."""
+
+    pixels: np.ndarray
+    of: str
+    dancer: str = ""
+    """The dancer whom it shows; empty for the target."""
+
+
+class References:
+    """Reference frames by whom they show."""
+
+    def __init__(self, of_target: Mapping[str, Tensor], of_dancer: Mapping[str, list[tuple[str, Tensor]]]) -> None:
+        """of_target: by photo. of_dancer: with the performance that each was taken from."""
+        self._of_target, self._of_dancer = dict(of_target), dict(of_dancer)
+
+    def for_photo(self, name: str) -> list[Tensor]:
+        """Those of the target that are not of this photo; all of them where there is no other photo."""
+        others = [latent for photo, latent in sorted(self._of_target.items()) if photo != name]
+        return others or list(self._of_target.values())
+
+    def for_clip(self, clip: str, dancer: str) -> list[Tensor]:
+        """Those of a clip's dancer from other performances; of its own where there are no others."""
+        found = self._of_dancer.get(dancer, [])
+        others = [latent for performance, latent in found if performance != performance_of(clip)]
+        return others or [latent for _, latent in found]
+
+    @property
+    def num_dancers(self) -> int:
+        """Dancers of whom there are some."""
+        return len(self._of_dancer)
+
+
+def encode_references(
+    pictures: Iterable[ReferencePicture],
+    made_of: Mapping[str, Any],
+    output_dir: Path,
+    wan: WanModel,
+    size_hw: tuple[int, int],
+    private: bool = True,
+) -> None:
+    """Encode pictures into one folder. An older one at `output_dir` is replaced whole.
+
+    made_of: what the pictures follow from, for `references_are_current`. wan: with its VAE. private: whether only its
+    owner may look in. Raises: DataError when there are no pictures.
+    """
+    shown = list(pictures)
+    if not shown:
+        raise DataError(f"{output_dir}: no picture to make references of")
+    latents = {
+        f"{number:06d}": encode_reference(wan.vae, Image.fromarray(picture.pixels), *size_hw)[0]
+        .to(torch.bfloat16)
+        .cpu()
+        for number, picture in enumerate(progress(shown, "references", unit="picture"))
+    }
+    with staged_folder(output_dir, "reference latents", private) as folder:
+        (folder / LATENTS_NAME).write_bytes(save({name: latent.contiguous() for name, latent in latents.items()}))
+        index = {
+            **_made_of(made_of, wan.latents_fingerprint, size_hw),
+            "of": [[picture.dancer, picture.of] for picture in shown],
+            "sha256": sha256_file(folder / LATENTS_NAME),
+        }
+        write_provenance(folder, {"references_sha256": index["sha256"]})
+        write_json(folder / "index.json", index)
+
+
+def references_are_current(
+    folder: Path, made_of: Mapping[str, Any], fingerprint: str, size_hw: tuple[int, int]
+) -> bool:
+    """Whether `folder` holds what would be made. fingerprint: of the base that encodes."""
+    try:
+        index = read_json(folder / "index.json")
+    except ValueError:
+        return False
+    expected = _made_of(made_of, fingerprint, size_hw)
+    return {name: index.get(name) for name in expected} == expected
+
+
+def read_references(folder: Path, base_fingerprint: str) -> References:
+    """Raises: DataError when the folder is missing, damaged, or made with another base."""
+    try:
+        index = parse_json(read_bytes(folder / "index.json"))
+        fingerprint, sha256 = str(index["base_fingerprint"]), index["sha256"]
+        of = fitted(list[list[str]], index["of"], "of")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder}: not a folder of references ({error}); remove it, it is made again") from error
+    path = folder / LATENTS_NAME
+    if fingerprint != base_fingerprint:
+        raise DataError(f"{folder}: encoded with base {fingerprint[:12]}, not {base_fingerprint[:12]}; remove it")
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); remove {folder}")
+    try:
+        tensors = load(path.read_bytes())
+        of_target: dict[str, Tensor] = {}
+        of_dancer: dict[str, list[tuple[str, Tensor]]] = {}
+        for number, (dancer, shown) in enumerate(of):
+            latent = tensors[f"{number:06d}"]
+            if dancer:
+                of_dancer.setdefault(dancer, []).append((performance_of(shown), latent))
+            else:
+                of_target[shown] = latent
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: damaged ({error}); remove {folder}") from error
+    return References(of_target, of_dancer)
+
+
+def _made_of(made_of: Mapping[str, Any], fingerprint: str, size_hw: tuple[int, int]) -> dict[str, Any]:
+    return {
+        **{"kind": "references", "recipe": RECIPE},
+        **{"made_of": dict(made_of), "size_hw": list(size_hw), "base_fingerprint": fingerprint},
+    }
