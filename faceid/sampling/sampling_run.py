@@ -20,7 +20,7 @@ from faceid.sampling.jobs.place import place_among_workers
 from faceid.sampling.like import check_like, say_what_is_read, say_whether_like, use_threads_of
 from faceid.sampling.one_video.loaded_models import Models
 from faceid.sampling.one_video.poses import read_pose
-from faceid.sampling.one_video.render_setup import check_setup, settle
+from faceid.sampling.one_video.render_setup import check_setup, references_of, settle
 from faceid.sampling.one_video.renderer import Control, Renderer, check_video_place
 from faceid.sampling.one_video.result_cache import ResultCache
 from faceid.sampling.one_video.sidecar import InputHashes, describe_video, sidecar_of
@@ -52,7 +52,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     _check_places(sections, pose, places)
     read_pose(pose, setup.shape, models.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
-    references = setup.content.reference_images
+    references = references_of(setup.content, face, models.metadata)
     inputs = InputHashes.of(models.base.exact_fingerprint, models.adapter, face, pose, references)
     like = Path(sections.video.like) if sections.video.like else None
     kept = check_like(like, sections.flags, inputs) if like else None
@@ -65,13 +65,14 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     if sections.compute.context_parallel > 1:
         join_processes(models.device)
         pipeline.compute_together(*place_among_workers())
-    renderer = Renderer(pipeline, setup, prompts)
+    renderer = Renderer(pipeline, setup, prompts, references)
     control = renderer.prepare_once(pose, inputs, cache)
     for seed, place in places.items():
         latents = _denoise(renderer, control, face, seed)
         # Only the first process writes the video. The others only help to compute it.
         if place_among_workers()[0] == 0:
             flags = {**sections.flags, "pose_video": str(pose), "seed": seed}
+            flags |= {"own_references": 0 if setup.content.reference_images else len(references)}
             sha256 = _write(renderer, latents, control, place, flags, inputs)
             if kept is not None:
                 say_whether_like(kept, place, sha256)

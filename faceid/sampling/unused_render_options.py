@@ -29,7 +29,7 @@ def unused_render_options(sections: RenderSections) -> Iterator[Reason]:
     has_adapter = sections.may_have_adapter
     has_face = sections.who.is_somebody or sections.batch.jobs is not None
     yield from sections.content.unused(sections.sampling.cfg_scale)
-    yield from sections.sampling.unused(has_adapter, has_face, bool(sections.content.reference_images))
+    yield from sections.sampling.unused(has_adapter, has_face, sections.content.may_have_references(has_adapter))
     yield from sections.cache.unused(sections.batch.batch)
     yield from sections.gallery.unused()
     yield from sections.windows.unused(has_adapter)

@@ -40,7 +40,12 @@ def test_a_face_scale_without_an_adapter_is_warned_of(caplog):
     [
         (changed(SETTINGS, cfg_scale=1.0, negative_prompt="fog"), "negative_prompt: has no effect with cfg_scale=1.0"),
         (changed(SETTINGS, cfg_scale=1.0, cfg_start=0.5), "cfg_start: has no effect with cfg_scale=1.0"),
-        (changed(SETTINGS, reference_scale=0.5), "reference_scale: has no effect without --reference_image"),
+        (changed(BASE_ALONE, reference_scale=0.5), "reference_scale: has no effect without --reference_image"),
+        (
+            changed(SETTINGS, own_references=0, reference_scale=0.5),
+            "reference_scale: has no effect without --reference_image or --own_references",
+        ),
+        (changed(SETTINGS, noises_per_video=2), "noises_per_video: has no effect without --seed per_video"),
         (changed(BASE_ALONE, face_end=0.5), "face_end: has no effect without --face_lora_path"),
         (changed(SETTINGS, window_frames=0, window_overlap=4), "window_overlap: has no effect without windows"),
         (changed(BASE_ALONE, window_overlap=4), "window_overlap: has no effect without windows"),

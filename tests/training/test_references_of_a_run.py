@@ -1,4 +1,4 @@
-"""A run with reference frames: they are made once, and learnt from. tests/training/test_resume.py resumes such a run."""
+"""A run with reference frames: they are made once, and learnt from. test_resume.py resumes such a run."""
 
 import pytest
 from calling import call

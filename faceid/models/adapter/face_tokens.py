@@ -117,25 +117,29 @@ class FaceEmbedder(nn.Module):
         self.mapper, self.rows = mapper, rows
 
     def forward(self, face_input: Tensor) -> Tensor:
-        """face_input [B, D + 2] from `face_input` to rows [B, num_rows, I]; [B, F, D + 2] to [B, F * num_rows, I]."""
+        """[B, D + 1 or 2] from `face_input` to rows [B, num_rows, I]; [B, F, D + 1 or 2] to [B, F * num_rows, I]."""
         if face_input.dim() == 3:
             return self(face_input.flatten(0, 1)).unflatten(0, face_input.shape[:2]).flatten(1, 2)
-        dtype = self.mapper.to_tokens.weight.dtype
-        tokens = self.mapper(face_input[:, :-2].to(dtype), face_input[:, -2])
+        dtype, size = self.mapper.to_tokens.weight.dtype, self.mapper.face_embedding_dim
+        share = face_input[:, size] if face_input.shape[1] > size + 1 else None
+        tokens = self.mapper(face_input[:, :size].to(dtype), share)
         rows = self.rows.pack(tokens, face_input[:, -1])
         device_type = rows.device.type
         # LayerNorm leaves autocast's dtype. Rows in another dtype would lift the text tokens to it as well.
         return rows.to(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else rows
 
 
-def face_input(embedding: Tensor, face_scale: float | Tensor = 1.0, target_share: float | Tensor = 0.0) -> Tensor:
-    """Join embeddings [..., D], target shares and scales to the model's face input [..., D + 2].
+def face_input(
+    embedding: Tensor, face_scale: float | Tensor = 1.0, target_share: float | Tensor | None = None
+) -> Tensor:
+    """Join embeddings [..., D], their scales and target shares to the model's face input [..., D + 1] or [..., D + 2].
 
-    Use [B, D] for one face a video, and [B, F, D] for one face a latent frame. face_scale, target_share: a number, or
-    [...]. The latter says how much of the adapter's target is in a face (`FaceConditioningBlock.forward`).
+    Use [B, D] for one face a video, and [B, F, D] for one face a latent frame. face_scale: a number, or [...].
+    target_share: the same, how much of the adapter's target is in a face; None is nothing, and takes no number.
     """
-    numbers = [
+    numbers = [face_scale] if target_share is None else [target_share, face_scale]
+    columns = [
         torch.as_tensor(number, dtype=embedding.dtype, device=embedding.device).expand(embedding.shape[:-1])
-        for number in (target_share, face_scale)
+        for number in numbers
     ]
-    return torch.cat([embedding, torch.stack(numbers, dim=-1)], dim=-1)
+    return torch.cat([embedding, torch.stack(columns, dim=-1)], dim=-1)

@@ -81,7 +81,7 @@ class Sampling:
         if self.cfg_scale <= 1:
             yield "cfg_start", f"with cfg_scale={self.cfg_scale}; there is guidance over 1"
         if not has_references:
-            yield "reference_scale", "without --reference_image"
+            yield "reference_scale", "without --reference_image or --own_references"
         if not has_adapter or self.face_scale == 0:
             why = "with face_scale=0" if has_adapter else "without --face_lora_path"
             for name in ("face_start", "face_end", "face_guidance", "face_block_scales"):

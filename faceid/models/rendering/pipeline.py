@@ -47,7 +47,7 @@ from faceid.models.rendering.denoising_settings import Sampling
 from faceid.models.rendering.rendering_state import rendering
 from faceid.models.rendering.schedulers import make_scheduler
 from faceid.models.rendering.video_inputs import CallOptions, VideoInputs
-from faceid.models.wan_vace.control import assemble_control, mask_channels
+from faceid.models.wan_vace.control import assemble_control, mask_channels, prepend_references
 from faceid.models.wan_vace.transformer import PIPELINE
 
 
@@ -252,7 +252,7 @@ class FaceIdentityPipeline:
         face = null_face = None
         if embedding is not None:
             face = face_input(embedding, face_scale, inputs.target_share).to(device)
-            null_face = face_input(torch.zeros_like(embedding), face_scale).to(device)
+            null_face = face_input(torch.zeros_like(embedding), face_scale, 0.0).to(device)
             if share is not None:
                 face = share.from_first(face)
         return Conditions(
@@ -271,19 +271,28 @@ class FaceIdentityPipeline:
         It is the same for every person. Raises: ConfigError for an illegal size.
         """
         with self._vae_lock:
-            return self._control(pose_video, reference_images)
+            control = self._control(pose_video)
+        return self.with_references(control, reference_images)
 
-    def _control(self, pose_video: np.ndarray, reference_images: Sequence[PIL.Image.Image]) -> Tensor:
+    @torch.no_grad()
+    def with_references(self, control: Tensor, pictures: Sequence[PIL.Image.Image]) -> Tensor:
+        """Put pictures before a control of no references, as frames that the base looks at."""
+        wan = self.wan
+        size_hw = [side * wan.geometry.spatial_factor for side in control.shape[-2:]]
+        with self._vae_lock:
+            references = [
+                wan.statistics.normalise(encode_reference(wan.vae, picture, *size_hw)) for picture in pictures
+            ]
+        return prepend_references(control, references)
+
+    def _control(self, pose_video: np.ndarray) -> Tensor:
         wan = self.wan
         num_frames, height, width = pose_video.shape[:3]
         _, f, h, w = wan.geometry.latent_shape(num_frames, height, width)
         pixels = to_pixels(pose_video).to(wan.vae.device)
         pose, inactive = wan.statistics.normalise(encode_pixels(wan.vae, pixels)), self._inactive_half(pixels)
-        references = [
-            wan.statistics.normalise(encode_reference(wan.vae, picture, height, width)) for picture in reference_images
-        ]
         mask = pose.new_ones(1, mask_channels(wan.geometry), f, h, w)
-        return assemble_control(inactive, pose, mask, references)
+        return assemble_control(inactive, pose, mask)
 
     def _inactive_half(self, pixels: Tensor) -> Tensor:
         """Normalised latents of a grey video of that size. They are constant, so the newest is kept."""

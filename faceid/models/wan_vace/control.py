@@ -57,14 +57,16 @@ def assemble_control(inactive: Tensor, reactive: Tensor, mask: Tensor, reference
     A reference frame has a zero reactive half and a zero mask: it is kept, not generated.
     """
     halves = torch.cat([inactive, reactive], dim=1)
+    return prepend_references(torch.cat([halves, mask.to(halves.dtype)], dim=1), references)
+
+
+def prepend_references(control: Tensor, references: Sequence[Tensor]) -> Tensor:
+    """Put reference frames before a control tensor, as `assemble_control` does with its references."""
     for reference in references:
-        halves = torch.cat([torch.cat([reference, torch.zeros_like(reference)], dim=1), halves], dim=2)
-    if references:
-        padding = torch.zeros_like(mask[:, :, : len(references)])
-        # With one frame and several references the slice above is too short to pad them all.
-        padding = padding[:, :, :1].expand(-1, -1, len(references), -1, -1)
-        mask = torch.cat([padding, mask], dim=2)
-    return torch.cat([halves, mask.to(halves.dtype)], dim=1)
+        channels = control.shape[1] - reference.shape[1]
+        zeros = reference.new_zeros(reference.shape[0], channels, *reference.shape[2:])
+        control = torch.cat([torch.cat([reference, zeros], dim=1).to(control), control], dim=2)
+    return control
 
 
 def pose_control(pose: Tensor, inactive: Tensor, geometry: Geometry, references: Sequence[Tensor] = ()) -> Tensor:

@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,10 +29,11 @@ from faceid.sampling.jobs.job_folder import our_name_in
 from faceid.sampling.jobs.job_list import RequestedJob
 from faceid.sampling.one_video.compute_settings import ComputeSettings
 from faceid.sampling.one_video.poses import VideoShape
-from faceid.sampling.one_video.render_setup import RenderSetup, check_setup, settle
-from faceid.sampling.one_video.sidecar import InputHashes, hash_references
+from faceid.sampling.one_video.render_setup import RenderSetup, check_setup, references_of, settle
+from faceid.sampling.one_video.sidecar import InputHashes
 from faceid.sampling.one_video.video_settings import RenderOptions
 from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.shown_references import ShownReference
 from faceid.toy.shipped import resolve_adapter_path
 
 log = logging.getLogger(__name__)
@@ -64,6 +64,8 @@ class Job:
     inputs: InputHashes | None = None
     setup: AdapterSetup | None = None
     problem: str = ""
+    references: tuple[ShownReference, ...] = ()
+    """Pictures of the person that the base looks at."""
     pixels: int = 0
     """Pixels of all frames, by the pose video's header. They tell how long the job takes, compared with others."""
 
@@ -120,6 +122,8 @@ class Planner:
                 raise DataError(request.problem)
             setup, face = self.known_adapter(request.adapter), self._face(request)
             pose = self._pose(request.pose)
+            references = references_of(self.options.content, face, setup.metadata)
+            hashes = tuple(reference.sha256 for reference in references)
         except FaceidError as error:
             asked = {**asdict(request), "pose": str(request.pose)}
             return Job("x" + sha256_json(asked)[: ID_DIGITS - 1], request, "", Face(), problem=one_line(error))
@@ -132,7 +136,7 @@ class Planner:
             "adapter": setup.sha256,
             "pose": pose,
             "face": face.numbers,
-            "references": list(self._references),
+            "references": list(hashes),
             "seed": request.seed,
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt if sampling.cfg_scale > 1 else "",
@@ -146,9 +150,10 @@ class Planner:
         }
         if shares := _target_shares(face, setup.metadata):
             content["target_shares"] = shares
-        inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, self._references)
+        inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, hashes)
         pixels = self._pixels(request.pose, render.shape)
-        return Job(sha256_json(content)[:ID_DIGITS], request, "", face, inputs, setup, pixels=pixels)
+        id = sha256_json(content)[:ID_DIGITS]
+        return Job(id, request, "", face, inputs, setup, references=references, pixels=pixels)
 
     def known_adapter(self, adapter: str | None) -> AdapterSetup:
         """What follows from an adapter, examined once. Raises: ModelError or ConfigError when it cannot be used."""
@@ -183,10 +188,6 @@ class Planner:
                 self._frames[pose] = promised_frames(pose)
             num_frames = self._frames[pose]
         return num_frames * shape.height * shape.width
-
-    @cached_property
-    def _references(self) -> tuple[str, ...]:
-        return hash_references(self.options.content.reference_images)
 
     def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[Any], Any]) -> Any:
         """The result or error of `make` for a key. `make` is called once a key."""

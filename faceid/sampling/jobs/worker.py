@@ -140,7 +140,7 @@ class Worker:
             self.pipeline.use_adapter(setup.path)
             request, content = job.request, setup.render.content
             content = replace(content, prompt=request.prompt, negative_prompt=request.negative_prompt)
-            renderer = Renderer(self.pipeline, replace(setup.render, content=content), self.prompts)
+            renderer = Renderer(self.pipeline, replace(setup.render, content=content), self.prompts, job.references)
             control = self._control(inputs, job, renderer)
             latents = renderer.denoise(control, job.face, job.request.seed)
             denoised_s = time.perf_counter() - began
@@ -195,6 +195,8 @@ class Worker:
             if control.pose_frames is not None:
                 row["pose_frames"] = control.pose_frames
             name, flags = Path(job.output).name, self._flags_of(job.request)
+            if not renderer.setup.content.reference_images:
+                flags["own_references"] = len(job.references)
             sidecar = describe_video(video, name, flags, inputs, self._device, control.pose_frames)
             poster = make_poster(frame) if self.has_posters else None
             self.folder.publish(job.id, video, job.output, row, sidecar, poster)

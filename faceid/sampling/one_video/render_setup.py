@@ -23,6 +23,8 @@ from faceid.sampling.one_video.video_settings import (
     RenderOptions,
     WindowSettings,
 )
+from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.shown_references import ShownReference, choose_references
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,15 @@ def settle(options: RenderOptions, metadata: AdapterMetadata | None, geometry: G
     shape = choose_shape(options.frames, options.windows.window_frames is None, metadata, geometry)
     windows = choose_windows(options.windows, metadata, geometry)
     return RenderSetup(options.sampling, options.content, options.pose, shape, windows)
+
+
+def references_of(content: ContentSettings, face: Face, metadata: AdapterMetadata | None) -> tuple[ShownReference, ...]:
+    """The pictures that the base looks at in a video of this face. Raises: DataError when there are too few."""
+    # With the face off, the video is the base's own, unless references are asked for.
+    is_trained_with = metadata is not None and metadata.reference_share > 0 and face.embedding is not None
+    return choose_references(
+        content.reference_images, face.references, content.own_references, is_trained_with, face.name
+    )
 
 
 def check_setup(setup: RenderSetup, context_parallel: int, transformer_config: Mapping[str, Any]) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from faceid.errors import DataError
 from faceid.files.outputs import refuse_hidden
-from faceid.media.images import read_photo
 from faceid.media.video import measure_video, write_video
 from faceid.models.rendering.denoise import OnStep
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
@@ -27,6 +24,7 @@ from faceid.sampling.one_video.render_setup import RenderSetup
 from faceid.sampling.one_video.result_cache import ResultCache
 from faceid.sampling.one_video.sidecar import InputHashes
 from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.shown_references import ShownReference
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +36,7 @@ CONTROL, POSE_FRAMES = "control", "frames"
 class Control:
     """The data of a pose video that rendering needs, the same for every face.
 
-    tensor: [1, control channels, R + f, h, w]. taken: as in `Pose`, [T]; f latent frames may decode to more than T.
+    tensor: [1, control channels, f, h, w]. taken: as in `Pose`, [T]; f latent frames may decode to more than T.
     """
 
     tensor: Tensor
@@ -63,6 +61,8 @@ class Renderer:
     setup: RenderSetup
     prompts: PromptEncoder | None = None
     """Encodes the prompts; without it the pipeline does."""
+    references: Sequence[ShownReference] = ()
+    """Pictures of the person that the base looks at."""
 
     @property
     def face_scale(self) -> float:
@@ -76,13 +76,13 @@ class Renderer:
         """
         pose = read_pose(pose_video, self.setup.shape, self.pipeline.wan.geometry, self.setup.pose)
         say_timing(pose_video, pose, self.setup.shape)
-        return Control(self.pipeline.control(pose.frames, self._references), pose.taken)
+        return Control(self.pipeline.control(pose.frames), pose.taken)
 
     def prepare_once(self, pose_video: Path, inputs: InputHashes, cache: ResultCache | None) -> Control:
         """As `prepare`, but taken from the cache if it was made before. inputs: hashes for this video."""
         if cache is None:
             return self.prepare(pose_video)
-        made_of = self.made_of(inputs.pose, inputs.references)
+        made_of = self.made_of(inputs.pose)
         tensor, taken = (cache.get(kind, made_of) for kind in (CONTROL, POSE_FRAMES))
         if tensor is not None and taken is not None:
             return Control(tensor, tuple(taken.tolist()))
@@ -91,25 +91,26 @@ class Renderer:
         cache.put(POSE_FRAMES, made_of, torch.tensor(control.taken))
         return control
 
-    def made_of(self, pose_sha256: str, references: Sequence[str]) -> dict[str, Any]:
+    def made_of(self, pose_sha256: str) -> dict[str, Any]:
         """What a control tensor depends on, besides the base, for a cache of such tensors."""
         shape, timing = self.setup.shape, self.setup.pose.pose_timing
         size = {"num_frames": shape.num_frames, "height": shape.height, "width": shape.width}
         # With frames one by one, the rate is only written into the file.
         rate = {} if timing == "frames" else {"fps": shape.fps}
         fit = self.setup.pose.fit
-        return {"pose": pose_sha256, "references": list(references), **size, "timing": timing, **rate, "fit": fit}
+        # Earlier versions kept references with it. Without any it is the same tensor.
+        return {"pose": pose_sha256, "references": [], **size, "timing": timing, **rate, "fit": fit}
 
     def denoise(self, control: Control, face: Face, seed: int, on_step: OnStep | None = None) -> Tensor:
         """The latents of one face on one pose, without reference frames."""
-        content = self.setup.content
-        count = len(content.reference_images)
+        content, count = self.setup.content, len(self.references)
         encode = self.prompts.of if self.prompts is not None else self.pipeline.encode_prompts
         text, negative_text = encode(content.prompt, content.negative_prompt)
-        num_frames, metadata = control.tensor.shape[2] - count, self.pipeline.metadata
+        num_frames, metadata = control.tensor.shape[2], self.pipeline.metadata
+        tensor = self.pipeline.with_references(control.tensor, [reference.picture for reference in self.references])
         embedding = face.over(num_frames, count)
         share = face.share_over(metadata.target_name if metadata is not None else "", num_frames, count)
-        inputs = VideoInputs(control.tensor, text, negative_text, embedding, count, share)
+        inputs = VideoInputs(tensor, text, negative_text, embedding, count, share)
         latents = self.pipeline.sample_latents(inputs, self.setup.sampling, seed, self.setup.windows, on_step)
         return latents[:, :, count:]
 
@@ -124,10 +125,6 @@ class Renderer:
         if written != len(frames):
             raise DataError(f"{output}: {written} frames on disk, {len(frames)} rendered; is the disk full?")
         return frames[len(frames) // 2]
-
-    @cached_property
-    def _references(self) -> list[Image.Image]:
-        return [Image.fromarray(read_photo(Path(name))) for name in self.setup.content.reference_images]
 
 
 def check_video_place(pose_video: Path, output: Path) -> None:

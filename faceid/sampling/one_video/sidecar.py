@@ -15,6 +15,7 @@ from faceid.files.provenance import describe_provenance, sha256_file
 
 if TYPE_CHECKING:
     from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.shown_references import ShownReference
 
 VERSION = 1
 # The settings that are kept: files to read, and how a video looks. They never say where to write, nor what computes.
@@ -28,7 +29,8 @@ SET_BY_IT = (
     *("face_lora_path", "model_path", "vae_path", "text_encoder_path", "face_images_dir", "face_embedding"),
     *("identities_dir", "identity", "identity_from", "identity_to", "pose_video", "prompt", "negative_prompt"),
     *("face_scale", "cfg_scale", "cfg_start", "face_start", "face_end", "face_guidance", "face_block_scales"),
-    *("control_scale", "reference_image", "reference_scale", "num_inference_steps", "scheduler", "shift", "step_cache"),
+    *("control_scale", "reference_image", "own_references", "reference_scale", "num_inference_steps", "scheduler"),
+    *("shift", "step_cache"),
     *("attention_backend", "compile", "seed", "height", "width", "num_frames", "window_frames", "window_overlap"),
     *("fps", "pose_timing", "fit", "dtype", "encoder", "encoder_path", "encoder_device", "onnx_mean", "onnx_std"),
     *("onnx_colour", "aggregation", "detector", "detector_path", "face_margin", "allow_few", "check_one_person"),
@@ -46,20 +48,17 @@ class InputHashes:
     references: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, base: str, adapter: str | None, face: Face, pose: Path, reference_images: Sequence[str]) -> InputHashes:
+    def of(
+        cls, base: str, adapter: str | None, face: Face, pose: Path, references: Sequence[ShownReference]
+    ) -> InputHashes:
         """base: the base's fingerprint. adapter: its file, as resolved."""
         return cls(
             base=base,
             adapter=sha256_file(Path(adapter)) if adapter else "",
             identity=face.sha256,
             pose=sha256_file(pose),
-            references=hash_references(reference_images),
+            references=tuple(reference.sha256 for reference in references),
         )
-
-
-def hash_references(reference_images: Sequence[str]) -> tuple[str, ...]:
-    """sha256 of each reference image."""
-    return tuple(sha256_file(Path(name)) for name in reference_images)
 
 
 def sidecar_of(output: Path) -> Path:

@@ -64,6 +64,9 @@ class ContentSettings:
     """What it must not show. Used when cfg_scale is over 1."""
     reference_image: list[str] | str | None = None
     """A picture of the person (or [A, B]) that the base itself looks at: a second way to say who it is."""
+    own_references: Annotated[int, Field(ge=0, le=2)] | None = None
+    """How many of the identity's best photos the base looks at. Default: one, where the adapter was trained with
+    references and no --reference_image is given; else none."""
     seed: list[Seed] | Seed | PerVideo = 42
     """The same seed gives the same video. [1, 2, 3] for a video each, O_seed1.mp4 and so on. per_video, for a batch: a
     noise of its own for each pose and person, the same whatever renders it."""
@@ -91,10 +94,17 @@ class ContentSettings:
         given = self.reference_image
         return [given] if isinstance(given, str) else given or []
 
+    def may_have_references(self, has_adapter: bool) -> bool:
+        """Whether the base may look at pictures. Whether an adapter was trained with any is not known here."""
+        may_be_own = has_adapter if self.own_references is None else self.own_references > 0
+        return bool(self.reference_images) or may_be_own
+
     def unused(self, cfg_scale: float) -> Iterator[Reason]:
         """Options that change nothing."""
         if cfg_scale <= 1:
             yield "negative_prompt", f"with cfg_scale={cfg_scale}; it is used over 1"
+        if self.reference_images:
+            yield "own_references", "with --reference_image"
         if self.seed != PER_VIDEO:
             yield "noises_per_video", "without --seed per_video"
 

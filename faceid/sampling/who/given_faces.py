@@ -16,6 +16,7 @@ from faceid.faces.identity_settings import FaceSettings
 from faceid.models.adapter.adapter_file import AdapterMetadata
 from faceid.sampling.who.private_folder import private_folder
 from faceid.sampling.who.rendered_identities import Face, check_identity, named_face, read_people
+from faceid.sampling.who.shown_references import ShownReference, pictures_of
 from faceid.sampling.who.who_settings import WhoSettings
 from faceid.toy.shipped import resolve_encoder_path
 
@@ -38,9 +39,10 @@ def faces_by_name(
     def face_of(text: str, metadata: AdapterMetadata | None) -> Face:
         if not text:
             return face_given(who, faces, metadata, is_shown)
-        if metadata is None or not is_shown:
+        if metadata is None:
             return Face()
-        return named_face(WhoSettings(identities_dir=who.identities_dir, identity=text), metadata)
+        named = named_face(WhoSettings(identities_dir=who.identities_dir, identity=text), metadata)
+        return named if is_shown else Face(references=named.references)
 
     return face_of
 
@@ -49,25 +51,29 @@ def face_given(who: WhoSettings, faces: FaceSettings, metadata: AdapterMetadata 
     """The one person of the photos, the embedding or the names, checked; nobody when none is given or shown."""
     if who.is_named and metadata is not None:
         named = named_face(who, metadata)
-        return named if is_shown else Face()
-    identity = _identity(who.face_embedding, who.face_images_dir, faces, metadata)
+        return named if is_shown else Face(references=named.references)
+    identity, references = _identity(who.face_embedding, who.face_images_dir, faces, metadata)
     if identity is None or metadata is None:
         return Face()
     check_identity(identity, metadata, "face_embedding" if who.face_embedding else "face_images_dir")
-    return Face(identity.name, identity.embedding) if is_shown else Face()
+    if not is_shown:
+        return Face(references=references)
+    return Face(identity.name, identity.embedding, references=references)
 
 
 def _identity(
     embedding: str | None, photos_dir: str | None, faces: FaceSettings, metadata: AdapterMetadata | None
-) -> Identity | None:
+) -> tuple[Identity | None, tuple[ShownReference, ...]]:
     if embedding is not None:
-        return load_identity(embedding)
+        identity = load_identity(embedding)
+        return identity, pictures_of(identity.references, in_memory=False)
     if photos_dir is None:
-        return None
+        return None, ()
     if metadata is not None and faces.encoder_path is None:
         # This is the adapter's own encoder, unless another is named. Another one is then refused if it differs.
         chosen = {**asdict(faces), "encoder": metadata.encoder, "encoder_path": metadata.encoder_path}
         faces = build_section(FaceSettings, chosen)
     faces = replace(faces, encoder_path=resolve_encoder_path(faces.encoder_path))
     with private_folder() as folder:
-        return make_identity(Path(photos_dir), folder / "identity", faces)
+        made = make_identity(Path(photos_dir), folder / "identity", faces)
+        return made, pictures_of(made.references, in_memory=True)

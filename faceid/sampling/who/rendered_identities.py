@@ -22,9 +22,13 @@ from faceid.files.given_paths import why_no_folder
 from faceid.files.provenance import sha256_json
 from faceid.media.listing import entries_of
 from faceid.models.adapter.adapter_file import AdapterMetadata
+from faceid.sampling.who.shown_references import ShownReference, pictures_of
 from faceid.sampling.who.who_settings import WhoSettings
 
 log = logging.getLogger(__name__)
+
+# Names, and the share of each.
+Shares = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,12 @@ class Face:
     """[D], unit length."""
     towards: Tensor | None = None
     """[D], unit length: the face at the video's end. None: the same face throughout."""
-    shares: tuple[tuple[str, float], ...] = ()
+    shares: Shares = ()
     """Who is blended in `embedding`, by name, and each one's share of 1. Empty: `name` alone."""
-    shares_towards: tuple[tuple[str, float], ...] = ()
+    shares_towards: Shares = ()
     """The same of `towards`."""
+    references: tuple[ShownReference, ...] = ()
+    """Pictures of the best photos, best first. A blend has none."""
 
     def over(self, num_frames: int, num_references: int) -> Tensor | None:
         """[D], or with `towards` [references + latent frames, D]: along the great circle, evenly over the frames."""
@@ -135,11 +141,11 @@ def named_face(who: WhoSettings, metadata: AdapterMetadata) -> Face:
     """
     folder = Path(who.identities_dir) if who.identities_dir is not None else None
     if who.identity is not None:
-        embedding, shares = _blend("identity", who.identity, folder, metadata)
-        return Face(who.identity, embedding, shares=shares)
+        embedding, shares, references = _blend("identity", who.identity, folder, metadata)
+        return Face(who.identity, embedding, shares=shares, references=references)
     before, after = who.identity_from or "", who.identity_to or ""
-    first, shares = _blend("identity_from", before, folder, metadata)
-    last, shares_towards = _blend("identity_to", after, folder, metadata)
+    first, shares, _ = _blend("identity_from", before, folder, metadata)
+    last, shares_towards, _ = _blend("identity_to", after, folder, metadata)
     return Face(f"{before} to {after}", first, last, shares, shares_towards)
 
 
@@ -166,21 +172,23 @@ def _weight(text: str) -> float | None:
 
 def _blend(
     key: str, text: str, folder: Path | None, metadata: AdapterMetadata
-) -> tuple[Tensor, tuple[tuple[str, float], ...]]:
-    """The embedding of a blend, and the share of each identity in it, by the identity's own name."""
+) -> tuple[Tensor, Shares, tuple[ShownReference, ...]]:
+    """The embedding of a blend, the share of each identity by its own name, and the references of one alone."""
     parts = parse_blend(key, text)
     embeddings, names = [], []
+    references: tuple[ShownReference, ...] = ()
     for name, _ in parts:
         identity = load_identity(_find(key, name, folder))
         check_identity(identity, metadata, f"{key}: {name}")
         embeddings.append(identity.embedding)
         names.append(identity.name)
+        references = pictures_of(identity.references, in_memory=False)
     if len(parts) == 1:
-        return embeddings[0], ((names[0], 1.0),)
+        return embeddings[0], ((names[0], 1.0),), references
     weights = [weight for _, weight in parts]
     total = sum(weights)
     shares = tuple((name, weight / total) for name, weight in zip(names, weights, strict=True))
-    return blend_face_embeddings(embeddings, weights), shares
+    return blend_face_embeddings(embeddings, weights), shares, ()
 
 
 def _find(key: str, name: str, folder: Path | None) -> Path:

@@ -95,9 +95,9 @@ def test_windows_that_cannot_be_are_refused(metadata, options, said):
         choose_windows(WindowSettings(**options), metadata, WAN)
 
 
-def test_a_kept_control_is_of_one_pose_size_fit_and_set_of_references():
-    def made_of(content=CONTENT, how=POSE, shape=SHAPE, pose="p", references=("r",)):
-        return Renderer(None, RenderSetup(Sampling(), content, how, shape)).made_of(pose, references)
+def test_a_kept_control_is_of_one_pose_size_and_fit():
+    def made_of(content=CONTENT, how=POSE, shape=SHAPE, pose="p"):
+        return Renderer(None, RenderSetup(Sampling(), content, how, shape)).made_of(pose)
 
     assert made_of() == made_of(ContentSettings(prompt="another"))
     # Frame by frame, the rate is written into the file alone.
@@ -109,6 +109,5 @@ def test_a_kept_control_is_of_one_pose_size_fit_and_set_of_references():
         *(made_of(shape=replace(SHAPE, **{name: 64})) for name in ("num_frames", "height", "width")),
         made_of(how=PoseSettings(fit="pad")),
         made_of(pose="q"),
-        made_of(references=()),
     ]
     assert all(other != made_of() for other in others)
