@@ -8,8 +8,9 @@ reader that met the damage.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 import torch
@@ -36,6 +37,7 @@ FACE = "face"
 """Drawn once for each of the faces that are averaged for a clip."""
 CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE)
 
+_TENSORS = ("x0", "control", "text", "face", "head_mask", "noise")
 # Clips tried for one position before the run is stopped. With one bad clip in a hundred this never happens.
 MOST_TRIES = 20
 
@@ -66,11 +68,7 @@ class TrainingSample:
 
     def to(self, device: torch.device | str) -> TrainingSample:
         """The same samples on a device. Copies from pinned memory do not block."""
-        moved = {
-            name: getattr(self, name).to(device, non_blocking=True)
-            for name in ("x0", "control", "text", "face", "head_mask", "noise")
-        }
-        return replace(self, **moved)
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS})
 
 
 class TrainingSet(torch.utils.data.Dataset):
@@ -133,7 +131,7 @@ class TrainingSet(torch.utils.data.Dataset):
                 return self._clip(place, g, damages)
             except DamagedError as error:
                 damages.append(error.kind)
-                self._say(self.latents.key(self.clip_numbers[place.number]), error)
+                self._say(self.latents.keys[self.clip_numbers[place.number]], error)
                 if len(damages) == MOST_TRIES:
                     raise
                 # The replacement has the same size, because it may share a micro-batch with others.
@@ -196,13 +194,8 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
         raise DataError(
             f"micro_batch_size={len(samples)}: samples of sizes {sorted(shapes)} cannot share a batch; use 1"
         )
-    names = ("x0", "control", "text", "face", "head_mask", "noise")
-    return TrainingSample(
-        **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in names},
-        head_cells=[cells for sample in samples for cells in sample.head_cells],
-        g=[g for sample in samples for g in sample.g],
-        keys=[key for sample in samples for key in sample.keys],
-        kinds=[kind for sample in samples for kind in sample.kinds],
-        choices=[choice for sample in samples for choice in sample.choices],
-        damages=[damage for sample in samples for damage in sample.damages],
-    )
+    joined: dict[str, Any] = {}
+    for field in fields(TrainingSample):
+        of_each = [getattr(sample, field.name) for sample in samples]
+        joined[field.name] = torch.cat(of_each) if field.name in _TENSORS else list(itertools.chain(*of_each))
+    return TrainingSample(**joined)
