@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from faceid.errors import DataError
 from faceid.files.documents import parse_json, read_bytes, read_text
@@ -166,10 +167,7 @@ class Claim:
         except OSError as error:
             if error.errno in _NO_LINKS:
                 self._own.unlink()
-                raise DataError(
-                    f"{self._path.parent}: this file system has no hard links ({error.strerror}), by which processes "
-                    "agree who does what; choose a folder on another one"
-                ) from error
+                raise _no_links(self._path.parent, error) from error
         if self._own.stat().st_nlink != 2:
             self._own.unlink()
             return False
@@ -256,10 +254,7 @@ def refuse_without_links(folder: Path, otherwise: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        raise DataError(
-            f"{folder}: this file system has no hard links ({error.strerror}), by which processes agree who does what; "
-            f"choose a folder on another one ({otherwise})"
-        ) from error
+        raise _no_links(folder, error, f" ({otherwise})") from error
     finally:
         for path in (own, own.with_name(f"{own.name}.second")):
             path.unlink(missing_ok=True)
@@ -348,15 +343,23 @@ def _rank(worker: str, name: str) -> bytes:
 
 
 def _worker_of(path: Path) -> str:
-    try:
-        return str(parse_json(read_text(path).splitlines()[0])["worker"])
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return ""
+    return str(_said_in(path).get("worker", ""))
 
 
 def _lives_here(path: Path) -> bool | None:
     """Whether a claim's process runs on this machine, so that beats need not be awaited; None where unknown."""
-    try:
-        return is_running_here(parse_json(read_text(path).splitlines()[0]))
-    except (OSError, ValueError, IndexError):
-        return None
+    return is_running_here(_said_in(path))
+
+
+def _said_in(path: Path) -> dict[str, Any]:
+    """What a claim says of its process; empty for any other file. Beats follow the first line."""
+    with suppress(OSError, ValueError, IndexError):
+        return parse_json(read_text(path).splitlines()[0])
+    return {}
+
+
+def _no_links(folder: Path, error: OSError, otherwise: str = "") -> DataError:
+    return DataError(
+        f"{folder}: this file system has no hard links ({error.strerror}), by which processes agree who does what; "
+        f"choose a folder on another one{otherwise}"
+    )

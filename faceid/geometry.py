@@ -39,12 +39,8 @@ class Geometry:
     def latent_shape(self, num_frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         """[C, f, h, w] of a clip of this size. Raises: ConfigError for an illegal size."""
         self.check_size(height, width)
-        return (
-            self.latent_channels,
-            self.latent_frames(num_frames),
-            height // self.spatial_factor,
-            width // self.spatial_factor,
-        )
+        cells_hw = height // self.spatial_factor, width // self.spatial_factor
+        return self.latent_channels, self.latent_frames(num_frames), *cells_hw
 
     def tokens(self, num_frames: int, height: int, width: int) -> int:
         """Transformer tokens of a clip of this size."""

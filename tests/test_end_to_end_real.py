@@ -12,12 +12,12 @@ from subprocess import CompletedProcess
 
 import pytest
 import torch
+from frame_motion import pairing_correlation
 from launching import SMALL_ADAPTER, run_command, train
 
 from faceid.data.latents.latent_reader import LatentSet
 from faceid.data.shards.index import ShardIndex
 from faceid.faces.identities.identity import load_identity
-from faceid.media.pixels.motion import pairing_correlation
 from faceid.media.video import decode_video_bytes, read_video
 from faceid.models.adapter.adapter_file import read_adapter
 

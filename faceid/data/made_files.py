@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from faceid.errors import DataError
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.records import is_replaced, sha256_file
 from faceid.media.listing import some
 
@@ -65,10 +65,8 @@ def say_replaced(folder: Path, names: Iterable[str], command: str, noun: str) ->
 
 def refuse_pose_of_another_clip(pose: Path, clip: Path) -> None:
     """Raises: DataError when a pose video of ours was drawn from another clip than the one of its name."""
-    try:
-        said = read_json(pose.parent / POSE_RECORDS_NAME / f"{clip.stem}.json").get("clip_sha256")
-    except (ValueError, AttributeError):
-        return  # Not drawn by us, or drawn before 2026-12.
+    # There is no record of a pose that is not ours.
+    said = (find_json(pose.parent / POSE_RECORDS_NAME / f"{clip.stem}.json") or {}).get("clip_sha256")
     if said is not None and said != sha256_file(clip):
         raise DataError(
             f"{pose.name}: was drawn from another clip of the name {clip.name}, which was replaced since then; run "

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from faceid.errors import DataError, OutputError
+from faceid.files.documents import find_json
 from faceid.files.outputs import is_ours, remove_output
 from faceid.files.records import RECORDS_NAME, record, sha256_file
 from faceid.files.writing import fsync_folder, is_private, make_folder
@@ -36,6 +37,15 @@ def place_for(folder: Path, summary_name: str, records_name: str) -> Path:
     place = waiting_place(folder) if (folder / summary_name).is_file() else folder
     (place / records_name).mkdir(exist_ok=True)
     return place
+
+
+def record_in(folder: Path, name: str, is_current: Callable[[Path, dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """A unit's record of this name, in its place or waiting. is_current: whether it is true, by where it lies."""
+    for place in (folder, folder / WAITING_NAME):
+        record = find_json(place / name)
+        if record is not None and is_current(place, record):
+            return record
+    return None
 
 
 def refuse_other_settings(folder: Path, what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

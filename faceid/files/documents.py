@@ -21,6 +21,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -80,12 +81,15 @@ def read_json(path: Path, kind: type | None = dict, *, largest_bytes: int = LARG
 
     Raises: DocumentError naming the file.
     """
-    try:
+    with _named(path):
         return parse_json(read_bytes(path, largest_bytes), kind, nan=nan, largest_bytes=largest_bytes)
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except DocumentError as error:
-        raise DocumentError(f"{path}: {error}") from error
+
+
+def find_json(path: Path, *, largest_bytes: int = LARGEST_BYTES, nan: bool = False) -> dict[str, Any] | None:
+    """A JSON file's object, as `read_json`; None where there is no such file, or it holds anything else."""
+    with suppress(DocumentError):
+        return read_json(path, largest_bytes=largest_bytes, nan=nan)
+    return None
 
 
 def parse_json(
@@ -121,12 +125,8 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
     A last line that was cut short is such a line. Raises: DocumentError when there is no such file.
     """
-    try:
+    with _named(path):
         file = _open(path)
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except DocumentError as error:
-        raise DocumentError(f"{path}: {error}") from error
     with file:
         for number in itertools.count(1):
             # A longer line comes in pieces, and each piece is an invalid line.
@@ -141,14 +141,10 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield number, DocumentError(f"{path}, line {number}: {error}")
 
 
-def read_yaml(path: Path, largest_bytes: int = LARGEST_YAML_BYTES) -> Any:
+def read_yaml(path: Path) -> Any:
     """A YAML file's content: one document of plain types. Raises: DocumentError naming the file."""
-    try:
-        return parse_yaml(read_bytes(path, largest_bytes))
-    except OSError as error:
-        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except DocumentError as error:
-        raise DocumentError(f"{path}: {error}") from error
+    with _named(path):
+        return parse_yaml(read_bytes(path, LARGEST_YAML_BYTES))
 
 
 def parse_yaml(data: bytes) -> Any:
@@ -181,14 +177,14 @@ def parse_yaml(data: bytes) -> Any:
     return content
 
 
-def read_csv(path: Path, largest_bytes: int = LARGEST_BYTES) -> list[tuple[int, dict[str, str]]]:
+def read_csv(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Read rows that are not empty: the line number, and the cells by the names in the first line. UTF-8.
 
     A cell may hold line breaks between quotes. Raises: DocumentError naming file and line, for an unclosed quote, more
     cells than names, or a name that is there twice.
     """
     try:
-        text = read_bytes(path, largest_bytes).decode("utf-8-sig")
+        text = read_bytes(path).decode("utf-8-sig")
         if "\0" in text:
             raise DocumentError("holds a NUL")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -259,6 +255,17 @@ def is_text(name: str) -> bool:
     return True
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in the errors of reading it."""
+    try:
+        yield
+    except OSError as error:
+        raise DocumentError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except DocumentError as error:
+        raise DocumentError(f"{path}: {error}") from error
+
+
 def _open(path: Path) -> BinaryIO:
     """Open a file to read. Raises: OSError; DocumentError for something that is there and is no file."""
     # Opened without waiting, so a pipe opens at once and is then recognised.
@@ -326,15 +333,8 @@ def _refuse_depth(content: Any) -> None:
 
 
 def _refuse_odd_values(content: Any, nan: bool) -> None:
-    waiting = [content]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, list | tuple | set):
-            waiting += value
-        elif isinstance(value, str):
+    for value in values_within(content):
+        if isinstance(value, str):
             _refuse_odd_text(value)
         elif isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise DocumentError("a whole number of more than 64 bits")
@@ -345,10 +345,8 @@ def _refuse_odd_values(content: Any, nan: bool) -> None:
 def _refuse_odd_text(text: str) -> None:
     if "\0" in text:
         raise DocumentError(f"the text {text[:40]!r} holds a NUL")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DocumentError(f"the text {text[:40]!r} holds half a character (a lone surrogate)") from None
+    if not is_text(text):
+        raise DocumentError(f"the text {text[:40]!r} holds half a character (a lone surrogate)")
 
 
 def _refuse_odd_nodes(root: yaml.Node) -> None:

@@ -7,6 +7,7 @@ that no command writes into another's folder.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from faceid.errors import OutputError
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.placing import (
     STAYS,
     close_or_say,
@@ -27,7 +28,7 @@ from faceid.files.placing import (
     put_inside,
     strangers_in,
 )
-from faceid.files.records import is_recorded, record, sha256_bytes, sha256_file
+from faceid.files.records import is_recorded, record, sha256_file
 from faceid.files.writing import (
     FOLDER_NAME,
     PRIVATE_FILE,
@@ -103,17 +104,9 @@ def refuse_folder(
     is_known: bool = False,
 ) -> None:
     """Make only the refusals of `claim_folder`; write nothing. Raises: OutputError."""
-    refuse_hidden(folder, key)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{key}={folder}: is a file; name a folder")
-    _refuse_dangling(folder, key)
-    for read in inputs:
-        if read.exists() and folder.exists() and read.resolve() == folder.resolve():
-            raise OutputError(f"{key}={folder}: is read from by the same command; name another folder")
-    found = kind_of(folder)
-    if found is not None and found != kind:
-        raise OutputError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
-    if found is None and not is_known:
+    _refuse_other_kind(folder, kind, key)
+    _refuse_read(folder, inputs, key, "folder")
+    if kind_of(folder) is None and not is_known:
         strangers = [name for name in names_in(folder) if name not in beside]
         if strangers:
             raise OutputError(
@@ -124,10 +117,8 @@ def refuse_folder(
 
 def kind_of(folder: Path) -> str | None:
     """What a folder of ours holds, in words; None for any other folder."""
-    try:
-        return str(read_json(folder / RECORDS_NAME / FOLDER_NAME)["kind"])
-    except (ValueError, KeyError):
-        return None
+    said = find_json(folder / RECORDS_NAME / FOLDER_NAME) or {}
+    return str(said["kind"]) if "kind" in said else None
 
 
 def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", within: str | None = None) -> None:
@@ -140,9 +131,7 @@ def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", wi
     refuse_hidden(path, key)
     if path.is_dir():
         raise OutputError(f"{key}={path}: is a folder; name a file")
-    for read in inputs:
-        if read.exists() and path.exists() and read.resolve() == path.resolve():
-            raise OutputError(f"{key}={path}: is read from by the same command; name another file")
+    _refuse_read(path, inputs, key, "file")
     _refuse_foreign(path, key, by_this_program=within is None or kind_of(path.parent) != within)
     _refuse_unwritable(path.parent, key)
 
@@ -204,7 +193,7 @@ def write_bookkeeping(path: Path, content: bytes | str) -> None:
     content = content.encode() if isinstance(content, str) else content
     with told(path):
         make_parents(path)
-        digest = sha256_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
         if (path.exists() or path.is_symlink()) and _is_foreign(path):
             if path.is_file() and not path.is_symlink() and sha256_file(path) == digest:
                 record(path.parent, [(path.name, digest)])
@@ -336,13 +325,7 @@ def sweep_folders(folder: Path) -> None:
 
 def refuse_replacing(path: Path, kind: str, key: str = "output_dir") -> None:
     """Make only the refusals of `staged_folder`; write nothing. Raises: OutputError."""
-    refuse_hidden(path, key)
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{key}={path}: is a file; name a folder")
-    _refuse_dangling(path, key)
-    found = kind_of(path)
-    if found is not None and found != kind:
-        raise OutputError(f"{key}={path}: holds {found}, not {kind}; name another folder")
+    _refuse_other_kind(path, kind, key)
     strangers = strangers_in(path)
     if strangers:
         raise OutputError(
@@ -405,6 +388,21 @@ def _refuse_foreign(path: Path, key: str = "", by_this_program: bool | None = No
             f"{named}: exists, and is not as this command wrote it; it is left as it is: name another file, or move it "
             "away"
         )
+
+
+def _refuse_other_kind(folder: Path, kind: str, key: str) -> None:
+    refuse_hidden(folder, key)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{key}={folder}: is a file; name a folder")
+    _refuse_dangling(folder, key)
+    found = kind_of(folder)
+    if found not in (None, kind):
+        raise OutputError(f"{key}={folder}: holds {found}, not {kind}; name another folder")
+
+
+def _refuse_read(path: Path, inputs: Sequence[Path], key: str, what: str) -> None:
+    if path.exists() and path.resolve() in [read.resolve() for read in inputs if read.exists()]:
+        raise OutputError(f"{key}={path}: is read from by the same command; name another {what}")
 
 
 def _refuse_dangling(path: Path, key: str) -> None:

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.records import record, recorded, sha256_file
 from faceid.files.writing import (
     FOLDER_NAME,
@@ -188,13 +188,11 @@ def _remove_replaced(replaced: Path, folder: Path) -> None:
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        plan = read_json(path)
-        # Take only names within the folder, because anybody may have written the file.
-        names = [name for name in plan["leaving"] if isinstance(name, str) and Path(name).name == name != RECORDS_NAME]
-        return {"kind": plan["kind"], "leaving": names}
-    except (ValueError, KeyError, TypeError):
-        return {"kind": None, "leaving": []}
+    plan = find_json(path) or {}
+    leaving = plan.get("leaving") if isinstance(plan.get("leaving"), list) else []
+    # Take only names within the folder, because anybody may have written the file.
+    names = [name for name in leaving or [] if isinstance(name, str) and Path(name).name == name != RECORDS_NAME]
+    return {"kind": plan.get("kind"), "leaving": names}
 
 
 @contextmanager

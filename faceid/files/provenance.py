@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.outputs import write_bookkeeping
 from faceid.files.records import sha256_file as sha256_file
 from faceid.files.writing import json_text
@@ -56,11 +56,8 @@ def write_provenance(folder: Path, inputs: dict[str, Any] | None = None) -> None
 
 def made_by(folder: Path, command: str) -> bool:
     """Whether `provenance.json` says that a command made a folder. command: the command's file name."""
-    try:
-        said = read_json(folder / "provenance.json")
-        return Path(str(said["command"][0])).name == command
-    except (ValueError, KeyError, TypeError, IndexError):
-        return False
+    words = (find_json(folder / "provenance.json") or {}).get("command")
+    return isinstance(words, list) and words[:1] != [] and Path(str(words[0])).name == command
 
 
 def _version(package: str) -> str | None:

@@ -28,11 +28,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file)
 
 
-def sha256_bytes(content: bytes) -> str:
-    """Hex sha256 of bytes."""
-    return hashlib.sha256(content).hexdigest()
-
-
 @dataclass
 class _Known:
     """The records of one folder as far as they have been read. A batch asks for them a thousand times."""

@@ -229,10 +229,10 @@ def make_parents(path: Path) -> None:
     private = is_private(path.parent)
     new = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    for folder in new if private else []:
-        set_mode(folder, PRIVATE_FOLDER)
-    for folder in new if not private else []:
-        if folder.name == RECORDS_NAME:
+    for folder in new:
+        if private:
+            set_mode(folder, PRIVATE_FOLDER)
+        elif folder.name == RECORDS_NAME:
             set_mode(folder, folder.parent.stat().st_mode & (0o777 | stat.S_ISVTX))
 
 

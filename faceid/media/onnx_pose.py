@@ -14,6 +14,7 @@ import numpy as np
 
 from faceid.errors import ModelError
 from faceid.files.given_paths import why_no_file
+from faceid.media.onnx_session import only_input, open_session
 from faceid.media.pixels.fit import Fit, fit_sizes
 
 NUM_JOINTS = 17
@@ -28,7 +29,9 @@ class OnnxPoseReader:
     def __init__(self, path: Path, device: str, mean: Colours, std: Colours) -> None:
         """mean, std: of red, green and blue, on the scale 0..255."""
         self.path = path
-        self.session = _open_session(path, device)
+        if (reason := why_no_file(path)) is not None:
+            raise ModelError(f"pose_reader={path}: {reason}; name the .onnx file of a COCO-17 pose model")
+        self.session = open_session(path, device, "pose_reader")
         self.input_name, self.size_hw = _read_input(path, self.session)
         self.mean, self.std = np.array(mean, np.float32), np.array(std, np.float32)
         self.is_simcc = _is_simcc(path, self._run(np.zeros((*self.size_hw, 3), np.uint8)))
@@ -85,36 +88,14 @@ def decode_simcc(x_bins: np.ndarray, y_bins: np.ndarray, size_hw: tuple[int, int
     return np.stack([x, y, confidence], axis=1).astype(np.float32)
 
 
-def _open_session(path: Path, device: str) -> Any:
-    if (reason := why_no_file(path)) is not None:
-        raise ModelError(f"pose_reader={path}: {reason}; name the .onnx file of a COCO-17 pose model")
-    try:
-        import onnxruntime
-        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidGraph, InvalidProtobuf, NotImplemented
-    except ImportError as error:
-        raise ModelError(f"pose_reader={path}: onnxruntime is not installed; run `pip install faceid[onnx]`") from error
-    providers = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise ModelError(f"device={device!r}: this onnxruntime has no CUDA; use cpu or onnxruntime-gpu")
-        providers.insert(0, "CUDAExecutionProvider")
-    try:
-        return onnxruntime.InferenceSession(str(path), providers=providers)
-    except (Fail, InvalidGraph, InvalidProtobuf, NotImplemented) as error:
-        raise ModelError(f"pose_reader={path}: onnxruntime cannot load it: {error}") from error
-
-
 def _read_input(path: Path, session: Any) -> tuple[str, tuple[int, int]]:
     """Name and size of the model's input."""
-    inputs = session.get_inputs()
-    shape = list(inputs[0].shape)
-    if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or inputs[0].type != "tensor(float)":
-        found = [(entry.name, entry.type, entry.shape) for entry in inputs]
-        raise ModelError(f"pose_reader={path}: inputs {found}; a pose model takes one float picture [1, 3, H, W]")
-    if isinstance(shape[0], int) and shape[0] != 1:
-        raise ModelError(f"pose_reader={path}: fixed batch of {shape[0]}; export it with a batch of 1 or an open batch")
+    wanted = "a pose model takes one float picture [1, 3, H, W]"
+    name, shape = only_input(path, session, "pose_reader", wanted)
+    if shape[1] != 3:
+        raise ModelError(f"pose_reader={path}: input {shape}; {wanted}")
     height, width = (s if isinstance(s, int) else usual for s, usual in zip(shape[2:], USUAL_SIZE_HW, strict=True))
-    return inputs[0].name, (height, width)
+    return name, (height, width)
 
 
 def _is_simcc(path: Path, outputs: list[np.ndarray]) -> bool:

@@ -175,22 +175,14 @@ def _largest_drift(ticks: Sequence[int], frames_per_tick: Fraction) -> Fraction:
 
 def _mended(stamps: Sequence[int | None]) -> tuple[list[int], int]:
     """Time stamps of all frames, ascending, in steps of a tick, and how many of them were put between others."""
-    known = sorted({stamp * _STEPS for stamp in stamps if stamp is not None})
-    filled: list[int] = []
-    for is_known, run in itertools.groupby(stamps, lambda stamp: stamp is not None):
-        values = list(run)
-        if is_known:
-            filled += [value * _STEPS for value in values if value is not None]
-        elif not filled:
-            step = _usual_step(known[:_BESIDE])
-            filled += [known[0] - step * back for back in range(len(values), 0, -1)]
-        elif len(filled) + len(values) == len(stamps):
-            step = _usual_step(known[-_BESIDE:])
-            filled += [known[-1] + step * ahead for ahead in range(1, len(values) + 1)]
-        else:
-            after = stamps[len(filled) + len(values)]
-            assert after is not None
-            filled += _between(filled[-1], after * _STEPS, len(values))
+    given = {place: stamp * _STEPS for place, stamp in enumerate(stamps) if stamp is not None}
+    known, at = sorted(set(given.values())), list(given)
+    before, after = _usual_step(known[:_BESIDE]), _usual_step(known[-_BESIDE:])
+    filled = [known[0] - before * back for back in range(1, at[0] + 1)]
+    filled += [known[-1] + after * ahead for ahead in range(1, len(stamps) - at[-1])]
+    for place, following in itertools.pairwise(at):
+        filled += _between(given[place], given[following], following - place - 1)
+    filled += given.values()
     filled.sort()
     return _spread(filled), len(stamps) - len(known)
 

@@ -50,8 +50,9 @@ class Measured:
     timeline: Timeline
     size_hw: tuple[int, int]
     """Height and width in pixels of an upright frame with square pixels."""
-    energy: np.ndarray | None = None
-    """Mean |difference| of each frame's thumbnail to the one before, in grey levels: float64 [T-1]."""
+    energy: np.ndarray
+    """Mean |difference| of each frame's thumbnail to the one before, in grey levels: float64 [T-1]; empty unless asked
+    for."""
 
     @property
     def fps(self) -> Fraction:
@@ -128,7 +129,7 @@ def measure_video(
                 if see is not None:
                     see(small)
         timeline = timeline_of(stamps, stream.time_base, fps_of(stream, path))
-        return Measured(count, timeline, size_hw, meter.energy if thumbnail_width else None)
+        return Measured(count, timeline, size_hw, meter.energy)
 
 
 def promised_frames(path: Path) -> int:

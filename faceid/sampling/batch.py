@@ -67,13 +67,16 @@ def _run(sections: RenderSections, models: Models, make_judge: MakeJudge | None)
     """Run the batch. All about poses, people and outputs is refused before photos are embedded or weights loaded."""
     batch, adapter = sections.batch, sections.models.face_lora_path
     output_dir = Path(batch.output_dir or "")
-    planner = _planner(sections, models)
+    face_of = faces_by_name(sections.who, sections.faces, sections.sampling.face_scale > 0)
+    planner = Planner(sections.options, sections.compute, models.name, models.base, face_of, str(models.dtype))
     if batch.jobs is None or adapter is not None:
         planner.known_adapter(adapter)
     requests, people = _requests(sections, models)
     check_output_dir(output_dir, {request.pose for request in requests}, people)
     folder = JobFolder.claim(output_dir, _folders_read(sections), not sections.faces.shared, not batch.static)
-    cache = _cache(sections, models, folder)
+    # A batch's own cache is made only when there is work. When all is done, another worker may be removing it.
+    own_cache = models.cache(folder.cache_dir, sections.cache.cache_gb)
+    cache = models.kept_cache(sections.cache, not sections.faces.shared) or own_cache
     planner.refuse_face_given(requests, adapter)
     records = folder.records()
     jobs = planner.plan(requests, {record["output"]: job for job, record in records.items()})
@@ -100,11 +103,6 @@ def _run(sections: RenderSections, models: Models, make_judge: MakeJudge | None)
     if failed:
         log.error("%d failed: their reasons are in %s; remove it to try them again", failed, folder.folder / "failed")
     return SOME_FAILED_EXIT_CODE if failed else 0
-
-
-def _planner(sections: RenderSections, models: Models) -> Planner:
-    face_of = faces_by_name(sections.who, sections.faces, sections.sampling.face_scale > 0)
-    return Planner(sections.options, sections.compute, models.name, models.base, face_of, str(models.dtype))
 
 
 def _requests(sections: RenderSections, models: Models) -> tuple[list[RequestedJob], list[str]]:
@@ -172,17 +170,6 @@ def _render(
         worker.work_share(jobs, *place_among_workers())
     else:
         worker.work(renderable)
-
-
-def _cache(sections: RenderSections, models: Models, folder: JobFolder) -> ResultCache:
-    """Where workers keep shared results. Raises: DataError when --cache_dir cannot be a cache."""
-    where, limit_gb = sections.cache.cache_dir, sections.cache.cache_gb
-    if where is None:
-        # It is made only when there is work. When all is done, another worker may be removing it.
-        return models.cache(folder.cache_dir, limit_gb)
-    cache = models.cache(Path(where), limit_gb)
-    cache.claim(private=not sections.faces.shared)
-    return cache
 
 
 def _folders_read(sections: RenderSections) -> list[Path]:

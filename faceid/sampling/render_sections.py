@@ -14,8 +14,7 @@ from faceid.errors import ConfigError
 from faceid.faces.identity_settings import FaceSettings
 from faceid.models.rendering.denoising_settings import Sampling
 from faceid.sampling.jobs.batch_settings import BatchSettings, GallerySettings
-from faceid.sampling.one_video.compute_settings import CacheSettings, ComputeSettings
-from faceid.sampling.one_video.model_settings import ModelSettings
+from faceid.sampling.one_video.model_settings import CacheSettings, ComputeSettings, ModelSettings
 from faceid.sampling.one_video.video_settings import (
     PER_VIDEO,
     ContentSettings,

@@ -22,7 +22,6 @@ from faceid.sampling.one_video.loaded_models import Models
 from faceid.sampling.one_video.poses import read_pose
 from faceid.sampling.one_video.render_setup import check_setup, references_of, settle
 from faceid.sampling.one_video.renderer import Control, Renderer, check_video_place
-from faceid.sampling.one_video.result_cache import ResultCache
 from faceid.sampling.one_video.sidecar import InputHashes, describe_video, sidecar_of
 from faceid.sampling.render_sections import RenderSections
 from faceid.sampling.unused_render_options import warn_of_render_options
@@ -45,12 +44,12 @@ def run_sampling(sections: RenderSections, make_judge: MakeJudge | None = None) 
 
 def _run_one(sections: RenderSections, models: Models) -> int:
     """Render one video. All about pose and output is refused before photos are embedded or weights loaded."""
-    setup = settle(sections.options, models.metadata, models.geometry)
-    check_setup(setup, sections.compute.context_parallel, models.transformer_config)
+    setup = settle(sections.options, models.metadata, models.base.geometry)
+    check_setup(setup, sections.compute.context_parallel, models.base.transformer.config)
     _check_processes(sections.compute.context_parallel)
     pose, places = Path(sections.video.pose_video or ""), _places(sections)
     _check_places(sections, pose, places)
-    read_pose(pose, setup.shape, models.geometry, setup.pose)
+    read_pose(pose, setup.shape, models.base.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
     references = references_of(setup.content, face, models.metadata)
     inputs = InputHashes.of(models.base.exact_fingerprint, models.adapter, face, pose, references)
@@ -58,7 +57,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     kept = check_like(like, sections.flags, inputs) if like else None
     if like and models.device.type == "cpu":
         use_threads_of(like)
-    cache = _cache(sections, models)
+    cache = models.kept_cache(sections.cache, not sections.faces.shared)
     prompts = models.prompts(cache)
     prompts.prepare([setup.content.prompt, setup.content.negative_prompt])
     pipeline = models.load()
@@ -112,15 +111,6 @@ def _check_processes(wanted: int) -> None:
         f"context_parallel={wanted}: but {count} process{'es' if count > 1 else ''}; start it with "
         f"accelerate launch --num_processes {wanted} sample.py"
     )
-
-
-def _cache(sections: RenderSections, models: Models) -> ResultCache | None:
-    """Where results are kept for other runs, or None. Raises: DataError when --cache_dir cannot be a cache."""
-    if sections.cache.cache_dir is None:
-        return None
-    cache = models.cache(Path(sections.cache.cache_dir), sections.cache.cache_gb)
-    cache.claim(private=not sections.faces.shared)
-    return cache
 
 
 def _denoise(renderer: Renderer, control: Control, face: Face, seed: int) -> Tensor:

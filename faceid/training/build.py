@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -226,8 +226,3 @@ def _metadata(
         num_frames=clips["num_frames"],
         fps=clips["fps"],
     )
-
-
-def at_step(metadata: AdapterMetadata, step: int) -> AdapterMetadata:
-    """The metadata of an adapter saved after `step` optimizer steps."""
-    return replace(metadata, step=step)

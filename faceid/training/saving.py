@@ -6,12 +6,13 @@ All ranks call; the main one writes.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from accelerate.utils import broadcast_object_list
 
 from faceid.errors import FaceidError
 from faceid.models.adapter.adapter_file import save_adapter
-from faceid.training.build import Run, at_step
+from faceid.training.build import Run
 from faceid.training.checkpoints import checkpoint
 from faceid.training.validation.best import Best
 from faceid.training.world.fence import FencedError
@@ -28,7 +29,7 @@ def save_adapter_files(run: Run, done: int, name: str, suffixes: tuple[str, ...]
     if run.world.is_main:
         check_ours(run)
         for suffix in suffixes:
-            save_adapter(run.folder / f"{name}{suffix}", tensors, at_step(run.metadata, done))
+            save_adapter(run.folder / f"{name}{suffix}", tensors, replace(run.metadata, step=done))
         log.info("saved %s", ", ".join(str(run.folder / f"{name}{suffix}") for suffix in suffixes))
     run.world.accelerator.wait_for_everyone()
 

@@ -17,8 +17,8 @@ from faceid.data.stream.training_set import TrainingSample
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.wan_vace.transformer import forward_inputs
 from faceid.training.build import MAPPER_GROUP, OTHERS_GROUP, TARGET_GROUP, Run
+from faceid.training.measuring.meter import Step
 from faceid.training.measuring.sample_counts import SampleCounts
-from faceid.training.measuring.step_result import Step
 from faceid.training.recipe.recipe_settings import LossSettings
 from faceid.training.recipe.schedule import is_stage2, learning_rate
 from faceid.training.world.watchdog import Watchdog

@@ -10,10 +10,9 @@ import time
 import torch
 
 from faceid.training.build import Run
-from faceid.training.measuring.meter import Meter, peak_tflops
+from faceid.training.measuring.meter import Meter, Step, peak_tflops
 from faceid.training.measuring.metrics import Metrics
 from faceid.training.measuring.sample_counts import SampleCounts
-from faceid.training.measuring.step_result import Step
 from faceid.training.recipe.schedule import epoch_of, learning_rate
 from faceid.training.skips import Skips
 from faceid.training.world.agreement import Agreement

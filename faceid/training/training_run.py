@@ -171,35 +171,18 @@ def _bytes_saved(run: Run) -> tuple[int, int]:
 
 
 def _say_what_starts(run: Run) -> None:
-    world = run.world
-    adapter_bytes, checkpoint_bytes = _bytes_saved(run)
-    log.info(
-        "world: %s, %d processes on %s, precision %s; global batch %d = %d processes x %d samples x %d passes",
-        world.kind,
-        world.accelerator.num_processes,
-        world.accelerator.device,
-        world.accelerator.mixed_precision,
-        world.batch_size,
-        world.accelerator.num_processes,
-        world.micro_batch_size,
-        world.accumulation,
-    )
-    size = run.metadata
-    log.info(
-        "data: %d clips of %d frames at %dx%d (%d tokens) and %d photos; %d steps in %d epochs",
-        len(run.training_set.clip_numbers),
-        size.num_frames,
-        size.width,
-        size.height,
-        run.wan.geometry.tokens(size.num_frames, size.height, size.width),
-        len(run.training_set.photo_names),
-        run.num_steps,
-        run.sections.optimizer.num_epochs,
-    )
-    log.info(
-        "training %.2f M parameters (%.1f MB per adapter, %.1f MB per checkpoint); run folder %s",
-        adapter_bytes / 4 / 1e6,
-        adapter_bytes / 1e6,
-        checkpoint_bytes / 1e6,
-        run.folder,
-    )
+    world, size, data = run.world, run.metadata, run.training_set
+    processes, device = world.accelerator.num_processes, world.accelerator.device
+    tokens = run.wan.geometry.tokens(size.num_frames, size.height, size.width)
+    adapter_mb, checkpoint_mb = (count / 1e6 for count in _bytes_saved(run))
+    for line in (
+        f"world: {world.kind}, {processes} processes on {device}, precision {world.accelerator.mixed_precision}; "
+        f"global batch {world.batch_size} = {processes} processes x {world.micro_batch_size} samples x "
+        f"{world.accumulation} passes",
+        f"data: {len(data.clip_numbers)} clips of {size.num_frames} frames at {size.width}x{size.height} ({tokens} "
+        f"tokens) and {len(data.photo_names)} photos; {run.num_steps} steps in "
+        f"{run.sections.optimizer.num_epochs} epochs",
+        f"training {adapter_mb / 4:.2f} M parameters ({adapter_mb:.1f} MB per adapter, {checkpoint_mb:.1f} MB per "
+        f"checkpoint); run folder {run.folder}",
+    ):
+        log.info("%s", line)

@@ -59,14 +59,6 @@ def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
     return groups
 
 
-def base_folder_of(cfg_scale: float, num_inference_steps: int) -> Path:
-    """The base's videos within the run folder. They serve only for this guidance and number of steps.
-
-    Earlier versions rendered all videos from one noise, into folders of other names.
-    """
-    return Path("validation_base") / f"cfg_{cfg_scale:g}_steps_{num_inference_steps}_own_noises"
-
-
 class Validation:
     """The measured clips and scenes, chosen once for a run, so that validations can be compared."""
 
@@ -120,7 +112,7 @@ class Validation:
             measured = [losses for losses in self._shared(pairs, measure) if losses is not None]
             if not measured:
                 continue
-            gap, means = gap_of(measured, self.levels), torch.stack(measured).mean(0)
+            gap, means = gap_of(measured), torch.stack(measured).mean(0)
             values[f"validation/swap_gap_{group}"] = gap.gap
             values[f"validation/head_loss_{group}"] = gap.right
             for place, condition in enumerate(CONDITIONS):
@@ -145,7 +137,10 @@ class Validation:
         renderer = SceneRenderer(run.wan, run.adapter, run.training_set.latents, sampling, seed)
         judge = self._know_people(renderer)
         folder = run.folder / f"validation_epoch_{epoch + 1}"
-        base_folder = run.folder / base_folder_of(sampling.cfg_scale, sampling.num_inference_steps)
+        # The base's videos serve only for this guidance and number of steps.
+        # Earlier versions rendered all videos from one noise, into folders of other names.
+        of_base = f"cfg_{sampling.cfg_scale:g}_steps_{sampling.num_inference_steps}_own_noises"
+        base_folder = run.folder / "validation_base" / of_base
         # One list for all ranks, because under ZeRO-3 all must render the same.
         (rendered,) = broadcast_object_list([sorted(path.stem for path in base_folder.glob("*.mp4"))])
         photo, prefix = self._photo(renderer), self.judging.prefix if self.judging is not None else ""

@@ -8,9 +8,9 @@ import itertools
 import av
 import numpy as np
 import pytest
+from frame_motion import pairing_correlation
 
 from faceid.media.pixels.fit import fit_sizes
-from faceid.media.pixels.motion import pairing_correlation
 from faceid.media.video import read_frames, read_video
 
 pytestmark = pytest.mark.real_data

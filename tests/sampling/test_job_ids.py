@@ -69,7 +69,7 @@ def test_whatever_changes_the_bytes_changes_the_id(settings, found, tmp_path):
     plain = id_of(settings, found)
     assert id_of(settings, found) == plain
     ids = {name: id_of(changed(settings, **{name: value}), found) for name, value in OTHERS.items()}
-    blocks = found[settings.models.face_lora_path].transformer_config["num_layers"]
+    blocks = found[settings.models.face_lora_path].base.transformer.config["num_layers"]
     ids["face_block_scales"] = id_of(changed(settings, face_block_scales=[0.5] * blocks), found)
     for number in range(2):
         picture = Image.fromarray(np.full((16, 16, 3), 90 + number, np.uint8))

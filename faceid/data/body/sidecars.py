@@ -16,7 +16,7 @@ import numpy as np
 
 from faceid.data.body.keypoints import Keypoints
 from faceid.errors import DataError
-from faceid.files.documents import parse_json, read_bytes, read_json
+from faceid.files.documents import find_json, parse_json, read_bytes
 from faceid.files.outputs import write_output
 from faceid.files.records import sha256_file
 
@@ -52,11 +52,9 @@ def is_of_another_clip(sidecar: Path, clip: Path) -> bool:
     """Whether a file beside a clip states that it was made from another clip. A user's file may state nothing."""
     if not sidecar.name.endswith((".joints.json", ".heads.json")):
         return False
-    try:
-        said = read_json(sidecar).get("clip_sha256")
-        return said is not None and said != sha256_file(clip)
-    except (OSError, ValueError, AttributeError):
-        return False  # Its reader reports what is wrong with it.
+    # Where a file is damaged, its reader says so.
+    said = (find_json(sidecar) or {}).get("clip_sha256")
+    return said is not None and clip.is_file() and said != sha256_file(clip)
 
 
 def refuse_of_another_clip(sidecar: Path, clip: Path) -> None:

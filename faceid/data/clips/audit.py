@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceid.data.body.keypoints import belong_together
+from faceid.data.body.sidecars import read_heads
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.clips.pairs import ClipPair
 from faceid.errors import DataError
-from faceid.files.documents import parse_json, read_bytes
 from faceid.logs import progress
 from faceid.media.pixels.fit import fit_sizes
 from faceid.media.pixels.motion import ENERGY_WIDTH_PX, LOWEST_CORRELATION, energy_correlation
@@ -108,6 +108,7 @@ def audit_pairs(pairs: Sequence[ClipPair], settings: ClipSettings, spatial_facto
 
 def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
     """Decode a pair and measure it. A file that cannot be used is recorded as a problem, not raised."""
+    named = pair.key, pair.dancer, pair.genre, pair.camera
     try:
         looks: list[np.ndarray] = []
         video = measure_video(pair.video, ENERGY_WIDTH_PX, lambda small: looks.append(_coarse(small)))
@@ -119,16 +120,10 @@ def audit_clip(pair: ClipPair, settings: ClipSettings) -> ClipAudit:
             raise DataError(f"{video.frames} frames at {float(video.fps):g} fps, a clip needs {needed}")
         heads, visible = _heads(pair, video.size_hw, settings)
     except DataError as error:
-        return ClipAudit(
-            pair.key, pair.dancer, pair.genre, pair.camera, problem=str(error).replace(f"{pair.video}: ", "")
-        )
-    assert video.energy is not None and pose.energy is not None
+        return ClipAudit(*named, problem=str(error).replace(f"{pair.video}: ", ""))
     correlation = energy_correlation(video.energy, pose.energy)
     return ClipAudit(
-        pair.key,
-        pair.dancer,
-        pair.genre,
-        pair.camera,
+        *named,
         frames=video.frames,
         fps=float(video.fps),
         size_hw=video.size_hw,
@@ -175,12 +170,8 @@ def _heads(pair: ClipPair, size_hw: tuple[int, int], settings: ClipSettings) -> 
     """Heights of the head in pixels of the clip as trained, and the share of frames that have one."""
     if pair.head_boxes is None:
         return [], None
-    try:
-        boxes = parse_json(read_bytes(pair.head_boxes))["boxes"]
-        fit = fit_sizes(size_hw, settings.height, settings.width, settings.fit)
-        moved = [fit.box(tuple(float(edge) for edge in box)) if box else None for box in boxes]  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{pair.head_boxes.name}: not head boxes: {error}") from error
+    fit = fit_sizes(size_hw, settings.height, settings.width, settings.fit)
+    moved = fit.boxes(read_heads(pair.head_boxes, size_hw))
     seen = [box[3] - box[1] for box in moved if box is not None]
     return seen, len(seen) / len(moved) if moved else 0.0
 

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from faceid.data.clips.pairs import ClipPair, FoundPairs, find_pairs
 from faceid.data.disk_space import check_space
 from faceid.data.made_files import refuse_pose_of_another_clip, warn_of_replaced
 from faceid.data.selection_settings import SelectionSettings
-from faceid.data.shards.shard_work import ShardUnit, is_done, make_shards_together, one_plan
+from faceid.data.shards.shard_work import ShardUnit, is_done, make_shards_together, one_plan, plan_units
 from faceid.data.shards.shard_writer import (
     Dropped,
     Entry,
@@ -40,7 +40,6 @@ from faceid.data.shards.shard_writer import (
     claim_shards,
     read_record,
     refuse_losing,
-    shard_name,
     write_index,
 )
 from faceid.data.waiting import discard_waiting
@@ -94,26 +93,31 @@ def write_clip_shards(
         say_strangers(videos_dir)
     log_left_out(found.left_out + found.not_chosen, "clips")
     claim_shards(output_dir, "clips", [videos_dir, poses_dir])
-    units = _plan_units(pairs, output_dir, settings)
-    left = sum(len(group) for unit, group in units if not _is_there(unit, settings))
+    chosen = asdict(settings)
+    units = plan_units(
+        output_dir,
+        "clips",
+        pairs,
+        settings.clips_per_shard,
+        lambda group: [RECIPE, chosen, [_describe_inputs(pair, sizes_and_times) for pair in group]],
+    )
+    left = sum(len(unit.parts) for unit in units if not _is_there(unit, settings))
     check_space(output_dir, left * bytes_per_clip(settings), "the shards")
-    groups = {unit.name: group for unit, group in units}
     keys = {pair.key for pair in pairs}
     with (
-        one_plan(
-            output_dir,
-            [unit for unit, _ in units],
-            lambda: refuse_losing(output_dir, "clips", keys, replace, asdict(settings)),
-        ),
+        one_plan(output_dir, units, lambda: refuse_losing(output_dir, "clips", keys, replace, chosen)),
         ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool,
     ):
-        records = make_shards_together(
-            output_dir,
-            [unit for unit, _ in units],
-            lambda unit: _try_clips(unit, groups[unit.name], settings, pool),
-            asdict(settings),
-            lambda unit: _inputs_of(groups[unit.name], settings, pool),
-        )
+
+        def entries_of(unit: ShardUnit) -> Iterable[Entry | Dropped]:
+            tries = pool.map(lambda pair: _try_clip(pair, settings), unit.parts)
+            return progress(tries, unit.path.stem, len(unit.parts), "clip", leave=False)
+
+        def inputs_of(unit: ShardUnit) -> str:
+            described = pool.map(lambda pair: _describe_inputs(pair, _hashes), unit.parts)
+            return sha256_json([RECIPE, chosen, list(described)])
+
+        records = make_shards_together(output_dir, units, entries_of, chosen, inputs_of)
         index = _write_clips_index(output_dir, videos_dir, settings, found, records)
     log.info(
         "%s: %d clips in %d shards, %d left out",
@@ -171,38 +175,14 @@ def _is_there(unit: ShardUnit, settings: ClipSettings) -> bool:
     return known is not None and known.settings == asdict(settings)
 
 
-def _plan_units(
-    pairs: list[ClipPair], output_dir: Path, settings: ClipSettings
-) -> list[tuple[ShardUnit, list[ClipPair]]]:
-    size = settings.clips_per_shard
-    units = []
-    for number, start in enumerate(range(0, len(pairs), size)):
-        group = pairs[start : start + size]
-        files = [[pair.key, pair.dancer, pair.genre, pair.camera, sizes_and_times(_files_of(pair))] for pair in group]
-        unit = ShardUnit(output_dir / shard_name("clips", number), [RECIPE, asdict(settings), files])
-        units.append((unit, group))
-    return units
+def _describe_inputs(pair: ClipPair, describe: Callable[[list[Path]], Any]) -> list[Any]:
+    """What decides a clip. describe: of its files, by their content, or cheaply."""
+    files = [file for file in (pair.video, pair.pose, pair.head_boxes, pair.joints, pair.caption) if file]
+    return [pair.key, pair.dancer, pair.genre, pair.camera, describe(files)]
 
 
-def _inputs_of(group: list[ClipPair], settings: ClipSettings, pool: ThreadPoolExecutor) -> str:
-    """The hash of the bytes and the settings that decide a shard."""
-    return sha256_json([RECIPE, asdict(settings), list(pool.map(_describe_inputs, group))])
-
-
-def _try_clips(
-    unit: ShardUnit, group: list[ClipPair], settings: ClipSettings, pool: ThreadPoolExecutor
-) -> Iterable[Entry | Dropped]:
-    tries = pool.map(lambda pair: _try_clip(pair, settings), group)
-    return progress(tries, unit.path.stem, len(group), "clip", leave=False)
-
-
-def _files_of(pair: ClipPair) -> list[Path]:
-    return [file for file in (pair.video, pair.pose, pair.head_boxes, pair.joints, pair.caption) if file]
-
-
-def _describe_inputs(pair: ClipPair) -> list[Any]:
-    files = _files_of(pair)
-    return [pair.key, pair.dancer, pair.genre, pair.camera, [[file.name, sha256_file(file)] for file in files]]
+def _hashes(files: list[Path]) -> list[list[str]]:
+    return [[file.name, sha256_file(file)] for file in files]
 
 
 def _try_clip(pair: ClipPair, settings: ClipSettings) -> Entry | Dropped:
@@ -297,7 +277,6 @@ def _warn_of_poor_fit(pair: ClipPair, video: Measured, pose: Measured, settings:
 
 def _check_pairing(pair: ClipPair, video: Measured, pose: Measured) -> float | None:
     """Compare the motion over the whole files, because a clip's few frames would say little."""
-    assert video.energy is not None and pose.energy is not None
     correlation = energy_correlation(video.energy, pose.energy)
     if math.isnan(correlation):
         log.warning(

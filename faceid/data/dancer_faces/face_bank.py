@@ -27,13 +27,12 @@ from faceid.data.aist import performance_of
 from faceid.data.dancer_faces.face_bank_settings import FaceBankSettings
 from faceid.data.dancer_faces.face_crops import FaceCut, FaceSource, cut_faces
 from faceid.data.shards.index import DamagedError, ShardIndex
-from faceid.data.shards.shard_work import ShardUnit, make_shards_together, one_plan
+from faceid.data.shards.shard_work import ShardUnit, make_shards_together, one_plan, plan_units
 from faceid.data.shards.shard_writer import (
     Dropped,
     Entry,
     claim_shards,
     refuse_losing,
-    shard_name,
     write_index,
 )
 from faceid.data.waiting import discard_waiting
@@ -160,16 +159,12 @@ def write_face_bank(
     detector = load_detector(faces.detector, faces.detector_path)
     detected_by = [faces.detector, sha256_file(Path(faces.detector_path)) if faces.detector_path else None]
     made_of = [RECIPE, asdict(settings), faces.face_margin, detected_by, encoder.name, encoder.fingerprint]
-    groups: dict[str, list[FaceSource]] = {}
-    units = []
-    for number, start in enumerate(range(0, len(sources), FILMS_PER_SHARD)):
-        group = sources[start : start + FILMS_PER_SHARD]
-        path = output_dir / shard_name("faces", number)
-        groups[path.name] = group
-        units.append(ShardUnit(path, [made_of, [source.seen() for source in group]]))
+    units = plan_units(
+        output_dir, "faces", sources, FILMS_PER_SHARD, lambda group: [made_of, [source.seen() for source in group]]
+    )
 
     def entries_of(unit: ShardUnit) -> Iterator[Entry | Dropped]:
-        for source in progress(groups[unit.name], unit.path.stem, unit="film", leave=False):
+        for source in progress(unit.parts, unit.path.stem, unit="film", leave=False):
             yield _try_source(source, settings.faces_per_film, faces.face_margin, detector, encoder)
 
     # Everything that decides a face, by flags, except the recipe.

@@ -12,8 +12,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,12 +27,13 @@ from faceid.data.made_files import is_as_made, say_replaced
 from faceid.data.waiting import (
     WAITING_NAME,
     discard_waiting,
+    record_in,
     refuse_changed,
     refuse_other_settings,
     take_places,
 )
 from faceid.errors import DataError
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.outputs import is_ours, remove_output, write_bookkeeping, write_output
 from faceid.files.provenance import sha256_json, sizes_and_times, write_provenance
 from faceid.files.records import recorded
@@ -57,32 +57,19 @@ def record_path(output_dir: Path, film: Film) -> Path:
 
 def newest_record(output_dir: Path, film: Film, settings: SplitSettings) -> dict[str, Any] | None:
     """A film's record, if film and settings are the same and its clips are in place or waiting."""
-    for place in (output_dir, output_dir / WAITING_NAME):
-        record = _current_record(place, film, settings)
-        if record is not None:
-            return record
-    return None
 
+    def is_current(place: Path, record: dict[str, Any]) -> bool:
+        is_same = record.get("inputs") == inputs_of(film, settings)
+        return is_same and all((place / f"{clip['name']}.mp4").is_file() for clip in record["clips"])
 
-def _current_record(place: Path, film: Film, settings: SplitSettings) -> dict[str, Any] | None:
-    try:
-        record = read_json(record_path(place, film))
-        is_current = record["inputs"] == inputs_of(film, settings)
-        are_there = all((place / f"{clip['name']}.mp4").is_file() for clip in record["clips"])
-        return record if is_current and are_there else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    return record_in(output_dir, f"{RECORDS_NAME}/{film.stem}.json", is_current)
 
 
 def chosen_for(film: Film, settings: SplitSettings) -> dict[str, Any]:
     """The settings that decide a film's clips, by their flags."""
     height, width = settings.size_hw
-    return {
-        **asdict(settings),
-        "height": height,
-        "width": width,
-        "keypoints_dir": "none" if film.keypoints is None else "given",
-    }
+    keypoints_dir = "none" if film.keypoints is None else "given"
+    return {**asdict(settings), "height": height, "width": width, "keypoints_dir": keypoints_dir}
 
 
 def inputs_of(film: Film, settings: SplitSettings) -> str:
@@ -113,13 +100,10 @@ def finish_split(
     _remove_strangers(output_dir, records)
     replaced = {name for name, record in clips if not _is_as_made(output_dir, name, record)}
     say_replaced(output_dir, [f"{name}.mp4" for name in replaced], "split_clips.py", "clips")
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(("film", "start_s", "reason"))
-    rows.writerows((film, entry["start_s"], entry["reason"]) for film, entry in skipped)
-    rows.writerows((entry.name, "", entry.reason) for entry in left_out)
-    rows.writerows((f"{name}.mp4", "", REPLACED) for name in sorted(replaced))
-    write_bookkeeping(output_dir / SKIPPED_NAME, table.getvalue())
+    rows = [("film", "start_s", "reason"), *((film, entry["start_s"], entry["reason"]) for film, entry in skipped)]
+    rows += [(entry.name, "", entry.reason) for entry in left_out]
+    rows += [(f"{name}.mp4", "", REPLACED) for name in sorted(replaced)]
+    write_bookkeeping(output_dir / SKIPPED_NAME, _csv(rows))
     _write_dancers(
         output_dir / DANCERS_NAME,
         {
@@ -164,8 +148,7 @@ def refuse_losing_films(output_dir: Path, films: Sequence[Film], settings: Split
         )
     for name, record in held.items():
         if name in by_name and record["clips"] and not replace:
-            before = record.get("settings") or _settings_of_summary(output_dir)
-            refuse_other_settings(output_dir, "clips", before, chosen_for(by_name[name], settings))
+            refuse_other_settings(output_dir, "clips", record["settings"], chosen_for(by_name[name], settings))
     _refuse_changed_clips(
         output_dir, {film.stem for film in films if newest_record(output_dir, film, settings) is None}, set(others)
     )
@@ -247,28 +230,22 @@ def _write_dancers(path: Path, dancers: dict[str, str]) -> None:
                 dancers[lacking[0]],
             )
     elif dancers:
-        lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerows([("clip", "dancer"), *dancers.items()])
-        write_output(path, lines.getvalue())
+        write_output(path, _csv([("clip", "dancer"), *dancers.items()]))
     else:
         remove_output(path)
 
 
-def _settings_of_summary(output_dir: Path) -> dict[str, Any]:
-    """The settings that records from before 2026-12 do not hold."""
-    try:
-        settings = read_json(output_dir / SUMMARY_NAME)["settings"]
-        return {name: value for name, value in settings.items() if value is not None}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    lines = io.StringIO()
+    csv.writer(lines, lineterminator="\n").writerows(rows)
+    return lines.getvalue()
 
 
 def _records_in(output_dir: Path) -> dict[Path, dict[str, Any]]:
     """Our records of films by their file, recognised by their content. A user's file there is no record."""
     found = {}
     for path in sorted((output_dir / RECORDS_NAME).glob("*.json")):
-        with suppress(ValueError):
-            said = read_json(path)
-            if {"film", "inputs", "clips", "skipped"} <= said.keys():
-                found[path] = said
+        said = find_json(path)
+        if said is not None and {"film", "inputs", "settings", "clips", "skipped"} <= said.keys():
+            found[path] = said
     return found

@@ -33,15 +33,15 @@ from faceid.data.clips.pairs import POSE_ENDING
 from faceid.data.made_files import POSE_RECORDS_NAME, describe_made, is_as_made, say_replaced
 from faceid.data.video_files import list_videos
 from faceid.data.waiting import (
-    WAITING_NAME,
     discard_waiting,
     place_for,
+    record_in,
     refuse_changed,
     refuse_other_settings,
     take_places,
 )
 from faceid.errors import DataError, OutputError
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.given_paths import why_no_folder
 from faceid.files.outputs import claim_folder, is_ours, remove_output, write_bookkeeping
 from faceid.files.provenance import made_by, sha256_json, sizes_and_times, write_provenance
@@ -199,11 +199,11 @@ def _draw(name: str, unit: Unit, source: PoseSource, output_dir: Path) -> dict[s
         if keypoints.size_hw is None:
             raise DataError(f"{file.name}: does not say how large its picture is; give the clips as --videos_dir")
         # Frames are drawn one by one: a minute of film at 1080p would take 20 GB.
-        one_by_one = draw_skeletons(keypoints.body, _even(keypoints.size_hw), "vace", keypoints.hands)
+        height, width = keypoints.size_hw
+        one_by_one = draw_skeletons(keypoints.body, (height // 2 * 2, width // 2 * 2), "vace", keypoints.hands)
         write_video(target, one_by_one, float(keypoints.fps or source.fps))
         return {"frames": len(keypoints), "made": describe_made(target)}
     film = measure_video(clip, ENERGY_WIDTH_PX)
-    assert film.energy is not None
     keypoints = _joints_of(clip, file, film, source)
     known = np.isfinite(keypoints.body).all(-1)
     if not known.any():
@@ -266,10 +266,6 @@ def _is_stale(sidecar: Path, clip: Path) -> bool:
     return is_ours(sidecar) and is_of_another_clip(sidecar, clip)
 
 
-def _even(size_hw: tuple[int, int]) -> tuple[int, int]:
-    return size_hw[0] // 2 * 2, size_hw[1] // 2 * 2
-
-
 def _inputs(unit: Unit, source: PoseSource) -> str:
     seen = sizes_and_times(file for file in unit if file is not None)
     return sha256_json([RECIPE, seen, source.fps, source.camera, source.model_name])
@@ -285,28 +281,20 @@ def _record_path(folder: Path, name: str) -> Path:
 
 def _newest_record(output_dir: Path, name: str, unit: Unit, source: PoseSource) -> dict[str, Any] | None:
     """The record of a unit, if its pose video is in place or waiting."""
-    for place in (output_dir, output_dir / WAITING_NAME):
-        record = _read_record(place, name)
-        is_there = record is not None and (not record.get("frames") or _pose_path(place, name).is_file())
-        if record is not None and is_there and record.get("inputs") == _inputs(unit, source):
-            return record
-    return None
 
+    def is_current(place: Path, record: dict[str, Any]) -> bool:
+        is_there = not record.get("frames") or _pose_path(place, name).is_file()
+        return is_there and record.get("inputs") == _inputs(unit, source)
 
-def _read_record(place: Path, name: str) -> dict[str, Any] | None:
-    try:
-        return dict(read_json(_record_path(place, name)))
-    except ValueError:
-        return None
+    return record_in(output_dir, f"{RECORDS_NAME}/{name}.json", is_current)
 
 
 def _refuse_losing(output_dir: Path, units: dict[str, Unit], source: PoseSource) -> None:
     """Raises: DataError when the folder holds poses of these clips that were drawn from something else."""
     for name in units:
-        record = _read_record(output_dir, name)
+        record = find_json(_record_path(output_dir, name))
         if record is not None and record.get("frames") and _pose_path(output_dir, name).is_file():
-            # Records from before 2026-12 hold no settings.
-            refuse_other_settings(output_dir, "pose videos", record.get("settings") or {}, source.chosen)
+            refuse_other_settings(output_dir, "pose videos", record.get("settings", {}), source.chosen)
 
 
 def _finish(output_dir: Path, records: dict[str, dict[str, Any]], source: PoseSource) -> dict[str, Any]:

@@ -155,8 +155,9 @@ def _clips_of(film: Film, output_dir: Path, settings: SplitSettings) -> tuple[li
 
 
 def _plan(film: Film, measured: Measured, settings: SplitSettings) -> tuple[list[PlannedClip], list[dict[str, Any]]]:
-    assert measured.energy is not None
-    keypoints = _keypoints_of(film, measured)
+    keypoints = None
+    if film.keypoints is not None:
+        keypoints = read_film_keypoints(film.keypoints, camera_of(film.stem), measured)
     cuts = find_cuts(measured.energy)
     limbs = UPPER_LIMBS if settings.crop == "upper_body" else LIMBS
     planned: list[PlannedClip] = []
@@ -216,13 +217,6 @@ def _write_in_one_pass(film: Path, clips: list[PlannedClip], output_dir: Path, f
                 if not left[number]:
                     file.close()
                     del writers[number]
-
-
-def _keypoints_of(film: Film, measured: Measured) -> Keypoints | None:
-    """The keypoints, one entry per film frame, in pixels of the real film."""
-    if film.keypoints is None:
-        return None
-    return read_film_keypoints(film.keypoints, camera_of(film.stem), measured)
 
 
 def _fit_of(of_clip: Keypoints | None, film_hw: tuple[int, int], settings: SplitSettings) -> Fit | None:

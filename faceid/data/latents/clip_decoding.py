@@ -5,10 +5,8 @@ The next clip is decoded while one is encoded.
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,21 +30,17 @@ class ShownView:
 
 
 def clips_ahead(
-    index: ShardIndex, samples: list[Sample], views: ViewSettings, dropped: list[dict[str, Any]]
+    index: ShardIndex, samples: Sequence[Sample], views: ViewSettings, dropped: list[dict[str, Any]]
 ) -> Iterator[ShownView]:
     """Views of clips in turn. While one clip is encoded, the next is decoded."""
     with ThreadPoolExecutor(1) as pool:
-        coming: deque[Future[tuple[list[ShownView], list[dict[str, Any]]]]] = deque()
-        left = iter(samples)
-        while True:
-            coming.extend(
-                pool.submit(_show_clip, index, sample, views) for sample in itertools.islice(left, 2 - len(coming))
-            )
-            if not coming:
-                return
-            shown, missing = coming.popleft().result()
-            dropped += missing
-            yield from shown
+        coming = None
+        for sample in [*samples, None]:
+            ready, coming = coming, pool.submit(_show_clip, index, sample, views) if sample is not None else None
+            if ready is not None:
+                shown, missing = ready.result()
+                dropped += missing
+                yield from shown
 
 
 def _show_clip(

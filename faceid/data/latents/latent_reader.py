@@ -86,8 +86,8 @@ class LatentSet:
             without = next((sample.key for sample in index.samples if sample.key not in header.prompt_of), None)
             if without is not None:
                 raise ValueError(f"prompt_of: no prompt of {without}")
-            self._prompts = _load_verified(index.folder / PROMPTS_NAME, header.files[PROMPTS_NAME])
-            self._constants = _load_verified(index.folder / CONSTANTS_NAME, header.files[CONSTANTS_NAME])
+            self._prompts = load_verified(index.folder / PROMPTS_NAME, header.files[PROMPTS_NAME])
+            self._constants = load_verified(index.folder / CONSTANTS_NAME, header.files[CONSTANTS_NAME])
             for name, tensor in self._prompts.items():
                 if tensor.dim() != 2 or tensor.dtype not in _LATENT_DTYPES:
                     raise ValueError(f"{PROMPTS_NAME}: {name} is {tensor.dtype} {list(tensor.shape)}, no embedding")
@@ -95,6 +95,12 @@ class LatentSet:
             raise DataError(f"{index.folder}: its index lacks {error}; encode the clips again") from error
         if not len(index):
             raise DataError(f"{index.folder}: holds no clips; encode some")
+        # How its clips were cut: num_frames, height, width, fps.
+        self.settings: dict[str, Any] = index.header["settings"]
+        # Of each sample, by number: its key, its dancer, and the key of the clip that it is a view of.
+        self.keys = [sample.key for sample in index.samples]
+        self.dancers = [sample.dancer for sample in index.samples]
+        self.clips = [self._clip_of.get(key, key) for key in self.keys]
 
     @classmethod
     def open(cls, folder: Path) -> LatentSet:
@@ -130,7 +136,7 @@ class LatentSet:
             head_mask=tensors["head_mask"],
             prompt_embeds=self.prompt(self._prompt_of[sample.key]),
             dancer=sample.dancer,
-            clip=self._clip_of.get(sample.key, sample.key),
+            clip=self.clips[number],
         )
 
     def head_boxes(self, number: int) -> list[tuple[float, float, float, float] | None]:
@@ -142,21 +148,6 @@ class LatentSet:
         return [None if box is None else (box[0], box[1], box[2], box[3]) for box in boxes]
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """How its clips were cut: num_frames, height, width, fps."""
-        return self.index.header["settings"]
-
-    @property
-    def keys(self) -> list[str]:
-        """The key of each sample, by number."""
-        return [sample.key for sample in self.index.samples]
-
-    @property
-    def clips(self) -> list[str]:
-        """The key of the clip that each sample is a view of, by number."""
-        return [self._clip_of.get(sample.key, sample.key) for sample in self.index.samples]
-
-    @property
     def caption(self) -> str:
         """The caption with which clips and photos without one of their own are trained."""
         return self._prompt_of[self.index.samples[0].key] if self._caption is None else self._caption
@@ -166,11 +157,6 @@ class LatentSet:
         """How many clips have a caption of their own that differs from the common one."""
         own = [key for key, text in self._prompt_of.items() if self._caption is not None and text != self._caption]
         return len({self._clip_of.get(key, key) for key in own})
-
-    @property
-    def dancers(self) -> list[str]:
-        """The dancer of each sample, by number. Nothing is read for it."""
-        return [sample.dancer for sample in self.index.samples]
 
     def prompt(self, text: str) -> Tensor:
         """Embedding [L, D] of a stored prompt: a clip's, "" or the default negative one."""
@@ -194,13 +180,14 @@ class LatentSet:
         return inactive
 
 
-def _load_verified(path: Path, sha256: str) -> dict[str, torch.Tensor]:
+def load_verified(path: Path, sha256: str, what: str = "clips") -> dict[str, torch.Tensor]:
+    """The tensors of a file beside an index. what: was encoded. Raises: DataError when it is not the index's file."""
     if not path.is_file() or sha256_file(path) != sha256:
-        raise DataError(f"{path}: missing or not what the index says; encode the clips again")
+        raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); encode the {what} again")
     try:
         return load(path.read_bytes())
     except (SafetensorError, KeyError, OSError) as error:
-        raise DataError(f"{path}: not safetensors ({error}); encode the clips again") from error
+        raise DataError(f"{path}: damaged, not safetensors ({error}); encode the {what} again") from error
 
 
 def _check_shapes(tensors: dict[str, Tensor], channels: int, where: str) -> None:

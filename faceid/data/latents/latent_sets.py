@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ class LatentSets:
         self.base_fingerprint, self.base_name, self.geometry = first.base_fingerprint, first.base_name, first.geometry
         # With one folder the hash stays that folder's own. Checkpoints from before there could be several thus fit.
         self.sha256 = first.sha256 if len(self.sets) == 1 else sha256_json([one.sha256 for one in self.sets])
+        # Of each sample, by number: its key, the key of the clip that it is a view of, its dancer, its size.
+        self.keys = [key for one in self.sets for key in one.keys]
+        self.clips = [clip for one in self.sets for clip in one.clips]
+        self.dancers = [dancer for one in self.sets for dancer in one.dancers]
+        self.sizes = [size_of(one.settings) for one in self.sets for _ in range(len(one))]
+        # How the first folder's clips were cut: adapters store it, and photos are cut to it. And the caption with which
+        # photos without one of their own are trained.
+        self.settings, self.caption = first.settings, first.caption
 
     @classmethod
     def open(cls, folders: Sequence[Path]) -> LatentSets:
@@ -64,58 +73,20 @@ class LatentSets:
         one, at = self._place(number)
         return one.head_boxes(at)
 
-    @property
-    def keys(self) -> list[str]:
-        """The key of each sample, by number."""
-        return [key for one in self.sets for key in one.keys]
-
-    @property
-    def clips(self) -> list[str]:
-        """The key of the clip that each sample is a view of, by number."""
-        return [clip for one in self.sets for clip in one.clips]
-
-    @property
-    def dancers(self) -> list[str]:
-        """The dancer of each sample, by number."""
-        return [dancer for one in self.sets for dancer in one.dancers]
-
-    @property
-    def sizes(self) -> list[Size]:
-        """Frames, height and width of each sample, by number."""
-        return [size_of(one.settings) for one in self.sets for _ in range(len(one))]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """How the first folder's clips were cut: size, frames, rate. Adapters store it, and photos are cut to it."""
-        return self.sets[0].settings
-
-    @property
-    def caption(self) -> str:
-        """The caption with which photos without one of their own are trained."""
-        return self.sets[0].caption
-
-    def key(self, number: int) -> str:
-        """The key of one sample."""
-        one, at = self._place(number)
-        return one.index.samples[at].key
-
     def prompt(self, text: str) -> Tensor:
         """Embedding [L, D] of a stored prompt: a clip's, "" or the default negative one."""
-        for one in self.sets[:-1]:
-            try:
-                return one.prompt(text)
-            except DataError:
-                continue
-        return self.sets[-1].prompt(text)
+        return self._of_any(lambda one: one.prompt(text))
 
     def inactive(self, f: int, h: int, w: int) -> Tensor:
         """The inactive half for a latent size, raw [C, f, h, w] float32."""
+        return self._of_any(lambda one: one.inactive(f, h, w))
+
+    def _of_any(self, read: Callable[[LatentSet], Tensor]) -> Tensor:
+        """What the first folder has that has it. Raises: DataError of the last one, where none has it."""
         for one in self.sets[:-1]:
-            try:
-                return one.inactive(f, h, w)
-            except DataError:
-                continue
-        return self.sets[-1].inactive(f, h, w)
+            with suppress(DataError):
+                return read(one)
+        return read(self.sets[-1])
 
     def _place(self, number: int) -> tuple[LatentSet, int]:
         which = bisect.bisect_right(self._ends, number)

@@ -39,7 +39,7 @@ from faceid.data.shards.shard_writer import (
 )
 from faceid.data.waiting import discard_waiting
 from faceid.errors import DataError
-from faceid.files.documents import parse_json, read_bytes, read_json
+from faceid.files.documents import find_json, parse_json, read_bytes
 from faceid.files.provenance import sha256_file, sha256_json, sizes_and_times
 from faceid.files.writing import write_atomic, write_json
 from faceid.geometry import Geometry
@@ -94,14 +94,16 @@ def write_latent_shards(
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     own = index.captions if isinstance(captions, str) else {}
     default = {"caption": captions, "text_tokens": text_length(wan.tokenizer)} if own else {}
-    units = [_unit(output_dir, shard, wan, views) for shard in index.shards]
     of_shard: list[list[Sample]] = [[] for _ in index.shards]
     for sample in index.samples:
         of_shard[sample.shard].append(sample)
-    samples_of = dict(zip((unit.name for unit in units), of_shard, strict=True))
+    units = []
+    for shard, samples in zip(index.shards, of_shard, strict=True):
+        seen = [RECIPE, wan.latents_fingerprint, shard.sha256, *_chosen(views)]
+        units.append(ShardUnit(output_dir / _latent_shard(shard), seen, samples))
 
     def entries_of(unit: ShardUnit) -> Iterator[Entry | Dropped]:
-        return _encode_clips(unit.name, index, samples_of[unit.name], wan, prompts, batch_size, views)
+        return _encode_clips(unit, index, wan, prompts, batch_size, views)
 
     with one_plan(output_dir, units):
         _write_shared(output_dir, wan, prompts, size, default)
@@ -189,42 +191,25 @@ def inactive_name(f: int, h: int, w: int) -> str:
     return f"inactive_{f}x{h}x{w}"
 
 
-def encode_inactive(wan: WanModel, num_frames: int, height: int, width: int) -> Tensor:
-    """The inactive half when the whole clip is generated: raw latents of zeros (mid grey), [C, f, h, w] float32."""
-    return encode_pixels(wan.vae, torch.zeros(1, 3, num_frames, height, width))[0].cpu()
-
-
 def _latent_shard(shard: Shard) -> str:
     """The name of the latents' shard for a shard of clips."""
     return shard_name("latents", int(Path(shard.path).stem.rpartition("-")[2]))
 
 
-def _unit(output_dir: Path, shard: Shard, wan: WanModel, views: ViewSettings) -> ShardUnit:
-    return ShardUnit(
-        output_dir / _latent_shard(shard), [RECIPE, wan.latents_fingerprint, shard.sha256, *_chosen(views)]
-    )
-
-
 def _encode_clips(
-    shard: str,
-    index: ShardIndex,
-    samples: list[Sample],
-    wan: WanModel,
-    prompts: dict[str, str],
-    batch_size: int,
-    views: ViewSettings,
+    unit: ShardUnit, index: ShardIndex, wan: WanModel, prompts: dict[str, str], batch_size: int, views: ViewSettings
 ) -> Iterator[Entry | Dropped]:
-    """The latents of a shard's clips, and at its end the impossible views. shard: its name, for messages."""
+    """The latents of a shard's clips, and at its end the impossible views."""
     dropped: list[Dropped] = []
-    shown = clips_ahead(index, samples, views, dropped)
-    bar = Progress(Path(shard).stem, len(samples) * views.per_clip, unit="view", leave=False)
+    shown = clips_ahead(index, unit.parts, views, dropped)
+    bar = Progress(unit.path.stem, len(unit.parts) * views.per_clip, unit="view", leave=False)
     count = 0
     while batch := list(itertools.islice(shown, batch_size)):
         yield from _encode_batch(batch, wan, prompts)
         count += len(batch)
         bar.advance(len(batch))
     bar.close()
-    log.info("%s: %d entries of %d clips", shard, count, len(samples))
+    log.info("%s: %d entries of %d clips", unit.name, count, len(unit.parts))
     yield from dropped
 
 
@@ -247,21 +232,15 @@ def _write_shared(
     files = [output_dir / name for name in (PROMPTS_NAME, CONSTANTS_NAME)]
     made_of = {"texts": _all_texts(prompts, default), "size": list(size), "base": wan.latents_fingerprint}
 
-    def read_mark() -> dict[str, Any]:
-        try:
-            return dict(read_json(mark))
-        except ValueError:
-            return {}
-
     def are_there(said: dict[str, Any]) -> bool:
         return said.get("made_of") == made_of and all(file.is_file() for file in files)
 
     def is_done(_: str) -> bool:
-        said = read_mark()
+        said = find_json(mark) or {}
         return are_there(said) and said.get("seen") == sizes_and_times(files)
 
     for _ in share_work(["texts"], is_done, Claims(output_dir / CLAIMS_NAME), "texts"):
-        said = read_mark()
+        said = find_json(mark) or {}
         # A copied folder has other times and the same bytes.
         if not are_there(said) or said.get("sha256") != [sha256_file(file) for file in files]:
             texts = save(_encode_texts(wan, _all_texts(prompts, default), is_cut=bool(default)))
@@ -312,7 +291,9 @@ def _encode_constants(wan: WanModel, size: tuple[int, int, int]) -> dict[str, Te
     constants = {}
     for num_frames in sorted({1, size[0]}):
         _, f, h, w = wan.geometry.latent_shape(num_frames, *size[1:])
-        constants[inactive_name(f, h, w)] = encode_inactive(wan, num_frames, *size[1:]).contiguous()
+        # The inactive half when the whole clip is generated: raw latents of zeros (mid grey), [C, f, h, w] float32.
+        grey = torch.zeros(1, 3, num_frames, *size[1:])
+        constants[inactive_name(f, h, w)] = encode_pixels(wan.vae, grey)[0].cpu().contiguous()
     return constants
 
 

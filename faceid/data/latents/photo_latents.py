@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from faceid.data.latents.head_mask import head_mask
+from faceid.data.latents.latent_reader import load_verified
 from faceid.data.latents.latent_shards import prompt_name
 from faceid.errors import DataError
-from faceid.files.documents import fitted, parse_json, read_bytes, read_json
+from faceid.files.documents import find_json, fitted, parse_json, read_bytes
 from faceid.files.outputs import staged_folder
 from faceid.files.provenance import sha256_file, write_provenance
 from faceid.files.writing import write_json
@@ -112,10 +112,7 @@ def photo_latents_are_current(
 
     captions: for the photos that have one of their own.
     """
-    try:
-        index = read_json(folder / "index.json")
-    except ValueError:
-        return False
+    index = find_json(folder / "index.json") or {}
     expected = _made_from(photos, captions or {}, fingerprint, height, width)
     return {name: index.get(name) for name in {**expected, "captions": None}} == {"captions": None, **expected}
 
@@ -136,17 +133,13 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     if fingerprint != base_fingerprint:
         raise DataError(f"{folder}: encoded with base {fingerprint[:12]}, not {base_fingerprint[:12]}; encode again")
     path = folder / PHOTOS_NAME
-    if not path.is_file() or sha256_file(path) != sha256:
-        raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); encode the photos again")
+    tensors = load_verified(path, sha256, "photos")
     try:
-        tensors = load(path.read_bytes())
         texts = {text: pad(tensors[_prompt_key(text)], length) for text in captions.values()}
         own = {key: (captions[key], texts[captions[key]]) for key in captions}
         return {key: PhotoLatent(tensors[key], tensors[mask_name(key)], *own.get(key, ())) for key in keys}
     except KeyError as error:
         raise DataError(f"{path}: has no {error}, which its index names; encode the photos again") from error
-    except SafetensorError as error:
-        raise DataError(f"{path}: damaged ({error}); encode the photos again") from error
 
 
 def mask_name(key: str) -> str:

@@ -23,10 +23,11 @@ from faceid.data.shards.shard_writer import (
     newest,
     publish_shard,
     read_record,
+    shard_name,
 )
 from faceid.data.waiting import discard_waiting
 from faceid.errors import DataError
-from faceid.files.documents import read_json
+from faceid.files.documents import find_json
 from faceid.files.provenance import sha256_json, sizes_and_times
 from faceid.files.writing import make_parents, write_json
 
@@ -35,15 +36,27 @@ DONE_NAME = ".done"
 
 @dataclass(frozen=True)
 class ShardUnit:
-    """One planned shard. path: its tar. seen: what decides it, cheaply: names, sizes and times, settings, hashes."""
+    """One planned shard. path: its tar. seen: what decides it, cheaply: names, sizes and times, settings, hashes.
+
+    parts: what its entries are made of, one after the other.
+    """
 
     path: Path
     seen: Any
+    parts: Sequence[Any] = ()
 
     @property
     def name(self) -> str:
         """The tar's file name."""
         return self.path.name
+
+
+def plan_units(
+    folder: Path, kind: str, parts: Sequence[Any], size: int, seen_of: Callable[[Sequence[Any]], Any]
+) -> list[ShardUnit]:
+    """Shards of `size` parts each. seen_of: what decides a shard of these parts."""
+    groups = [parts[start : start + size] for start in range(0, len(parts), size)]
+    return [ShardUnit(folder / shard_name(kind, number), seen_of(group), group) for number, group in enumerate(groups)]
 
 
 @contextmanager
@@ -94,11 +107,11 @@ def make_shards_together(
 
 def is_done(folder: Path, unit: ShardUnit) -> bool:
     """Whether somebody has made a shard of the present inputs, judged by sizes and times."""
-    return _read_mark(folder, unit) == _mark(unit)
+    return find_json(_mark_path(folder, unit)) == _mark(unit)
 
 
 def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
-    record, mark = read_record(newest(unit.path)), _read_mark(folder, unit)
+    record, mark = read_record(newest(unit.path)), find_json(_mark_path(folder, unit))
     # Times are not compared. A slow worker whose claim was taken over may just have written the same bytes again.
     if record is None or mark is None or mark.get("seen") != _mark(unit)["seen"]:
         raise DataError(
@@ -106,13 +119,6 @@ def _finished_record(folder: Path, unit: ShardUnit) -> ShardRecord:
             "give each its own output folder"
         )
     return record
-
-
-def _read_mark(folder: Path, unit: ShardUnit) -> dict[str, Any] | None:
-    try:
-        return dict(read_json(_mark_path(folder, unit)))
-    except ValueError:
-        return None
 
 
 def _mark(unit: ShardUnit) -> dict[str, Any]:

@@ -27,10 +27,10 @@ from faceid.data.waiting import (
     waiting_place,
 )
 from faceid.errors import DataError
-from faceid.files.documents import fitted, parse_json, read_bytes, read_json
+from faceid.files.documents import find_json, fitted, read_json
 from faceid.files.outputs import claim_folder, is_ours, refuse_folder, set_aside, staged_file, write_bookkeeping
 from faceid.files.provenance import sha256_file, write_provenance
-from faceid.files.records import record, sha256_bytes
+from faceid.files.records import record
 from faceid.files.writing import write_json
 
 log = logging.getLogger(__name__)
@@ -164,7 +164,6 @@ def _write_index(folder: Path, kind: str, header: dict[str, Any], records: list[
     if not _has_index(folder, content["sha256"]):
         write_provenance(folder, {"index_sha256": content["sha256"]})
         # The index has no indentation. For 100,000 clips that saves a third of the bytes, and much of the time.
-        _note_index(folder)
         write_bookkeeping(folder / INDEX_NAME, json.dumps(content) + "\n")
     _remove_strangers(folder, kind, {shard["path"] for shard in shards})
     return content
@@ -179,7 +178,6 @@ def _put_shards_in_place(folder: Path, kind: str) -> None:
             continue
         tar = folder / path.with_suffix(".tar").name
         if (folder / INDEX_NAME).exists():
-            _note_index(folder)
             if is_ours(folder / INDEX_NAME):
                 (folder / INDEX_NAME).unlink()
             else:
@@ -193,17 +191,6 @@ def _put_shards_in_place(folder: Path, kind: str) -> None:
         # The record moves last. If this run is killed before, the next one sees by the record what has yet to move.
         path.replace(folder / path.name)
     discard_waiting(folder)
-
-
-def _note_index(folder: Path) -> None:
-    """Note an index from before there were records as ours, by the checksum that it carries of itself."""
-    try:
-        data = read_bytes(folder / INDEX_NAME, LARGEST_INDEX_BYTES)
-        content = parse_json(data, largest_bytes=LARGEST_INDEX_BYTES)
-        if content["sha256"] == index_sha256(content):
-            record(folder, [(INDEX_NAME, sha256_bytes(data))])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return  # There is none, or somebody edited it.
 
 
 def claim_shards(folder: Path, kind: str, inputs: Sequence[Path], private: bool = False) -> None:
@@ -226,9 +213,7 @@ def _is_known(folder: Path, kind: str) -> bool:
     return any(read_record(file) is not None for file in folder.glob(f"{kind}-*.json"))
 
 
-def refuse_losing(
-    folder: Path, kind: str, keys: Collection[str], replace: bool, settings: dict[str, Any] | None = None
-) -> None:
+def refuse_losing(folder: Path, kind: str, keys: Collection[str], replace: bool, settings: dict[str, Any]) -> None:
     """Refuse, before any work, to lose entries. replace: whether the user said that the folder's content may go.
 
     keys: of all that takes part now. settings: of this run, by their flags.
@@ -245,8 +230,7 @@ def refuse_losing(
         held |= {str(entry["key"]) for entry in (*known.samples, *known.dropped) if entry.get("key")}
         if known.samples:
             # Records from before 2026-12 do not hold their settings. The index does.
-            before = known.settings or _indexed_settings(folder)
-            refuse_other_settings(folder, kind, before, settings or {})
+            refuse_other_settings(folder, kind, known.settings or _indexed_settings(folder), settings)
     lost = sorted(held - set(keys))
     if lost:
         raise DataError(
@@ -256,11 +240,8 @@ def refuse_losing(
 
 
 def _indexed_settings(folder: Path) -> dict[str, Any]:
-    try:
-        settings = read_json(folder / INDEX_NAME, largest_bytes=LARGEST_INDEX_BYTES)["settings"]
-        return settings if isinstance(settings, dict) else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    settings = (find_json(folder / INDEX_NAME, largest_bytes=LARGEST_INDEX_BYTES) or {}).get("settings")
+    return settings if isinstance(settings, dict) else {}
 
 
 def refuse_other_content(folder: Path, kind: str) -> None:
@@ -288,11 +269,8 @@ def _add_members(tar: tarfile.TarFile, entry: Entry) -> dict[str, list[int]]:
 
 
 def _has_index(folder: Path, sha256: str) -> bool:
-    try:
-        content = read_json(folder / INDEX_NAME, None, largest_bytes=LARGEST_INDEX_BYTES)
-        return content["sha256"] == sha256
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+    content = find_json(folder / INDEX_NAME, largest_bytes=LARGEST_INDEX_BYTES)
+    return content is not None and content.get("sha256") == sha256
 
 
 def _remove_strangers(folder: Path, kind: str, kept: set[str]) -> None:

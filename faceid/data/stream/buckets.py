@@ -27,11 +27,6 @@ class _Group:
     size: Hashable
     numbers: tuple[int, ...]
 
-    @property
-    def name(self) -> str:
-        """A name for the seeds of its turns."""
-        return f"{self.kind} {self.size}"
-
 
 def make_mixture(
     clip_sizes: Sequence[Hashable],
@@ -98,7 +93,7 @@ class BucketedMixture:
             if len(self._turns) > 4 * len(stage.groups):
                 self._turns.clear()
             group = stage.groups[number]
-            purpose = f"turn of {group.name} in stage {stage.number}"
+            purpose = f"turn of {group.kind} {group.size} in stage {stage.number}"
             self._turns[key] = permutation(self.seed, turn, purpose, len(group.numbers))
         return self._turns[key]
 

@@ -8,9 +8,10 @@ reader that met the damage.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 import torch
@@ -80,8 +81,7 @@ class TrainingSample:
 
     def to(self, device: torch.device | str) -> TrainingSample:
         """The same samples on a device. Copies from pinned memory do not block."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS}
-        return replace(self, **moved)
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in TENSORS})
 
 
 class TrainingSet(torch.utils.data.Dataset):
@@ -146,7 +146,7 @@ class TrainingSet(torch.utils.data.Dataset):
                 return self._clip(place, g, damages)
             except DamagedError as error:
                 damages.append(error.kind)
-                self._say(self.latents.key(self.clip_numbers[place.number]), error)
+                self._say(self.latents.keys[self.clip_numbers[place.number]], error)
                 if len(damages) == MOST_TRIES:
                     raise
                 # The replacement has the same size, because it may share a micro-batch with others.
@@ -253,13 +253,11 @@ def collate(samples: list[TrainingSample]) -> TrainingSample:
         raise DataError(
             f"micro_batch_size={len(samples)}: samples of sizes {sorted(shapes)} cannot share a batch; use 1"
         )
-    return TrainingSample(
-        **{name: torch.cat([getattr(sample, name) for sample in samples]) for name in TENSORS},
-        head_cells=[cells for sample in samples for cells in sample.head_cells],
-        num_references=samples[0].num_references,
-        g=[g for sample in samples for g in sample.g],
-        keys=[key for sample in samples for key in sample.keys],
-        kinds=[kind for sample in samples for kind in sample.kinds],
-        choices=[choice for sample in samples for choice in sample.choices],
-        damages=[damage for sample in samples for damage in sample.damages],
-    )
+    joined: dict[str, Any] = {}
+    for field in fields(TrainingSample):
+        of_each = [getattr(sample, field.name) for sample in samples]
+        if field.name == "num_references":
+            joined[field.name] = of_each[0]
+        else:
+            joined[field.name] = torch.cat(of_each) if field.name in TENSORS else list(itertools.chain(*of_each))
+    return TrainingSample(**joined)

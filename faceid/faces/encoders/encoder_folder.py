@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from faceid.errors import ModelError
 from faceid.faces.encoders.encoder_kinds import ENCODERS, vision_of
-from faceid.files.documents import is_file_name, read_json
+from faceid.files.documents import find_json, is_file_name, read_json
 
 # Limits for layers and heads, and for widths and vocabularies.
 MOST_LAYERS, MOST_SIZE = 1000, 1 << 24
@@ -120,10 +120,9 @@ def _check_family(kind: str, folder: Path) -> None:
     AutoModel would load such a model as well, with the wrong preprocessing.
     """
     file = folder / "config.json"
-    try:
-        found = str(read_json(file)["model_type"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path") from error
+    found = str((find_json(file) or {}).get("model_type", ""))
+    if not found:
+        raise ModelError(f"{file}: does not say which model it is of; give another --encoder_path")
     families = {name: spec.vision.model_type for name, spec in ENCODERS.items() if spec.vision is not None}
     if not found.startswith(families[kind]):
         known = [f"--encoder {name}, or another" for name, family in families.items() if found.startswith(family)]

@@ -17,6 +17,7 @@ from faceid.errors import ModelError
 from faceid.faces.encoders.centring import load_embedding_mean, unit_embeddings
 from faceid.files.given_paths import why_no_file
 from faceid.files.provenance import sha256_file, sha256_json
+from faceid.media.onnx_session import only_input, open_session
 
 # The input side of nearly every face recogniser when its file leaves the size open.
 USUAL_SIDE_PX = 112
@@ -37,7 +38,7 @@ class OnnxEncoder:
         colour: Literal["rgb", "bgr"] = "rgb",
     ) -> None:
         file = _find_model(path)
-        self.session = _open_session(file, device)
+        self.session = open_session(file, device, "encoder_path", "encoder_device")
         self.input_name, self.layout, self.side, self.batch = _read_input(file, self.session)
         self.mean, self.std, self.colour = mean, std, colour
         probe = self._run(np.zeros((1, self.side, self.side, 3), np.uint8))
@@ -76,47 +77,16 @@ def _find_model(path: Path | str) -> Path:
     return candidates[0]
 
 
-def _open_session(file: Path, device: str) -> Any:
-    try:
-        import onnxruntime
-        from onnxruntime.capi import onnxruntime_pybind11_state as raised
-    except ImportError as error:
-        raise ModelError("encoder=onnx: onnxruntime is not installed; run `pip install faceid[onnx]`") from error
-    providers = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise ModelError(f"encoder_device={device!r}: this onnxruntime has no CUDA; use cpu or onnxruntime-gpu")
-        providers.insert(0, "CUDAExecutionProvider")
-    try:
-        return onnxruntime.InferenceSession(str(file), providers=providers)
-    except (
-        raised.Fail,
-        raised.InvalidArgument,
-        raised.InvalidGraph,
-        raised.InvalidProtobuf,
-        raised.NoModel,
-        raised.NotImplemented,
-        raised.NoSuchFile,
-        raised.RuntimeException,
-    ) as error:
-        raise ModelError(f"{file}: onnxruntime cannot load it: {error}") from error
-
-
 def _read_input(file: Path, session: Any) -> tuple[str, Literal["nchw", "nhwc"], int, int]:
     """Name, layout, side in px and faces per run of the model's input."""
-    inputs = session.get_inputs()
-    shape = list(inputs[0].shape)
-    if len(inputs) != 1 or len(shape) != 4 or 3 not in (shape[1], shape[3]) or inputs[0].type != "tensor(float)":
-        found = [(entry.name, entry.type, entry.shape) for entry in inputs]
-        raise ModelError(f"{file}: inputs {found}; a face recogniser takes one float picture [N,3,H,W] or [N,H,W,3]")
+    wanted = "a face recogniser takes one float picture [N,3,H,W] or [N,H,W,3]"
+    name, shape = only_input(file, session, "encoder_path", wanted)
     layout: Literal["nchw", "nhwc"] = "nchw" if shape[1] == 3 else "nhwc"
     height, width = (shape[2], shape[3]) if layout == "nchw" else (shape[1], shape[2])
     sides = {side for side in (height, width) if isinstance(side, int)} or {USUAL_SIDE_PX}
     if len(sides) != 1:
         raise ModelError(f"{file}: input of {height}x{width}; only square inputs are supported")
-    if isinstance(shape[0], int) and shape[0] != 1:
-        raise ModelError(f"{file}: fixed batch of {shape[0]}; export it with a batch of 1 or an open batch")
-    return inputs[0].name, layout, sides.pop(), 1 if shape[0] == 1 else BATCH_FACES
+    return name, layout, sides.pop(), 1 if shape[0] == 1 else BATCH_FACES
 
 
 def _resize(face: np.ndarray, side: int) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 
 from faceid.errors import DataError
 from faceid.faces.aggregate import aggregate, concentration, effective_number
-from faceid.faces.identities.identity_folder import IDENTITY, check_output_folder, read_manifest, write_manifest
+from faceid.faces.identities.identity_folder import IDENTITY, check_manifest, check_output_folder, write_manifest
 from faceid.faces.identities.identity_report import render_identity_report
 from faceid.faces.identities.reference_pictures import REFERENCES_FOLDER, references_in, write_references
 from faceid.faces.identity_settings import FaceSettings
@@ -193,7 +193,7 @@ def load_identity(path: str | Path) -> Identity:
     embedding = _check_embedding(file, _load_plain(file))
     if path.is_file() and not (file.name == EMBEDDING_FILE and (folder / "metadata.pt").is_file()):
         return Identity(name=file.stem, embedding=embedding, encoder="unknown", encoder_fingerprint="")
-    read_manifest(folder, verify=True)
+    check_manifest(folder)
     metadata = _read_metadata(folder)
     kept = {photo.file: photo for photo in metadata.photos if photo.kept}
     photo_files = {name: folder / "embeddings" / f"{name}.pt" for name in kept}

@@ -30,8 +30,8 @@ def write_manifest(folder: Path, about: dict[str, Any]) -> None:
     write_json(folder / MANIFEST_FILE, {"format": FORMAT, **about, "files": files})
 
 
-def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
-    """Read manifest.json; with `verify`, check every tensor and picture it lists against its sha256.
+def check_manifest(folder: Path) -> None:
+    """Check manifest.json, and every tensor and picture that it lists against its sha256.
 
     Raises: DataError when the manifest is missing, is another tool's, or a file differs from it.
     """
@@ -47,17 +47,16 @@ def read_manifest(folder: Path, verify: bool = False) -> dict[str, Any]:
     if manifest.get("format") != FORMAT:
         raise DataError(f"{file}: not the manifest of an identity folder ({FORMAT!r}); choose another folder")
     try:
-        manifest["files"] = fitted(dict[str, dict[str, Any]], manifest.get("files"), "files")
-        outside = [name for name in manifest["files"] if PurePosixPath(name).is_absolute() or ".." in name.split("/")]
-        if outside or any(not isinstance(entry.get("sha256"), str) for entry in manifest["files"].values()):
+        files = fitted(dict[str, dict[str, Any]], manifest.get("files"), "files")
+        outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in name.split("/")]
+        if outside or any(not isinstance(entry.get("sha256"), str) for entry in files.values()):
             raise ValueError(f"{outside[0]!r} is outside the folder" if outside else "a file without its sha256")
     except ValueError as error:
         raise DataError(f"{file}: damaged ({error}); make the identity again") from error
-    for name, entry in manifest["files"].items() if verify else ():
+    for name, entry in files.items():
         path = folder / name
         if path.suffix in (".pt", ".png") and (not path.is_file() or sha256_file(path) != entry["sha256"]):
             raise DataError(f"{path}: missing or changed since it was written; make the identity again")
-    return manifest
 
 
 def check_output_folder(output_dir: Path, photos_dir: Path) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from faceid.media.pixels.fit import shrink
+
 # The pictures are compared at this size. It gives enough points, and 20 photos take seconds.
 COMPARED_SIDE_PX = 512
 NUM_POINTS = 600
@@ -50,9 +52,7 @@ Box = tuple[int, int, int, int]
 
 def compared(image: np.ndarray) -> ComparedPhoto:
     """Prepare a photo, uint8 RGB [H, W, 3], for `are_copies`."""
-    scale = min(1.0, COMPARED_SIDE_PX / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
+    grey, scale = shrink(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), COMPARED_SIDE_PX)
     return ComparedPhoto(grey, scale, _points(grey), _points(np.ascontiguousarray(grey[:, ::-1])))
 
 

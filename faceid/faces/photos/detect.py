@@ -17,6 +17,7 @@ import numpy as np
 from faceid.errors import ConfigError, ModelError
 from faceid.faces.identity_settings import DetectorKind
 from faceid.files.given_paths import why_no_file
+from faceid.media.pixels.fit import shrink
 
 # Detection runs on a copy no longer than this. A 12 megapixel photo then takes 0.2 s, and a face of 1/40 of the long
 # side is still found.
@@ -38,8 +39,6 @@ class DetectedFace:
     """Left, top, right, bottom, px. Right and bottom are exclusive, and all lie inside the photo."""
     score: float
     """How sure the detector is, 0..1. Under 0.65 is doubtful."""
-    landmarks: tuple[tuple[float, float], ...] = ()
-    """Right eye, left eye, nose, right and left corner of the mouth, (x, y) px; empty when the detector has none."""
 
     @property
     def area_px(self) -> int:
@@ -98,7 +97,7 @@ class _HaarDetector:
         assert not self.cascade.empty(), f"{file} is missing from the OpenCV wheel"
 
     def detect(self, image_rgb: np.ndarray) -> list[DetectedFace]:
-        small, scale = _shrink(image_rgb)
+        small, scale = shrink(image_rgb, DETECTION_SIDE_PX)
         grey = cv2.equalizeHist(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         boxes, _, sums = self.cascade.detectMultiScale3(
             grey,
@@ -127,23 +126,12 @@ class _YunetDetector:
             raise ModelError(f"{path}: OpenCV cannot use it as a YuNet face detector; see --detector_path") from error
 
     def detect(self, image_rgb: np.ndarray) -> list[DetectedFace]:
-        small, scale = _shrink(image_rgb)
+        small, scale = shrink(image_rgb, DETECTION_SIDE_PX)
         self.network.setInputSize((small.shape[1], small.shape[0]))
         _, rows = self.network.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-        faces = []
         # A row holds x, y, width, height, five landmarks (x, y) and the score.
-        for row in rows if rows is not None else []:
-            points = tuple((float(x / scale), float(y / scale)) for x, y in row[4:14].reshape(5, 2))
-            faces.append(DetectedFace(_inside(row[:4], scale, image_rgb), float(row[14]), points))
-        return _largest_first(faces)
-
-
-def _shrink(image: np.ndarray) -> tuple[np.ndarray, float]:
-    scale = min(1.0, DETECTION_SIDE_PX / max(image.shape[:2]))
-    if scale == 1.0:
-        return image, scale
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
+        found = rows if rows is not None else []
+        return _largest_first([DetectedFace(_inside(row[:4], scale, image_rgb), float(row[14])) for row in found])
 
 
 def _inside(box: np.ndarray, scale: float, image: np.ndarray) -> tuple[int, int, int, int]:

@@ -20,6 +20,7 @@ from faceid.faces.photos.copies import ComparedPhoto, compared
 from faceid.faces.photos.detect import DetectedFace, FaceDetector, crop_face
 from faceid.files.provenance import sha256_file
 from faceid.media.images import read_photo
+from faceid.media.pixels.fit import shrink
 
 # A detection with a lower score is doubtful; see the Haar scores in detect.py.
 DOUBTFUL_SCORE = 0.65
@@ -49,6 +50,12 @@ class Candidate:
     """Square root of the box area, px."""
     embedding: torch.Tensor | None = None
     """Unit length, [D]; set by the caller."""
+
+    @property
+    def unit_embedding(self) -> torch.Tensor:
+        """The embedding, once it is set."""
+        assert self.embedding is not None, "not embedded yet"
+        return self.embedding
 
     @property
     def miniature(self) -> np.ndarray:
@@ -94,8 +101,7 @@ class Photo:
 
     @property
     def embedding(self) -> torch.Tensor:
-        assert self.face.embedding is not None, f"{self.name}: not embedded yet"
-        return self.face.embedding
+        return self.face.unit_embedding
 
 
 def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
@@ -107,8 +113,7 @@ def examine_photo(path: Path, detector: FaceDetector, margin: float) -> Photo:
         # The reason is shown beside the photo's own name, so the path is left out.
         photo.dropped = str(error).removeprefix(f"{path}: ")
         return photo
-    photo.thumbnail_scale = min(1.0, THUMBNAIL_PX / max(image.shape[:2]))
-    photo.thumbnail = _shrink(image, THUMBNAIL_PX)
+    photo.thumbnail, photo.thumbnail_scale = shrink(image, THUMBNAIL_PX)
     photo.compared = compared(image)
     faces = detector.detect(image)
     sure = [face for face in faces if face.score >= DOUBTFUL_SCORE]
@@ -127,15 +132,7 @@ def measure_face(image: np.ndarray, face: DetectedFace, margin: float) -> Candid
     grey = cv2.resize(tight, side, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return Candidate(
         face=face,
-        crop=_shrink(crop_face(image, face.box_xyxy, margin), LARGEST_CROP_PX),
+        crop=shrink(crop_face(image, face.box_xyxy, margin), LARGEST_CROP_PX)[0],
         sharpness=float(cv2.Laplacian(grey, cv2.CV_64F).var()),
         size_px=math.sqrt(face.area_px),
     )
-
-
-def _shrink(image: np.ndarray, longest_px: int) -> np.ndarray:
-    scale = min(1.0, longest_px / max(image.shape[:2]))
-    if scale == 1.0:
-        return image.copy()
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

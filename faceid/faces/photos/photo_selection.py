@@ -64,8 +64,7 @@ def choose_faces(photos: list[Photo]) -> None:
             )
             photo.notes.append(f"{count} faces; took {largest}, for lack of photos with one face to compare with")
         else:
-            cosines = [_cosine(candidate, centre) for candidate in photo.candidates]
-            best = int(np.argmax(cosines))
+            best = int(np.argmax([float(candidate.unit_embedding @ centre) for candidate in photo.candidates]))
             photo.chosen = photo.candidates[best]
             size = "the largest" if best == 0 else "not the largest"
             photo.notes.append(f"{count} faces; took the one that agrees best with the other photos ({size})")
@@ -217,11 +216,6 @@ def _faults(photo: Photo) -> list[tuple[int, float, Photo, str]]:
     if face.face.score < DOUBTFUL_SCORE:
         found.append((3, face.face.score, photo, f"hardly a face (detection score {face.face.score:.2f})"))
     return found
-
-
-def _cosine(candidate: Candidate, centre: torch.Tensor) -> float:
-    assert candidate.embedding is not None
-    return float(candidate.embedding @ centre)
 
 
 def _two_means(embeddings: torch.Tensor) -> torch.Tensor:

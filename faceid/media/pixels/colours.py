@@ -91,7 +91,7 @@ def check_colours(frame: av.VideoFrame, path: Path) -> None:
     if problem is None and int(frame.colorspace) not in _KNOWN_MATRICES:
         matrix = int(frame.colorspace)
         problem = f"its colours are coded in {_MATRIX_NAMES.get(matrix, f'matrix {matrix}')}"
-    if problem is None and colours.are_ordinary and _has_side_data(frame, "DOVI_METADATA"):
+    if problem is None and colours.are_ordinary and any(side.type.name == "DOVI_METADATA" for side in frame.side_data):
         # Dolby Vision of kind 8 has an HLG, PQ or ordinary base picture. Kind 5 has none, and names no colours.
         problem = "it is Dolby Vision without an ordinary picture below" if colours.transfer in _UNSAID else None
     if problem is not None:
@@ -280,10 +280,6 @@ def _to_xyz(rgb: Sequence[XY], white: XY) -> np.ndarray:
 
 def _xyz(x: float, y: float) -> np.ndarray:
     return np.array([x / y, 1, (1 - x - y) / y])
-
-
-def _has_side_data(frame: av.VideoFrame, name: str) -> bool:
-    return any(side.type.name == name for side in frame.side_data)
 
 
 def _mastering_peak(data: bytes) -> float | None:

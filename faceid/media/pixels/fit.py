@@ -104,6 +104,16 @@ def fit_sizes(
     return Fit(source, target, (height, width))
 
 
+def shrink(image: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
+    """A picture [H, W] or [H, W, C] no longer than this on any side, and its pixels per pixel of the given one."""
+    height, width = image.shape[:2]
+    scale = min(1.0, longest_px / max(height, width))
+    if scale == 1.0:
+        return image, scale
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
+
+
 def resize_frames(frames: np.ndarray, height: int, width: int, how: How = "crop") -> np.ndarray:
     """Fit uint8 frames [T, H, W, 3] into [T, height, width, 3], without aliasing; see `fit_sizes` for `how`."""
     fit = fit_sizes((frames.shape[1], frames.shape[2]), height, width, how)

@@ -34,25 +34,8 @@ class EnergyMeter:
 
     @property
     def energy(self) -> np.ndarray:
-        """The energy of the frames so far, as `motion_energy` gives it."""
+        """Mean |difference| between neighbouring frames so far, grey and 96 px wide: float64 [T-1]."""
         return np.array(self._values)
-
-
-def motion_energy(frames: np.ndarray) -> np.ndarray:
-    """Mean |difference| between neighbouring frames, grey and 96 px wide: float64 [T-1].
-
-    frames: uint8 RGB [T, H, W, 3], or grey thumbnails of that width [T, h, w].
-    """
-    meter = EnergyMeter()
-    for frame in frames:
-        meter.add(frame)
-    return meter.energy
-
-
-def pairing_correlation(video_frames: np.ndarray, pose_frames: np.ndarray) -> float:
-    """Pearson r of two videos' motion energy by frame index, over common frames; nan as in `energy_correlation`."""
-    count = min(len(video_frames), len(pose_frames))
-    return energy_correlation(motion_energy(video_frames[:count]), motion_energy(pose_frames[:count]))
 
 
 def energy_correlation(video_energy: np.ndarray, pose_energy: np.ndarray) -> float:

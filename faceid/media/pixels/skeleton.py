@@ -19,53 +19,22 @@ from faceid.media.pixels.draw import Canvas, Colour
 
 Style = Literal["vace", "toy"]
 
-# Limbs of OpenPose's body-18 between COCO-17 joints. 17 stands for the neck, the middle of the shoulders.
+# OpenPose's colours go around the colour wheel in steps of 20 degrees, from red on.
+WHEEL: tuple[Colour, ...] = tuple(
+    (round(255 * red), round(255 * green), round(255 * blue))
+    for red, green, blue in (colorsys.hsv_to_rgb(step / 18, 1, 1) for step in range(18))
+)
+# Limbs of OpenPose's body-18 between COCO-17 joints. 17 stands for the neck, the middle of the shoulders. After the
+# body's come those from nose to eyes to ears, which show where the head looks. Each has the next colour of the wheel.
 NECK = 17
-LIMBS: tuple[tuple[int, int, Colour], ...] = (
-    (NECK, 6, (255, 0, 0)),
-    (NECK, 5, (255, 85, 0)),
-    (6, 8, (255, 170, 0)),
-    (8, 10, (255, 255, 0)),
-    (5, 7, (170, 255, 0)),
-    (7, 9, (85, 255, 0)),
-    (NECK, 12, (0, 255, 0)),
-    (12, 14, (0, 255, 85)),
-    (14, 16, (0, 255, 170)),
-    (NECK, 11, (0, 255, 255)),
-    (11, 13, (0, 170, 255)),
-    (13, 15, (0, 85, 255)),
-    (NECK, 0, (0, 0, 255)),
+BODY_LIMBS = (
+    *((NECK, 6), (NECK, 5), (6, 8), (8, 10), (5, 7), (7, 9)),
+    *((NECK, 12), (12, 14), (14, 16), (NECK, 11), (11, 13), (13, 15), (NECK, 0)),
 )
-# Joint colours of the same drawing, in the order nose, neck, right arm, left arm, right leg, left leg.
-JOINTS: tuple[tuple[int, Colour], ...] = (
-    (0, (255, 0, 0)),
-    (NECK, (255, 85, 0)),
-    (6, (255, 170, 0)),
-    (8, (255, 255, 0)),
-    (10, (170, 255, 0)),
-    (5, (85, 255, 0)),
-    (7, (0, 255, 0)),
-    (9, (0, 255, 85)),
-    (12, (0, 255, 170)),
-    (14, (0, 255, 255)),
-    (16, (0, 170, 255)),
-    (11, (0, 85, 255)),
-    (13, (0, 0, 255)),
-    (15, (85, 0, 255)),
-)
-# Limbs from nose to eyes to ears, and their joints. They show where the head looks.
-HEAD_LIMBS: tuple[tuple[int, int, Colour], ...] = (
-    (0, 2, (85, 0, 255)),
-    (2, 4, (170, 0, 255)),
-    (0, 1, (255, 0, 255)),
-    (1, 3, (255, 0, 170)),
-)
-HEAD_JOINTS: tuple[tuple[int, Colour], ...] = (
-    (2, (170, 0, 255)),
-    (1, (255, 0, 255)),
-    (4, (255, 0, 170)),
-    (3, (255, 0, 85)),
-)
+LIMBS = (*BODY_LIMBS, (0, 2), (2, 4), (0, 1), (1, 3))
+# Joints, coloured likewise: nose, neck, right arm, left arm, right leg, left leg, and then eyes and ears.
+BODY_JOINTS = (0, NECK, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15)
+JOINTS = (*BODY_JOINTS, 2, 1, 4, 3)
 # OpenPose draws sticks at 60 % brightness under joints at full brightness.
 STICK_BRIGHTNESS = 0.6
 # Half a stick's width in parts of the picture's shorter side. VACE: 4 px where that side is 1,024. A hand's lines are
@@ -126,14 +95,14 @@ def _box(points: Sequence[np.ndarray], radius: float, size_hw: tuple[int, int]) 
 def _draw_body(canvas: Canvas, joints: np.ndarray, radius: float, style: Style) -> None:
     points = np.concatenate([joints, joints[5:7].mean(axis=0, keepdims=True)])
     known = np.isfinite(points).all(axis=1)
-    for start, end, colour in LIMBS + (HEAD_LIMBS if style == "vace" else ()):
+    for (start, end), colour in zip(LIMBS if style == "vace" else BODY_LIMBS, WHEEL, strict=False):
         if known[start] and known[end]:
             dimmed = _of(style, colour, STICK_BRIGHTNESS)
             if style == "vace":
                 _tapered(canvas, points[start], points[end], radius, dimmed)
             else:
                 canvas.stroke(points[[start, end]], radius, dimmed)
-    for joint, colour in JOINTS + (HEAD_JOINTS if style == "vace" else ()):
+    for joint, colour in zip(JOINTS if style == "vace" else BODY_JOINTS, WHEEL, strict=False):
         if known[joint]:
             canvas.ellipse((points[joint, 0], points[joint, 1]), (radius, radius), _of(style, colour))
 

@@ -6,9 +6,6 @@ memory. Nothing else is unpickled.
 
 from __future__ import annotations
 
-import pickle
-import struct
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,12 +20,8 @@ from faceid.files.documents import is_file_name
 from faceid.files.given_paths import why_no_file
 from faceid.files.provenance import sha256_json
 from faceid.models.base.model_json import read_model_json
+from faceid.tensor_files import TensorFileError, load_plain
 
-DAMAGED_PICKLE = (
-    *(RuntimeError, pickle.UnpicklingError, KeyError, IndexError, ValueError, TypeError, AttributeError, OSError),
-    *(EOFError, MemoryError, OverflowError, AssertionError, struct.error, zipfile.BadZipFile),
-)
-"""The errors of torch.load under weights_only, for a file that is cut short, damaged, or holds more than tensors."""
 _LFS_POINTER = b"version https://git-lfs"
 # Values of each tensor in the hash. They suffice, because training a tensor moves nearly all of it.
 _SAMPLE = 256
@@ -211,18 +204,14 @@ def _dtype_name(tensor: Tensor) -> str:
 
 
 def _map_pth(path: Path) -> dict[str, Tensor]:
-    # torch.save writes a zip. Only a zip can be mapped, and its list of contents is at its end.
-    if not zipfile.is_zipfile(path):
-        raise ModelError(f"{path}: cannot be read, cut short or another format: not a file of torch.save")
     try:
-        found = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except DAMAGED_PICKLE as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"{path}: cannot be read: damaged, or more than tensors in it: {first}") from error
+        found = load_plain(path, mmap=True)
+    except (TensorFileError, OSError) as error:
+        raise ModelError(f"{path}: cannot be read, cut short, damaged, or more than tensors in it: {error}") from error
     is_by_name = isinstance(found, dict) and all(isinstance(n, str) and isinstance(t, Tensor) for n, t in found.items())
     if not is_by_name:
         raise ModelError(f"{path}: not a list of tensors by name; give the file as the Wan repository has it")
-    # A tensor may be a view that claims any size over the few stored numbers. Two names of one tensor are allowed.
+    # Many names may be of the same stored numbers. Two names of one tensor are allowed.
     if sum(tensor.numel() * tensor.element_size() for tensor in found.values()) > 2 * path.stat().st_size:
         raise ModelError(f"{path}: cannot be read, damaged: its tensors are larger than the file")
     return found

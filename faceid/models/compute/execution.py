@@ -120,11 +120,8 @@ def keep_input(block: Any, *inputs: Any) -> Any:
 
 
 def _keep_attention(block: Any, *inputs: Any) -> Any:
-    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=_contexts)
-
-
-def _contexts() -> Any:
-    return create_selective_checkpoint_contexts(_policy)
+    contexts = functools.partial(create_selective_checkpoint_contexts, _policy)
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 def _policy(context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from faceid.models.adapter.face_attention import MODULATION_RANK
@@ -58,14 +58,7 @@ class _BlockFlops:
 
     @property
     def forward(self) -> float:
-        return (
-            self.frozen
-            + self.trained
-            + self.trained_on_text
-            + self.without_gradient
-            + self.self_attention
-            + self.other_attention
-        )
+        return sum(astuple(self))
 
     def backward(self, attention: float) -> float:
         products = self.frozen + 2 * self.trained + 1.5 * self.trained_on_text
@@ -78,15 +71,16 @@ class _Sizes:
     settings: AdapterSettings
     num_tokens: int
     text_tokens: int
-    d: int = field(init=False)
+
+    @property
+    def d(self) -> int:
+        """Width of the transformer."""
+        return self.config["num_attention_heads"] * self.config["attention_head_dim"]
 
     @property
     def self_attention(self) -> float:
         """Self-attention of one block."""
         return 4 * self.num_tokens**2 * self.d
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "d", self.config["num_attention_heads"] * self.config["attention_head_dim"])
 
 
 def step_flops(

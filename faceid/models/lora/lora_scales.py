@@ -106,7 +106,7 @@ def parse_scales(described: Mapping[str, Any], source: str) -> LoraScales:
         alpha=check_alpha("lora_alpha", described.get("lora_alpha", LoraConfig.lora_alpha), source),
         ranks=_patterns("rank_pattern", described, _rank, source),
         alphas=_patterns("alpha_pattern", described, check_alpha, source),
-        is_rank_stabilised=_flag("use_rslora", described, source),
+        is_rank_stabilised=_is_rank_stabilised(described, source),
     )
 
 
@@ -123,10 +123,10 @@ def _rank(key: str, value: Any, source: str) -> int:
     return value
 
 
-def _flag(key: str, described: Mapping[str, Any], source: str) -> bool:
-    value = described.get(key) or False
+def _is_rank_stabilised(described: Mapping[str, Any], source: str) -> bool:
+    value = described.get("use_rslora") or False
     if not isinstance(value, bool):
-        raise ModelError(f"{source}: {key}={_short(value)}: must be true or false")
+        raise ModelError(f"{source}: use_rslora={_short(value)}: must be true or false")
     return value
 
 

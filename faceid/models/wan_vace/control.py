@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from faceid.geometry import Geometry
@@ -27,26 +26,6 @@ def mask_channels(geometry: Geometry) -> int:
 def control_channels(geometry: Geometry) -> int:
     """Channels of inactive half, reactive half and mask (Wan2.1: 96)."""
     return 2 * geometry.latent_channels + mask_channels(geometry)
-
-
-def split_by_mask(video: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Split pixels [B, 3, T, H, W] in [-1, 1] by a mask in [0, 1] of the same shape into (inactive, reactive)."""
-    active = torch.where(mask > 0.5, 1.0, 0.0).to(video.dtype)
-    return video * (1 - active), video * active
-
-
-def fold_mask(mask: Tensor, geometry: Geometry) -> Tensor:
-    """Fold a pixel mask [T, H, W] to latent channels [s*s, f, h, w]. Each cell keeps all its pixels; frames are picked.
-
-    Frames are chosen as the pipeline chooses them (nearest-exact), not as the VAE groups them.
-    """
-    num_frames, height, width = mask.shape
-    s, patch = geometry.spatial_factor, geometry.patch_thw[1]
-    h, w = height // (s * patch) * patch, width // (s * patch) * patch
-    f = (num_frames + geometry.temporal_factor - 1) // geometry.temporal_factor
-    # [T, h, s, w, s] -> [s, s, T, h, w] -> [s*s, T, h, w]
-    folded = mask.view(num_frames, h, s, w, s).permute(2, 4, 0, 1, 3).flatten(0, 1)
-    return F.interpolate(folded.unsqueeze(0), size=(f, h, w), mode="nearest-exact").squeeze(0)
 
 
 def assemble_control(inactive: Tensor, reactive: Tensor, mask: Tensor, references: Sequence[Tensor] = ()) -> Tensor:

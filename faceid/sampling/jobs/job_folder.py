@@ -22,7 +22,7 @@ from typing import Any
 
 from faceid.claims import Claims, refuse_without_links
 from faceid.errors import DataError
-from faceid.files.documents import parse_json, read_bytes, read_json_lines
+from faceid.files.documents import find_json, read_json_lines
 from faceid.files.outputs import BATCH_FOLDER, claim_folder, is_ours, kind_of, refuse_file, write_output
 from faceid.files.outputs import record as note_written
 from faceid.files.provenance import sha256_file
@@ -103,11 +103,10 @@ class JobFolder:
     def done(self, job: str) -> dict[str, Any] | None:
         """The record of a finished job, if its video is there with the size it had."""
         record = _read(self._record("done", job))
-        try:
-            is_whole = record is not None and self._is_whole(job, record)
-        except (OSError, KeyError, TypeError, ValueError):
-            return None
-        return record if is_whole else None
+        with suppress(OSError, KeyError, TypeError, ValueError):
+            if record is not None and self._is_whole(job, record):
+                return record
+        return None
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Every finished job's record by id, each read once. It is not checked that the videos are still there."""
@@ -251,9 +250,8 @@ class JobFolder:
         for folder in (path for path in self.output_dir.rglob("*") if path.is_dir() and not path.is_symlink()):
             sweep(folder)
         for attempt in (self.folder / "attempts").iterdir():
-            # Each job has a folder. In folders from before 2026-12 each try has a file.
-            if attempt.name.partition(".")[0] in finished:
-                shutil.rmtree(attempt, ignore_errors=True) if attempt.is_dir() else attempt.unlink(missing_ok=True)
+            if attempt.name in finished:
+                shutil.rmtree(attempt, ignore_errors=True)
         # A worker that is still at a finished job finds its claim taken, as if stolen.
         for claim in (self.folder / "claims").glob("[!.]*"):
             if claim.name.removeprefix("again-") in finished:
@@ -348,11 +346,7 @@ def _is_inside(record: Mapping[str, Any]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = parse_json(read_bytes(path), nan=True)
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    return find_json(path, nan=True)
 
 
 def _last_tail(tries: list[dict[str, Any]]) -> list[str]:

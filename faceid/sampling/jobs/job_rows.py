@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from faceid.errors import DataError
-from faceid.files.documents import DocumentError, read_bytes
+from faceid.files.documents import DocumentError, parse_json, read_bytes
 
 KEYS = ("pose", "identity", "seed", "prompt", "negative_prompt", "face_lora_path", "output")
 # Bytes of a million rows of 200 characters.
@@ -68,28 +68,12 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
             yield number, DataError(f"{where}: {NOT_UTF8}")
             continue
         try:
-            row = json.loads(line, parse_constant=_refuse_constant, object_pairs_hook=_once_each)
-        except RecursionError:
-            yield number, DataError(f"{where}: lists within lists, too deep to be read; write one object a line")
-        except ValueError as error:
-            yield number, DataError(f"{where}: is not JSON ({error})")
+            row = parse_json(line, None)
+        except DocumentError as error:
+            yield number, DataError(f"{where}: is not JSON of a row ({error})")
         else:
-            is_row = isinstance(row, dict)
             said = f'{where}: is not an object such as {{"pose": "a_pose.mp4"}}'
-            yield number, row if is_row else DataError(said)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON's")
-
-
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in row:
-            raise ValueError(f"{shown(name)} is there twice")
-        row[name] = value
-    return row
+            yield number, row if isinstance(row, dict) else DataError(said)
 
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
@@ -146,7 +130,7 @@ def _cell(name: str, cell: str) -> Any:
     """A csv cell: a list if it is one in JSON, a seed if it is a whole number, else its text."""
     if cell.startswith("[") and cell.endswith("]"):
         try:
-            return json.loads(cell, parse_constant=_refuse_constant)
+            return json.loads(cell)
         except (ValueError, RecursionError):
             return cell
     digits = cell.strip(" ")

@@ -27,7 +27,7 @@ from faceid.models.adapter.adapter_file import AdapterMetadata, check_base, read
 from faceid.models.base.model_files import ModelFiles
 from faceid.sampling.jobs.job_folder import our_name_in
 from faceid.sampling.jobs.job_list import RequestedJob
-from faceid.sampling.one_video.compute_settings import ComputeSettings
+from faceid.sampling.one_video.model_settings import ComputeSettings
 from faceid.sampling.one_video.poses import VideoShape
 from faceid.sampling.one_video.render_setup import RenderSetup, check_setup, references_of, settle
 from faceid.sampling.one_video.sidecar import InputHashes
@@ -114,7 +114,7 @@ class Planner:
         """
         if any(not (request.identity or request.problem) and request.adapter == adapter for request in requests):
             metadata = self.known_adapter(adapter).metadata
-            self._known(("", adapter), self._faces, lambda key: self.face_of("", metadata))
+            self._known(("", adapter), self._faces, lambda: self.face_of("", metadata))
 
     def _job(self, request: RequestedJob) -> Job:
         try:
@@ -157,7 +157,7 @@ class Planner:
 
     def known_adapter(self, adapter: str | None) -> AdapterSetup:
         """What follows from an adapter, examined once. Raises: ModelError or ConfigError when it cannot be used."""
-        return self._known(adapter, self._adapters, self._adapter)
+        return self._known(adapter, self._adapters, lambda: self._adapter(adapter))
 
     def _adapter(self, adapter: str | None) -> AdapterSetup:
         path = resolve_adapter_path(adapter)
@@ -171,29 +171,25 @@ class Planner:
     def _face(self, request: RequestedJob) -> Face:
         metadata = self.known_adapter(request.adapter).metadata
         key = (request.identity, request.adapter)
-        return self._known(key, self._faces, lambda key: self.face_of(request.identity, metadata))
+        return self._known(key, self._faces, lambda: self.face_of(request.identity, metadata))
 
     def _pose(self, path: Path) -> str:
-        if path not in self._poses:
-            if (reason := why_no_file(path, "pose video")) is not None:
-                raise DataError(f"{path}: {reason}; correct its name, or --pose_videos_dir")
-            self._poses[path] = sha256_file(path)
-        return self._poses[path]
+        if (reason := why_no_file(path, "pose video")) is not None:
+            raise DataError(f"{path}: {reason}; correct its name, or --pose_videos_dir")
+        return self._known(path, self._poses, lambda: sha256_file(path))
 
     def _pixels(self, pose: Path, shape: VideoShape) -> int:
         num_frames = shape.num_frames
         if num_frames == 0:
             # The frames are needed only where lengths differ.
-            if pose not in self._frames:
-                self._frames[pose] = promised_frames(pose)
-            num_frames = self._frames[pose]
+            num_frames = self._known(pose, self._frames, lambda: promised_frames(pose))
         return num_frames * shape.height * shape.width
 
-    def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[Any], Any]) -> Any:
+    def _known(self, key: Any, kept: dict[Any, Any], make: Callable[[], Any]) -> Any:
         """The result or error of `make` for a key. `make` is called once a key."""
         if key not in kept:
             try:
-                kept[key] = make(key)
+                kept[key] = make()
             except FaceidError as error:
                 kept[key] = error
         if isinstance(kept[key], FaceidError):

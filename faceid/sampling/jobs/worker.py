@@ -119,13 +119,8 @@ class Worker:
         own = sorted(jobs, key=lambda job: job.places)[rank::count]
         for job in progress(own, "videos", total=len(own), unit="video"):
             while not self.folder.is_settled(job.id):
-                self.do(job, f"rank{rank}")
-
-    def do(self, job: Job, worker: str) -> None:
-        """Render one job and publish it, or record why it failed."""
-        finish = self.begin(job, worker)
-        if finish is not None:
-            finish()
+                if (finish := self.begin(job, f"rank{rank}")) is not None:
+                    finish()
 
     def begin(self, job: Job, worker: str) -> Callable[[], None] | None:
         """Denoise one job. Return the function that finishes it; None if none is needed, since a record exists."""
@@ -197,7 +192,8 @@ class Worker:
             name, flags = Path(job.output).name, self._flags_of(job.request)
             if not renderer.setup.content.reference_images:
                 flags["own_references"] = len(job.references)
-            sidecar = describe_video(video, name, flags, inputs, self._device, control.pose_frames)
+            device = str(self.pipeline.wan.transformer.device)
+            sidecar = describe_video(video, name, flags, inputs, device, control.pose_frames)
             poster = make_poster(frame) if self.has_posters else None
             self.folder.publish(job.id, video, job.output, row, sidecar, poster)
         self._longest_s[job.pixels] = max(self._longest_s.get(job.pixels, 0.0), seconds)
@@ -219,10 +215,6 @@ class Worker:
             "pose_video": str(request.pose),
             "seed": request.seed,
         }
-
-    @property
-    def _device(self) -> str:
-        return str(self.pipeline.wan.transformer.device)
 
     def _control(self, inputs: InputHashes, job: Job, renderer: Renderer) -> Control:
         key = inputs.pose, renderer.setup.shape

@@ -5,18 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import faceid
 from faceid.device import pick_device
-from faceid.geometry import Geometry
 from faceid.models.adapter.adapter_file import AdapterMetadata, base_of, check_base, read_adapter
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
-from faceid.sampling.one_video.compute_settings import ComputeSettings
-from faceid.sampling.one_video.model_settings import ModelSettings
+from faceid.sampling.one_video.model_settings import CacheSettings, ComputeSettings, ModelSettings
 from faceid.sampling.one_video.prompt_encoder import PromptEncoder
 from faceid.sampling.one_video.result_cache import ResultCache, describe_hardware
 from faceid.toy.shipped import resolve_adapter_path, resolve_model_path
@@ -55,16 +52,6 @@ class Models:
         return found
 
     @property
-    def geometry(self) -> Geometry:
-        """The geometry of the base."""
-        return self.base.geometry
-
-    @property
-    def transformer_config(self) -> dict[str, Any]:
-        """The config of the base's transformer."""
-        return self.base.transformer.config
-
-    @property
     def dtype(self) -> torch.dtype:
         """The number format in which the transformer and the text encoder compute."""
         if self.compute.dtype == "auto":
@@ -80,6 +67,14 @@ class Models:
             "hardware": describe_hardware(self.device),
         }
         return ResultCache(folder, int(limit_gb * GB), made_by)
+
+    def kept_cache(self, settings: CacheSettings, private: bool) -> ResultCache | None:
+        """The cache of --cache_dir, for other runs too; None without it. Raises: DataError when it cannot be one."""
+        if settings.cache_dir is None:
+            return None
+        cache = self.cache(Path(settings.cache_dir), settings.cache_gb)
+        cache.claim(private=private)
+        return cache
 
     def prompts(self, cache: ResultCache | None) -> PromptEncoder:
         """The encoder from prompts to embeddings."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,6 @@ class ResultCache:
             return False
         return True
 
-    def get_or_make(self, kind: str, made_of: Mapping[str, Any], make: Callable[[], Tensor]) -> Tensor:
-        """The kept tensor, on the CPU. If there is none, the result of `make`, which is kept from now on."""
-        kept = self.get(kind, made_of)
-        if kept is None:
-            kept = make()
-            self.put(kind, made_of, kept)
-        return kept
-
     def remove(self) -> None:
         """Remove every entry, and the folder if nothing else is in it."""
         with suppress(OSError):
@@ -122,11 +114,9 @@ class ResultCache:
     def _shrink(self, newest: Path) -> None:
         found = []
         for path in self._entries():
-            try:
+            with suppress(OSError):
                 status = path.stat()
-            except OSError:
-                continue
-            found.append((path == newest, status.st_mtime_ns, path, status.st_size))
+                found.append((path == newest, status.st_mtime_ns, path, status.st_size))
         total = sum(size for *_, size in found)
         for is_newest, _, path, size in sorted(found):
             if total <= self.limit_bytes or is_newest:

@@ -10,12 +10,11 @@ writes here.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -261,10 +260,6 @@ def _write(folder: Path, tensors: Mapping[str, dict[str, Tensor]], state: dict[s
     for name, group in tensors.items():
         save_file(group, folder / f"{name}.safetensors")
     (folder / STATE_FILE).write_text(json_text(state), encoding="utf-8")
-    _write_manifest(folder, sorted(folder.iterdir()))
-
-
-def _write_manifest(folder: Path, files: Collection[Path]) -> None:
+    files = sorted(folder.iterdir())
     described = {path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)} for path in files}
-    manifest = json.dumps({"version": 1, "files": described}, indent=1)
-    (folder / MANIFEST_FILE).write_text(manifest + "\n", encoding="utf-8")
+    (folder / MANIFEST_FILE).write_text(json_text({"version": 1, "files": described}), encoding="utf-8")

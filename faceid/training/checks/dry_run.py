@@ -5,7 +5,7 @@ No weight is loaded, and no file is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -134,14 +134,9 @@ def _size_lines(plan: InputPlan, sections: RunSections, largest: Size, world: Ex
     return lines
 
 
-def print_dry_run(lines: Iterable[str], refused: Iterable[str]) -> bool:
+def print_dry_run(lines: Sequence[str], refused: Sequence[str]) -> bool:
     """Print both. Return whether the run would start."""
-    for line in lines:
-        print(line)
-    is_refused = False
-    for line in refused:
-        print(f"refused: {line}")
-        is_refused = True
-    if not is_refused:
+    print(*lines, *(f"refused: {line}" for line in refused), sep="\n")
+    if not refused:
         print("nothing would be refused")
-    return not is_refused
+    return not refused

@@ -1,10 +1,12 @@
-"""Measure how fast a run goes between two logging steps, and how much of the device it uses."""
+"""Hold a step's results, and measure speed and use of the device between logging steps."""
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+from typing import Any
 
-from faceid.training.measuring.step_result import Step
+import torch
+from torch import Tensor
 
 # Dense bf16 TFLOP/s with float32 accumulation, from the makers' data sheets. The first name contained in the device's
 # name counts, so a longer name stands before a shorter one.
@@ -32,6 +34,24 @@ def peak_tflops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for known, peak in PEAK_TFLOPS.items() if known in name), None)
+
+
+@dataclass
+class Step:
+    """The results of a step. Numbers are still on the device.
+
+    losses: this rank's mean of each, by name; `loss` was learnt. gradient_norm: over all ranks, before clipping.
+    was_skipped: 1 when the gradient was not finite and nothing was learnt, else 0. It is the same on all ranks.
+    """
+
+    losses: dict[str, Tensor]
+    gradient_norm: Any
+    was_skipped: Tensor
+    data_wait_s: float
+    tokens: int
+    flops: float
+    samples: list[tuple[int, str]]
+    """This rank's samples: global index and key of each."""
 
 
 class Meter:

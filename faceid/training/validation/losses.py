@@ -41,11 +41,10 @@ HEAD, WHOLE = 0, 1
 
 @dataclass(frozen=True)
 class SwapGap:
-    """Mean losses inside the head, and their difference per noise level."""
+    """Mean losses inside the head."""
 
     right: float
     wrong: float
-    gap_at: dict[float, float]
 
     @property
     def gap(self) -> float:
@@ -136,12 +135,10 @@ def swap_gap(
     return gap_of([losses for losses in measured if losses is not None])
 
 
-def gap_of(measured: Sequence[Tensor], levels: Sequence[float] = NOISE_LEVELS) -> SwapGap:
+def gap_of(measured: Sequence[Tensor]) -> SwapGap:
     """The gap from losses whose first two conditions are the right face and the wrong one."""
-    means = torch.stack(list(measured)).mean(0) if measured else torch.zeros(2, len(levels), 2, dtype=torch.float64)
-    right, wrong = means[0, :, HEAD], means[1, :, HEAD]
-    by_level = {level: float(wrong[place] - right[place]) for place, level in enumerate(levels)}
-    return SwapGap(float(right.mean()), float(wrong.mean()), by_level)
+    means = torch.stack(list(measured)).mean(0) if measured else torch.zeros(2, 1, 2, dtype=torch.float64)
+    return SwapGap(float(means[0, :, HEAD].mean()), float(means[1, :, HEAD].mean()))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -129,7 +128,8 @@ def join_world(
         )
     plugin = accelerator.state.deepspeed_plugin
     if plugin is not None:
-        _check_deepspeed(plugin)
+        if plugin.deepspeed_config.get("fp16", {}).get("enabled") is True:
+            raise ConfigError("mixed_precision=fp16: Wan overflows in float16; use bf16")
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = micro_batch_size
         plugin.deepspeed_config["gradient_accumulation_steps"] = accumulation
         plugin.deepspeed_config["gradient_clipping"] = max_grad_norm
@@ -187,9 +187,3 @@ def check_precision() -> None:
     chosen = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if chosen not in ("no", "bf16"):
         raise ConfigError(f"mixed_precision={chosen}: Wan overflows in float16; use bf16 in the accelerate config")
-
-
-def _check_deepspeed(plugin: Any) -> None:
-    config = plugin.deepspeed_config
-    if config.get("fp16", {}).get("enabled") is True:
-        raise ConfigError("mixed_precision=fp16: Wan overflows in float16; use bf16")

@@ -14,7 +14,6 @@ import socket
 import time
 import uuid
 from pathlib import Path
-from types import TracebackType
 
 from faceid.claims import BEAT_S, CLAIMS_NAME, STALE_BEATS, Claim, Claims, Holder
 from faceid.errors import DataError, FaceidError
@@ -52,9 +51,7 @@ class Fence:
     def __enter__(self) -> Fence:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._claim.release()
 
     def check(self) -> None:

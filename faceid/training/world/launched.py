@@ -141,9 +141,7 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
         kind = kind if isinstance(kind, str) else type(kind).__name__
         raise ConfigError(f"{key}: distributed_type {kind} is not supported; use {', '.join(_DISTRIBUTED)}")
     precision = content.get("mixed_precision", "no")
-    if isinstance(precision, dict | list):
-        raise ConfigError(f"{key}: mixed_precision: expected one word, found {type(precision).__name__}")
-    values = {"ACCELERATE_MIXED_PRECISION": _word(precision)}
+    values = {"ACCELERATE_MIXED_PRECISION": _word(f"{key}: mixed_precision", precision)}
     if kind == "DEEPSPEED":
         values["ACCELERATE_USE_DEEPSPEED"] = "true"
         options = content.get("deepspeed_config") or {}
@@ -155,9 +153,7 @@ def read_accelerate_config(path: Path) -> dict[str, str]:
             known = ", ".join(_DEEPSPEED_KEYS)
             raise ConfigError(f"{key}: deepspeed_config.{unknown[0]} is not read without its launcher; known: {known}")
         for name, value in options.items():
-            if isinstance(value, dict | list):
-                raise ConfigError(f"{key}: deepspeed_config.{name}: expected one word, found {type(value).__name__}")
-        values |= {_DEEPSPEED_KEYS[name]: _word(value) for name, value in options.items()}
+            values[_DEEPSPEED_KEYS[name]] = _word(f"{key}: deepspeed_config.{name}", value)
     return values
 
 
@@ -231,5 +227,8 @@ def _wait_for_address(meeting: Path, wait_s: float) -> dict[str, Any]:
     )
 
 
-def _word(value: Any) -> str:
+def _word(named: str, value: Any) -> str:
+    """A value as the environment holds it. named: its place, for the message."""
+    if isinstance(value, dict | list):
+        raise ConfigError(f"{named}: expected one word, found {type(value).__name__}")
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pytest
 from drawn_films import FILM_HW, add_aist_keypoints, add_film, add_keypoints, draw_film, frame_numbers
+from frame_motion import pairing_correlation
 from killed_workers import kill_at_work
 from launching import start
 from warm_process import WarmProcess
@@ -31,7 +32,6 @@ from faceid.data.films.render_poses import PoseSource, render_poses
 from faceid.data.films.split_clips import split_films
 from faceid.data.films.split_settings import SplitSettings
 from faceid.errors import ConfigError, DataError
-from faceid.media.pixels.motion import pairing_correlation
 from faceid.media.video import read_video, video_writer, write_video
 
 AIST, SEQUENCE = "gHO_sBM_c01_d19_mHO0_ch01", "gHO_sBM_cAll_d19_mHO0_ch01"

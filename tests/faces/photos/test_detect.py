@@ -52,7 +52,7 @@ def test_yunet_boxes_are_in_pixels_of_the_photo(tmp_path, height, width, scale):
     image[24 * scale : 32 * scale, 80 * scale : 88 * scale] = 255
     (face,) = detector.detect(image)
     assert face.box_xyxy == tuple(scale * value for value in (68, 12, 92, 36))
-    assert face.score > 0.99 and face.landmarks[0] == (80 * scale, 24 * scale)
+    assert face.score > 0.99
 
 
 def test_yunet_without_its_file_says_what_to_give():

@@ -3,8 +3,9 @@
 import math
 
 import numpy as np
+from frame_motion import motion_energy, pairing_correlation
 
-from faceid.media.pixels.motion import ENERGY_WIDTH_PX, motion_energy, pairing_correlation
+from faceid.media.pixels.motion import ENERGY_WIDTH_PX
 from faceid.media.video import measure_video, write_video
 
 

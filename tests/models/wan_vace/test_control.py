@@ -9,7 +9,7 @@ from diffusers import WanVACEPipeline
 from faceid.models.base.initialise import initialise_base
 from faceid.models.base.latent_codec import encode_pixels, to_pixels
 from faceid.models.base.wan import load_wan
-from faceid.models.wan_vace.control import assemble_control, control_channels, fold_mask, pose_control, split_by_mask
+from faceid.models.wan_vace.control import assemble_control, control_channels, mask_channels, pose_control
 from faceid.toy.shipped import BASE_CONFIGS
 
 pytestmark = pytest.mark.promise("control tensor equals WanVACEPipeline's", bar="torch.equal", proof="main")
@@ -37,38 +37,29 @@ def pipeline(request, toy_wan, wan_8x):
     return wan, WanVACEPipeline(wan.tokenizer, wan.text_encoder, wan.vae, wan.scheduler, wan.transformer)
 
 
-def pipeline_control(pipe, frames, mask, references):
+def pipeline_control(pipe, frames, references):
     video = [PIL.Image.fromarray(frame) for frame in frames]
-    masks = None if mask is None else [PIL.Image.fromarray(m) for m in mask]
     refs = [PIL.Image.fromarray(r) for r in references] or None
     size = (1, SIZE, SIZE, len(frames), torch.float32, torch.device("cpu"))
-    video, masks, refs = pipe.preprocess_conditions(video, masks, refs, *size)
+    video, masks, refs = pipe.preprocess_conditions(video, None, refs, *size)
     latents = pipe.prepare_video_latents(video, masks, refs, None, torch.device("cpu"))
-    return torch.cat([latents, pipe.prepare_masks(masks, refs)], dim=1), masks, refs
+    return torch.cat([latents, pipe.prepare_masks(masks, refs)], dim=1), refs
 
 
 @pytest.mark.parametrize("num_references", [0, 1, 2])
-@pytest.mark.parametrize("with_mask", [False, True])
-def test_control_equals_the_pipelines(pipeline, num_references, with_mask):
+def test_control_equals_the_pipelines(pipeline, num_references):
     wan, pipe = pipeline
     frames = np.stack([picture(i) for i in range(FRAMES)])
-    mask = None
-    if with_mask:
-        mask = np.zeros((FRAMES, SIZE, SIZE, 3), dtype=np.uint8)
-        for index in range(FRAMES):  # another region in every frame
-            mask[index, 3 + index : 20 + index, 5:17] = 255
-            mask[index, 22:30, 20:30] = 160  # a soft mask: active, being over one half, but folded as it is
     references = [picture(100 + i, 48, 24) for i in range(num_references)]
-    expected, mask_pixels, ready_references = pipeline_control(pipe, frames, mask, references)
+    expected, ready_references = pipeline_control(pipe, frames, references)
 
     pixels = to_pixels(frames)
-    inactive, reactive = split_by_mask(pixels, mask_pixels)
-    halves = [wan.statistics.normalise(encode_pixels(wan.vae, half)) for half in (inactive, reactive)]
-    folded = fold_mask(mask_pixels[0, 0], wan.geometry).unsqueeze(0)
+    halves = [wan.statistics.normalise(encode_pixels(wan.vae, half)) for half in (torch.zeros_like(pixels), pixels)]
+    mask = torch.ones(1, mask_channels(wan.geometry), *halves[0].shape[2:])
     reference_latents = [
         wan.statistics.normalise(encode_pixels(wan.vae, r[None, :, None])) for r in ready_references[0]
     ]
-    ours = assemble_control(*halves, folded, reference_latents)
+    ours = assemble_control(*halves, mask, reference_latents)
     assert ours.shape[1] == control_channels(wan.geometry)
     assert torch.equal(ours, expected)
 
@@ -76,7 +67,7 @@ def test_control_equals_the_pipelines(pipeline, num_references, with_mask):
 def test_pose_control_equals_the_pipelines_from_cached_latents(pipeline):
     wan, pipe = pipeline
     frames = np.stack([picture(i) for i in range(FRAMES)])
-    expected, _, _ = pipeline_control(pipe, frames, None, [])
+    expected, _ = pipeline_control(pipe, frames, [])
     pose = encode_pixels(wan.vae, to_pixels(frames))
     inactive = encode_pixels(wan.vae, torch.zeros(1, 3, FRAMES, SIZE, SIZE))
     ours = pose_control(wan.statistics.normalise(pose), wan.statistics.normalise(inactive), wan.geometry)

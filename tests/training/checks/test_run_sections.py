@@ -22,8 +22,9 @@ REFUSED = """
 batch_size learning_rate warmup_steps weight_decay ema max_grad_norm freeze_mapper_after_epochs mixed_precision seed
 shift logit_normal_share masked_loss_probability masked_loss_min_cells null_target heldout_dancers heldout_clips
 conditioning_dim mapper_hidden_dim num_mapper_layers num_tokens mapper_dropout lora_rank lora_alpha lora_branch
-lora_layers face_attention_every face_modulation
-pairing other_clip_share max_faces face_dropout text_dropout both_dropout stage2_photos stage2_clips stage2_null
+lora_layers face_attention_every face_modulation target_tokens target_tokens_rate
+pairing other_clip_share max_faces face_dropout text_dropout both_dropout reference_share
+stage2_photos stage2_clips stage2_null
 """.split()
 WARNED_OF = ["num_epochs"]
 TAKEN = """
