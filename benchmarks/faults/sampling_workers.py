@@ -8,7 +8,6 @@ a worker differs from a plain one. Also here: the poses, people and adapter that
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import os
 import time
@@ -125,17 +124,6 @@ def _wait_before_work(start: Path) -> None:
         after_start(Worker.work),
         after_start(Worker.work_share),
     )
-
-
-def holders(output_dir: Path) -> dict[int, str]:
-    """Which job each process id holds a claim of, as the claims say."""
-    held = {}
-    for path in (output_dir / ".jobs" / "claims").glob("[0-9a-f]*"):
-        try:
-            held[int(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["pid"])] = path.name
-        except (FileNotFoundError, ValueError, IndexError):
-            continue
-    return held
 
 
 def write_adapter(path: Path, fingerprint: str | None = None) -> Path:
