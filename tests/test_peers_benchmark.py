@@ -41,8 +41,7 @@ def test_outputs_that_differ_stop_the_comparison(tmp_path, monkeypatch, capsys):
     def no_clock(*_):
         raise AssertionError("timed before the outputs were compared")
 
-    monkeypatch.setattr(sampling, "costs_by_turns", no_clock)
-    monkeypatch.setattr(sampling, "cpu_seconds_by_turns", no_clock)
+    monkeypatch.setattr(sampling, "by_turns", no_clock)
     output = tmp_path / "peers.json"
     assert peers.main(["--small", "--only", "sampling", "--output", str(output)]) == 1
     assert "outputs differ, nothing is compared: video" in capsys.readouterr().err
@@ -78,7 +77,7 @@ def test_a_verdict_needs_both_figures(theirs, verdict):
 
 @pytest.mark.starts_process
 def test_what_is_mapped_counts_once_and_what_is_copied_is_told_apart(tmp_path):
-    from benchmarks.peers.ratios import cost_of
+    from benchmarks.costs import cost_of
 
     file = tmp_path / "weights.bin"
     file.write_bytes(bytes(64 << 20))

@@ -20,7 +20,7 @@ from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffu
 from safetensors.torch import save_file
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
-from benchmarks.peers.ratios import in_a_fork
+from benchmarks.costs import in_a_fork
 from faceid.toy.shipped import resolve_model_path
 
 DTYPE = torch.bfloat16

@@ -21,8 +21,9 @@ from diffusers import AutoencoderKLWan, WanVACEPipeline, WanVACETransformer3DMod
 from torch import Tensor
 from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
 
+from benchmarks.costs import Cost, by_turns, cost_of, in_a_fork, least_and_median
 from benchmarks.peers.layouts import DTYPE, FOLDERS, TINY, Base
-from benchmarks.peers.ratios import Cost, Ratio, costs_by_turns, in_a_fork, largest_error, least_and_median, touch
+from benchmarks.peers.ratios import Ratio, largest_error, touch
 from faceid.models.base.wan import load_wan
 
 PARTS = ("transformer", "vae", "text")
@@ -41,7 +42,7 @@ def compare_loading(base: Base, rounds: int) -> tuple[list[Ratio], dict[str, Any
         parts, folder = PARTS if part == "whole base" else (part,), getattr(base, layout)
         ways: dict[str, Callable[[], Loaded]] = {"ours": partial(_by_ours, folder, parts), "theirs": theirs}
         outputs = in_a_fork(partial(_compare_tensors, ways))
-        costs = costs_by_turns({name: partial(_load_and_touch, way) for name, way in ways.items()}, rounds)
+        costs = by_turns({name: partial(_load_and_touch, way) for name, way in ways.items()}, rounds, cost_of)
         what = f"{part}, {layout} layout ({sum(base.mib[name] for name in parts)} MiB)"
         details[f"{what}, {peer}"] = {name: [vars(cost) for cost in found] for name, found in costs.items()}
         ratios += _ratios(what, peer, costs, outputs)

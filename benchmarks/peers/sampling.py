@@ -17,16 +17,9 @@ import PIL.Image
 import torch
 from diffusers import WanVACEPipeline
 
+from benchmarks.costs import by_turns, cost_of, cpu_s_of, in_a_fork, least_and_median
 from benchmarks.faults.sampling_workers import write_adapter, write_person
-from benchmarks.peers.ratios import (
-    Ratio,
-    costs_by_turns,
-    give_freed_memory_back,
-    in_a_fork,
-    largest_error,
-    least_and_median,
-)
-from benchmarks.speed.data_speed import cpu_seconds_by_turns
+from benchmarks.peers.ratios import Ratio, give_freed_memory_back, largest_error
 from faceid.faces.identities.identity import load_identity
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.base.prompts import text_length
@@ -62,7 +55,7 @@ def compare_sampling(folder: Path, rounds: int, size: VideoSize) -> tuple[list[R
     makers["with the face"] = partial(_ours, folder, 1.0, size)
     outputs = in_a_fork(partial(_compare_videos, makers))
     seconds = in_a_fork(partial(_seconds, makers, rounds))
-    costs = costs_by_turns({name: partial(_load_and_render, make) for name, make in makers.items()}, 1)
+    costs = by_turns({name: partial(_load_and_render, make) for name, make in makers.items()}, 1, cost_of)
     memory = {name: [cost.peak_mib for cost in found] for name, found in costs.items()}
     peer = f"diffusers {diffusers.__version__} WanVACEPipeline"
     ratios = []
@@ -97,7 +90,7 @@ def _seconds(makers: dict[str, Callable[[], Render]], rounds: int) -> dict[str, 
     renders = {name: make() for name, make in makers.items()}
     for render in renders.values():
         render()
-    return cpu_seconds_by_turns(renders, rounds)
+    return by_turns(renders, rounds, cpu_s_of)
 
 
 def _load_and_render(make: Callable[[], Render]) -> np.ndarray:
