@@ -126,14 +126,14 @@ def _wait_before_work(start: Path) -> None:
     )
 
 
-def write_adapter(path: Path, fingerprint: str | None = None) -> Path:
-    """An adapter of the toy base, every tensor moved as training would. fingerprint: of another base. Its path."""
-    return adapter_inputs.write_adapter(path, SMALL_ADAPTER, fingerprint=fingerprint)
+def write_adapter(path: Path) -> Path:
+    """An adapter of the toy base, every tensor moved as training would. Its path."""
+    return adapter_inputs.write_adapter(path, SMALL_ADAPTER)
 
 
-def write_person(folder: Path, seed: int, size: int = adapter_inputs.EMBEDDING_DIM) -> Path:
+def write_person(folder: Path, seed: int) -> Path:
     """An identity folder of a person of whom no photo is known. Its path."""
-    return write_identity(folder, seed, size)
+    return write_identity(folder, seed, adapter_inputs.EMBEDDING_DIM)
 
 
 def write_pose(path: Path, seed: int, num_frames: int = NUM_FRAMES, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:

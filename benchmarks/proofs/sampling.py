@@ -36,28 +36,8 @@ class Sizes:
     slow_mean_s: float
 
 
-SMALL = Sizes(
-    workers=3,
-    kill_jobs=60,
-    kills=8,
-    kill_steps=4,
-    lease_s=6.0,
-    jobs=32,
-    mean_s=3.0,
-    slow_jobs=100,
-    slow_mean_s=1.8,
-)
-FULL = Sizes(
-    workers=8,
-    kill_jobs=500,
-    kills=100,
-    kill_steps=6,
-    lease_s=None,
-    jobs=120,
-    mean_s=4.0,
-    slow_jobs=200,
-    slow_mean_s=4.0,
-)
+SMALL = Sizes(3, kill_jobs=60, kills=8, kill_steps=4, lease_s=6, jobs=32, mean_s=3, slow_jobs=100, slow_mean_s=1.8)
+FULL = Sizes(8, kill_jobs=500, kills=100, kill_steps=6, lease_s=None, jobs=120, mean_s=4, slow_jobs=200, slow_mean_s=4)
 
 
 def _makespan(work: Work) -> list[Seen]:
@@ -94,7 +74,7 @@ def _one_slow(work: Work) -> list[Seen]:
     work.details["one_slow"] = {**asdict(found), "ideal_s": ideal}
     return [
         (
-            f"{sizes.slow_jobs} jobs, 8 workers, one ten times slower: makespan by total work.folder / sum of speeds",
+            f"{sizes.slow_jobs} jobs, 8 workers, one ten times slower: makespan by total work / sum of speeds",
             "<= 1.2",
             f"{found.seconds:.1f} / {ideal:.1f} s = {found.seconds / ideal:.3f}; the longest job takes "
             f"{max(jobs.waits_s):.1f} s; {found.attempts - sizes.slow_jobs} begun twice",

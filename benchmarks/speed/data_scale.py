@@ -3,23 +3,30 @@
 The payloads are tiny and written by the product's own writer, 32 clips a shard as by default: what is measured is what
 a clip costs beside its data. One fresh process a point, with its imports done; several times, and the medians. In
 memory, so no disk is measured. Faces are banked by film, as AIST's would be: a film is eight clips here.
+
+    python -m benchmarks.speed.data_scale FOLDER      one point, as JSON; what the proof starts
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import os
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from measured_memory import begin_peak_anew
 from safetensors.torch import save
 
-from benchmarks.costs import in_a_fork, memory_kib
+from benchmarks import REPOSITORY
+from benchmarks.costs import memory_kib
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
 from faceid.data.latents.latent_reader import LatentSet
@@ -52,7 +59,7 @@ def measure_sizes(folder: Path, rounds: int) -> dict[int, dict[str, float]]:
     # Sizes by turns, so that a busy moment of the machine does not fall on one of them.
     for _ in range(rounds):
         for num_clips in SIZES:
-            points[num_clips].append(in_a_fork(partial(measure, folder / str(num_clips))))
+            points[num_clips].append(_measure_in_a_process(folder / str(num_clips)))
     return {
         num_clips: {name: statistics.median(point[name] for point in seen) for name in seen[0]}
         for num_clips, seen in points.items()
@@ -108,6 +115,8 @@ def write_latents(
 def measure(folder: Path) -> dict[str, float]:
     """Open, make the first batch, then later samples. Memory in MB of 10^6 bytes, over what the process held before."""
     torch.set_num_threads(1)
+    # Imports have had their peak.
+    begin_peak_anew()
     before = memory_kib()["VmRSS"]
     began = time.perf_counter()
     latents = LatentSet.open(folder)
@@ -161,3 +170,15 @@ def _key(number: int) -> str:
 def _labels(key: str) -> dict[str, Any]:
     genre, _, camera, dancer = key.split("_")[:4]
     return {"frames": 1, "dancer": dancer, "genre": genre, "camera": camera}
+
+
+def _measure_in_a_process(folder: Path) -> dict[str, float]:
+    """Not in a fork of this one: its pages are copied at the first write, and what is freed here is used again there."""
+    command = [sys.executable, "-m", "benchmarks.speed.data_scale", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]))))

@@ -51,7 +51,7 @@ def compare_checkpointing(rounds: int) -> tuple[float, bool, str]:
         return run
 
     full, attention = step("full"), step("attention")
-    equal = _same_gradients(adapter, full, attention)
+    equal = _equal(_gradients(adapter, full), _gradients(adapter, attention))
     times = by_turns({"full": full, "attention": attention}, rounds, cpu_s_of)
     full_s, attention_s = min(times["full"]), min(times["attention"])
     ratio = full_s / attention_s
@@ -90,9 +90,7 @@ def compare_vace_graph(rounds: int) -> VaceGraph:
     def step() -> None:
         _step(plain)
 
-    step()
-    step_with_graph()
-    equal = _equal(own, other)
+    equal = _equal(_gradients(own, step), _gradients(other, step_with_graph))
     ways = {"without": step, "graph": step_with_graph, "both": lambda: _step(both)}
     seconds = {name: min(times) for name, times in by_turns(ways, rounds, cpu_s_of).items()}
     alone, on_both = (seconds[name] / seconds["without"] for name in ("graph", "both"))
@@ -139,16 +137,12 @@ def _step(transformer: Any) -> None:
     out.pow(2).mean().backward()
 
 
-def _same_gradients(adapter: FaceAdapter, *steps: Callable[[], None]) -> bool:
-    found = []
-    for step in steps:
-        step()
-        found.append({name: p.grad.clone() for name, p in adapter.parameters().items() if p.grad is not None})
-    return all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in found[0])
+def _gradients(adapter: FaceAdapter, step: Callable[[], None]) -> dict[str, torch.Tensor]:
+    """What a step leaves on the adapter."""
+    step()
+    return {name: p.grad.clone() for name, p in adapter.parameters().items() if p.grad is not None}
 
 
-def _equal(one: FaceAdapter, other: FaceAdapter) -> bool:
-    """Whether both adapters' gradients are the same to the bit."""
-    pairs = zip(one.parameters().values(), other.parameters().values(), strict=True)
-    gradients = [(mine.grad, its.grad) for mine, its in pairs]
-    return all(mine is not None and its is not None and torch.equal(mine, its) for mine, its in gradients)
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether all tensors are the same to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
