@@ -173,7 +173,7 @@ def _labels(key: str) -> dict[str, Any]:
 
 
 def _measure_in_a_process(folder: Path) -> dict[str, float]:
-    """Not in a fork of this one: its pages are copied at the first write, and what is freed here is used again there."""
+    """Not in a fork of this one: pages are copied at the first write, and what was freed here is used again there."""
     command = [sys.executable, "-m", "benchmarks.speed.data_scale", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
