@@ -1,6 +1,6 @@
 """Films as a person sees them: pixels and frame indices equal those of ffmpeg's own program (package imageio-ffmpeg).
 
-A part of benchmarks/films/as_ffmpeg_films.py, which runs the whole matrix.
+`make prove-nothing-lost FULL=1` runs the whole matrix.
 """
 
 from __future__ import annotations
