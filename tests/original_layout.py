@@ -1,4 +1,4 @@
-"""A small Wan2.1-VACE base with random weights in both layouts, the original one written by names of its own.
+"""A tiny Wan2.1-VACE base with random weights in both layouts, the original one written by names of its own.
 
 Which tensor is which is asked of diffusers' converters (of the text encoder: a table), not of faceid.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACEPipeline, WanVACETransformer3DModel
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanVACETransformer3DModel
 from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers, convert_wan_vae_to_diffusers
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, UMT5Config, UMT5EncoderModel
+from transformers import UMT5Config, UMT5EncoderModel
 
 from faceid.toy.shipped import resolve_model_path
 
@@ -32,6 +29,23 @@ TRANSFORMER = {
     "num_layers": 4,
     "vace_layers": [0, 2],
     "vace_in_channels": 96,
+}
+# As the Wan repositories write it.
+ORIGINAL_CONFIG = {
+    "_class_name": "VaceWanModel",
+    "_diffusers_version": "0.30.0",
+    "dim": 32,
+    "eps": 1e-06,
+    "ffn_dim": 48,
+    "freq_dim": 32,
+    "in_dim": 16,
+    "model_type": "vace",
+    "num_heads": 2,
+    "num_layers": 4,
+    "out_dim": 16,
+    "text_len": 512,
+    "vace_in_dim": 96,
+    "vace_layers": [0, 2],
 }
 TEXT_ENCODER = {
     "vocab_size": 384,
@@ -56,79 +70,34 @@ TEXT_BLOCK = {
 }
 
 
-def original_config(transformer: dict[str, Any]) -> dict[str, Any]:
-    """A transformer's config as the Wan repositories write it."""
-    return {
-        "_class_name": "VaceWanModel",
-        "_diffusers_version": "0.30.0",
-        "dim": transformer["num_attention_heads"] * transformer["attention_head_dim"],
-        "eps": 1e-06,
-        "ffn_dim": transformer["ffn_dim"],
-        "freq_dim": transformer["freq_dim"],
-        "in_dim": 16,
-        "model_type": "vace",
-        "num_heads": transformer["num_attention_heads"],
-        "num_layers": transformer["num_layers"],
-        "out_dim": 16,
-        "text_len": 512,
-        "vace_in_dim": 96,
-        "vace_layers": transformer["vace_layers"],
-    }
-
-
-ORIGINAL_CONFIG = original_config(TRANSFORMER)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Of a base: configs of its parts. spread: of its weights, which are normal. dtype: of all but the VAE."""
-
-    transformer: dict[str, Any]
-    text_encoder: dict[str, Any]
-    vae_dim: int = 8
-    spread: float = 0.1
-    dtype: torch.dtype = torch.float32
-
-
-TINY = Sizes(TRANSFORMER, TEXT_ENCODER)
-
-
-def write_both(folder: Path, seed: int = 0, sizes: Sizes = TINY) -> tuple[Path, Path]:
+def write_both(folder: Path, seed: int = 0) -> tuple[Path, Path]:
     """The same weights in the diffusers layout and in the original one: the two folders."""
     torch.manual_seed(seed)
-    transformer = _random(lambda: WanVACETransformer3DModel(**sizes.transformer), sizes.spread, sizes.dtype)
-    vae = _random(lambda: AutoencoderKLWan(base_dim=sizes.vae_dim), sizes.spread)
-    encoder = _random(lambda: UMT5EncoderModel(UMT5Config(**sizes.text_encoder)), sizes.spread, sizes.dtype)
+    transformer, vae = WanVACETransformer3DModel(**TRANSFORMER), AutoencoderKLWan(base_dim=8)
+    encoder = UMT5EncoderModel(UMT5Config(**TEXT_ENCODER))
+    for model in (transformer, vae, encoder):
+        for parameter in model.parameters():
+            parameter.data.normal_(0, 0.1)
     ours, theirs = folder / "diffusers", folder / "original"
+    transformer.save_pretrained(ours / "transformer")
+    vae.save_pretrained(ours / "vae")
+    encoder.save_pretrained(ours / "text_encoder")
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    scheduler.save_pretrained(ours / "scheduler")
     tokenizer = resolve_model_path("toy") / "tokenizer"
-    parts = (AutoTokenizer.from_pretrained(tokenizer), encoder, vae, scheduler, transformer)
-    WanVACEPipeline(*parts).save_pretrained(ours)
+    shutil.copytree(tokenizer, ours / "tokenizer")
 
     shutil.copytree(tokenizer, theirs / "google" / "umt5-xxl")
-    (theirs / "config.json").write_text(json.dumps(original_config(sizes.transformer)))
-    names = transformer_names(sizes.transformer["num_layers"], len(sizes.transformer["vace_layers"]))
-    state = renamed(transformer.state_dict(), names, convert_wan_transformer_to_diffusers)
+    (theirs / "config.json").write_text(json.dumps(ORIGINAL_CONFIG))
+    state = renamed(transformer.state_dict(), transformer_names(4, 2), convert_wan_transformer_to_diffusers)
     save_file(state, theirs / "diffusion_pytorch_model.safetensors")
     torch.save(renamed(vae.state_dict(), vae_names(), convert_wan_vae_to_diffusers), theirs / "Wan2.1_VAE.pth")
     tensors = encoder.state_dict()
     tensors.pop("encoder.embed_tokens.weight", None)
-    text = {old: tensors.pop(new) for old, new in text_names(sizes.text_encoder["num_layers"]).items()}
+    text = {old: tensors.pop(new) for old, new in text_names(2).items()}
     assert not tensors, sorted(tensors)
     torch.save(text, theirs / "models_t5_umt5-xxl-enc-bf16.pth")
     return ours, theirs
-
-
-def _random(make: Callable[[], Any], spread: float, dtype: torch.dtype = torch.float32) -> Any:
-    """A module whose weights are normal, never zeros, made without the time that its own beginning takes."""
-    with torch.device("meta"):
-        module = make().to(dtype)
-    module.to_empty(device="cpu")
-    if hasattr(module, "tie_weights"):
-        module.tie_weights()
-    for tensor in module.parameters():
-        tensor.data.normal_(0, spread)
-    return module
 
 
 def renamed(state: dict[str, torch.Tensor], names: list[str], converter) -> dict[str, torch.Tensor]:

@@ -74,8 +74,6 @@ DOORS = {
 }
 # A benchmark may use what it measures us against.
 COMPARED_WITH = {
-    *((f"benchmarks/peers/{name}.py", "diffusers") for name in ("__main__", "loading", "sampling")),
-    *((f"benchmarks/peers/{name}.py", "transformers") for name in ("__main__", "loading")),
     ("benchmarks/faults/checkpoint_crashes.py", "accelerate"),
 }
 FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helper", "helpers", "misc", "registry", "callback", "callbacks"}

@@ -20,11 +20,15 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from adapter_inputs import EMBEDDING_DIM, write_adapter
 from killed_workers import holders
+from written_identities import write_identity
 
-from benchmarks.faults.sampling_workers import Manner, begin_worker, write_adapter, write_person, write_pose
+from benchmarks.faults.sampling_workers import Manner, begin_worker, write_pose
 from faceid.claims import BEAT_S, STALE_BEATS
+from faceid.models.adapter_settings import AdapterSettings
 
+SMALL_ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4)
 SLOWNESS = 10.0
 LONGEST_RUN_S = 1500.0
 LONGEST_DELAY_S = 0.3
@@ -47,8 +51,8 @@ class Inputs:
         people, poses = ("anna", "bob"), max(4, num_jobs // 50)
         names = [write_pose(folder / f"p{seed}_pose.mp4", seed).name for seed in range(poses)]
         for seed, name in enumerate(people):
-            write_person(folder / "people" / name, seed)
-        write_adapter(folder / "adapter.safetensors")
+            write_identity(folder / "people" / name, seed, EMBEDDING_DIM)
+        write_adapter(folder / "adapter.safetensors", SMALL_ADAPTER)
         seeds = -(-num_jobs // (poses * len(people)))
         jobs = [{"pose": p, "identity": who, "seed": seed} for seed in range(seeds) for p in names for who in people]
         (folder / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs[:num_jobs]))

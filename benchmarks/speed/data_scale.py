@@ -26,7 +26,6 @@ from measured_memory import begin_peak_anew
 from safetensors.torch import save
 
 from benchmarks import REPOSITORY
-from benchmarks.costs import memory_kib
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
 from faceid.data.latents.latent_reader import LatentSet
@@ -117,11 +116,11 @@ def measure(folder: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     # Imports have had their peak.
     begin_peak_anew()
-    before = memory_kib()["VmRSS"]
+    before_mb = _memory_mb("VmRSS")
     began = time.perf_counter()
     latents = LatentSet.open(folder)
     opened = time.perf_counter()
-    held_mb, peak_mb = ((memory_kib()[name] - before) * 1024 / 1e6 for name in ("VmRSS", "VmHWM"))
+    held_mb, peak_mb = (_memory_mb(name) - before_mb for name in ("VmRSS", "VmHWM"))
     training_set = _training_set(latents)
     built = time.perf_counter()
     samples = collate([training_set[g] for g in range(BATCH)])
@@ -178,6 +177,11 @@ def _measure_in_a_process(folder: Path) -> dict[str, float]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _memory_mb(name: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:")) * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from benchmarks.costs import by_turns, cpu_s_of, least_and_median
+from benchmarks.costs import cpu_s_by_turns, least_and_median
 from benchmarks.speed.data_scale import write_latents
 from benchmarks.speed.moving_pictures import FILM_FPS, FILM_FRAMES, FILM_HW, draw_pose, write_film
 from faceid.data.clip_settings import ClipSettings
@@ -123,7 +123,7 @@ def compare_loaders(loaders: Loaders, rounds: int) -> dict[str, Any]:
         "latents_by_ours": loaders.latents_by_ours,
         "verify_latents": loaders.verify_latents,
     }
-    times = by_turns(ways, rounds, cpu_s_of)
+    times = cpu_s_by_turns(ways, rounds)
     times["verify_latents"] = [seconds / NUM_LATENTS for seconds in times["verify_latents"]]
     both = {name: least_and_median(seconds) for name, seconds in times.items()}
     return figures | {"cpu_s": {name: {"min": least, "median": median} for name, (least, median) in both.items()}}

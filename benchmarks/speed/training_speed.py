@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.costs import by_turns, cpu_s_of
+from benchmarks.costs import cpu_s_by_turns
 from faceid.models.adapter import face_attention
 from faceid.models.adapter.face_adapter import FaceAdapter, install_adapter
 from faceid.models.adapter.face_tokens import TokenRows, face_input
@@ -52,7 +52,7 @@ def compare_checkpointing(rounds: int) -> tuple[float, bool, str]:
 
     full, attention = step("full"), step("attention")
     equal = _equal(_gradients(adapter, full), _gradients(adapter, attention))
-    times = by_turns({"full": full, "attention": attention}, rounds, cpu_s_of)
+    times = cpu_s_by_turns({"full": full, "attention": attention}, rounds)
     full_s, attention_s = min(times["full"]), min(times["attention"])
     ratio = full_s / attention_s
     return ratio, equal, f"{full_s:.3f} / {attention_s:.3f} CPU s a step of {_tokens()} tokens: {ratio:.2f} times"
@@ -92,7 +92,7 @@ def compare_vace_graph(rounds: int) -> VaceGraph:
 
     equal = _equal(_gradients(own, step), _gradients(other, step_with_graph))
     ways = {"without": step, "graph": step_with_graph, "both": lambda: _step(both)}
-    seconds = {name: min(times) for name, times in by_turns(ways, rounds, cpu_s_of).items()}
+    seconds = {name: min(times) for name, times in cpu_s_by_turns(ways, rounds).items()}
     alone, on_both = (seconds[name] / seconds["without"] for name in ("graph", "both"))
     words = (
         f"LoRA on both branches {seconds['both']:.3f}, a graph alone {seconds['graph']:.3f}, without "
