@@ -29,6 +29,7 @@ from benchmarks import REPOSITORY
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
 from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
 from faceid.data.shards.shard_writer import Entry, ShardRecord, shard_name, write_index, write_shard
 from faceid.data.stream.pairing import Pairing
@@ -121,7 +122,7 @@ def measure(folder: Path) -> dict[str, float]:
     latents = LatentSet.open(folder)
     opened = time.perf_counter()
     held_mb, peak_mb = (_memory_mb(name) - before_mb for name in ("VmRSS", "VmHWM"))
-    training_set = _training_set(latents)
+    training_set = make_training_set(latents, LatentStatistics((0.0,) * 16, (1.0,) * 16))
     built = time.perf_counter()
     samples = collate([training_set[g] for g in range(BATCH)])
     first_batch = time.perf_counter()
@@ -142,15 +143,15 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
-def _training_set(latents: LatentSet) -> TrainingSet:
+def make_training_set(latents: LatentSet | LatentSets, statistics: LatentStatistics) -> TrainingSet:
     """As the trainer builds it. One tensor stands for everybody's faces: a bank's own memory is not the point."""
     identity = Identity("nobody", torch.ones(FACE_DIM) / FACE_DIM**0.5, "unknown", "")
-    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    dancer_of = dict(zip(latents.clips, latents.dancers, strict=True))
     embeddings, scores = identity.embedding.repeat(FACES_PER_FILM, 1), torch.ones(FACES_PER_FILM)
-    films = latents.keys[::CLIPS_PER_FILM]
+    films = latents.clips[::CLIPS_PER_FILM]
     bank = FaceBank(BankedFaces(key, dancer_of[key], embeddings, scores) for key in films)
     pairing = Pairing(PairingSettings(), 0, identity, bank, dancer_of)
-    return TrainingSet(latents, {}, pairing, LatentStatistics((0.0,) * 16, (1.0,) * 16), StreamOrder(0))
+    return TrainingSet(latents, {}, pairing, statistics, StreamOrder(0))
 
 
 def _key(number: int) -> str:
