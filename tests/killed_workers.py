@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import signal
 import subprocess
@@ -14,22 +16,43 @@ from warm_process import WarmProcess
 LONGEST_S = 120
 
 
+def holders(claims: Path) -> dict[int, str]:
+    """Which unit of work each process id holds a claim of, as the claims say."""
+    held = {}
+    for claim in claims.glob("[!.]*"):
+        # It may go while it is read, or be begun.
+        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+            held[int(json.loads(claim.read_text(encoding="utf-8").splitlines()[0])["pid"])] = claim.name
+    return held
+
+
 def kill_at_work(
-    begin: Callable[[], WarmProcess | subprocess.Popen], claims: Path, num_workers: int, num_kills: int, within_s: float
+    begin: Callable[[], WarmProcess | subprocess.Popen],
+    claims: Path,
+    num_workers: int,
+    num_kills: int,
+    within_s: float,
+    seed: int = 0,
 ) -> None:
-    """Kill a worker again and again, each at a moment within `within_s` after one has claimed its share of the work.
+    """Kill one that works again and again, each at a moment within `within_s` after one was seen at work.
 
     begin: starts a worker. claims: their folder of claims. Another begins in the place of the one that was killed.
     """
-    chance = random.Random(0)
+    chance = random.Random(seed)
     workers = [begin() for _ in range(num_workers)]
     deadline = time.monotonic() + LONGEST_S
+    at_work: set[int] = set()
+
+    def working() -> list[int]:
+        at_work.update(holders(claims))
+        return [place for place, worker in enumerate(workers) if worker.poll() is None and worker.pid in at_work]
+
     for _ in range(num_kills):
-        while not list(claims.glob("at-work-*")):
+        while not (places := working()):
             assert time.monotonic() < deadline and any(worker.poll() is None for worker in workers), "nobody works"
             time.sleep(0.002)
         time.sleep(chance.uniform(0, within_s))
-        victim = chance.choice([place for place in range(num_workers) if workers[place].poll() is None])
+        victim = chance.choice(working() or places)
         workers[victim].kill()
         assert workers[victim].wait() == -signal.SIGKILL
         workers[victim] = begin()

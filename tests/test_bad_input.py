@@ -28,6 +28,17 @@ SIZE = "--num_frames 9 --height 64 --width 64".split()
 NOT_CONTENT = {".claims", "logs"}
 # What the log says as soon as weights of a base are in memory.
 LOADED = "faceid.models.base.wan: loaded"
+ODD_JOB_LIST = pytest.mark.promise(
+    "a job list with unreadable pose, absent pose, adapter of another base, adapter of another rank, embedding of "
+    "another size, doubles and shell characters",
+    bar="each told in one line that names it; the rest is rendered, each once",
+    proof="sampling",
+)
+BATCH_THAT_CANNOT_BE = pytest.mark.promise(
+    "empty folder, a file for a folder to write to, read-only disk, full disk in mid-batch",
+    bar="exit code 2 and one line each; with room again the same command does the rest",
+    proof="sampling",
+)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -611,6 +622,7 @@ def batch_flags(toy_inputs, trained: Path, poses: Path, output: Path) -> list[st
     return [str(word) for word in (*words, *adapter, "--num_inference_steps", 1, "--cfg_scale", 1)]
 
 
+@ODD_JOB_LIST
 @pytest.mark.slow
 def test_a_bad_pose_video_in_a_batch_is_recorded_and_the_rest_goes_on(toy_inputs, trained, clips, tmp_path):
     (clips / "poses" / "broken.mp4").write_bytes(b"nothing")
@@ -625,10 +637,11 @@ def test_a_bad_pose_video_in_a_batch_is_recorded_and_the_rest_goes_on(toy_inputs
     assert not (tmp_path / "out" / "broken.mp4").exists()
 
 
+@ODD_JOB_LIST
 @pytest.mark.slow
 def test_a_job_list_with_anything_in_its_names_is_only_names(toy_inputs, trained, clips, tmp_path, monkeypatch):
     pose = min((clips / "poses").glob("*.mp4"))
-    names = ["$(touch canary).mp4", "a b;touch canary.mp4", "-rf'\".mp4"]
+    names = ["$(touch canary).mp4", "a b;touch canary.mp4", "-rf'\".mp4", "touch canary & 'a' | b*?.mp4"]
     for name in names:
         shutil.copy(pose, clips / "poses" / name)
     rows = [{"pose": [*names, names[0]], "prompt": "`touch canary` $(touch canary)"}, {"pose": "absent.mp4"}]
@@ -636,13 +649,14 @@ def test_a_job_list_with_anything_in_its_names_is_only_names(toy_inputs, trained
     flags = batch_flags(toy_inputs, trained, clips / "poses", tmp_path / "out")
     monkeypatch.chdir(tmp_path)
     ended = call("sample.py", *flags, "--jobs", tmp_path / "jobs.jsonl")
-    assert ended.code == 1 and "3 of 4 videos rendered" in ended.screen and "rendered once" in ended.screen
+    assert ended.code == 1 and "4 of 5 videos rendered" in ended.screen and "rendered once" in ended.screen
     found = [json.loads(line) for line in (tmp_path / "out" / "jobs.jsonl").read_text().splitlines()]
-    assert [row["pose"] for row in found] == [*names, "absent.mp4"] and "no such pose video" in found[3]["error"]
-    assert all((tmp_path / "out" / row["output"]).is_file() for row in found[:3])
+    assert [row["pose"] for row in found] == [*names, "absent.mp4"] and "no such pose video" in found[-1]["error"]
+    assert all((tmp_path / "out" / row["output"]).is_file() for row in found[:-1])
     assert not list(tmp_path.rglob("canary")) and not list(Path(clips).rglob("canary"))
 
 
+@BATCH_THAT_CANNOT_BE
 def test_an_empty_pose_folder_is_refused(toy_inputs, trained, tmp_path):
     (tmp_path / "poses").mkdir()
     refused(
@@ -650,6 +664,14 @@ def test_an_empty_pose_folder_is_refused(toy_inputs, trained, tmp_path):
     )
     refused(call("sample.py", *batch_flags(toy_inputs, trained, tmp_path / "none", tmp_path / "out")), "no such folder")
     assert not (tmp_path / "out").exists()
+
+
+@BATCH_THAT_CANNOT_BE
+def test_a_batch_is_not_written_to_a_file(toy_inputs, trained, tmp_path):
+    (tmp_path / "out").write_text("precious")
+    poses = toy_inputs.dataset / "poses"
+    refused(call("sample.py", *batch_flags(toy_inputs, trained, poses, tmp_path / "out")), f"output_dir={tmp_path}/out")
+    assert (tmp_path / "out").read_text() == "precious"
 
 
 # --- options without effect ------------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ ROOMS_WITHIN = {
 OF_ONE_BASE = {
     "wan_vace": ("WanVACE", "vace_blocks", "vace_layers", "vace_in_channels", "vace_patch", "control_hidden_states")
 }
-DESCRIBES_A_BASE = {"faceid/toy/shipped.py"}
+DESCRIBES_A_BASE = {"faceid/toy/shipped.py", "tools/toy_factory/world.py"}
 MOST_FILES = 15
 HEAVY = {"torch", "transformers", "cv2", "av", "numpy", "PIL", "scipy"}
 COMMANDS = ["train.py", "sample.py", *sorted(f"tools/{p.name}" for p in (REPOSITORY / "tools").glob("*.py"))]
@@ -74,8 +74,6 @@ DOORS = {
 }
 # A benchmark may use what it measures us against.
 COMPARED_WITH = {
-    *((f"benchmarks/peers/{name}.py", "diffusers") for name in ("__main__", "layouts", "loading", "sampling")),
-    *((f"benchmarks/peers/{name}.py", "transformers") for name in ("__main__", "layouts", "loading")),
     ("benchmarks/faults/checkpoint_crashes.py", "accelerate"),
 }
 FORBIDDEN_NAMES = {"util", "utils", "common", "base", "helper", "helpers", "misc", "registry", "callback", "callbacks"}

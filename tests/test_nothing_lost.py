@@ -23,6 +23,12 @@ pytestmark = pytest.mark.promise(
     proof="nothing_lost",
 )
 
+BATCH_THAT_CANNOT_BE = pytest.mark.promise(
+    "empty folder, a file for a folder to write to, read-only disk, full disk in mid-batch",
+    bar="exit code 2 and one line each; with room again the same command does the rest",
+    proof="sampling",
+)
+
 # The claims of workers that have ended, and records of what was written: no result.
 BOOKKEEPING = {".faceid", ".claims"}
 # No command here takes a tenth of it.
@@ -68,8 +74,8 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-def named(commands) -> list:
-    return [pytest.param(command, id=command.name) for command in commands]
+def named(commands, **marks) -> list:
+    return [pytest.param(command, id=command.name, marks=marks.get(command.name, ())) for command in commands]
 
 
 @pytest.mark.fault("L7")
@@ -132,7 +138,7 @@ def mount(folder: Path, size: str) -> None:
 
 @pytest.mark.starts_process
 @pytest.mark.fault("L9")
-@pytest.mark.parametrize("command", named(COMMANDS))
+@pytest.mark.parametrize("command", named(COMMANDS, batch=BATCH_THAT_CANNOT_BE))
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(command, world, read_only):
     ended = run(command, world, out_of(command, read_only))
     refused(ended, "be written", str(read_only))

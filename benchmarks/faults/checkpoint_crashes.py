@@ -68,8 +68,7 @@ def sweep_ours(work: Path, most: int | None) -> tuple[int, int, list[str]]:
 def sweep_accelerate(work: Path, most: int | None) -> tuple[int, int]:
     """The control: points, and points after which `load_state()` loads."""
     template = work / "accelerate"
-    model = nn.ParameterDict({f"layer_{n}": nn.Parameter(torch.randn(SIDE, SIDE)) for n in range(NUM_TENSORS)})
-    module = _Holder(model)
+    module = nn.ParameterList(nn.Parameter(torch.randn(SIDE, SIDE)) for _ in range(NUM_TENSORS))
     optimizer = torch.optim.AdamW(module.parameters())
     accelerator = Accelerator(
         cpu=True,
@@ -92,15 +91,9 @@ def sweep_accelerate(work: Path, most: int | None) -> tuple[int, int]:
             accelerator.project_configuration.set_directories(str(folder))
             accelerator.load_state()
 
-        return _in_child(load) == 0
+        return os.waitpid(_fork(load), 0)[1] == 0
 
     return _sweep(template, work, save, look, most)
-
-
-class _Holder(nn.Module):
-    def __init__(self, weights: nn.ParameterDict) -> None:
-        super().__init__()
-        self.weights = weights
 
 
 def _sweep(
@@ -151,10 +144,6 @@ def _stopped_child(act: Callable[[], None], strace: list[str]) -> int:
     _, status = os.waitpid(pid, 0)
     tracer.wait()
     return status
-
-
-def _in_child(act: Callable[[], None]) -> int:
-    return os.waitpid(_fork(act), 0)[1]
 
 
 def _fork(act: Callable[[], None]) -> int:

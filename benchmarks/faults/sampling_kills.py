@@ -20,9 +20,15 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from benchmarks.faults.sampling_workers import Manner, begin_worker, holders, write_adapter, write_person, write_pose
-from faceid.claims import BEAT_S, STALE_BEATS
+from adapter_inputs import EMBEDDING_DIM, write_adapter
+from killed_workers import holders
+from written_identities import write_identity
 
+from benchmarks.faults.sampling_workers import Manner, begin_worker, write_pose
+from faceid.claims import BEAT_S, STALE_BEATS
+from faceid.models.adapter_settings import AdapterSettings
+
+SMALL_ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4)
 SLOWNESS = 10.0
 LONGEST_RUN_S = 1500.0
 LONGEST_DELAY_S = 0.3
@@ -45,8 +51,8 @@ class Inputs:
         people, poses = ("anna", "bob"), max(4, num_jobs // 50)
         names = [write_pose(folder / f"p{seed}_pose.mp4", seed).name for seed in range(poses)]
         for seed, name in enumerate(people):
-            write_person(folder / "people" / name, seed)
-        write_adapter(folder / "adapter.safetensors")
+            write_identity(folder / "people" / name, seed, EMBEDDING_DIM)
+        write_adapter(folder / "adapter.safetensors", SMALL_ADAPTER)
         seeds = -(-num_jobs // (poses * len(people)))
         jobs = [{"pose": p, "identity": who, "seed": seed} for seed in range(seeds) for p in names for who in people]
         (folder / "jobs.jsonl").write_text("".join(json.dumps(job) + "\n" for job in jobs[:num_jobs]))
@@ -151,6 +157,7 @@ class _Crew:
     def __init__(self, inputs: Inputs, work: Path, num_workers: int, lease_s: float | None, found: Killed) -> None:
         self.inputs, self.work, self.lease_s, self.found = inputs, work, lease_s, found
         self.out = work / "out"
+        self.claims = self.out / ".jobs" / "claims"
         self.workers = [self._begin(place) for place in range(num_workers)]
         self._stopped_at: float | None = None
         self._until = time.monotonic() + LONGEST_RUN_S
@@ -182,7 +189,7 @@ class _Crew:
 
     def _kill(self, place: int) -> None:
         worker = self.workers[place]
-        is_in_a_job = worker.pid in holders(self.out)
+        is_in_a_job = worker.pid in holders(self.claims)
         worker.kill()
         worker.join()
         # It may have ended by itself between the look and the kill.
@@ -197,10 +204,10 @@ class _Crew:
             return
         if self._stopped_at is None:
             # In the middle of a job, and not its first: it has seen what others do.
-            if worker.is_alive() and worker.pid in holders(self.out) and self._num_done() > len(self.workers):
+            if worker.is_alive() and worker.pid in holders(self.claims) and self._num_done() > len(self.workers):
                 os.kill(worker.pid, signal.SIGSTOP)
                 self._stopped_at = time.monotonic()
-                self.found.stopped_in_a_job = worker.pid in holders(self.out)
+                self.found.stopped_in_a_job = worker.pid in holders(self.claims)
         elif time.monotonic() - self._stopped_at > STOPPED_LEASES * lease_s:
             os.kill(worker.pid, signal.SIGCONT)
             self.found.stopped_s = time.monotonic() - self._stopped_at

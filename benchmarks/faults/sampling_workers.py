@@ -2,13 +2,12 @@
 
 They are forked from a server that has imported torch and faceid and has no threads (multiprocessing's forkserver):
 importing anew would take 8 CPU seconds a worker. What they are given is a command line of sample.py, and a manner: how
-a worker differs from a plain one. Also here: the poses, people and adapter that they render.
+a worker differs from a plain one. Also here: the poses that they render.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import os
 import time
@@ -18,18 +17,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import adapter_inputs
 import numpy as np
 import torch
-from written_identities import write_identity
 
 from benchmarks import REPOSITORY
 from faceid.claims import STALE_BEATS, Claims
 from faceid.errors import run_entry_point
 from faceid.media.video import write_video
-from faceid.models.adapter_settings import AdapterSettings
 
-SMALL_ADAPTER = AdapterSettings(conditioning_dim=40, mapper_hidden_dim=48, num_tokens=3, lora_rank=4)
 HEIGHT, WIDTH, NUM_FRAMES, FPS = 32, 48, 5, 16.0
 # For the others, until all have started.
 LONGEST_WAIT_S = 120.0
@@ -125,27 +120,6 @@ def _wait_before_work(start: Path) -> None:
         after_start(Worker.work),
         after_start(Worker.work_share),
     )
-
-
-def holders(output_dir: Path) -> dict[int, str]:
-    """Which job each process id holds a claim of, as the claims say."""
-    held = {}
-    for path in (output_dir / ".jobs" / "claims").glob("[0-9a-f]*"):
-        try:
-            held[int(json.loads(path.read_text(encoding="utf-8").splitlines()[0])["pid"])] = path.name
-        except (FileNotFoundError, ValueError, IndexError):
-            continue
-    return held
-
-
-def write_adapter(path: Path, fingerprint: str | None = None) -> Path:
-    """An adapter of the toy base, every tensor moved as training would. fingerprint: of another base. Its path."""
-    return adapter_inputs.write_adapter(path, SMALL_ADAPTER, fingerprint=fingerprint)
-
-
-def write_person(folder: Path, seed: int, size: int = adapter_inputs.EMBEDDING_DIM) -> Path:
-    """An identity folder of a person of whom no photo is known. Its path."""
-    return write_identity(folder, seed, size)
 
 
 def write_pose(path: Path, seed: int, num_frames: int = NUM_FRAMES, size_hw: tuple[int, int] = (HEIGHT, WIDTH)) -> Path:

@@ -1,10 +1,10 @@
 """Change every file format the product reads in thousands of ways, and hold each reader to its promise.
 
 A reader may read what it is given, or refuse it in one line. It may not end in a traceback, die, take over 10 s, write
-outside its output folder, change its input, or allocate over 2 GB. Every mutation is a function of its format and
-number: `python -m benchmarks.fuzz.formats --only "LoRA" --number 17` does one again, in this process.
+outside its output folder, change its input, or allocate over 2 GB. tests/test_fuzz.py says how many of each format;
+`make prove-nothing-lost` has a row for each. Every mutation is a function of its format and number:
 
-    python -m benchmarks.fuzz.formats [--full] [--record] [--only FORMAT] [--count N] [--number N]
+    python -m benchmarks.fuzz.formats --only "LoRA" --number 17      does one again, in this process
 """
 
 from __future__ import annotations
@@ -24,24 +24,19 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
 
-import torch
-
-from benchmarks import RECORDS, REPOSITORY
+from benchmarks import REPOSITORY
 from benchmarks.fuzz.targets import TARGETS, Sample
 from benchmarks.fuzz.values import ESCAPED
-from benchmarks.proofs.rows import Row, memory_folder
+from benchmarks.proofs.rows import memory_folder
 from faceid.errors import LONGEST_LINE, FaceidError, one_line
-from faceid.files.provenance import describe_provenance
-from faceid.files.writing import write_json
 
 SEED = 21
-FULL_COUNT, SMALL_COUNT = 2_000, 40
 # Of the reader's own time, as other processes may have the machine; and while it stands still.
 LONGEST_S, LONGEST_STILL_S = 10, 60
 MOST_BYTES = 2 << 30
@@ -249,56 +244,18 @@ def _said_by_end(code: int | None) -> str:
     return f"the process died ({signal.Signals(-code).name if code and code < 0 else code})"
 
 
-def check(full: bool, names: list[str] | None = None, count: int | None = None) -> list[Row]:
-    """A row for each format. full: 2,000 mutations each, else 40."""
-    torch.set_num_threads(1)
-    each = count or (FULL_COUNT if full else SMALL_COUNT)
-    rows = []
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as work:
-        for name in names or TARGETS:
-            found = fuzz(name, each, Path(work))
-            kinds = ", ".join(f"{outcome} {number}" for outcome, number in sorted(found.outcomes.items()))
-            measured = f"{len(found.failures)} of {each} fail ({kinds})"
-            if found.failures:
-                number, why = next(iter(sorted(found.failures.items())))
-                measured += f"; number {number}: {why.splitlines()[-1][:200]}"
-            verdict = "falls short" if found.failures else "holds"
-            promise = (
-                f"{name}: {each} mutations read or refused in one line, in {LONGEST_S} s and 2 GB, no write outside"
-            )
-            rows.append(Row(promise, "none fails", measured, verdict, round(found.seconds, 1)))
-            print(f"{verdict}: {name}: {measured}; {found.seconds:.0f} s", flush=True)
-    return rows
-
-
 def main(argv: list[str]) -> int:
-    """Run; 1 when a reader breaks its promise."""
+    """Do one mutation again, in this process, and show how it ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help=f"{FULL_COUNT} mutations of each format")
-    parser.add_argument("--record", action="store_true", help="write benchmarks/records/fuzz_formats.json")
-    parser.add_argument("--only", choices=sorted(TARGETS), action="append", help="one format; may be given again")
-    parser.add_argument("--count", type=int, help="how many mutations of each format")
-    parser.add_argument("--number", type=int, help="do this mutation alone, in this process, and show how it ends")
+    parser.add_argument("--only", choices=sorted(TARGETS), required=True, help="the format")
+    parser.add_argument("--number", type=int, required=True, help="of the mutation")
     given = parser.parse_args(argv)
-    if given.number is not None:
-        return _again(given.only[0], given.number)
-    began = time.perf_counter()
-    rows = check(given.full, given.only, given.count)
-    seconds = round(time.perf_counter() - began, 1)
-    if given.record:
-        record = {**describe_provenance(), "seed": SEED, "sizes": "full" if given.full else "small", "seconds": seconds}
-        write_json(RECORDS / "fuzz_formats.json", {**record, "rows": [asdict(row) for row in rows]})
-    print(f"{seconds:.0f} s in all")
-    return int(any(row.verdict == "falls short" for row in rows))
-
-
-def _again(name: str, number: int) -> int:
     with tempfile.TemporaryDirectory(dir=memory_folder()) as work:
-        sample = TARGETS[name].make(Path(work))
+        sample = TARGETS[given.only].make(Path(work))
         place = WorkFolder(Path(work) / "again")
-        place.reset({**sample, **mutated(name, sample, number)}, is_new=True)
+        place.reset({**sample, **mutated(given.only, sample, given.number)}, is_new=True)
         try:
-            TARGETS[name].read(place.input, place.out)
+            TARGETS[given.only].read(place.input, place.out)
             print("read")
         except FaceidError as error:
             print(f"refused: {one_line(error)}")

@@ -32,6 +32,19 @@ from benchmarks.fuzz.values import (
     wicked_pickles,
 )
 
+# Of a number of each type, as safetensors names them.
+BITS = {
+    name: bits
+    for bits, names in {
+        4: "F4",
+        8: "F8_E4M3 F8_E5M2 F8_E8M0 BOOL U8 I8",
+        16: "BF16 F16 I16",
+        32: "F32 I32",
+        64: "F64 I64 U64 C64",
+    }.items()
+    for name in names.split()
+}
+
 
 def change_bytes(random: Random, data: bytes) -> bytes:
     """A few changes that know nothing of the format."""
@@ -248,23 +261,10 @@ def _retype(random: Random, header: dict[str, Any], numbers: bytearray) -> None:
     name = random.choice([name for name in header if name != "__metadata__"])
     entry = header[name]
     begin, end = entry["data_offsets"]
-    bits = {
-        "F8_E4M3": 8,
-        "F8_E5M2": 8,
-        "F8_E8M0": 8,
-        "BOOL": 8,
-        "U8": 8,
-        "I8": 8,
-        "BF16": 16,
-        "F16": 16,
-        "I16": 16,
-        "F32": 32,
-    }
-    bits |= {"I32": 32, "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F4": 4}
     kind = random.randrange(4)
     if kind == 0:
-        entry["dtype"] = random.choice(sorted(bits))
-        count = (end - begin) * 8 // bits[entry["dtype"]]
+        entry["dtype"] = random.choice(sorted(BITS))
+        count = (end - begin) * 8 // BITS[entry["dtype"]]
         entry["shape"] = random.choice(([count], [1, count], [count, 1, 1, 1]))
     elif kind == 1:
         count = int(np.prod(entry["shape"]))

@@ -75,7 +75,20 @@ def one_file(
     )
 
 
+def any_file(mutate: Callable[[Random, bytes], bytes], ending: str = "") -> Callable[[Random, Sample], Sample]:
+    """Changes one of a sample's files; of those with that ending."""
+
+    def change_one(random: Random, sample: Sample) -> Sample:
+        name = random.choice([name for name in sorted(sample) if name.endswith(ending)])
+        return {name: mutate(random, sample[name])}
+
+    return change_one
+
+
 # Adapters and LoRA files.
+_change_safetensors = functools.partial(change.change_safetensors, inner=change.change_json)
+
+
 @functools.cache
 def _transformer() -> Any:
     from faceid.models.base.wan import load_wan
@@ -125,11 +138,6 @@ def _lora(folder: Path) -> Sample:
         }
         write_lora(folder / f"{kind}.safetensors", lora, kind)
     return {f"{kind}.safetensors": (folder / f"{kind}.safetensors").read_bytes() for kind in kinds}
-
-
-def _change_lora(random: Random, sample: Sample) -> Sample:
-    name = random.choice(sorted(sample))
-    return {name: change.change_safetensors(random, sample[name], change.change_json)}
 
 
 def _read_loras(folder: Path, out: Path) -> None:
@@ -189,8 +197,8 @@ def _aist() -> dict[str, Any]:
     return {"keypoints2d": points, "det_scores": np.ones((2, 5)), "timestamps": np.arange(5)}
 
 
-def _change_aist(random: Random, sample: Sample) -> Sample:
-    return {"a.pkl": change.change_pickle(random, _aist(), values.PICKLED_VALUES + values.array_values())}
+def _change_aist(random: Random, data: bytes) -> bytes:
+    return change.change_pickle(random, _aist(), values.PICKLED_VALUES + values.array_values())
 
 
 def _read_film(path: Path, camera: int | None = 0) -> None:
@@ -215,11 +223,6 @@ def _coco(folder: Path) -> Sample:
         "results": [{**each, "image_id": f"{each['image_id']:06d}.jpg", "score": 0.9} for each in annotations],
     }
     return {f"{name}.json": json.dumps(content).encode() for name, content in contents.items()}
-
-
-def _change_any_json(random: Random, sample: Sample) -> Sample:
-    name = random.choice([name for name in sorted(sample) if name.endswith(".json")])
-    return {name: change.change_json(random, sample[name])}
 
 
 def _read_any_film(folder: Path, out: Path) -> None:
@@ -276,11 +279,6 @@ def _run_logs(folder: Path) -> Sample:
     metrics = [{"step": step, "train/loss": 0.5 / step, "time_s": step} for step in range(1, 6)]
     logs: dict[str, list[Any]] = {"attempts.jsonl": attempts, "metrics.jsonl": metrics}
     return {name: "".join(json.dumps(line) + "\n" for line in lines).encode() for name, lines in logs.items()}
-
-
-def _change_lines(random: Random, sample: Sample) -> Sample:
-    name = random.choice(sorted(sample))
-    return {name: change.change_json_lines(random, sample[name])}
 
 
 def _read_logs(folder: Path, out: Path) -> None:
@@ -340,39 +338,25 @@ TARGETS: dict[str, Target] = {
     "latent texts and constants": Target(shards.latent_folder, shards.change_shared, shards.read_latents),
     "identity folder": Target(shards.identity, shards.change_identity, lambda folder, out: load_identity(folder)),
     "adapter .safetensors": Target(
-        functools.partial(_adapter, "face_lora_a.safetensors"),
-        lambda random, sample: {
-            name: change.change_safetensors(random, data, change.change_json) for name, data in sample.items()
-        },
-        _read_adapter,
+        functools.partial(_adapter, "face_lora_a.safetensors"), any_file(_change_safetensors), _read_adapter
     ),
     "adapter .pth": Target(functools.partial(_adapter, "face_lora_a.pth"), _change_pth, _read_adapter),
-    "LoRA": Target(_lora, _change_lora, _read_loras),
+    "LoRA": Target(_lora, any_file(_change_safetensors), _read_loras),
     "sidecar": one_file("a.json", _sidecar, change.change_json, _read_sidecar),
     "job list .jsonl": one_file("jobs.jsonl", _jobs_jsonl, change.change_json_lines, _read_jobs),
     "job list .csv": one_file("jobs.csv", _jobs_csv, change.change_csv, _read_jobs),
-    "config .yaml": Target(
-        lambda folder: {"a.yaml": _config()},
-        lambda random, sample: {"a.yaml": change.change_yaml(random, sample["a.yaml"])},
-        lambda folder, out: _read_config(folder / "a.yaml"),
-    ),
+    "config .yaml": one_file("a.yaml", _config, change.change_yaml, _read_config),
     "accelerate .yaml": one_file("a.yaml", _accelerate, change.change_yaml, read_accelerate_config),
-    "AIST++ keypoints": Target(
-        lambda folder: {"a.pkl": pickle.dumps(_aist(), 2)},
-        _change_aist,
-        lambda folder, out: _read_film(folder / "a.pkl"),
-    ),
-    "COCO and MMPose keypoints": Target(_coco, _change_any_json, _read_any_film),
-    "heads and joints": Target(_heads, _change_any_json, _read_heads),
+    "AIST++ keypoints": one_file("a.pkl", lambda: pickle.dumps(_aist(), 2), _change_aist, _read_film),
+    "COCO and MMPose keypoints": Target(_coco, any_file(change.change_json, ".json"), _read_any_film),
+    "heads and joints": Target(_heads, any_file(change.change_json, ".json"), _read_heads),
     "dancers.csv": one_file(
         "dancers.csv", _dancers, change.change_csv, lambda path: dancers_beside(path.parent, {"a", "b"})
     ),
     "checkpoint": Target(_checkpoint, _change_checkpoint, _read_checkpoint),
-    "attempts and metrics": Target(_run_logs, _change_lines, _read_logs),
+    "attempts and metrics": Target(_run_logs, any_file(change.change_json_lines), _read_logs),
     "jobs.jsonl of renders": Target(
-        _renders,
-        lambda random, sample: {"jobs.jsonl": change.change_json_lines(random, sample["jobs.jsonl"])},
-        lambda folder, out: read_arm("a", [folder]),
+        _renders, any_file(change.change_json_lines, ".jsonl"), lambda folder, out: read_arm("a", [folder])
     ),
     "environment": Target(lambda folder: {"environment.json": b"{}"}, _change_environment, _read_environment),
 }

@@ -9,21 +9,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from benchmarks.gpu.bench import Bench, Figures
-from benchmarks.gpu.model import FACE_DIM
 from benchmarks.gpu.run import make_run
 from benchmarks.gpu.training import KEPT
-from benchmarks.speed.data_scale import write_latents
+from benchmarks.speed.data_scale import make_training_set, write_latents
 from faceid.data.clip_settings import ClipSettings
-from faceid.data.dancer_faces.face_bank import FaceBank
 from faceid.data.latents.latent_sets import LatentSets
-from faceid.data.stream.pairing import Pairing
-from faceid.data.stream.pairing_settings import PairingSettings
-from faceid.data.stream.stream_order import StreamOrder
-from faceid.data.stream.training_set import TrainingSet
-from faceid.faces.identities.identity import Identity
 
 # The loop's own; it is not offered to anyone else, and no other would be the product's.
 from faceid.training.loop import _loader
@@ -52,7 +43,7 @@ def measure_loader(bench: Bench, frames: int) -> None:
 def _steps(bench: Bench, latents: Path) -> Figures:
     run = make_run(bench, KEPT)
     count = 2 + 2 * bench.repeats
-    run.training_set, run.num_steps = training_set(latents, run.wan.statistics), count
+    run.training_set, run.num_steps = make_training_set(LatentSets.open([latents]), run.wan.statistics), count
     batches, counts, watchdog = iter(_loader(run)), SampleCounts(), Watchdog(0, Path())
     waited, seconds = [], []
     for step in range(count):
@@ -74,20 +65,9 @@ def _steps(bench: Bench, latents: Path) -> Figures:
 
 def _alone(bench: Bench, latents: Path) -> Figures:
     run = make_run(bench, KEPT)
-    run.training_set, run.num_steps = training_set(latents, run.wan.statistics), CLIPS * 2
+    run.training_set, run.num_steps = make_training_set(LatentSets.open([latents]), run.wan.statistics), CLIPS * 2
     batches = iter(_loader(run))
     next(batches)
     began = time.perf_counter()
     count = sum(1 for _ in batches)
     return {"clips_per_s": round(count / (time.perf_counter() - began), 1)}
-
-
-def training_set(latents: Path, statistics: object) -> TrainingSet:
-    """As a run builds it, with a face for each dancer."""
-    opened = LatentSets.open([latents])
-    identity = Identity("nobody", torch.ones(FACE_DIM) / FACE_DIM**0.5, "unknown", "")
-    dancer_of = dict(zip(opened.clips, opened.dancers, strict=True))
-    bank = FaceBank.of_clips({key: identity.embedding.repeat(4, 1) for key in dancer_of}, dancer_of)
-    # Any face will do; that one is dropped at times changes which samples have one, not their number.
-    pairing = Pairing(PairingSettings(), 0, identity, bank, dancer_of)
-    return TrainingSet(opened, {}, pairing, statistics, StreamOrder(0))  # type: ignore[arg-type]

@@ -54,16 +54,6 @@ class Predictions:
     tolerance: float = LEAST_TOLERANCE
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What one video is conditioned on, in the host's memory."""
-
-    control: Tensor
-    text: Tensor
-    negative_text: Tensor
-    face: Tensor
-
-
 def measure_sampling(bench: Bench, predictions: Predictions, frames: int) -> None:
     """Eager and compiled."""
     if not any((row["section"], row["name"]) == (SECTION, PRECISION) for row in bench.rows):
@@ -131,7 +121,7 @@ def _measure(bench: Bench, predictions: Predictions, frames: int, way: Way) -> F
     }
 
 
-def _step_times(bench: Bench, pipeline: FaceIdentityPipeline, inputs: Inputs, count: int) -> list[float]:
+def _step_times(bench: Bench, pipeline: FaceIdentityPipeline, inputs: VideoInputs, count: int) -> list[float]:
     times: list[float] = []
     last = time.perf_counter()
 
@@ -143,8 +133,7 @@ def _step_times(bench: Bench, pipeline: FaceIdentityPipeline, inputs: Inputs, co
         last = now
 
     sampling = Sampling(num_inference_steps=count)
-    given = VideoInputs(inputs.control, inputs.text, inputs.negative_text, inputs.face)
-    pipeline.sample_latents(given, sampling, on_step=tick)
+    pipeline.sample_latents(inputs, sampling, on_step=tick)
     return times
 
 
@@ -158,8 +147,7 @@ def _video(bench: Bench, frames: int, way: Way) -> Figures:
     latents: list[Tensor] = []
 
     def denoise() -> None:
-        given = VideoInputs(inputs.control, inputs.text, inputs.negative_text, inputs.face)
-        latents.append(pipeline.sample_latents(given, Sampling(num_inference_steps=steps)))
+        latents.append(pipeline.sample_latents(inputs, Sampling(num_inference_steps=steps)))
 
     denoising_s = bench.seconds(denoise)
     denoising = bench.peak()
@@ -195,7 +183,7 @@ def make_pipeline(
     return pipeline
 
 
-def make_inputs(bench: Bench, frames: int) -> Inputs:
+def make_inputs(bench: Bench, frames: int) -> VideoInputs:
     """Random, of the true sizes."""
     scale, generator = bench.scale, torch.Generator().manual_seed(2)
 
@@ -204,7 +192,7 @@ def make_inputs(bench: Bench, frames: int) -> Inputs:
 
     _, f, h, w = scale.latent(frames)
     text = (scale.text_tokens, scale.transformer["text_dim"])
-    return Inputs(
+    return VideoInputs(
         control=normal(1, control_channels(scale.geometry), f, h, w),
         text=normal(*text),
         negative_text=normal(*text),
@@ -213,13 +201,14 @@ def make_inputs(bench: Bench, frames: int) -> Inputs:
 
 
 @torch.no_grad()
-def predict(pipeline: FaceIdentityPipeline, inputs: Inputs, device: torch.device) -> Tensor:
+def predict(pipeline: FaceIdentityPipeline, inputs: VideoInputs, device: torch.device) -> Tensor:
     """The velocity at a middle noise level, in the host's memory."""
     transformer: Any = pipeline.wan.transformer
     dtype = transformer.dtype
     control = inputs.control.to(device, dtype)
     channels = pipeline.wan.geometry.latent_channels
     x_t = torch.randn(1, channels, *control.shape[2:], generator=torch.Generator().manual_seed(3))
+    assert inputs.face is not None
     face = face_input(inputs.face.unsqueeze(0)).to(device)
     return (
         transformer(

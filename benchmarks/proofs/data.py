@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks import REPOSITORY
-from benchmarks.faults.data_faults import flip_bits, kill_workers
+from benchmarks.faults.flipped_bits import flip_bits
 from benchmarks.proofs.proof import Proof, Work
 from benchmarks.proofs.rows import Row, Seen
 from benchmarks.speed.data_scale import SIZES, measure_sizes, slope
@@ -18,12 +18,11 @@ OUT = REPOSITORY / "outputs" / "prove_data"
 class Sizes:
     """How much is run. rounds: of every comparison, two measurements of each way a round."""
 
-    kills: int
     flips: int
     rounds: int
 
 
-SMALL, FULL = Sizes(kills=6, flips=300, rounds=2), Sizes(kills=50, flips=2_000, rounds=5)
+SMALL, FULL = Sizes(flips=300, rounds=2), Sizes(flips=2_000, rounds=5)
 
 
 def _speed(work: Work) -> list[Seen] | list[Row]:
@@ -103,21 +102,4 @@ def _flips(work: Work) -> list[Seen]:
     ]
 
 
-def _kills(work: Work) -> list[Seen]:
-    sizes = work.choose(SMALL, FULL)
-    figures = work.details["kills"] = kill_workers(work.folder, sizes.kills, seed=0)
-    seen = []
-    for name, found in figures.items():
-        measured = (
-            f"{found['kills']} kills ({found['kills_of_claim_holders']} of a process that held a claim) in "
-            f"{found['runs']} runs: {found['runs_with_other_bytes']} with other bytes, {found['clips_lost']} clips "
-            f"lost, {found['clips_doubled']} doubled, {found['workers_that_failed']} workers failed, "
-            f"{found['temporary_files_left']} temporary files left"
-        )
-        wrong = ("runs_with_other_bytes", "clips_lost", "clips_doubled", "workers_that_failed")
-        bar = "the bytes of a single run, no clip lost or doubled"
-        seen.append((f"{name} by 4 processes under kill -9", bar, measured, not any(found[key] for key in wrong)))
-    return seen
-
-
-PROOF = Proof("data", (_speed, _scale, _flips, _kills))
+PROOF = Proof("data", (_speed, _scale, _flips))

@@ -7,23 +7,13 @@ from __future__ import annotations
 
 import planted_faults
 
-from benchmarks.films import as_seen, memory
-from benchmarks.fuzz import formats
 from benchmarks.proofs.proof import Proof, Work
-from benchmarks.proofs.rows import Row, Seen
+from benchmarks.proofs.rows import Seen
 
 LONGEST_TEST_S = 10.0
 # Of the planted faults, every so many at the default size.
 SMALL_EVERY = 8
 LEAST_NOTICED = 0.95
-
-
-def _films(work: Work) -> list[Row]:
-    return as_seen.check(work.is_full) + memory.check(work.is_full)
-
-
-def _formats(work: Work) -> list[Row]:
-    return formats.check(work.is_full)
 
 
 def _planted(work: Work) -> list[Seen]:
@@ -49,4 +39,4 @@ def _planted(work: Work) -> list[Seen]:
     return [noticing, short]
 
 
-PROOF = Proof("nothing_lost", (_films, _formats, _planted))
+PROOF = Proof("nothing_lost", (_planted,))

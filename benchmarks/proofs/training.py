@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from benchmarks import RECORDS
 from benchmarks.faults.checkpoint_crashes import sweep_accelerate, sweep_ours
-from benchmarks.faults.training_faults import Inputs, change_processes, kill_and_resume
+from benchmarks.faults.training_faults import WORLD_FLAGS, change_processes, kill_and_resume
+from benchmarks.prepared_world import prepare_world
 from benchmarks.proofs.proof import Proof, Work
 from benchmarks.proofs.rows import Seen
 from benchmarks.speed.training_speed import compare_checkpointing, compare_vace_graph
@@ -69,8 +70,8 @@ def _crashes(work: Work) -> list[Seen]:
 
 def _kills(work: Work) -> list[Seen]:
     sizes = work.choose(SMALL, FULL)
-    inputs = Inputs.make(work.shared)
-    killed = kill_and_resume(inputs, work.shared, sizes.kills, sizes.kill_epochs, KILL_SEED)
+    prepare_world(work.shared, WORLD_FLAGS)
+    killed = kill_and_resume(work.shared, sizes.kills, sizes.kill_epochs, KILL_SEED)
     work.details["killed"] = asdict(killed)
     where = (
         f"{killed.kills} kills in {killed.steps} steps, {killed.kills_before_a_step} of them while starting; "
@@ -94,7 +95,7 @@ def _kills(work: Work) -> list[Seen]:
 
 def _elastic(work: Work) -> list[Seen]:
     sizes = work.choose(SMALL, FULL)
-    changed = change_processes(Inputs.made(work.shared), work.shared, list(sizes.processes), sizes.elastic_epochs)
+    changed = change_processes(work.shared, list(sizes.processes), sizes.elastic_epochs)
     work.details["elastic"] = asdict(changed)
     return [
         (

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measured_memory import begin_peak_anew
 from safetensors.torch import save
 
 from benchmarks import REPOSITORY
 from faceid.data.clip_settings import ClipSettings
 from faceid.data.dancer_faces.face_bank import BankedFaces, FaceBank
 from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.latent_shards import CONSTANTS_NAME, PROMPTS_NAME, inactive_name, prompt_name
 from faceid.data.shards.shard_writer import Entry, ShardRecord, shard_name, write_index, write_shard
 from faceid.data.stream.pairing import Pairing
@@ -113,13 +115,14 @@ def write_latents(
 def measure(folder: Path) -> dict[str, float]:
     """Open, make the first batch, then later samples. Memory in MB of 10^6 bytes, over what the process held before."""
     torch.set_num_threads(1)
-    _forget_peak()
+    # Imports have had their peak.
+    begin_peak_anew()
     before_mb = _memory_mb("VmRSS")
     began = time.perf_counter()
     latents = LatentSet.open(folder)
     opened = time.perf_counter()
     held_mb, peak_mb = (_memory_mb(name) - before_mb for name in ("VmRSS", "VmHWM"))
-    training_set = _training_set(latents)
+    training_set = make_training_set(latents, LatentStatistics((0.0,) * 16, (1.0,) * 16))
     built = time.perf_counter()
     samples = collate([training_set[g] for g in range(BATCH)])
     first_batch = time.perf_counter()
@@ -140,15 +143,15 @@ def measure(folder: Path) -> dict[str, float]:
     }
 
 
-def _training_set(latents: LatentSet) -> TrainingSet:
+def make_training_set(latents: LatentSet | LatentSets, statistics: LatentStatistics) -> TrainingSet:
     """As the trainer builds it. One tensor stands for everybody's faces: a bank's own memory is not the point."""
     identity = Identity("nobody", torch.ones(FACE_DIM) / FACE_DIM**0.5, "unknown", "")
-    dancer_of = dict(zip(latents.keys, latents.dancers, strict=True))
+    dancer_of = dict(zip(latents.clips, latents.dancers, strict=True))
     embeddings, scores = identity.embedding.repeat(FACES_PER_FILM, 1), torch.ones(FACES_PER_FILM)
-    films = latents.keys[::CLIPS_PER_FILM]
+    films = latents.clips[::CLIPS_PER_FILM]
     bank = FaceBank(BankedFaces(key, dancer_of[key], embeddings, scores) for key in films)
     pairing = Pairing(PairingSettings(), 0, identity, bank, dancer_of)
-    return TrainingSet(latents, {}, pairing, LatentStatistics((0.0,) * 16, (1.0,) * 16), StreamOrder(0))
+    return TrainingSet(latents, {}, pairing, statistics, StreamOrder(0))
 
 
 def _key(number: int) -> str:
@@ -170,15 +173,11 @@ def _labels(key: str) -> dict[str, Any]:
 
 
 def _measure_in_a_process(folder: Path) -> dict[str, float]:
+    """Not in a fork of this one: pages are copied at the first write, and what was freed here is used again there."""
     command = [sys.executable, "-m", "benchmarks.speed.data_scale", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _forget_peak() -> None:
-    """Let VmHWM begin anew, see proc(5): imports have had theirs."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def _memory_mb(name: str) -> float:

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import importlib
 import math
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.costs import cpu_s_by_turns, least_and_median
 from benchmarks.speed.data_scale import write_latents
 from benchmarks.speed.moving_pictures import FILM_FPS, FILM_FRAMES, FILM_HW, draw_pose, write_film
 from faceid.data.clip_settings import ClipSettings
@@ -41,8 +39,6 @@ CLIP = ClipSettings(num_frames=65, height=480, width=832, fps=16, clips_per_shar
 # Poses may be smaller; this one is not measured.
 POSE_HW = (270, 480)
 LATENT_SIZE, NUM_LATENTS = (17, 60, 104), 8
-
-Times = dict[str, list[float]]
 
 
 class MissingError(Exception):
@@ -127,9 +123,10 @@ def compare_loaders(loaders: Loaders, rounds: int) -> dict[str, Any]:
         "latents_by_ours": loaders.latents_by_ours,
         "verify_latents": loaders.verify_latents,
     }
-    times = cpu_seconds_by_turns(ways, rounds)
+    times = cpu_s_by_turns(ways, rounds)
     times["verify_latents"] = [seconds / NUM_LATENTS for seconds in times["verify_latents"]]
-    return figures | {"cpu_s": shortest_and_median(times)}
+    both = {name: least_and_median(seconds) for name, seconds in times.items()}
+    return figures | {"cpu_s": {name: {"min": least, "median": median} for name, (least, median) in both.items()}}
 
 
 def load_naively(imageio: Any, path: Path, fps: float | None, num_counts: int = 2) -> Tensor:
@@ -147,24 +144,6 @@ def load_naively(imageio: Any, path: Path, fps: float | None, num_counts: int = 
     return torch.stack(tensors, dim=2)
 
 
-def cpu_seconds_by_turns(ways: dict[str, Callable[[], Any]], rounds: int) -> Times:
-    """CPU seconds of each way: forwards and backwards in each round, so that two measurements a round."""
-    times: Times = {name: [] for name in ways}
-    for name, way in [*ways.items(), *reversed(ways.items())] * rounds:
-        before = _cpu_s()
-        way()
-        times[name].append(_cpu_s() - before)
-    return times
-
-
-def shortest_and_median(times: Times) -> dict[str, dict[str, float]]:
-    """The two figures of each way that are reported."""
-    return {
-        name: {"min": round(min(found), 4), "median": round(statistics.median(found), 4)}
-        for name, found in times.items()
-    }
-
-
 def psnr_db(ours: Tensor, theirs: Tensor) -> float:
     """The lowest of all frames, of pictures [1, 3, T, H, W] in [-1, 1]."""
     errors = (ours - theirs).double().square().mean(dim=(0, 1, 3, 4))
@@ -177,8 +156,3 @@ def _cover_and_cut(picture: Image.Image, height: int, width: int) -> Image.Image
     resized = picture.resize(size, Image.Resampling.BILINEAR)
     left, top = round((size[0] - width) / 2), round((size[1] - height) / 2)
     return resized.crop((left, top, left + width, top + height))
-
-
-def _cpu_s() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime

@@ -4,7 +4,7 @@ The videos are a few bytes and never looked into; what is measured is the progra
 poses, planning by names and records, a try at a job, knowing what is left, and the rows at the end, for the first
 worker and for another one. One fresh folder a size, in memory, so no disk is measured; one process, CPU seconds.
 
-    python benchmarks/sampling_scale.py [--output_dir O] [--sizes '[5000, 20000, 100000]']
+    python -m benchmarks.speed.sampling_scale [--output_dir O] [--sizes 5000 20000 100000]
 
 Writes O/sampling_scale.json; without O, benchmarks/records/sampling_scale.json. Every figure's slope, log(value) over
 log(jobs), should be near 1: proportional.
@@ -12,20 +12,18 @@ log(jobs), should be near 1: proportional.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks import RECORDS
 from benchmarks.proofs.rows import memory_folder
-from faceid.config import parse_sections
-from faceid.errors import run_entry_point
 from faceid.files.provenance import describe_provenance
 from faceid.files.writing import write_json
 from faceid.sampling.jobs.job_folder import JobFolder
@@ -38,23 +36,14 @@ from faceid.sampling.who.rendered_identities import Face
 TRIES = 50
 
 
-@dataclass(frozen=True)
-class ScaleSettings:
-    """What is measured, and where the record goes."""
-
-    output_dir: str | None = None
-    """Folder for sampling_scale.json."""
-    sizes: list[int] = field(default_factory=lambda: [5_000, 20_000, 100_000])
-    """Numbers of jobs."""
-
-
 def main(words: list[str] | None = None) -> int:
     """Measure each size, print, and write the record."""
-    (settings,) = parse_sections(
-        "sampling_scale.py", __doc__ or "", (ScaleSettings,), sys.argv[1:] if words is None else words
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, default=RECORDS, help="folder for sampling_scale.json")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 20_000, 100_000], help="numbers of jobs")
+    given = parser.parse_args(words)
     found: dict[int, dict[str, float]] = {}
-    for count in settings.sizes:
+    for count in given.sizes:
         with tempfile.TemporaryDirectory(dir=memory_folder()) as name:
             found[count] = measure(Path(name), count)
         print(count, json.dumps(found[count]), flush=True)
@@ -65,8 +54,7 @@ def main(words: list[str] | None = None) -> int:
         if last > first and found[first][name] > 0
     }
     print("slopes", json.dumps(slopes))
-    folder = Path(settings.output_dir) if settings.output_dir is not None else RECORDS
-    write_json(folder / "sampling_scale.json", {**describe_provenance(), "cpu_s": found, "slopes": slopes})
+    write_json(given.output_dir / "sampling_scale.json", {**describe_provenance(), "cpu_s": found, "slopes": slopes})
     return 0
 
 
@@ -108,4 +96,4 @@ def measure(work: Path, count: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run_entry_point(main)
+    sys.exit(main())

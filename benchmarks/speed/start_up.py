@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import REPOSITORY
+from benchmarks.costs import cpu_s
 from benchmarks.prepared_world import flags_of, photos, prepare_world
 from benchmarks.proofs.rows import Row, conclude_check, rows_of
 
@@ -72,12 +72,12 @@ def least(measure: Callable[[], float]) -> float:
 
 def whole_s(words: list[str], code: tuple[int, ...] = (0, 2)) -> float:
     """CPU seconds of a command from its start to its end. Raises: RuntimeError for another exit code."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = cpu_s()
     done = subprocess.run([sys.executable, *words], cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = cpu_s()
     if done.returncode not in code:
         raise RuntimeError(f"{words}: exit code {done.returncode}: {done.stderr.decode()[-2000:]}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return after - before
 
 
 def first_step_s(folder: Path) -> float:
@@ -104,18 +104,14 @@ def video_s(folder: Path) -> float:
     """CPU seconds of sample.py until its first denoising step begins, by the shipped adapter."""
     output = Path(tempfile.mkdtemp(dir=folder)) / "video.mp4"
     pose = next((folder / "world" / "poses").glob("*.mp4"))
-    words = [
-        "sample.py",
-        "--face_lora_path",
-        "toy",
-        "--model_path",
-        "toy",
-        "--face_embedding",
-        str(folder / "identity"),
-    ]
-    words += ["--pose_video", str(pose), "--output", str(output), "--num_inference_steps", "1", "--cfg_scale", "1"]
+    words = f"sample.py --face_lora_path toy --model_path toy --face_embedding {folder}/identity --pose_video {pose} "
+    words += f"--output {output} --num_inference_steps 1 --cfg_scale 1"
     done = subprocess.run(
-        [sys.executable, "-c", UNTIL_DENOISING, *words], cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, "-c", UNTIL_DENOISING, *words.split()],
+        cwd=REPOSITORY,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
     )
     if done.returncode or not done.stdout.strip():
         raise RuntimeError(f"{words}: exit code {done.returncode}: {done.stderr[-2000:]}")

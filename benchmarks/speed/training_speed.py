@@ -6,14 +6,14 @@ The gradients are compared before anything is timed.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 from unittest.mock import patch
 
 import torch
 
+from benchmarks.costs import cpu_s_by_turns
 from faceid.models.adapter import face_attention
 from faceid.models.adapter.face_adapter import FaceAdapter, install_adapter
 from faceid.models.adapter.face_tokens import TokenRows, face_input
@@ -51,10 +51,11 @@ def compare_checkpointing(rounds: int) -> tuple[float, bool, str]:
         return run
 
     full, attention = step("full"), step("attention")
-    equal = _same_gradients(adapter, full, attention)
-    seconds = _compare([full, attention], rounds)
-    ratio = seconds[0] / seconds[1]
-    return ratio, equal, f"{seconds[0]:.3f} / {seconds[1]:.3f} CPU s a step of {_tokens()} tokens: {ratio:.2f} times"
+    equal = _equal(_gradients(adapter, full), _gradients(adapter, attention))
+    times = cpu_s_by_turns({"full": full, "attention": attention}, rounds)
+    full_s, attention_s = min(times["full"]), min(times["attention"])
+    ratio = full_s / attention_s
+    return ratio, equal, f"{full_s:.3f} / {attention_s:.3f} CPU s a step of {_tokens()} tokens: {ratio:.2f} times"
 
 
 @dataclass(frozen=True)
@@ -89,14 +90,13 @@ def compare_vace_graph(rounds: int) -> VaceGraph:
     def step() -> None:
         _step(plain)
 
-    step()
-    step_with_graph()
-    equal = _equal(own, other)
-    seconds = _compare([step, step_with_graph, lambda: _step(both)], rounds)
-    alone, on_both = seconds[1] / seconds[0], seconds[2] / seconds[0]
+    equal = _equal(_gradients(own, step), _gradients(other, step_with_graph))
+    ways = {"without": step, "graph": step_with_graph, "both": lambda: _step(both)}
+    seconds = {name: min(times) for name, times in cpu_s_by_turns(ways, rounds).items()}
+    alone, on_both = (seconds[name] / seconds["without"] for name in ("graph", "both"))
     words = (
-        f"LoRA on both branches {seconds[2]:.3f}, a graph alone {seconds[1]:.3f}, without {seconds[0]:.3f} CPU s "
-        f"a step of {_tokens()} tokens: {on_both:.2f} and {alone:.2f} times"
+        f"LoRA on both branches {seconds['both']:.3f}, a graph alone {seconds['graph']:.3f}, without "
+        f"{seconds['without']:.3f} CPU s a step of {_tokens()} tokens: {on_both:.2f} and {alone:.2f} times"
     )
     return VaceGraph(on_both, alone, equal, words)
 
@@ -137,28 +137,12 @@ def _step(transformer: Any) -> None:
     out.pow(2).mean().backward()
 
 
-def _same_gradients(adapter: FaceAdapter, *steps: Callable[[], None]) -> bool:
-    found = []
-    for step in steps:
-        step()
-        found.append({name: p.grad.clone() for name, p in adapter.parameters().items() if p.grad is not None})
-    return all(torch.equal(found[0][name], other[name]) for other in found[1:] for name in found[0])
+def _gradients(adapter: FaceAdapter, step: Callable[[], None]) -> dict[str, torch.Tensor]:
+    """What a step leaves on the adapter."""
+    step()
+    return {name: p.grad.clone() for name, p in adapter.parameters().items() if p.grad is not None}
 
 
-def _equal(one: FaceAdapter, other: FaceAdapter) -> bool:
-    """Whether both adapters' gradients are the same to the bit."""
-    pairs = zip(one.parameters().values(), other.parameters().values(), strict=True)
-    gradients = [(mine.grad, its.grad) for mine, its in pairs]
-    return all(mine is not None and its is not None and torch.equal(mine, its) for mine, its in gradients)
-
-
-def _compare(steps: Sequence[Callable[[], None]], rounds: int) -> list[float]:
-    """Least CPU seconds of each."""
-    times: list[list[float]] = [[] for _ in steps]
-    order = [*range(len(steps)), *reversed(range(len(steps)))]
-    for _ in range(rounds):
-        for which in order:
-            began = time.process_time()
-            steps[which]()
-            times[which].append(time.process_time() - began)
-    return [min(seconds) for seconds in times]
+def _equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether all tensors are the same to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)

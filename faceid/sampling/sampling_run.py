@@ -52,7 +52,9 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     read_pose(pose, setup.shape, models.base.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
     references = references_of(setup.content, face, models.metadata)
-    inputs = InputHashes.of(models.base.exact_fingerprint, models.adapter, face, pose, references)
+    inputs = InputHashes.of(
+        models.base.exact_fingerprint, models.adapter, face, pose, [shown.sha256 for shown in references]
+    )
     like = Path(sections.video.like) if sections.video.like else None
     kept = check_like(like, sections.flags, inputs) if like else None
     if like and models.device.type == "cpu":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from drawn_clips import add_clips
 from killed_workers import kill_at_work
-from launching import start
+from launching import SIZES, start
 from warm_process import WarmProcess
 
 from faceid.claims import CLAIMS_NAME
@@ -30,6 +30,8 @@ pytestmark = pytest.mark.promise(
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ClipSettings(num_frames=5, height=32, width=48, fps=8, clips_per_shard=2)
+# One after another: each with kills of its own, at other moments.
+RUNS = 7 if SIZES == "full" else 1
 FLAGS = "--num_frames 5 --height 32 --width 48 --fps 8 --clips_per_shard 2"
 
 
@@ -60,22 +62,38 @@ def start_encode(shards: Path, latents: Path) -> WarmProcess | subprocess.Popen:
     return start_tool(f"tools/encode_latents.py --shards {shards} --model_path toy --output_dir {latents} --device cpu")
 
 
+def killed_promise(what: str):
+    bar = "the bytes of a single run, no clip lost or doubled"
+    return pytest.mark.promise(f"{what} by 4 processes under kill -9", bar=bar, proof="data")
+
+
 @pytest.mark.starts_process
-def test_clip_shards_of_killed_processes_are_those_of_a_quiet_one(many_clips, alone, tmp_path):
+@killed_promise("shards")
+@pytest.mark.parametrize("seed", range(RUNS))
+def test_clip_shards_of_killed_processes_are_those_of_a_quiet_one(many_clips, alone, tmp_path, seed, record_property):
     videos, poses = many_clips
     words = (
         f"tools/make_shards.py --dance_videos_dir {videos} --pose_videos_dir {poses} --output_dir {tmp_path}/s {FLAGS}"
     )
-    kill_at_work(lambda: start_tool(words), tmp_path / "s" / CLAIMS_NAME, num_workers=3, num_kills=4, within_s=0.2)
+    claims, kills = tmp_path / "s" / CLAIMS_NAME, 4
+    kill_at_work(lambda: start_tool(words), claims, num_workers=4, num_kills=kills, within_s=0.2, seed=seed)
     assert content(tmp_path / "s") == content(alone / "shards")
+    record_property("measured", f"{kills * RUNS} kills in {RUNS} runs, the same bytes")
 
 
 @pytest.mark.starts_process
+@killed_promise("latents")
+@pytest.mark.parametrize("seed", range(RUNS))
 @pytest.mark.slow
-def test_latent_shards_of_killed_processes_are_those_of_a_quiet_one(alone, tmp_path):
-    claims = tmp_path / "l" / CLAIMS_NAME
-    kill_at_work(lambda: start_encode(alone / "shards", tmp_path / "l"), claims, num_workers=2, num_kills=2, within_s=1)
+def test_latent_shards_of_killed_processes_are_those_of_a_quiet_one(alone, tmp_path, seed, record_property):
+    claims, kills = tmp_path / "l" / CLAIMS_NAME, 4
+
+    def begin():
+        return start_encode(alone / "shards", tmp_path / "l")
+
+    kill_at_work(begin, claims, num_workers=4, num_kills=kills, within_s=1, seed=seed)
     assert content(tmp_path / "l") == content(alone / "latents")
+    record_property("measured", f"{kills * RUNS} kills in {RUNS} runs, the same bytes")
 
 
 @pytest.mark.starts_process

@@ -23,6 +23,11 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.starts_process
+@pytest.mark.promise(
+    "empty folder, a file for a folder to write to, read-only disk, full disk in mid-batch",
+    bar="exit code 2 and one line each; with room again the same command does the rest",
+    proof="sampling",
+)
 @pytest.mark.slow
 def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room(settings, small_disk, tmp_path):
     jobs = {"pose": ["x_pose.mp4", "y_pose.mp4"], "identity": ["anna", "bob"], "seed": [1, 2, 3]}
@@ -40,9 +45,10 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_is_done_when_there_is_room
     last = full.stderr.splitlines()[-1]
     assert last.startswith(f"error: output_dir={small_disk / 'out'}: ") and "make room" in last
     assert "o space left on" in last and "what is finished stays" in last
-    done = list(small_disk.rglob("*.mp4"))
+    done = {path: path.read_bytes() for path in small_disk.rglob("*.mp4")}
     assert 0 < len(done) < 12 and not [path for path in done if path.name.startswith(".")]
     subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
     assert run().returncode == 0
+    assert all(path.read_bytes() == video for path, video in done.items())
     rows = [json.loads(line) for line in (small_disk / "out" / "jobs.jsonl").read_text().splitlines()]
     assert len(rows) == 12 and not any(row["error"] for row in rows)

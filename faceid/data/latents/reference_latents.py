@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from faceid.data.aist import performance_of
+from faceid.data.latents.latent_reader import load_verified
 from faceid.errors import DataError
-from faceid.files.documents import fitted, parse_json, read_bytes, read_json
+from faceid.files.documents import find_json, fitted, parse_json, read_bytes
 from faceid.files.outputs import staged_folder
 from faceid.files.provenance import sha256_file, write_provenance
 from faceid.files.writing import write_json
@@ -104,10 +104,7 @@ def references_are_current(
     folder: Path, made_of: Mapping[str, Any], fingerprint: str, size_hw: tuple[int, int]
 ) -> bool:
     """Whether `folder` holds what would be made. fingerprint: of the base that encodes."""
-    try:
-        index = read_json(folder / "index.json")
-    except ValueError:
-        return False
+    index = find_json(folder / "index.json") or {}
     expected = _made_of(made_of, fingerprint, size_hw)
     return {name: index.get(name) for name in expected} == expected
 
@@ -116,27 +113,25 @@ def read_references(folder: Path, base_fingerprint: str) -> References:
     """Raises: DataError when the folder is missing, damaged, or made with another base."""
     try:
         index = parse_json(read_bytes(folder / "index.json"))
-        fingerprint, sha256 = str(index["base_fingerprint"]), index["sha256"]
+        fingerprint, sha256 = str(index["base_fingerprint"]), str(index["sha256"])
         of = fitted(list[list[str]], index["of"], "of")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a folder of references ({error}); remove it, it is made again") from error
-    path = folder / LATENTS_NAME
     if fingerprint != base_fingerprint:
         raise DataError(f"{folder}: encoded with base {fingerprint[:12]}, not {base_fingerprint[:12]}; remove it")
-    if not path.is_file() or sha256_file(path) != sha256:
-        raise DataError(f"{path}: missing or damaged (its sha256 is not the index's); remove {folder}")
+    path = folder / LATENTS_NAME
+    tensors = load_verified(path, sha256, "references")
+    of_target: dict[str, Tensor] = {}
+    of_dancer: dict[str, list[tuple[str, Tensor]]] = {}
     try:
-        tensors = load(path.read_bytes())
-        of_target: dict[str, Tensor] = {}
-        of_dancer: dict[str, list[tuple[str, Tensor]]] = {}
         for number, (dancer, shown) in enumerate(of):
             latent = tensors[f"{number:06d}"]
             if dancer:
                 of_dancer.setdefault(dancer, []).append((performance_of(shown), latent))
             else:
                 of_target[shown] = latent
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: damaged ({error}); remove {folder}") from error
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: not what its index says ({error}); remove {folder}") from error
     return References(of_target, of_dancer)
 
 

@@ -15,7 +15,6 @@ from faceid.files.provenance import describe_provenance, sha256_file
 
 if TYPE_CHECKING:
     from faceid.sampling.who.rendered_identities import Face
-from faceid.sampling.who.shown_references import ShownReference
 
 VERSION = 1
 # The settings that are kept: files to read, and how a video looks. They never say where to write, nor what computes.
@@ -48,16 +47,14 @@ class InputHashes:
     references: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, base: str, adapter: str | None, face: Face, pose: Path, references: Sequence[ShownReference]
-    ) -> InputHashes:
-        """base: the base's fingerprint. adapter: its file, as resolved."""
+    def of(cls, base: str, adapter: str | None, face: Face, pose: Path, references: Sequence[str]) -> InputHashes:
+        """base: the base's fingerprint. adapter: its file, as resolved. references: sha256 of each."""
         return cls(
             base=base,
             adapter=sha256_file(Path(adapter)) if adapter else "",
             identity=face.sha256,
             pose=sha256_file(pose),
-            references=tuple(reference.sha256 for reference in references),
+            references=tuple(references),
         )
 
 

@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +17,19 @@ from written_identities import write_identity
 from faceid.errors import DataError
 from faceid.faces.identities.identity import load_identity
 from faceid.media.video import read_video, write_video
+from faceid.models.adapter.adapter_file import read_adapter, save_adapter
 from faceid.models.base.wan import load_wan
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.sampling.jobs import worker as module
 from faceid.sampling.render_sections import OF_BATCH_ALONE
 from faceid.toy.shipped import resolve_model_path
+
+ODD_JOB_LIST = pytest.mark.promise(
+    "a job list with unreadable pose, absent pose, adapter of another base, adapter of another rank, embedding of "
+    "another size, doubles and shell characters",
+    bar="each told in one line that names it; the rest is rendered, each once",
+    proof="sampling",
+)
 
 
 def of_list(settings, tmp_path, *jobs):
@@ -123,37 +132,53 @@ def test_finished_work_is_not_done_again_and_a_changed_adapter_is_new_work(
     assert all(row["output"].endswith(f"_pose_{row['id'][:8]}.mp4") for row in new)
 
 
+@ODD_JOB_LIST
 @pytest.mark.slow
 def test_one_bad_pose_and_one_bad_adapter_fail_and_the_rest_goes_on(settings, small_adapter_settings, tmp_path, caplog):
     (tmp_path / "poses" / "bad_pose.mp4").write_bytes(b"no video")
     other = write_adapter(tmp_path / "other_base.safetensors", small_adapter_settings, 2, fingerprint="f" * 64)
+    # The same tensors in a file that says another rank.
+    tensors, metadata = read_adapter(Path(settings.models.face_lora_path))
+    wider = replace(metadata, settings=replace(metadata.settings, lora_rank=8))
+    save_adapter(tmp_path / "other_rank.safetensors", tensors, wider)
     jobs = [
         {"pose": ["x_pose.mp4", "bad_pose.mp4", "absent_pose.mp4"], "identity": "anna"},
-        {"pose": "x_pose.mp4", "identity": "anna", "face_lora_path": str(other)},
+        {
+            "pose": "x_pose.mp4",
+            "identity": "anna",
+            "face_lora_path": [str(other), str(tmp_path / "other_rank.safetensors")],
+        },
         {"pose": "y_pose.mp4", "identity": "nobody"},
         {"pose": "y_pose.mp4", "identity": "anna:1,bob:1"},
     ]
     assert run(of_list(settings, tmp_path, *jobs)) == 1
     said = {(row["pose"], row["identity"]): row["error"] for row in rows(tmp_path / "out") if row["error"]}
-    assert len(said) == 3 or len(rows(tmp_path / "out")) == 6
+    assert len(said) == 3 or len(rows(tmp_path / "out")) == 7
     errors = " | ".join(row["error"] for row in rows(tmp_path / "out"))
-    for part in ("bad_pose.mp4: ", "absent_pose.mp4: no such pose video", "but toy is", "identity=nobody: not in"):
+    for part in (
+        *("bad_pose.mp4: ", "absent_pose.mp4: no such pose video", "other_base.safetensors", "but toy is"),
+        *("other_rank.safetensors: ", "rank 8", "identity=nobody: not in"),
+    ):
         assert part in errors
     done = [row["output"] for row in rows(tmp_path / "out") if not row["error"]]
     assert len(done) == 2 and all((tmp_path / "out" / output).is_file() for output in done)
     # They were given up once, and stay so until somebody says otherwise.
     caplog.set_level(logging.INFO, "faceid")
     assert run(of_list(settings, tmp_path, *jobs)) == 1
-    assert "6 of 6 videos are done or were given up before" in caplog.text
+    assert "7 of 7 videos are done or were given up before" in caplog.text
 
 
+@ODD_JOB_LIST
 def test_a_person_who_cannot_be_used_fails_the_jobs_that_name_them_alone(settings, tmp_path):
     write_identity(tmp_path / "people" / "wide", seed=3, size=12)
     write_identity(tmp_path / "people" / "unnamed", seed=4, fingerprint="f" * 64)
-    jobs = [{"pose": "x_pose.mp4", "identity": ["anna", "wide"]}]
+    for_shells = "bob; touch canary #"
+    write_identity(tmp_path / "people" / for_shells, seed=5, size=24)
+    jobs = [{"pose": "x_pose.mp4", "identity": ["anna", "wide", for_shells]}]
     assert run(of_list(settings, tmp_path, *jobs)) == 1
     said = {row["identity"]: row["error"] for row in rows(tmp_path / "out")}
-    assert said["anna"] == "" and "wide: 12 numbers, the adapter was trained with 24" in said["wide"]
+    assert said["anna"] == said[for_shells] == "" and not list(tmp_path.rglob("canary"))
+    assert not Path("canary").exists() and "wide: 12 numbers, the adapter was trained with 24" in said["wide"]
     absent = changed(of_list(settings, tmp_path, *jobs), identities_dir=str(tmp_path / "nobody"))
     with pytest.raises(DataError, match="nobody: no such folder"):
         run(absent)

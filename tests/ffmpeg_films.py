@@ -1,8 +1,7 @@
 """Films as a person sees them, against an independent decoder: ffmpeg's own program, from the package imageio-ffmpeg.
 
-`python -m benchmarks.films.as_seen` runs a part, `--full` the whole matrix; `--record` writes
-benchmarks/records/films_as_seen.json. The films are drawn here: every frame carries its number, and no two of the eight
-ways to turn and mirror it look alike.
+A comparison returns what it measured, and whether that holds. full: the whole matrix. The films are drawn here: every
+frame carries its number, and no two of the eight ways to turn and mirror it look alike.
 """
 
 from __future__ import annotations
@@ -10,20 +9,18 @@ from __future__ import annotations
 import functools
 import importlib
 import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.proofs.rows import Row, Seen, conclude_check, memory_folder, rows_of
 from faceid.errors import DataError
 from faceid.media.pixels.colours import Colours, tone_mapped
 from faceid.media.video import measure_video, read_video
 
+# What was measured, and whether it holds.
+Comparison = tuple[str, bool]
 SIZE_HW = (96, 160)
 # Squares of 8 pixels that say a frame's number in binary, in the middle of the picture.
 NUM_BITS, SQUARE = 9, 8
@@ -31,8 +28,6 @@ NUM_BITS, SQUARE = 9, 8
 # orientation is over 20 apart, a wrong matrix or range over 5, an HDR film taken as it is over 30.
 CODEC_ERROR = 2.0
 ORIENTATIONS = [(degrees, mirror) for degrees in (0, 90, 180, 270) for mirror in (False, True)]
-CONTAINERS = ("mp4", "mov", "mkv")
-RATES = ("16", "24000/1001", "24", "25", "30000/1001", "30", "50", "60000/1001", "60", "120")
 # When frame N of a varying film is shown, in seconds: half the rate from its middle on, and ever faster and slower.
 VARYING = {
     "30, then 15": "if(lt(N,30),N/30,1+(N-30)/15)",
@@ -44,27 +39,9 @@ BT2020_TO_709 = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083]
 P3_TO_709 = np.array([[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]])
 
 
-def check(full: bool) -> list[Row]:
-    """Compare, and say each row; a row is "not shown" where imageio-ffmpeg is not installed."""
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory(dir=memory_folder()) as name:
-        for look in (orientations, stream_orders, matrices_and_ranges, wide_colours, frame_rates):
-            began = time.perf_counter()
-            folder = Path(name) / look.__name__
-            folder.mkdir()
-            try:
-                rows += rows_of([look(folder, full)], time.perf_counter() - began)
-            except ImportError as error:
-                rows.append(Row(look.__name__.replace("_", " "), "as ffmpeg's program", str(error), "not shown", 0.0))
-                continue
-            rows[-1].seconds = round(time.perf_counter() - began, 1)
-    return rows
-
-
-def orientations(folder: Path, full: bool) -> Seen:
+def orientations(folder: Path, containers: Sequence[str]) -> Comparison:
     """All eight display matrices, in three containers."""
     plain = write_film(folder / "plain.mp4", 6)
-    containers = CONTAINERS if full else CONTAINERS[:1]
     worst, nearest_other, seen = 0.0, np.inf, set()
     for degrees, mirror in ORIENTATIONS:
         for ending in containers:
@@ -75,16 +52,13 @@ def orientations(folder: Path, full: bool) -> Seen:
             seen.add(ours[0].tobytes())
             others = [turned(ours, number) for number in range(1, 8)]
             nearest_other = min(nearest_other, *(apart(ours, o) for o in others if o.shape == ours.shape))
-    count = len(ORIENTATIONS) * len(containers)
     return (
-        f"{count} films: eight orientations of the display matrix in {', '.join(containers)}",
-        f"each within {CODEC_ERROR:g} levels of ffmpeg's, all eight different",
         f"at most {worst:.2f} levels apart; another orientation of the same film is {nearest_other:.0f} or more apart",
         worst <= CODEC_ERROR and len(seen) >= len(ORIENTATIONS) and nearest_other > 5 * CODEC_ERROR,
     )
 
 
-def stream_orders(folder: Path, full: bool) -> Seen:
+def stream_orders(folder: Path) -> Comparison:
     """Pictures beside sound, cover art, subtitles, data and other pictures, wherever they stand."""
     film = write_film(folder / "film.mp4", 20, "-bf", 3)
     small = write_film(folder / "small.mp4", 12, "-vf", "scale=80:48,negate")
@@ -119,14 +93,12 @@ def stream_orders(folder: Path, full: bool) -> Seen:
         missing += len(expected) - len(ours)
         worst = max(worst, apart(ours, expected[: len(ours)]))
     return (
-        f"{len(orders)} stream orders: {', '.join(orders)}",
-        f"every frame, within {CODEC_ERROR:g} levels of ffmpeg's",
         f"{missing} frames missing, at most {worst:.2f} levels apart",
         not missing and worst <= CODEC_ERROR,
     )
 
 
-def matrices_and_ranges(folder: Path, full: bool) -> Seen:
+def matrices_and_ranges(folder: Path, full: bool) -> Comparison:
     """BT.601 and BT.709, limited and full range, tagged; and a file without tags."""
     worst, between = 0.0, np.inf
     tags = [("bt709", "tv"), ("bt709", "pc"), ("smpte170m", "tv"), ("smpte170m", "pc"), ("", "")]
@@ -141,22 +113,8 @@ def matrices_and_ranges(folder: Path, full: bool) -> Seen:
         wrong = decode(film, SIZE_HW, f"scale=in_color_matrix={'bt709' if names[matrix] == 'bt601' else 'bt601'}")
         between = min(between, apart(ours, wrong))
     return (
-        f"{len(tags) if full else 4} films: BT.601 and BT.709, limited and full range",
-        f"each within {CODEC_ERROR:g} levels of ffmpeg's, and of what was drawn",
         f"at most {worst:.2f} levels apart; by the other matrix {between:.1f} or more",
         worst <= CODEC_ERROR and between > worst,
-    )
-
-
-def wide_colours(folder: Path, full: bool) -> Seen:
-    """HLG and PQ by libzimg's light, BT.2020 and Display P3 by its conversion of primaries."""
-    found = {name: wide_colour(folder, name) for name in WIDE}
-    shown = "; ".join(f"{name} {ours:.2f} (taken as it is: {as_is:.0f})" for name, (ours, as_is) in found.items())
-    return (
-        f"{len(WIDE)} kinds of HDR and wide gamut: {', '.join(WIDE)}",
-        f"each within {CODEC_ERROR:g} levels of the standards' light, as libzimg has it",
-        f"levels apart: {shown}",
-        all(ours <= CODEC_ERROR < as_is / 2 for ours, as_is in found.values()),
     )
 
 
@@ -194,9 +152,8 @@ def wide_colour(folder: Path, name: str) -> tuple[float, float]:
     return apart(ours, expected * 255), apart(as_is, expected * 255)
 
 
-def frame_rates(folder: Path, full: bool) -> Seen:
+def frame_rates(folder: Path, rates: Sequence[str]) -> Comparison:
     """Sampled to 16 fps: the frame that is nearest in time, as ffmpeg's `fps` filter finds it."""
-    rates = RATES if full else ("24000/1001", "30", "60")
     wrong: list[str] = []
     worst, ties, compared = 0.0, 0, 0
     for rate in rates:
@@ -210,8 +167,6 @@ def frame_rates(folder: Path, full: bool) -> Seen:
             wrong.append(f"{name}: not seen to vary")
         worst, ties, compared, wrong = _sampled(film, None, worst, ties, compared, wrong)
     return (
-        f"{len(rates)} constant frame rates and {len(VARYING)} varying ones, sampled to {CLIP_FPS} fps",
-        f"the frames of ffmpeg's fps filter, within {CODEC_ERROR:g} levels",
         f"{len(wrong)} of {compared} frames are others ({ties} lie midway between two), {worst:.2f} levels apart"
         + (f"; {'; '.join(wrong[:3])}" if wrong else ""),
         not wrong and worst <= CODEC_ERROR,
@@ -335,14 +290,3 @@ def program() -> str:
     """The path of ffmpeg's program. Raises: ImportError when imageio-ffmpeg is not installed (the extra `dev`)."""
     find: Callable[[], str] = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe
     return find()
-
-
-def main(argv: list[str]) -> int:
-    """Check, print, and record where asked; 1 when a row falls short."""
-    began = time.perf_counter()
-    rows = check("--full" in argv)
-    return conclude_check("films_as_seen", rows, argv, time.perf_counter() - began)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,1 +1,0 @@
-"""Films as a person sees them, and what they cost in memory."""

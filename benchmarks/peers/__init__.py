@@ -1,1 +1,0 @@
-"""Loading and sampling beside public packages."""
