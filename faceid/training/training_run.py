@@ -53,7 +53,13 @@ def run_training(sections: RunSections) -> int:
     launch = read_launch(sections.execution.accelerate_config, folder)
     has_references = sections.pairing.reference_share > 0
     plan = InputPlan.of(
-        sections.inputs, sections.adapter, sections.clips, sections.captions, sections.faces, has_references
+        sections.inputs,
+        sections.adapter,
+        sections.clips,
+        sections.captions,
+        sections.faces,
+        sections.photos,
+        has_references,
     )
     saved = checkpoint.state_of_newest(folder / "checkpoints", sections.saving.resume)
     if sections.execution.dry_run:

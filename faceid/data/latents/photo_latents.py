@@ -18,7 +18,8 @@ from torch import Tensor
 
 from faceid.data.latents.head_mask import head_mask
 from faceid.data.latents.latent_reader import load_verified
-from faceid.data.latents.latent_shards import prompt_name
+from faceid.data.latents.latent_shards import inactive_name, prompt_name
+from faceid.data.photo_settings import Framing
 from faceid.errors import DataError
 from faceid.files.documents import find_json, fitted, parse_json, read_bytes
 from faceid.files.outputs import staged_folder
@@ -33,6 +34,8 @@ from faceid.models.base.wan import WanModel
 # Increased when the same photo files give other latents.
 RECIPE = 3
 PHOTOS_NAME = "photos.safetensors"
+# How much is shown around a face as `head`, in parts of its box's longer side.
+HEAD_MARGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,54 +53,124 @@ class FacePhoto:
 
 
 @dataclass(frozen=True)
-class PhotoLatent:
-    """One photo, encoded. latent: raw means [C, 1, h, w] bf16. head_mask: uint8 [1, h, w].
+class PhotoView:
+    """One way to show a photo. height, width: in pixels."""
 
-    caption, prompt_embeds [L, D]: set for a photo with a caption of its own.
+    framing: Framing
+    height: int
+    width: int
+
+    def key(self, photo: str, plain: PhotoView) -> str:
+        """The name of a photo's sample; of the plain view, the photo's own."""
+        return photo if self == plain else f"{photo}@{self.framing}-{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class PhotoLatent:
+    """One view of a photo, encoded. latent: raw means [C, 1, h, w] bf16. head_mask: uint8 [1, h, w].
+
+    caption, prompt_embeds [L, D]: set for a photo with a caption of its own. photo: the photo's name; empty where the
+    sample is named after it. inactive: of a size that no clip has, [C, 1, h, w]; else None.
     """
 
     latent: Tensor
     head_mask: Tensor
     caption: str | None = None
     prompt_embeds: Tensor | None = None
+    photo: str = ""
+    inactive: Tensor | None = None
+
+
+def views_of(
+    framings: Sequence[Framing], sizes: Sequence[float], size_hw: tuple[int, int], multiple: int
+) -> list[PhotoView]:
+    """Every framing at every size, the plain view first where it is among them. multiple: of pixels, of each side."""
+    height, width = size_hw
+
+    def scaled(side: int, size: float) -> int:
+        return max(round(side * size / multiple), 1) * multiple if size < 1 else side
+
+    views = [PhotoView(how, scaled(height, size), scaled(width, size)) for how in framings for size in sizes]
+    return list(dict.fromkeys(views))
 
 
 def encode_photos(
-    photos: Sequence[FacePhoto], output_dir: Path, wan: WanModel, height: int, width: int, private: bool = True
+    photos: Sequence[FacePhoto],
+    output_dir: Path,
+    wan: WanModel,
+    height: int,
+    width: int,
+    views: Sequence[PhotoView] = (),
+    private: bool = True,
 ) -> dict[str, Any]:
-    """Encode photos, each cropped to the size around its face, into one folder. Returns its index.
+    """Encode each view of each photo into one folder. Returns its index.
 
-    wan: with its VAE, and its text parts where a photo has a caption of its own. An older folder at `output_dir` is
-    replaced whole. private: whether only its owner may look in.
+    wan: with its VAE, and its text parts where a photo has a caption of its own. height, width: of the clips. views: by
+    default each photo at that size, cropped around its face. An older folder at `output_dir` is replaced whole.
+    private: whether only its owner may look in.
     Raises: DataError when there are no photos or a key repeats.
     """
     keys = [photo.key for photo in photos]
     if not photos or len(set(keys)) != len(keys):
         raise DataError(f"{len(photos)} photos with {len(set(keys))} distinct names: at least one, each with its own")
-    wan.geometry.latent_shape(1, height, width)
-    tensors = {}
+    plain = PhotoView("photo", height, width)
+    shown = list(views) or [plain]
+    tensors: dict[str, Tensor] = {}
+    photo_of: dict[str, str] = {}
     for photo in progress(photos, "photos", unit="photo"):
-        x0, y0, x1, y1 = photo.face_box
-        fit = fit_sizes(photo.pixels.shape[:2], height, width, "crop", ((x0 + x1) / 2, (y0 + y1) / 2))
-        pixels = to_pixels(fit.frame(photo.pixels)[None])
-        tensors[photo.key] = encode_pixels(wan.vae, pixels)[0].to(torch.bfloat16).cpu().contiguous()
-        tensors[mask_name(photo.key)] = head_mask([fit.box(photo.face_box)], 1, height, width, wan.geometry)
+        for view in shown:
+            wan.geometry.latent_shape(1, view.height, view.width)
+            key = view.key(photo.key, plain)
+            picture, box = _show(photo, view)
+            tensors[key] = _encode(wan, picture)
+            tensors[mask_name(key)] = head_mask([box], 1, view.height, view.width, wan.geometry)
+            photo_of[key] = photo.key
+    for view in shown:
+        if (view.height, view.width) != (height, width):
+            grey = encode_pixels(wan.vae, torch.zeros(1, 3, 1, view.height, view.width, device=wan.vae.device))[0]
+            tensors[inactive_name(*grey.shape[1:])] = grey.to(torch.bfloat16).cpu().contiguous()
     captions = {photo.key: photo.caption for photo in photos if photo.caption is not None}
     for text, embedding in _encode_captions(captions, wan).items():
         tensors[_prompt_key(text)] = embedding
     with staged_folder(output_dir, "photo latents", private) as folder:
         (folder / PHOTOS_NAME).write_bytes(save(tensors))
+        hashes = {photo.key: photo.sha256 for photo in photos}
         index = {
-            **_made_from(
-                {photo.key: photo.sha256 for photo in photos}, captions, wan.latents_fingerprint, height, width
-            ),
+            **_made_from(hashes, captions, wan.latents_fingerprint, height, width, shown),
             **({"text_tokens": text_length(wan.tokenizer)} if captions else {}),
-            "keys": keys,
+            "keys": list(photo_of),
+            **({"photo_of": photo_of} if shown != [plain] else {}),
             "sha256": sha256_file(folder / PHOTOS_NAME),
         }
         write_provenance(folder, {"photos_sha256": index["sha256"]})
         write_json(folder / "index.json", index)
     return index
+
+
+def _show(photo: FacePhoto, view: PhotoView) -> tuple[np.ndarray, tuple[float, float, float, float] | None]:
+    """A view of a photo, uint8 [H, W, 3], and the face's box in it."""
+    x0, y0, x1, y1 = photo.face_box
+    pixels, box = photo.pixels, photo.face_box
+    if view.framing == "head":
+        # A window of the clips' aspect. Where it leaves the photo, the photo's edge is repeated.
+        side = max(x1 - x0, y1 - y0) * (1 + 2 * HEAD_MARGIN)
+        wide, high = (
+            (side * view.width / view.height, side)
+            if view.width > view.height
+            else (side, side * view.height / view.width)
+        )
+        left, top = round((x0 + x1 - wide) / 2), round((y0 + y1 - high) / 2)
+        columns = np.clip(np.arange(left, left + round(wide)), 0, pixels.shape[1] - 1)
+        rows = np.clip(np.arange(top, top + round(high)), 0, pixels.shape[0] - 1)
+        pixels = np.ascontiguousarray(pixels[rows[:, None], columns[None, :]])
+        box = (x0 - left, y0 - top, x1 - left, y1 - top)
+    centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+    fit = fit_sizes(pixels.shape[:2], view.height, view.width, "crop", centre)
+    return fit.frame(pixels), fit.box(box)
+
+
+def _encode(wan: WanModel, picture: np.ndarray) -> Tensor:
+    return encode_pixels(wan.vae, to_pixels(picture[None]))[0].to(torch.bfloat16).cpu().contiguous()
 
 
 def photo_latents_are_current(
@@ -107,14 +180,16 @@ def photo_latents_are_current(
     height: int,
     width: int,
     captions: Mapping[str, str] | None = None,
+    views: Sequence[PhotoView] = (),
 ) -> bool:
-    """Whether `folder` holds exactly these photos (name to sha256) at this size, encoded with this base.
+    """Whether `folder` holds exactly these photos (name to sha256) in these views, encoded with this base.
 
-    captions: for the photos that have one of their own.
+    height, width: of the clips. captions: for the photos that have one of their own. views: as in `encode_photos`.
     """
     index = find_json(folder / "index.json") or {}
-    expected = _made_from(photos, captions or {}, fingerprint, height, width)
-    return {name: index.get(name) for name in {**expected, "captions": None}} == {"captions": None, **expected}
+    shown = list(views) or [PhotoView("photo", height, width)]
+    expected = {**_MAY_LACK, **_made_from(photos, captions or {}, fingerprint, height, width, shown)}
+    return {name: index.get(name) for name in expected} == expected
 
 
 def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLatent]:
@@ -128,6 +203,7 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
         keys = fitted(list[str], index["keys"], "keys")
         captions = fitted(dict[str, str], index.get("captions", {}), "captions")
         length = fitted(int, index.get("text_tokens", 0), "text_tokens")
+        photo_of = fitted(dict[str, str], index.get("photo_of", {}), "photo_of")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a folder of photo latents ({error}); encode the photos again") from error
     if fingerprint != base_fingerprint:
@@ -136,8 +212,14 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
     tensors = load_verified(path, sha256, "photos")
     try:
         texts = {text: pad(tensors[_prompt_key(text)], length) for text in captions.values()}
-        own = {key: (captions[key], texts[captions[key]]) for key in captions}
-        return {key: PhotoLatent(tensors[key], tensors[mask_name(key)], *own.get(key, ())) for key in keys}
+        found = {}
+        for key in keys:
+            photo, latent = photo_of.get(key, key), tensors[key]
+            caption = captions.get(photo)
+            embeds = texts[caption] if caption is not None else None
+            inactive = tensors.get(inactive_name(*latent.shape[1:]))
+            found[key] = PhotoLatent(latent, tensors[mask_name(key)], caption, embeds, photo_of.get(key, ""), inactive)
+        return found
     except KeyError as error:
         raise DataError(f"{path}: has no {error}, which its index names; encode the photos again") from error
 
@@ -160,9 +242,22 @@ def _prompt_key(text: str) -> str:
     return f"prompts/{prompt_name(text)}"
 
 
+# Keys of an index that folders of an earlier version lack, where they say nothing new.
+_MAY_LACK: dict[str, Any] = {"captions": None, "views": None}
+
+
 def _made_from(
-    photos: dict[str, str], captions: Mapping[str, str], fingerprint: str, height: int, width: int
+    photos: dict[str, str],
+    captions: Mapping[str, str],
+    fingerprint: str,
+    height: int,
+    width: int,
+    views: Sequence[PhotoView],
 ) -> dict[str, Any]:
     made_of = {"photos": photos, "size_hw": [height, width], "base_fingerprint": fingerprint}
-    # Folders from before photos had captions hold none.
-    return {"kind": "photos", "recipe": RECIPE, **made_of} | ({"captions": dict(captions)} if captions else {})
+    found: dict[str, Any] = {"kind": "photos", "recipe": RECIPE, **made_of}
+    if captions:
+        found["captions"] = dict(captions)
+    if list(views) != [PhotoView("photo", height, width)]:
+        found["views"] = [[view.framing, view.height, view.width] for view in views]
+    return found

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from faceid.data.latents.latent_reader import LatentSample, LatentSet
-from faceid.data.latents.latent_sets import LatentSets, Size, size_of
+from faceid.data.latents.latent_sets import LatentSets, Size
 from faceid.data.latents.photo_latents import PhotoLatent
 from faceid.data.latents.reference_latents import References
 from faceid.data.order import seed_for
@@ -111,10 +111,13 @@ class TrainingSet(torch.utils.data.Dataset):
         self._of_size: dict[Size, list[int]] = {}
         for place, size in enumerate(self._sizes):
             self._of_size.setdefault(size, []).append(place)
-        photo_size = (1, *size_of(self.latents.settings)[1:])
+        # A photo has a clip's size, unless it is shown smaller.
+        px = self.latents.geometry.spatial_factor
+        latent_sizes = [photos[name].latent.shape[2:] for name in self.photo_names]
+        photo_sizes = [(1, h * px, w * px) for h, w in latent_sizes]
         self.mixture = make_mixture(
             self._sizes,
-            [photo_size] * len(self.photo_names),
+            photo_sizes,
             pairing.settings.stage2_shares,
             order,
         )
@@ -169,10 +172,11 @@ class TrainingSet(torch.utils.data.Dataset):
         own = photo.prompt_embeds
         prompt = self.latents.prompt(self.latents.caption) if own is None else own
         # A photo has no skeleton, so nothing controls it, as in WanVACEPipeline without a video.
-        inactive = self.latents.inactive(*photo.latent.shape[1:])
+        inactive = photo.inactive if photo.inactive is not None else self.latents.inactive(*photo.latent.shape[1:])
+        name = photo.photo or key
         shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
-        known = self.references.for_photo(key) if self.references is not None else []
-        return self._sample(shown, self.pairing.photo_face(key), place.kind, g, [], [], known)
+        known = self.references.for_photo(name) if self.references is not None else []
+        return self._sample(shown, self.pairing.photo_face(name), place.kind, g, [], [], known)
 
     def _say(self, key: str, error: DamagedError) -> None:
         if key not in self._said:

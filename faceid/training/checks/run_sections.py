@@ -12,6 +12,7 @@ from typing import Any
 
 from faceid.config import section_types, sections_as_yaml, sections_in
 from faceid.data.clip_settings import CaptionSettings, ClipSettings
+from faceid.data.photo_settings import PhotoSettings
 from faceid.data.stream.pairing_settings import PairingSettings
 from faceid.data.stream.stream_order import StreamOrder
 from faceid.faces.identity_settings import FaceSettings
@@ -42,6 +43,7 @@ class RunSections:
     pairing: PairingSettings
     clips: ClipSettings
     captions: CaptionSettings
+    photos: PhotoSettings
     faces: FaceSettings
 
     def all(self) -> list[Any]:
@@ -86,7 +88,8 @@ SECTIONS = section_types(RunSections)
 def defaults() -> dict[str, Any]:
     """What each option is where nobody chose; an option without a default is left out."""
     every = [field for section in SECTIONS for field in fields(section)]
-    return {field.name: field.default for field in every if field.default is not MISSING}
+    made = {field.name: field.default_factory() for field in every if field.default_factory is not MISSING}
+    return {**made, **{field.name: field.default for field in every if field.default is not MISSING}}
 
 
 def may_change() -> set[str]:

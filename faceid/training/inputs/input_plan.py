@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from faceid.data.clip_settings import CaptionSettings, ClipSettings
+from faceid.data.photo_settings import PhotoSettings
 from faceid.faces.identity_settings import FaceSettings
 from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter
 from faceid.models.adapter_settings import AdapterSettings
@@ -35,6 +36,7 @@ class InputPlan:
     base_path: Path
     init_adapter: Path | None = None
     init_lora: Path | None = None
+    photos: PhotoSettings = field(default_factory=PhotoSettings)
     has_references: bool = False
     """Whether samples get reference frames, which then have to be there."""
 
@@ -46,6 +48,7 @@ class InputPlan:
         clips: ClipSettings,
         captions: CaptionSettings,
         faces: FaceSettings,
+        photos: PhotoSettings,
         has_references: bool = False,
     ) -> InputPlan:
         """Find every name's folder or file. Raises: FaceidError for a name that stands for nothing."""
@@ -62,6 +65,7 @@ class InputPlan:
             base_path,
             Path(init_adapter) if init_adapter is not None else None,
             init_lora,
+            photos,
             has_references,
         )
 

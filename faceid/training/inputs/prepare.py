@@ -25,7 +25,7 @@ from faceid.data.dancer_faces.face_crops import FaceSource
 from faceid.data.dancer_faces.face_sources import of_pairs, of_shards
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
-from faceid.data.latents.photo_latents import FacePhoto, encode_photos, photo_latents_are_current
+from faceid.data.latents.photo_latents import FacePhoto, encode_photos, photo_latents_are_current, views_of
 from faceid.data.latents.reference_latents import ReferencePicture, encode_references, references_are_current
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError, ModelError
@@ -163,13 +163,16 @@ def _encode_latents(plan: InputPlan, clips: Path, folder: Path, device: str) -> 
 def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: str) -> None:
     """Encode the photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
-    height, width = _clip_size(plan)
+    height, width = size_hw = _clip_size(plan)
+    of_photos = plan.photos
+    multiple = plan.base.geometry.size_multiple_px
+    views = views_of(of_photos.photo_framings, of_photos.photo_sizes, size_hw, multiple)
     check_same_photos(photos_dir, identity)
     captions = photo_captions(plan, list(identity.photo_sha256))
     if plan.captions.caption_files == "read":
         say_strangers(photos_dir)
         say_captions(len(captions), len(identity.photo_sha256), "photos")
-    if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width, captions):
+    if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width, captions, views):
         return
     photos = [
         FacePhoto(name, images.read_photo(photos_dir / name), identity.photo_boxes[name], sha256, captions.get(name))
@@ -177,7 +180,7 @@ def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: st
     ]
     parts = ("vae", "text") if captions else ("vae",)
     wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
-    encode_photos(photos, folder, wan, height, width, private=not plan.faces.shared)
+    encode_photos(photos, folder, wan, height, width, views, private=not plan.faces.shared)
 
 
 def _encode_references(plan: InputPlan, identity: Identity, prepared: PreparedInputs, device: str) -> None:
@@ -202,10 +205,12 @@ def _encode_references(plan: InputPlan, identity: Identity, prepared: PreparedIn
 
 def photo_captions(plan: InputPlan, names: Sequence[str]) -> dict[str, str]:
     """The captions of the photos that have one of their own, by name. Raises: DataError when one cannot be used."""
+    common = plan.photos.photo_caption
+    of_all = {} if common is None else dict.fromkeys(names, common)
     if plan.captions.caption_files == "ignore":
-        return {}
+        return of_all
     folder = Path(plan.inputs.face_images_dir or "")
-    return read_captions({name: find_caption(folder / name) for name in names})
+    return {**of_all, **read_captions({name: find_caption(folder / name) for name in names})}
 
 
 def check_same_photos(photos_dir: Path, identity: Identity) -> None:

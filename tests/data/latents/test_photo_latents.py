@@ -4,8 +4,14 @@ import pytest
 import torch
 from drawn_photos import face_photos
 
-from faceid.data.latents.photo_latents import encode_photos, photo_latents_are_current, read_photo_latents
+from faceid.data.latents.photo_latents import (
+    encode_photos,
+    photo_latents_are_current,
+    read_photo_latents,
+    views_of,
+)
 from faceid.errors import DataError
+from faceid.files.documents import read_json
 from faceid.media.pixels.fit import resize_frames
 from faceid.models.base.latent_codec import encode_pixels, to_pixels
 from faceid.models.base.wan import load_wan
@@ -64,3 +70,35 @@ def test_a_folder_knows_what_it_was_made_from(folder, wan, tmp_path):
 def test_no_photos_or_a_repeated_key_is_an_error(wan, tmp_path, photos):
     with pytest.raises(DataError, match="distinct names: at least one, each with its own"):
         encode_photos(photos, tmp_path / "p", wan, 32, 48)
+
+
+class TestViews:
+    def test_every_framing_at_every_size_and_the_plain_one_keeps_the_photos_name(self, wan, tmp_path):
+        views = views_of(["photo", "head"], [1.0, 0.5], (64, 96), wan.geometry.size_multiple_px)
+        assert [(view.framing, view.height, view.width) for view in views] == [
+            *(("photo", 64, 96), ("photo", 32, 48)),
+            *(("head", 64, 96), ("head", 32, 48)),
+        ]
+        encode_photos(face_photos(), tmp_path / "photos", wan, 64, 96, views)
+        found = read_photo_latents(tmp_path / "photos", wan.latents_fingerprint)
+        assert [key for key in found if "@" not in key] == ["front.jpg", "side.jpg"] and len(found) == 8
+        assert {latent.photo for latent in found.values()} == {"front.jpg", "side.jpg"}
+        small = found["side.jpg@head-48x32"]
+        scale = wan.geometry.spatial_factor
+        assert small.latent.shape[2:] == (32 // scale, 48 // scale)
+        # No clip is of that size, so the photo brings the constant half along.
+        assert small.inactive.shape == small.latent.shape and found["side.jpg"].inactive is None
+
+    def test_a_head_fills_its_view_wherever_it_is_in_the_photo(self, wan, tmp_path):
+        encode_photos(face_photos(), tmp_path / "photos", wan, 32, 48, views_of(["head"], [1.0], (32, 48), 8))
+        for latent in read_photo_latents(tmp_path / "photos", wan.latents_fingerprint).values():
+            _, rows, columns = latent.head_mask.nonzero(as_tuple=True)
+            _, h, w = latent.head_mask.shape
+            assert rows.max() - rows.min() + 1 >= 0.4 * h and abs(float(columns.float().mean()) - (w - 1) / 2) < 1
+
+    def test_other_views_are_made_anew_and_the_plain_ones_of_before_are_not(self, folder, wan):
+        photos = {photo.key: photo.sha256 for photo in face_photos()}
+        plain, both = (views_of(how, [1.0], (32, 48), 8) for how in (["photo"], ["photo", "head"]))
+        assert photo_latents_are_current(folder, photos, wan.latents_fingerprint, 32, 48, views=plain)
+        assert not photo_latents_are_current(folder, photos, wan.latents_fingerprint, 32, 48, views=both)
+        assert "views" not in read_json(folder / "index.json")
