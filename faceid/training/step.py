@@ -30,7 +30,7 @@ def train_step(
     """Do all micro-batches of optimizer step `step` (from 0), and the update."""
     accelerator, optimizer = run.world.accelerator, run.sections.optimizer
     _enter_stage(run, step)
-    sigmas = _sigmas(run, step)
+    sigmas, of_photos = _sigmas(run, step)
     totals: dict[str, Tensor] = {}
     gradient_norm, waited_s, tokens, flops = None, 0.0, 0, 0.0
     samples: list[tuple[int, str]] = []
@@ -46,7 +46,9 @@ def train_step(
         micro_tokens, micro_flops = run.work(batch)
         tokens, flops = tokens + micro_tokens, flops + micro_flops
         with accelerator.accumulate(run.transformer):
-            losses = sample_losses(run, batch, sigmas[slots].to(accelerator.device), _any_null(run, step, micro, batch))
+            is_photo = torch.tensor([kind == "photo" for kind in batch.kinds])
+            levels = torch.where(is_photo, of_photos[slots], sigmas[slots]).to(accelerator.device)
+            losses = sample_losses(run, batch, levels, _any_null(run, step, micro, batch))
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.detach()
             accelerator.backward(losses["loss"])
@@ -135,9 +137,13 @@ def _any_null(run: Run, step: int, micro: int, batch: TrainingSample) -> bool:
     return any(mixture[g].kind == "null" for rank in ranks for g in run.world.positions(step, rank)[micro])
 
 
-def _sigmas(run: Run, step: int) -> Tensor:
-    """Noise levels of the whole global batch. Every rank draws all levels and takes its own."""
-    optimizer, settings = run.sections.optimizer, run.sections.noise
-    generator = torch.Generator().manual_seed(seed_for(optimizer.seed, step, "sigma"))
-    noise = run.wan.files.noise
-    return flow.stratified_sigmas(optimizer.batch_size, settings.shift, settings.logit_normal_share, generator, noise)
+def _sigmas(run: Run, step: int) -> tuple[Tensor, Tensor]:
+    """Noise levels of the whole global batch, for clips and for photos. Every rank draws all and takes its own."""
+    optimizer, settings, noise = run.sections.optimizer, run.sections.noise, run.wan.files.noise
+
+    def draw(shift: float, logit_normal_share: float) -> Tensor:
+        # Of the same generator, so that photos without levels of their own have those that clips would have.
+        generator = torch.Generator().manual_seed(seed_for(optimizer.seed, step, "sigma"))
+        return flow.stratified_sigmas(optimizer.batch_size, shift, logit_normal_share, generator, noise)
+
+    return draw(settings.shift, settings.logit_normal_share), draw(*settings.of_photos)

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from faceid.training.recipe.recipe_settings import LossSettings
-from faceid.training.step import reduce_error
+from faceid.flow import ALL_NOISE
+from faceid.training.recipe.recipe_settings import LossSettings, NoiseSettings
+from faceid.training.step import _sigmas, reduce_error
 
 ERROR = torch.zeros(1, 4, 4)
 ERROR[0, :2, :2] = 1.0  # the head's four cells are wrong, the rest is right
@@ -35,3 +36,17 @@ def test_masking_has_its_probability_and_depends_on_the_position_alone():
     drawn = [loss(g, masked_loss_probability=0.3, masked_loss_min_cells=1) for g in range(2000)]
     assert drawn.count(1.0) / len(drawn) == pytest.approx(0.3, abs=0.03)
     assert [loss(g, masked_loss_probability=0.3, masked_loss_min_cells=1) for g in range(2000)] == drawn
+
+
+def levels(**settings):
+    sections = SimpleNamespace(optimizer=SimpleNamespace(seed=3, batch_size=8), noise=NoiseSettings(**settings))
+    run = SimpleNamespace(sections=sections, wan=SimpleNamespace(files=SimpleNamespace(noise=ALL_NOISE)))
+    clips, photos = zip(*(_sigmas(run, step) for step in range(200)), strict=True)
+    return torch.cat(clips), torch.cat(photos)
+
+
+def test_photos_have_noise_levels_of_their_own_where_they_were_asked_for():
+    clips, photos = levels()
+    assert torch.equal(clips, photos)
+    same, lower = levels(photo_shift=1.0, photo_logit_normal_share=0.0)
+    assert torch.equal(same, clips) and lower.mean() == pytest.approx(0.5, abs=0.02) < clips.mean() - 0.05

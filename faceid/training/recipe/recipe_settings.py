@@ -61,11 +61,25 @@ class NoiseSettings:
     """Moves the uniform half of the noise levels towards noise: 3 at 480p, 5 at 720p."""
     logit_normal_share: Share = 0.5
     """Share of samples with logit-normal noise levels. Small faces are decided at middle and low noise."""
+    photo_shift: Shift | None = None
+    """The same as shift, for photos. 1 moves none: what a face looks like is learnt at lower noise than how somebody
+    moves. Default: as shift."""
+    photo_logit_normal_share: Share | None = None
+    """The same as logit_normal_share, for photos. Default: as there."""
+
+    @property
+    def of_photos(self) -> tuple[float, float]:
+        """Shift and logit-normal share of photos."""
+        shift = self.shift if self.photo_shift is None else self.photo_shift
+        share = self.photo_logit_normal_share
+        return shift, self.logit_normal_share if share is None else share
 
     def unused(self) -> Iterator[Reason]:
         """Options that change nothing given the others."""
         if self.logit_normal_share == 1:
             yield "shift", "with logit_normal_share=1: it moves the other noise levels"
+        if self.of_photos[1] == 1:
+            yield "photo_shift", "where all photos have logit-normal noise levels"
 
 
 @dataclass(frozen=True)

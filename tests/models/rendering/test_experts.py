@@ -27,6 +27,7 @@ from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
 from faceid.models.lora.lora_formats import lora_of_adapter, read_lora
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.training.recipe.recipe_settings import NoiseSettings
 from faceid.training.step import _sigmas
 
 pytestmark = pytest.mark.promise(
@@ -116,10 +117,10 @@ def test_a_run_trains_one_of_them(both, toy_inputs, tmp_path):
 @pytest.mark.parametrize("expert", ["high", "low"])
 def test_a_step_s_noise_is_of_the_expert_s_range(both, expert):
     files = ModelFiles.find(both[0]).of_expert(expert)
-    optimizer, noise = SimpleNamespace(seed=0, batch_size=64), SimpleNamespace(shift=3.0, logit_normal_share=0.5)
+    optimizer, noise = SimpleNamespace(seed=0, batch_size=64), NoiseSettings()
     sections = SimpleNamespace(optimizer=optimizer, noise=noise)
     run = SimpleNamespace(sections=sections, wan=SimpleNamespace(files=files))
-    drawn = torch.cat([_sigmas(run, step) for step in range(8)])
+    drawn = torch.cat([torch.cat(_sigmas(run, step)) for step in range(8)])
     assert files.noise[0] <= drawn.min() and drawn.max() <= files.noise[1]
     assert drawn.max() - drawn.min() > 0.9 * (files.noise[1] - files.noise[0])
 
