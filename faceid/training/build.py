@@ -136,7 +136,7 @@ def build_run(
         origin=origin,
         gate=gate,
         start_step=state["step"] if state else 0,
-        num_steps=total_steps(optimizer_settings.num_epochs, len(training_set), optimizer_settings.batch_size),
+        num_steps=total_steps(optimizer_settings.num_epochs, training_set.length, optimizer_settings.batch_size),
         saved=state,
         fence=fence,
     )

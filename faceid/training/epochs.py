@@ -13,6 +13,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from faceid.data.stream.stream_length import StreamLength
 from faceid.training.build import Run
 from faceid.training.measuring.metrics import Metrics
 from faceid.training.recipe.schedule import end_of_epoch, learning_rate
@@ -83,7 +84,7 @@ class Epochs:
         return every > 0 and (epoch + 1) % every == 0
 
     def _ending_at(self, done: int) -> int | None:
-        return epoch_ending_at(done, len(self.run.training_set), self.run.sections.optimizer.batch_size)
+        return epoch_ending_at(done, self.run.training_set.length, self.run.sections.optimizer.batch_size)
 
     def _say(self, epoch: int, done: int) -> None:
         optimizer = self.run.sections.optimizer
@@ -101,7 +102,7 @@ class Epochs:
         self.metrics.log(done, {**average_loss, "epoch/number": epoch + 1})
 
 
-def epoch_ending_at(done: int, samples_per_epoch: int, batch_size: int) -> int | None:
+def epoch_ending_at(done: int, length: StreamLength, batch_size: int) -> int | None:
     """The last epoch (from 0) that is complete after `done` steps and was not after one step fewer."""
-    epoch = done * batch_size // samples_per_epoch - 1
-    return epoch if epoch >= 0 and end_of_epoch(epoch, samples_per_epoch, batch_size) == done else None
+    epoch = length.place(done * batch_size)[0] - 1
+    return epoch if epoch >= 0 and end_of_epoch(epoch, length, batch_size) == done else None

@@ -68,7 +68,8 @@ class CheckpointWriter:
             "origin": self.run.origin,
             "validation": self.best.as_saved(),
             "validated": not self.awaits_validation,
-            "samples_per_epoch": len(self.run.training_set),
+            "samples_per_epoch": self.run.training_set.length.stage1,
+            "stage2_samples_per_epoch": self.run.training_set.length.stage2,
         }
         problem = None
         if self.run.world.is_main:

@@ -64,11 +64,11 @@ def train_step(
 
 def _enter_stage(run: Run, step: int) -> None:
     """Set each group's learning rate for this step. The mapper's is 0 in stage 2, that of the target's in stage 1."""
-    optimizer, samples = run.sections.optimizer, len(run.training_set)
+    optimizer, length = run.sections.optimizer, run.training_set.length
     first, batch_size = optimizer.freeze_mapper_after_epochs, optimizer.batch_size
-    frozen = is_stage2(step, first, samples, batch_size)
+    frozen = is_stage2(step, first, length, batch_size)
     run.gate.is_stage2 = frozen
-    if frozen and (step == 0 or not is_stage2(step - 1, first, samples, batch_size)):
+    if frozen and (step == 0 or not is_stage2(step - 1, first, length, batch_size)):
         # The mapper is frozen at the exported (averaged) weights, so that stage 2 builds on those.
         run.sharded.adopt_average(run.adapter.mapper_parameters())
     rate = learning_rate(step, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps)

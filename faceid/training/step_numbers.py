@@ -57,7 +57,7 @@ class StepNumbers:
         run, optimizer = self.run, self.run.sections.optimizer
         values = {
             **{f"train/{name}": loss for name, loss in mean_losses.items()},
-            "train/epoch": epoch_of(done - 1, len(run.training_set), optimizer.batch_size),
+            "train/epoch": epoch_of(done - 1, run.training_set.length, optimizer.batch_size),
             "optimizer/learning_rate": learning_rate(
                 done - 1, optimizer.learning_rate, optimizer.warmup_steps, run.num_steps
             ),

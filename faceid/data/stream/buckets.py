@@ -16,6 +16,7 @@ import numpy as np
 from faceid.data.order import epoch_order, permutation
 from faceid.data.stream.mixture import Mixture, StreamEntry
 from faceid.data.stream.pairing_settings import Kind
+from faceid.data.stream.stream_length import StreamLength
 from faceid.data.stream.stream_order import StreamOrder
 
 
@@ -36,8 +37,8 @@ def make_mixture(
 ) -> Mixture | BucketedMixture:
     """Mix by sample where any samples can share a micro-batch, or none has to; else by micro-batch."""
     if order.micro_batch_size == 1 or len({*clip_sizes, *photo_sizes}) == 1:
-        return Mixture(len(clip_sizes), len(photo_sizes), shares, order.stage2_from_epoch, order.seed)
-    return BucketedMixture(clip_sizes, photo_sizes, shares, order.stage2_from_epoch, order.seed, order.micro_batch_size)
+        return Mixture(len(clip_sizes), len(photo_sizes), shares, order)
+    return BucketedMixture(clip_sizes, photo_sizes, shares, order)
 
 
 class BucketedMixture:
@@ -48,17 +49,16 @@ class BucketedMixture:
         clip_sizes: Sequence[Hashable],
         photo_sizes: Sequence[Hashable],
         shares: Mapping[Kind, float],
-        stage2_from_epoch: int,
-        seed: int,
-        chunk: int,
+        order: StreamOrder,
     ) -> None:
-        """clip_sizes, photo_sizes: size of each entry. shares: for stage 2. chunk: samples of a micro-batch.
+        """clip_sizes, photo_sizes: size of each entry. shares: for stage 2.
 
-        An epoch has as many whole chunks as all clips and photos fill; at least one.
+        An epoch of stage 1 has as many whole chunks as all clips and photos fill; at least one.
         """
-        self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, chunk
-        self.chunks_per_epoch = max((len(clip_sizes) + len(photo_sizes)) // chunk, 1)
-        self.samples_per_epoch = self.chunks_per_epoch * chunk
+        self.seed, self.chunk = order.seed, order.micro_batch_size
+        chunks = max((len(clip_sizes) + len(photo_sizes)) // self.chunk, 1)
+        in_stage2 = max(order.stage2_samples // self.chunk, 1) if order.stage2_samples else chunks
+        self.length = StreamLength(chunks * self.chunk, in_stage2 * self.chunk, order.stage2_from_epoch)
         sizes: dict[Kind, Sequence[Hashable]] = {"clip": clip_sizes, "photo": photo_sizes, "null": clip_sizes}
         groups = [group for kind, of_kind in sizes.items() for group in _groups(kind, of_kind)]
         by_count = {"clip": 1.0, "photo": 1.0, "null": 0.0}
@@ -72,7 +72,7 @@ class BucketedMixture:
 
     def __getitem__(self, g: int) -> StreamEntry:
         """The entry at position g."""
-        epoch, at = divmod(g, self.samples_per_epoch)
+        epoch, at = self.length.place(g)
         if self._epoch[0] != epoch:
             self._epoch = (epoch, self._chunks(epoch))
         stage = self._stage(epoch)
@@ -83,7 +83,7 @@ class BucketedMixture:
         return StreamEntry(group.kind, group.numbers[self._turn(stage, number, place // count)[place % count]])
 
     def _stage(self, epoch: int) -> _Stage:
-        is_second = epoch >= self.stage2_from_epoch and self._stages[1].is_possible
+        is_second = epoch >= self.length.stage2_from_epoch and self._stages[1].is_possible
         return self._stages[1 if is_second else 0]
 
     def _turn(self, stage: _Stage, number: int, turn: int) -> list[int]:
@@ -100,8 +100,13 @@ class BucketedMixture:
     def _chunks(self, epoch: int) -> list[tuple[int, int]]:
         """This epoch's chunks in order: (group, number among the group's chunks since the stage began)."""
         stage = self._stage(epoch)
-        first = (epoch - (self.stage2_from_epoch if stage.number == 2 else 0)) * self.chunks_per_epoch
-        low, high = stage.chunks_of_each(first), stage.chunks_of_each(first + self.chunks_per_epoch)
+        since = self.length.before(epoch)
+        if stage.number == 2:
+            since -= self.length.before(self.length.stage2_from_epoch)
+        low, high = (
+            stage.chunks_of_each(samples // self.chunk)
+            for samples in (since, since + self.length.before(epoch + 1) - self.length.before(epoch))
+        )
         chunks = [(n, k) for n, (start, end) in enumerate(zip(low, high, strict=True)) for k in range(start, end)]
         return [chunks[n] for n in epoch_order(self.seed, epoch, len(chunks))]
 
@@ -111,7 +116,7 @@ class BucketedMixture:
         quotas: dict[Kind, float] = {}
         if stage.is_possible:
             for group, share in zip(stage.groups, stage.shares, strict=True):
-                quotas[group.kind] = quotas.get(group.kind, 0.0) + share * self.samples_per_epoch
+                quotas[group.kind] = quotas.get(group.kind, 0.0) + share * self.length.stage2
         return {kind: round(quota) for kind, quota in quotas.items() if round(quota)}
 
 

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 from faceid.data.order import epoch_order, permutation
 from faceid.data.stream.pairing_settings import Kind
+from faceid.data.stream.stream_length import StreamLength
+from faceid.data.stream.stream_order import StreamOrder
 
 
 class StreamEntry(NamedTuple):
@@ -25,36 +27,39 @@ class StreamEntry(NamedTuple):
 class Mixture:
     """Maps positions to entries."""
 
-    def __init__(
-        self, num_clips: int, num_photos: int, shares: Mapping[Kind, float], stage2_from_epoch: int, seed: int
-    ) -> None:
+    def __init__(self, num_clips: int, num_photos: int, shares: Mapping[Kind, float], order: StreamOrder) -> None:
         """shares: for stage 2. The share of a missing kind falls to the others, in proportion."""
         self.counts: dict[Kind, int] = {"clip": num_clips, "photo": num_photos, "null": num_clips}
-        self.stage2_from_epoch, self.seed, self.chunk = stage2_from_epoch, seed, 1
-        self.samples_per_epoch = num_clips + num_photos
-        self.quotas = _quotas(self.samples_per_epoch, {k: s for k, s in shares.items() if self.counts[k]})
+        self.seed, self.chunk = order.seed, 1
+        count = num_clips + num_photos
+        self.length = StreamLength(count, order.stage2_samples or count, order.stage2_from_epoch)
+        self.quotas = _quotas(self.length.stage2, {k: s for k, s in shares.items() if self.counts[k]})
         self._epoch: tuple[int, list[StreamEntry]] = (-1, [])
 
     def __getitem__(self, g: int) -> StreamEntry:
         """The entry at position g."""
-        epoch, place = divmod(g, self.samples_per_epoch)
+        epoch, place = self.length.place(g)
         if self._epoch[0] != epoch:
             # The epoch's places are remembered. A permutation of 100,000 clips takes longer than reading one of them.
             self._epoch = (epoch, self._places(epoch))
         return self._epoch[1][place]
 
     def _places(self, epoch: int) -> list[StreamEntry]:
-        order = epoch_order(self.seed, epoch, self.samples_per_epoch)
-        if epoch < self.stage2_from_epoch or not self.quotas:
-            clips = self.counts["clip"]
+        first = self.length.stage2_from_epoch
+        if epoch < first or not self.quotas:
+            clips, size = self.counts["clip"], self.length.before(epoch + 1) - self.length.before(epoch)
+            # Without a kind that stage 2 asks for, it goes on as stage 1 does.
+            whole = self.counts["clip"] + self.counts["photo"]
+            order = [n % whole for n in epoch_order(self.seed, epoch, size)]
             return [StreamEntry("clip", n) if n < clips else StreamEntry("photo", n - clips) for n in order]
+        order = epoch_order(self.seed, epoch, self.length.stage2)
         places = [place for kind in sorted(self.quotas) for place in self._places_of(kind, epoch)]
         return [places[n] for n in order]
 
     def _places_of(self, kind: Kind, epoch: int) -> list[StreamEntry]:
         """This epoch's entries of a kind. Turn after turn goes through all of them, each in an order of its own."""
         count, quota = self.counts[kind], self.quotas[kind]
-        first = (epoch - self.stage2_from_epoch) * quota
+        first = (epoch - self.length.stage2_from_epoch) * quota
         turns = {
             turn: permutation(self.seed, turn, f"turn of {kind}", count)
             for turn in range(first // count, (first + quota - 1) // count + 1)

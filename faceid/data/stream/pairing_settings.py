@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from faceid.config import OnResume, Reason
 from faceid.errors import ConfigError
-from faceid.limits import AtOnce, Share
+from faceid.limits import AtOnce, Count, Share
 
 Kind = Literal["clip", "photo", "null"]
 """clip: with its dancer's face. photo: of the target. null: a clip with the null face, to keep the base's abilities."""
@@ -38,6 +38,9 @@ class PairingSettings:
     """Share of samples with both."""
     reference_share: Share = 0.0
     """Share of the clips and photos that are trained with a reference frame: another picture of whom they show."""
+    stage2_samples: Count = 0
+    """Samples of an epoch of stage 2. With a number of its own, how often photos are seen does not depend on how many
+    clips there are. 0: as many as there are clips and photos."""
     stage2_photos: Share = 0.5
     """Share of stage 2 that are photos of the target. Stage 1 takes every clip and photo once an epoch."""
     stage2_clips: Share = 0.3

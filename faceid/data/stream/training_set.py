@@ -28,6 +28,7 @@ from faceid.data.stream.held_out import NOTHING, HeldOut
 from faceid.data.stream.mixture import StreamEntry
 from faceid.data.stream.pairing import Pairing, Source
 from faceid.data.stream.pairing_settings import Kind
+from faceid.data.stream.stream_length import StreamLength
 from faceid.data.stream.stream_order import StreamOrder
 from faceid.errors import DataError
 from faceid.models.base.latent_codec import LatentStatistics
@@ -131,9 +132,14 @@ class TrainingSet(torch.utils.data.Dataset):
         captions = {name: photo.caption for name in self.photo_names if (photo := self.photos[name]).caption}
         return [*self.photo_names, captions] if captions else list(self.photo_names)
 
+    @property
+    def length(self) -> StreamLength:
+        """Samples of an epoch in each stage."""
+        return self.mixture.length
+
     def __len__(self) -> int:
-        """Samples in one epoch."""
-        return self.mixture.samples_per_epoch
+        """Samples in one epoch of stage 1, which takes every clip and every photo once."""
+        return self.length.stage1
 
     def __getitem__(self, g: int) -> TrainingSample:
         """The sample at position g, a batch of one. A damaged clip is replaced by another, chosen by g.

@@ -82,8 +82,8 @@ def _data_lines(data: KnownData, held_out: HeldOut, sections: RunSections) -> li
     optimizer, pairing = sections.optimizer, sections.pairing
     clips = len(data.trained_on(held_out))
     mixture = data.mixture(held_out, pairing.stage2_shares, sections.stream_order())
-    epoch = mixture.samples_per_epoch
-    steps = total_steps(optimizer.num_epochs, epoch, optimizer.batch_size) if epoch else 0
+    epoch, length = mixture.length.stage1, mixture.length
+    steps = total_steps(optimizer.num_epochs, length, optimizer.batch_size) if epoch else 0
     stage2 = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
     first = min(optimizer.freeze_mapper_after_epochs, optimizer.num_epochs)
     return [

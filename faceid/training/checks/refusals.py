@@ -13,6 +13,7 @@ from typing import Any
 from faceid.data.dancer_faces.face_bank import open_face_bank
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.shards.index import ShardIndex
+from faceid.data.stream.stream_length import StreamLength
 from faceid.errors import ConfigError, DataError
 from faceid.evaluation.videos.recognisers import TOY_RECOGNISERS, check_recogniser_names
 from faceid.faces.encoders.face_encoders import check_encoder_is_there
@@ -167,7 +168,10 @@ def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
     origin = {**saved, **_known_origin(plan, sections), "recipe": sections.recipe()}
     refuse_other_origin(found, saved, origin, may_change(), defaults())
     optimizer = sections.optimizer
-    num_steps = total_steps(optimizer.num_epochs, state["samples_per_epoch"], optimizer.batch_size)
+    first = state["samples_per_epoch"]
+    # Checkpoints of earlier versions know one length.
+    length = StreamLength(first, state.get("stage2_samples_per_epoch", first), optimizer.freeze_mapper_after_epochs)
+    num_steps = total_steps(optimizer.num_epochs, length, optimizer.batch_size)
     refuse_shorter(optimizer.num_epochs, num_steps, state["step"], plan.inputs.output_dir)
 
 

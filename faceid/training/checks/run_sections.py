@@ -57,7 +57,12 @@ class RunSections:
     def stream_order(self) -> StreamOrder:
         """The numbers from which the order of the samples follows."""
         optimizer = self.optimizer
-        return StreamOrder(optimizer.seed, optimizer.freeze_mapper_after_epochs, self.execution.micro_batch_size)
+        return StreamOrder(
+            optimizer.seed,
+            optimizer.freeze_mapper_after_epochs,
+            self.execution.micro_batch_size,
+            self.pairing.stage2_samples,
+        )
 
     def recipe(self) -> dict[str, Any]:
         """Every option that is compared with a checkpoint, or kept in it, by its name."""

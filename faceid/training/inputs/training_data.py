@@ -134,7 +134,8 @@ def say_stage2(training_set: TrainingSet) -> None:
     """Report the mixture of stage 2, and which of its shares nothing can fill."""
     mixture = training_set.mixture
     quotas = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))
-    log.info("stage 2 from epoch %d: of %d samples %s", mixture.stage2_from_epoch + 1, len(training_set), quotas)
+    count = mixture.length.stage2
+    log.info("stage 2 from epoch %d: of %d samples %s", mixture.length.stage2_from_epoch + 1, count, quotas)
     missing = [kind for kind, share in training_set.pairing.settings.stage2_shares.items() if share]
     missing = [kind for kind in missing if not mixture.quotas.get(kind)]
     if missing:

@@ -21,7 +21,8 @@ SHARES = {"photo": 0.5, "clip": 0.3, "null": 0.2}
 
 
 def mixture(chunk=4, stage2_from=3, **changes):
-    return BucketedMixture(CLIPS, PHOTOS, changes.pop("shares", SHARES), stage2_from, seed=7, chunk=chunk)
+    order = StreamOrder(7, stage2_from, chunk, changes.pop("stage2_samples", 0))
+    return BucketedMixture(CLIPS, PHOTOS, changes.pop("shares", SHARES), order)
 
 
 def size_of(place):
@@ -30,7 +31,7 @@ def size_of(place):
 
 def test_a_micro_batch_has_one_size_and_one_kind():
     made = mixture()
-    for first in range(0, 40 * made.samples_per_epoch, 4):
+    for first in range(0, 40 * made.length.stage1, 4):
         places = [made[first + at] for at in range(4)]
         assert len({(size_of(place), place.kind) for place in places}) == 1
 
@@ -38,30 +39,40 @@ def test_a_micro_batch_has_one_size_and_one_kind():
 def test_in_stage_one_every_entry_comes_as_often_as_any_other():
     made = mixture(stage2_from=10**6)
     epochs = 120
-    counts = Counter(made[g] for g in range(epochs * made.samples_per_epoch))
+    counts = Counter(made[g] for g in range(epochs * made.length.stage1))
     assert set(counts) == {*(("clip", n) for n in range(19)), *(("photo", n) for n in range(5))}
-    expected = epochs * made.samples_per_epoch / 24
+    expected = epochs * made.length.stage1 / 24
     assert max(counts.values()) - min(counts.values()) <= 4 and min(counts.values()) > expected - 4
 
 
 def test_in_stage_two_kinds_have_their_shares_and_sizes_theirs_within_a_kind():
     made = mixture(stage2_from=0)
-    places = [made[g] for g in range(200 * made.samples_per_epoch)]
+    places = [made[g] for g in range(200 * made.length.stage1)]
     kinds = Counter(place.kind for place in places)
     for kind, share in SHARES.items():
         assert kinds[kind] / len(places) == pytest.approx(share, abs=0.005)
     for kind in ("clip", "null"):
         portraits = sum(size_of(place) == PORTRAIT for place in places if place.kind == kind)
         assert portraits / kinds[kind] == pytest.approx(6 / 19, abs=0.01)
-    assert sum(made.quotas.values()) == pytest.approx(made.samples_per_epoch, abs=1)
+    assert sum(made.quotas.values()) == pytest.approx(made.length.stage1, abs=1)
+
+
+def test_stage_two_may_have_a_length_of_its_own():
+    made, plain = mixture(stage2_samples=9), mixture()
+    # Whole micro-batches of four.
+    assert (made.length.stage1, made.length.stage2) == (24, 8)
+    boundary = made.length.before(3)
+    assert [made[g] for g in range(boundary)] == [plain[g] for g in range(boundary)]
+    kinds = Counter(made[g].kind for g in range(boundary, made.length.before(203)))
+    assert kinds["photo"] / 1600 == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_position_says_which_entry_whoever_asks_and_in_whatever_order():
     made, again = mixture(), mixture()
-    positions = list(range(12 * made.samples_per_epoch))
+    positions = list(range(12 * made.length.stage1))
     forwards = [made[g] for g in positions]
     assert [again[g] for g in reversed(positions)] == forwards[::-1]
-    assert forwards != [BucketedMixture(CLIPS, PHOTOS, SHARES, 3, seed=8, chunk=4)[g] for g in positions]
+    assert forwards != [BucketedMixture(CLIPS, PHOTOS, SHARES, StreamOrder(8, 3, 4))[g] for g in positions]
 
 
 def test_chunks_fall_evenly_and_never_go_back():

@@ -25,7 +25,7 @@ masked_loss_probability masked_loss_min_cells null_target heldout_dancers heldou
 conditioning_dim mapper_hidden_dim num_mapper_layers num_tokens mapper_dropout lora_rank lora_alpha lora_branch
 lora_layers face_attention_every face_modulation target_tokens target_tokens_rate
 pairing other_clip_share max_faces face_dropout text_dropout both_dropout reference_share
-stage2_photos stage2_clips stage2_null
+stage2_samples stage2_photos stage2_clips stage2_null
 """.split()
 WARNED_OF = ["num_epochs"]
 TAKEN = """

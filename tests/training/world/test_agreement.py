@@ -13,6 +13,7 @@ import pytest
 import torch
 from launching import QUIET, SMALL_ADAPTER, losses, run_command, train
 
+from faceid.data.stream.stream_length import StreamLength
 from faceid.errors import DataError
 from faceid.training import saving
 from faceid.training.checkpoints import checkpoint
@@ -76,7 +77,7 @@ class TestCheckpointWriter:
         sections = SimpleNamespace(saving=SimpleNamespace(keep_checkpoints=2))
         world = SimpleNamespace(is_main=True)
         run = SimpleNamespace(folder=tmp_path, sharded=sharded, sections=sections, world=world, origin={}, start_step=0)
-        run.fence, run.training_set = None, range(8)
+        run.fence, run.training_set = None, SimpleNamespace(length=StreamLength.even(8))
         return CheckpointWriter(run, Best())
 
     def test_an_attempt_that_is_superseded_publishes_and_removes_nothing(self, writer):
