@@ -25,7 +25,8 @@ from faceid.training.world.attempts import Attempt
 from faceid.training.world.fence import Fence, FencedError
 from faceid.training.world.watchdog import Watchdog
 
-STATE = {"updates": 5, "origin": {}, "validation": Best().as_saved(), "validated": True, "samples_per_epoch": 8}
+STATE = {"updates": 5, "origin": {}, "validation": Best().as_saved(), "validated": True}
+STATE |= {"samples_per_epoch": 8, "stage2_samples_per_epoch": 8}
 
 
 @pytest.fixture(autouse=True)
