@@ -34,6 +34,7 @@ from faceid.toy.readout import calibrate_readout, save_readout
 from faceid.toy.shipped import ENCODER_CONFIG, RECOGNISER_CONFIG
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, person_seed
 from toy_factory.base_data import BaseWorld, draw_base_data, read_base_data
+from toy_factory.base_reading import read_base
 from toy_factory.face_views import FaceViews, draw_views, head_in_clip, portrait_cut
 from toy_factory.train_encoder import EncoderTraining, rank1, train_encoder
 from toy_factory.train_pose_reader import PoseReaderTraining, draw_frames, save_pose_reader, train_pose_reader
@@ -56,6 +57,7 @@ SEED = 20
 # People in no training set. The stages' own figures are measured on them.
 TEST_WORLD = 4000
 LOG_EVERY = 100
+UNSEEN = BaseWorld(num_people=40, seed=TEST_WORLD)
 
 
 def build_vae(work: Path) -> dict[str, Any]:
@@ -97,6 +99,7 @@ def build_data(work: Path) -> dict[str, Any]:
     """Draw what the base learns from, as latents of `work/base`."""
     world = BaseWorld()
     draw_base_data(work / "base", work / "base_data", world)
+    draw_base_data(work / "base", work / "unseen_data", UNSEEN)
     return {"world": asdict(world)}
 
 
@@ -111,7 +114,9 @@ def build_transformer(work: Path) -> dict[str, Any]:
         batches = Batches(data, people, settings)
         train_transformer(wan.transformer, batches, prompts, data.inactive.float(), wan.geometry, settings, losses)
         _save_half(wan.transformer, base / "transformer")
-    return {"settings": asdict(settings), "losses": losses.curve}
+        strangers = [draw_person(person_seed(UNSEEN.seed, f"d{number:04d}")) for number in range(UNSEEN.num_people)]
+        reading = read_base(wan.transformer, prompts, read_base_data(work / "unseen_data"), strangers, wan.geometry)
+    return {"settings": asdict(settings), "losses": losses.curve, "head_loss_of_unseen_people": reading}
 
 
 def build_encoder(work: Path) -> dict[str, Any]:
