@@ -76,6 +76,7 @@ def make_run(bench: Bench, mode: Mode) -> Run:
         metadata=nothing,
         origin={},
         gate=gate,
+        identity_loss=None,
         start_step=0,
         num_steps=NUM_STEPS,
         saved={},
@@ -138,7 +139,16 @@ def _sample(scale: Scale, frames: int, number: int, is_pinned: bool) -> Training
         tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
     cells, name = int(head_mask.sum()), f"clip{number}"
     return TrainingSample(
-        **tensors, head_cells=[cells], num_references=0, g=[number], keys=[name], kinds=["clip"], choices=[], damages=[]
+        **tensors,
+        head_cells=[cells],
+        face_boxes=[()],
+        photos=[""],
+        num_references=0,
+        g=[number],
+        keys=[name],
+        kinds=["clip"],
+        choices=[],
+        damages=[],
     )
 
 

@@ -26,6 +26,7 @@ from faceid.models.lora.lora_formats import read_lora, start_with
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
 from faceid.training.checks.run_sections import RunSections, defaults, may_change
+from faceid.training.identity_loss import IdentityLoss, make_identity_loss
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA
 from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_incomplete, refuse_other_origin
 from faceid.training.inputs.prepare import PreparedInputs
@@ -60,6 +61,8 @@ class Run:
     num_steps: int
     saved: dict[str, Any]
     """The state of the checkpoint that is resumed; empty for a new run."""
+    identity_loss: IdentityLoss | None
+    """Compares faces, where that is asked for."""
     fence: Fence | None
     """Decides who may write into the folder. Set on the main process alone."""
 
@@ -138,6 +141,9 @@ def build_run(
         start_step=state["step"] if state else 0,
         num_steps=total_steps(optimizer_settings.num_epochs, training_set.length, optimizer_settings.batch_size),
         saved=state,
+        identity_loss=make_identity_loss(
+            sections.loss, sections.faces.face_margin, identity, prepared.photos_dir, wan, world
+        ),
         fence=fence,
     )
 

@@ -10,6 +10,7 @@ import time
 import torch
 
 from faceid.training.build import Run
+from faceid.training.identity_loss import of_entries
 from faceid.training.measuring.meter import Meter, Step, peak_tflops
 from faceid.training.measuring.metrics import Metrics
 from faceid.training.measuring.sample_counts import SampleCounts
@@ -40,7 +41,7 @@ class StepNumbers:
         if is_last or done % self.run.sections.logging.log_every_steps == 0:
             # Only here the device is waited for, before the clock is read. So the counted work is done by then.
             reduced = self.run.world.accelerator.reduce(result.losses, reduction="mean")
-            mean_losses = {name: loss.item() for name, loss in reduced.items()}
+            mean_losses = of_entries({name: loss.item() for name, loss in reduced.items()})
             arrived.append((done, self._agreement.read()))
         self._meter.add(result, time.perf_counter() - began)
         is_asked = False

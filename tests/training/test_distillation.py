@@ -35,6 +35,8 @@ def batch(wan, kinds):
         head_mask=torch.ones(2, 3, 8, 8),
         noise=noise,
         head_cells=[0, 0],
+        face_boxes=[(), ()],
+        photos=["", ""],
         num_references=0,
         g=[0, 1],
         keys=["a", "b"],

@@ -9,6 +9,8 @@ import torch
 from launching import QUIET, SMALL_ADAPTER, losses, start, train, wait_for_steps
 from safetensors.torch import load_file
 
+from faceid.toy.shipped import resolve_encoder_path
+
 STOPPED_AND_RESUMED = pytest.mark.promise(
     "stopped and resumed under ZeRO-2 and ZeRO-3, and in another world",
     bar="bit-identical (other world: 1e-5)",
@@ -19,7 +21,8 @@ STOPPED_AND_RESUMED = pytest.mark.promise(
 # 4 clips and 4 photos, 2 at a time: 12 steps; a checkpoint after steps 3, 6, 9, 12; stage 2 from step 8.
 RECIPE = (
     "--batch_size 2 --num_epochs 3 --freeze_mapper_after_epochs 2 --learning_rate 1e-2 --warmup_steps 2 "
-    "--save_every 100 --checkpoint_every_steps 3 --mapper_dropout 0.1 --reference_share 0.5 --target_tokens true"
+    "--save_every 100 --checkpoint_every_steps 3 --mapper_dropout 0.1 --reference_share 0.5 --target_tokens true "
+    f"--identity_loss_weight 0.1 --identity_loss_max_sigma 0.8 --identity_loss_encoder clip:{resolve_encoder_path('toy')}"
 ).split()
 NUM_STEPS = 12
 

@@ -32,7 +32,7 @@ from faceid.models.base.prompts import cut_padding, encode_prompts, pad, text_le
 from faceid.models.base.wan import WanModel
 
 # Increased when the same photo files give other latents.
-RECIPE = 3
+RECIPE = 4
 PHOTOS_NAME = "photos.safetensors"
 # How much is shown around a face as `head`, in parts of its box's longer side.
 HEAD_MARGIN = 0.5
@@ -79,6 +79,8 @@ class PhotoLatent:
     prompt_embeds: Tensor | None = None
     photo: str = ""
     inactive: Tensor | None = None
+    box: tuple[float, ...] = ()
+    """The face (x0, y0, x1, y1), in pixels of the view."""
 
 
 def views_of(
@@ -117,6 +119,7 @@ def encode_photos(
     shown = list(views) or [plain]
     tensors: dict[str, Tensor] = {}
     photo_of: dict[str, str] = {}
+    boxes: dict[str, list[float]] = {}
     for photo in progress(photos, "photos", unit="photo"):
         for view in shown:
             wan.geometry.latent_shape(1, view.height, view.width)
@@ -124,7 +127,7 @@ def encode_photos(
             picture, box = _show(photo, view)
             tensors[key] = _encode(wan, picture)
             tensors[mask_name(key)] = head_mask([box], 1, view.height, view.width, wan.geometry)
-            photo_of[key] = photo.key
+            photo_of[key], boxes[key] = photo.key, [round(edge, 2) for edge in box or ()]
     for view in shown:
         if (view.height, view.width) != (height, width):
             grey = encode_pixels(wan.vae, torch.zeros(1, 3, 1, view.height, view.width, device=wan.vae.device))[0]
@@ -139,6 +142,7 @@ def encode_photos(
             **_made_from(hashes, captions, wan.latents_fingerprint, height, width, shown),
             **({"text_tokens": text_length(wan.tokenizer)} if captions else {}),
             "keys": list(photo_of),
+            "boxes": boxes,
             **({"photo_of": photo_of} if shown != [plain] else {}),
             "sha256": sha256_file(folder / PHOTOS_NAME),
         }
@@ -204,6 +208,7 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
         captions = fitted(dict[str, str], index.get("captions", {}), "captions")
         length = fitted(int, index.get("text_tokens", 0), "text_tokens")
         photo_of = fitted(dict[str, str], index.get("photo_of", {}), "photo_of")
+        boxes = fitted(dict[str, list[float]], index["boxes"], "boxes")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder}: not a folder of photo latents ({error}); encode the photos again") from error
     if fingerprint != base_fingerprint:
@@ -218,7 +223,9 @@ def read_photo_latents(folder: Path, base_fingerprint: str) -> dict[str, PhotoLa
             caption = captions.get(photo)
             embeds = texts[caption] if caption is not None else None
             inactive = tensors.get(inactive_name(*latent.shape[1:]))
-            found[key] = PhotoLatent(latent, tensors[mask_name(key)], caption, embeds, photo_of.get(key, ""), inactive)
+            found[key] = PhotoLatent(
+                latent, tensors[mask_name(key)], caption, embeds, photo_of.get(key, ""), inactive, tuple(boxes[key])
+            )
         return found
     except KeyError as error:
         raise DataError(f"{path}: has no {error}, which its index names; encode the photos again") from error

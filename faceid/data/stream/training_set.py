@@ -59,7 +59,8 @@ class TrainingSample:
     x0: [B, C, f, h, w]. control: [B, 2C + s*s, f, h, w]. text: [B, L, D_text]. face: [B, D], zeros for the null face.
     target_share: [B], 1 where the face is the target's, else 0.
     head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask. num_references: R. With
-    reference frames x0, control and noise have R + f frames, the references first.
+    reference frames x0, control and noise have R + f frames, the references first. face_boxes: (x0, y0, x1, y1) in
+    pixels, of photos; else empty. photos: the photo that each shows; else empty.
     g: global sample index of each. keys: their names. kinds: clip, photo or null for each. choices: further draws for
     them, one name a draw (`CHOICES`).
     damages: what was wrong with each damaged clip that one of these samples replaces (`index.DAMAGES`).
@@ -73,6 +74,8 @@ class TrainingSample:
     head_mask: Tensor
     noise: Tensor
     head_cells: list[int]
+    face_boxes: list[tuple[float, ...]]
+    photos: list[str]
     num_references: int
     g: list[int]
     keys: list[str]
@@ -182,7 +185,8 @@ class TrainingSet(torch.utils.data.Dataset):
         name = photo.photo or key
         shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
         known = self.references.for_photo(name) if self.references is not None else []
-        return self._sample(shown, self.pairing.photo_face(name), place.kind, g, [], [], known)
+        sample = self._sample(shown, self.pairing.photo_face(name), place.kind, g, [], [], known)
+        return replace(sample, face_boxes=[photo.box], photos=[name])
 
     def _say(self, key: str, error: DamagedError) -> None:
         if key not in self._said:
@@ -228,6 +232,8 @@ class TrainingSet(torch.utils.data.Dataset):
             noise=noise,
             num_references=len(references),
             head_cells=[int(shown.head_mask.sum())],
+            face_boxes=[()],
+            photos=[""],
             g=[g],
             keys=[shown.key],
             kinds=[kind],

@@ -20,7 +20,16 @@ from faceid.device import pick_device
 from faceid.errors import ModelError
 from faceid.faces.encoders.centring import load_embedding_mean, save_embedding_mean, unit_embeddings
 from faceid.faces.encoders.encoder_folder import find_folder, load_model, quiet_transformers
-from faceid.faces.encoders.encoder_kinds import CLIP_MEAN, CLIP_STD, ENCODERS, EncoderKind, VisionModel, vision_of
+from faceid.faces.encoders.encoder_kinds import (
+    BICUBIC,
+    BILINEAR,
+    CLIP_MEAN,
+    CLIP_STD,
+    ENCODERS,
+    EncoderKind,
+    VisionModel,
+    vision_of,
+)
 from faceid.files.documents import read_json
 from faceid.files.given_paths import why_no_file
 from faceid.files.outputs import staged_folder
@@ -132,6 +141,15 @@ class VisionEncoder:
             rows.append((output.image_embeds if self._has_projection else _class_token(output)).float().cpu())
         return unit_embeddings(torch.cat(rows), self.mean).clone()
 
+    def embed_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Square face crops [N, 3, S, S] in [0, 1], on the encoder's device, to [N, D], with gradient to the pixels."""
+        output = self.model(pixel_values=self.preprocessing.of_pixels(pixels))
+        raw = (output.image_embeds if self._has_projection else _class_token(output)).float()
+        units = torch.nn.functional.normalize(raw, dim=1)
+        if self.mean is not None:
+            units = torch.nn.functional.normalize(units - self.mean.to(units), dim=1)
+        return units
+
 
 class _Preprocessing:
     """Resize, centre crop and normalise as the model folder says.
@@ -173,6 +191,16 @@ class _Preprocessing:
         pixels = torch.from_numpy(np.stack([np.array(plane) for plane in resized])).float()
         mean, std = (torch.tensor(self.settings[key]).view(3, 1, 1) for key in ("mean", "std"))
         return ((pixels if is_scaled_first else pixels / 255) - mean) / std
+
+    def of_pixels(self, pixels: torch.Tensor) -> torch.Tensor:
+        """The same of pictures [N, 3, S, S] in [0, 1], with gradient; alike but for rounding to whole grey levels."""
+        size, crop = self.settings["resize"], self.settings["crop"]
+        mode = {BILINEAR: "bilinear", BICUBIC: "bicubic"}.get(self.settings["resample"], "bicubic")
+        start = (size - crop) // 2
+        resized = torch.nn.functional.interpolate(pixels, (size, size), mode=mode, antialias=True)
+        cut = resized[..., start : start + crop, start : start + crop]
+        mean, std = (torch.tensor(self.settings[key]).view(1, 3, 1, 1).to(pixels) for key in ("mean", "std"))
+        return (cut - mean) / std
 
 
 def _side(value: Any, default: int) -> int:

@@ -54,6 +54,8 @@ class PreparedInputs:
     photos: Path | None
     references: Path | None = None
     """None where no sample gets a reference frame."""
+    photos_dir: Path | None = None
+    """The photos themselves."""
 
 
 def prepare(plan: InputPlan, device: str) -> PreparedInputs:
@@ -113,6 +115,7 @@ def _folders(plan: InputPlan) -> PreparedInputs:
         faces=_faces_dir(plan),
         photos=cache / "photos" if inputs.face_images_dir else None,
         references=cache / "references" if plan.has_references else None,
+        photos_dir=Path(inputs.face_images_dir) if inputs.face_images_dir else None,
     )
 
 

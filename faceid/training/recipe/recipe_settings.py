@@ -12,6 +12,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from faceid.config import OnResume, Reason
+from faceid.errors import ConfigError
 from faceid.limits import MOST_AT_ONCE, Count, CountFrom1, Seed, Share, Shift
 
 
@@ -95,10 +96,28 @@ class LossSettings:
     null_target: Literal["base", "data"] = "base"
     """What clips without a face are taught: base, the frozen base's prediction for them; or data, their own pixels."""
 
+    identity_loss_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Weight of the identity loss: at low noise a photo's face is decoded and compared, by a recogniser, with the other
+    photos of the target. 0: none, and no recogniser is loaded."""
+    identity_loss_encoder: str | None = None
+    """The recogniser of the identity loss: clip:PATH, dinov2:PATH or dinov3:PATH. Never one that judges."""
+    identity_loss_max_sigma: Annotated[float, Field(gt=0, le=1)] = 0.4
+    """The identity loss is taken up to this noise level. Above it a face is not decided yet."""
+
+    def __post_init__(self) -> None:
+        if self.identity_loss_weight and self.identity_loss_encoder is None:
+            raise ConfigError(
+                f"identity_loss_weight={self.identity_loss_weight:g}: needs --identity_loss_encoder, for instance "
+                "clip:PATH"
+            )
+
     def unused(self) -> Iterator[Reason]:
         """Options that change nothing given the others."""
         if self.masked_loss_probability == 0:
             yield "masked_loss_min_cells", "with masked_loss_probability=0"
+        if self.identity_loss_weight == 0:
+            for name in ("identity_loss_encoder", "identity_loss_max_sigma"):
+                yield name, "with identity_loss_weight=0"
 
 
 @dataclass(frozen=True)

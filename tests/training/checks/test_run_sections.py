@@ -21,7 +21,9 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 REFUSED = """
 batch_size learning_rate warmup_steps weight_decay ema max_grad_norm freeze_mapper_after_epochs mixed_precision seed
 shift logit_normal_share photo_shift photo_logit_normal_share
-masked_loss_probability masked_loss_min_cells null_target heldout_dancers heldout_clips
+masked_loss_probability masked_loss_min_cells null_target
+identity_loss_weight identity_loss_encoder identity_loss_max_sigma
+heldout_dancers heldout_clips
 conditioning_dim mapper_hidden_dim num_mapper_layers num_tokens mapper_dropout lora_rank lora_alpha lora_branch
 lora_layers face_attention_every face_modulation target_tokens target_tokens_rate
 pairing other_clip_share max_faces face_dropout text_dropout both_dropout reference_share
