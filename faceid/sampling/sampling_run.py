@@ -51,7 +51,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     _check_places(sections, pose, places)
     read_pose(pose, setup.shape, models.base.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
-    references = references_of(setup.content, face, models.metadata)
+    references = references_of(setup.content.reference_images, setup.content.own_references, face, models.metadata)
     inputs = InputHashes.of(
         models.base.exact_fingerprint, models.adapter, face, pose, [shown.sha256 for shown in references]
     )

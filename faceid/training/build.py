@@ -142,7 +142,7 @@ def build_run(
         num_steps=total_steps(optimizer_settings.num_epochs, training_set.length, optimizer_settings.batch_size),
         saved=state,
         identity_loss=make_identity_loss(
-            sections.loss, sections.faces.face_margin, identity, prepared.photos_dir, wan, world
+            sections.identity_loss, sections.faces.face_margin, identity, prepared.photos_dir, wan, world
         ),
         fence=fence,
     )

@@ -26,7 +26,7 @@ from faceid.geometry import Geometry
 from faceid.media.images import read_photo
 from faceid.models.base.latent_codec import LatentStatistics, decode_unclamped
 from faceid.models.base.wan import WanModel, load_wan
-from faceid.training.recipe.recipe_settings import LossSettings
+from faceid.training.recipe.recipe_settings import IdentityLossSettings
 from faceid.training.world.distributed import World
 
 # Latent cells decoded around a face on each side, besides it. A decoder's pixels depend on their neighbours.
@@ -98,7 +98,12 @@ class IdentityLoss:
 
 
 def make_identity_loss(
-    settings: LossSettings, face_margin: float, identity: Identity, photos_dir: Path | None, wan: WanModel, world: World
+    settings: IdentityLossSettings,
+    face_margin: float,
+    identity: Identity,
+    photos_dir: Path | None,
+    wan: WanModel,
+    world: World,
 ) -> IdentityLoss | None:
     """The identity loss with its recogniser, the VAE and the target's photos; None where none is asked for.
 

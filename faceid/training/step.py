@@ -110,7 +110,11 @@ def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: boo
         return {"loss": flow_loss}
     with torch.autocast(x_t.device.type, enabled=False):
         terms = run.identity_loss(batch, x_t, prediction, sigma)
-    return {"loss": flow_loss + loss.identity_loss_weight * terms["identity_loss"], "flow_loss": flow_loss, **terms}
+    return {
+        "loss": flow_loss + run.sections.identity_loss.identity_loss_weight * terms["identity_loss"],
+        "flow_loss": flow_loss,
+        **terms,
+    }
 
 
 def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: TrainingSample, i: int) -> Tensor:

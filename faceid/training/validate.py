@@ -20,6 +20,7 @@ from torch import Tensor
 from faceid import flow
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.stream.held_out import HeldOut
+from faceid.data.stream.training_set import TrainingSet
 from faceid.files.writing import make_folder, make_parents
 from faceid.media.video import read_video, write_video
 from faceid.models.base.wan import load_wan
@@ -36,7 +37,9 @@ from faceid.training.validation.losses import (
     FacePair,
     gap_of,
     measure_losses,
+    measure_shown,
     pair_faces,
+    shown_clip,
 )
 from faceid.training.validation.scenes import Scene, SceneRenderer, choose_scenes, strip
 
@@ -59,6 +62,19 @@ def groups_of(latents: LatentSets, held_out: HeldOut) -> dict[str, list[int]]:
     return groups
 
 
+def _pair_photos(data: TrainingSet) -> list[FacePair]:
+    """The held-out photos by place, with the target's face from the other photos, and a dancer's. Each another's."""
+    known = [
+        pool for name in sorted(set(data.latents.dancers)) if (pool := data.pairing.faces.of_dancer(name)) is not None
+    ]
+    if not known:
+        return []
+    return [
+        FacePair(place, data.pairing.photo_face(key), known[place % len(known)].mean(), target_share=1.0)
+        for place, key in enumerate(data.heldout_photos)
+    ]
+
+
 class Validation:
     """The measured clips and scenes, chosen once for a run, so that validations can be compared."""
 
@@ -72,6 +88,7 @@ class Validation:
             name: pair_faces(data.latents, data.pairing.faces, numbers, SWAP_GAP_CLIPS)
             for name, numbers in groups_of(data.latents, data.held_out).items()
         }
+        self.photo_pairs = _pair_photos(data)
         self.levels = flow.sigma_quantiles(NUM_BANDS, settings.shift, settings.logit_normal_share, run.wan.files.noise)
         self.scenes = choose_scenes(
             data.latents,
@@ -108,8 +125,16 @@ class Validation:
             transformer, seed = self.run.wan.transformer, self.run.sections.optimizer.seed
             return measure_losses(transformer, data.latents, data.statistics, pair, seed, self.levels)
 
-        for group, pairs in self.pairs.items():
-            measured = [losses for losses in self._shared(pairs, measure) if losses is not None]
+        def measure_photo(pair: FacePair) -> Tensor:
+            transformer, seed = self.run.wan.transformer, self.run.sections.optimizer.seed
+            sample, geometry = data.shown_photo(data.heldout_photos[pair.number]), data.latents.geometry
+            shown = shown_clip(sample, data.statistics, geometry)
+            return measure_shown(transformer, shown, pair, seed, self.levels)
+
+        found = {group: self._shared(pairs, measure) for group, pairs in self.pairs.items()}
+        found["target"] = self._shared(self.photo_pairs, measure_photo)
+        for group, of_group in found.items():
+            measured = [losses for losses in of_group if losses is not None]
             if not measured:
                 continue
             gap, means = gap_of(measured), torch.stack(measured).mean(0)

@@ -8,10 +8,16 @@ from adapter_inputs import EMBEDDING_DIM, faces, forward, train_a_little
 from calling import call
 from launching import QUIET, SMALL_ADAPTER
 
+from faceid.data.latents.photo_latents import PhotoLatent
+from faceid.errors import ConfigError
+from faceid.faces.identities.identity import load_identity
 from faceid.models.adapter.adapter_file import read_adapter
 from faceid.models.adapter.face_adapter import TARGET_TOKENS, install_adapter
 from faceid.models.adapter.face_tokens import face_input
 from faceid.sampling.who.rendered_identities import Face
+from faceid.training.inputs.training_data import hold_photos_back
+from faceid.training.measuring.metrics import read_metrics
+from faceid.training.measuring.samples import read_samples
 
 
 @pytest.fixture
@@ -76,3 +82,37 @@ def test_a_run_learns_them_in_stage_2_alone(toy_inputs, tmp_path):
     again[again.index("--num_epochs") + 1] = "1"
     assert call("train.py", *again).code == 0
     assert not read_adapter(tmp_path / "again/face_lora_final.safetensors")[0][TARGET_TOKENS].any()
+
+
+class TestHeldOutPhotos:
+    def photos(self, count, views=("photo",)):
+        return {
+            (name if view == "photo" else f"{name}@{view}"): PhotoLatent(
+                torch.zeros(16, 1, 4, 4), torch.ones(1, 4, 4), photo=name if view != "photo" else ""
+            )
+            for name in (f"p{number}" for number in range(count))
+            for view in views
+        }
+
+    def test_three_photos_must_be_left(self):
+        assert len(hold_photos_back(self.photos(5), 2, 7)) == 2
+        with pytest.raises(ConfigError, match="heldout_photos=3: of 5 photos 3 must be left"):
+            hold_photos_back(self.photos(5), 3, 7)
+
+    def test_all_views_of_a_photo_are_kept_back_together(self):
+        (kept,) = hold_photos_back(self.photos(4, ("photo", "head")), 1, 7)
+        assert kept == hold_photos_back(self.photos(4), 1, 7)[0], "drawn by name, whatever the views"
+        with pytest.raises(ConfigError, match="give photo_framings with photo"):
+            hold_photos_back(self.photos(4, ("head",)), 1, 7)
+
+
+@pytest.mark.slow
+def test_a_run_measures_the_targets_gap_on_photos_that_it_does_not_learn_from(toy_inputs, tmp_path):
+    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--heldout_photos", "1", "--validation_videos", "0"]
+    flags += "--batch_size 2 --num_epochs 1 --validate_every 1 --log_samples true --output_dir".split()
+    assert call("train.py", *flags, str(tmp_path)).code == 0
+    (row,) = [row for row in read_metrics(tmp_path / "metrics.jsonl") if "validation/swap_gap_target" in row]
+    assert row["validation/loss_target_right_face"] > 0
+    seen = {key for rows in read_samples(tmp_path / "logs").values() for _, key in rows}
+    photos = set(load_identity(toy_inputs.identity).photo_sha256)
+    assert len(photos - seen) == 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
@@ -100,8 +100,10 @@ class TrainingSet(torch.utils.data.Dataset):
         order: StreamOrder,
         held_out: HeldOut = NOTHING,
         references: References | None = None,
+        heldout_photos: Collection[str] = (),
     ) -> None:
-        """held_out: what is kept for validation. references: frames that show whom a sample shows."""
+        """held_out: what is kept for validation. references: frames that show whom a sample shows. heldout_photos: by
+        their own names, photos that are no samples."""
         self.latents = latents if isinstance(latents, LatentSets) else LatentSets([latents])
         self.photos, self.pairing = photos, pairing
         self.statistics, self.seed = statistics, order.seed
@@ -109,7 +111,9 @@ class TrainingSet(torch.utils.data.Dataset):
         self._order = order
         owners = list(zip(self.latents.clips, self.latents.dancers, strict=True))
         self.clip_numbers = [n for n, (clip, dancer) in enumerate(owners) if not held_out.has(clip, dancer)]
-        self.photo_names = sorted(photos)
+        self.photo_names = sorted(key for key in photos if (photos[key].photo or key) not in heldout_photos)
+        # Views of them would tell nothing more.
+        self.heldout_photos = sorted(key for key in photos if key in heldout_photos)
         sizes = self.latents.sizes
         self._sizes = [sizes[number] for number in self.clip_numbers]
         self._of_size: dict[Size, list[int]] = {}
@@ -177,16 +181,20 @@ class TrainingSet(torch.utils.data.Dataset):
 
     def _photo(self, place: StreamEntry, g: int) -> TrainingSample:
         key = self.photo_names[place.number]
+        photo, shown = self.photos[key], self.shown_photo(key)
+        name = photo.photo or key
+        known = self.references.for_photo(name) if self.references is not None else []
+        sample = self._sample(shown, self.pairing.photo_face(name), place.kind, g, [], [], known)
+        return replace(sample, face_boxes=[photo.box], photos=[name])
+
+    def shown_photo(self, key: str) -> LatentSample:
+        """A photo as a sample of one frame."""
         photo = self.photos[key]
         own = photo.prompt_embeds
         prompt = self.latents.prompt(self.latents.caption) if own is None else own
         # A photo has no skeleton, so nothing controls it, as in WanVACEPipeline without a video.
         inactive = photo.inactive if photo.inactive is not None else self.latents.inactive(*photo.latent.shape[1:])
-        name = photo.photo or key
-        shown = LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
-        known = self.references.for_photo(name) if self.references is not None else []
-        sample = self._sample(shown, self.pairing.photo_face(name), place.kind, g, [], [], known)
-        return replace(sample, face_boxes=[photo.box], photos=[name])
+        return LatentSample(key, photo.latent, inactive, inactive, photo.head_mask, prompt, dancer="", clip="")
 
     def _say(self, key: str, error: DamagedError) -> None:
         if key not in self._said:

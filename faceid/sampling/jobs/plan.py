@@ -122,7 +122,9 @@ class Planner:
                 raise DataError(request.problem)
             setup, face = self.known_adapter(request.adapter), self._face(request)
             pose = self._pose(request.pose)
-            references = references_of(self.options.content, face, setup.metadata)
+            references = references_of(
+                self.options.content.reference_images, self.options.content.own_references, face, setup.metadata
+            )
             hashes = tuple(reference.sha256 for reference in references)
         except FaceidError as error:
             asked = {**asdict(request), "pose": str(request.pose)}

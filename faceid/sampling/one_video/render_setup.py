@@ -47,13 +47,13 @@ def settle(options: RenderOptions, metadata: AdapterMetadata | None, geometry: G
     return RenderSetup(options.sampling, options.content, options.pose, shape, windows)
 
 
-def references_of(content: ContentSettings, face: Face, metadata: AdapterMetadata | None) -> tuple[ShownReference, ...]:
+def references_of(
+    given: list[str], own_references: int | None, face: Face, metadata: AdapterMetadata | None
+) -> tuple[ShownReference, ...]:
     """The pictures that the base looks at in a video of this face. Raises: DataError when there are too few."""
     # With the face off, the video is the base's own, unless references are asked for.
     is_trained_with = metadata is not None and metadata.reference_share > 0 and face.embedding is not None
-    return choose_references(
-        content.reference_images, face.references, content.own_references, is_trained_with, face.name
-    )
+    return choose_references(given, face.references, own_references, is_trained_with, face.name)
 
 
 def check_setup(setup: RenderSetup, context_parallel: int, transformer_config: Mapping[str, Any]) -> None:

@@ -21,7 +21,13 @@ from faceid.training.checkpoints.saving_settings import SavingSettings
 from faceid.training.inputs.input_settings import InputSettings
 from faceid.training.measuring.logging_settings import LoggingSettings
 from faceid.training.recipe.global_batch import global_batch
-from faceid.training.recipe.recipe_settings import HeldOutSettings, LossSettings, NoiseSettings, OptimizerSettings
+from faceid.training.recipe.recipe_settings import (
+    HeldOutSettings,
+    IdentityLossSettings,
+    LossSettings,
+    NoiseSettings,
+    OptimizerSettings,
+)
 from faceid.training.validation.validation_settings import ValidationSettings
 from faceid.training.world.execution_settings import ExecutionSettings
 
@@ -34,6 +40,7 @@ class RunSections:
     optimizer: OptimizerSettings
     noise: NoiseSettings
     loss: LossSettings
+    identity_loss: IdentityLossSettings
     held_out: HeldOutSettings
     validation: ValidationSettings
     saving: SavingSettings

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from faceid.data.dancer_faces.face_bank import FaceBank, read_face_bank
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.photo_latents import PhotoLatent, read_photo_latents
 from faceid.data.latents.reference_latents import References, read_references
+from faceid.data.order import hold_out
 from faceid.data.stream.held_out import HeldOut, hold_back
 from faceid.data.stream.pairing import Pairing
 from faceid.data.stream.pairing_settings import PairingSettings
@@ -20,6 +21,7 @@ from faceid.data.stream.stream_order import StreamOrder
 from faceid.data.stream.training_set import TrainingSet
 from faceid.errors import ConfigError
 from faceid.faces.identities.identity import Identity
+from faceid.faces.photos.photo_selection import FEWEST_PHOTOS
 from faceid.models.base.wan import WanModel
 from faceid.training.inputs.prepare import PreparedInputs
 from faceid.training.recipe.recipe_settings import HeldOutSettings
@@ -56,7 +58,8 @@ def build_training_set(
     if prepared.references is not None:
         references = read_references(prepared.references, wan.latents_fingerprint)
         _say_references(references, photos, pairing_settings.reference_share)
-    training_set = TrainingSet(latents, photos, pairing, wan.statistics, order, held_out, references)
+    kept = hold_photos_back(photos, held_out_settings.heldout_photos, order.seed)
+    training_set = TrainingSet(latents, photos, pairing, wan.statistics, order, held_out, references, kept)
     _say_held_out(training_set, held_out_settings.heldout_clips)
     _say_sizes(latents, order.micro_batch_size)
     return training_set
@@ -93,6 +96,25 @@ def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: HeldOut
             "keep; use 0, or --heldout_dancers"
         )
     return held_out
+
+
+def hold_photos_back(photos: Mapping[str, PhotoLatent], count: int, seed: int) -> list[str]:
+    """The photos that a run keeps from training. Raises: ConfigError unless three are left to learn from."""
+    names = sorted({photo.photo or key for key, photo in photos.items()})
+    if count > max(len(names) - FEWEST_PHOTOS, 0):
+        raise ConfigError(
+            f"heldout_photos={count}: of {len(names)} photos {FEWEST_PHOTOS} must be left to learn from; use "
+            f"{max(len(names) - FEWEST_PHOTOS, 0)} or fewer"
+        )
+    kept = hold_out(names, count, seed)
+    if missing := [name for name in kept if name not in photos]:
+        raise ConfigError(
+            f"heldout_photos={count}: {missing[0]} is not shown as itself; give photo_framings with photo, and "
+            "photo_sizes with 1"
+        )
+    if kept:
+        log.info("held out: %d of %d photos of the target", len(kept), len(names))
+    return kept
 
 
 def _say_held_out(training_set: TrainingSet, heldout_clips: int) -> None:

@@ -26,6 +26,7 @@ CLOSE_TIMEOUT_S = 20.0
 # Metrics in the table of hyperparameters, beside a run's settings.
 TABLE_METRICS = (
     "epoch/average_loss",
+    "validation/swap_gap_target",
     "validation/swap_gap_training_dancers",
     "validation/swap_gap_heldout_clips",
     "validation/swap_gap_heldout_dancers",

@@ -96,6 +96,18 @@ class LossSettings:
     null_target: Literal["base", "data"] = "base"
     """What clips without a face are taught: base, the frozen base's prediction for them; or data, their own pixels."""
 
+    def unused(self) -> Iterator[Reason]:
+        """Options that change nothing given the others."""
+        if self.masked_loss_probability == 0:
+            yield "masked_loss_min_cells", "with masked_loss_probability=0"
+
+
+@dataclass(frozen=True)
+class IdentityLossSettings:
+    """Whether faces are compared by a recogniser, and how much that counts."""
+
+    ON_RESUME: ClassVar[OnResume] = "same"
+
     identity_loss_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Weight of the identity loss: at low noise a photo's face is decoded and compared, by a recogniser, with the other
     photos of the target. 0: none, and no recogniser is loaded."""
@@ -113,8 +125,6 @@ class LossSettings:
 
     def unused(self) -> Iterator[Reason]:
         """Options that change nothing given the others."""
-        if self.masked_loss_probability == 0:
-            yield "masked_loss_min_cells", "with masked_loss_probability=0"
         if self.identity_loss_weight == 0:
             for name in ("identity_loss_encoder", "identity_loss_max_sigma"):
                 yield name, "with identity_loss_weight=0"
@@ -130,3 +140,5 @@ class HeldOutSettings:
     """Dancers whose clips are not trained on, for the embedding-swap gap on people never seen. Two or more."""
     heldout_clips: Count = 0
     """Performances of each other dancer (all cameras, all parts) that are not trained on: known people, new dances."""
+    heldout_photos: Count = 0
+    """Photos of the target that are not trained on, for the target's loss and embedding-swap gap. Two are enough."""

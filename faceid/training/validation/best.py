@@ -19,7 +19,7 @@ from faceid.training.validation.losses import CONDITIONS
 from faceid.training.validation.validation_settings import OWN, ValidationSettings
 
 # The metrics for `auto`. The first one that is measured counts.
-AUTO = ("swap_gap_heldout_dancers", "swap_gap_heldout_clips", "swap_gap_training_dancers")
+AUTO = ("swap_gap_target", "swap_gap_heldout_dancers", "swap_gap_heldout_clips", "swap_gap_training_dancers")
 BETTER = {metric.name: metric.better for metric in ALL_METRICS}
 
 
@@ -51,6 +51,7 @@ def metrics_of(validation: ValidationSettings, held_out: HeldOutSettings) -> lis
         "training_dancers": 1,
         "heldout_clips": held_out.heldout_clips,
         "heldout_dancers": held_out.heldout_dancers,
+        "target": held_out.heldout_photos,
     }
     names = []
     for group in (name for name, count in groups.items() if count):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from faceid import flow
 from faceid.data.dancer_faces.face_bank import FaceBank
-from faceid.data.latents.latent_reader import LatentSet
+from faceid.data.latents.latent_reader import LatentSample, LatentSet
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.order import seed_for
 from faceid.data.shards.index import DamagedError
@@ -59,6 +59,8 @@ class FacePair:
     number: int
     right: Tensor
     wrong: Tensor
+    target_share: float = 0.0
+    """1 where the right face is the target's, who may have tokens of their own."""
 
 
 def pair_faces(
@@ -107,17 +109,27 @@ def measure_losses(
     except DamagedError as damage:
         log.warning("left out of validation: %s", damage)
         return None
-    x0, pose, inactive = (
-        statistics.normalise(raw.unsqueeze(0)) for raw in (sample.video, sample.pose, sample.inactive)
-    )
-    clip = _Clip(x0, pose, inactive, sample.prompt_embeds, latents.geometry)
+    shown = shown_clip(sample, statistics, latents.geometry)
+    return measure_shown(transformer, shown, pair, seed, levels, conditions)
+
+
+@torch.no_grad()
+def measure_shown(
+    transformer: Any,
+    clip: ShownClip,
+    pair: FacePair,
+    seed: int,
+    levels: Sequence[float] = NOISE_LEVELS,
+    conditions: Sequence[Condition] = CONDITIONS,
+) -> Tensor:
+    """As `measure_losses`, of what is in memory: a clip, or a photo without a pose."""
     losses = torch.zeros(len(conditions), len(levels), 2, dtype=torch.float64)
     # Conditions go in twos where possible, because what they share is computed in one pass.
     for first in range(0, len(conditions), 2):
         some = conditions[first : first + 2]
         for place, level in enumerate(levels):
             errors = _errors(transformer, clip, pair, some, level, seed)
-            mask = sample.head_mask.float()
+            mask = clip.mask
             in_head = (errors * mask).sum((1, 2, 3)) / mask.sum().clamp_min(1)
             losses[first : first + 2, place] = torch.stack([in_head, errors.mean((1, 2, 3))], dim=1).double()
     return losses
@@ -142,19 +154,31 @@ def gap_of(measured: Sequence[Tensor]) -> SwapGap:
 
 
 @dataclass(frozen=True)
-class _Clip:
-    """A clip as model input. x0, pose, inactive: normalised latents, [1, C, f, h, w]; prompt_embeds: [L, D]."""
+class ShownClip:
+    """A clip as model input. x0, pose, inactive: normalised latents, [1, C, f, h, w]; prompt_embeds: [L, D].
+
+    mask: the head's, [f, h, w] float32.
+    """
 
     x0: Tensor
     pose: Tensor
     inactive: Tensor
     prompt_embeds: Tensor
+    mask: Tensor
     geometry: Geometry
+
+
+def shown_clip(sample: LatentSample, statistics: LatentStatistics, geometry: Geometry) -> ShownClip:
+    """A sample as model input."""
+    x0, pose, inactive = (
+        statistics.normalise(raw.unsqueeze(0)) for raw in (sample.video, sample.pose, sample.inactive)
+    )
+    return ShownClip(x0, pose, inactive, sample.prompt_embeds, sample.head_mask.float(), geometry)
 
 
 def _errors(
     transformer: Any,
-    clip: _Clip,
+    clip: ShownClip,
     pair: FacePair,
     conditions: Sequence[Condition],
     level: float,
@@ -164,6 +188,9 @@ def _errors(
     count, device, dtype = len(conditions), transformer.device, transformer.dtype
     faces = {"right_face": pair.right, "wrong_face": pair.wrong, "no_face": torch.zeros_like(pair.right)}
     face = torch.stack([faces.get(condition, pair.right) for condition in conditions]).float()
+    shares = torch.tensor(
+        [0.0 if condition in ("wrong_face", "no_face") else pair.target_share for condition in conditions]
+    )
     # Without a pose the control is a grey video, as for a photo.
     grey = clip.inactive.expand_as(clip.pose)
     shown = torch.cat([grey if condition == "no_pose" else clip.pose for condition in conditions])
@@ -177,5 +204,6 @@ def _errors(
         clip.prompt_embeds.expand(count, -1, -1).to(device, dtype),
         control.to(device, dtype),
     )
-    prediction = transformer(encoder_hidden_states_image=face_input(face).to(device), **inputs)[0]
+    face = face_input(face, target_share=shares).to(device)
+    prediction = transformer(encoder_hidden_states_image=face, **inputs)[0]
     return flow.flow_loss(prediction.cpu(), flow.velocity_target(clip.x0, noise).expand(count, -1, -1, -1, -1))

@@ -40,8 +40,8 @@ class ValidationSettings:
     {recognisers}, toy_recogniser, toy_readout, as in tools/evaluate.py; or none."""
     best_metric: str = "auto"
     """The best checkpoint is the one with the best validation/NAME of this name: the lowest of a loss, the highest of a
-    gap or score, of another metric what its table says. auto: swap_gap_heldout_dancers, or swap_gap_heldout_clips, or
-    swap_gap_training_dancers where nothing is held out."""
+    gap or score, of another metric what its table says. auto: swap_gap_target, or swap_gap_heldout_dancers, or
+    swap_gap_heldout_clips, or swap_gap_training_dancers where nothing is held out."""
     early_stop_after: Count = 0
     """Validations in a row without a better best_metric after which the run ends; 0 for never."""
 
