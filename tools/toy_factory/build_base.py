@@ -43,6 +43,7 @@ from toy_factory.train_transformer import Batches, Prompts, TransformerTraining,
 from toy_factory.train_vae import (
     VaeTraining,
     draw_clips,
+    finish_on_whole_clips,
     latent_statistics,
     reconstruct,
     reconstruction_psnr,
@@ -57,6 +58,8 @@ SEED = 20
 # People in no training set. The stages' own figures are measured on them.
 TEST_WORLD = 4000
 LOG_EVERY = 100
+# Where the VAE is trained on: another world than before, with whole clips alone.
+VAE_WORLD, VAE_FINISH = 1500, VaeTraining(finishing_steps=1600, finishing_rate=4e-4, seed=1)
 UNSEEN = BaseWorld(num_people=40, seed=TEST_WORLD)
 
 
@@ -68,6 +71,16 @@ def build_vae(work: Path) -> dict[str, Any]:
         initialise_vae_as_low_pass(vae, SEED)
         settings, losses = VaeTraining(), _Losses()
         train_vae(vae, draw_clips(settings.num_clips), settings, losses)
+        return {"settings": asdict(settings), "losses": losses.curve, **finish_vae(vae, base)}
+
+
+def build_vae_finish(work: Path) -> dict[str, Any]:
+    """Train the VAE of `work/base` on, on whole clips of other people than before."""
+    with made_whole(work / "base", goes_on=True) as base:
+        vae = load_wan(base, ("vae",)).vae
+        settings, losses = VAE_FINISH, _Losses()
+        drawn = draw_clips(settings.num_clips, world=VAE_WORLD)
+        finish_on_whole_clips(vae, drawn, settings, lambda step, loss: losses(step - settings.num_steps, loss))
         return {"settings": asdict(settings), "losses": losses.curve, **finish_vae(vae, base)}
 
 
@@ -168,6 +181,7 @@ def build_pose_reader(work: Path) -> dict[str, Any]:
 Stage = Callable[[Path], dict[str, Any]]
 STAGES: dict[str, Stage] = {
     "vae": build_vae,
+    "vae_finish": build_vae_finish,
     "text": build_text,
     "data": build_data,
     "transformer": build_transformer,

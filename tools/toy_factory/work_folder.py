@@ -29,6 +29,7 @@ WORK, PART = "the making of the toy world's weights", "weights of the toy world"
 # The stages in their order, and the result of each that the package ships.
 PARTS: dict[str, str | None] = {
     "vae": "base",
+    "vae_finish": "base",
     "text": "base",
     "data": None,
     "transformer": "base",
