@@ -27,7 +27,7 @@ def small_stage(name: str):
             with staged_file(work / part) as temporary:
                 temporary.write_text(f"new {name}")
         elif part:
-            with made_whole(work / part, goes_on=name in ("text", "transformer")) as folder:
+            with made_whole(work / part, goes_on=name in ("vae_finish", "text", "transformer")) as folder:
                 (folder / name).mkdir(parents=True)
                 (folder / name / "weights").write_text(f"new {name}")
         return {"made_by": name}
@@ -107,13 +107,8 @@ def test_what_is_shipped_is_replaced_whole_where_it_is_as_its_record_says(place)
     assert make(place, *ALL, publish=True).code == 0
     shipped = content(place.weights)
     assert set(shipped) == {
-        *(
-            "base/vae/weights",
-            "base/text/weights",
-            "base/transformer/weights",
-            "encoder/encoder/weights",
-            "recogniser/recogniser/weights",
-        ),
+        *(f"base/{stage}/weights" for stage in ("vae", "vae_finish", "text", "transformer")),
+        *("encoder/encoder/weights", "recogniser/recogniser/weights"),
         *("readout.safetensors", "pose_reader.safetensors", "adapter/old"),
     }
     assert json.loads(place.record.read_text())["sha256"] == shipped
