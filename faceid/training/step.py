@@ -106,15 +106,13 @@ def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: boo
     error = flow.flow_loss(prediction, target)[:, batch.num_references :]
     loss, seed = run.sections.loss, run.sections.optimizer.seed
     flow_loss = torch.stack([reduce_error(loss, seed, error[i], batch, i) for i in range(len(batch.g))]).mean()
-    if run.identity_loss is None:
-        return {"loss": flow_loss}
-    with torch.autocast(x_t.device.type, enabled=False):
-        terms = run.identity_loss(batch, x_t, prediction, sigma)
-    return {
-        "loss": flow_loss + run.sections.identity_loss.identity_loss_weight * terms["identity_loss"],
-        "flow_loss": flow_loss,
-        **terms,
-    }
+    losses = {"loss": flow_loss}
+    if run.identity_loss is not None:
+        with torch.autocast(x_t.device.type, enabled=False):
+            terms = run.identity_loss(batch, x_t, prediction, sigma)
+        losses["loss"] = flow_loss + run.sections.identity_loss.identity_loss_weight * terms["identity_loss"]
+        losses |= {"flow_loss": flow_loss, **terms}
+    return losses
 
 
 def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: TrainingSample, i: int) -> Tensor:

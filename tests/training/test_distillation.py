@@ -19,7 +19,8 @@ SIGMA = torch.tensor([0.6, 0.6])
 def run(toy_wan, small_adapter_settings):
     adapter = install_adapter(toy_wan.transformer, small_adapter_settings, EMBEDDING_DIM)
     sections = asked_for(masked_loss_probability=0.0)
-    return SimpleNamespace(wan=toy_wan, adapter=adapter, transformer=toy_wan.transformer, sections=sections)
+    run = {"wan": toy_wan, "adapter": adapter, "transformer": toy_wan.transformer, "sections": sections}
+    return SimpleNamespace(**run, identity_loss=None)
 
 
 def batch(wan, kinds):
