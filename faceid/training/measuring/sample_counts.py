@@ -12,7 +12,7 @@ from typing import get_args
 
 from faceid.data.shards.index import DAMAGES
 from faceid.data.stream.pairing_settings import Kind
-from faceid.data.stream.training_set import CHOICES, FACE, TrainingSample
+from faceid.data.stream.training_set import CHOICES, FACE, REFERENCE, TrainingSample
 from faceid.errors import DataError
 
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -45,12 +45,13 @@ class SampleCounts:
     def metrics(self) -> dict[str, float]:
         """Shares of each kind and draw, and counts of each damage, by the names for the log."""
         drawn = max(self._samples(), 1)
-        names = [*KINDS, *(name for name in CHOICES if name != FACE), MASKED]
+        names = [*KINDS, *(name for name in CHOICES if name not in (FACE, REFERENCE)), MASKED]
         shares = {f"data/{name}_share": self.totals[name] / drawn for name in names}
         faced = self.totals["other_clip"] + self.totals["same_clip"]
         faces = {"data/faces_per_clip": self.totals[FACE] / faced} if faced else {}
         damages = {f"data/damaged_{name}": float(self.totals[name]) for name in DAMAGES if self.totals[name]}
-        return shares | faces | damages
+        references = {"data/references_per_sample": self.totals[REFERENCE] / drawn}
+        return shares | faces | references | damages
 
     def is_over(self, samples_per_epoch: int, max_damaged_share: float) -> bool:
         """Whether damaged clips exceed their share of the draws, or of an epoch where that is more."""
