@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -121,7 +122,11 @@ def build_transformer(work: Path) -> dict[str, Any]:
     world, settings, losses = BaseWorld(), TransformerTraining(), _Losses()
     people = [draw_person(person_seed(world.seed, f"d{number:04d}")) for number in range(world.num_people)]
     with made_whole(work / "base", goes_on=True) as base:
-        wan = load_wan(base, ("transformer", "text"))
+        wan = load_wan(base, ("text",))
+        with TemporaryDirectory() as fresh:
+            # What lies in `base` may be an earlier round's. It begins anew, as the seed says.
+            initialise_base(Path(fresh), BASE_CONFIGS, SEED)
+            wan.transformer = load_wan(Path(fresh), ("transformer",)).transformer
         data = read_base_data(work / "base_data")
         prompts = Prompts(wan.tokenizer, wan.text_encoder)
         batches = Batches(data, people, settings)
