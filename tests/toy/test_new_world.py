@@ -1,0 +1,72 @@
+"""The world that the next base is built for: one that WanVACEPipeline takes, and words that are read back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import WanVACEPipeline
+
+from faceid.models.base.initialise import initialise_base, initialise_vae_as_low_pass
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.wan import load_wan
+from faceid.toy.dance import dance_joints
+from faceid.toy.descriptions import describe, description_phrases
+from faceid.toy.people import draw_person, generator
+from faceid.toy.render import drawn_head_boxes
+from toy_factory.train_text import SAYS, TextTraining, draw_description, tokenizer_of_descriptions
+from toy_factory.train_vae import draw_clips, reconstruction_psnr
+from toy_factory.world import BASE_CONFIGS, CLIP_FRAMES, FRAME_PX, PACE, TEXT_TOKENS
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("new_world") / "base"
+    initialise_base(folder, BASE_CONFIGS, seed=1)
+    return folder
+
+
+@pytest.mark.slow
+def test_its_geometry_is_wans_own_and_the_pipelines(base):
+    geometry = ModelFiles.find(base).geometry
+    assert (geometry.spatial_factor, geometry.temporal_factor, geometry.latent_channels) == (8, 4, 16)
+    wan = load_wan(base, ("vae", "transformer"))
+    pipeline = WanVACEPipeline(None, None, wan.vae, None, wan.transformer)
+    assert (pipeline.vae_scale_factor_spatial, pipeline.vae_scale_factor_temporal) == (8, 4)
+    latents = wan.vae.encode(torch.zeros(1, 3, CLIP_FRAMES, FRAME_PX, FRAME_PX)).latent_dist.mode()
+    assert latents.shape[1:] == geometry.latent_shape(CLIP_FRAMES, FRAME_PX, FRAME_PX)
+    assert wan.vae.decode(latents).sample.shape == (1, 3, CLIP_FRAMES, FRAME_PX, FRAME_PX)
+
+
+@pytest.mark.slow
+def test_its_vae_begins_as_a_low_pass_filter(base):
+    vae = load_wan(base, ("vae",)).vae
+    initialise_vae_as_low_pass(vae, 1)
+    assert min(reconstruction_psnr(vae, draw_clips(2, world=77).clips)) > 5
+
+
+@pytest.mark.parametrize(("framing", "smallest", "largest"), [("upper", 55, 100), ("whole", 38, 56), ("far", 9, 30)])
+def test_heads_have_the_sizes_that_a_framing_says(framing, smallest, largest):
+    for seed in range(12):
+        joints = dance_joints("HO", seed, CLIP_FRAMES, (FRAME_PX, FRAME_PX), framing, PACE)
+        for x0, y0, x1, y1 in filter(None, drawn_head_boxes(joints, (FRAME_PX, FRAME_PX))):
+            assert smallest <= max(x1 - x0, y1 - y0) <= largest
+        # The camera stands still: a dance moves in the picture as it does when whole.
+        assert len(joints) == CLIP_FRAMES
+
+
+def test_a_description_says_what_can_be_seen_and_every_trait_has_its_numbers():
+    people = [draw_person(seed) for seed in range(200)]
+    said = {trait for person in people for trait in description_phrases(person)}
+    assert said == set(SAYS)
+    bald = next(person for person in people if person.headwear == "bald")
+    assert "hair" not in describe(bald) and "a bald head" in describe(bald)
+    assert describe(people[0]) == describe(people[0]) and len({describe(person) for person in people}) > 190
+
+
+def test_every_description_fits_the_tokenizer_and_any_other_word_has_tokens():
+    tokenizer = tokenizer_of_descriptions(TextTraining(corpus=500), TEXT_TOKENS)
+    rng = generator(0, "test")
+    texts = [draw_description(rng, draw_person(seed))[0] for seed in range(200)]
+    assert max(len(tokenizer(text).input_ids) for text in texts) <= TEXT_TOKENS
+    for word in ("sks", "Zürich", "舞"):
+        assert tokenizer.unk_token_id not in tokenizer(word).input_ids and tokenizer(word).input_ids[-1] == 1
