@@ -26,7 +26,7 @@ from faceid.models.lora.lora_formats import read_lora, start_with
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.sharded_state import AVERAGE, MOMENTS, TRAINABLES, ShardedState
 from faceid.training.checks.run_sections import RunSections, defaults, may_change
-from faceid.training.identity_loss import IdentityLoss, make_identity_loss
+from faceid.training.inputs.identity_loss import IdentityLoss, make_identity_loss
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA
 from faceid.training.inputs.origin import StartingPoint, origin_of, refuse_incomplete, refuse_other_origin
 from faceid.training.inputs.prepare import PreparedInputs

@@ -10,7 +10,7 @@ import time
 import torch
 
 from faceid.training.build import Run
-from faceid.training.identity_loss import of_entries
+from faceid.training.inputs.identity_loss import of_entries
 from faceid.training.measuring.meter import Meter, Step, peak_tflops
 from faceid.training.measuring.metrics import Metrics
 from faceid.training.measuring.sample_counts import SampleCounts

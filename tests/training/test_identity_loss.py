@@ -16,7 +16,7 @@ from faceid.models.base.latent_codec import encode_pixels, to_pixels
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
 from faceid.toy.shipped import resolve_encoder_path
-from faceid.training.identity_loss import IdentityLoss, of_entries
+from faceid.training.inputs.identity_loss import IdentityLoss, of_entries
 from faceid.training.measuring.metrics import read_metrics
 
 SIZE, BOX = 96, (26, 20, 70, 76)

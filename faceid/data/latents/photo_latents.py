@@ -96,6 +96,18 @@ def views_of(
     return list(dict.fromkeys(views))
 
 
+def view_keys(photos: Sequence[str], views: Sequence[PhotoView], size_hw: tuple[int, int]) -> dict[str, str]:
+    """The name of every sample, with its photo's. size_hw: of the clips, whose view has the photo's own name."""
+    plain = PhotoView("photo", *size_hw)
+    return {view.key(photo, plain): photo for photo in photos for view in views}
+
+
+def describe_samples(captions: Mapping[str, str | None]) -> list[Any]:
+    """What says which samples of photos are trained on, for a run's origin. captions: of each, where it has its own."""
+    own = {key: caption for key, caption in sorted(captions.items()) if caption}
+    return [*sorted(captions), own] if own else sorted(captions)
+
+
 def encode_photos(
     photos: Sequence[FacePhoto],
     output_dir: Path,

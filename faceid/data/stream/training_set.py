@@ -19,7 +19,7 @@ from torch import Tensor
 
 from faceid.data.latents.latent_reader import LatentSample, LatentSet
 from faceid.data.latents.latent_sets import LatentSets, Size
-from faceid.data.latents.photo_latents import PhotoLatent
+from faceid.data.latents.photo_latents import PhotoLatent, describe_samples
 from faceid.data.latents.reference_latents import References
 from faceid.data.order import seed_for
 from faceid.data.shards.index import DamagedError
@@ -136,8 +136,7 @@ class TrainingSet(torch.utils.data.Dataset):
     @property
     def photos_described(self) -> list[Any]:
         """What says which photos are trained on, and with which captions of their own."""
-        captions = {name: photo.caption for name in self.photo_names if (photo := self.photos[name]).caption}
-        return [*self.photo_names, captions] if captions else list(self.photo_names)
+        return describe_samples({name: self.photos[name].caption for name in self.photo_names})
 
     @property
     def length(self) -> StreamLength:

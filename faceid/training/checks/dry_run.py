@@ -81,7 +81,7 @@ def _held_out_of(data: KnownData, sections: RunSections) -> HeldOut:
 def _data_lines(data: KnownData, held_out: HeldOut, sections: RunSections) -> list[str]:
     optimizer, pairing = sections.optimizer, sections.pairing
     clips = len(data.trained_on(held_out))
-    mixture = data.mixture(held_out, pairing.stage2_shares, sections.stream_order())
+    mixture = data.mixture(held_out, sections.held_out.heldout_photos, pairing.stage2_shares, sections.stream_order())
     epoch, length = mixture.length.stage1, mixture.length
     steps = total_steps(optimizer.num_epochs, length, optimizer.batch_size) if epoch else 0
     stage2 = ", ".join(f"{count} {kind}" for kind, count in sorted(mixture.quotas.items()))

@@ -12,6 +12,8 @@ from typing import Any
 
 from faceid.data.dancer_faces.face_bank import open_face_bank
 from faceid.data.latents.latent_sets import LatentSets
+from faceid.data.latents.photo_latents import describe_samples, view_keys
+from faceid.data.order import hold_out
 from faceid.data.shards.index import ShardIndex
 from faceid.data.stream.stream_length import StreamLength
 from faceid.errors import ConfigError, DataError
@@ -29,11 +31,18 @@ from faceid.toy.shipped import resolve_encoder_path
 from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.run_folder import check_run_folder
 from faceid.training.checks.run_sections import RunSections, defaults, may_change
+from faceid.training.inputs.identity_loss import check_identity_loss
 from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
 from faceid.training.inputs.known_data import KnownData
 from faceid.training.inputs.origin import known_origin, refuse_incomplete, refuse_other_origin
-from faceid.training.inputs.prepare import check_init_encoder, check_same_photos, photo_captions
-from faceid.training.inputs.training_data import hold_back_of
+from faceid.training.inputs.prepare import (
+    check_init_encoder,
+    check_same_photos,
+    clip_size,
+    photo_captions,
+    photo_views,
+)
+from faceid.training.inputs.training_data import check_heldout_photos, hold_back_of
 from faceid.training.recipe.schedule import total_steps
 from faceid.training.validation.best import check_best_metric
 from faceid.training.validation.validation_settings import OWN
@@ -55,6 +64,7 @@ def refusals(plan: InputPlan, sections: RunSections, launch: Launch) -> list[Che
         check_precision,
         lambda: check_meeting(launch),
         lambda: _check_names(sections),
+        lambda: check_identity_loss(sections.identity_loss, plan.inputs.face_images_dir is not None),
         lambda: plan.base,
         lambda: check_before_work(plan),
         lambda: check_expert(plan.base.expert, sections),
@@ -155,6 +165,7 @@ def _check_data(plan: InputPlan, sections: RunSections) -> None:
     held_out = hold_back_of(data.clips, data.dancers, sections.held_out, sections.optimizer.seed)
     if not data.trained_on(held_out) and not data.num_photos:
         raise DataError("no clips and no photos: nothing to train on")
+    check_heldout_photos(sections.held_out.heldout_photos, data.num_photos)
 
 
 def _check_checkpoint(plan: InputPlan, sections: RunSections) -> None:
@@ -193,12 +204,23 @@ def _known_origin(plan: InputPlan, sections: RunSections) -> dict[str, Any]:
     if inputs.face_embedding is not None:
         identity = load_identity(inputs.face_embedding)
         known["identity"] = sha256_json(identity.embedding.tolist())
-        known["photos"] = sha256_json(sorted(identity.photo_sha256) if inputs.face_images_dir else [])
+        known["photos"] = sha256_json(_photos_known(plan, sorted(identity.photo_sha256), sections))
     if inputs.latents is not None and (inputs.face_embedding is not None or inputs.face_images_dir is None):
         data = KnownData.of(plan)
         held_out = hold_back_of(data.clips, data.dancers, sections.held_out, sections.optimizer.seed)
-        known["chunk"] = data.mixture(held_out, sections.pairing.stage2_shares, sections.stream_order()).chunk
+        kept, shares = sections.held_out.heldout_photos, sections.pairing.stage2_shares
+        known["chunk"] = data.mixture(held_out, kept, shares, sections.stream_order()).chunk
     return known
+
+
+def _photos_known(plan: InputPlan, names: list[str], sections: RunSections) -> list[Any]:
+    """As `TrainingSet.photos_described`, of the identity's photos, by name."""
+    if not plan.inputs.face_images_dir:
+        return []
+    kept = hold_out(names, sections.held_out.heldout_photos, sections.optimizer.seed)
+    captions = photo_captions(plan, names)
+    shown = view_keys([name for name in names if name not in kept], photo_views(plan), clip_size(plan))
+    return describe_samples({key: captions.get(photo) for key, photo in shown.items()})
 
 
 def _check_latents(plan: InputPlan) -> None:

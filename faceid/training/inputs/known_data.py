@@ -17,7 +17,7 @@ from faceid.data.stream.pairing_settings import Kind
 from faceid.data.stream.stream_order import StreamOrder
 from faceid.media import images
 from faceid.training.inputs.input_plan import InputPlan
-from faceid.training.inputs.prepare import photo_captions
+from faceid.training.inputs.prepare import photo_captions, photo_views
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class KnownData:
     dancers: list[str]
     """For each entry, its dancer."""
     sizes: list[Size]
-    """For each clip, its size. Photos have the first clip's size."""
+    """For each clip, its size."""
     num_photos: int
+    photo_sizes: tuple[Size, ...] = ()
+    """The size of each view of a photo."""
     captioned: tuple[int, int] = (0, 0)
     """Number of clips and of photos with a caption of their own."""
 
@@ -41,16 +43,17 @@ class KnownData:
         files = images.list_photos(Path(inputs.face_images_dir)) if inputs.face_images_dir else []
         names = [file.name for file in files]
         photos, told = len(names), len(photo_captions(plan, names))
+        views = tuple((1, view.height, view.width) for view in photo_views(plan)) if names else ()
         if inputs.latents is not None:
             latents = LatentSets.open(inputs.latents_dirs)
             captioned = sum(one.num_captioned for one in latents.sets), told
-            return cls(latents.clips, latents.dancers, latents.sizes, photos, captioned)
+            return cls(latents.clips, latents.dancers, latents.sizes, photos, views, captioned)
         pairs = find_pairs(Path(inputs.dance_videos_dir or ""), Path(inputs.pose_videos_dir or "")).pairs
         size = (plan.clips.num_frames, plan.clips.height, plan.clips.width)
         is_read = plan.captions.caption_files == "read"
         captioned = len(read_captions({pair.key: pair.caption for pair in pairs})) if is_read else 0, told
         keys, dancers = [pair.key for pair in pairs], [pair.dancer for pair in pairs]
-        return cls(keys, dancers, [size] * len(pairs), photos, captioned)
+        return cls(keys, dancers, [size] * len(pairs), photos, views, captioned)
 
     @property
     def largest(self) -> Size:
@@ -62,11 +65,13 @@ class KnownData:
         entries = zip(self.sizes, self.clips, self.dancers, strict=True)
         return [size for size, clip, dancer in entries if not held_out.has(clip, dancer)]
 
-    def mixture(self, held_out: HeldOut, shares: Mapping[Kind, float], order: StreamOrder) -> Mixture | BucketedMixture:
-        """The mixture if nothing is dropped. shares: for stage 2."""
+    def mixture(
+        self, held_out: HeldOut, heldout_photos: int, shares: Mapping[Kind, float], order: StreamOrder
+    ) -> Mixture | BucketedMixture:
+        """The mixture if nothing is dropped. heldout_photos: how many are no samples. shares: for stage 2."""
         return make_mixture(
             self.trained_on(held_out),
-            [(1, *self.sizes[0][1:])] * self.num_photos if self.sizes else [],
+            list(self.photo_sizes) * max(self.num_photos - heldout_photos, 0) if self.sizes else [],
             shares,
             order,
         )

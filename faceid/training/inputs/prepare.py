@@ -25,7 +25,7 @@ from faceid.data.dancer_faces.face_crops import FaceSource
 from faceid.data.dancer_faces.face_sources import of_pairs, of_shards
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
-from faceid.data.latents.photo_latents import FacePhoto, encode_photos, photo_latents_are_current, views_of
+from faceid.data.latents.photo_latents import FacePhoto, PhotoView, encode_photos, photo_latents_are_current, views_of
 from faceid.data.latents.reference_latents import ReferencePicture, encode_references, references_are_current
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError, ModelError
@@ -166,10 +166,7 @@ def _encode_latents(plan: InputPlan, clips: Path, folder: Path, device: str) -> 
 def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: str) -> None:
     """Encode the photos that the identity kept, as single-frame samples of the clips' size, around the face."""
     photos_dir, fingerprint = Path(plan.inputs.face_images_dir or ""), plan.base.latents_fingerprint
-    height, width = size_hw = _clip_size(plan)
-    of_photos = plan.photos
-    multiple = plan.base.geometry.size_multiple_px
-    views = views_of(of_photos.photo_framings, of_photos.photo_sizes, size_hw, multiple)
+    (height, width), views = clip_size(plan), photo_views(plan)
     check_same_photos(photos_dir, identity)
     captions = photo_captions(plan, list(identity.photo_sha256))
     if plan.captions.caption_files == "read":
@@ -189,7 +186,7 @@ def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: st
 def _encode_references(plan: InputPlan, identity: Identity, prepared: PreparedInputs, device: str) -> None:
     """Encode reference frames of the clips' size: of the target from the photos, of the dancers from the face bank."""
     assert prepared.references is not None
-    size_hw, photos_dir = _clip_size(plan), Path(plan.inputs.face_images_dir or "")
+    size_hw, photos_dir = clip_size(plan), Path(plan.inputs.face_images_dir or "")
     boxes = identity.photo_boxes if plan.inputs.face_images_dir else {}
     made_of: dict[str, Any] = {"photos": {name: [identity.photo_sha256[name], list(boxes[name])] for name in boxes}}
     if prepared.faces is not None:
@@ -204,6 +201,12 @@ def _encode_references(plan: InputPlan, identity: Identity, prepared: PreparedIn
         pictures += banked_pictures(prepared.faces, identity.encoder_fingerprint)
     wan = load_wan(plan.base, ("vae",), device, torch.bfloat16, name=plan.base_name)
     encode_references(pictures, made_of, prepared.references, wan, size_hw, private=not plan.faces.shared)
+
+
+def photo_views(plan: InputPlan) -> list[PhotoView]:
+    """How each photo is shown."""
+    multiple = plan.base.geometry.size_multiple_px
+    return views_of(plan.photos.photo_framings, plan.photos.photo_sizes, clip_size(plan), multiple)
 
 
 def photo_captions(plan: InputPlan, names: Sequence[str]) -> dict[str, str]:
@@ -231,7 +234,8 @@ def _sha256_or_none(file: Path) -> str | None:
     return sha256_file(file) if file.is_file() else None
 
 
-def _clip_size(plan: InputPlan) -> tuple[int, int]:
+def clip_size(plan: InputPlan) -> tuple[int, int]:
+    """Height and width of the clips in pixels."""
     if plan.inputs.latents is None:
         return plan.clips.height, plan.clips.width
     settings = LatentSets.open(plan.inputs.latents_dirs).settings

@@ -98,14 +98,20 @@ def hold_back_of(clips: Sequence[str], dancers: Sequence[str], settings: HeldOut
     return held_out
 
 
+def check_heldout_photos(count: int, num_photos: int) -> None:
+    """Raises: ConfigError unless three photos are left to learn from."""
+    most = max(num_photos - FEWEST_PHOTOS, 0)
+    if count > most:
+        raise ConfigError(
+            f"heldout_photos={count}: of {num_photos} photos {FEWEST_PHOTOS} must be left to learn from; use {most} "
+            "or fewer"
+        )
+
+
 def hold_photos_back(photos: Mapping[str, PhotoLatent], count: int, seed: int) -> list[str]:
     """The photos that a run keeps from training. Raises: ConfigError unless three are left to learn from."""
     names = sorted({photo.photo or key for key, photo in photos.items()})
-    if count > max(len(names) - FEWEST_PHOTOS, 0):
-        raise ConfigError(
-            f"heldout_photos={count}: of {len(names)} photos {FEWEST_PHOTOS} must be left to learn from; use "
-            f"{max(len(names) - FEWEST_PHOTOS, 0)} or fewer"
-        )
+    check_heldout_photos(count, len(names))
     kept = hold_out(names, count, seed)
     if missing := [name for name in kept if name not in photos]:
         raise ConfigError(

@@ -19,7 +19,7 @@ from torch import Tensor
 from faceid.data.stream.training_set import TrainingSample
 from faceid.errors import ConfigError
 from faceid.faces.encoders.encoder_kinds import ENCODERS
-from faceid.faces.encoders.face_encoders import VisionEncoder, load_encoder
+from faceid.faces.encoders.face_encoders import VisionEncoder, check_encoder_is_there, load_encoder
 from faceid.faces.identities.identity import Identity
 from faceid.faces.photos.detect import crop_face
 from faceid.geometry import Geometry
@@ -97,6 +97,19 @@ class IdentityLoss:
         return pixels[:, :, rows][:, :, :, columns]
 
 
+def check_identity_loss(settings: IdentityLossSettings, has_photos: bool) -> None:
+    """Refuse before any work what the loss cannot be made of. Raises: ConfigError; ModelError for no recogniser."""
+    if not settings.identity_loss_weight:
+        return
+    if not has_photos:
+        raise ConfigError(
+            f"identity_loss_weight={settings.identity_loss_weight:g}: compares photos of the target with each other; "
+            "give --face_images_dir, or 0"
+        )
+    kind, path = _kind_and_path(settings.identity_loss_encoder or "")
+    check_encoder_is_there(kind, path, "identity_loss_encoder")
+
+
 def make_identity_loss(
     settings: IdentityLossSettings,
     face_margin: float,
@@ -142,15 +155,19 @@ def of_entries(losses: dict[str, float]) -> dict[str, float]:
 
 def _load_recogniser(text: str, device: str) -> VisionEncoder:
     """The recogniser that a flag names, KIND:PATH. Raises: ConfigError for one without gradient; ModelError."""
+    encoder = load_encoder(*_kind_and_path(text), device)
+    assert isinstance(encoder, VisionEncoder)
+    encoder.model.requires_grad_(False)
+    return encoder
+
+
+def _kind_and_path(text: str) -> tuple[str, str | None]:
     kind, _, path = text.partition(":")
     spec = ENCODERS.get(kind)
     if spec is None or spec.vision is None:
         kinds = ", ".join(name for name, known in ENCODERS.items() if known.vision is not None)
         raise ConfigError(f"identity_loss_encoder={text}: give KIND:PATH with one of {kinds}, which have a gradient")
-    encoder = load_encoder(kind, path or None, device)
-    assert isinstance(encoder, VisionEncoder)
-    encoder.model.requires_grad_(False)
-    return encoder
+    return kind, path or None
 
 
 def _cells(low: float, high: float, count: int, px: int) -> tuple[int, int]:
