@@ -27,6 +27,7 @@ from faceid.sampling.render_sections import RenderSections
 from faceid.sampling.unused_render_options import warn_of_render_options
 from faceid.sampling.who.given_faces import face_given
 from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.shown_references import pictures_of
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     _check_places(sections, pose, places)
     read_pose(pose, setup.shape, models.base.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
-    references = references_of(setup.content.reference_images, setup.content.own_references, face, models.metadata)
+    given = pictures_of(setup.content.reference_images)
+    references = references_of(given, setup.content.own_references, face, models.metadata)
     inputs = InputHashes.of(
         models.base.exact_fingerprint, models.adapter, face, pose, [shown.sha256 for shown in references]
     )
@@ -73,7 +75,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
         # Only the first process writes the video. The others only help to compute it.
         if place_among_workers()[0] == 0:
             flags = {**sections.flags, "pose_video": str(pose), "seed": seed}
-            flags |= {"own_references": 0 if setup.content.reference_images else len(references)}
+            flags["own_references"] = renderer.own_references
             sha256 = _write(renderer, latents, control, place, flags, inputs)
             if kept is not None:
                 say_whether_like(kept, place, sha256)

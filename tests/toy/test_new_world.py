@@ -13,7 +13,10 @@ from faceid.toy.dance import dance_joints
 from faceid.toy.descriptions import describe, description_phrases
 from faceid.toy.people import draw_person, generator
 from faceid.toy.render import drawn_head_boxes
+from faceid.toy.worlds import person_seed
+from toy_factory.base_data import BaseWorld, _draw_part, read_base_data
 from toy_factory.train_text import SAYS, TextTraining, draw_description, tokenizer_of_descriptions
+from toy_factory.train_transformer import Batches, Prompts, TransformerTraining, base_loss
 from toy_factory.train_vae import draw_clips, reconstruction_psnr
 from toy_factory.world import BASE_CONFIGS, CLIP_FRAMES, FRAME_PX, PACE, TEXT_TOKENS
 
@@ -70,3 +73,25 @@ def test_every_description_fits_the_tokenizer_and_any_other_word_has_tokens():
     assert max(len(tokenizer(text).input_ids) for text in texts) <= TEXT_TOKENS
     for word in ("sks", "Zürich", "舞"):
         assert tokenizer.unk_token_id not in tokenizer(word).input_ids and tokenizer(word).input_ids[-1] == 1
+
+
+@pytest.mark.slow
+def test_what_the_base_learns_from_is_drawn_and_every_kind_of_batch_has_a_loss(base, tmp_path):
+    world = BaseWorld(num_people=2, clips_per_person=1, pictures_per_person=1, portraits_per_person=3)
+    _draw_part((base, tmp_path / "part_00000.safetensors", world, 0))
+    data = read_base_data(tmp_path)
+    assert [len(rows) for rows in (data.clips, data.pictures, data.portraits)] == [2, 2, 6]
+    assert data.clip_masks.any() and data.clip_poses.shape == data.clips.shape == (2, 16, 3, 16, 16)
+    wan = load_wan(base, ("transformer", "text"))
+    settings = TransformerTraining(tokens=64, clip_share_first=0.5, clip_share_last=0.5, without_pose=0.5)
+    people = [draw_person(person_seed(world.seed, f"d{number:04d}")) for number in range(2)]
+    batches, prompts = Batches(data, people, settings), Prompts(wan.tokenizer, wan.text_encoder)
+    noise, seen = torch.Generator().manual_seed(0), set()
+    for _ in range(24):
+        batch = batches.draw(0.5)
+        text = prompts(batch.prompts)
+        loss = base_loss(wan.transformer, batch, text, data.inactive.float(), wan.geometry, settings, noise)
+        assert torch.isfinite(loss)
+        seen.add((batch.x0.shape[2], batch.pose is None, len(batch.references)))
+    assert {frames for frames, _, _ in seen} == {1, 3} and {count for *_, count in seen} >= {0, 1}
+    assert {(1, True), (1, False), (3, False)} == {(frames, is_free) for frames, is_free, _ in seen}

@@ -25,7 +25,7 @@ class Ends:
         accelerator = SimpleNamespace(device="cpu", reduce=lambda tensor, reduction: tensor)
         self.run = SimpleNamespace(
             sections=asked_for(**given),
-            training_set=SimpleNamespace(length=StreamLength.even(8)),
+            training_set=SimpleNamespace(length=StreamLength(8, 8)),
             world=SimpleNamespace(accelerator=accelerator, is_main=False),
             start_step=start_step,
             num_steps=12,
@@ -99,5 +99,5 @@ def test_where_nothing_was_left_undone_nothing_is_done(tmp_path, saved, start_st
 
 def test_the_step_that_completes_an_epoch_is_known_whatever_the_batch():
     # 6 samples, 4 at a time: the second step takes the last two of the first epoch and two of the second.
-    assert [epoch_ending_at(done, StreamLength.even(6), 4) for done in range(6)] == [None, None, 0, 1, None, 2]
-    assert [epoch_ending_at(done, StreamLength.even(3), 7) for done in range(1, 4)] == [1, 3, 6]
+    assert [epoch_ending_at(done, StreamLength(6, 6), 4) for done in range(6)] == [None, None, 0, 1, None, 2]
+    assert [epoch_ending_at(done, StreamLength(3, 3), 7) for done in range(1, 4)] == [1, 3, 6]

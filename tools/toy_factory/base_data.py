@@ -7,7 +7,7 @@ figures in the distance, portraits. A picture costs a third of a clip, so there 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from multiprocessing import get_context
@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from faceid.data.latents.head_mask import head_mask
 from faceid.logs import progress
 from faceid.models.base.latent_codec import encode_pixels, to_pixels
-from faceid.models.base.wan import load_wan
+from faceid.models.base.wan import WanModel, load_wan
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_nuisance, draw_person, generator
 from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
@@ -90,60 +91,58 @@ def _draw_part(job: tuple[Path, Path, BaseWorld, int]) -> None:
     if file.is_file():
         return
     torch.set_num_threads(1)
-    wan = load_wan(base, ("vae",))
-
-    def encode(frames: np.ndarray) -> Tensor:
-        return wan.statistics.normalise(encode_pixels(wan.vae, to_pixels(frames)))[0].half()
-
-    part: dict[str, list[Any]] = {field.name: [] for field in fields(BaseData) if field.name != "inactive"}
+    part = _Part(load_wan(base, ("vae",)))
     for number in range(first, min(first + PEOPLE_A_JOB, world.num_people)):
-        _draw_of(part, draw_person(person_seed(world.seed, f"d{number:04d}")), number, world, encode)
-    tensors = {
-        name: torch.tensor(values) if name.endswith("who") else torch.stack(values) for name, values in part.items()
-    }
-    grey = np.full((CLIP_FRAMES, FRAME_PX, FRAME_PX, 3), 127.5, np.float32)
-    raw = encode_pixels(wan.vae, torch.from_numpy(grey / 127.5 - 1).permute(3, 0, 1, 2)[None])
-    tensors["inactive"] = wan.statistics.normalise(raw).half()
+        part.add_person(draw_person(person_seed(world.seed, f"d{number:04d}")), number, world)
     temporary = file.with_suffix(".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+    save_file(part.tensors(), temporary)
     os.replace(temporary, file)
 
 
-def _draw_of(
-    part: dict[str, list[Any]], person: Person, number: int, world: BaseWorld, encode: Callable[[np.ndarray], Tensor]
-) -> None:
-    """Add one person's clips, pictures and portraits."""
-    rng = generator(world.seed, f"base data {number}")
-    for _ in range(int(world.clips_per_person + rng.random())):
-        _dance(part, ("clips", "clip_poses", "clip_masks", "clip_who"), person, number, rng, CLIP_FRAMES, encode)
-    for _ in range(world.pictures_per_person):
-        _dance(part, ("pictures", "picture_poses", "picture_masks", "picture_who"), person, number, rng, 1, encode)
-    for _ in range(world.portraits_per_person):
-        photo, box = draw_portrait(person, rng)
-        part["portraits"].append(encode(photo[None]))
-        part["portrait_masks"].append(head_mask([box]))
-        part["portrait_who"].append(number)
+class _Part:
+    """What is drawn of some people, by the names of `BaseData`."""
 
+    def __init__(self, wan: WanModel) -> None:
+        self._wan = wan
+        self._rows: dict[str, list[Any]] = {field.name: [] for field in fields(BaseData) if field.name != "inactive"}
 
-def _dance(
-    part: dict[str, list[Any]],
-    names: tuple[str, str, str, str],
-    person: Person,
-    number: int,
-    rng: np.random.Generator,
-    num_frames: int,
-    encode: Callable[[np.ndarray], Tensor],
-) -> None:
-    size_hw = (FRAME_PX, FRAME_PX)
-    framing = rng.choice(np.array(list(FRAMING_SHARES)), p=list(FRAMING_SHARES.values()))
-    genre = list(GENRES)[rng.integers(len(GENRES))]
-    joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, PACE)
-    frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
-    video, pose, mask, who = names
-    part[video].append(encode(frames))
-    part[pose].append(encode(render_pose(joints, size_hw)))
-    part[mask].append(head_mask(drawn_head_boxes(joints, size_hw)))
-    part[who].append(number)
+    def add_person(self, person: Person, number: int, world: BaseWorld) -> None:
+        """Add one person's clips, pictures and portraits."""
+        rng = generator(world.seed, f"base data {number}")
+        for _ in range(int(world.clips_per_person + rng.random())):
+            self._add_dance("clip", person, number, rng, CLIP_FRAMES)
+        for _ in range(world.pictures_per_person):
+            self._add_dance("picture", person, number, rng, 1)
+        for _ in range(world.portraits_per_person):
+            photo, box = draw_portrait(person, rng)
+            self._add("portrait", photo[None], [box], number)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of it, and the constant half of a clip's control."""
+        found = {
+            name: torch.tensor(rows) if name.endswith("who") else torch.stack(rows) for name, rows in self._rows.items()
+        }
+        # A grey clip: zero in the VAE's range.
+        raw = encode_pixels(self._wan.vae, torch.zeros(1, 3, CLIP_FRAMES, FRAME_PX, FRAME_PX))
+        found["inactive"] = self._wan.statistics.normalise(raw).half()
+        return {name: tensor.contiguous() for name, tensor in found.items()}
+
+    def _add_dance(self, kind: str, person: Person, number: int, rng: np.random.Generator, num_frames: int) -> None:
+        size_hw = (FRAME_PX, FRAME_PX)
+        framing = rng.choice(np.array(list(FRAMING_SHARES)), p=list(FRAMING_SHARES.values()))
+        genre = list(GENRES)[rng.integers(len(GENRES))]
+        joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, PACE)
+        frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
+        self._add(kind, frames, drawn_head_boxes(joints, size_hw), number)
+        self._rows[f"{kind}_poses"].append(self._encode(render_pose(joints, size_hw)))
+
+    def _add(self, kind: str, frames: np.ndarray, boxes: Sequence[Sequence[float] | None], number: int) -> None:
+        mask = head_mask(boxes, len(boxes), FRAME_PX, FRAME_PX, self._wan.geometry).bool()
+        for name, row in ((f"{kind}s", self._encode(frames)), (f"{kind}_masks", mask), (f"{kind}_who", number)):
+            self._rows[name].append(row)
+
+    def _encode(self, frames: np.ndarray) -> Tensor:
+        return self._wan.statistics.normalise(encode_pixels(self._wan.vae, to_pixels(frames)))[0].half()
 
 
 def draw_portrait(person: Person, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
@@ -151,15 +150,3 @@ def draw_portrait(person: Person, rng: np.random.Generator) -> tuple[np.ndarray,
     # The head's place varies by a few pixels (render_photo). The box holds it wherever it is.
     s = FRAME_PX
     return render_photo(person, int(rng.integers(1 << 31)), s), [0.12 * s, 0.05 * s, 0.88 * s, 0.82 * s]
-
-
-def head_mask(boxes: list[list[float] | None], cell_px: int = 8, frames_a_cell: int = 4) -> Tensor:
-    """Which latent cells a head's boxes cover, bool [f, h, w], for one box per frame."""
-    cells = FRAME_PX // cell_px
-    mask = torch.zeros((len(boxes) - 1) // frames_a_cell + 1, cells, cells, dtype=torch.bool)
-    for frame, box in enumerate(boxes):
-        if box is not None:
-            x0, y0, x1, y1 = box
-            row = (frame + frames_a_cell - 1) // frames_a_cell
-            mask[row, int(y0 // cell_px) : int(-(-y1 // cell_px)), int(x0 // cell_px) : int(-(-x1 // cell_px))] = True
-    return mask

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from faceid.toy import shipped
 from faceid.toy.toy_settings import Framing
 
 FRAME_PX, CLIP_FRAMES = 128, 9
@@ -17,46 +18,27 @@ FRAMING_SHARES: dict[Framing, float] = {"upper": 0.5, "whole": 0.35, "far": 0.15
 # The most tokens of a prompt.
 TEXT_TOKENS = 64
 
+# As the shipped base, but for these.
 BASE_CONFIGS: dict[str, dict[str, Any]] = {
-    "transformer": {
-        "patch_size": (1, 2, 2),
-        "num_attention_heads": 4,
-        "attention_head_dim": 32,
-        "in_channels": 16,
-        "out_channels": 16,
-        "text_dim": 64,
-        "freq_dim": 64,
-        "ffn_dim": 512,
-        "num_layers": 6,
-        "vace_layers": [0, 2, 4],
-        "vace_in_channels": 2 * 16 + 8 * 8,
-    },
+    **shipped.BASE_CONFIGS,
+    "transformer": {**shipped.BASE_CONFIGS["transformer"], "text_dim": 64, "vace_in_channels": 2 * 16 + 8 * 8},
     "vae": {
+        **shipped.BASE_CONFIGS["vae"],
         # Four levels, as Wan2.1's. Wan2.2's patches would spare the largest. But WanVACEPipeline counts two pixels for
         # each level, and knows of no patches.
         "base_dim": 8,
         "decoder_base_dim": 10,
-        "z_dim": 16,
         "dim_mult": [1, 2, 8, 8],
-        "num_res_blocks": 1,
         "temperal_downsample": [False, True, True],
-        # Wan2.2's shortcuts. Without them the same training ends several dB lower.
-        "is_residual": True,
-        # Replaced by measured values once the VAE is trained.
-        "latents_mean": [0.0] * 16,
-        "latents_std": [1.0] * 16,
         "scale_factor_spatial": 8,
-        "scale_factor_temporal": 4,
     },
     "text_encoder": {
+        **shipped.BASE_CONFIGS["text_encoder"],
         "vocab_size": 512,
         "d_model": 64,
         "d_kv": 16,
         "d_ff": 128,
         "num_layers": 3,
-        "num_heads": 4,
-        "feed_forward_proj": "gated-gelu",
     },
     "tokenizer": {"model_max_length": TEXT_TOKENS},
-    "scheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},
 }

@@ -21,6 +21,8 @@ from faceid.data.latents.latent_reader import load_verified
 from faceid.data.latents.latent_shards import inactive_name, prompt_name
 from faceid.data.photo_settings import Framing
 from faceid.errors import DataError
+from faceid.faces.identities.reference_pictures import REFERENCE_MARGIN
+from faceid.faces.photos.detect import cut_window, window_around
 from faceid.files.documents import find_json, fitted, parse_json, read_bytes
 from faceid.files.outputs import staged_folder
 from faceid.files.provenance import sha256_file, write_provenance
@@ -34,8 +36,6 @@ from faceid.models.base.wan import WanModel
 # Increased when the same photo files give other latents.
 RECIPE = 4
 PHOTOS_NAME = "photos.safetensors"
-# How much is shown around a face as `head`, in parts of its box's longer side.
-HEAD_MARGIN = 0.5
 
 
 @dataclass(frozen=True)
@@ -165,21 +165,11 @@ def encode_photos(
 
 def _show(photo: FacePhoto, view: PhotoView) -> tuple[np.ndarray, tuple[float, float, float, float] | None]:
     """A view of a photo, uint8 [H, W, 3], and the face's box in it."""
-    x0, y0, x1, y1 = photo.face_box
     pixels, box = photo.pixels, photo.face_box
     if view.framing == "head":
-        # A window of the clips' aspect. Where it leaves the photo, the photo's edge is repeated.
-        side = max(x1 - x0, y1 - y0) * (1 + 2 * HEAD_MARGIN)
-        wide, high = (
-            (side * view.width / view.height, side)
-            if view.width > view.height
-            else (side, side * view.height / view.width)
-        )
-        left, top = round((x0 + x1 - wide) / 2), round((y0 + y1 - high) / 2)
-        columns = np.clip(np.arange(left, left + round(wide)), 0, pixels.shape[1] - 1)
-        rows = np.clip(np.arange(top, top + round(high)), 0, pixels.shape[0] - 1)
-        pixels = np.ascontiguousarray(pixels[rows[:, None], columns[None, :]])
-        box = (x0 - left, y0 - top, x1 - left, y1 - top)
+        window = window_around(box, REFERENCE_MARGIN, view.width / view.height)
+        pixels, (left, top, _, _) = cut_window(pixels, window), window
+        box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     fit = fit_sizes(pixels.shape[:2], view.height, view.width, "crop", centre)
     return fit.frame(pixels), fit.box(box)

@@ -16,11 +16,6 @@ class StreamLength:
     stage2: int
     stage2_from_epoch: int = NEVER
 
-    @classmethod
-    def even(cls, samples_per_epoch: int) -> StreamLength:
-        """A stream whose epochs all have the same number of samples."""
-        return cls(samples_per_epoch, samples_per_epoch)
-
     def before(self, epoch: int) -> int:
         """Samples before epoch `epoch` (from 0)."""
         first = min(epoch, self.stage2_from_epoch)

@@ -18,14 +18,14 @@ from faceid.media.listing import entries_of
 
 REFERENCES_FOLDER = "references"
 # The best photos that an identity keeps, and how much is shown around a face, in parts of its box's longer side.
-NUM_KEPT, MARGIN = 2, 0.5
+NUM_KEPT, REFERENCE_MARGIN = 2, 0.5
 # More than any base renders of a face.
 MOST_PX = 768
 
 
 def cut_reference(photo: np.ndarray, box_xyxy: tuple[int, int, int, int]) -> np.ndarray:
     """The square around a face of a photo, uint8 [S, S, 3], as a reference shows it."""
-    cut = crop_face(photo, box_xyxy, MARGIN)
+    cut = crop_face(photo, box_xyxy, REFERENCE_MARGIN)
     if len(cut) <= MOST_PX:
         return cut
     return np.asarray(Image.fromarray(cut).resize((MOST_PX, MOST_PX), Image.Resampling.LANCZOS))

@@ -6,6 +6,7 @@ given photo.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,12 +76,25 @@ def crop_face(image: np.ndarray, box: tuple[int, int, int, int], margin: float) 
 
     Where the square leaves the photo, the photo's edge is repeated. So the face is never squeezed.
     """
+    return cut_window(image, window_around(box, margin))
+
+
+def window_around(box: Sequence[float], margin: float, aspect: float = 1.0) -> tuple[int, int, int, int]:
+    """Left, top, width and height of the window that `crop_face` cuts, px. It may leave the picture.
+
+    aspect: width by height; the shorter side is the square's.
+    """
     left, top, right, bottom = box
-    side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
-    start_x = round((left + right - side) / 2)
-    start_y = round((top + bottom - side) / 2)
-    columns = np.clip(np.arange(start_x, start_x + side), 0, image.shape[1] - 1)
-    rows = np.clip(np.arange(start_y, start_y + side), 0, image.shape[0] - 1)
+    side = max(right - left, bottom - top) * (1 + 2 * margin)
+    width, height = max(1, round(side * max(aspect, 1.0))), max(1, round(side * max(1 / aspect, 1.0)))
+    return round((left + right - width) / 2), round((top + bottom - height) / 2), width, height
+
+
+def cut_window(image: np.ndarray, window: tuple[int, int, int, int]) -> np.ndarray:
+    """Cut a window (left, top, width, height) out of a picture [H, W, C]. Outside it, its edge is repeated."""
+    left, top, width, height = window
+    columns = np.clip(np.arange(left, left + width), 0, image.shape[1] - 1)
+    rows = np.clip(np.arange(top, top + height), 0, image.shape[0] - 1)
     return np.ascontiguousarray(image[rows[:, None], columns[None, :]])
 
 

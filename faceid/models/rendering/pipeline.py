@@ -277,6 +277,9 @@ class FaceIdentityPipeline:
     @torch.no_grad()
     def with_references(self, control: Tensor, pictures: Sequence[PIL.Image.Image]) -> Tensor:
         """Put pictures before a control of no references, as frames that the base looks at."""
+        if not pictures:
+            # Without one, this video need not wait until another is decoded.
+            return control
         wan = self.wan
         size_hw = [side * wan.geometry.spatial_factor for side in control.shape[-2:]]
         with self._vae_lock:

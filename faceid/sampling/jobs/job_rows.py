@@ -11,7 +11,6 @@ import codecs
 import csv
 import difflib
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -130,8 +129,8 @@ def _cell(name: str, cell: str) -> Any:
     """A csv cell: a list if it is one in JSON, a seed if it is a whole number, else its text."""
     if cell.startswith("[") and cell.endswith("]"):
         try:
-            return json.loads(cell)
-        except (ValueError, RecursionError):
+            return parse_json(cell, None)
+        except DocumentError:
             return cell
     digits = cell.strip(" ")
     is_whole = digits.removeprefix("-").isascii() and digits.removeprefix("-").isdigit()

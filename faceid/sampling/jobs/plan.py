@@ -33,7 +33,7 @@ from faceid.sampling.one_video.render_setup import RenderSetup, check_setup, ref
 from faceid.sampling.one_video.sidecar import InputHashes
 from faceid.sampling.one_video.video_settings import RenderOptions
 from faceid.sampling.who.rendered_identities import Face
-from faceid.sampling.who.shown_references import ShownReference
+from faceid.sampling.who.shown_references import ShownReference, pictures_of
 from faceid.toy.shipped import resolve_adapter_path
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class Planner:
         self._faces: dict[tuple[str, str | None], Face | str] = {}
         self._poses: dict[Path, str] = {}
         self._frames: dict[Path, int] = {}
+        # Each is hashed once, for all jobs.
+        self._given = pictures_of(options.content.reference_images)
 
     def plan(self, requests: Sequence[RequestedJob], taken: Mapping[str, str]) -> list[Job]:
         """Jobs in the requested order. Two requests for one video are one job. taken: as in `name_outputs`."""
@@ -122,9 +124,7 @@ class Planner:
                 raise DataError(request.problem)
             setup, face = self.known_adapter(request.adapter), self._face(request)
             pose = self._pose(request.pose)
-            references = references_of(
-                self.options.content.reference_images, self.options.content.own_references, face, setup.metadata
-            )
+            references = references_of(self._given, self.options.content.own_references, face, setup.metadata)
             hashes = tuple(reference.sha256 for reference in references)
         except FaceidError as error:
             asked = {**asdict(request), "pose": str(request.pose)}

@@ -190,8 +190,7 @@ class Worker:
             if control.pose_frames is not None:
                 row["pose_frames"] = control.pose_frames
             name, flags = Path(job.output).name, self._flags_of(job.request)
-            if not renderer.setup.content.reference_images:
-                flags["own_references"] = len(job.references)
+            flags["own_references"] = renderer.own_references
             device = str(self.pipeline.wan.transformer.device)
             sidecar = describe_video(video, name, flags, inputs, device, control.pose_frames)
             poster = make_poster(frame) if self.has_posters else None

@@ -48,7 +48,7 @@ def settle(options: RenderOptions, metadata: AdapterMetadata | None, geometry: G
 
 
 def references_of(
-    given: list[str], own_references: int | None, face: Face, metadata: AdapterMetadata | None
+    given: tuple[ShownReference, ...], own_references: int | None, face: Face, metadata: AdapterMetadata | None
 ) -> tuple[ShownReference, ...]:
     """The pictures that the base looks at in a video of this face. Raises: DataError when there are too few."""
     # With the face off, the video is the base's own, unless references are asked for.

@@ -69,6 +69,11 @@ class Renderer:
         """The scale in effect: 0, the base model, without an adapter."""
         return self.setup.sampling.face_scale if self.pipeline.adapter is not None else 0.0
 
+    @property
+    def own_references(self) -> int | None:
+        """How many of the person's own pictures the base looks at, for a record; None where others were given."""
+        return None if self.setup.content.reference_images else len(self.references)
+
     def prepare(self, pose_video: Path) -> Control:
         """The data of a pose video that rendering needs, the same for every face.
 

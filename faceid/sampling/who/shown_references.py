@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,15 +43,19 @@ class ShownReference:
         return hashlib.sha256(self.pixels.tobytes()).hexdigest()
 
 
-def pictures_of(paths: tuple[Path, ...], in_memory: bool) -> tuple[ShownReference, ...]:
+def pictures_of(paths: Iterable[Path | str], in_memory: bool = False) -> tuple[ShownReference, ...]:
     """References at these paths. in_memory: they are read now, because their folder does not last."""
     if in_memory:
-        return tuple(ShownReference(pixels=read_photo(path)) for path in paths)
-    return tuple(ShownReference(path) for path in paths)
+        return tuple(ShownReference(pixels=read_photo(Path(path))) for path in paths)
+    return tuple(ShownReference(Path(path)) for path in paths)
 
 
 def choose_references(
-    given: list[str], own: tuple[ShownReference, ...], asked: int | None, is_trained_with: bool, name: str
+    given: tuple[ShownReference, ...],
+    own: tuple[ShownReference, ...],
+    asked: int | None,
+    is_trained_with: bool,
+    name: str,
 ) -> tuple[ShownReference, ...]:
     """The pictures that the base looks at: those given, else as many of the person's own as asked.
 
@@ -58,7 +63,7 @@ def choose_references(
     references. name: of the identity, for messages. Raises: DataError when the identity has fewer than asked.
     """
     if given:
-        return tuple(ShownReference(Path(path)) for path in given)
+        return given
     count = (1 if is_trained_with else 0) if asked is None else asked
     if asked is not None and asked > len(own):
         raise DataError(

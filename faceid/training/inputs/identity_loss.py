@@ -21,7 +21,7 @@ from faceid.errors import ConfigError
 from faceid.faces.encoders.encoder_kinds import ENCODERS
 from faceid.faces.encoders.face_encoders import VisionEncoder, check_encoder_is_there, load_encoder
 from faceid.faces.identities.identity import Identity
-from faceid.faces.photos.detect import crop_face
+from faceid.faces.photos.detect import crop_face, window_around
 from faceid.geometry import Geometry
 from faceid.media.images import read_photo
 from faceid.models.base.latent_codec import LatentStatistics, decode_unclamped
@@ -83,17 +83,14 @@ class IdentityLoss:
     def _face(self, x0: Tensor, box: Sequence[float]) -> Tensor:
         """The face's square crop of a normalised latent [1, C, 1, h, w]: [1, 3, S, S] in [0, 1]."""
         px, (_, _, _, h, w) = self.geometry.spatial_factor, x0.shape
-        x0_, y0_, x1_, y1_ = box
-        half = max(x1_ - x0_, y1_ - y0_) * (0.5 + self.face_margin)
-        left, right = (x0_ + x1_) / 2 - half, (x0_ + x1_) / 2 + half
-        top, bottom = (y0_ + y1_) / 2 - half, (y0_ + y1_) / 2 + half
-        first_x, last_x = _cells(left, right, w, px)
-        first_y, last_y = _cells(top, bottom, h, px)
+        left, top, width, height = window_around(box, self.face_margin)
+        first_x, last_x = _cells(left, left + width, w, px)
+        first_y, last_y = _cells(top, top + height, h, px)
         window = self.statistics.denormalise(x0[..., first_y:last_y, first_x:last_x])
         pixels = decode_unclamped(self.vae, window)[:, :, 0].clamp(-1, 1) / 2 + 0.5
         # Where the square leaves the window, the window's edge is repeated, as with photos.
-        columns = torch.arange(round(left), round(right)).sub(first_x * px).clamp(0, pixels.shape[3] - 1)
-        rows = torch.arange(round(top), round(bottom)).sub(first_y * px).clamp(0, pixels.shape[2] - 1)
+        columns = torch.arange(left, left + width).sub(first_x * px).clamp(0, pixels.shape[3] - 1)
+        rows = torch.arange(top, top + height).sub(first_y * px).clamp(0, pixels.shape[2] - 1)
         return pixels[:, :, rows][:, :, :, columns]
 
 

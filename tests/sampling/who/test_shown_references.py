@@ -10,19 +10,20 @@ from PIL import Image
 from faceid.errors import DataError
 from faceid.sampling.who.shown_references import ShownReference, choose_references, pictures_of
 
+GIVEN = pictures_of(["a.png"])
 OWN = tuple(ShownReference(Path(f"{number}.png")) for number in (1, 2))
 
 
 @pytest.mark.parametrize(
     ("given", "asked", "is_trained_with", "chosen"),
     [
-        ([], None, False, ()),
-        ([], None, True, OWN[:1]),
-        ([], 0, True, ()),
-        ([], 1, False, OWN[:1]),
-        ([], 2, False, OWN),
-        (["a.png"], None, True, (ShownReference(Path("a.png")),)),
-        (["a.png"], 2, True, (ShownReference(Path("a.png")),)),
+        ((), None, False, ()),
+        ((), None, True, OWN[:1]),
+        ((), 0, True, ()),
+        ((), 1, False, OWN[:1]),
+        ((), 2, False, OWN),
+        (GIVEN, None, True, GIVEN),
+        (GIVEN, 2, True, GIVEN),
     ],
 )
 def test_given_ones_else_as_many_as_asked_else_one_where_the_adapter_knows_them(given, asked, is_trained_with, chosen):
@@ -32,8 +33,8 @@ def test_given_ones_else_as_many_as_asked_else_one_where_the_adapter_knows_them(
 def test_an_identity_with_too_few_is_refused_if_they_were_asked_for_and_else_said(caplog):
     caplog.set_level(logging.WARNING, "faceid")
     with pytest.raises(DataError, match=r"own_references=2: anna has 1; make the identity again"):
-        choose_references([], OWN[:1], 2, True, "anna")
-    assert choose_references([], (), None, True, "anna") == ()
+        choose_references((), OWN[:1], 2, True, "anna")
+    assert choose_references((), (), None, True, "anna") == ()
     assert "anna: no reference picture, with which the adapter was trained" in caplog.text
 
 

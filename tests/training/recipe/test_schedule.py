@@ -9,7 +9,7 @@ from faceid.errors import ConfigError
 from faceid.training.recipe.schedule import end_of_epoch, epoch_of, is_stage2, learning_rate, total_steps
 from faceid.training.world.distributed import World, check_batch
 
-SIX = StreamLength.even(6)
+SIX = StreamLength(6, 6)
 
 
 def test_an_epoch_ends_with_the_step_that_takes_its_last_sample():
@@ -20,8 +20,8 @@ def test_an_epoch_ends_with_the_step_that_takes_its_last_sample():
 
 
 def test_a_batch_larger_than_the_data_still_has_steps():
-    assert total_steps(1, StreamLength.even(3), 4) == 1
-    assert [end_of_epoch(epoch, StreamLength.even(3), 7) for epoch in range(3)] == [1, 1, 2]
+    assert total_steps(1, StreamLength(3, 3), 4) == 1
+    assert [end_of_epoch(epoch, StreamLength(3, 3), 7) for epoch in range(3)] == [1, 1, 2]
 
 
 def test_the_learning_rate_rises_then_falls_to_nothing():

@@ -78,7 +78,7 @@ class TestCheckpointWriter:
         sections = SimpleNamespace(saving=SimpleNamespace(keep_checkpoints=2))
         world = SimpleNamespace(is_main=True)
         run = SimpleNamespace(folder=tmp_path, sharded=sharded, sections=sections, world=world, origin={}, start_step=0)
-        run.fence, run.training_set = None, SimpleNamespace(length=StreamLength.even(8))
+        run.fence, run.training_set = None, SimpleNamespace(length=StreamLength(8, 8))
         return CheckpointWriter(run, Best())
 
     def test_an_attempt_that_is_superseded_publishes_and_removes_nothing(self, writer):
