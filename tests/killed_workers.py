@@ -33,10 +33,11 @@ def kill_at_work(
     num_kills: int,
     within_s: float,
     seed: int = 0,
-) -> None:
+) -> int:
     """Kill one that works again and again, each at a moment within `within_s` after one was seen at work.
 
     begin: starts a worker. claims: their folder of claims. Another begins in the place of the one that was killed.
+    Returns how many were killed: at least half of `num_kills`, since the work may be done before.
     """
     chance = random.Random(seed)
     workers = [begin() for _ in range(num_workers)]
@@ -47,13 +48,21 @@ def kill_at_work(
         at_work.update(holders(claims))
         return [place for place, worker in enumerate(workers) if worker.poll() is None and worker.pid in at_work]
 
-    for _ in range(num_kills):
-        while not (places := working()):
-            assert time.monotonic() < deadline and any(worker.poll() is None for worker in workers), "nobody works"
+    killed = 0
+    while killed < num_kills:
+        while not working() and any(worker.poll() is None for worker in workers):
+            assert time.monotonic() < deadline, "nobody works"
             time.sleep(0.002)
+        if all(worker.poll() is not None for worker in workers):
+            break
         time.sleep(chance.uniform(0, within_s))
-        victim = chance.choice(working() or places)
+        # It may have ended meanwhile, or end before the signal comes. Then another is looked for.
+        if not (places := working()):
+            continue
+        victim = chance.choice(places)
         workers[victim].kill()
-        assert workers[victim].wait() == -signal.SIGKILL
+        killed += workers[victim].wait() == -signal.SIGKILL
         workers[victim] = begin()
     assert [worker.wait(LONGEST_S) for worker in workers] == [0] * num_workers
+    assert killed >= num_kills / 2
+    return killed

@@ -57,7 +57,7 @@ class World:
         for number in range(PEOPLE):
             person = draw_person(person_seed(UNSEEN_WORLD, f"d{number:02d}"))
             cuts = [portrait_cut(person, number * 64 + view, detector) for view in views]
-            found.append([cut for cut in cuts if cut is not None])
+            found.append([cut.picture for cut in cuts if cut is not None])
         return found
 
     @staticmethod

@@ -23,7 +23,7 @@ HALF_SHOULDER, HALF_HIP = 0.115, 0.07
 
 
 # Zoom on top of that of a whole figure; from and to.
-ZOOM: dict[Framing, tuple[float, float]] = {"whole": (1.0, 1.0), "upper": (1.4, 1.9), "far": (0.25, 0.55)}
+ZOOM: dict[Framing, tuple[float, float]] = {"whole": (1.0, 1.0), "upper": (1.4, 1.9), "far": (0.3, 0.6)}
 # Where the middle of an upper half's face lies, in parts of the picture's height.
 UPPER_FACE_Y = (0.34, 0.42)
 

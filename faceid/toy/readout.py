@@ -23,21 +23,27 @@ from faceid.files.outputs import staged_file
 from faceid.files.provenance import sha256_json
 from faceid.toy.people import APPEARANCE
 
-CROP_PX = 16
+# Side of the shrunk crops.
+CROP_PX = 24
 NUM_FEATURES = 2048
-# Width of the kernel, in units of a crop's root-sum-square distance. It was searched once on calibration people.
-KERNEL_WIDTH = 16.0
+# Width of the kernel for each pixel of that side, in units of a crop's root-sum-square distance: found by a search on
+# calibration people.
+KERNEL_WIDTH = 1.0
 RIDGE = 1e-3
 
 
 @dataclass
 class AttributeReadout:
-    """weights [F + 1, A]. mean, spread, r2: [A], of the attributes named by APPEARANCE. It is a FaceEncoder."""
+    """weights [F + 1, A]. mean, spread, r2: [A], of the attributes named by APPEARANCE. It is a FaceEncoder.
+
+    crop_px: side of the crops that it was fitted on.
+    """
 
     weights: Tensor
     mean: Tensor
     spread: Tensor
     r2: Tensor
+    crop_px: int = CROP_PX
     name: str = "toy_readout"
     fingerprint: str = ""
     dim: int = len(APPEARANCE)
@@ -48,7 +54,7 @@ class AttributeReadout:
 
     def read(self, faces: list[np.ndarray]) -> Tensor:
         """Head crops (RGB uint8 [S, S, 3], any S) to attributes [N, A], about in [0, 1]."""
-        return _features(_shrink(faces)) @ self.weights
+        return _features(_shrink(faces, self.crop_px)) @ self.weights
 
     def embed(self, faces: list[np.ndarray]) -> Tensor:
         """Head crops to embeddings [N, A], float32, unit length."""
@@ -61,7 +67,7 @@ class AttributeReadout:
 def calibrate_readout(crops: np.ndarray, truth: np.ndarray) -> AttributeReadout:
     """Fit on head crops, uint8 [N, S, S, 3], and true attributes [N, A]. R^2 is of the last quarter, held out."""
     targets = torch.from_numpy(truth).float()
-    features = _features(_shrink(list(crops)))
+    features = _features(_shrink(list(crops), CROP_PX))
     fitted = len(crops) * 3 // 4
     weights = _ridge(features[:fitted], targets[:fitted])
     rest = targets[fitted:]
@@ -74,6 +80,7 @@ def save_readout(path: Path, readout: AttributeReadout) -> None:
     """Write the calibration, with weights in half precision."""
     with staged_file(path) as temporary:
         small = {"mean": readout.mean, "spread": readout.spread, "r2": readout.r2}
+        small["crop_px"] = torch.tensor(readout.crop_px)
         save_file({"weights": readout.weights.half().contiguous(), **small}, temporary)
 
 
@@ -83,19 +90,21 @@ def load_readout(path: Path) -> AttributeReadout:
         raise ModelError(f"{path}: missing, so the installation is not whole; install faceid again")
     stored = load_file(path)
     weights, mean, spread, r2 = (stored[name].float() for name in ("weights", "mean", "spread", "r2"))
-    return AttributeReadout(weights, mean, spread, r2)
+    # Read-outs of before are of crops of 16 pixels, and do not say so.
+    return AttributeReadout(weights, mean, spread, r2, int(stored.get("crop_px", 16)))
 
 
-def _shrink(faces: list[np.ndarray]) -> Tensor:
-    """Crops to [N, CROP_PX * CROP_PX * 3] in [0, 1]."""
-    small = [Image.fromarray(face).resize((CROP_PX, CROP_PX), Image.Resampling.BOX) for face in faces]
+def _shrink(faces: list[np.ndarray], crop_px: int) -> Tensor:
+    """Crops to [N, crop_px * crop_px * 3] in [0, 1]."""
+    small = [Image.fromarray(face).resize((crop_px, crop_px), Image.Resampling.BOX) for face in faces]
     return torch.from_numpy(np.stack([np.asarray(picture) for picture in small]).reshape(len(faces), -1)) / 255.0
 
 
 def _features(pixels: Tensor) -> Tensor:
     """Random Fourier features and a constant, [N, F + 1]. The directions are always the same."""
     generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(pixels.shape[1], NUM_FEATURES, generator=generator) / KERNEL_WIDTH
+    directions = torch.randn(pixels.shape[1], NUM_FEATURES, generator=generator)
+    directions = directions / (KERNEL_WIDTH * (pixels.shape[1] / 3) ** 0.5)
     phases = torch.rand(NUM_FEATURES, generator=generator) * 2 * torch.pi
     waves = torch.cos(pixels @ directions + phases) * (2 / NUM_FEATURES) ** 0.5
     return torch.cat([waves, torch.ones(len(pixels), 1)], dim=1)

@@ -46,6 +46,7 @@ OTHERS = {
     "face_guidance": 2.0,
     "control_scale": 0.5,
     "reference_scale": 0.5,
+    "reference_guidance": True,
     "num_inference_steps": 3,
     "scheduler": "euler",
     "shift": 5.0,

@@ -108,7 +108,7 @@ def test_what_is_shipped_is_replaced_whole_where_it_is_as_its_record_says(place)
     shipped = content(place.weights)
     assert set(shipped) == {
         *(f"base/{stage}/weights" for stage in ("vae", "vae_finish", "text", "transformer")),
-        *("encoder/encoder/weights", "recogniser/recogniser/weights"),
+        *("encoder/encoder/weights", "strong_encoder/strong_encoder/weights", "recogniser/recogniser/weights"),
         *("readout.safetensors", "pose_reader.safetensors", "adapter/old"),
     }
     assert json.loads(place.record.read_text())["sha256"] == shipped

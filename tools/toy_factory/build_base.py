@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from faceid.evaluation.figures.similarity import equal_error_rate
+from faceid.evaluation.verification.verification_figures import make_pairs
 from faceid.faces.encoders.face_encoders import initialise_clip, load_encoder, open_clip, save_embedding_mean
 from faceid.faces.photos.detect import load_detector
 from faceid.files.outputs import write_output
@@ -60,8 +62,11 @@ SEED = 20
 TEST_WORLD = 4000
 LOG_EVERY = 100
 # Where the VAE is trained on: another world than before, with whole clips alone.
-VAE_WORLD, VAE_FINISH = 1500, VaeTraining(finishing_steps=1600, finishing_rate=4e-4, seed=1)
+VAE_WORLD, VAE_FINISH = 1500, VaeTraining(finishing_steps=800, finishing_rate=4e-4, seed=1)
 UNSEEN = BaseWorld(num_people=40, seed=TEST_WORLD)
+WEAK = EncoderTraining(num_steps=400, pair_weight=0.0, caption_weight=1.0, levels=2, told_share=0.5, scene_weight=1.0)
+STRONG = EncoderTraining(num_steps=1500, caption_weight=1.0)
+RECOGNISER = EncoderTraining(num_steps=1500, seed=1)
 
 
 def build_vae(work: Path) -> dict[str, Any]:
@@ -138,21 +143,26 @@ def build_transformer(work: Path) -> dict[str, Any]:
 
 
 def build_encoder(work: Path) -> dict[str, Any]:
-    """Train the conditioning encoder, with its embedding mean."""
+    """Train the weak conditioning encoder, with its embedding mean. It is about as bad at people as CLIP is."""
     views = draw_views(ENCODER_WORLD, 1500, num_photos=3, num_clips=4)
-    return _build_tower(work / "encoder", ENCODER_CONFIG, views, EncoderTraining(), SEED)
+    return _build_tower(work / "encoder", ENCODER_CONFIG, views, WEAK, SEED)
+
+
+def build_strong_encoder(work: Path) -> dict[str, Any]:
+    """Train the strong conditioning encoder, with its embedding mean. It is as good as a face recogniser."""
+    views = draw_views(ENCODER_WORLD, 3000, num_photos=3, num_clips=4)
+    return _build_tower(work / "strong_encoder", ENCODER_CONFIG, views, STRONG, SEED + 2)
 
 
 def build_recogniser(work: Path) -> dict[str, Any]:
     """Train the evaluation's recogniser, on other people, with another size and seed, and without captions.
 
-    It sees twice the people and three times the steps of the encoder, and a clip of each person through the VAE. A
-    judge must tell look-alikes apart in real clips, at the quality of renders, before renders can be asked to differ.
+    It sees a clip of many people through the VAE. A judge must tell look-alikes apart in real clips, at the quality of
+    renders, before renders can be asked to differ.
     """
     vae = load_wan(work / "base", ("vae",)).vae
-    settings = EncoderTraining(num_steps=1500, with_captions=False, seed=1)
-    views = draw_views(EVALUATION_WORLD, 3000, num_photos=3, num_clips=4, as_rendered=partial(reconstruct, vae))
-    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, views, settings, SEED + 1)
+    views = draw_views(EVALUATION_WORLD, 3000, 3, 4, as_rendered=partial(reconstruct, vae), num_rendered=1500)
+    return _build_tower(work / "recogniser", RECOGNISER_CONFIG, views, RECOGNISER, SEED + 1)
 
 
 def build_readout(work: Path) -> dict[str, Any]:
@@ -164,7 +174,7 @@ def build_readout(work: Path) -> dict[str, Any]:
         person = draw_person(person_seed(EVALUATION_WORLD, f"r{number}"))
         portrait = portrait_cut(person, 900_000 + number, detector)
         seen = [head_in_clip(person, 900_000 + number * 8 + view) for view in range(2)]
-        crops += seen if portrait is None else [*seen, portrait]
+        crops += [view.picture for view in (*seen, *([] if portrait is None else [portrait]))]
         truth += [appearance_vector(person)] * (len(crops) - len(truth))
     readout = calibrate_readout(np.array(crops), np.array(truth))
     save_readout(work / "readout.safetensors", readout)
@@ -191,6 +201,7 @@ STAGES: dict[str, Stage] = {
     "data": build_data,
     "transformer": build_transformer,
     "encoder": build_encoder,
+    "strong_encoder": build_strong_encoder,
     "recogniser": build_recogniser,
     "readout": build_readout,
     "pose_reader": build_pose_reader,
@@ -231,8 +242,14 @@ def _build_tower(
 def _recognition(folder: Path) -> dict[str, Any]:
     """How well an encoder tells people apart who are in no training set."""
     encoder, unseen = load_encoder("clip", folder), draw_views(TEST_WORLD, 100, num_photos=3, num_clips=2)
-    photo, head, other_head = (_embed(encoder, unseen, view) for view in (0, 3, 4))
+    photo, other_photo, head, other_head = (_embed(encoder, unseen, view) for view in (0, 1, 3, 4))
+    people = np.tile(np.arange(len(unseen.people)).astype(str), 2)
+    pairs = {
+        "photos": make_pairs(torch.cat([photo, other_photo]).numpy(), people),
+        "photos_and_clips": make_pairs(torch.cat([photo, head]).numpy(), people),
+    }
     return {
+        "equal_error_rate": {name: round(equal_error_rate(p.genuine, p.impostor), 4) for name, p in pairs.items()},
         "rank1_of": len(unseen.people),
         "rank1_photo_to_clip": rank1(photo, head),
         "rank1_clip_to_clip": rank1(other_head, head),

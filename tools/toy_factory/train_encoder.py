@@ -1,9 +1,9 @@
-"""Train the embedded world's face encoders: tiny CLIP image towers that tell drawn people apart.
+"""Train the embedded world's face encoders: tiny CLIP image towers.
 
-Training is contrastive, as in CLIP. Two views of one person (one from a photo, one from a clip) attract, and views of
-others repel. The conditioning encoder is also paired with a caption tower. That tower reads what is visible of a person
-as CLIP's text tower reads a caption, and is thrown away afterwards. The evaluation's recogniser has other people,
-another size, another seed, and no captions, so that it judges independently.
+Training is contrastive, as in CLIP. A strong encoder learns as face recognisers do: two views of one person (one from a
+photo, one from a clip) attract, and views of others repel. A weak one learns as CLIP does, from captions alone: it is
+paired with a caption tower that reads what is said of the picture, roughly who it shows and in which scene. So it tells
+people apart about as badly as CLIP does. The caption tower is thrown away afterwards.
 """
 
 from __future__ import annotations
@@ -34,7 +34,16 @@ class EncoderTraining:
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     weight_decay: float = 0.05
-    with_captions: bool = True
+    pair_weight: float = 1.0
+    """Weight of the loss between two views of one person."""
+    caption_weight: float = 0.0
+    """Weight of the loss between views and captions."""
+    levels: int = 0
+    """Captions say each visible attribute in so many steps. 0: exactly."""
+    told_share: float = 1.0
+    """Share of the attributes that a caption mentions."""
+    scene_weight: float = 0.0
+    """Size of what captions say of the scene, beside who is in it."""
     seed: int = 0
 
 
@@ -44,9 +53,9 @@ def train_encoder(
     """Train a CLIPVisionModelWithProjection in place. on_step: called with (steps done, loss)."""
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng(settings.seed)
-    captions = torch.from_numpy(np.stack([appearance_vector(person) for person in views.people]))
-    width = int(tower.config.projection_dim)
-    caption_tower = nn.Sequential(nn.Linear(len(APPEARANCE), 256), nn.GELU(), nn.Linear(256, width))
+    looks = np.stack([appearance_vector(person) for person in views.people])
+    width, caption_width = int(tower.config.projection_dim), len(APPEARANCE) + views.scenes.shape[2]
+    caption_tower = nn.Sequential(nn.Linear(caption_width, 256), nn.GELU(), nn.Linear(256, width))
     scale = nn.Parameter(torch.tensor(math.log(10.0)))
     parameters = [*tower.parameters(), *caption_tower.parameters(), scale]
     tower.requires_grad_(True).train()
@@ -62,10 +71,14 @@ def train_encoder(
         first, second = F.normalize(tower(pixel_values=pixels).image_embeds, dim=1).chunk(2)
         # The scale is CLIP's inverse temperature, held below 100 as CLIP does.
         times = scale.exp().clamp(max=100.0)
-        loss = _contrast(first, second, times)
-        if settings.with_captions:
-            told = F.normalize(caption_tower(captions[chosen]), dim=1)
-            loss = loss + _contrast(first, told, times) + _contrast(second, told, times)
+        loss = torch.zeros(())
+        if settings.pair_weight:
+            loss = loss + settings.pair_weight * _contrast(first, second, times)
+        if settings.caption_weight:
+            for seen, shown in ((first, photos), (second, heads)):
+                said = _captions(looks[chosen], views.scenes[chosen, shown], settings, rng)
+                told = F.normalize(caption_tower(said), dim=1)
+                loss = loss + settings.caption_weight * _contrast(seen, told, times)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -78,6 +91,13 @@ def train_encoder(
 def rank1(first: Tensor, second: Tensor) -> float:
     """Share of people whose view in `first` [P, D] is nearest to their own in `second` [P, D], among all P."""
     return float(((first @ second.T).argmax(1) == torch.arange(len(first))).float().mean())
+
+
+def _captions(looks: np.ndarray, scenes: np.ndarray, settings: EncoderTraining, rng: np.random.Generator) -> Tensor:
+    """What is said of pictures [P, A + S]. An attribute that is not mentioned is 0, like all that is not there."""
+    said = np.round(looks * settings.levels) / settings.levels if settings.levels else looks
+    said = said * (rng.random(said.shape) < settings.told_share)
+    return torch.from_numpy(np.concatenate([said, settings.scene_weight * scenes], axis=1).astype(np.float32))
 
 
 def _contrast(a: Tensor, b: Tensor, scale: Tensor) -> Tensor:

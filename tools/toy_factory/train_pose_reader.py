@@ -23,6 +23,7 @@ from faceid.toy.pose_reader import FRAME_PX, HEATMAP_PX, PoseReaderNetwork, loca
 from faceid.toy.render import render_clip
 from faceid.toy.worlds import EVALUATION_WORLD, person_seed
 from toy_factory.schedule import rate_factor
+from toy_factory.world import NEW_LOOK, Look
 
 WARMUP_STEPS = 50
 
@@ -55,9 +56,11 @@ def train_pose_reader(
         target = torch.from_numpy(joints[chosen])
         logits = network(pixels)
         places, _ = locate(logits)
-        error = (places - target).norm(dim=-1)
+        # A joint outside the picture has no place in it, and an even heatmap: little confidence.
+        is_seen = ((target >= 0) & (target < FRAME_PX)).all(dim=-1)
+        error = (places - target).norm(dim=-1)[is_seen]
         # The heatmap itself is taught too. A soft-argmax alone may put two peaks to either side of a joint.
-        loss = error.mean() + 0.5 * _peak_loss(logits, target)
+        loss = error.mean() + 0.5 * _peak_loss(logits, target, is_seen)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -67,12 +70,16 @@ def train_pose_reader(
     network.requires_grad_(False).eval()
 
 
-def draw_frames(world: int, num_clips: int, frames_per_clip: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_frames(
+    world: int, num_clips: int, frames_per_clip: int, look: Look = NEW_LOOK
+) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 [N, 64, 64, 3] and joints float32 [N, 17, 2] in pixels, each clip of another person."""
     frames, joints, size_hw = [], [], (FRAME_PX, FRAME_PX)
     for number in progress(range(num_clips), "frames", unit="clip"):
         rng = generator(person_seed(world, f"frames {number}"), "frames")
-        places = dance_joints(list(GENRES)[number % len(GENRES)], int(rng.integers(1 << 31)), 33, size_hw)
+        framing = rng.choice(np.array(list(look.framing_shares)), p=list(look.framing_shares.values()))
+        genre, seed = list(GENRES)[number % len(GENRES)], int(rng.integers(1 << 31))
+        places = dance_joints(genre, seed, 33, size_hw, framing, look.pace)
         places = places[rng.choice(33, frames_per_clip, replace=False)]
         person = draw_person(person_seed(world, f"dancer {number}"))
         clip = render_clip(person, places, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
@@ -88,13 +95,13 @@ def save_pose_reader(path: Path, network: PoseReaderNetwork) -> None:
         save_file({name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}, temporary)
 
 
-def _peak_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy against a Gaussian of one cell around each joint."""
+def _peak_loss(logits: Tensor, target: Tensor, is_seen: Tensor) -> Tensor:
+    """Cross-entropy against a Gaussian of one cell around each joint; against an even heatmap where it is not seen."""
     along = torch.arange(HEATMAP_PX) + 0.5
     at = target / (FRAME_PX / HEATMAP_PX)
     squared = (along.view(1, 1, -1, 1) - at[..., 1, None, None]) ** 2 + (
         along.view(1, 1, 1, -1) - at[..., 0, None, None]
     ) ** 2
-    wanted = torch.exp(-squared / 2).flatten(2)
+    wanted = torch.where(is_seen[..., None, None], torch.exp(-squared / 2), 1.0).flatten(2)
     wanted = wanted / wanted.sum(2, keepdim=True).clamp_min(1e-6)
     return -(wanted * logits.flatten(2).log_softmax(dim=2)).sum(2).mean()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from faceid.logs import progress
 from faceid.models.base.latent_codec import (
@@ -41,7 +41,7 @@ KL_WEIGHT = 1e-5
 class VaeTraining:
     """How the VAE is trained. A step is one batch of crops."""
 
-    num_steps: int = 4500
+    num_steps: int = 4000
     num_clips: int = 700
     """Clips drawn. Each has its skeleton, and a portrait of its dancer."""
     crop_px: int = 64
@@ -59,7 +59,7 @@ class VaeTraining:
     """Share of the training after which latents get noise."""
     latent_noise: float = 0.05
     """Noise on the latents, in units of their standard deviation."""
-    finishing_steps: int = 400
+    finishing_steps: int = 200
     """Steps on whole clips afterwards. A crop of 5 frames never shows the decoder its third latent frame."""
     finishing_rate: float = 3e-4
     seed: int = 0
@@ -130,10 +130,21 @@ def finish_on_whole_clips(
         if on_step is not None:
             on_step(settings.num_steps + step + 1, loss)
     vae.requires_grad_(False).eval()
+    # As files hold them.
+    _lay_out(vae, torch.contiguous_format, torch.contiguous_format)
+
+
+def _lay_out(vae: Any, of_3d: torch.memory_format, of_2d: torch.memory_format) -> None:
+    for module in vae.modules():
+        if isinstance(module, nn.Conv3d | nn.Conv2d):
+            layout = of_3d if isinstance(module, nn.Conv3d) else of_2d
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
 
 
 def _optimizer(vae: Any, rate: float) -> torch.optim.Optimizer:
     vae.requires_grad_(True).train()
+    # A step takes two thirds of the time with channels last (two cores).
+    _lay_out(vae, torch.channels_last_3d, torch.channels_last)
     return torch.optim.AdamW(vae.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
 
 

@@ -34,6 +34,7 @@ PARTS: dict[str, str | None] = {
     "data": None,
     "transformer": "base",
     "encoder": "encoder",
+    "strong_encoder": "strong_encoder",
     "recogniser": "recogniser",
     "readout": "readout.safetensors",
     "pose_reader": "pose_reader.safetensors",

@@ -5,16 +5,32 @@ A base of this geometry has Wan's own: 8 x 8 pixels and 4 frames a latent cell, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from faceid.toy import shipped
 from faceid.toy.toy_settings import Framing
 
-FRAME_PX, CLIP_FRAMES = 128, 9
+FRAME_PX, CLIP_FRAMES = 96, 9
 # Half the tempo of the first world, whose heads moved several pixels a frame: no VAE of this size could follow.
 PACE = 0.5
-# How often each framing is drawn. An upper half's head is about 70 pixels, a whole figure's 48, a far one's 12 to 26.
+# How often each framing is drawn. An upper half's head is about 55 pixels, a whole figure's 36, a far one's 10 to 22.
 FRAMING_SHARES: dict[Framing, float] = {"upper": 0.5, "whole": 0.35, "far": 0.15}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How clips of people look: the side of their frames in pixels, how often each framing is drawn, and the tempo."""
+
+    frame_px: int = FRAME_PX
+    framing_shares: Mapping[Framing, float] = field(default_factory=lambda: FRAMING_SHARES)
+    pace: float = PACE
+
+
+NEW_LOOK = Look()
+# The world of the weights that are shipped today.
+SHIPPED_LOOK = Look(64, {"whole": 1.0}, 1.0)
 # The most tokens of a prompt.
 TEXT_TOKENS = 64
 

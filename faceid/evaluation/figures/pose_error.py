@@ -31,14 +31,17 @@ class PoseScore:
     """Share of control joints that could not be read."""
 
 
-def score_pose(read: np.ndarray, control: np.ndarray) -> PoseScore:
+def score_pose(read: np.ndarray, control: np.ndarray, size_hw: tuple[int, int]) -> PoseScore:
     """Compare joints read from a render with its control.
 
     read: x, y in pixels and confidence 0..1, [T, 17, 3].
-    control: x, y in the same pixels, nan where unknown, [T, 17, 2].
+    control: x, y in the same pixels, nan where unknown, [T, 17, 2]. Joints outside the picture do not count.
+    size_hw: of the picture.
     """
     torso = torso_px(control)
-    known = np.isfinite(control).all(axis=2)
+    height, width = size_hw
+    # A comparison with nan is false.
+    known = ((control >= 0) & (control < (width, height))).all(axis=2)
     if not math.isfinite(torso) or torso <= 0 or not known.any():
         return PoseScore(math.nan, math.nan, math.nan)
     is_read = np.isfinite(read).all(axis=2) & (read[:, :, 2] >= LEAST_CONFIDENCE)

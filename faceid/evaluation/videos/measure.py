@@ -92,7 +92,7 @@ class Measurer:
         key = (render.clip, tuple(render.clip_frames(len(frames))), size_hw)
         if key not in self.controls:
             self.controls[key] = read_control(*key, tools.joints_dir, tools.driver_videos_dir, tools.pose_reader)
-        return score_pose(tools.pose_reader.read(frames), self.controls[key])
+        return score_pose(tools.pose_reader.read(frames), self.controls[key], size_hw)
 
 
 def find_heads(frames: np.ndarray, render: Render, instruments: Instruments) -> list[Box | None]:

@@ -1,8 +1,9 @@
 """Denoise noise to latents.
 
 This file decides which steps there are, what the model is asked at each, and how its answers are combined. The model is
-asked for the prompt with the face. Guidance by text adds the negative prompt with the null face. Guidance by the face
-(`face_guidance`, as in Lynx) adds the prompt with the null face. Outside `face_start` to `face_end` the adapter is off,
+asked for the prompt with the face. Guidance by text adds the negative prompt with the null face, and without reference
+frames if it guides by them too (`reference_guidance`). Guidance by the face (`face_guidance`, as in Lynx) adds the
+prompt with the null face. Outside `face_start` to `face_end` the adapter is off,
 which is the whole base model. Longer videos than a window are denoised window by window in every step. Their velocities
 are blended where windows overlap (MultiDiffusion, Bar-Tal et al. 2023, over time).
 """
@@ -172,9 +173,25 @@ class _Step:
         by_text = with_face if by_face is None else self._predict("text", window, x_t, given.text, null_face, given)
         guided = by_text
         if self.sampling.is_guided(self.index):
-            unconditional = self._predict("negative", window, x_t, given.negative_text, null_face, given)
+            unconditional = self._unconditional(window, x_t, by_text, null_face, given)
             guided = unconditional + self.sampling.cfg_scale * (by_text - unconditional)
         return guided if by_face is None else guided + by_face * (with_face - by_text)
+
+    def _unconditional(
+        self, window: int, x_t: Tensor, by_text: Tensor, null_face: Tensor | None, given: Conditions
+    ) -> Tensor:
+        """The prediction that guidance leads away from. Reference frames that it is not given stay as `by_text`."""
+        references = given.num_references
+        if not (self.sampling.reference_guidance and references):
+            return self._predict("negative", window, x_t, given.negative_text, null_face, given)
+        alone = replace(_part(given, list(range(references, x_t.shape[2]))), num_references=0)
+        adapter, face = self.predictor.adapter, null_face
+        if face is not None and face.dim() == 3:
+            face = face[:, references:]
+            assert adapter is not None
+            adapter.set_num_faces(face.shape[1])
+        of_video = self._predict("negative", window, x_t[:, :, references:], given.negative_text, face, alone)
+        return torch.cat([by_text[:, :, :references], of_video], dim=2)
 
     def _predict(
         self, name: str, window: int, x_t: Tensor, text: Tensor, face: Tensor | None, given: Conditions

@@ -51,6 +51,8 @@ class Sampling:
     """Strength of the face in each main block of the base, one number a block. All 1 is as trained."""
     reference_scale: Strength = 1.0
     """Strength of reference_image. control_scale does not change it."""
+    reference_guidance: bool = False
+    """Let cfg_scale guide by the references too: the pass with the negative prompt is then without them."""
     scheduler: SchedulerName = "unipc"
     """{schedulers}."""
     shift: Shift | None = None
@@ -79,9 +81,11 @@ class Sampling:
     def unused(self, has_adapter: bool, has_face: bool, has_references: bool) -> Iterator[Reason]:
         """Options that change nothing. has_adapter, has_face, has_references: whether any video may have one."""
         if self.cfg_scale <= 1:
-            yield "cfg_start", f"with cfg_scale={self.cfg_scale}; there is guidance over 1"
+            for name in ("cfg_start", "reference_guidance"):
+                yield name, f"with cfg_scale={self.cfg_scale}; there is guidance over 1"
         if not has_references:
-            yield "reference_scale", "without --reference_image or --own_references"
+            for name in ("reference_scale", "reference_guidance"):
+                yield name, "without --reference_image or --own_references"
         if not has_adapter or self.face_scale == 0:
             why = "with face_scale=0" if has_adapter else "without --face_lora_path"
             for name in ("face_start", "face_end", "face_guidance", "face_block_scales"):

@@ -150,6 +150,9 @@ class Planner:
             "attention_backend": compute.attention_backend,
             "compile": compute.compile,
         }
+        if not sampling.reference_guidance:
+            # Videos of before this option keep their ids.
+            del content["reference_guidance"]
         if shares := _target_shares(face, setup.metadata):
             content["target_shares"] = shares
         inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, hashes)

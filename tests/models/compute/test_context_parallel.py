@@ -28,6 +28,7 @@ CASES = {
     ),
     # Off in the first step, on in the others.
     "a face a frame": (True, FRAMES, {"cfg_scale": 2.0, "face_start": 0.2}),
+    "guidance by the reference": (True, 1, {"cfg_scale": 4.0, "reference_guidance": True}),
     "windows": (True, 1, {"cfg_scale": 1.0, "windows": LatentWindows(3, 1)}),
     "step cache": (True, 1, {"cfg_scale": 2.0, "num_inference_steps": 8, "step_cache": 0.5, "reference_scale": 0.2}),
     "adapter off": (False, 1, {"cfg_scale": 2.0}),

@@ -144,6 +144,26 @@ def test_reference_hints_have_a_strength_of_their_own_and_equal_ones_stay_number
     assert [asked["control_hidden_states_scale"].dim() for asked in equal.asked] == [4, 1]
 
 
+def test_guidance_by_references_asks_without_them_and_leaves_them_alone():
+    model = frame_by_frame()
+    given = conditions(4, references=2)
+    plain = {"cfg_scale": 3.0, "num_inference_steps": 1}
+    found = denoise(Predictor(model), UNIPC, noise(6), given, Sampling(reference_guidance=True, **plain))
+    with_face, unconditional = (asked["control_hidden_states"][0, 0, :, 0, 0].tolist() for asked in model.asked)
+    assert (with_face, unconditional) == ([0, 1, 2, 3, 4, 5], [2, 3, 4, 5])
+    both = denoise(Predictor(frame_by_frame()), UNIPC, noise(6), given, Sampling(**plain))
+    alone = denoise(Predictor(frame_by_frame()), UNIPC, noise(6), given, Sampling(1.0, 1.0, 1))
+    # This model looks at one frame at a time: the video is guided as ever, the references are not.
+    assert torch.equal(found[:, :, 2:], both[:, :, 2:]) and torch.equal(found[:, :, :2], alone[:, :, :2])
+    no_references = conditions(4)
+    assert torch.equal(
+        denoise(
+            Predictor(frame_by_frame()), UNIPC, noise(4), no_references, Sampling(reference_guidance=True, **plain)
+        ),
+        denoise(Predictor(frame_by_frame()), UNIPC, noise(4), no_references, Sampling(**plain)),
+    )
+
+
 @pytest.mark.slow
 def test_a_step_cache_leaves_out_inner_steps_alone_and_is_gone_afterwards(toy_wan, caplog):
     import logging

@@ -1,0 +1,213 @@
+"""Compare the arms of benchmarks.identity.arms: by each judge with paired intervals, and by attribute."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.identity.arm_list import ArmPlan
+from faceid.evaluation.figures.bootstrap import Estimate, PeopleBootstrap
+from faceid.evaluation.videos.heads import cut_head, known_heads
+from faceid.faces.identity_settings import FaceSettings
+from faceid.logs import progress
+from faceid.media.video import read_video, write_video
+from faceid.models.base.wan import load_wan
+from faceid.toy.people import APPEARANCE
+from faceid.toy.readers import load_toy_recogniser
+from faceid.toy.shipped import resolve_model_path
+from faceid.training.measuring.metrics import read_metrics
+from toy_factory.train_vae import reconstruct
+
+JUDGES = ("toy_recogniser", "toy_readout")
+FIGURES = ("rank1", "similarity", "margin", "pose_error")
+# Resamplings of people, and their seed.
+SAMPLES = (2000, 0)
+# What is told apart by attribute, by the beginnings of the read-out's names.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "skin": ("skin_",),
+    "hair": (
+        "hair_",
+        "headwear_bald",
+        "headwear_short",
+        "headwear_fringe",
+        "headwear_long",
+        "headwear_afro",
+        "headwear_bun",
+    ),
+    "headwear": ("hat_", "headwear_cap", "headwear_beanie"),
+    "glasses": ("glasses_",),
+    "eyes": ("iris_", "eye_"),
+    "head shape": ("face_width", "mouth_width", "brow"),
+}
+# Which arm each is compared with, where both were rendered.
+COMPARED = (
+    ("ours_from_nothing", "base"),
+    ("ours_from_nothing", "naive"),
+    ("ours_from_nothing", "plain_lora"),
+    ("ours_from_nothing", "base_reference"),
+    ("ours_from_nothing", "zero_shot_weak"),
+    ("ours_from_nothing", "ours_without_reference"),
+    ("ours_from_nothing", "ours_strangers_reference"),
+    ("base_reference", "base_strangers_reference"),
+    ("base_described", "base"),
+    ("ours_from_stage1", "zero_shot_weak"),
+    ("ours_from_stage1_strong", "zero_shot_strong"),
+)
+
+Key = tuple[str, str, str]
+
+
+def reconstruct_clips(videos: Path, folder: Path, people: Sequence[str]) -> None:
+    """Send the clips of some people through the toy's VAE. They keep their names."""
+    vae = load_wan(resolve_model_path("toy"), ("vae",)).vae
+    folder.mkdir(parents=True, exist_ok=True)
+    for person in people:
+        for file in sorted(videos.glob(f"*_{person}_*.mp4")):
+            video = read_video(file)
+            write_video(folder / file.name, reconstruct(vae, video.frames), video.fps)
+
+
+def measure_arms(
+    folder: Path, plans: Sequence[ArmPlan], targets: Sequence[str], seconds_of: Callable[[str], float]
+) -> tuple[dict[str, Any], str]:
+    """All figures of a benchmark's folder, and a table of them in Markdown."""
+    rows = _read_rows(folder / "evaluation" / "videos.csv", targets)
+    read = _read_attributes(folder, rows)
+    arms: dict[str, Any] = {}
+    for name in ("real", *(plan.name for plan in plans)):
+        arms[name] = {judge: _figures(rows, name, judge) for judge in JUDGES}
+        arms[name]["attributes"] = _attributes(read, rows, name)
+    for plan in plans:
+        arms[plan.name] |= _costs(folder, plan, targets, seconds_of)
+    names = {plan.name for plan in plans}
+    ablated = [("ours_from_nothing", name) for name in sorted(names) if name.startswith("without_")]
+    pairs = [(one, other) for one, other in (*COMPARED, *ablated) if {one, other} <= names]
+    differences = {
+        f"{one} - {other}": {judge: _difference(rows, one, other, judge) for judge in JUDGES} for one, other in pairs
+    }
+    record = {"arms": arms, "differences": differences}
+    return record, _table(record)
+
+
+def _read_rows(file: Path, targets: Sequence[str]) -> dict[tuple[str, str], dict[Key, dict[str, str]]]:
+    """Rows of videos.csv by arm and judge, then by person, clip and seed; of the targets alone."""
+    found: dict[tuple[str, str], dict[Key, dict[str, str]]] = {}
+    with file.open(encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text):
+            if row["scored_as"] in targets:
+                by_key = found.setdefault((row["arm"], row["recogniser"]), {})
+                by_key[row["scored_as"], row["clip"], row["seed"]] = row
+    return found
+
+
+def _figures(rows: dict, arm: str, judge: str) -> dict[str, Any]:
+    videos = rows[arm, judge]
+    bootstrap = PeopleBootstrap([person for person, _, _ in videos], *SAMPLES)
+    figures = {name: _told(bootstrap.mean(_values(videos.values(), name))) for name in FIGURES}
+    return {**figures, "videos": len(videos)}
+
+
+def _difference(rows: dict, one: str, other: str, judge: str) -> dict[str, Any]:
+    """First minus second, over videos of one person, pose and noise."""
+    first, second = rows[one, judge], rows[other, judge]
+    keys = sorted(first.keys() & second.keys())
+    bootstrap = PeopleBootstrap([person for person, _, _ in keys], *SAMPLES)
+    found = {
+        name: _told(
+            bootstrap.mean(_values([first[key] for key in keys], name) - _values([second[key] for key in keys], name))
+        )
+        for name in FIGURES
+    }
+    return {**found, "pairs": len(keys)}
+
+
+def _values(videos: Any, name: str) -> np.ndarray:
+    return np.array([float(row[name]) if row[name] else math.nan for row in videos])
+
+
+def _told(estimate: Estimate) -> dict[str, float | None]:
+    return {
+        name: round(value, 4) if math.isfinite(value) else None
+        for name, value in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
+    }
+
+
+def _read_attributes(folder: Path, rows: dict) -> dict[str, np.ndarray]:
+    """The read-out's mean over each video's frames, [A], by the video's path."""
+    readout, found = load_toy_recogniser("toy_readout"), {}
+    videos = {row["video"]: row["clip"] for (_, judge), of in rows.items() if judge == JUDGES[0] for row in of.values()}
+    for path, clip in progress(videos.items(), "attributes", total=len(videos), unit="video"):
+        frames = read_video(Path(path)).frames
+        boxes = known_heads(folder / "heads", clip, range(len(frames)), (frames.shape[1], frames.shape[2]))
+        crops = [
+            cut_head(frame, box, FaceSettings.face_margin)
+            for frame, box in zip(frames, boxes, strict=True)
+            if box is not None
+        ]
+        found[path] = readout.read(crops).mean(0).numpy()  # type: ignore[attr-defined]
+    return found
+
+
+def _attributes(read: dict[str, np.ndarray], rows: dict, arm: str) -> dict[str, float | None]:
+    """How far each attribute has come from the base (0) to the person's real clips (1), by squared distance."""
+    real: dict[str, list[np.ndarray]] = {}
+    for (person, _, _), row in rows["real", JUDGES[0]].items():
+        real.setdefault(person, []).append(read[row["video"]])
+    truth = {person: np.mean(values, axis=0) for person, values in real.items()}
+
+    def distances(name: str) -> np.ndarray:
+        videos = rows[name, JUDGES[0]]
+        return np.mean([(read[row["video"]] - truth[key[0]]) ** 2 for key, row in videos.items()], axis=0)
+
+    if arm in ("real", "base") or ("base", JUDGES[0]) not in rows:
+        return {}
+    ours, base = distances(arm), distances("base")
+    groups = {
+        group: [place for place, name in enumerate(APPEARANCE) if name.startswith(beginnings)]
+        for group, beginnings in ATTRIBUTES.items()
+    }
+    return {group: round(float(1 - ours[places].sum() / base[places].sum()), 3) for group, places in groups.items()}
+
+
+def _costs(folder: Path, plan: ArmPlan, targets: Sequence[str], seconds_of: Callable[[str], float]) -> dict[str, Any]:
+    """Seconds and steps of one training; both are none where nothing is trained."""
+    trained = plan.trained_by or plan.name
+    if not (plan.train or plan.trained_by):
+        return {"train_seconds": None, "train_steps": None}
+    seconds = [seconds_of(f"train_{trained}_{target}") for target in targets]
+    rows = read_metrics(folder / "train" / trained / targets[0] / "metrics.jsonl")
+    return {"train_seconds": round(float(np.mean(seconds)), 1), "train_steps": max(row["step"] for row in rows)}
+
+
+def _table(record: dict[str, Any]) -> str:
+    head = [
+        "arm",
+        *(f"{name}, {judge.removeprefix('toy_')}" for judge in JUDGES for name in ("rank-1", "cosine", "margin")),
+    ]
+    head += ["pose error", *ATTRIBUTES, "steps", "s"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for name, arm in record["arms"].items():
+        cells = [name]
+        for judge in JUDGES:
+            cells += [_cell(arm[judge][figure]) for figure in ("rank1", "similarity", "margin")]
+        cells += [_cell(arm[JUDGES[0]]["pose_error"])]
+        cells += [str(arm["attributes"].get(group, "")) for group in ATTRIBUTES]
+        cells += [str(arm.get("train_steps") or ""), str(arm.get("train_seconds") or "")]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "| difference | judge | rank-1 | cosine | margin | pose error |", "|---|---|---|---|---|---|"]
+    for name, judges in record["differences"].items():
+        for judge, found in judges.items():
+            lines.append(f"| {name} | {judge} | {' | '.join(_cell(found[figure]) for figure in FIGURES)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(figure: dict[str, float | None]) -> str:
+    if figure["value"] is None:
+        return ""
+    interval = "" if figure["low"] is None else f" ({figure['low']:.2f} … {figure['high']:.2f})"
+    return f"{figure['value']:.3f}{interval}"

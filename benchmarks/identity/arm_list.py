@@ -1,0 +1,74 @@
+"""The arms of benchmarks.identity.arms: what each trains, and how it renders.
+
+An arm differs from its neighbour in one thing. Ablations differ from `ours_from_nothing` in one part of the recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# The word that stands for a person in captions, where no face does. It is none of the language.
+TRIGGER = "zqx person"
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm."""
+
+    name: str
+    train: tuple[str, ...] = ()
+    """Flags of train.py after configs/toy_target.yaml; none: nothing is trained."""
+    encoder: Literal["weak", "strong"] = "weak"
+    adapter: str = ""
+    """Where nothing is trained: the adapter that renders. Else what training begins with; empty: nothing."""
+    sample: tuple[str, ...] = ()
+    """Flags of sample.py."""
+    prompt: Literal["", "described", "trigger"] = ""
+    """What the prompt says of the person: nothing, all that words can, or the trigger word."""
+    strangers_reference: bool = False
+    """Whether somebody else's photo is the reference frame."""
+    trained_by: str = ""
+    """Another arm, whose training this one renders."""
+
+
+BASE = ("--face_scale", "0")
+NO_REFERENCES = ("--own_references", "0")
+ONE_REFERENCE = ("--own_references", "1")
+# Without a face, every sample is one of the null face, and learns its own pixels.
+PLAIN = (
+    "--face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data --target_tokens false --reference_share 0"
+)
+
+# What the recipe of configs/toy_target.yaml consists of, each part off.
+PARTS: dict[str, tuple[str, ...]] = {
+    "references": ("--reference_share", "0"),
+    "target_tokens": ("--target_tokens", "false"),
+    "photo_framings": ("--photo_framings", "[]"),
+    "photo_noise": ("--photo_shift", "3"),
+    "identity_loss": ("--identity_loss_weight", "0"),
+}
+
+_ALL = (
+    ArmPlan("base", adapter="toy", sample=(*BASE, *NO_REFERENCES)),
+    ArmPlan("base_described", adapter="toy", sample=(*BASE, *NO_REFERENCES), prompt="described"),
+    ArmPlan("base_reference", adapter="toy", sample=(*BASE, *ONE_REFERENCE)),
+    ArmPlan("base_strangers_reference", adapter="toy", sample=BASE, strangers_reference=True),
+    ArmPlan("zero_shot_weak", adapter="toy"),
+    ArmPlan("zero_shot_strong", encoder="strong", adapter="toy_strong"),
+    ArmPlan("naive", train=("--pairing", "constant")),
+    ArmPlan(
+        "plain_lora",
+        train=(*PLAIN.split(), "--photo_caption", f"a portrait of {TRIGGER}"),
+        sample=NO_REFERENCES,
+        prompt="trigger",
+    ),
+    ArmPlan("ours_from_nothing", train=("--pairing", "own")),
+    ArmPlan("ours_strangers_reference", trained_by="ours_from_nothing", strangers_reference=True),
+    ArmPlan("ours_without_reference", trained_by="ours_from_nothing", sample=NO_REFERENCES),
+    ArmPlan("ours_from_nothing_strong", train=("--pairing", "own"), encoder="strong"),
+    ArmPlan("ours_from_stage1", train=("--pairing", "own"), adapter="toy"),
+    ArmPlan("ours_from_stage1_strong", train=("--pairing", "own"), encoder="strong", adapter="toy_strong"),
+    *(ArmPlan(f"without_{part}", train=off) for part, off in PARTS.items()),
+)
+ARMS: dict[str, ArmPlan] = {arm.name: arm for arm in _ALL}

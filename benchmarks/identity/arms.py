@@ -1,0 +1,238 @@
+"""What each recipe makes of several people, side by side: rendered, judged, and compared.
+
+    python -m benchmarks.identity.arms --output_dir O                        every arm, every target
+    python -m benchmarks.identity.arms --output_dir O --arms '[base, ours_from_nothing]' --num_targets 2
+
+Every arm renders every target in the same poses, by the same noises: one of its own for each pose, person and number.
+All is done by the product's own commands. A step that was done before is not done again, so a killed run goes on.
+Writes arms.json and arms.md; `render/ARM/` has the videos, `train/ARM/TARGET/` the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass as settings_class
+
+from benchmarks import REPOSITORY
+from benchmarks.identity.arm_figures import measure_arms
+from benchmarks.identity.arm_list import ARMS, TRIGGER, ArmPlan
+from faceid.config import parse_sections
+from faceid.errors import ConfigError, run_entry_point
+from faceid.files.documents import read_json
+from faceid.files.outputs import claim_folder
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_atomic, write_json
+from faceid.logs import progress
+from faceid.models.adapter_settings import DEFAULT_PROMPT
+from faceid.toy.descriptions import describe
+from faceid.toy.people import draw_person
+
+WORK = "arms of a benchmark"
+# As in launch/demo.sh.
+SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
+FRAMINGS = ("--height", "96", "--width", "96", "--framings", "[upper, whole]")
+RENDER = ("--cfg_scale", "1.5", "--cfg_start", "0.55", "--num_inference_steps", "6", "--gallery", "false")
+FINAL = "face_lora_final.safetensors"
+LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
+ENCODERS = {"weak": "toy", "strong": "toy_strong"}
+
+
+@settings_class(frozen=True)
+class ArmsSettings:
+    """Who is learnt, how, and in how many videos that is judged."""
+
+    output_dir: Path
+    """Folder to work in. A new one, or one that this command made."""
+    arms: list[str] = field(default_factory=lambda: list(ARMS))
+    """Arms, by name (benchmarks/identity/arm_list.py)."""
+    num_targets: Annotated[int, Field(ge=1, le=16)] = 8
+    """People who are learnt, each for themselves."""
+    num_poses: Annotated[int, Field(ge=1, le=99)] = 15
+    """Dances of strangers that each is rendered in."""
+    num_noises: Annotated[int, Field(ge=1, le=9)] = 2
+    """Noises for each pose and person."""
+    num_photos: Annotated[int, Field(ge=3, le=12)] = 12
+    """Photos of each target."""
+    world: Annotated[int, Field(ge=0)] = 3
+    """Seed of the dancers, targets and poses."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the trainings."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A folder in which all is prepared, and the settings."""
+
+    folder: Path
+    settings: ArmsSettings
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the people who are learnt."""
+        return [f"d{number:02d}" for number in range(1, self.settings.num_targets + 1)]
+
+    def prepare(self) -> None:
+        """Draw dancers, people and poses; make latents and identities of them."""
+        out, world = self.folder, self.settings.world
+        toy = ["tools/make_toy_dataset.py", *FRAMINGS, "--with_target", "false"]
+        dancers = ["--num_people", "8", "--clips_per_person", "3", "--num_frames", "33", "--seed", world]
+        self._once("dancers", [*toy, *dancers, "--output_dir", out / "dancers"])
+        # Sixteen to tell apart; the first of them are learnt. Each dances twice: what real clips score.
+        people = ["--num_people", "16", "--clips_per_person", "2", "--photos_per_person", self.settings.num_photos]
+        people += ["--reference_photos", "4", "--num_frames", "9", "--seed", 100 + world]
+        self._once("people", [*toy, *people, "--output_dir", out / "people"])
+        # Their numbers are their own, so that no clip has another's name.
+        poses = ["--num_people", self.settings.num_poses, "--first_person", 51, "--clips_per_person", "1"]
+        poses += ["--num_frames", "9"]
+        self._once(
+            "poses", [*toy, *poses, "--photos_per_person", "0", "--seed", 200 + world, "--output_dir", out / "poses"]
+        )
+        shards = ["--dance_videos_dir", out / "dancers/videos", "--pose_videos_dir", out / "dancers/poses"]
+        self._once("shards", ["tools/make_shards.py", *shards, *SIZE, "--output_dir", out / "shards"])
+        latents = ["--shards", out / "shards", "--model_path", "toy", "--output_dir", out / "latents"]
+        self._once("latents", ["tools/encode_latents.py", *latents])
+        for strength, encoder in ENCODERS.items():
+            photos = ["--people_dir", out / "people/photos", "--encoder_path", encoder]
+            done = ["tools/prepare_face_embeddings.py", *photos, "--output_dir", out / "identities" / strength]
+            self._once(f"identities_{strength}", done)
+
+    def train(self, arm: ArmPlan, target: str) -> None:
+        """Train one target by one arm's recipe."""
+        out = self.folder
+        run = self.run_of(arm, target)
+        flags = ["--config", "configs/toy_target.yaml", "--encoder_path", ENCODERS[arm.encoder]]
+        flags += ["--face_images_dir", out / "people/photos" / target]
+        flags += ["--face_embedding", out / "identities" / arm.encoder / target]
+        flags += ["--latents", out / "latents", "--shards", out / "shards", "--seed", self.settings.seed]
+        begun = ["--init_adapter", arm.adapter] if arm.adapter else []
+        self._once(f"train_{arm.name}_{target}", [*LAUNCH, "train.py", *flags, *begun, *arm.train, "--output_dir", run])
+
+    def render(self, arm: ArmPlan) -> None:
+        """Render all targets by one arm: a list of jobs for each flag that a list cannot say."""
+        out, settings = self.folder, self.settings
+        poses = sorted(file.name for file in (out / "poses/poses").glob("*_pose.mp4"))
+        flags = ["--pose_videos_dir", out / "poses/poses", "--seed", "per_video", *RENDER, *SIZE, "--fps", "16"]
+        flags += ["--noises_per_video", settings.num_noises, "--output_dir", out / "render" / arm.name]
+        flags += ["--identities_dir", out / "identities" / arm.encoder, *arm.sample]
+        for number, group in enumerate([[t] for t in self.targets] if arm.strangers_reference else [self.targets]):
+            rows = []
+            for target in group:
+                row = {"pose": poses, "identity": target, "face_lora_path": str(self.adapter_of(arm, target))}
+                rows.append(row | ({"prompt": self.prompt(arm, target)} if arm.prompt else {}))
+            jobs = out / "jobs" / f"{arm.name}_{number}.jsonl"
+            jobs.parent.mkdir(exist_ok=True)
+            write_atomic(jobs, "".join(f"{json.dumps(row)}\n" for row in rows))
+            shown = ["--reference_image", self.strangers_reference(group[0])] if arm.strangers_reference else []
+            self._once(f"render_{arm.name}_{number}", ["sample.py", "--batch", *flags, *shown, "--jobs", jobs])
+
+    def prompt(self, arm: ArmPlan, target: str) -> str:
+        """What an arm's videos of a target are told to show."""
+        if arm.prompt == "trigger":
+            return f"{TRIGGER} dancing in a studio"
+        seed = read_json(self.folder / "people/world.json")["people"][target]["seed"]
+        return describe(draw_person(seed), DEFAULT_PROMPT)
+
+    def strangers_reference(self, target: str) -> Path:
+        """The best photo of the next person, who is somebody else."""
+        stranger = f"d{int(target[1:]) % 16 + 1:02d}"
+        return self.folder / "identities/weak" / stranger / "references/1.png"
+
+    def adapter_of(self, arm: ArmPlan, target: str) -> str | Path:
+        """What an arm renders a target with."""
+        if arm.trained_by:
+            return self.run_of(ARMS[arm.trained_by], target) / FINAL
+        return self.run_of(arm, target) / FINAL if arm.train else arm.adapter
+
+    def run_of(self, arm: ArmPlan, target: str) -> Path:
+        """The folder of a training."""
+        return self.folder / "train" / arm.name / target
+
+    def reconstruct(self) -> None:
+        """Send the targets' own clips through the VAE: what a render could score at best."""
+        from benchmarks.identity.arm_figures import reconstruct_clips
+
+        if not (done := self._mark("real")).is_file():
+            reconstruct_clips(self.folder / "people/videos", self.folder / "render/real", self.targets)
+            done.write_text("0")
+
+    def judge(self) -> None:
+        """Let both judges look at every video of every arm."""
+        out = self.folder
+        heads = out / "heads"
+        heads.mkdir(exist_ok=True)
+        for world in ("poses", "people"):
+            for file in (*(out / world).glob("videos/*.heads.json"), *(out / world).glob("poses/*.joints.json")):
+                shutil.copyfile(file, heads / file.name)
+        arms = ", ".join(f"{name}={out / 'render' / name}" for name in (*self.settings.arms, "real"))
+        words = ["tools/evaluate.py", "--renders", f"[{arms}]", "--real", "real", "--heads_dir", heads]
+        words += ["--references_dir", out / "people/references", "--recognisers", "[toy_recogniser, toy_readout]"]
+        words += ["--joints_dir", heads, "--pose_reader", "toy", "--output_dir", out / "evaluation"]
+        self._run("evaluate", words)
+
+    def seconds_of(self, step: str) -> float:
+        """What a step took."""
+        return float(self._mark(step).read_text())
+
+    def _mark(self, step: str) -> Path:
+        return self.folder / "done" / step
+
+    def _once(self, step: str, words: Sequence[object]) -> None:
+        if not self._mark(step).is_file():
+            self._run(step, words)
+
+    def _run(self, step: str, words: Sequence[object]) -> None:
+        began, log_file = time.perf_counter(), self.folder / "logs" / f"{step}.log"
+        for folder in (log_file.parent, self._mark(step).parent):
+            folder.mkdir(exist_ok=True)
+        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+        with log_file.open("w") as log:
+            command = [sys.executable, *map(str, words)]
+            done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=False)
+        if done.returncode:
+            raise ConfigError(f"{step}: exit code {done.returncode}; {log_file} says why")
+        self._mark(step).write_text(f"{time.perf_counter() - began:.1f}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, prepare, train, render, judge, compare."""
+    words = sys.argv[1:] if argv is None else argv
+    (settings,) = parse_sections("benchmarks.identity.arms", __doc__ or "", [ArmsSettings], words)
+    for name in settings.arms:
+        if name not in ARMS:
+            raise ConfigError(f"arms: {name} is none of {', '.join(ARMS)}")
+    claim_folder(settings.output_dir, WORK, [], key="output_dir")
+    bench = Bench(settings.output_dir.resolve(), settings)
+    bench.prepare()
+    bench.reconstruct()
+    plans = [ARMS[name] for name in settings.arms]
+    trained = dict.fromkeys(ARMS[plan.trained_by] if plan.trained_by else plan for plan in plans)
+    runs = [(plan, target) for plan in trained if plan.train for target in bench.targets]
+    for plan, target in progress(runs, "trainings", total=len(runs), unit="run"):
+        bench.train(plan, target)
+    for plan in progress(plans, "renders", total=len(plans), unit="arm"):
+        bench.render(plan)
+    bench.judge()
+    record, table = measure_arms(bench.folder, plans, bench.targets, bench.seconds_of)
+    write_json(bench.folder / "arms.json", {**describe_provenance(), "settings": _told(settings), **record})
+    write_atomic(bench.folder / "arms.md", table)
+    print(table)
+    return 0
+
+
+def _told(settings: ArmsSettings) -> dict[str, object]:
+    return {name: value for name, value in vars(settings).items() if name != "output_dir"}
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
