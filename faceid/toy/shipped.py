@@ -11,7 +11,7 @@ from typing import Any
 
 from faceid.errors import ModelError
 
-TOY = "toy"
+TOY, TOY_STRONG = "toy", "toy_strong"
 WEIGHTS = Path(__file__).with_name("weights")
 
 # 4x in space and time. So a 64 x 64 clip of 9 frames is 3 latent frames of 16 x 16 cells, or 192 tokens.
@@ -84,8 +84,9 @@ def resolve_model_path(name: str) -> Path:
 
 
 def resolve_encoder_path(name: str | None) -> str | None:
-    """`toy` becomes the embedded face encoder's folder. Anything else is returned unchanged."""
-    return str(_shipped("encoder")) if name == TOY else name
+    """`toy` becomes the folder of the embedded face encoder, `toy_strong` of the strong one; others stay the same."""
+    folders = {TOY: "encoder", TOY_STRONG: "strong_encoder"}
+    return str(_shipped(folders[name])) if name in folders else name
 
 
 def resolve_adapter_path(name: str | None, key: str = "face_lora_path") -> str | None:

@@ -196,7 +196,21 @@ def test_the_report_is_one_file_with_pictures_of_every_arm(scored):
     assert page.open == [] and all(loaded.startswith("data:image/") for loaded in page.loaded)
     # Four people with four references each; two frames and two heads in the arms that show them; two plots.
     cells = 5 * 4 + 2 + 1
-    assert page.images == 4 * 4 + 4 * cells + 2
+    # Before them the target's references, and in both of his poses a frame and a head of base, naive and ours.
+    leading = 4 + 2 * 3 * 2
+    assert page.images == leading + 4 * 4 + 4 * cells + 2
+
+
+def test_the_report_begins_with_the_target_in_the_leading_arms_and_a_sentence_for_each(scored):
+    text = (scored[0].report.output_dir / "report.html").read_text()
+    first = text[text.index("What came out: bob") : text.index("About these figures")]
+    assert text.index("<h2>") == text.index("<h2>What came out") and "<table" not in first
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", first) == ["base", "naive", "ours"] * 2
+    sentences = re.findall(r'<p class="verdict-line">(.*?)</p>', first)
+    assert sentences[-1] == "The trained adapter: recognised as bob by onnx in 2 of 2 videos."
+    assert [sentence.split(":")[0] for sentence in sentences[:-1]] == ["The base alone", "The naive recipe"]
+    # Two poses, each with the same clip, noise and frame in every arm; those that fail say for whom they are taken.
+    assert first.count("recognised</small>") >= 2 and first.count("taken for ") + first.count("recognised</small>") == 6
 
 
 @pytest.mark.starts_process

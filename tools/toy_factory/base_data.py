@@ -27,6 +27,7 @@ from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_nuisance, draw_person, generator
 from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
+from toy_factory.train_vae import set_layout
 from toy_factory.world import CLIP_FRAMES, FRAME_PX, FRAMING_SHARES, PACE
 
 PEOPLE_A_JOB = 20
@@ -36,7 +37,7 @@ PEOPLE_A_JOB = 20
 class BaseWorld:
     """How much is drawn."""
 
-    num_people: int = 4000
+    num_people: int = 3000
     clips_per_person: float = 0.75
     """Below 1, this share of the people is seen in a clip."""
     pictures_per_person: int = 2
@@ -91,7 +92,9 @@ def _draw_part(job: tuple[Path, Path, BaseWorld, int]) -> None:
     if file.is_file():
         return
     torch.set_num_threads(1)
-    part = _Part(load_wan(base, ("vae",)))
+    wan = load_wan(base, ("vae",))
+    set_layout(wan.vae, is_last=True)
+    part = _Part(wan)
     for number in range(first, min(first + PEOPLE_A_JOB, world.num_people)):
         part.add_person(draw_person(person_seed(world.seed, f"d{number:04d}")), number, world)
     temporary = file.with_suffix(".tmp")

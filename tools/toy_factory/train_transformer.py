@@ -29,7 +29,7 @@ from toy_factory.train_text import CLIP_OPENINGS, NEUTRAL, PHOTO_OPENINGS, draw_
 class TransformerTraining:
     """How the base is trained. A step is one batch of about `tokens` tokens."""
 
-    num_steps: int = 12000
+    num_steps: int = 8000
     tokens: int = 2048
     learning_rate: float = 2e-3
     warmup_steps: int = 100

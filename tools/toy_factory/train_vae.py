@@ -130,21 +130,22 @@ def finish_on_whole_clips(
         if on_step is not None:
             on_step(settings.num_steps + step + 1, loss)
     vae.requires_grad_(False).eval()
-    # As files hold them.
-    _lay_out(vae, torch.contiguous_format, torch.contiguous_format)
+    set_layout(vae, is_last=False)
 
 
-def _lay_out(vae: Any, of_3d: torch.memory_format, of_2d: torch.memory_format) -> None:
+def set_layout(vae: Any, is_last: bool) -> None:
+    """Lay out the convolutions' weights with channels last, which is faster on a CPU, or first, as files hold them."""
     for module in vae.modules():
         if isinstance(module, nn.Conv3d | nn.Conv2d):
-            layout = of_3d if isinstance(module, nn.Conv3d) else of_2d
+            last = torch.channels_last_3d if isinstance(module, nn.Conv3d) else torch.channels_last
+            layout = last if is_last else torch.contiguous_format
             module.weight.data = module.weight.data.contiguous(memory_format=layout)
 
 
 def _optimizer(vae: Any, rate: float) -> torch.optim.Optimizer:
     vae.requires_grad_(True).train()
     # A step takes two thirds of the time with channels last (two cores).
-    _lay_out(vae, torch.channels_last_3d, torch.channels_last)
+    set_layout(vae, is_last=True)
     return torch.optim.AdamW(vae.parameters(), rate, betas=(0.9, 0.99), weight_decay=0.0)
 
 

@@ -18,6 +18,13 @@ SUMMARY_TITLES = {
     "target_rank1": "Rank-1 of the target, judged arm",
     "start_rank1": "Rank-1 of the adapter that training began with",
     "training_gain_similarity": "Similarity gained by training, over the adapter it began with",
+    "target_rank1_from_base": "Rank-1 of the target, learnt from the base alone",
+    "target_similarity_from_base": "Similarity of the target, learnt from the base alone",
+    "target_similarity_zero_shot": "Similarity of the target, by the adapter that training began with",
+    "target_similarity_real": "Similarity of the target's real clips (ceiling)",
+    "target_pose_error_ratio": "Pose error over the base's, the target learnt from the base alone",
+    "plain_lora_rank1": "Rank-1 of a LoRA without a face path",
+    "reference_only_rank1": "Rank-1 of the base with a photo as reference frame",
     "base_rank1": "Rank-1 of the base (no face), as the people of the judged arm",
     "naive_recipe_rank1": "Rank-1 of the control recipe",
     "real_rank1": "Rank-1 of real clips (ceiling)",
@@ -34,7 +41,17 @@ SUMMARY_TITLES = {
     "similarity_between_base_and_real": "Similarity between base (0) and real clips (1), people shown in both",
 }
 # These figures do not depend on the recogniser.
-_SEEN_BY_NONE = ("pose_error_ratio_to_base", "pose_error_ratio_ours")
+_SEEN_BY_NONE = ("pose_error_ratio_to_base", "pose_error_ratio_ours", "target_pose_error_ratio")
+# Arms that are looked at side by side, and what each is, in a sentence about the person.
+LEADING_ARMS = {
+    "base": "the base alone",
+    "naive": "the naive recipe",
+    "plain_lora": "a LoRA without a face path",
+    "reference_only": "the base with a photo as reference",
+    "start": "the adapter before training on this person",
+    "ours": "the trained adapter",
+    "real": "real clips",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,32 @@ def headlines(summary: dict[str, Any]) -> list[Headline]:
         if any(source[key] is not None for source in sources):
             rows.append(Headline(title, [_cell(source, key) for source in sources]))
     return rows
+
+
+def leading_arms(results: Results) -> dict[str, str]:
+    """Arms that are looked at first, by name, and what each is in words. An arm of two parts counts once."""
+    roles = results.compared.roles
+    given = ((getattr(roles, role), words) for role, words in LEADING_ARMS.items())
+    found: dict[str, str] = {}
+    for arm, words in given:
+        if arm is not None:
+            found.setdefault(arm, words)
+    return found
+
+
+def verdicts(results: Results, person: str) -> list[str]:
+    """One sentence for each of the leading arms: in how many videos each recogniser takes it for this person."""
+    sentences = []
+    for arm, words in leading_arms(results).items():
+        counts = []
+        for name, by_arm in results.videos.items():
+            videos = [video for video in by_arm[arm] if video.identity == person]
+            if videos:
+                known = sum(video.rank == 1 for video in videos)
+                counts.append(f"by {name.split(':')[0]} in {known} of {len(videos)} videos")
+        if counts:
+            sentences.append(f"{words[0].upper()}{words[1:]}: recognised as {person} {', '.join(counts)}.")
+    return sentences
 
 
 def ceilings(results: Results) -> dict[str, NumberCell | None]:

@@ -13,7 +13,7 @@ import jinja2
 from faceid.evaluation.figures.video_metrics import IDENTITY_METRICS, PICTURE_METRICS
 from faceid.evaluation.report.in_short import ceilings, headlines
 from faceid.evaluation.report.plots import Plot, plot_curve, plot_histograms, plot_pose
-from faceid.evaluation.report.report_pictures import show_people
+from faceid.evaluation.report.report_pictures import show_comparison, show_people
 from faceid.evaluation.report.results import Results
 from faceid.evaluation.report.tables import SEPARATION_METRICS, arm_tables
 from faceid.evaluation.videos.arms import genuine_and_impostor
@@ -35,6 +35,7 @@ def render_evaluation_report(results: Results) -> str:
         ceilings=ceilings(results),
         wall_s=results.summary["wall_s"],
         recognisers=[(name, _short(name), arm_tables(results, name)) for name in results.numbers],
+        comparison=show_comparison(results),
         people=show_people(results),
         arms=list(compared.arms.values()),
         under=_under_names(results),

@@ -1,7 +1,8 @@
 """Make the report's pictures.
 
-For a few people, they show reference photos beside every arm's frames and heads. All arms show the same clip, seed and
-frames of a person, where they rendered it. Nothing is picked by its score.
+First come poses of one person, with the leading arms side by side and their heads enlarged. Then, for a few people,
+reference photos stand beside every arm's frames and heads. All arms show the same clip, seed and frames of a person,
+where they rendered it. Nothing is picked by its score.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
 
+from faceid.data.order import spread
+from faceid.evaluation.report.in_short import leading_arms, verdicts
 from faceid.evaluation.report.results import Results
 from faceid.evaluation.videos.controls import JOINTS_ENDING, joints_of_file
 from faceid.evaluation.videos.heads import cut_head
@@ -59,6 +62,56 @@ class ShownPerson:
     clip: str
     cells: list[Cell | None]
     """The control first, where it is known, then a cell for each arm; None where an arm did not render the person."""
+
+
+@dataclass(frozen=True)
+class ShownPose:
+    """One pose of the person whom the report begins with, by the leading arms. cells: the control first."""
+
+    clip: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The person whom the report begins with: photos, poses side by side, and a sentence for each arm."""
+
+    name: str
+    references: list[str]
+    poses: list[ShownPose]
+    verdicts: list[str]
+
+
+def show_comparison(results: Results) -> Comparison | None:
+    """The target (else the first person of the judged arm) in a few poses, evenly chosen; None without such an arm."""
+    roles = results.compared.roles
+    if roles.judged is None or not results.report.num_shown:
+        return None
+    by_arm = results.videos[results.primary]
+    people = sorted({video.identity for video in by_arm[roles.judged]}, key=lambda name: (name != roles.target, name))
+    if not people:
+        return None
+    name, leading = people[0], leading_arms(results)
+    held = {
+        arm: {(v.render.clip, v.render.seed): v for v in by_arm[arm] if v.identity == name}
+        for arm in leading
+        if arm != roles.real
+    }
+    places = sorted(held.get(roles.judged) or {(v.render.clip, v.render.seed) for v in by_arm[roles.judged]})
+    chosen = [places[number] for number in spread(len(places), min(results.report.num_shown, len(places)))]
+    references = next(person for person in results.gallery if person.name == name)
+    shown = [data_uri(crop) for crop in references.crops[:NUM_REFERENCES]]
+    return Comparison(name, shown, [_show_pose(place, held, results) for place in chosen], verdicts(results, name))
+
+
+def _show_pose(
+    place: tuple[str, int], held: dict[str, dict[tuple[str, int], ScoredVideo]], results: Results
+) -> ShownPose:
+    of_arm = {arm: places[place] for arm, places in held.items() if place in places}
+    cells = [_control(place[0], (held, place[1]), results)] if results.instruments.joints_dir else []
+    cells += [Cell(arm, _frames(video, results), video) for arm, video in of_arm.items()]
+    # One frame of each, so that a pose is one row.
+    return ShownPose(place[0], [replace(cell, frames=cell.frames[:1]) for cell in cells])
 
 
 def show_people(results: Results) -> list[ShownPerson]:

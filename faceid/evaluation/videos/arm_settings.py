@@ -23,6 +23,9 @@ ROLES = (
     "wrong",
     "wrong_start",
     "naive",
+    "plain_lora",
+    "reference_only",
+    "from_base",
     "real",
     "unadapted_base",
 )
@@ -50,6 +53,12 @@ class ArmSettings:
     """Arm of the same people and poses as --wrong, rendered with the adapter that training began with."""
     naive: str | None = None
     """Arm of the control recipe (pairing: constant)."""
+    plain_lora: str | None = None
+    """Arm of a LoRA without a face path, trained on the same photos and clips."""
+    reference_only: str | None = None
+    """Arm of the base with a photo as reference frame, and no adapter."""
+    from_base: str | None = None
+    """Arm of the recipe trained from the base alone, without an adapter to begin with. Often the same as --ours."""
     real: str | None = None
     """Arm of real clips of the same people, a folder of clips. It shows what a perfect render would score."""
     unadapted_base: str | None = None

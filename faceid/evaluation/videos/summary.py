@@ -35,7 +35,7 @@ from faceid.evaluation.videos.scoring import ScoredVideo
 log = logging.getLogger(__name__)
 
 # Arms that are not our adapter at some strength.
-_OFF_THE_CURVE = ("start", "naive", "wrong", "wrong_start", "real", "unadapted_base")
+_OFF_THE_CURVE = ("start", "naive", "plain_lora", "reference_only", "wrong", "wrong_start", "real", "unadapted_base")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def summarise(
     videos, comparisons: by recogniser, the primary one first, then by arm or by name.
     """
     roles, arms = compared.roles, compared.arms
-    primary = next(iter(videos))
+    primary, *others = videos
     by_recogniser = {
         name: _values_and_intervals(_headlines(compared, videos[name], comparisons[name])) for name in videos
     }
@@ -102,6 +102,7 @@ def summarise(
     rendered = {render.identity for arm in arms.values() for render in arm.renders if render.identity}
     return {
         **by_recogniser[primary],
+        "target_rank1_from_base_second": by_recogniser[others[0]]["target_rank1_from_base"] if others else None,
         "face_scale_zero_equals_base": equal,
         "chance_rank1": 1 / len(compared.people),
         "num_identities": len(compared.people),
@@ -121,6 +122,10 @@ def _headlines(
     wrong, wrong_start = (
         [video for video in _of(videos, arm) if video.identity != target] for arm in (roles.wrong, roles.wrong_start)
     )
+    from_base, start, known = (
+        [video for video in _of(videos, arm) if video.identity == target]
+        for arm in (roles.from_base, roles.start, roles.real)
+    )
     nearest = list(compared.people).index(target) if target is not None else None
 
     def share(videos: Videos, holds: Callable[[ScoredVideo], bool]) -> Estimate | None:
@@ -131,6 +136,10 @@ def _headlines(
 
     def rank1(videos: Videos) -> Estimate | None:
         return share(videos, lambda video: video.rank == 1)
+
+    def similarity(videos: Videos) -> Estimate | None:
+        values = np.array([video.values["similarity_times_rate"] for video in videos])
+        return resampling.of(videos).mean(values) if videos else None
 
     return {
         "identity_rank1_heldout_poses": rank1(_of(videos, roles.training_people)),
@@ -146,6 +155,14 @@ def _headlines(
         "target_rank1": rank1([video for video in judged if video.identity == target]),
         "start_rank1": rank1(_of(videos, roles.start)),
         "training_gain_similarity": comparisons["training_gain"],
+        "target_rank1_from_base": rank1(from_base),
+        "target_similarity_from_base": similarity(from_base),
+        "target_similarity_zero_shot": similarity(start),
+        "target_similarity_real": similarity(known),
+        "target_pose_error_ratio": pose_ratio(from_base, base, resampling) if base else None,
+        "naive_rank1_from_base": rank1(_of(videos, roles.naive)) if from_base else None,
+        "plain_lora_rank1": rank1(_of(videos, roles.plain_lora)),
+        "reference_only_rank1": rank1(_of(videos, roles.reference_only)),
         "base_rank1": rank1(_as_people_of(judged, base)),
         "real_rank1": rank1(real),
         "similarity_between_base_and_real": between_base_and_real(judged, base, real, resampling),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scored_videos import scored_video
@@ -68,6 +70,35 @@ def test_pose_is_compared_with_the_base_for_the_judged_arm_and_people_not_traine
     expected = PeopleBootstrap(["target", "target", "s1", "s2"], NUM_SAMPLES, 0).ratio(errors, base)
     assert found["intervals"]["pose_error_ratio_to_base"] == pytest.approx([expected.low, expected.high])
     assert "pose_error_ratio_ours" not in found["intervals"]
+
+
+def test_the_target_learnt_from_the_base_alone_stands_beside_what_it_is_compared_with():
+    def of_target(similarity, rank, arm, pose=0.1):
+        return [row("target", clip, similarity, rank, pose, arm=arm) for clip in ("c1", "c2")]
+
+    arms = {
+        **{"base": BASE, "ours": [*of_target(0.7, 1, "ours", 0.2), row("s1", "c1", 9.0, rank=3)]},
+        **{"zero": [*of_target(0.4, 2, "zero"), row("s1", "c1", 9.0)], "naive": of_target(0.3, 3, "naive")},
+        **{"lora": [of_target(0.5, 1, "lora")[0], of_target(0.5, 2, "lora")[1]], "reference": of_target(0.2, 2, "r")},
+        "real": [*REAL, row("target", "c9", 0.9)],
+    }
+    roles = {"base": "base", "ours": "ours", "start": "zero", "naive": "naive", "plain_lora": "lora", "real": "real"}
+    found = summarised(arms, **roles, from_base="ours", reference_only="reference")
+    # The stranger whom two arms show is in none of the target's figures.
+    assert found["target_rank1_from_base"] == 1 and found["target_similarity_from_base"] == pytest.approx(0.7)
+    assert found["target_similarity_zero_shot"] == pytest.approx(0.4)
+    assert found["target_similarity_real"] == pytest.approx(0.9)
+    assert found["target_pose_error_ratio"] == pytest.approx(2)
+    assert (found["naive_rank1_from_base"], found["plain_lora_rank1"], found["reference_only_rank1"]) == (0, 0.5, 0)
+    # One judge has no second.
+    assert found["target_rank1_from_base_second"] is None
+    given, comparisons = compared(arms, **roles, from_base="ours")
+    lost = [replace(video, rank=2) for video in arms["ours"]]
+    two = summarise(
+        given, {JUDGE: arms, "second": {**arms, "ours": lost}}, {JUDGE: comparisons, "second": comparisons}, wall_s=1.0
+    )
+    assert (two["target_rank1_from_base"], two["target_rank1_from_base_second"]) == (1, 0)
+    assert summarised(arms, **roles)["naive_rank1_from_base"] is None
 
 
 def test_people_not_trained_on_in_other_clips_than_the_base_leave_the_pose_ratio():
