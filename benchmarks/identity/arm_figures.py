@@ -85,7 +85,7 @@ def measure_arms(
     for plan in plans:
         arms[plan.name] |= _costs(folder, plan, targets, seconds_of)
     names = {plan.name for plan in plans}
-    ablated = [("ours_from_nothing", name) for name in sorted(names) if name.startswith("without_")]
+    ablated = [("ours_from_nothing", name) for name in sorted(names) if name.startswith(("without_", "with_"))]
     pairs = [(one, other) for one, other in (*COMPARED, *ablated) if {one, other} <= names]
     differences = {
         f"{one} - {other}": {judge: _difference(rows, one, other, judge) for judge in JUDGES} for one, other in pairs

@@ -44,9 +44,12 @@ PLAIN = (
 PARTS: dict[str, tuple[str, ...]] = {
     "references": ("--reference_share", "0"),
     "target_tokens": ("--target_tokens", "false"),
-    "photo_framings": ("--photo_framings", "[]"),
+    "photo_views": ("--photo_framings", "[photo]", "--photo_sizes", "[1.0]"),
     "photo_noise": ("--photo_shift", "3"),
-    "identity_loss": ("--identity_loss_weight", "0"),
+}
+# What it might have besides, each part on.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "identity_loss": ("--identity_loss_weight", "0.1", "--identity_loss_encoder", "clip:toy_strong"),
 }
 
 _ALL = (
@@ -70,5 +73,6 @@ _ALL = (
     ArmPlan("ours_from_stage1", train=("--pairing", "own"), adapter="toy"),
     ArmPlan("ours_from_stage1_strong", train=("--pairing", "own"), encoder="strong", adapter="toy_strong"),
     *(ArmPlan(f"without_{part}", train=off) for part, off in PARTS.items()),
+    *(ArmPlan(f"with_{part}", train=on) for part, on in EXTRAS.items()),
 )
 ARMS: dict[str, ArmPlan] = {arm.name: arm for arm in _ALL}

@@ -122,7 +122,18 @@ class Bench:
         """Render all targets by one arm: a list of jobs for each flag that a list cannot say."""
         out, settings = self.folder, self.settings
         poses = sorted(file.name for file in (out / "poses/poses").glob("*_pose.mp4"))
-        flags = ["--pose_videos_dir", out / "poses/poses", "--seed", "per_video", *RENDER, *SIZE, "--fps", "16"]
+        flags = [
+            "--model_path",
+            "toy",
+            "--pose_videos_dir",
+            out / "poses/poses",
+            "--seed",
+            "per_video",
+            *RENDER,
+            *SIZE,
+            "--fps",
+            "16",
+        ]
         flags += ["--noises_per_video", settings.num_noises, "--output_dir", out / "render" / arm.name]
         flags += ["--identities_dir", out / "identities" / arm.encoder, *arm.sample]
         for number, group in enumerate([[t] for t in self.targets] if arm.strangers_reference else [self.targets]):

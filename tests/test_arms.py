@@ -1,0 +1,120 @@
+"""Arms of the identity benchmark: each is a command that the product takes, and figures are of pairs of videos."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from benchmarks.identity import arm_figures
+from benchmarks.identity.arm_list import ARMS, EXTRAS, PARTS
+from benchmarks.identity.arms import ENCODERS, SIZE
+from faceid.config import parse_sections
+from faceid.sampling.render_sections import SECTIONS as RENDER
+from faceid.sampling.render_sections import RenderSections
+from faceid.training.checks.run_sections import SECTIONS as TRAIN
+from faceid.training.checks.run_sections import RunSections
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS.values() if arm.train], ids=lambda arm: arm.name)
+def test_what_an_arm_trains_is_a_command_and_differs_from_the_recipe_by_its_flags_alone(arm):
+    given = [
+        "--config",
+        "configs/toy_target.yaml",
+        "--output_dir",
+        "run",
+        "--face_embedding",
+        "e",
+        "--latents",
+        "l",
+        "--shards",
+        "s",
+    ]
+    encoder = ["--encoder_path", ENCODERS[arm.encoder]]
+    recipe, changed = (
+        RunSections(*parse_sections("train.py", "", TRAIN, [*given, *encoder, *flags])) for flags in ((), arm.train)
+    )
+    named = {word.removeprefix("--") for word in arm.train if word.startswith("--")}
+    differing = {
+        name
+        for one, other in zip(vars(recipe).values(), vars(changed).values(), strict=True)
+        for name in vars(one)
+        if getattr(one, name) != getattr(other, name)
+    }
+    assert differing <= named
+    # A part that is off already would be no ablation of it.
+    assert differing or arm.name.startswith("ours_")
+
+
+def test_every_part_of_the_recipe_has_its_ablation_and_every_arm_an_adapter():
+    assert {f"without_{part}" for part in PARTS} | {f"with_{part}" for part in EXTRAS} <= set(ARMS)
+    for arm in ARMS.values():
+        assert bool(arm.train) + bool(arm.trained_by) + bool(arm.adapter and not arm.train) == 1
+        assert not arm.trained_by or ARMS[arm.trained_by].train
+
+
+@pytest.mark.parametrize("arm", ARMS.values(), ids=lambda arm: arm.name)
+def test_how_an_arm_renders_is_a_command(arm):
+    words = [
+        "--batch",
+        "--model_path",
+        "toy",
+        "--seed",
+        "per_video",
+        "--jobs",
+        "j.jsonl",
+        "--output_dir",
+        "o",
+        *SIZE,
+        "--fps",
+        "16",
+    ]
+    parsed = parse_sections("sample.py", "", RENDER, [*words, "--identities_dir", "i", *arm.sample], RenderSections)
+    assert parsed is not None
+
+
+def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_clips(tmp_path, monkeypatch):
+    """Two people; ours is a cosine of 0.3 above the base in each pair, and its eyes are half of the way."""
+    truth, start = np.ones(31), np.zeros(31)
+    eyes = [place for place, name in enumerate(arm_figures.APPEARANCE) if name.startswith(("iris_", "eye_"))]
+    half = start.copy()
+    half[eyes] = 1 - 0.5**0.5
+    (tmp_path / "evaluation").mkdir()
+    names = ["arm", "recogniser", "clip", "seed", "scored_as", *arm_figures.FIGURES, "video"]
+    rows = []
+    for person, own in (("a", 0.1), ("b", 0.5)):
+        for judge in arm_figures.JUDGES:
+            for arm, gain in (("base", 0.0), ("ours_from_nothing", 0.3), ("real", 0.4)):
+                for clip in ("x", "y"):
+                    row = [arm, judge, clip, 7, person, 1, own + gain, 0.1, "" if arm == "real" else 0.2]
+                    rows.append([*row, f"{arm} {person} {clip}"])
+    # What others than the targets score is in no figure.
+    rows.append(["base", arm_figures.JUDGES[0], "x", 7, "stranger", 1, 9.0, 9.0, 9.0, "base a x"])
+    with (tmp_path / "evaluation" / "videos.csv").open("w", newline="") as text:
+        csv.writer(text).writerows([names, *rows])
+    read = {"real": truth, "base": start, "ours_from_nothing": half}
+    monkeypatch.setattr(
+        arm_figures, "_read_attributes", lambda folder, rows: {row[-1]: read[row[0]] for row in map(list, _all(rows))}
+    )
+    monkeypatch.setattr(arm_figures, "_costs", lambda *_: {"train_seconds": 2.0, "train_steps": 3})
+    plans = [ARMS["base"], ARMS["ours_from_nothing"]]
+    record, table = arm_figures.measure_arms(tmp_path, plans, ["a", "b"], lambda step: 1.0)
+    ours = record["arms"]["ours_from_nothing"]
+    assert ours["toy_recogniser"]["similarity"]["value"] == pytest.approx(0.6)
+    assert ours["attributes"]["eyes"] == pytest.approx(0.5) and ours["attributes"]["skin"] == 0
+    (difference,) = record["differences"].values()
+    gain = difference["toy_readout"]["similarity"]
+    # The people differ by 0.4, the pairs do not: paired, the interval is narrow.
+    assert (gain["value"], gain["low"], gain["high"]) == pytest.approx((0.3, 0.3, 0.3))
+    assert difference["toy_readout"]["pairs"] == 4
+    assert "| ours_from_nothing | 1.000 (1.00 … 1.00) | 0.600 (0.40 … 0.80)" in table
+
+
+def _all(rows):
+    return [
+        (arm, row["video"])
+        for (arm, judge), of in rows.items()
+        if judge == arm_figures.JUDGES[0]
+        for row in of.values()
+    ]
