@@ -28,6 +28,8 @@ class ArmPlan:
     """What the prompt says of the person: nothing, all that words can, or the trigger word."""
     strangers_reference: bool = False
     """Whether somebody else's photo is the reference frame."""
+    has_pasted_heads: bool = False
+    """Whether it also trains on the dancers' clips with the target's heads."""
     trained_by: str = ""
     """Another arm, whose training this one renders."""
 
@@ -73,6 +75,7 @@ _ALL = (
     ArmPlan("ours_from_stage1", train=("--pairing", "own"), adapter="toy"),
     ArmPlan("ours_from_stage1_strong", train=("--pairing", "own"), encoder="strong", adapter="toy_strong"),
     *(ArmPlan(f"without_{part}", train=off) for part, off in PARTS.items()),
+    ArmPlan("with_pasted_heads", train=("--pairing", "own"), has_pasted_heads=True),
     *(ArmPlan(f"with_{part}", train=on) for part, on in EXTRAS.items()),
 )
 ARMS: dict[str, ArmPlan] = {arm.name: arm for arm in _ALL}

@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass as settings_class
 from benchmarks import REPOSITORY
 from benchmarks.identity.arm_figures import measure_arms
 from benchmarks.identity.arm_list import ARMS, TRIGGER, ArmPlan
+from benchmarks.identity.pasted_heads import paste_heads
 from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.documents import read_json
@@ -114,9 +115,29 @@ class Bench:
         flags = ["--config", "configs/toy_target.yaml", "--encoder_path", ENCODERS[arm.encoder]]
         flags += ["--face_images_dir", out / "people/photos" / target]
         flags += ["--face_embedding", out / "identities" / arm.encoder / target]
-        flags += ["--latents", out / "latents", "--shards", out / "shards", "--seed", self.settings.seed]
+        flags += ["--seed", self.settings.seed]
+        if not arm.has_pasted_heads:
+            flags += ["--latents", out / "latents", "--shards", out / "shards"]
+        else:
+            self._paste(target)
+            pasted = out / "pasted" / target
+            flags += ["--latents", f"[{out / 'latents'}, {pasted / 'latents'}]"]
+            flags += ["--shards", f"[{out / 'shards'}, {pasted / 'shards'}]"]
         begun = ["--init_adapter", arm.adapter] if arm.adapter else []
         self._once(f"train_{arm.name}_{target}", [*LAUNCH, "train.py", *flags, *begun, *arm.train, "--output_dir", run])
+
+    def _paste(self, target: str) -> None:
+        """The dancers' clips with a target's heads, as latents."""
+        out, folder = self.folder, self.folder / "pasted" / target
+        if not self._mark(f"paste_{target}").is_file():
+            paste_heads(out / "dancers", out / "people/photos" / target, folder, self.settings.seed)
+            self._mark(f"paste_{target}").write_text("0")
+        shards = ["--dance_videos_dir", folder / "videos", "--pose_videos_dir", folder / "poses"]
+        self._once(
+            f"paste_shards_{target}", ["tools/make_shards.py", *shards, *SIZE, "--output_dir", folder / "shards"]
+        )
+        latents = ["--shards", folder / "shards", "--model_path", "toy", "--output_dir", folder / "latents"]
+        self._once(f"paste_latents_{target}", ["tools/encode_latents.py", *latents])
 
     def render(self, arm: ArmPlan) -> None:
         """Render all targets by one arm: a list of jobs for each flag that a list cannot say."""
