@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_class
@@ -143,30 +143,25 @@ class Bench:
         """Render all targets by one arm: a list of jobs for each flag that a list cannot say."""
         out, settings = self.folder, self.settings
         poses = sorted(file.name for file in (out / "poses/poses").glob("*_pose.mp4"))
-        flags = [
-            "--model_path",
-            "toy",
-            "--pose_videos_dir",
-            out / "poses/poses",
-            "--seed",
-            "per_video",
-            *RENDER,
-            *SIZE,
-            "--fps",
-            "16",
-        ]
-        flags += ["--noises_per_video", settings.num_noises, "--output_dir", out / "render" / arm.name]
+        flags = [*RENDER, *SIZE, "--noises_per_video", settings.num_noises]
         flags += ["--identities_dir", out / "identities" / arm.encoder, *arm.sample]
         for number, group in enumerate([[t] for t in self.targets] if arm.strangers_reference else [self.targets]):
             rows = []
             for target in group:
                 row = {"pose": poses, "identity": target, "face_lora_path": str(self.adapter_of(arm, target))}
                 rows.append(row | ({"prompt": self.prompt(arm, target)} if arm.prompt else {}))
-            jobs = out / "jobs" / f"{arm.name}_{number}.jsonl"
-            jobs.parent.mkdir(exist_ok=True)
-            write_atomic(jobs, "".join(f"{json.dumps(row)}\n" for row in rows))
             shown = ["--reference_image", self.strangers_reference(group[0])] if arm.strangers_reference else []
-            self._once(f"render_{arm.name}_{number}", ["sample.py", "--batch", *flags, *shown, "--jobs", jobs])
+            self.render_jobs(arm.name, rows, [*flags, *shown], number)
+
+    def render_jobs(self, name: str, rows: list[dict[str, Any]], flags: Sequence[object], number: int = 0) -> Path:
+        """Render a list of jobs, each video of its own noise, into `render/NAME`. Returns that folder."""
+        jobs, renders = self.folder / "jobs" / f"{name}_{number}.jsonl", self.folder / "render" / name
+        jobs.parent.mkdir(exist_ok=True)
+        write_atomic(jobs, "".join(f"{json.dumps(row)}\n" for row in rows))
+        words = ["--model_path", "toy", "--seed", "per_video", "--fps", "16", *flags]
+        words += ["--pose_videos_dir", self.folder / "poses/poses", "--jobs", jobs, "--output_dir", renders]
+        self._once(f"render_{name}_{number}", ["sample.py", "--batch", *words])
+        return renders
 
     def prompt(self, arm: ArmPlan, target: str) -> str:
         """What an arm's videos of a target are told to show."""
@@ -201,16 +196,28 @@ class Bench:
     def judge(self) -> None:
         """Let both judges look at every video of every arm."""
         out = self.folder
-        heads = out / "heads"
-        heads.mkdir(exist_ok=True)
+        arms = [f"{name}={out / 'render' / name}" for name in (*self.settings.arms, "real")]
+        self.evaluate("evaluate", arms, out / "evaluation", ["--real", "real"])
+
+    def evaluate(self, step: str, arms: Sequence[str], output_dir: Path, flags: Sequence[object]) -> None:
+        """Let both judges score arms (NAME=FOLDER)."""
+        truth = self._truth()
+        words = ["tools/evaluate.py", "--renders", f"[{', '.join(arms)}]", "--heads_dir", truth, "--joints_dir", truth]
+        words += ["--references_dir", self.folder / "people/references", "--pose_reader", "toy", *flags]
+        words += ["--recognisers", "[toy_recogniser, toy_readout]", "--output_dir", output_dir]
+        self._run(step, words)
+
+    def _truth(self) -> Path:
+        """Where heads and joints of all clips are."""
+        folder = self.folder / "heads"
+        folder.mkdir(exist_ok=True)
         for world in ("poses", "people"):
-            for file in (*(out / world).glob("videos/*.heads.json"), *(out / world).glob("poses/*.joints.json")):
-                shutil.copyfile(file, heads / file.name)
-        arms = ", ".join(f"{name}={out / 'render' / name}" for name in (*self.settings.arms, "real"))
-        words = ["tools/evaluate.py", "--renders", f"[{arms}]", "--real", "real", "--heads_dir", heads]
-        words += ["--references_dir", out / "people/references", "--recognisers", "[toy_recogniser, toy_readout]"]
-        words += ["--joints_dir", heads, "--pose_reader", "toy", "--output_dir", out / "evaluation"]
-        self._run("evaluate", words)
+            for file in (
+                *(self.folder / world).glob("videos/*.heads.json"),
+                *(self.folder / world).glob("poses/*.joints.json"),
+            ):
+                shutil.copyfile(file, folder / file.name)
+        return folder
 
     def seconds_of(self, step: str) -> float:
         """What a step took."""

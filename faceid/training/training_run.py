@@ -35,6 +35,7 @@ from faceid.training.inputs.prepare import prepare_on_main, remove_marker
 from faceid.training.loop import train
 from faceid.training.measuring.metrics import Metrics
 from faceid.training.recipe.global_batch import said_of_batch
+from faceid.training.recipe.likeness import said_of_likeness, samples_of_run
 from faceid.training.validate import Validation
 from faceid.training.validation.judge import Judging
 from faceid.training.world.attempts import Attempts
@@ -179,6 +180,10 @@ def _bytes_saved(run: Run) -> tuple[int, int]:
 def _say_what_starts(run: Run) -> None:
     world, size, data = run.world, run.metadata, run.training_set
     processes, device = world.accelerator.num_processes, world.accelerator.device
+    num_photos, mixture = len(data.photo_names), data.mixture
+    samples = samples_of_run(
+        run.sections.optimizer.num_epochs, mixture.length, mixture.quotas, len(data.clip_numbers), num_photos
+    )
     tokens = run.wan.geometry.tokens(size.num_frames, size.height, size.width)
     adapter_mb, checkpoint_mb = (count / 1e6 for count in _bytes_saved(run))
     for line in (
@@ -188,6 +193,7 @@ def _say_what_starts(run: Run) -> None:
         f"data: {len(data.clip_numbers)} clips of {size.num_frames} frames at {size.width}x{size.height} ({tokens} "
         f"tokens) and {len(data.photo_names)} photos; {run.num_steps} steps in "
         f"{run.sections.optimizer.num_epochs} epochs",
+        said_of_likeness(samples, num_photos, run.sections.face_paths(), run.sections.said_of_best()),
         f"training {adapter_mb / 4:.2f} M parameters ({adapter_mb:.1f} MB per adapter, {checkpoint_mb:.1f} MB per "
         f"checkpoint); run folder {run.folder}",
     ):

@@ -62,7 +62,10 @@ SEED = 20
 TEST_WORLD = 4000
 LOG_EVERY = 100
 # Where the VAE is trained on: another world than before, with whole clips alone.
-VAE_WORLD, VAE_FINISH = 1500, VaeTraining(finishing_steps=800, finishing_rate=4e-4, seed=1)
+VAE_WORLD = 1500
+VAE_FINISH = VaeTraining(
+    finishing_steps=1300, finishing_rate=5e-4, head_share=0.85, pose_share=0.12, detail_weight=1.0, seed=1
+)
 UNSEEN = BaseWorld(num_people=40, seed=TEST_WORLD)
 WEAK = EncoderTraining(num_steps=400, pair_weight=0.0, caption_weight=1.0, levels=2, told_share=0.5, scene_weight=1.0)
 STRONG = EncoderTraining(num_steps=1500, caption_weight=1.0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceid.logs import progress
@@ -62,6 +63,8 @@ class VaeTraining:
     finishing_steps: int = 200
     """Steps on whole clips afterwards. A crop of 5 frames never shows the decoder its third latent frame."""
     finishing_rate: float = 3e-4
+    detail_weight: float = 0.0
+    """Weight of the error in what is finer than 3 pixels. Eyes and glasses are of that size, and few pixels."""
     seed: int = 0
 
 
@@ -110,7 +113,9 @@ def train_vae(
         pixels = _crops(drawn, settings, rng, 1 if is_single else 5)
         amount = settings.latent_noise if share >= settings.noise_from else 0.0
         factor = rate_factor(step, settings.num_steps, settings.warmup_steps, level_until=0.5)
-        loss = _train_step(vae, pixels, optimizer, settings.learning_rate * factor, amount, noise)
+        loss = _train_step(
+            vae, pixels, optimizer, settings.learning_rate * factor, amount, noise, settings.detail_weight
+        )
         if on_step is not None:
             on_step(step + 1, loss)
     finish_on_whole_clips(vae, drawn, settings, on_step)
@@ -126,7 +131,7 @@ def finish_on_whole_clips(
     for step in progress(range(settings.finishing_steps), "vae, whole clips", unit="step"):
         pixels = _crops(drawn, settings, rng, CLIP_FRAMES)
         rate = settings.finishing_rate * (0.5 + 0.5 * math.cos(math.pi * step / settings.finishing_steps))
-        loss = _train_step(vae, pixels, optimizer, rate, settings.latent_noise, noise)
+        loss = _train_step(vae, pixels, optimizer, rate, settings.latent_noise, noise, settings.detail_weight)
         if on_step is not None:
             on_step(settings.num_steps + step + 1, loss)
     vae.requires_grad_(False).eval()
@@ -156,6 +161,7 @@ def _train_step(
     rate: float,
     latent_noise: float,
     noise: torch.Generator,
+    detail_weight: float,
 ) -> float:
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -167,6 +173,10 @@ def _train_step(
     error = decode_unclamped(vae, noisy) - pixels
     # The means are pulled towards zero a little, as a VAE's prior would do. The variance is never sampled.
     loss = 0.5 * error.abs().mean() + 2 * error.pow(2).mean() + KL_WEIGHT * latents.pow(2).mean()
+    if detail_weight:
+        flat = error.transpose(1, 2).flatten(0, 1)
+        fine = flat - F.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=False)
+        loss = loss + detail_weight * fine.abs().mean()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
     optimizer.step()

@@ -13,8 +13,8 @@ from faceid.toy import shipped
 from faceid.toy.toy_settings import Framing
 
 FRAME_PX, CLIP_FRAMES = 96, 9
-# Half the tempo of the first world, whose heads moved several pixels a frame: no VAE of this size could follow.
-PACE = 0.5
+# A quarter of the tempo of the first world, whose heads moved several pixels a frame: no VAE of this size could follow.
+PACE = 0.25
 # How often each framing is drawn. An upper half's head is about 55 pixels, a whole figure's 36, a far one's 10 to 22.
 FRAMING_SHARES: dict[Framing, float] = {"upper": 0.5, "whole": 0.35, "far": 0.15}
 

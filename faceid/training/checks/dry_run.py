@@ -23,6 +23,7 @@ from faceid.training.inputs.known_data import KnownData
 from faceid.training.inputs.training_data import hold_back_of
 from faceid.training.measuring.meter import peak_tflops
 from faceid.training.recipe.global_batch import said_of_batch
+from faceid.training.recipe.likeness import said_of_likeness, samples_of_run
 from faceid.training.recipe.schedule import total_steps
 from faceid.training.world.distributed import ExpectedWorld
 from faceid.training.world.launched import Launch
@@ -98,6 +99,12 @@ def _data_lines(data: KnownData, held_out: HeldOut, sections: RunSections) -> li
         f"loss in the head {sections.loss.masked_loss_probability:g}; "
         f"logit-normal noise {sections.noise.logit_normal_share:g}",
         f"length: {steps} steps in {optimizer.num_epochs} epochs",
+        said_of_likeness(
+            samples_of_run(optimizer.num_epochs, length, mixture.quotas, clips, epoch - clips),
+            epoch - clips,
+            sections.face_paths(),
+            sections.said_of_best(),
+        ),
     ]
 
 

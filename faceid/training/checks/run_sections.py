@@ -71,6 +71,26 @@ class RunSections:
             self.pairing.stage2_samples,
         )
 
+    def face_paths(self) -> dict[str, bool]:
+        """What may carry the target's face, in words, and whether it does in this run."""
+        return {
+            "face tokens": self.pairing.face_dropout < 1,
+            "the LoRA": self.adapter.lora_rank > 0,
+            "tokens of its own": self.adapter.target_tokens,
+            "reference frames": self.pairing.reference_share > 0,
+            "the identity loss": self.identity_loss.identity_loss_weight > 0,
+        }
+
+    def said_of_best(self) -> str:
+        """What says which checkpoint is the best."""
+        validation, held_out = self.validation, self.held_out
+        if not validation.validate_every:
+            return "no validation looks at it"
+        if validation.best_metric == "auto":
+            asked = held_out.heldout_photos or held_out.heldout_dancers or held_out.heldout_clips
+            return "validations look at it" if asked else "give --heldout_photos 2, so that validations look at it"
+        return f"validations look at it by {validation.best_metric}"
+
     def recipe(self) -> dict[str, Any]:
         """Every option that is compared with a checkpoint, or kept in it, by its name."""
         return self._values_of("same", "free")

@@ -32,6 +32,7 @@ def test_what_it_says_is_what_the_run_then_is(toy_inputs, tmp_path):
     assert f"{tokens} tokens a clip" in told["sizes"] and told["length"] == f"length: {steps} steps in 4 epochs"
     quotas = re.search(r"stage 2 from epoch 4: of \d+ samples (.*)", log)[1]
     assert told["mixture"].endswith(quotas)
+    assert told["likeness"] == re.search(r"likeness: .*", log)[0] and "no validation looks at it" in told["likeness"]
     assert told["world"].startswith("world: single, 1 processes, float32; global batch 2 = 1 x 1 x 2 passes")
 
 

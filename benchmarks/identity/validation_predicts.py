@@ -1,0 +1,127 @@
+"""Do validations say what the judges will say at the end? Rank correlation over the checkpoints of several runs.
+
+    python -m benchmarks.identity.validation_predicts --output_dir O        O: a folder of benchmarks.identity.arms
+
+Some arms are trained again, with validations and an adapter every few epochs. Each adapter renders the target in poses
+that no validation shows; the judges are two that neither training nor validation has used. Writes validation.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from scipy.stats import spearmanr
+
+from benchmarks.identity.arm_figures import JUDGES
+from benchmarks.identity.arm_list import ARMS
+from benchmarks.identity.arms import RENDER, SIZE, WORK, ArmsSettings, Bench
+from faceid.config import parse_sections
+from faceid.errors import run_entry_point
+from faceid.files.outputs import claim_folder
+from faceid.files.provenance import describe_provenance
+from faceid.files.writing import write_json
+from faceid.training.measuring.metrics import read_metrics
+
+METRICS = ("swap_gap_target", "similarity_target", "margin_target", "rank1_target", "head_loss_target")
+# Lower is better.
+LOSSES = ("head_loss_target",)
+WATCH = "--heldout_photos 2 --validation_videos 2 --validation_people 0 --validation_steps 6 --validation_cfg_scale 1.5"
+WATCH += " --validation_recogniser clip:toy_strong"
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """Which runs are watched, and how often."""
+
+    output_dir: Path
+    """A folder that benchmarks.identity.arms made, or a new one."""
+    arms: list[str] = field(default_factory=lambda: ["ours_from_nothing", "naive", "without_target_tokens"])
+    """Arms whose training is watched, by name."""
+    num_targets: Annotated[int, Field(ge=1, le=16)] = 3
+    """People who are learnt, each by every arm."""
+    every: Annotated[int, Field(ge=1)] = 4
+    """Epochs between validations."""
+    num_poses: Annotated[int, Field(ge=1, le=99)] = 8
+    """Poses that each adapter renders."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, train, render, judge, correlate."""
+    words = sys.argv[1:] if argv is None else argv
+    (settings,) = parse_sections("benchmarks.identity.validation_predicts", __doc__ or "", [WatchSettings], words)
+    claim_folder(settings.output_dir, WORK, [], key="output_dir")
+    folder = settings.output_dir.resolve()
+    bench = Bench(folder, ArmsSettings(folder, num_targets=settings.num_targets))
+    bench.prepare()
+    rows: list[dict[str, Any]] = []
+    for name in settings.arms:
+        watch = ("--validate_every", str(settings.every), "--save_every", str(settings.every), *WATCH.split())
+        arm = replace(ARMS[name], name=f"watched_{name}", train=(*ARMS[name].train, *watch))
+        for target in bench.targets:
+            bench.train(arm, target)
+            rows += _checkpoints(bench, arm.name, target, settings.num_poses)
+    found = {
+        f"{metric} - {judge}": spearman(rows, metric, judge)
+        for metric in METRICS
+        for judge in JUDGES
+        if any(metric in row for row in rows)
+    }
+    record = {**describe_provenance(), "spearman": found, "rows": rows}
+    write_json(folder / "validation.json", record)
+    for name, value in found.items():
+        print(f"{name}: {value:.2f} over {len(rows)} checkpoints")
+    return 0
+
+
+def spearman(rows: list[dict[str, Any]], metric: str, judge: str) -> float:
+    """Rank correlation of a validation's metric and a judge's cosine, over all checkpoints of all runs."""
+    known = [row for row in rows if metric in row]
+    sign = -1 if metric in LOSSES else 1
+    return float(spearmanr([sign * row[metric] for row in known], [row[judge] for row in known]).statistic)
+
+
+def _checkpoints(bench: Bench, arm: str, target: str, num_poses: int) -> list[dict[str, Any]]:
+    """A row for each adapter that a run saved: what its validation said, and what the judges say."""
+    run = bench.folder / "train" / arm / target
+    metrics = read_metrics(run / "metrics.jsonl")
+    steps = {int(row["epoch/number"]): row["step"] for row in metrics if "epoch/number" in row}
+    said: dict[int, dict[str, float]] = {}
+    for row in metrics:
+        names = {f"validation/{metric}": metric for metric in METRICS}
+        said.setdefault(row["step"], {}).update({names[key]: row[key] for key in names.keys() & row.keys()})
+    rows = []
+    for adapter in sorted(run.glob("face_lora_epoch_*.safetensors")):
+        epoch = int(re.findall(r"\d+", adapter.stem)[-1])
+        if validated := said.get(steps[epoch]):
+            rows.append(
+                {"run": f"{arm}/{target}", "epoch": epoch, **validated, **_judged(bench, adapter, target, num_poses)}
+            )
+    return rows
+
+
+def _judged(bench: Bench, adapter: Path, target: str, num_poses: int) -> dict[str, float]:
+    """The judges' mean cosine of an adapter's renders of its target."""
+    out, step = bench.folder, f"{adapter.parent.parent.name}_{target}_{adapter.stem}"
+    poses = [file.name for file in sorted((out / "poses/poses").glob("*_pose.mp4"))[:num_poses]]
+    jobs = [{"pose": poses, "identity": target, "face_lora_path": str(adapter)}]
+    renders = bench.render_jobs(step, jobs, ["--identities_dir", out / "identities/weak", *RENDER, *SIZE])
+    judged = out / "judged" / step
+    bench.evaluate(f"judge_{step}", [f"{step}={renders}"], judged, [])
+    with (judged / "videos.csv").open(encoding="utf-8", newline="") as text:
+        scored = [row for row in csv.DictReader(text) if row["scored_as"] == target]
+    return {
+        judge: float(np.mean([float(row["similarity"]) for row in scored if row["recogniser"] == judge]))
+        for judge in JUDGES
+    }
+
+
+if __name__ == "__main__":
+    run_entry_point(main)
