@@ -84,15 +84,22 @@ def test_what_the_base_learns_from_is_drawn_and_every_kind_of_batch_has_a_loss(b
     side = FRAME_PX // 8
     assert data.clip_masks.any() and data.clip_poses.shape == data.clips.shape == (2, 16, 3, side, side)
     wan = load_wan(base, ("transformer", "text"))
-    settings = TransformerTraining(tokens=64, clip_share_first=0.5, clip_share_last=0.5, without_pose=0.5)
+    settings = TransformerTraining(
+        tokens=64, clip_share_first=0.5, clip_share_last=0.5, without_pose=0.5, small_share=0.5
+    )
     people = [draw_person(person_seed(world.seed, f"d{number:04d}")) for number in range(2)]
     batches, prompts = Batches(data, people, settings), Prompts(wan.tokenizer, wan.text_encoder)
-    noise, seen = torch.Generator().manual_seed(0), set()
+    noise, seen, num_small = torch.Generator().manual_seed(0), set(), 0
     for _ in range(24):
         batch = batches.draw(0.5)
         text = prompts(batch.prompts)
-        loss = base_loss(wan.transformer, batch, text, data.inactive.float(), wan.geometry, settings, noise)
+        loss = base_loss(wan.transformer, batch, text, wan.geometry, settings, noise)
         assert torch.isfinite(loss)
+        if batch.x0.shape[3] != side:
+            # Half the side, a portrait; a reference of the whole side would not fit.
+            assert batch.x0.shape[2:] == batch.grey.shape[2:] == (1, side // 2, side // 2)
+            assert batch.pose is None and not batch.references
+            num_small += 1
         seen.add((batch.x0.shape[2], batch.pose is None, len(batch.references)))
     assert {frames for frames, _, _ in seen} == {1, 3} and {count for *_, count in seen} >= {0, 1}
-    assert {(1, True), (1, False), (3, False)} == {(frames, is_free) for frames, is_free, _ in seen}
+    assert num_small and {(1, True), (1, False), (3, False)} == {(frames, is_free) for frames, is_free, _ in seen}

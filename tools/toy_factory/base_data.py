@@ -44,6 +44,8 @@ class BaseWorld:
     """Single frames of dances, with their pose."""
     portraits_per_person: int = 3
     """Photos, also used as references."""
+    small_portraits_per_person: int = 1
+    """Photos of half the side."""
     seed: int = TRAINING_WORLD
 
 
@@ -51,7 +53,8 @@ class BaseWorld:
 class BaseData:
     """Everything in memory: normalised latents [N, C, f, h, w] in half precision, head masks [N, f, h, w].
 
-    who: the person's number, [N]. Portraits have no pose. inactive: the latent of an all-grey clip, [1, C, f, h, w].
+    smalls: portraits of half the side. who: the person's number, [N]. Portraits have no pose.
+    inactive, small_inactive: the latent of an all-grey clip, or of a small picture, [1, C, f, h, w].
     """
 
     clips: Tensor
@@ -65,7 +68,15 @@ class BaseData:
     portraits: Tensor
     portrait_masks: Tensor
     portrait_who: Tensor
+    smalls: Tensor
+    small_masks: Tensor
+    small_who: Tensor
     inactive: Tensor
+    small_inactive: Tensor
+
+
+# What is the same in every part.
+CONSTANTS = ("inactive", "small_inactive")
 
 
 def draw_base_data(base: Path, work: Path, world: BaseWorld) -> None:
@@ -81,10 +92,9 @@ def draw_base_data(base: Path, work: Path, world: BaseWorld) -> None:
 def read_base_data(work: Path) -> BaseData:
     """All parts of `draw_base_data`."""
     parts = [load_file(file) for file in sorted(work.glob("part_*.safetensors"))]
-    names = [field.name for field in fields(BaseData) if field.name != "inactive"]
-    return BaseData(
-        **{name: torch.cat([part[name] for part in parts]) for name in names}, inactive=parts[0]["inactive"]
-    )
+    names = [field.name for field in fields(BaseData) if field.name not in CONSTANTS]
+    constants = {name: parts[0][name] for name in CONSTANTS}
+    return BaseData(**{name: torch.cat([part[name] for part in parts]) for name in names}, **constants)
 
 
 def _draw_part(job: tuple[Path, Path, BaseWorld, int]) -> None:
@@ -107,7 +117,7 @@ class _Part:
 
     def __init__(self, wan: WanModel) -> None:
         self._wan = wan
-        self._rows: dict[str, list[Any]] = {field.name: [] for field in fields(BaseData) if field.name != "inactive"}
+        self._rows: dict[str, list[Any]] = {field.name: [] for field in fields(BaseData) if field.name not in CONSTANTS}
 
     def add_person(self, person: Person, number: int, world: BaseWorld) -> None:
         """Add one person's clips, pictures and portraits."""
@@ -116,18 +126,23 @@ class _Part:
             self._add_dance("clip", person, number, rng, CLIP_FRAMES)
         for _ in range(world.pictures_per_person):
             self._add_dance("picture", person, number, rng, 1)
-        for _ in range(world.portraits_per_person):
-            photo, box = draw_portrait(person, rng)
-            self._add("portrait", photo[None], [box], number)
+        for kind, count, side in (
+            ("portrait", world.portraits_per_person, FRAME_PX),
+            ("small", world.small_portraits_per_person, FRAME_PX // 2),
+        ):
+            for _ in range(count):
+                photo, box = draw_portrait(person, rng, side)
+                self._add(kind, photo[None], [box], number)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of it, and the constant half of a clip's control."""
         found = {
             name: torch.tensor(rows) if name.endswith("who") else torch.stack(rows) for name, rows in self._rows.items()
         }
-        # A grey clip: zero in the VAE's range.
-        raw = encode_pixels(self._wan.vae, torch.zeros(1, 3, CLIP_FRAMES, FRAME_PX, FRAME_PX))
-        found["inactive"] = self._wan.statistics.normalise(raw).half()
+        for name, frames, side in (("inactive", CLIP_FRAMES, FRAME_PX), ("small_inactive", 1, FRAME_PX // 2)):
+            # A grey clip: zero in the VAE's range.
+            raw = encode_pixels(self._wan.vae, torch.zeros(1, 3, frames, side, side))
+            found[name] = self._wan.statistics.normalise(raw).half()
         return {name: tensor.contiguous() for name, tensor in found.items()}
 
     def _add_dance(self, kind: str, person: Person, number: int, rng: np.random.Generator, num_frames: int) -> None:
@@ -140,7 +155,7 @@ class _Part:
         self._rows[f"{kind}_poses"].append(self._encode(render_pose(joints, size_hw)))
 
     def _add(self, kind: str, frames: np.ndarray, boxes: Sequence[Sequence[float] | None], number: int) -> None:
-        mask = head_mask(boxes, len(boxes), FRAME_PX, FRAME_PX, self._wan.geometry).bool()
+        mask = head_mask(boxes, len(boxes), frames.shape[1], frames.shape[2], self._wan.geometry).bool()
         for name, row in ((f"{kind}s", self._encode(frames)), (f"{kind}_masks", mask), (f"{kind}_who", number)):
             self._rows[name].append(row)
 
@@ -148,8 +163,8 @@ class _Part:
         return self._wan.statistics.normalise(encode_pixels(self._wan.vae, to_pixels(frames)))[0].half()
 
 
-def draw_portrait(person: Person, rng: np.random.Generator) -> tuple[np.ndarray, list[float]]:
+def draw_portrait(person: Person, rng: np.random.Generator, side: int = FRAME_PX) -> tuple[np.ndarray, list[float]]:
     """A photo of a face, uint8 [S, S, 3], and about where the head is in it."""
     # The head's place varies by a few pixels (render_photo). The box holds it wherever it is.
-    s = FRAME_PX
+    s = side
     return render_photo(person, int(rng.integers(1 << 31)), s), [0.12 * s, 0.05 * s, 0.88 * s, 0.82 * s]

@@ -138,7 +138,7 @@ def build_transformer(work: Path) -> dict[str, Any]:
         data = read_base_data(work / "base_data")
         prompts = Prompts(wan.tokenizer, wan.text_encoder)
         batches = Batches(data, people, settings)
-        train_transformer(wan.transformer, batches, prompts, data.inactive.float(), wan.geometry, settings, losses)
+        train_transformer(wan.transformer, batches, prompts, wan.geometry, settings, losses)
         _save_half(wan.transformer, base / "transformer")
         strangers = [draw_person(person_seed(UNSEEN.seed, f"d{number:04d}")) for number in range(UNSEEN.num_people)]
         reading = read_base(wan.transformer, prompts, read_base_data(work / "unseen_data"), strangers, wan.geometry)

@@ -42,6 +42,8 @@ class TransformerTraining:
     """The same at the end; it grows evenly."""
     portrait_share: float = 0.35
     """Share of the pictures that are portraits."""
+    small_share: float = 0.2
+    """Share of the portraits that are of half the side. They get no reference, which would be of another size."""
     without_pose: float = 0.2
     """Share of the batches of other pictures that get no pose."""
     reference_shares: tuple[float, float, float] = (0.5, 0.4, 0.1)
@@ -59,12 +61,16 @@ class TransformerTraining:
 
 @dataclass(frozen=True)
 class Batch:
-    """x0: [B, C, f, h, w]; pose: the same, or None; masks: [B, f, h, w]; references: each [B, C, 1, h, w]."""
+    """x0: [B, C, f, h, w]; pose: the same, or None; masks: [B, f, h, w]; references: each [B, C, 1, h, w].
+
+    grey: the normalised latent of a grey clip of that size, [1, C, f, h, w].
+    """
 
     x0: Tensor
     pose: Tensor | None
     masks: Tensor
     references: list[Tensor]
+    grey: Tensor
     prompts: list[str]
 
 
@@ -97,41 +103,39 @@ class Batches:
     def draw(self, share: float) -> Batch:
         """One batch. share: how much of the training is done."""
         settings, rng, data = self._settings, self._rng, self._data
-        is_clip = rng.random() < settings.clip_share_first + share * (
-            settings.clip_share_last - settings.clip_share_first
-        )
-        num_references = int(rng.choice(3, p=settings.reference_shares))
-        cells = data.clips.shape[3] * data.clips.shape[4] // 4
-        frames = data.clips.shape[2] if is_clip else 1
-        size = max(4, settings.tokens // (cells * (frames + num_references)))
-        if is_clip:
-            chosen = torch.from_numpy(rng.choice(len(data.clips), size))
-            x0, pose, masks, who = (
-                rows[chosen] for rows in (data.clips, data.clip_poses, data.clip_masks, data.clip_who)
-            )
-        elif rng.random() < settings.portrait_share:
-            chosen, pose = torch.from_numpy(rng.choice(len(data.portraits), size)), None
-            x0, masks, who = (rows[chosen] for rows in (data.portraits, data.portrait_masks, data.portrait_who))
-        else:
-            chosen = torch.from_numpy(rng.choice(len(data.pictures), size))
-            x0, pose, masks, who = (
-                rows[chosen] for rows in (data.pictures, data.picture_poses, data.picture_masks, data.picture_who)
-            )
-            if rng.random() < settings.without_pose:
-                pose = None
-        is_portrait = pose is None and not is_clip
+        kind = self._kind(share)
+        num_references = 0 if kind == "small" else int(rng.choice(3, p=settings.reference_shares))
+        all_x0, all_who = getattr(data, f"{kind}s"), getattr(data, f"{kind}_who")
+        _, _, frames, height, width = all_x0.shape
+        # A token is two by two cells.
+        size = max(4, settings.tokens // (height * width // 4 * (frames + num_references)))
+        chosen = torch.from_numpy(rng.choice(len(all_x0), size))
+        has_pose = kind == "clip" or (kind == "picture" and rng.random() >= settings.without_pose)
+        who = all_who[chosen].tolist()
+        shown = chosen.tolist() if kind == "portrait" else [-1] * size
         places = [
-            rng.choice(self._others(int(person), int(place) if is_portrait else -1), num_references, replace=False)
-            for person, place in zip(who, chosen, strict=True)
+            rng.choice(self._others(person, place), num_references, replace=False)
+            for person, place in zip(who, shown, strict=True)
         ]
-        references = [data.portraits[[int(row[k]) for row in places]].float() for k in range(num_references)]
+        grey = data.small_inactive if kind == "small" else data.inactive[:, :, :frames]
         return Batch(
-            x0.float(),
-            None if pose is None else pose.float(),
-            masks.float(),
-            references,
-            [self._prompt(int(person), is_portrait) for person in who],
+            all_x0[chosen].float(),
+            getattr(data, f"{kind}_poses")[chosen].float() if has_pose else None,
+            getattr(data, f"{kind}_masks")[chosen].float(),
+            [data.portraits[[int(row[k]) for row in places]].float() for k in range(num_references)],
+            grey.float(),
+            [self._prompt(person, kind in ("portrait", "small")) for person in who],
         )
+
+    def _kind(self, share: float) -> str:
+        """What a batch shows, by the beginning of its names in `BaseData`."""
+        settings, rng = self._settings, self._rng
+        growth = settings.clip_share_last - settings.clip_share_first
+        if rng.random() < settings.clip_share_first + share * growth:
+            return "clip"
+        if rng.random() >= settings.portrait_share:
+            return "picture"
+        return "small" if rng.random() < settings.small_share else "portrait"
 
     def _others(self, person: int, place: int) -> list[int]:
         """A person's portraits but for that at `place`."""
@@ -148,15 +152,11 @@ def train_transformer(
     transformer: Any,
     batches: Batches,
     prompts: Prompts,
-    inactive: Tensor,
     geometry: Any,
     settings: TransformerTraining,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Train in place. Afterwards `transformer` holds the running mean. on_step: called with (steps done, loss).
-
-    inactive: the normalised latent of a grey clip, [1, C, f, h, w].
-    """
+    """Train in place. Afterwards `transformer` holds the running mean. on_step: called with (steps done, loss)."""
     transformer.requires_grad_(True).train()
     noise = torch.Generator().manual_seed(settings.seed)
     parameters = list(transformer.parameters())
@@ -170,7 +170,7 @@ def train_transformer(
                 step, settings.num_steps, settings.warmup_steps, level_until=0.4, least=0.01
             )
         batch = batches.draw(step / settings.num_steps)
-        loss = base_loss(transformer, batch, prompts(batch.prompts), inactive, geometry, settings, noise)
+        loss = base_loss(transformer, batch, prompts(batch.prompts), geometry, settings, noise)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -189,14 +189,12 @@ def base_loss(
     transformer: Any,
     batch: Batch,
     text: Tensor,
-    inactive: Tensor,
     geometry: Any,
     settings: TransformerTraining,
     noise_generator: torch.Generator,
 ) -> Tensor:
     """The flow-matching loss of one batch, float32 scalar."""
-    count, frames = batch.x0.shape[0], batch.x0.shape[2]
-    grey = inactive[:, :, :frames].expand_as(batch.x0)
+    count, grey = len(batch.x0), batch.grey.expand_as(batch.x0)
     mask = grey.new_ones(count, mask_channels(geometry), *grey.shape[2:])
     control = assemble_control(grey, grey if batch.pose is None else batch.pose, mask, batch.references)
     # The last reference comes first (assemble_control).
