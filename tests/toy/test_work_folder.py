@@ -27,7 +27,9 @@ def small_stage(name: str):
             with staged_file(work / part) as temporary:
                 temporary.write_text(f"new {name}")
         elif part:
-            with made_whole(work / part, goes_on=name in ("vae_finish", "text", "transformer")) as folder:
+            with made_whole(
+                work / part, goes_on=name in ("vae_finish", "text", "transformer", "transformer_finish")
+            ) as folder:
                 (folder / name).mkdir(parents=True)
                 (folder / name / "weights").write_text(f"new {name}")
         return {"made_by": name}
@@ -107,7 +109,7 @@ def test_what_is_shipped_is_replaced_whole_where_it_is_as_its_record_says(place)
     assert make(place, *ALL, publish=True).code == 0
     shipped = content(place.weights)
     assert set(shipped) == {
-        *(f"base/{stage}/weights" for stage in ("vae", "vae_finish", "text", "transformer")),
+        *(f"base/{stage}/weights" for stage in ("vae", "vae_finish", "text", "transformer", "transformer_finish")),
         *("encoder/encoder/weights", "strong_encoder/strong_encoder/weights", "recogniser/recogniser/weights"),
         *("readout.safetensors", "pose_reader.safetensors", "adapter/old"),
     }

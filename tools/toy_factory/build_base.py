@@ -67,6 +67,9 @@ VAE_FINISH = VaeTraining(
     finishing_steps=1300, finishing_rate=5e-4, head_share=0.85, pose_share=0.12, detail_weight=1.0, seed=1
 )
 UNSEEN = BaseWorld(num_people=40, seed=TEST_WORLD)
+BASE_FINISH = TransformerTraining(
+    num_steps=6000, learning_rate=1e-3, clip_share_first=0.5, clip_share_last=0.6, level_until=0.1, seed=1
+)
 WEAK = EncoderTraining(num_steps=400, pair_weight=0.0, caption_weight=1.0, levels=2, told_share=0.5, scene_weight=1.0)
 STRONG = EncoderTraining(num_steps=1500, caption_weight=1.0)
 RECOGNISER = EncoderTraining(num_steps=1500, seed=1)
@@ -126,18 +129,35 @@ def build_data(work: Path) -> dict[str, Any]:
 
 
 def build_transformer(work: Path) -> dict[str, Any]:
-    """Train the base itself: the transformer of `work/base`, from what it is."""
-    world, settings, losses = BaseWorld(), TransformerTraining(), _Losses()
+    """Train the base itself: the transformer of `work/base`, from what its seed says."""
+
+    def begin(wan: Any) -> None:
+        with TemporaryDirectory() as fresh:
+            # What lies in `base` may be an earlier round's.
+            initialise_base(Path(fresh), BASE_CONFIGS, SEED)
+            wan.transformer = load_wan(Path(fresh), ("transformer",)).transformer
+
+    return _train_base(work, TransformerTraining(), begin)
+
+
+def build_transformer_finish(work: Path) -> dict[str, Any]:
+    """Train the transformer of `work/base` on, from where it is: at a lower rate, and mostly on clips."""
+
+    def go_on(wan: Any) -> None:
+        wan.transformer = load_wan(work / "base", ("transformer",)).transformer
+
+    return _train_base(work, BASE_FINISH, go_on)
+
+
+def _train_base(work: Path, settings: TransformerTraining, prepare: Callable[[Any], None]) -> dict[str, Any]:
+    """Train a transformer on what `data` has drawn. prepare: puts it into the loaded base."""
+    world, losses = BaseWorld(), _Losses()
     people = [draw_person(person_seed(world.seed, f"d{number:04d}")) for number in range(world.num_people)]
     with made_whole(work / "base", goes_on=True) as base:
         wan = load_wan(base, ("text",))
-        with TemporaryDirectory() as fresh:
-            # What lies in `base` may be an earlier round's. It begins anew, as the seed says.
-            initialise_base(Path(fresh), BASE_CONFIGS, SEED)
-            wan.transformer = load_wan(Path(fresh), ("transformer",)).transformer
-        data = read_base_data(work / "base_data")
+        prepare(wan)
         prompts = Prompts(wan.tokenizer, wan.text_encoder)
-        batches = Batches(data, people, settings)
+        batches = Batches(read_base_data(work / "base_data"), people, settings)
         train_transformer(wan.transformer, batches, prompts, wan.geometry, settings, losses)
         _save_half(wan.transformer, base / "transformer")
         strangers = [draw_person(person_seed(UNSEEN.seed, f"d{number:04d}")) for number in range(UNSEEN.num_people)]
@@ -203,6 +223,7 @@ STAGES: dict[str, Stage] = {
     "text": build_text,
     "data": build_data,
     "transformer": build_transformer,
+    "transformer_finish": build_transformer_finish,
     "encoder": build_encoder,
     "strong_encoder": build_strong_encoder,
     "recogniser": build_recogniser,

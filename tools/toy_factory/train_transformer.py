@@ -29,10 +29,12 @@ from toy_factory.train_text import CLIP_OPENINGS, NEUTRAL, PHOTO_OPENINGS, draw_
 class TransformerTraining:
     """How the base is trained. A step is one batch of about `tokens` tokens."""
 
-    num_steps: int = 8000
+    num_steps: int = 7000
     tokens: int = 2048
     learning_rate: float = 2e-3
     warmup_steps: int = 100
+    level_until: float = 0.4
+    """Share of the training after which the rate falls."""
     weight_decay: float = 0.01
     shift: float = 3.0
     logit_normal_share: float = 0.5
@@ -167,7 +169,7 @@ def train_transformer(
     for step in progress(range(settings.num_steps), "base", unit="step"):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate_factor(
-                step, settings.num_steps, settings.warmup_steps, level_until=0.4, least=0.01
+                step, settings.num_steps, settings.warmup_steps, settings.level_until, least=0.01
             )
         batch = batches.draw(step / settings.num_steps)
         loss = base_loss(transformer, batch, prompts(batch.prompts), geometry, settings, noise)

@@ -33,6 +33,7 @@ PARTS: dict[str, str | None] = {
     "text": "base",
     "data": None,
     "transformer": "base",
+    "transformer_finish": "base",
     "encoder": "encoder",
     "strong_encoder": "strong_encoder",
     "recogniser": "recogniser",
