@@ -15,13 +15,13 @@ from faceid.evaluation.figures.bootstrap import Estimate, PeopleBootstrap
 from faceid.evaluation.videos.heads import cut_head, known_heads
 from faceid.faces.identity_settings import FaceSettings
 from faceid.logs import progress
-from faceid.media.video import read_video, write_video
+from faceid.media.video import read_video
+from faceid.models.base.latent_codec import through_vae
 from faceid.models.base.wan import load_wan
 from faceid.toy.people import APPEARANCE
 from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.shipped import resolve_model_path
 from faceid.training.measuring.metrics import read_metrics
-from toy_factory.train_vae import reconstruct
 
 JUDGES = ("toy_recogniser", "toy_readout")
 FIGURES = ("rank1", "similarity", "margin", "pose_error")
@@ -60,16 +60,6 @@ COMPARED = (
 )
 
 Key = tuple[str, str, str]
-
-
-def reconstruct_clips(videos: Path, folder: Path, people: Sequence[str]) -> None:
-    """Send the clips of some people through the toy's VAE. They keep their names."""
-    vae = load_wan(resolve_model_path("toy"), ("vae",)).vae
-    folder.mkdir(parents=True, exist_ok=True)
-    for person in people:
-        for file in sorted(videos.glob(f"*_{person}_*.mp4")):
-            video = read_video(file)
-            write_video(folder / file.name, reconstruct(vae, video.frames), video.fps)
 
 
 def measure_arms(
@@ -140,9 +130,17 @@ def _told(estimate: Estimate) -> dict[str, float | None]:
 def _read_attributes(folder: Path, rows: dict) -> dict[str, np.ndarray]:
     """The read-out's mean over each video's frames, [A], by the video's path."""
     readout, found = load_toy_recogniser("toy_readout"), {}
-    videos = {row["video"]: row["clip"] for (_, judge), of in rows.items() if judge == JUDGES[0] for row in of.values()}
-    for path, clip in progress(videos.items(), "attributes", total=len(videos), unit="video"):
+    vae = load_wan(resolve_model_path("toy"), ("vae",)).vae
+    videos = {
+        row["video"]: (row["clip"], arm)
+        for (arm, judge), of in rows.items()
+        if judge == JUDGES[0]
+        for row in of.values()
+    }
+    for path, (clip, arm) in progress(videos.items(), "attributes", total=len(videos), unit="video"):
         frames = read_video(Path(path)).frames
+        # As they were judged.
+        frames = through_vae(vae, frames) if arm == "real" else frames
         boxes = known_heads(folder / "heads", clip, range(len(frames)), (frames.shape[1], frames.shape[2]))
         crops = [
             cut_head(frame, box, FaceSettings.face_margin)

@@ -185,19 +185,12 @@ class Bench:
         """The folder of a training."""
         return self.folder / "train" / arm.name / target
 
-    def reconstruct(self) -> None:
-        """Send the targets' own clips through the VAE: what a render could score at best."""
-        from benchmarks.identity.arm_figures import reconstruct_clips
-
-        if not (done := self._mark("real")).is_file():
-            reconstruct_clips(self.folder / "people/videos", self.folder / "render/real", self.targets)
-            done.write_text("0")
-
     def judge(self) -> None:
         """Let both judges look at every video of every arm."""
         out = self.folder
-        arms = [f"{name}={out / 'render' / name}" for name in (*self.settings.arms, "real")]
-        self.evaluate("evaluate", arms, out / "evaluation", ["--real", "real"])
+        arms = [f"{name}={out / 'render' / name}" for name in self.settings.arms]
+        arms.append(f"real={out / 'people/videos'}")
+        self.evaluate("evaluate", arms, out / "evaluation", ["--real", "real", "--real_vae", "toy"])
 
     def evaluate(self, step: str, arms: Sequence[str], output_dir: Path, flags: Sequence[object]) -> None:
         """Let both judges score arms (NAME=FOLDER)."""
@@ -253,7 +246,6 @@ def main(argv: list[str] | None = None) -> int:
     claim_folder(settings.output_dir, WORK, [], key="output_dir")
     bench = Bench(settings.output_dir.resolve(), settings)
     bench.prepare()
-    bench.reconstruct()
     plans = [ARMS[name] for name in settings.arms]
     trained = dict.fromkeys(ARMS[plan.trained_by] if plan.trained_by else plan for plan in plans)
     runs = [(plan, target) for plan in trained if plan.train for target in bench.targets]

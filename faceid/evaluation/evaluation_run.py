@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,9 @@ from faceid.faces.photos.detect import load_detector
 from faceid.files.documents import read_text
 from faceid.files.given_paths import why_no_file
 from faceid.files.outputs import refuse_replacing
+from faceid.models.base.latent_codec import through_vae
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import resolve_model_path
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +130,8 @@ def check_inputs(sections: EvaluationSections) -> EvaluationInputs:
     if arms_of.base is not None and arms_of.unadapted_base is not None:
         # Called for its refusals alone. The summary uses the answer, after everything has been measured.
         equals_unadapted(arms[arms_of.base], arms[arms_of.unadapted_base])
+    if sections.people.real_vae is not None:
+        _refuse_real_twice(arms, arms_of.real)
     clips = {render.clip for arm in arms.values() for render in arm.renders}
     _check_clip_files(sections.people.heads_dir, sections.pose, clips)
     drivers = find_drivers(clips, arms_of.drivers_csv)
@@ -148,11 +154,13 @@ def _instruments(sections: EvaluationSections, people: dict[str, list[Path]]) ->
     """The instruments of a report, which also reads poses."""
     encoders = load_recognisers(sections.recognisers)
     reader = load_joint_reader(sections.pose, sections.recognisers.device)
+    vae = sections.people.real_vae
     return replace(
         make_instruments(sections.people, people, encoders),
         pose_reader=reader,
         joints_dir=sections.pose.joints_dir,
         driver_videos_dir=sections.pose.driver_videos_dir,
+        real_vae=None if vae is None else partial(through_vae, load_wan(resolve_model_path(vae), ("vae",)).vae),
     )
 
 
@@ -161,7 +169,7 @@ def _score(
 ) -> dict[str, dict[str, Videos]]:
     """Scores of every video, by recogniser, then by arm."""
     arms, people = list(inputs.arms.values()), list(inputs.people)
-    measurements = Measurer(instruments).measure_all(arms)
+    measurements = Measurer(instruments).measure_all(arms, sections.arms.real)
     given = identities_by_clip(arms, sections.arms.real)
     return {
         recogniser.name: {
@@ -169,6 +177,14 @@ def _score(
         }
         for recogniser in instruments.recognisers
     }
+
+
+def _refuse_real_twice(arms: dict[str, Arm], real: str | None) -> None:
+    """Raises: ConfigError when a real clip is also in another arm, whose videos no VAE is to touch."""
+    clips = {render.path for render in arms[real].renders} if real is not None else set()
+    for name, arm in arms.items():
+        if name != real and (twice := [render.path for render in arm.renders if render.path in clips]):
+            raise ConfigError(f"real_vae: {twice[0]} is in {real} and in {name}; give it in one of them")
 
 
 def _read_arms(folders_of: dict[str, list[Path]], real: str | None, drivers_csv: Path | None) -> dict[str, Arm]:

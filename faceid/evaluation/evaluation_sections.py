@@ -31,7 +31,7 @@ class EvaluationSections:
         """Options that change nothing, by each section. is_table_needed: as in `ArmSettings.unused`."""
         yield from self.recognisers.unused(self.pose.pose_reader)
         yield from self.pose.unused()
-        yield from self.people.unused()
+        yield from self.people.unused(self.arms.real is not None)
         yield from self.arms.unused(is_table_needed)
 
 

@@ -9,13 +9,16 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from drawn_renders import PEOPLE, settings_of, write_arm, write_grid_model, write_pose_model
 from launching import run_command
 
 from faceid.errors import ConfigError, DataError
-from faceid.evaluation.evaluation_run import evaluate
+from faceid.evaluation import evaluation_run
+from faceid.evaluation.evaluation_run import check_inputs, evaluate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROLES = {
@@ -376,3 +379,31 @@ def test_the_command_writes_an_evaluation(world, tmp_path):
 def test_a_users_error_is_one_line_and_exit_code_2(world, tmp_path):
     done = run_command(command(world, tmp_path / "out", "--naive", "absent"), expect=2)
     assert done.stderr.startswith("error: naive=absent: not an arm") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_real_clips_go_through_a_vae_and_nothing_else_does(settings, tmp_path, monkeypatch):
+    """A VAE that leaves nothing: nobody is known in real clips, and every other arm scores as before."""
+    seen = []
+
+    def blank(vae, frames):
+        seen.append(frames.shape)
+        return np.full_like(frames, 128)
+
+    monkeypatch.setattr(evaluation_run, "through_vae", blank)
+    plain, made = (
+        settings("ours real", real="real", ours="ours", real_vae=vae, output_dir=tmp_path / str(vae))
+        for vae in (None, "toy")
+    )
+    before, after = evaluate(plain), evaluate(made)
+    assert before["real_rank1"] == 1 and after["real_rank1"] < 1 and seen
+    assert before["by_recogniser"].keys() == after["by_recogniser"].keys()
+    ours = [json.loads((of.report.output_dir / "scores.json").read_text())["arms"]["ours"] for of in (plain, made)]
+    assert ours[0] == ours[1]
+
+
+def test_a_real_clip_that_is_in_another_arm_too_is_refused(settings):
+    made = settings("real", real="real", real_vae="toy")
+    folder = made.arms.arm_folders()["real"][0]
+    with pytest.raises(ConfigError, match=r"real_vae: .* is in real and in also"):
+        check_inputs(replace(made, arms=replace(made.arms, renders=[*made.arms.renders, f"also={folder}"])))

@@ -81,6 +81,7 @@ def test_a_table_of_drivers_that_cannot_be_read_is_refused_before_any_work(setti
             {"detector": "none", "face_margin": 0.1, "heads_dir": None},
             "face_margin: has no effect with --detector none",
         ),
+        ({"real_vae": "toy", "real": None}, "real_vae: has no effect without --real"),
         ({"ours": None}, "base: has no effect without --ours or --heldout_people"),
         ({"ours": None}, "naive: has no effect without --ours or --heldout_people"),
         ({"ours": None, "start": "naive"}, "start: has no effect without --ours or --heldout_people"),

@@ -40,9 +40,14 @@ class PeopleSettings:
     """yunet: the model file."""
     face_margin: Annotated[float, Field(ge=0, le=2)] = 0.3
     """Margin around a face box, as a share of its longer side, on each side."""
+    real_vae: str | None = None
+    """Base whose VAE the clips of --real go through before they are judged, as renders have been: toy, or a model
+    folder. So they show what a render can score at best."""
 
-    def unused(self) -> Iterator[Reason]:
-        """Options that change nothing."""
+    def unused(self, has_real: bool) -> Iterator[Reason]:
+        """Options that change nothing. has_real: whether there are real clips."""
+        if not has_real:
+            yield "real_vae", "without --real"
         if self.detector != "yunet":
             yield "detector_path", "without --detector yunet"
         if self.detector == NONE and self.heads_dir is None:

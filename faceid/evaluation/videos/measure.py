@@ -7,11 +7,13 @@ scored as several people.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from faceid.errors import ConfigError, DataError
 from faceid.evaluation.figures.pose_error import PoseScore, score_pose
 from faceid.evaluation.figures.similarity import frame_cosines
 from faceid.evaluation.figures.temporal import Box, consecutive_similarity
@@ -25,6 +27,9 @@ from faceid.evaluation.videos.renders import Arm, Render
 from faceid.faces.photos.detect import FaceDetector
 from faceid.logs import progress
 from faceid.media.video import read_video
+
+# Frames to what a VAE leaves of them, uint8 [T, H, W, 3] to the same.
+Reconstruct = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Instruments:
     pose_reader: PoseReader | None = None
     joints_dir: Path | None = None
     driver_videos_dir: Path | None = None
+    real_vae: Reconstruct | None = None
+    """What real clips go through first. None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +73,27 @@ class Measurer:
     """Measures videos. Each distinct video is measured once."""
 
     instruments: Instruments
-    known: dict[tuple[str, str], Measurement] = field(default_factory=dict)
+    known: dict[tuple[str, str, bool], Measurement] = field(default_factory=dict)
     controls: dict[tuple[str, tuple[int, ...], tuple[int, int]], np.ndarray] = field(default_factory=dict)
 
-    def measure_all(self, arms: list[Arm]) -> dict[Path, Measurement]:
-        """Measure every render of every arm, by its path."""
-        renders = [render for arm in arms for render in arm.renders]
-        return {render.path: self.measure(render) for render in progress(renders, "scoring", unit="video")}
+    def measure_all(self, arms: list[Arm], real: str | None = None) -> dict[Path, Measurement]:
+        """Measure every render of every arm, by its path. real: the arm of real clips."""
+        renders = [(render, arm.name == real) for arm in arms for render in arm.renders]
+        return {
+            render.path: self.measure(render, is_real) for render, is_real in progress(renders, "scoring", unit="video")
+        }
 
-    def measure(self, render: Render) -> Measurement:
+    def measure(self, render: Render, is_real: bool = False) -> Measurement:
         """Measure one render. Raises: DataError when the video, its head boxes or its control cannot be read."""
         # Equal bytes for equal clips are the same video, such as the base's in two arms.
-        key = (render.sha256, render.clip)
+        key = (render.sha256, render.clip, is_real)
         if key not in self.known:
             frames = read_video(render.path).frames
+            if is_real and self.instruments.real_vae is not None:
+                try:
+                    frames = self.instruments.real_vae(frames)
+                except ConfigError as error:
+                    raise DataError(f"real_vae: {render.path}: {error}") from error
             self.known[key] = _measure(frames, render, self.instruments, self._pose(frames, render))
         return self.known[key]
 

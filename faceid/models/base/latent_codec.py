@@ -17,6 +17,8 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
 from torch import Tensor
 
+from faceid.errors import ConfigError
+
 
 def to_pixels(frames: np.ndarray) -> Tensor:
     """uint8 RGB frames [T, H, W, 3] to [1, 3, T, H, W] float32 in [-1, 1], as diffusers' VideoProcessor does it."""
@@ -62,6 +64,22 @@ def decode_unclamped(vae: AutoencoderKLWan, raw: Tensor) -> Tensor:
     vae.clear_cache()
     # A decoder with patches (Wan2.2's) gives each patch's pixels as channels.
     return unpatchify(torch.cat(frames, dim=2), vae.config.patch_size or 1)
+
+
+def through_vae(vae: AutoencoderKLWan, frames: np.ndarray) -> np.ndarray:
+    """What a VAE leaves of a clip, uint8 [T, H, W, 3], as renders have been through it. T' <= T: 4n+1 frames.
+
+    Raises: ConfigError for a size that the VAE cannot take.
+    """
+    config = vae.config
+    temporal, spatial = config.scale_factor_temporal, config.scale_factor_spatial
+    height, width = frames.shape[1:3]
+    if height % spatial or width % spatial:
+        raise ConfigError(f"{width}x{height}: this VAE takes multiples of {spatial} pixels; scale the clip")
+    whole = (len(frames) - 1) // temporal * temporal + 1
+    statistics = statistics_of(config)
+    latents = statistics.normalise(encode_pixels(vae, to_pixels(frames[:whole])))
+    return to_frames(decode_latents(vae, latents))
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from faceid.errors import ConfigError
 from faceid.models.base.initialise import initialise_vae_as_low_pass
-from faceid.models.base.latent_codec import decode_unclamped, encode_pixels
+from faceid.models.base.latent_codec import decode_unclamped, encode_pixels, through_vae
 from faceid.toy.people import draw_person
 from faceid.toy.render import render_photo
 
@@ -44,3 +46,13 @@ def test_a_vae_that_begins_as_a_low_pass_gives_a_smooth_picture_through(toy_wan)
     with torch.no_grad():
         picture = decode_unclamped(toy_wan.vae, raw)[..., 24:-24, 24:-24]
     assert (picture - picture.mean((3, 4), keepdim=True)).abs().max() < 1e-3
+
+
+def test_a_clip_comes_back_through_a_vae_at_its_size_and_in_whole_latent_frames(toy_wan):
+    frames = np.stack([render_photo(draw_person(3), 5, 64)] * 7)
+    back = through_vae(toy_wan.vae, frames)
+    # Five of seven frames are whole latent frames: one, and four.
+    assert back.shape == (5, 64, 64, 3) and back.dtype == np.uint8
+    assert 0 < np.abs(back.astype(float) - frames[:5]).mean() < 20
+    with pytest.raises(ConfigError, match="62x64: this VAE takes multiples of"):
+        through_vae(toy_wan.vae, frames[:, :, :62])
