@@ -103,8 +103,9 @@ class Bench:
         self._once("shards", ["tools/make_shards.py", *shards, *SIZE, "--output_dir", out / "shards"])
         latents = ["--shards", out / "shards", "--model_path", "toy", "--output_dir", out / "latents"]
         self._once("latents", ["tools/encode_latents.py", *latents])
-        for strength, encoder in ENCODERS.items():
-            photos = ["--people_dir", out / "people/photos", "--encoder_path", encoder]
+        # References of strangers are the weak one's.
+        for strength in sorted({"weak", *(ARMS[name].encoder for name in self.settings.arms)}):
+            photos = ["--people_dir", out / "people/photos", "--encoder_path", ENCODERS[strength]]
             done = ["tools/prepare_face_embeddings.py", *photos, "--output_dir", out / "identities" / strength]
             self._once(f"identities_{strength}", done)
 
@@ -227,7 +228,9 @@ class Bench:
         began, log_file = time.perf_counter(), self.folder / "logs" / f"{step}.log"
         for folder in (log_file.parent, self._mark(step).parent):
             folder.mkdir(exist_ok=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+        # Training has two processes. What has one takes both cores.
+        threads = "1" if step.startswith("train_") else "2"
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
         with log_file.open("w") as log:
             command = [sys.executable, *map(str, words)]
             done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=False)
