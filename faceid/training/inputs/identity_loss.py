@@ -26,6 +26,7 @@ from faceid.geometry import Geometry
 from faceid.media.images import read_photo
 from faceid.models.base.latent_codec import LatentStatistics, decode_unclamped
 from faceid.models.base.wan import WanModel, load_wan
+from faceid.toy.shipped import resolve_encoder_path
 from faceid.training.recipe.recipe_settings import IdentityLossSettings
 from faceid.training.world.distributed import World
 
@@ -164,7 +165,7 @@ def _kind_and_path(text: str) -> tuple[str, str | None]:
     if spec is None or spec.vision is None:
         kinds = ", ".join(name for name, known in ENCODERS.items() if known.vision is not None)
         raise ConfigError(f"identity_loss_encoder={text}: give KIND:PATH with one of {kinds}, which have a gradient")
-    return kind, path or None
+    return kind, resolve_encoder_path(path or None)
 
 
 def _cells(low: float, high: float, count: int, px: int) -> tuple[int, int]:
