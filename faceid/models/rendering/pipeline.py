@@ -50,6 +50,25 @@ from faceid.models.rendering.video_inputs import CallOptions, VideoInputs
 from faceid.models.wan_vace.control import assemble_control, mask_channels, prepend_references
 from faceid.models.wan_vace.transformer import PIPELINE
 
+# Added to a seed, bit by bit, for the noise of reference frames.
+REFERENCE_SEED = 0x5EED
+
+
+def draw_noise(shape: Sequence[int], num_references: int, seed: int) -> Tensor:
+    """The noise that a render begins with, [1, C, R + f, h, w], float32. Without references it is WanVACEPipeline's.
+
+    The references' noise is drawn apart. So a video begins with the same noise whether it has references or not, and
+    the two can be compared.
+    """
+    batch, channels, frames, height, width = shape
+    of_video, of_references = (torch.Generator("cpu").manual_seed(number) for number in (seed, seed ^ REFERENCE_SEED))
+    size = (batch, channels, frames - num_references, height, width)
+    noise = randn_tensor(size, generator=of_video, dtype=torch.float32)
+    if not num_references:
+        return noise
+    size = (batch, channels, num_references, height, width)
+    return torch.cat([randn_tensor(size, generator=of_references, dtype=torch.float32), noise], dim=2)
+
 
 class FaceIdentityPipeline:
     """A base, optionally with a face adapter, ready to render."""
@@ -221,7 +240,7 @@ class FaceIdentityPipeline:
             raise ModelError(f"face_embedding: {embedding.shape[1]} faces for {control.shape[2]} latent frames")
         conditions = self._conditions(inputs, embedding, sampling.face_scale)
         shape = (1, self.wan.geometry.latent_channels, *control.shape[2:])
-        noise = randn_tensor(shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=torch.float32)
+        noise = draw_noise(shape, inputs.num_references, seed)
         scheduler = make_scheduler(self.wan.scheduler, sampling.scheduler, sampling.shift)
         with ExitStack() as stack:
             for denoiser in self.denoisers:

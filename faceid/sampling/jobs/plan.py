@@ -153,6 +153,9 @@ class Planner:
         if not sampling.reference_guidance:
             # Videos of before this option keep their ids.
             del content["reference_guidance"]
+        if hashes:
+            # The noise of the references is drawn apart from the video's (pipeline.py: draw_noise).
+            content["reference_noise"] = "apart"
         if shares := _target_shares(face, setup.metadata):
             content["target_shares"] = shares
         inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, hashes)

@@ -14,7 +14,7 @@ from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.base.wan import load_wan
 from faceid.models.lora.lora_formats import lora_of_adapter
 from faceid.models.lora.lora_writing import write_lora
-from faceid.models.rendering.pipeline import FaceIdentityPipeline
+from faceid.models.rendering.pipeline import FaceIdentityPipeline, draw_noise
 from faceid.toy.shipped import resolve_model_path
 
 LONGER_VIDEOS = pytest.mark.promise(
@@ -28,7 +28,7 @@ def pose_video(seed=0):
     return np.random.default_rng(seed).integers(0, 256, (FRAMES, SIZE, SIZE, 3), dtype=np.uint8)
 
 
-def stock_latents(pipeline, frames, references=None, cfg_scale=5.0):
+def stock_latents(pipeline, frames, references=None, cfg_scale=5.0, latents=None):
     stock = pipeline.base_pipeline
     stock.set_progress_bar_config(disable=True)
     return stock(
@@ -42,6 +42,7 @@ def stock_latents(pipeline, frames, references=None, cfg_scale=5.0):
         num_inference_steps=STEPS,
         guidance_scale=cfg_scale,
         generator=torch.Generator("cpu").manual_seed(7),
+        latents=latents,
         output_type="latent",
         # The toy tokenizer holds 64 tokens; the pipeline's own default of 512 is Wan's.
         max_sequence_length=64,
@@ -95,7 +96,13 @@ def test_without_an_adapter_it_is_the_base_pipeline(toy_wan, cfg_scale):
 def test_reference_images_as_the_base_pipeline(toy_wan):
     pipeline = FaceIdentityPipeline(toy_wan)
     references = [PIL.Image.fromarray(pose_video(seed)[0]).resize((40, 24)) for seed in (5, 6)]
-    expected = stock_latents(pipeline, pose_video(), references)[:, :, len(references) :]
+    channels, *of_video = toy_wan.geometry.latent_shape(FRAMES, SIZE, SIZE)
+    shape = (1, channels, len(references) + of_video[0], *of_video[1:])
+    noise = draw_noise(shape, len(references), 7)
+    # A video begins with the same noise whether it has references or not.
+    assert torch.equal(noise[:, :, len(references) :], draw_noise((1, channels, *of_video), 0, 7))
+    assert not torch.equal(noise[:, :, 0], noise[:, :, len(references)])
+    expected = stock_latents(pipeline, pose_video(), references, latents=noise)[:, :, len(references) :]
     assert torch.equal(our_latents(pipeline, pose_video(), reference_images=references), expected)
 
 
