@@ -10,9 +10,15 @@ import pytest
 from benchmarks.identity import arm_figures
 from benchmarks.identity.arm_list import ARMS, EXTRAS, PARTS
 from benchmarks.identity.arms import ENCODERS, SIZE
+from benchmarks.identity.pasted_heads import DANCER, paste_heads
 from faceid.config import parse_sections
+from faceid.data.body.sidecars import read_heads
+from faceid.data.clips.pairs import find_pairs
+from faceid.media.video import read_video
 from faceid.sampling.render_sections import SECTIONS as RENDER
 from faceid.sampling.render_sections import RenderSections
+from faceid.toy.dataset import write_toy_dataset
+from faceid.toy.toy_settings import ToySettings
 from faceid.training.checks.run_sections import SECTIONS as TRAIN
 from faceid.training.checks.run_sections import RunSections
 
@@ -118,3 +124,23 @@ def _all(rows):
         if judge == arm_figures.JUDGES[0]
         for row in of.values()
     ]
+
+
+@pytest.mark.slow
+def test_a_pasted_head_is_the_targets_where_the_dancers_was_and_nothing_else_changes(tmp_path):
+    world = tmp_path / "world"
+    size = {"height": 96, "width": 96, "num_frames": 5, "framings": ["upper", "whole"]}
+    write_toy_dataset(ToySettings(output_dir=world, num_people=2, clips_per_person=1, photos_per_person=4, **size))
+    paste_heads(world, world / "photos/target", tmp_path / "pasted", seed=1)
+    pairs = find_pairs(tmp_path / "pasted/videos", tmp_path / "pasted/poses").pairs
+    assert len(pairs) == 2 and {pair.dancer for pair in pairs} == {DANCER}
+    for clip, pair in zip(sorted((world / "videos").glob("*.mp4")), pairs, strict=True):
+        before, after = read_video(clip).frames.astype(int), read_video(pair.video).frames.astype(int)
+        boxes = read_heads(pair.video.with_suffix(".heads.json"), (96, 96))
+        for one, other, box in zip(before, after, boxes, strict=True):
+            x0, y0, x1, y1 = (round(edge) for edge in box)
+            moved = np.abs(other - one).mean(-1)
+            inside = moved[y0:y1, x0:x1].mean()
+            # Two encodings of one picture differ by a few levels.
+            outside = np.concatenate([moved[: max(y0 - 8, 0)].ravel(), moved[y1 + 8 :].ravel()]).mean()
+            assert inside > 20 and outside < 4
