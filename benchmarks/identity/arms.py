@@ -46,6 +46,7 @@ FRAMINGS = ("--height", "96", "--width", "96", "--framings", "[upper, whole]")
 RENDER = ("--cfg_scale", "1.5", "--cfg_start", "0.55", "--num_inference_steps", "6", "--gallery", "false")
 FINAL = "face_lora_final.safetensors"
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
+Words = list[object]
 ENCODERS = {"weak": "toy", "strong": "toy_strong"}
 
 
@@ -87,14 +88,21 @@ class Bench:
         """Draw dancers, people and poses; make latents and identities of them."""
         out, world = self.folder, self.settings.world
         toy = ["tools/make_toy_dataset.py", *FRAMINGS, "--with_target", "false"]
-        dancers = ["--num_people", "8", "--clips_per_person", "3", "--num_frames", "33", "--seed", world]
+        dancers: Words = ["--num_people", "8", "--clips_per_person", "3", "--num_frames", "33", "--seed", world]
         self._once("dancers", [*toy, *dancers, "--output_dir", out / "dancers"])
         # Sixteen to tell apart; the first of them are learnt. Each dances twice: what real clips score.
-        people = ["--num_people", "16", "--clips_per_person", "2", "--photos_per_person", self.settings.num_photos]
+        people: Words = [
+            "--num_people",
+            "16",
+            "--clips_per_person",
+            "2",
+            "--photos_per_person",
+            self.settings.num_photos,
+        ]
         people += ["--reference_photos", "4", "--num_frames", "9", "--seed", 100 + world]
         self._once("people", [*toy, *people, "--output_dir", out / "people"])
         # Their numbers are their own, so that no clip has another's name.
-        poses = ["--num_people", self.settings.num_poses, "--first_person", 51, "--clips_per_person", "1"]
+        poses: Words = ["--num_people", self.settings.num_poses, "--first_person", 51, "--clips_per_person", "1"]
         poses += ["--num_frames", "9"]
         self._once(
             "poses", [*toy, *poses, "--photos_per_person", "0", "--seed", 200 + world, "--output_dir", out / "poses"]
@@ -113,7 +121,7 @@ class Bench:
         """Train one target by one arm's recipe."""
         out = self.folder
         run = self.run_of(arm, target)
-        flags = ["--config", "configs/toy_target.yaml", "--encoder_path", ENCODERS[arm.encoder]]
+        flags: Words = ["--config", "configs/toy_target.yaml", "--encoder_path", ENCODERS[arm.encoder]]
         flags += ["--face_images_dir", out / "people/photos" / target]
         flags += ["--face_embedding", out / "identities" / arm.encoder / target]
         flags += ["--seed", self.settings.seed]
@@ -144,7 +152,7 @@ class Bench:
         """Render all targets by one arm: a list of jobs for each flag that a list cannot say."""
         out, settings = self.folder, self.settings
         poses = sorted(file.name for file in (out / "poses/poses").glob("*_pose.mp4"))
-        flags = [*RENDER, *SIZE, "--noises_per_video", settings.num_noises]
+        flags: Words = [*RENDER, *SIZE, "--noises_per_video", settings.num_noises]
         flags += ["--identities_dir", out / "identities" / arm.encoder, *arm.sample]
         for number, group in enumerate([[t] for t in self.targets] if arm.strangers_reference else [self.targets]):
             rows = []
@@ -159,7 +167,7 @@ class Bench:
         jobs, renders = self.folder / "jobs" / f"{name}_{number}.jsonl", self.folder / "render" / name
         jobs.parent.mkdir(exist_ok=True)
         write_atomic(jobs, "".join(f"{json.dumps(row)}\n" for row in rows))
-        words = ["--model_path", "toy", "--seed", "per_video", "--fps", "16", *flags]
+        words: Words = ["--model_path", "toy", "--seed", "per_video", "--fps", "16", *flags]
         words += ["--pose_videos_dir", self.folder / "poses/poses", "--jobs", jobs, "--output_dir", renders]
         self._once(f"render_{name}_{number}", ["sample.py", "--batch", *words])
         return renders
@@ -196,7 +204,15 @@ class Bench:
     def evaluate(self, step: str, arms: Sequence[str], output_dir: Path, flags: Sequence[object]) -> None:
         """Let both judges score arms (NAME=FOLDER)."""
         truth = self._truth()
-        words = ["tools/evaluate.py", "--renders", f"[{', '.join(arms)}]", "--heads_dir", truth, "--joints_dir", truth]
+        words: Words = [
+            "tools/evaluate.py",
+            "--renders",
+            f"[{', '.join(arms)}]",
+            "--heads_dir",
+            truth,
+            "--joints_dir",
+            truth,
+        ]
         words += ["--references_dir", self.folder / "people/references", "--pose_reader", "toy", *flags]
         words += ["--recognisers", "[toy_recogniser, toy_readout]", "--output_dir", output_dir]
         self._run(step, words)

@@ -92,11 +92,11 @@ def _checkpoints(bench: Bench, arm: str, target: str, num_poses: int) -> list[di
     """A row for each adapter that a run saved: what its validation said, and what the judges say."""
     run = bench.folder / "train" / arm / target
     metrics = read_metrics(run / "metrics.jsonl")
-    steps = {int(row["epoch/number"]): row["step"] for row in metrics if "epoch/number" in row}
+    steps = {int(row["epoch/number"]): int(row["step"]) for row in metrics if "epoch/number" in row}
     said: dict[int, dict[str, float]] = {}
     for row in metrics:
         names = {f"validation/{metric}": metric for metric in METRICS}
-        said.setdefault(row["step"], {}).update({names[key]: row[key] for key in names.keys() & row.keys()})
+        said.setdefault(int(row["step"]), {}).update({names[key]: row[key] for key in names.keys() & row.keys()})
     rows = []
     for adapter in sorted(run.glob("face_lora_epoch_*.safetensors")):
         epoch = int(re.findall(r"\d+", adapter.stem)[-1])

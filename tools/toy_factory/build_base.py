@@ -267,7 +267,7 @@ def _recognition(folder: Path) -> dict[str, Any]:
     """How well an encoder tells people apart who are in no training set."""
     encoder, unseen = load_encoder("clip", folder), draw_views(TEST_WORLD, 100, num_photos=3, num_clips=2)
     photo, other_photo, head, other_head = (_embed(encoder, unseen, view) for view in (0, 1, 3, 4))
-    people = np.tile(np.arange(len(unseen.people)).astype(str), 2)
+    people = [str(number) for number in range(len(unseen.people))] * 2
     pairs = {
         "photos": make_pairs(torch.cat([photo, other_photo]).numpy(), people),
         "photos_and_clips": make_pairs(torch.cat([photo, head]).numpy(), people),
