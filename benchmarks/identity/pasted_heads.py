@@ -11,8 +11,8 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from faceid.data.body.sidecars import heads_path, joints_path
 from faceid.faces.photos.detect import load_detector
@@ -66,20 +66,29 @@ def _paste(frame: np.ndarray, photo: np.ndarray, head: tuple[np.ndarray, float],
     place, angle = (pose[LEFT_EAR] + pose[RIGHT_EAR]) / 2, np.arctan2(across[1], across[0])
     scale = float(np.linalg.norm(across)) / BETWEEN_EARS / unit
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = np.concatenate([turn, (place - turn @ middle)[:, None]], axis=1)
+    shift = place - turn @ middle
     height, width = photo.shape[:2]
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     away = np.hypot(
         (x - middle[0] - OVAL_MIDDLE[0] * unit) / (OVAL_RADII[0] * unit),
         (y - middle[1] - OVAL_MIDDLE[1] * unit) / (OVAL_RADII[1] * unit),
     )
-    oval = np.clip((1 - away) / SOFT_SHARE, 0, 1).astype(np.float32)
+    oval = np.clip((1 - away) / SOFT_SHARE, 0, 1)
     size = (frame.shape[1], frame.shape[0])
     # Shrunk by areas first: a warp alone would take single pixels.
     small = min(1.0, 2 * scale)
-    if small < 1:
-        photo, oval = (cv2.resize(p, None, fx=small, fy=small, interpolation=cv2.INTER_AREA) for p in (photo, oval))
-        matrix = np.concatenate([turn / small, matrix[:, 2:]], axis=1)
-    pasted, weight = (cv2.warpAffine(p, matrix, size, flags=cv2.INTER_AREA) for p in (photo, oval))
-    mixed = frame + weight[..., None] * (pasted.astype(np.float32) - frame)
+    shrunk = (max(1, round(width * small)), max(1, round(height * small)))
+    turn = turn * (width / shrunk[0])
+    # Pillow asks where each pixel comes from.
+    back = np.linalg.inv(np.vstack([np.concatenate([turn, shift[:, None]], axis=1), [0, 0, 1]]))[:2].ravel()
+    size = (frame.shape[1], frame.shape[0])
+    pasted, weight = (
+        np.asarray(
+            Image.fromarray(picture)
+            .resize(shrunk, Image.Resampling.BOX)
+            .transform(size, Image.Transform.AFFINE, tuple(back), Image.Resampling.BILINEAR)
+        )
+        for picture in (photo, np.round(255 * oval).astype(np.uint8))
+    )
+    mixed = frame + weight[..., None] / 255.0 * (pasted.astype(np.float32) - frame)
     return np.round(mixed).clip(0, 255).astype(np.uint8)
