@@ -8,7 +8,6 @@
     videos/dancers.csv                              who dances in which clip, when a dancer's number is over 99
     poses/gBR_sBM_c01_d01_mBR0_ch01_pose.mp4        the skeleton, frame by frame
     poses/gBR_sBM_c01_d01_mBR0_ch01.joints.json     {"joints": [[[x, y] x 17] per frame], "size_hw": [h, w]}, pixels
-    target_videos/, target_poses/                   the same of the target, to measure by, and dancers.csv
     world.json                                      the truth: who is who, which photos are bad, every seed
 
 The same settings give the same bytes.
@@ -62,13 +61,12 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
     folder = settings.output_dir
     refuse_replacing(folder, TOY_DATASET)
     people = {name: person_seed(settings.seed, name) for name in people_names(settings)}
-    clips, of_target = plan_clips(settings), plan_target_clips(settings)
+    clips = plan_clips(settings)
     bad_photos: dict[str, str] = {}
     world: dict[str, Any] = {
         "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k != "output_dir"},
         "people": {name: {"seed": seed, **dataclasses.asdict(draw_person(seed))} for name, seed in people.items()},
         "clips": [dataclasses.asdict(clip) for clip in clips],
-        "target_clips": [dataclasses.asdict(clip) for clip in of_target],
         "bad_photos": bad_photos,
     }
     with staged_folder(folder, TOY_DATASET) as staged:
@@ -77,12 +75,9 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
             _write_references(staged / "references" / name, name, settings)
         for clip in progress(clips, "clips", total=len(clips), unit="clip"):
             _write_clip(staged, clip, settings)
-        for clip in of_target:
-            _write_clip(staged, clip, settings, "target_")
-        if of_target:
-            _write_dancers(staged / "target_videos", of_target)
         if max(_numbers(settings)) > MOST_AIST_DANCERS:
-            _write_dancers(staged / "videos", clips)
+            rows = "".join(f"{clip.stem},{clip.dancer}\n" for clip in clips)
+            write_atomic(staged / "videos" / "dancers.csv", f"clip,dancer\n{rows}")
         write_json(staged / WORLD_FILE, world)
     return world
 
@@ -101,27 +96,11 @@ def plan_clips(settings: ToySettings) -> list[ToyClip]:
             # The genre moves three steps on per dancer, so that every dancer dances another mixture.
             genre = genres[(number - 1 if settings.one_genre_per_dancer else 3 * (number - 1) + turn) % len(genres)]
             dancer = f"d{number:02d}"
-            # Framings take turns over the whole set, not for each dancer.
+            stem = f"g{genre}_sBM_c01_{dancer}_m{genre}{turn % 6}_ch{turn + 1:02d}"
+            dance_seed, nuisance_seed = (zlib.crc32(f"{settings.seed} {p} {stem}".encode()) for p in ("dance", "place"))
             framing = settings.framings[len(clips) % len(settings.framings)]
-            clips.append(dataclasses.replace(_clip(settings, genre, dancer, turn, dancer), framing=framing))
+            clips.append(ToyClip(stem, dancer, genre, dance_seed, nuisance_seed, framing))
     return clips
-
-
-def plan_target_clips(settings: ToySettings) -> list[ToyClip]:
-    """Every clip of the target. AIST's names have no place for the word, so they say d00."""
-    genres = list(GENRES)
-    return [_clip(settings, genres[turn % len(genres)], "d00", turn, TARGET) for turn in range(settings.target_clips)]
-
-
-def _clip(settings: ToySettings, genre: str, number: str, turn: int, dancer: str) -> ToyClip:
-    stem = f"g{genre}_sBM_c01_{number}_m{genre}{turn % 6}_ch{turn + 1:02d}"
-    dance_seed, nuisance_seed = (zlib.crc32(f"{settings.seed} {p} {stem}".encode()) for p in ("dance", "place"))
-    return ToyClip(stem, dancer, genre, dance_seed, nuisance_seed, settings.framings[turn % len(settings.framings)])
-
-
-def _write_dancers(videos: Path, clips: list[ToyClip]) -> None:
-    rows = "".join(f"{clip.stem},{clip.dancer}\n" for clip in clips)
-    write_atomic(videos / "dancers.csv", f"clip,dancer\n{rows}")
 
 
 def _numbers(settings: ToySettings) -> range:
@@ -157,17 +136,15 @@ def _write_references(folder: Path, name: str, settings: ToySettings) -> None:
         Image.fromarray(photo).save(folder / f"reference_{index + 1:02d}.jpg", quality=JPEG_QUALITY)
 
 
-def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings, kind: str = "") -> None:
-    """kind: put before the names of the folders, for clips that are kept apart."""
-    videos, poses = folder / f"{kind}videos", folder / f"{kind}poses"
+def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
     size_hw = (settings.height, settings.width)
     person = draw_person(person_seed(settings.seed, clip.dancer))
     joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw, clip.framing)
     frames = render_clip(person, joints, draw_nuisance(clip.nuisance_seed), size_hw)
-    write_video(videos / f"{clip.stem}.mp4", frames, settings.fps)
+    write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
     heads = {"boxes": drawn_head_boxes(joints, size_hw), "size_hw": list(size_hw)}
-    write_json(videos / f"{clip.stem}.heads.json", heads)
-    write_video(poses / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
+    write_json(folder / "videos" / f"{clip.stem}.heads.json", heads)
+    write_video(folder / "poses" / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
     # Two decimals of a pixel are finer than any reader reads them back.
     truth = {"joints": joints.astype(float).round(2).tolist(), "size_hw": list(size_hw)}
-    write_json(poses / f"{clip.stem}.joints.json", truth)
+    write_json(folder / "poses" / f"{clip.stem}.joints.json", truth)

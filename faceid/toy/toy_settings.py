@@ -47,8 +47,6 @@ class ToySettings:
     """How many of each person's photos are bad (the last): blurred, second person, no face, wrong person in turn."""
     with_target: bool = True
     """Draw the target's photos, too. false for a world that only lends its dancers."""
-    target_clips: Annotated[int, Field(ge=0, le=99)] = 0
-    """Clips of the target, kept apart in target_videos/ and target_poses/. Renders are measured against them."""
     framings: list[Framing] = field(default_factory=lambda: ["whole"])
     """What the clips show, in turn: whole, upper or far. A name may stand more than once."""
     one_genre_per_dancer: bool = False
@@ -58,8 +56,6 @@ class ToySettings:
         if self.bad_photos > self.photos_per_person:
             most = self.photos_per_person
             raise ValueError(f"bad_photos={self.bad_photos}: more than photos_per_person={most}; use {most} or fewer")
-        if self.target_clips and not self.with_target:
-            raise ValueError(f"target_clips={self.target_clips}: with_target is false; use 0")
         for name, value in (("height", self.height), ("width", self.width)):
             if value % 2:
                 raise ValueError(f"{name}={value}: H.264 needs an even size; use {value - 1} or {value + 1}")

@@ -14,7 +14,6 @@ from launching import run_command
 from PIL import Image
 
 from faceid.data.clips.pairs import find_pairs
-from faceid.data.dancers import read_dancers
 from faceid.errors import DataError
 from faceid.media.video import read_video
 from faceid.toy.dataset import TARGET, plan_clips, write_toy_dataset
@@ -82,24 +81,6 @@ def test_references_are_other_photos_of_the_same_people(tmp_path):
 
 
 @pytest.mark.slow
-def test_clips_of_the_target_are_kept_apart_and_a_csv_says_who_dances(tmp_path):
-    plain = write_toy_dataset(ToySettings(output_dir=tmp_path / "plain", **SMALL))
-    made = write_toy_dataset(ToySettings(output_dir=tmp_path / "world", **SMALL, target_clips=2))
-    assert {**made, "settings": 0, "target_clips": 0} == {**plain, "settings": 0, "target_clips": 0}
-    names = [clip["stem"] for clip in made["target_clips"]]
-    folder = tmp_path / "world"
-    assert sorted(file.name for file in (folder / "target_videos").glob("*.mp4")) == sorted(f"{n}.mp4" for n in names)
-    assert read_dancers(folder / "target_videos/dancers.csv", "drivers_csv") == dict.fromkeys(names, "target")
-    for name in names:
-        assert (folder / f"target_videos/{name}.heads.json").is_file()
-        assert (folder / f"target_poses/{name}_pose.mp4").is_file()
-        assert (folder / f"target_poses/{name}.joints.json").is_file()
-    # Nobody else's clips are touched, and the person is the one of the photos.
-    assert not {clip["stem"] for clip in made["clips"]} & set(names)
-    with pytest.raises(ValueError, match="target_clips=1: with_target is false"):
-        ToySettings(output_dir=tmp_path / "w", target_clips=1, with_target=False)
-
-
 def test_over_99_dancers_are_told_apart_by_a_csv(tmp_path):
     tiny = {"clips_per_person": 1, "photos_per_person": 0, "num_frames": 1, "height": 32, "width": 32}
     write_toy_dataset(ToySettings(output_dir=tmp_path / "toy", num_people=101, **tiny))
