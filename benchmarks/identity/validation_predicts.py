@@ -94,8 +94,8 @@ def _checkpoints(bench: Bench, arm: str, target: str, num_poses: int) -> list[di
     metrics = read_metrics(run / "metrics.jsonl")
     steps = {int(row["epoch/number"]): int(row["step"]) for row in metrics if "epoch/number" in row}
     said: dict[int, dict[str, float]] = {}
+    names = {f"validation/{metric}": metric for metric in METRICS}
     for row in metrics:
-        names = {f"validation/{metric}": metric for metric in METRICS}
         said.setdefault(int(row["step"]), {}).update({names[key]: row[key] for key in names.keys() & row.keys()})
     rows = []
     for adapter in sorted(run.glob("face_lora_epoch_*.safetensors")):

@@ -13,6 +13,7 @@ import torch
 from faceid.errors import ConfigError
 from faceid.faces.encoders.face_encoders import load_encoder
 from faceid.files.provenance import sha256_file
+from faceid.models.base.latent_codec import through_vae
 from faceid.models.rendering.pipeline import FaceIdentityPipeline
 from faceid.toy.dance import dance_joints
 from faceid.toy.people import APPEARANCE
@@ -22,7 +23,7 @@ from faceid.toy.shipped import WEIGHTS, resolve_encoder_path
 from toy_factory.face_views import draw_views
 from toy_factory.train_encoder import rank1
 from toy_factory.train_pose_reader import draw_frames
-from toy_factory.train_vae import draw_clips, reconstruct, reconstruction_psnr
+from toy_factory.train_vae import draw_clips, reconstruction_psnr
 from toy_factory.world import SHIPPED_LOOK
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -81,7 +82,7 @@ def test_the_recogniser_knows_unseen_people_in_clips_by_their_photos(views):
 @pytest.mark.slow
 def test_the_recogniser_knows_people_among_everybody_as_renders_can_show_them(toy_wan):
     # Two judges before it, which had seen nothing through the VAE, were at 0.79 and 0.85; this one is at 0.93.
-    through = partial(reconstruct, toy_wan.vae)
+    through = partial(through_vae, toy_wan.vae)
     seen = draw_views(UNSEEN_WORLD, 3 * GALLERY, 3, 1, through, num_rendered=3 * GALLERY, look=SHIPPED_LOOK)
     judge = load_toy_recogniser("toy_recogniser")
     *photos, clip = [judge.embed(list(seen.pictures[:, view])) for view in range(seen.pictures.shape[1])]

@@ -28,7 +28,7 @@ from faceid.toy.people import Person, draw_nuisance, draw_person, generator
 from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 from toy_factory.train_vae import set_layout
-from toy_factory.world import CLIP_FRAMES, FRAME_PX, FRAMING_SHARES, PACE
+from toy_factory.world import CLIP_FRAMES, FRAME_PX, NEW_LOOK, PACE
 
 PEOPLE_A_JOB = 20
 
@@ -147,7 +147,7 @@ class _Part:
 
     def _add_dance(self, kind: str, person: Person, number: int, rng: np.random.Generator, num_frames: int) -> None:
         size_hw = (FRAME_PX, FRAME_PX)
-        framing = rng.choice(np.array(list(FRAMING_SHARES)), p=list(FRAMING_SHARES.values()))
+        framing = NEW_LOOK.draw_framing(rng)
         genre = list(GENRES)[rng.integers(len(GENRES))]
         joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, PACE)
         frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
@@ -166,5 +166,5 @@ class _Part:
 def draw_portrait(person: Person, rng: np.random.Generator, side: int = FRAME_PX) -> tuple[np.ndarray, list[float]]:
     """A photo of a face, uint8 [S, S, 3], and about where the head is in it."""
     # The head's place varies by a few pixels (render_photo). The box holds it wherever it is.
-    s = side
-    return render_photo(person, int(rng.integers(1 << 31)), s), [0.12 * s, 0.05 * s, 0.88 * s, 0.82 * s]
+    box = [0.12 * side, 0.05 * side, 0.88 * side, 0.82 * side]
+    return render_photo(person, int(rng.integers(1 << 31)), side), box

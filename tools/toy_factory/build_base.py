@@ -30,6 +30,7 @@ from faceid.files.provenance import describe_provenance
 from faceid.files.writing import json_text
 from faceid.logs import progress
 from faceid.models.base.initialise import initialise_base, initialise_vae_as_low_pass
+from faceid.models.base.latent_codec import through_vae
 from faceid.models.base.wan import load_wan
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.pose_reader import PoseReaderNetwork, load_pose_reader
@@ -48,7 +49,6 @@ from toy_factory.train_vae import (
     draw_clips,
     finish_on_whole_clips,
     latent_statistics,
-    reconstruct,
     reconstruction_psnr,
     train_vae,
 )
@@ -184,7 +184,7 @@ def build_recogniser(work: Path) -> dict[str, Any]:
     renders, before renders can be asked to differ.
     """
     vae = load_wan(work / "base", ("vae",)).vae
-    views = draw_views(EVALUATION_WORLD, 3000, 3, 4, as_rendered=partial(reconstruct, vae), num_rendered=1500)
+    views = draw_views(EVALUATION_WORLD, 3000, 3, 4, as_rendered=partial(through_vae, vae), num_rendered=1500)
     return _build_tower(work / "recogniser", RECOGNISER_CONFIG, views, RECOGNISER, SEED + 1)
 
 

@@ -133,9 +133,9 @@ def portrait_cut(person: Person, seed: int, detector: FaceDetector) -> View | No
 
 def _dance(person: Person, rng: np.random.Generator, num_frames: int, look: Look) -> tuple[np.ndarray, Box, Nuisance]:
     """Frames of a dance, uint8 [T, S, S, 3], the head's box in the last, and the scene."""
-    side, shares = look.frame_px, look.framing_shares
+    side = look.frame_px
     genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (side, side)
-    framing = rng.choice(np.array(list(shares)), p=list(shares.values()))
+    framing = look.draw_framing(rng)
     joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, look.pace)
     scene = draw_nuisance(int(rng.integers(1 << 31)))
     frames = render_clip(person, joints, scene, size_hw)

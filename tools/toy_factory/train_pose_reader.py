@@ -77,7 +77,7 @@ def draw_frames(
     frames, joints, size_hw = [], [], (FRAME_PX, FRAME_PX)
     for number in progress(range(num_clips), "frames", unit="clip"):
         rng = generator(person_seed(world, f"frames {number}"), "frames")
-        framing = rng.choice(np.array(list(look.framing_shares)), p=list(look.framing_shares.values()))
+        framing = look.draw_framing(rng)
         genre, seed = list(GENRES)[number % len(GENRES)], int(rng.integers(1 << 31))
         places = dance_joints(genre, seed, 33, size_hw, framing, look.pace)
         places = places[rng.choice(33, frames_per_clip, replace=False)]

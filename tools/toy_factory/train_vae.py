@@ -20,12 +20,7 @@ from torch import Tensor, nn
 
 from faceid.logs import progress
 from faceid.models.base.latent_codec import (
-    decode_latents,
     decode_unclamped,
-    encode_pixels,
-    statistics_of,
-    to_frames,
-    to_pixels,
 )
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person, generator
@@ -193,13 +188,6 @@ def reconstruction_psnr(vae: Any, clips: np.ndarray) -> list[float]:
         decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
         values.append(-10 * math.log10(float(((decoded - pixels) / 2).pow(2).mean())))
     return values
-
-
-@torch.no_grad()
-def reconstruct(vae: Any, frames: np.ndarray) -> np.ndarray:
-    """Send a clip through the VAE, uint8 [T, H, W, 3] to the same, by normalised latents as in rendering."""
-    statistics = statistics_of(vae.config)
-    return to_frames(decode_latents(vae, statistics.normalise(encode_pixels(vae, to_pixels(frames)))))
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from faceid.toy import shipped
 from faceid.toy.toy_settings import Framing
 
@@ -26,6 +28,11 @@ class Look:
     frame_px: int = FRAME_PX
     framing_shares: Mapping[Framing, float] = field(default_factory=lambda: FRAMING_SHARES)
     pace: float = PACE
+
+    def draw_framing(self, rng: np.random.Generator) -> Framing:
+        """One framing, by the shares."""
+        names = list(self.framing_shares)
+        return names[int(rng.choice(len(names), p=list(self.framing_shares.values())))]
 
 
 NEW_LOOK = Look()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 from faceid.data.order import spread
 from faceid.evaluation.report.in_short import leading_arms, verdicts
 from faceid.evaluation.report.results import Results
+from faceid.evaluation.videos.comparisons import Videos
 from faceid.evaluation.videos.controls import JOINTS_ENDING, joints_of_file
 from faceid.evaluation.videos.heads import cut_head
 from faceid.evaluation.videos.measure import find_heads
@@ -92,16 +94,15 @@ def show_comparison(results: Results) -> Comparison | None:
     if not people:
         return None
     name, leading = people[0], leading_arms(results)
-    held = {
-        arm: {(v.render.clip, v.render.seed): v for v in by_arm[arm] if v.identity == name}
-        for arm in leading
-        if arm != roles.real
-    }
+    held = _held_of(name, {arm: by_arm[arm] for arm in leading if arm != roles.real})
     places = sorted(held.get(roles.judged) or {(v.render.clip, v.render.seed) for v in by_arm[roles.judged]})
     chosen = [places[number] for number in spread(len(places), min(results.report.num_shown, len(places)))]
-    references = next(person for person in results.gallery if person.name == name)
-    shown = [data_uri(crop) for crop in references.crops[:NUM_REFERENCES]]
-    return Comparison(name, shown, [_show_pose(place, held, results) for place in chosen], verdicts(results, name))
+    return Comparison(
+        name,
+        _references_of(name, results),
+        [_show_pose(place, held, results) for place in chosen],
+        verdicts(results, name),
+    )
 
 
 def _show_pose(
@@ -140,14 +141,10 @@ def data_uri(picture: np.ndarray) -> str:
 
 
 def _show(name: str, results: Results) -> ShownPerson:
-    by_arm = results.videos[results.primary]
-    held = {
-        arm: {(v.render.clip, v.render.seed): v for v in videos if v.identity == name} for arm, videos in by_arm.items()
-    }
+    held = _held_of(name, results.videos[results.primary])
     # Take the clip and seed that most arms have rendered of this person; the first by name among equals.
     counts = Counter(place for places in held.values() for place in places)
     clip, seed = min(counts, key=lambda place: (-counts[place], place))
-    references = next(person for person in results.gallery if person.name == name)
     cells: list[Cell | None] = [_control(clip, (held, seed), results)] if results.instruments.joints_dir else []
     for arm, places in held.items():
         if not places:
@@ -155,7 +152,19 @@ def _show(name: str, results: Results) -> ShownPerson:
             continue
         video = places.get((clip, seed)) or places[min(places)]
         cells.append(Cell(arm, _frames(video, results), video, (clip, seed) not in places))
-    return ShownPerson(name, [data_uri(crop) for crop in references.crops[:NUM_REFERENCES]], clip, cells)
+    return ShownPerson(name, _references_of(name, results), clip, cells)
+
+
+def _held_of(name: str, by_arm: Mapping[str, Videos]) -> dict[str, dict[tuple[str, int], ScoredVideo]]:
+    """The videos of a person, by arm, then by clip and seed."""
+    return {
+        arm: {(v.render.clip, v.render.seed): v for v in videos if v.identity == name} for arm, videos in by_arm.items()
+    }
+
+
+def _references_of(name: str, results: Results) -> list[str]:
+    person = next(person for person in results.gallery if person.name == name)
+    return [data_uri(crop) for crop in person.crops[:NUM_REFERENCES]]
 
 
 def _frames(video: ScoredVideo, results: Results) -> list[ShownFrame]:

@@ -75,7 +75,7 @@ class RunSections:
         """What may carry the target's face, in words, and whether it does in this run."""
         return {
             "face tokens": self.pairing.face_dropout < 1,
-            "the LoRA": self.adapter.lora_rank > 0,
+            "the LoRA": True,
             "tokens of its own": self.adapter.target_tokens,
             "reference frames": self.pairing.reference_share > 0,
             "the identity loss": self.identity_loss.identity_loss_weight > 0,
