@@ -18,7 +18,7 @@ from faceid.media.video import read_video
 from faceid.sampling.render_sections import SECTIONS as RENDER
 from faceid.sampling.render_sections import RenderSections
 from faceid.toy.dataset import write_toy_dataset
-from faceid.toy.toy_settings import ToySettings
+from faceid.toy.toy_settings import ToyClipSettings, ToySettings
 from faceid.training.checks.run_sections import SECTIONS as TRAIN
 from faceid.training.checks.run_sections import RunSections
 
@@ -129,8 +129,8 @@ def _all(rows):
 @pytest.mark.slow
 def test_a_pasted_head_is_the_targets_where_the_dancers_was_and_nothing_else_changes(tmp_path):
     world = tmp_path / "world"
-    size = {"height": 96, "width": 96, "num_frames": 5, "framings": ["upper", "whole"]}
-    write_toy_dataset(ToySettings(output_dir=world, num_people=2, clips_per_person=1, photos_per_person=4, **size))
+    clips = ToyClipSettings(clips_per_person=1, height=96, width=96, num_frames=5, framings=["upper", "whole"])
+    write_toy_dataset(ToySettings(output_dir=world, num_people=2, photos_per_person=4), clips)
     paste_heads(world, world / "photos/target", tmp_path / "pasted", seed=1)
     pairs = find_pairs(tmp_path / "pasted/videos", tmp_path / "pasted/poses").pairs
     assert len(pairs) == 2 and {pair.dancer for pair in pairs} == {DANCER}

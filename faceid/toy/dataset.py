@@ -8,6 +8,7 @@
     videos/dancers.csv                              who dances in which clip, when a dancer's number is over 99
     poses/gBR_sBM_c01_d01_mBR0_ch01_pose.mp4        the skeleton, frame by frame
     poses/gBR_sBM_c01_d01_mBR0_ch01.joints.json     {"joints": [[[x, y] x 17] per frame], "size_hw": [h, w]}, pixels
+    target_videos/, target_poses/                   the same of the target, to measure by, and dancers.csv
     world.json                                      the truth: who is who, which photos are bad, every seed
 
 The same settings give the same bytes.
@@ -22,6 +23,7 @@ from typing import Any, get_args
 
 from PIL import Image
 
+from faceid.errors import ConfigError
 from faceid.files.outputs import refuse_replacing, staged_folder
 from faceid.files.writing import write_atomic, write_json
 from faceid.logs import progress
@@ -29,7 +31,7 @@ from faceid.media.video import write_video
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import draw_nuisance, draw_person
 from faceid.toy.render import BadPhoto, drawn_head_boxes, render_bad_photo, render_clip, render_photo, render_pose
-from faceid.toy.toy_settings import Framing, ToySettings
+from faceid.toy.toy_settings import Framing, ToyClipSettings, ToySettings
 from faceid.toy.worlds import person_seed
 
 TARGET = "target"
@@ -53,20 +55,25 @@ class ToyClip:
     framing: Framing
 
 
-def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
+def write_toy_dataset(settings: ToySettings, clip_settings: ToyClipSettings) -> dict[str, Any]:
     """Write the whole world into `settings.output_dir`, or nothing. Returns the content of world.json.
 
-    Raises: DataError when the folder exists and is no unchanged toy dataset.
+    Raises: ConfigError for clips of a target who is not drawn; DataError when the folder exists and is no unchanged toy
+    dataset.
     """
     folder = settings.output_dir
+    if clip_settings.target_clips and not settings.with_target:
+        raise ConfigError(f"target_clips={clip_settings.target_clips}: with_target is false; use 0")
     refuse_replacing(folder, TOY_DATASET)
     people = {name: person_seed(settings.seed, name) for name in people_names(settings)}
-    clips = plan_clips(settings)
+    clips, of_target = plan_clips(settings, clip_settings), plan_target_clips(settings, clip_settings)
     bad_photos: dict[str, str] = {}
+    said = {**dataclasses.asdict(settings), **dataclasses.asdict(clip_settings)}
     world: dict[str, Any] = {
-        "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k != "output_dir"},
+        "settings": {key: value for key, value in said.items() if key != "output_dir"},
         "people": {name: {"seed": seed, **dataclasses.asdict(draw_person(seed))} for name, seed in people.items()},
         "clips": [dataclasses.asdict(clip) for clip in clips],
+        "target_clips": [dataclasses.asdict(clip) for clip in of_target],
         "bad_photos": bad_photos,
     }
     with staged_folder(folder, TOY_DATASET) as staged:
@@ -74,10 +81,13 @@ def write_toy_dataset(settings: ToySettings) -> dict[str, Any]:
             bad_photos.update(_write_photos(staged / "photos" / name, name, settings))
             _write_references(staged / "references" / name, name, settings)
         for clip in progress(clips, "clips", total=len(clips), unit="clip"):
-            _write_clip(staged, clip, settings)
+            _write_clip(staged, "", clip, settings.seed, clip_settings)
+        for clip in of_target:
+            _write_clip(staged, "target_", clip, settings.seed, clip_settings)
+        if of_target:
+            _write_dancers(staged / "target_videos", of_target)
         if max(_numbers(settings)) > MOST_AIST_DANCERS:
-            rows = "".join(f"{clip.stem},{clip.dancer}\n" for clip in clips)
-            write_atomic(staged / "videos" / "dancers.csv", f"clip,dancer\n{rows}")
+            _write_dancers(staged / "videos", clips)
         write_json(staged / WORLD_FILE, world)
     return world
 
@@ -87,20 +97,39 @@ def people_names(settings: ToySettings) -> list[str]:
     return [*([TARGET] if settings.with_target else []), *(f"d{number:02d}" for number in _numbers(settings))]
 
 
-def plan_clips(settings: ToySettings) -> list[ToyClip]:
-    """Every clip of the dataset, in the order it is written."""
-    genres = list(GENRES)
+def plan_clips(settings: ToySettings, clip_settings: ToyClipSettings) -> list[ToyClip]:
+    """Every clip of the dancers, in the order it is written."""
+    genres, by_dancer = list(GENRES), clip_settings.one_genre_per_dancer
     clips: list[ToyClip] = []
     for number in _numbers(settings):
-        for turn in range(settings.clips_per_person):
+        for turn in range(clip_settings.clips_per_person):
             # The genre moves three steps on per dancer, so that every dancer dances another mixture.
-            genre = genres[(number - 1 if settings.one_genre_per_dancer else 3 * (number - 1) + turn) % len(genres)]
+            genre = genres[(number - 1 if by_dancer else 3 * (number - 1) + turn) % len(genres)]
             dancer = f"d{number:02d}"
-            stem = f"g{genre}_sBM_c01_{dancer}_m{genre}{turn % 6}_ch{turn + 1:02d}"
-            dance_seed, nuisance_seed = (zlib.crc32(f"{settings.seed} {p} {stem}".encode()) for p in ("dance", "place"))
-            framing = settings.framings[len(clips) % len(settings.framings)]
-            clips.append(ToyClip(stem, dancer, genre, dance_seed, nuisance_seed, framing))
+            # Framings take turns over the whole set, not for each dancer.
+            framing = clip_settings.framings[len(clips) % len(clip_settings.framings)]
+            clips.append(_plan_clip(settings.seed, genre, dancer, turn, dancer, framing))
     return clips
+
+
+def plan_target_clips(settings: ToySettings, clip_settings: ToyClipSettings) -> list[ToyClip]:
+    """Every clip of the target. AIST's names have no place for the word, so they say d00."""
+    genres, framings = list(GENRES), clip_settings.framings
+    return [
+        _plan_clip(settings.seed, genres[turn % len(genres)], "d00", turn, TARGET, framings[turn % len(framings)])
+        for turn in range(clip_settings.target_clips)
+    ]
+
+
+def _plan_clip(seed: int, genre: str, number: str, turn: int, dancer: str, framing: Framing) -> ToyClip:
+    stem = f"g{genre}_sBM_c01_{number}_m{genre}{turn % 6}_ch{turn + 1:02d}"
+    dance_seed, nuisance_seed = (zlib.crc32(f"{seed} {purpose} {stem}".encode()) for purpose in ("dance", "place"))
+    return ToyClip(stem, dancer, genre, dance_seed, nuisance_seed, framing)
+
+
+def _write_dancers(videos: Path, clips: list[ToyClip]) -> None:
+    rows = "".join(f"{clip.stem},{clip.dancer}\n" for clip in clips)
+    write_atomic(videos / "dancers.csv", f"clip,dancer\n{rows}")
 
 
 def _numbers(settings: ToySettings) -> range:
@@ -136,15 +165,17 @@ def _write_references(folder: Path, name: str, settings: ToySettings) -> None:
         Image.fromarray(photo).save(folder / f"reference_{index + 1:02d}.jpg", quality=JPEG_QUALITY)
 
 
-def _write_clip(folder: Path, clip: ToyClip, settings: ToySettings) -> None:
+def _write_clip(folder: Path, kind: str, clip: ToyClip, seed: int, settings: ToyClipSettings) -> None:
+    """kind: put before the names of the folders, for clips that are kept apart."""
+    videos, poses = folder / f"{kind}videos", folder / f"{kind}poses"
     size_hw = (settings.height, settings.width)
-    person = draw_person(person_seed(settings.seed, clip.dancer))
+    person = draw_person(person_seed(seed, clip.dancer))
     joints = dance_joints(clip.genre, clip.dance_seed, settings.num_frames, size_hw, clip.framing)
     frames = render_clip(person, joints, draw_nuisance(clip.nuisance_seed), size_hw)
-    write_video(folder / "videos" / f"{clip.stem}.mp4", frames, settings.fps)
+    write_video(videos / f"{clip.stem}.mp4", frames, settings.fps)
     heads = {"boxes": drawn_head_boxes(joints, size_hw), "size_hw": list(size_hw)}
-    write_json(folder / "videos" / f"{clip.stem}.heads.json", heads)
-    write_video(folder / "poses" / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
+    write_json(videos / f"{clip.stem}.heads.json", heads)
+    write_video(poses / f"{clip.stem}_pose.mp4", render_pose(joints, size_hw), settings.fps)
     # Two decimals of a pixel are finer than any reader reads them back.
     truth = {"joints": joints.astype(float).round(2).tolist(), "size_hw": list(size_hw)}
-    write_json(folder / "poses" / f"{clip.stem}.joints.json", truth)
+    write_json(poses / f"{clip.stem}.joints.json", truth)

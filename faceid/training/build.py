@@ -17,7 +17,7 @@ from torch import Tensor
 from faceid.data.stream.training_set import TrainingSample, TrainingSet
 from faceid.faces.identities.identity import Identity, load_identity
 from faceid.models.adapter.adapter_file import AdapterMetadata, load_tensors, read_adapter
-from faceid.models.adapter.face_adapter import TARGET_TOKENS, FaceAdapter, adapter_tensors, install_adapter
+from faceid.models.adapter.face_adapter import OF_TARGET, FaceAdapter, adapter_tensors, install_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.wan import WanModel, load_wan
 from faceid.models.compute.execution import set_attention_backend, set_gradient_checkpointing
@@ -82,7 +82,7 @@ class Run:
 
 
 class StageGate:
-    """Zeroes the gradients of what a stage does not train: the mapper in stage 2, the target's own tokens in stage 1.
+    """Zeroes the gradients of what a stage does not train: the mapper in stage 2, what is the target's own in stage 1.
 
     requires_grad cannot change under DDP and ZeRO once they are built. So the gradient is stopped at the tensor, and
     the learning rate of its group is 0. Its parameters then stay equal to the bit.
@@ -183,8 +183,8 @@ def _load_resumed(adapter: FaceAdapter, found: Path, state: dict[str, Any]) -> d
 def _load_initial(adapter: FaceAdapter, start: StartingPoint) -> dict[str, dict[str, Tensor]]:
     """Give the adapter a new run's first weights. Returns the content that a checkpoint of step 0 would have."""
     if start.init_adapter is not None:
-        # The tokens that an adapter holds for its own target say nothing of this run's. They begin at zero.
-        of_all = {n: t for n, t in read_adapter(start.init_adapter, INIT_ADAPTER)[0].items() if n != TARGET_TOKENS}
+        # What an adapter holds for its own target says nothing of this run's, which begins anew.
+        of_all = {n: t for n, t in read_adapter(start.init_adapter, INIT_ADAPTER)[0].items() if n not in OF_TARGET}
         own = {name: parameter.detach().float().cpu() for name, parameter in adapter.target_parameters().items()}
         tensors = _before_first_step({**of_all, **own})
         load_tensors(adapter, tensors[TRAINABLES], f"{INIT_ADAPTER}={start.init_adapter}")
@@ -226,7 +226,7 @@ def _metadata(
         height=clips["height"],
         width=clips["width"],
         expert=wan.files.expert,
-        target_name=identity.name if adapter_settings.target_tokens else "",
+        target_name=identity.name if adapter_settings.has_own_of_target else "",
         reference_share=training_set.pairing.settings.reference_share,
         dataset_sha256=training_set.latents.sha256,
         num_frames=clips["num_frames"],

@@ -1,4 +1,4 @@
-"""Tokens of the target's own: learnt in stage 2 from photos alone, and shown for nobody else."""
+"""Tokens and words of the target's own: learnt in stage 2 from photos alone, and shown for nobody else."""
 
 from dataclasses import replace
 
@@ -12,37 +12,78 @@ from faceid.data.latents.photo_latents import PhotoLatent
 from faceid.errors import ConfigError
 from faceid.faces.identities.identity import load_identity
 from faceid.models.adapter.adapter_file import read_adapter
-from faceid.models.adapter.face_adapter import TARGET_TOKENS, install_adapter
-from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter.face_adapter import OF_TARGET, adapter_tensors, install_adapter
+from faceid.models.adapter.face_attention import add_words
+from faceid.models.adapter.face_tokens import TokenRows, face_input
+from faceid.models.base.wan import load_wan
 from faceid.sampling.who.rendered_identities import Face
 from faceid.training.inputs.training_data import hold_photos_back
 from faceid.training.measuring.metrics import read_metrics
 from faceid.training.measuring.samples import read_samples
 
+TOKENS, WORDS = OF_TARGET
+KINDS = {TOKENS: {"target_tokens": True}, WORDS: {"target_words": 3}}
 
-@pytest.fixture
-def with_tokens(small_adapter_settings):
-    return replace(small_adapter_settings, target_tokens=True)
+
+@pytest.fixture(params=OF_TARGET)
+def own(request, toy_wan, small_adapter_settings):
+    """An adapter with one kind of what is the target's own, a little trained, and the parameter's name."""
+    adapter = install_adapter(
+        toy_wan.transformer, replace(small_adapter_settings, **KINDS[request.param]), EMBEDDING_DIM
+    )
+    train_a_little(adapter)
+    assert list(adapter.target_parameters()) == [request.param]
+    assert not adapter.target_parameters().keys() & adapter.mapper_parameters().keys()
+    return adapter, request.param
 
 
 @torch.no_grad()
-def test_they_show_for_the_target_and_for_nobody_else(toy_wan, with_tokens):
-    adapter = install_adapter(toy_wan.transformer, with_tokens, EMBEDDING_DIM)
-    train_a_little(adapter)
+def test_they_show_for_the_target_and_for_nobody_else(toy_wan, own):
+    adapter, name = own
     shown = {share: forward(toy_wan, face_input(faces(), target_share=share)) for share in (0.0, 1.0)}
     assert not torch.allclose(shown[0.0], shown[1.0])
-    adapter.parameters()[TARGET_TOKENS].zero_()
+    adapter.parameters()[name].zero_()
     assert torch.equal(forward(toy_wan, face_input(faces(), target_share=1.0)), shown[0.0])
     # Nobody in particular is not the target.
     nobody = torch.zeros_like(faces())
-    adapter.parameters()[TARGET_TOKENS].add_(1.0)
+    adapter.parameters()[name].add_(1.0)
     assert torch.equal(forward(toy_wan, face_input(nobody, target_share=1.0)), forward(toy_wan, face_input(nobody)))
+    # Nor does a face of no strength say who it is.
+    none = forward(toy_wan, face_input(faces(), face_scale=0.0, target_share=1.0))
+    assert torch.equal(none, forward(toy_wan, face_input(faces(), face_scale=0.0)))
+
+
+def test_words_stand_where_a_prompt_leaves_the_text_empty():
+    text = torch.randn(2, 8, 5)
+    words = torch.randn(2, 3, 5)
+    together = add_words(text, words)
+    assert torch.equal(together[:, :5], text[:, :5])
+    assert torch.equal(together[:, 5:], text[:, 5:] + words)
+
+
+def test_all_else_of_an_adapter_begins_the_same_with_and_without_words(toy_path, small_adapter_settings):
+    made = {}
+    for count in (0, 3):
+        transformer = load_wan(toy_path, ("transformer",)).transformer
+        adapter = install_adapter(transformer, replace(small_adapter_settings, target_words=count), EMBEDDING_DIM, 5)
+        made[count] = {name: tensor for name, tensor in adapter_tensors(adapter).items() if name != WORDS}
+    assert made[0].keys() == made[3].keys()
+    assert all(torch.equal(made[0][name], made[3][name]) for name in made[0])
+
+
+def test_a_changing_faces_words_are_those_of_all_its_frames():
+    rows = TokenRows(num_tokens=2, conditioning_dim=4, inner_dim=5, num_words=3)
+    assert rows.num_rows == 2 + 3
+    words = torch.randn(2, 3, 5)
+    packed = rows.pack(torch.randn(2, 2, 4), torch.ones(2), words)
+    torch.testing.assert_close(rows.unpack_words(packed.reshape(1, 10, 5), 2), words.mean(0, keepdim=True))
+    tokens, scale = rows.unpack(packed)
+    again, same = rows.unpack(rows.pack(tokens, scale))
+    assert torch.equal(again, tokens) and torch.equal(same, scale)
 
 
 @torch.no_grad()
-def test_each_face_of_a_batch_and_of_a_video_has_its_own_share(toy_wan, with_tokens):
-    adapter = install_adapter(toy_wan.transformer, with_tokens, EMBEDDING_DIM)
-    train_a_little(adapter)
+def test_each_face_of_a_batch_and_of_a_video_has_its_own_share(toy_wan, own):
     one, half = faces(batch=1).expand(2, -1), torch.tensor([1.0, 0.5])
     mixed = forward(toy_wan, face_input(one, target_share=half))
     for place, share in enumerate(half.tolist()):
@@ -68,20 +109,22 @@ class TestWhoIsTheTarget:
 
 @pytest.mark.slow
 def test_a_run_learns_them_in_stage_2_alone(toy_inputs, tmp_path):
-    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--target_tokens", "true"]
+    flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--target_tokens", "true", "--target_words", "3"]
     flags += "--batch_size 2 --warmup_steps 0 --num_epochs 2 --save_every 1 --validate_every 0 --ema 0".split()
     flags += ["--freeze_mapper_after_epochs", "1", "--output_dir", str(tmp_path)]
     assert call("train.py", *flags).code == 0
     (first, _), (last, metadata) = (
         read_adapter(tmp_path / f"face_lora_{name}.safetensors") for name in ("epoch_1", "final")
     )
-    assert not first[TARGET_TOKENS].any(), "stage 1 leaves them at zero"
-    assert last[TARGET_TOKENS].any() and metadata.target_name
+    assert not first[TOKENS].any(), "stage 1 leaves them at zero"
+    assert last[TOKENS].any() and metadata.target_name
+    assert not torch.equal(first[WORDS], last[WORDS])
     # Another target begins with none of them.
     again = [*flags[:-1], str(tmp_path / "again"), "--init_adapter", str(tmp_path / "face_lora_final.safetensors")]
     again[again.index("--num_epochs") + 1] = "1"
     assert call("train.py", *again).code == 0
-    assert not read_adapter(tmp_path / "again/face_lora_final.safetensors")[0][TARGET_TOKENS].any()
+    begun = read_adapter(tmp_path / "again/face_lora_final.safetensors")[0]
+    assert not begun[TOKENS].any() and torch.equal(begun[WORDS], first[WORDS]), "as at the start of any run"
 
 
 class TestHeldOutPhotos:

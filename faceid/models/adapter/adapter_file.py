@@ -153,14 +153,14 @@ def base_of(path: Path, metadata: AdapterMetadata) -> str:
 def check_settings(path: Path, metadata: AdapterMetadata, settings: AdapterSettings, key: str) -> None:
     """Raises: ConfigError naming every setting in which the file's adapter differs from `settings`.
 
-    The dropout may differ, since no weight depends on it, and so may whether a target has tokens of their own.
+    The dropout may differ, since no weight depends on it, and so may what a target has of their own.
     """
     trained = metadata.settings
     both = {field.name: (getattr(trained, field.name), getattr(settings, field.name)) for field in fields(trained)}
     # Of alpha only the LoRA's weight matters, which is 1 by default whatever the rank.
     same_weight = trained.alpha / trained.lora_rank == settings.alpha / settings.lora_rank
     both["lora_alpha"] = (None, None) if same_weight else (trained.alpha, settings.alpha)
-    for name in ("mapper_dropout", "target_tokens"):
+    for name in ("mapper_dropout", "target_tokens", "target_words"):
         both.pop(name)
     other = {name: values for name, values in both.items() if values[0] != values[1]}
     if other:

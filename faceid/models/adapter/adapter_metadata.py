@@ -56,7 +56,8 @@ class AdapterMetadata:
     expert: ExpertName | Literal["both"] | None = None
     """For a base with two transformers: the one the adapter is for. both: a file of tools/join_experts.py."""
     target_name: _Line = ""
-    """Whose own tokens it holds (`target_tokens`): the name of the identity that it was trained on. Else empty."""
+    """Whose own tokens or words it holds (`target_tokens`, `target_words`): the name of the identity that it was
+    trained on. Else empty."""
     reference_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the samples that it was trained on with a reference frame. Rendering then shows it one, too."""
     dataset_sha256: _Digest = ""

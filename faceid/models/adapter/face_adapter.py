@@ -35,6 +35,8 @@ from faceid.models.wan_vace.transformer import HINT_BLOCKS, all_blocks, hint_blo
 
 LORA_NAME = "face"
 TARGET_TOKENS = "face_mapper.target_tokens"
+# What belongs to the target alone.
+OF_TARGET = (TARGET_TOKENS, "face_mapper.target_words")
 _BRANCHES = {"base": r"blocks", "vace": HINT_BLOCKS, "both": ANY_BLOCKS}
 _ATTENTION = r"attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
 _LAYERS = {"attention": _ATTENTION, "linear": rf"(?:{_ATTENTION}|ffn\.net\.0\.proj|ffn\.net\.2|proj_in|proj_out)"}
@@ -67,13 +69,14 @@ class FaceAdapter:
         return named
 
     def mapper_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that stage 2 freezes: the mapper without its LoRA and without the target's own tokens."""
-        others = {id(parameter) for parameter in self.mapper.lora_parameters()} | {id(self.mapper.target_tokens)}
-        return {n: p for n, p in self.parameters().items() if n.startswith("face_mapper.") and id(p) not in others}
+        """The parameters that stage 2 freezes: the mapper without its LoRA and without what is the target's own."""
+        of_lora = {id(parameter) for parameter in self.mapper.lora_parameters()}
+        named = self.parameters().items()
+        return {n: p for n, p in named if n.startswith("face_mapper.") and n not in OF_TARGET and id(p) not in of_lora}
 
     def target_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that are the target's alone, which only stage 2 trains; empty without `target_tokens`."""
-        return {name: parameter for name, parameter in self.parameters().items() if name == TARGET_TOKENS}
+        """The parameters that are the target's alone (`target_tokens`, `target_words`). Only stage 2 trains them."""
+        return {name: parameter for name, parameter in self.parameters().items() if name in OF_TARGET}
 
     @property
     def mapper(self) -> FaceConditioningBlock:
@@ -157,7 +160,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
     a bf16 base are rounded to bf16.
     """
     inner_dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    rows = TokenRows(settings.num_tokens, settings.conditioning_dim, inner_dim)
+    rows = TokenRows(settings.num_tokens, settings.conditioning_dim, inner_dim, settings.target_words)
     device = transformer.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -170,6 +173,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
             lora_rank=settings.lora_rank,
             dropout=settings.mapper_dropout,
             has_target_tokens=settings.target_tokens,
+            target_words_shape=(settings.target_words, inner_dim),
         )
         transformer.condition_embedder.image_embedder = FaceEmbedder(mapper, rows).to(device)
         for index, block in enumerate(transformer.blocks):

@@ -4,6 +4,8 @@ The text query is reused. Bias-free projections make keys and values of the face
 adapter changes nothing. The result, times face_scale, is added to the text attention before the shared output
 projection, and nothing normalises after it. IP-Adapter (Ye et al. 2023) and Lynx use the same idea.
 
+The target's own words are added to the end of the text, and the text attention reads them.
+
 The VACE blocks carry the pose and must not see the face. Their processor drops the face rows.
 """
 
@@ -96,6 +98,8 @@ class FaceAttnProcessor:
         With a share, S counts the tokens of this process alone.
         """
         packed, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
+        if self.rows.num_words:
+            text = add_words(text, self.rows.unpack_words(packed, self.num_faces))
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(text).unflatten(2, (attn.heads, -1))
@@ -166,6 +170,12 @@ def split_rows(encoder_hidden_states: Tensor, rows: TokenRows, num_faces: int = 
     """
     count = num_faces * rows.num_rows
     return encoder_hidden_states[:, :count], encoder_hidden_states[:, count:].detach()
+
+
+def add_words(text: Tensor, words: Tensor) -> Tensor:
+    """Add words [B, W, I] to the last tokens of a text [B, L, I]. Prompts leave those empty."""
+    before = text.shape[1] - words.shape[1]
+    return torch.cat([text[:, :before], text[:, before:] + words.to(text.dtype)], dim=1)
 
 
 def unpack_faces(packed: Tensor, rows: TokenRows, num_faces: int) -> tuple[Tensor, Tensor]:

@@ -77,6 +77,7 @@ class RunSections:
             "face tokens": self.pairing.face_dropout < 1,
             "the LoRA": True,
             "tokens of its own": self.adapter.target_tokens,
+            "words of its own": self.adapter.target_words > 0,
             "reference frames": self.pairing.reference_share > 0,
             "the identity loss": self.identity_loss.identity_loss_weight > 0,
         }

@@ -40,7 +40,7 @@ class OptimizerSettings:
     freeze_mapper_after_epochs: Count = 20
     """Stage 2 begins after this many epochs: the mapper is frozen, LoRA and face attention go on."""
     target_tokens_rate: Annotated[float, Field(ge=0, le=1e6)] = 10.0
-    """Learning rate of the target's own tokens (target_tokens), as a multiple of learning_rate."""
+    """Learning rate of what is the target's own (target_tokens, target_words), as a multiple of learning_rate."""
     mixed_precision: Literal["auto", "no", "bf16"] = "auto"
     """auto: what the accelerate config says, else bf16 where the device has it."""
     seed: Seed = 42
