@@ -39,13 +39,15 @@ NO_REFERENCES = ("--own_references", "0")
 ONE_REFERENCE = ("--own_references", "1")
 # Without a face, every sample is one of the null face, and learns its own pixels.
 PLAIN = (
-    "--face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data --target_tokens false --reference_share 0"
+    "--face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data --target_tokens false --target_words 0 "
+    "--reference_share 0"
 )
 
 # What the recipe of configs/toy_target.yaml consists of, each part off.
 PARTS: dict[str, tuple[str, ...]] = {
     "references": ("--reference_share", "0"),
     "target_tokens": ("--target_tokens", "false"),
+    "target_words": ("--target_words", "0"),
     "photo_views": ("--photo_framings", "[photo]", "--photo_sizes", "[1.0]"),
     "photo_noise": ("--photo_shift", "3"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from faceid.data.shards.index import DamagedError
 MOST_OF_FILM, MOST_OF_DANCER = 2, 16
 
 
-def banked_pictures(folder: Path, encoder_fingerprint: str) -> list[ReferencePicture]:
-    """The best faces of each dancer, from as many films or clips as there are.
+def banked_pictures(
+    folder: Path, encoder_fingerprint: str, sizes_hw: Sequence[tuple[int, int]]
+) -> list[ReferencePicture]:
+    """The best faces of each dancer, from as many films or clips as there are. sizes_hw: of the clips, in pixels.
 
     Raises: DataError as `open_face_bank`, and when the bank is damaged.
     """
@@ -36,7 +39,7 @@ def banked_pictures(folder: Path, encoder_fingerprint: str) -> list[ReferencePic
         best = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[:MOST_OF_FILM]
         for rank, place in enumerate(best):
             pixels = strip[:, place * PICTURE_SIDE_PX : (place + 1) * PICTURE_SIDE_PX]
-            picture = ReferencePicture(np.ascontiguousarray(pixels), sample.key, sample.dancer)
+            picture = ReferencePicture(np.ascontiguousarray(pixels), sample.key, sizes_hw, sample.dancer)
             of_dancer.setdefault(sample.dancer, []).append((rank, -scores[place], picture))
     # Each film's best picture comes before any film's second.
     chosen = [

@@ -175,14 +175,14 @@ class TrainingSet(torch.utils.data.Dataset):
             return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
         face = self.pairing.clip_face(clip.clip, g)
         choices = [face.source, *[FACE] * face.num_faces]
-        known = self.references.for_clip(clip.clip, clip.dancer) if self.references is not None else []
+        known = self.references.for_clip(clip.clip, clip.dancer, clip.video) if self.references is not None else []
         return self._sample(clip, face.embedding, place.kind, g, choices, damages, known)
 
     def _photo(self, place: StreamEntry, g: int) -> TrainingSample:
         key = self.photo_names[place.number]
         photo, shown = self.photos[key], self.shown_photo(key)
         name = photo.photo or key
-        known = self.references.for_photo(name) if self.references is not None else []
+        known = self.references.for_photo(name, shown.video) if self.references is not None else []
         sample = self._sample(shown, self.pairing.photo_face(name), place.kind, g, [], [], known)
         return replace(sample, face_boxes=[photo.box], photos=[name])
 

@@ -184,23 +184,28 @@ def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: st
 
 
 def _encode_references(plan: InputPlan, identity: Identity, prepared: PreparedInputs, device: str) -> None:
-    """Encode reference frames of the clips' size: of the target from the photos, of the dancers from the face bank."""
+    """Encode reference frames: of the target from the photos, of the dancers from the face bank."""
     assert prepared.references is not None
-    size_hw, photos_dir = clip_size(plan), Path(plan.inputs.face_images_dir or "")
+    photos_dir = Path(plan.inputs.face_images_dir or "")
     boxes = identity.photo_boxes if plan.inputs.face_images_dir else {}
-    made_of: dict[str, Any] = {"photos": {name: [identity.photo_sha256[name], list(boxes[name])] for name in boxes}}
+    of_photos = sorted({(view.height, view.width) for view in photo_views(plan)})
+    of_clips = sorted({size[1:] for size in LatentSets.open(prepared.latents).sizes})
+    made_of: dict[str, Any] = {
+        "photos": {name: [identity.photo_sha256[name], list(boxes[name])] for name in boxes},
+        "sizes_hw": [[list(size) for size in sizes] for sizes in (of_photos, of_clips)],
+    }
     if prepared.faces is not None:
         made_of["faces"] = open_face_bank(prepared.faces, identity.encoder_fingerprint).sha256
-    if references_are_current(prepared.references, made_of, plan.base.latents_fingerprint, size_hw):
+    if references_are_current(prepared.references, made_of, plan.base.latents_fingerprint):
         return
     pictures = [
-        ReferencePicture(cut_reference(images.read_photo(photos_dir / name), box), name)
+        ReferencePicture(cut_reference(images.read_photo(photos_dir / name), box), name, of_photos)
         for name, box in sorted(boxes.items())
     ]
     if prepared.faces is not None:
-        pictures += banked_pictures(prepared.faces, identity.encoder_fingerprint)
+        pictures += banked_pictures(prepared.faces, identity.encoder_fingerprint, of_clips)
     wan = load_wan(plan.base, ("vae",), device, torch.bfloat16, name=plan.base_name)
-    encode_references(pictures, made_of, prepared.references, wan, size_hw, private=not plan.faces.shared)
+    encode_references(pictures, made_of, prepared.references, wan, private=not plan.faces.shared)
 
 
 def photo_views(plan: InputPlan) -> list[PhotoView]:

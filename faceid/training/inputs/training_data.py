@@ -67,7 +67,7 @@ def build_training_set(
 
 def _say_references(references: References, photos: dict[str, PhotoLatent], share: float) -> None:
     log.info("reference frames in %.0f %% of the samples, of %d dancers", 100 * share, references.num_dancers)
-    if photos and not references.for_photo(""):
+    if photos and not references.has_target:
         log.warning("no reference frame of the target: give --face_images_dir")
     if not references.num_dancers:
         log.warning("no reference frame of any dancer: only the target's photos get one; give --shards or --face_bank")

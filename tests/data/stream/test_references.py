@@ -39,17 +39,32 @@ def make(toy_inputs):
         name: PhotoLatent(torch.randn_like(video[:, :1].float()).bfloat16(), torch.ones(1, *video.shape[2:]))
         for name in ("p1", "p2", "p3")
     }
-    of_target = {name: marked(100 + number, video) for number, name in enumerate(photos)}
+    small = {f"{name}@small": half_size(photo, name) for name, photo in photos.items()}
+    # Of each there is one of the clips' size and one of half the side.
+    of_target = [
+        (name, marked(100 + number, like))
+        for number, name in enumerate(photos)
+        for like in (video, small[f"{name}@small"].latent)
+    ]
     statistics = ModelFiles.find(resolve_model_path("toy")).statistics
 
-    def training_set(share, micro_batch_size=1, known=True, **settings):
+    def training_set(share, micro_batch_size=1, known=True, with_small=False, **settings):
         pairing = Pairing(PairingSettings(reference_share=share, **settings), SEED, identity, FaceBank(), clips)
         references = References(of_target, of_dancer if known else {}) if share else None
         order = StreamOrder(SEED, micro_batch_size=micro_batch_size, **({} if known else {"stage2_from_epoch": 0}))
-        return TrainingSet(latents, photos, pairing, statistics, order, references=references)
+        return TrainingSet(
+            latents, {**photos, **(small if with_small else {})}, pairing, statistics, order, references=references
+        )
 
     training_set.statistics, training_set.dancers, training_set.dancer_of = statistics, dancers, clips
     return training_set
+
+
+def half_size(photo, name):
+    _, _, height, width = photo.latent.shape
+    latent = photo.latent[:, :, : height // 2, : width // 2]
+    mask = photo.head_mask[:, : height // 2, : width // 2]
+    return PhotoLatent(latent, mask, inactive=torch.zeros_like(latent), photo=name)
 
 
 def numbers_of(sample, statistics):
@@ -121,9 +136,23 @@ def test_the_same_position_gives_the_same_ones(make):
 
 
 def test_with_one_picture_alone_it_is_shown_for_its_own_photo(make):
-    alone = References({"p1": torch.zeros(1)}, {"d01": [("a", torch.ones(1))]})
-    assert len(alone.for_photo("p1")) == 1 and len(alone.for_photo("p2")) == 1
-    assert len(alone.for_clip("a", "d01")) == 1 and alone.for_clip("a", "d02") == []
+    one = torch.zeros(16, 1, 4, 4)
+    alone = References([("p1", one)], {"d01": [("a", one)]})
+    assert len(alone.for_photo("p1", one)) == 1 and len(alone.for_photo("p2", one)) == 1
+    assert len(alone.for_clip("a", "d01", one)) == 1 and alone.for_clip("a", "d02", one) == []
+
+
+def test_a_smaller_photo_gets_one_of_its_own_size(make):
+    training_set, sides = make(1.0, with_small=True), set()
+    for g in range(POSITIONS):
+        sample = training_set[g]
+        assert sample.num_references
+        if sample.kinds == ["photo"]:
+            own = 100 + ["p1", "p2", "p3"].index(sample.photos[0])
+            numbers = numbers_of(sample, make.statistics)
+            assert own not in numbers and all(number >= 100 for number in numbers)
+            sides.add(sample.x0.shape[-1])
+    assert len(sides) == 2
 
 
 def test_a_sample_moves_whole(make):
