@@ -50,10 +50,10 @@ class AdapterSettings:
     face_modulation: bool = False
     """Also let the face shift each block's modulation (a small zero-initialised delta)."""
     target_tokens: bool = False
-    """Also learn, in stage 2, what is added to the face tokens of the target alone: what no embedding says."""
+    """Also learn what is added to the face tokens of the target alone: what no embedding says."""
     target_words: Annotated[int, Field(ge=0, le=256)] = 0
-    """Also learn, in stage 2, so many words of the target's own. The base reads them as it reads a prompt's (textual
-    inversion). They take the place of empty tokens at the end of the text."""
+    """Also learn so many words of the target's own. The base reads them as it reads a prompt's (textual inversion).
+    They take the place of empty tokens at the end of the text."""
 
     @property
     def has_own_of_target(self) -> bool:

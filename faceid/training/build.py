@@ -82,7 +82,7 @@ class Run:
 
 
 class StageGate:
-    """Zeroes the gradients of what a stage does not train: the mapper in stage 2, what is the target's own in stage 1.
+    """Zeroes the gradients of the mapper in stage 2.
 
     requires_grad cannot change under DDP and ZeRO once they are built. So the gradient is stopped at the tensor, and
     the learning rate of its group is 0. Its parameters then stay equal to the bit.
@@ -92,8 +92,6 @@ class StageGate:
         self.is_stage2 = False
         for parameter in adapter.mapper_parameters().values():
             parameter.register_hook(lambda gradient: torch.zeros_like(gradient) if self.is_stage2 else gradient)
-        for parameter in adapter.target_parameters().values():
-            parameter.register_hook(lambda gradient: gradient if self.is_stage2 else torch.zeros_like(gradient))
 
 
 def build_run(

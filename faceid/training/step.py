@@ -63,7 +63,7 @@ def train_step(
 
 
 def _enter_stage(run: Run, step: int) -> None:
-    """Set each group's learning rate for this step. The mapper's is 0 in stage 2, that of the target's in stage 1."""
+    """Set each group's learning rate for this step. The mapper's is 0 in stage 2."""
     optimizer, length = run.sections.optimizer, run.training_set.length
     first, batch_size = optimizer.freeze_mapper_after_epochs, optimizer.batch_size
     frozen = is_stage2(step, first, length, batch_size)
@@ -75,7 +75,7 @@ def _enter_stage(run: Run, step: int) -> None:
     rates = {
         MAPPER_GROUP: 0.0 if frozen else rate,
         OTHERS_GROUP: rate,
-        TARGET_GROUP: optimizer.target_tokens_rate * rate if frozen else 0.0,
+        TARGET_GROUP: optimizer.target_tokens_rate * rate,
     }
     for number, group in enumerate(run.optimizer.param_groups):
         group["lr"] = rates[number]

@@ -1,4 +1,4 @@
-"""Tokens and words of the target's own: learnt in stage 2 from photos alone, and shown for nobody else."""
+"""Tokens and words of the target's own: learnt from photos alone, and shown for nobody else."""
 
 from dataclasses import replace
 
@@ -13,9 +13,10 @@ from faceid.errors import ConfigError
 from faceid.faces.identities.identity import load_identity
 from faceid.models.adapter.adapter_file import read_adapter
 from faceid.models.adapter.face_adapter import OF_TARGET, adapter_tensors, install_adapter
-from faceid.models.adapter.face_attention import add_words
-from faceid.models.adapter.face_tokens import TokenRows, face_input
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter.target_words import WORD_STD, TargetWords
 from faceid.models.base.wan import load_wan
+from faceid.models.wan_vace.transformer import hint_blocks
 from faceid.sampling.who.rendered_identities import Face
 from faceid.training.inputs.training_data import hold_photos_back
 from faceid.training.measuring.metrics import read_metrics
@@ -54,11 +55,34 @@ def test_they_show_for_the_target_and_for_nobody_else(toy_wan, own):
 
 
 def test_words_stand_where_a_prompt_leaves_the_text_empty():
-    text = torch.randn(2, 8, 5)
-    words = torch.randn(2, 3, 5)
-    together = add_words(text, words)
+    words = TargetWords(3, 5)
+    text, embedding = torch.randn(2, 8, 5), faces()
+    text[0, 4:], text[1, 2:] = 0, 0
+    together = words(text, face_input(embedding, target_share=torch.tensor([1.0, 0.5])), EMBEDDING_DIM)
     assert torch.equal(together[:, :5], text[:, :5])
-    assert torch.equal(together[:, 5:], text[:, 5:] + words)
+    for place, (share, length) in enumerate([(1.0, 4), (0.5, 2)]):
+        size = text[place, :length].pow(2).mean().sqrt()
+        torch.testing.assert_close(together[place, 5:], share * size * words.vectors)
+    assert torch.equal(words(text, face_input(embedding), EMBEDDING_DIM), text), "nobody is the target"
+
+
+def test_a_changing_faces_words_are_those_of_all_its_frames():
+    words, text, changing = TargetWords(3, 5), torch.ones(1, 8, 5), faces()[None]
+    shown = words(text, face_input(changing, 1.0, torch.tensor([[1.0, 0.5]])), EMBEDDING_DIM)
+    torch.testing.assert_close(shown[:, 5:], 1 + 0.75 * words.vectors[None])
+
+
+def test_hints_see_words_and_teach_them_nothing(toy_wan, small_adapter_settings):
+    adapter = install_adapter(toy_wan.transformer, replace(small_adapter_settings, target_words=3), EMBEDDING_DIM)
+    train_a_little(adapter)
+    seen = []
+    block = hint_blocks(toy_wan.transformer)[0]
+    block.attn2.to_k.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    for share in (0.0, 1.0):
+        out = forward(toy_wan, face_input(faces(), target_share=share))
+    assert not torch.equal(*seen) and not seen[1].requires_grad and out.requires_grad
+    out.pow(2).sum().backward()
+    assert adapter.parameters()[WORDS].grad.any()
 
 
 def test_all_else_of_an_adapter_begins_the_same_with_and_without_words(toy_path, small_adapter_settings):
@@ -69,17 +93,6 @@ def test_all_else_of_an_adapter_begins_the_same_with_and_without_words(toy_path,
         made[count] = {name: tensor for name, tensor in adapter_tensors(adapter).items() if name != WORDS}
     assert made[0].keys() == made[3].keys()
     assert all(torch.equal(made[0][name], made[3][name]) for name in made[0])
-
-
-def test_a_changing_faces_words_are_those_of_all_its_frames():
-    rows = TokenRows(num_tokens=2, conditioning_dim=4, inner_dim=5, num_words=3)
-    assert rows.num_rows == 2 + 3
-    words = torch.randn(2, 3, 5)
-    packed = rows.pack(torch.randn(2, 2, 4), torch.ones(2), words)
-    torch.testing.assert_close(rows.unpack_words(packed.reshape(1, 10, 5), 2), words.mean(0, keepdim=True))
-    tokens, scale = rows.unpack(packed)
-    again, same = rows.unpack(rows.pack(tokens, scale))
-    assert torch.equal(again, tokens) and torch.equal(same, scale)
 
 
 @torch.no_grad()
@@ -108,7 +121,7 @@ class TestWhoIsTheTarget:
 
 
 @pytest.mark.slow
-def test_a_run_learns_them_in_stage_2_alone(toy_inputs, tmp_path):
+def test_a_run_learns_them_in_both_stages_from_photos_alone(toy_inputs, tmp_path):
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--target_tokens", "true", "--target_words", "3"]
     flags += "--batch_size 2 --warmup_steps 0 --num_epochs 2 --save_every 1 --validate_every 0 --ema 0".split()
     flags += ["--freeze_mapper_after_epochs", "1", "--output_dir", str(tmp_path)]
@@ -116,15 +129,16 @@ def test_a_run_learns_them_in_stage_2_alone(toy_inputs, tmp_path):
     (first, _), (last, metadata) = (
         read_adapter(tmp_path / f"face_lora_{name}.safetensors") for name in ("epoch_1", "final")
     )
-    assert not first[TOKENS].any(), "stage 1 leaves them at zero"
-    assert last[TOKENS].any() and metadata.target_name
-    assert not torch.equal(first[WORDS], last[WORDS])
+    assert first[TOKENS].any() and metadata.target_name
+    assert not torch.equal(first[TOKENS], last[TOKENS]) and not torch.equal(first[WORDS], last[WORDS])
     # Another target begins with none of them.
     again = [*flags[:-1], str(tmp_path / "again"), "--init_adapter", str(tmp_path / "face_lora_final.safetensors")]
-    again[again.index("--num_epochs") + 1] = "1"
+    again += ["--learning_rate", "1e-12"]
     assert call("train.py", *again).code == 0
     begun = read_adapter(tmp_path / "again/face_lora_final.safetensors")[0]
-    assert not begun[TOKENS].any() and torch.equal(begun[WORDS], first[WORDS]), "as at the start of any run"
+    assert begun[TOKENS].abs().max() < 1e-9 < last[TOKENS].abs().max()
+    assert begun[WORDS].std() < 2 * WORD_STD and not torch.allclose(begun[WORDS], last[WORDS], atol=1e-5)
+    assert torch.allclose(begun["face_mapper.null_tokens"], last["face_mapper.null_tokens"])
 
 
 class TestHeldOutPhotos:

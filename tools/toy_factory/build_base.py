@@ -70,7 +70,7 @@ UNSEEN = BaseWorld(num_people=40, seed=TEST_WORLD)
 BASE_FINISH = TransformerTraining(
     num_steps=3000, learning_rate=1e-3, clip_share_first=0.5, clip_share_last=0.6, level_until=0.1, seed=1
 )
-WEAK = EncoderTraining(num_steps=400, pair_weight=0.0, caption_weight=1.0, levels=2, told_share=0.5, scene_weight=1.0)
+WEAK = EncoderTraining(num_steps=300, pair_weight=0.0, caption_weight=1.0, levels=2, told_share=0.8, scene_weight=0.2)
 STRONG = EncoderTraining(num_steps=1500, caption_weight=1.0)
 RECOGNISER = EncoderTraining(num_steps=1500, seed=1)
 

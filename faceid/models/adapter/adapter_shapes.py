@@ -60,9 +60,10 @@ def _expected(metadata: AdapterMetadata, shapes: Shapes) -> dict[str, tuple[int,
     """The shapes for an adapter of one transformer with the width and the number of blocks that the tensors show."""
     settings = metadata.settings
     width, inner = _width(shapes, r"face_attention\.\d+\."), _width(shapes, r".*\.ffn\.net\.0\.proj\.lora_B\.")
+    text_dim = _width({name: shape[::-1] for name, shape in shapes.items()}, r"target_words\.")
     num_main, num_hints = (_num_blocks(shapes, is_hint) for is_hint in (False, True))
     found: dict[str, tuple[int, ...]] = {}
-    for name, shape in _of_two_blocks(settings, metadata.face_embedding_dim, width, inner).items():
+    for name, shape in _of_two_blocks(settings, metadata.face_embedding_dim, width, inner, text_dim).items():
         of_block = _OF_BLOCK.match(name)
         if of_block is None:
             found[name] = shape
@@ -94,9 +95,9 @@ def _width(shapes: Shapes, pattern: str) -> int:
 
 
 @functools.lru_cache(maxsize=16)
-def _of_two_blocks(settings: AdapterSettings, face_embedding_dim: int, width: int, inner: int) -> Shapes:
+def _of_two_blocks(settings: AdapterSettings, face_embedding_dim: int, width: int, inner: int, text_dim: int) -> Shapes:
     """Shapes for the adapter of a transformer with two main and two hint blocks. inner: the feed-forward's width."""
     with torch.device("meta"):
-        transformer = of_two_blocks(width, inner)
+        transformer = of_two_blocks(width, inner, text_dim)
         adapter = install_adapter(transformer, settings, face_embedding_dim)
     return {name: tuple(parameter.shape) for name, parameter in adapter.parameters().items()}

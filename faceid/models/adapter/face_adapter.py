@@ -27,6 +27,7 @@ from faceid.models.adapter.face_attention import (
     add_face_modulation,
 )
 from faceid.models.adapter.face_tokens import FaceConditioningBlock, FaceEmbedder, TokenRows
+from faceid.models.adapter.target_words import TargetWords, add_target_words
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.compute.context_parallel import TokenShare
 from faceid.models.compute.execution import replace_processor
@@ -36,13 +37,14 @@ from faceid.models.wan_vace.transformer import HINT_BLOCKS, all_blocks, hint_blo
 LORA_NAME = "face"
 TARGET_TOKENS = "face_mapper.target_tokens"
 # What belongs to the target alone.
-OF_TARGET = (TARGET_TOKENS, "face_mapper.target_words")
+OF_TARGET = (TARGET_TOKENS, "target_words.vectors")
 _BRANCHES = {"base": r"blocks", "vace": HINT_BLOCKS, "both": ANY_BLOCKS}
 _ATTENTION = r"attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
 _LAYERS = {"attention": _ATTENTION, "linear": rf"(?:{_ATTENTION}|ffn\.net\.0\.proj|ffn\.net\.2|proj_in|proj_out)"}
 # Names of adapter parameters on the transformer, and their names in a file.
 _FILE_NAMES = (
     (re.compile(r"^condition_embedder\.image_embedder\.mapper\."), "face_mapper."),
+    (re.compile(r"^condition_embedder\.image_embedder\.target_words\."), "target_words."),
     (re.compile(r"^blocks\.(\d+)\.attn2\.face\."), r"face_attention.\1."),
     (re.compile(r"^blocks\.(\d+)\.face_modulation\."), r"face_modulation.\1."),
     (re.compile(rf"^(.*)\.(lora_[AB])\.{LORA_NAME}\.weight$"), r"transformer.\1.\2.weight"),
@@ -75,7 +77,7 @@ class FaceAdapter:
         return {n: p for n, p in named if n.startswith("face_mapper.") and n not in OF_TARGET and id(p) not in of_lora}
 
     def target_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that are the target's alone (`target_tokens`, `target_words`). Only stage 2 trains them."""
+        """The parameters that are the target's alone (`target_tokens`, `target_words`)."""
         return {name: parameter for name, parameter in self.parameters().items() if name in OF_TARGET}
 
     @property
@@ -93,7 +95,8 @@ class FaceAdapter:
         if on == self._is_on:
             return
         for block in self.transformer.blocks:
-            face = FaceAttnProcessor(self.rows, self._num_faces, self._share) if on else WanAttnProcessor()
+            learns_text = self.settings.target_words > 0
+            face = FaceAttnProcessor(self.rows, self._num_faces, self._share, learns_text) if on else WanAttnProcessor()
             replace_processor(block.attn2, face)
         for block in hint_blocks(self.transformer):
             text = TextOnlyAttnProcessor(self.rows, self._num_faces) if on else WanAttnProcessor()
@@ -160,7 +163,7 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
     a bf16 base are rounded to bf16.
     """
     inner_dim = transformer.config.num_attention_heads * transformer.config.attention_head_dim
-    rows = TokenRows(settings.num_tokens, settings.conditioning_dim, inner_dim, settings.target_words)
+    rows = TokenRows(settings.num_tokens, settings.conditioning_dim, inner_dim)
     device = transformer.device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -173,9 +176,11 @@ def install_adapter(transformer: Any, settings: AdapterSettings, face_embedding_
             lora_rank=settings.lora_rank,
             dropout=settings.mapper_dropout,
             has_target_tokens=settings.target_tokens,
-            target_words_shape=(settings.target_words, inner_dim),
         )
-        transformer.condition_embedder.image_embedder = FaceEmbedder(mapper, rows).to(device)
+        embedder = transformer.condition_embedder.image_embedder = FaceEmbedder(mapper, rows).to(device)
+        if settings.target_words:
+            embedder.target_words = TargetWords(settings.target_words, transformer.config.text_dim).to(device)
+            transformer.condition_embedder.register_forward_pre_hook(add_target_words)
         for index, block in enumerate(transformer.blocks):
             if settings.has_face_attention(index):
                 block.attn2.face = FaceAttention(settings.conditioning_dim, inner_dim).to(device)

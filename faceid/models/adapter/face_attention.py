@@ -4,8 +4,6 @@ The text query is reused. Bias-free projections make keys and values of the face
 adapter changes nothing. The result, times face_scale, is added to the text attention before the shared output
 projection, and nothing normalises after it. IP-Adapter (Ye et al. 2023) and Lynx use the same idea.
 
-The target's own words are added to the end of the text, and the text attention reads them.
-
 The VACE blocks carry the pose and must not see the face. Their processor drops the face rows.
 """
 
@@ -81,9 +79,14 @@ class FaceAttnProcessor:
     _attention_backend = None
     _parallel_config = None
 
-    def __init__(self, rows: TokenRows, num_faces: int = 1, share: TokenShare | None = None) -> None:
-        """num_faces: number of latent frames if each has its own face (FaceAdapter.set_num_faces), else 1."""
-        self.rows, self.num_faces, self.share = rows, num_faces, share
+    def __init__(
+        self, rows: TokenRows, num_faces: int = 1, share: TokenShare | None = None, learns_text: bool = False
+    ) -> None:
+        """num_faces: number of latent frames if each has its own face (FaceAdapter.set_num_faces), else 1.
+
+        learns_text: whether a part of the text is learnt (target_words).
+        """
+        self.rows, self.num_faces, self.share, self.learns_text = rows, num_faces, share, learns_text
 
     def __call__(
         self,
@@ -97,9 +100,7 @@ class FaceAttnProcessor:
 
         With a share, S counts the tokens of this process alone.
         """
-        packed, text = split_rows(encoder_hidden_states, self.rows, self.num_faces)
-        if self.rows.num_words:
-            text = add_words(text, self.rows.unpack_words(packed, self.num_faces))
+        packed, text = split_rows(encoder_hidden_states, self.rows, self.num_faces, self.learns_text)
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
         key = attn.norm_k(attn.to_k(text)).unflatten(2, (attn.heads, -1))
         value = attn.to_v(text).unflatten(2, (attn.heads, -1))
@@ -162,20 +163,17 @@ class TextOnlyAttnProcessor(WanAttnProcessor):
         return super().__call__(attn, hidden_states, text, attention_mask, rotary_emb)
 
 
-def split_rows(encoder_hidden_states: Tensor, rows: TokenRows, num_faces: int = 1) -> tuple[Tensor, Tensor]:
-    """The face rows, and the text tokens detached from their graph.
+def split_rows(
+    encoder_hidden_states: Tensor, rows: TokenRows, num_faces: int = 1, learns_text: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The face rows, and the text tokens, detached from their graph unless they are learnt.
 
     A slice of a tensor that carries gradient carries gradient, although the text part itself has none. Without the
     detach the whole VACE branch would silently get a graph.
     """
     count = num_faces * rows.num_rows
-    return encoder_hidden_states[:, :count], encoder_hidden_states[:, count:].detach()
-
-
-def add_words(text: Tensor, words: Tensor) -> Tensor:
-    """Add words [B, W, I] to the last tokens of a text [B, L, I]. Prompts leave those empty."""
-    before = text.shape[1] - words.shape[1]
-    return torch.cat([text[:, :before], text[:, before:] + words.to(text.dtype)], dim=1)
+    packed, text = encoder_hidden_states[:, :count], encoder_hidden_states[:, count:]
+    return packed, text if learns_text else text.detach()
 
 
 def unpack_faces(packed: Tensor, rows: TokenRows, num_faces: int) -> tuple[Tensor, Tensor]:

@@ -3,10 +3,9 @@
 `FaceEmbedder` sits where diffusers keeps its image embedder. The embedding enters by the existing argument
 `encoder_hidden_states_image` and leaves concatenated before the text tokens. Tokens may be wider or narrower than the
 transformer, and each sample brings its own face_scale. So they travel packed in rows of the transformer's width. The
-target's own words have that width already, and follow as rows of their own. The modules hold no state: gradient
-checkpointing, DDP, ZeRO and compile see an ordinary forward.
+modules hold no state: gradient checkpointing, DDP, ZeRO and compile see an ordinary forward.
 
-Legend: B batch; D embedding size; K face tokens; C width of a face token; I inner width of the transformer; W words.
+Legend: B batch; D embedding size; K face tokens; C width of a face token; I inner width of the transformer.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-# Words that begin alike would stay alike: all would get one gradient. Small beside the base's own, of about 0.1.
-WORD_STD = 0.02
 
 
 class FaceConditioningBlock(nn.Module):
@@ -39,12 +35,8 @@ class FaceConditioningBlock(nn.Module):
         lora_rank: int = 64,
         dropout: float = 0.1,
         has_target_tokens: bool = False,
-        target_words_shape: tuple[int, int] = (0, 0),
     ) -> None:
-        """has_target_tokens: also learn what is added to the tokens of one person, the target.
-
-        target_words_shape: also learn that person's own words, (W, I).
-        """
+        """has_target_tokens: also learn what is added to the tokens of one person, the target."""
         super().__init__()
         self.face_embedding_dim, self.conditioning_dim, self.num_tokens = (
             face_embedding_dim,
@@ -62,11 +54,6 @@ class FaceConditioningBlock(nn.Module):
         self.null_tokens = nn.Parameter(torch.randn(num_tokens, conditioning_dim) * 0.02)
         # It starts at zero: the target begins as the mapper makes it of the embedding.
         self.target_tokens = nn.Parameter(torch.zeros(num_tokens, conditioning_dim)) if has_target_tokens else None
-        self.target_words = None
-        if all(target_words_shape):
-            # Drawn apart, so that all else begins the same with and without them.
-            generator = torch.Generator().manual_seed(torch.initial_seed())
-            self.target_words = nn.Parameter(torch.randn(target_words_shape, generator=generator) * WORD_STD)
         self.lora_down = self.lora_up = None
         if use_lora:
             # The mapper starts from nothing, so there is nothing to preserve. Both halves start small and random, and
@@ -91,12 +78,6 @@ class FaceConditioningBlock(nn.Module):
         is_face = (embedding != 0).any(dim=1).view(-1, 1, 1)
         return torch.where(is_face, tokens, self.null_tokens.to(tokens.dtype))
 
-    def words(self, embedding: Tensor, target_share: Tensor) -> Tensor:
-        """The target's words [B, W, I] for embeddings [B, D], each times its share [B]; zeros for no face."""
-        assert self.target_words is not None
-        share = torch.where((embedding != 0).any(dim=1), target_share, torch.zeros_like(target_share))
-        return share.view(-1, 1, 1).to(self.target_words.dtype) * self.target_words
-
     def lora_parameters(self) -> list[nn.Parameter]:
         """The parameters that keep training when the mapper is frozen."""
         parts = [part for part in (self.lora_down, self.lora_up) if part is not None]
@@ -105,33 +86,27 @@ class FaceConditioningBlock(nn.Module):
 
 @dataclass(frozen=True)
 class TokenRows:
-    """How K tokens of width C, one scale and W words are packed into rows of width I."""
+    """How K tokens of width C and one scale are packed into rows of width I."""
 
     num_tokens: int
     conditioning_dim: int
     inner_dim: int
-    num_words: int = 0
 
     @property
     def num_rows(self) -> int:
-        """Rows before the text tokens: enough for every token value and the scale, and one for each word."""
-        return math.ceil((self.num_tokens * self.conditioning_dim + 1) / self.inner_dim) + self.num_words
+        """Rows before the text tokens: enough for every token value and the scale."""
+        return math.ceil((self.num_tokens * self.conditioning_dim + 1) / self.inner_dim)
 
-    def pack(self, tokens: Tensor, face_scale: Tensor, words: Tensor | None = None) -> Tensor:
-        """tokens [B, K, C], face_scale [B] and words [B, W, I] to rows [B, num_rows, I]. None: words of zeros."""
+    def pack(self, tokens: Tensor, face_scale: Tensor) -> Tensor:
+        """tokens [B, K, C] and face_scale [B] to rows [B, num_rows, I]."""
         flat = torch.cat([tokens.flatten(1), face_scale.to(tokens.dtype).unsqueeze(1)], dim=1)
         padding = self.num_rows * self.inner_dim - flat.shape[1]
-        rows = nn.functional.pad(flat, (0, padding)).unflatten(1, (self.num_rows, self.inner_dim))
-        return rows if words is None else torch.cat([rows[:, : -self.num_words], words.to(rows.dtype)], dim=1)
+        return nn.functional.pad(flat, (0, padding)).unflatten(1, (self.num_rows, self.inner_dim))
 
     def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Rows [B, num_rows, I] to tokens [B, K, C] and face_scale [B]."""
         flat, size = rows.flatten(1), self.num_tokens * self.conditioning_dim
         return flat[:, :size].unflatten(1, (self.num_tokens, self.conditioning_dim)), flat[:, size]
-
-    def unpack_words(self, rows: Tensor, num_faces: int) -> Tensor:
-        """Rows [B, faces * num_rows, I] to words [B, W, I]. A text has no frames, so the mean over faces counts."""
-        return rows.unflatten(1, (num_faces, self.num_rows))[:, :, -self.num_words :].mean(1)
 
 
 class FaceEmbedder(nn.Module):
@@ -147,11 +122,8 @@ class FaceEmbedder(nn.Module):
             return self(face_input.flatten(0, 1)).unflatten(0, face_input.shape[:2]).flatten(1, 2)
         dtype, size = self.mapper.to_tokens.weight.dtype, self.mapper.face_embedding_dim
         share = face_input[:, size] if face_input.shape[1] > size + 1 else None
-        embedding, scale = face_input[:, :size].to(dtype), face_input[:, -1]
-        words = None
-        if self.rows.num_words and share is not None:
-            words = scale.view(-1, 1, 1).to(dtype) * self.mapper.words(embedding, share)
-        rows = self.rows.pack(self.mapper(embedding, share), scale, words)
+        tokens = self.mapper(face_input[:, :size].to(dtype), share)
+        rows = self.rows.pack(tokens, face_input[:, -1])
         device_type = rows.device.type
         # LayerNorm leaves autocast's dtype. Rows in another dtype would lift the text tokens to it as well.
         return rows.to(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else rows

@@ -112,7 +112,7 @@ def scaled_hints(
     return scale
 
 
-def of_two_blocks(width: int, inner: int) -> Any:
+def of_two_blocks(width: int, inner: int, text_dim: int) -> Any:
     """A transformer of two main blocks and two that carry hints. inner: width within the feed-forward."""
     return TRANSFORMER(
         num_attention_heads=1,
@@ -123,7 +123,7 @@ def of_two_blocks(width: int, inner: int) -> Any:
         in_channels=1,
         out_channels=1,
         vace_in_channels=1,
-        text_dim=1,
+        text_dim=text_dim,
         freq_dim=2,
         rope_max_seq_len=1,
     )
