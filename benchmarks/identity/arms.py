@@ -43,7 +43,7 @@ WORK = "arms of a benchmark"
 # As in launch/demo.sh.
 SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
 FRAMINGS = ("--height", "96", "--width", "96", "--framings", "[upper, whole]")
-RENDER = ("--cfg_scale", "1.5", "--cfg_start", "0.55", "--num_inference_steps", "6", "--gallery", "false")
+RENDER = ("--cfg_scale", "2.5", "--cfg_start", "0.3", "--num_inference_steps", "6", "--gallery", "false")
 FINAL = "face_lora_final.safetensors"
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
 Words = list[object]
