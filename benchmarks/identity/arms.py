@@ -40,7 +40,7 @@ from faceid.toy.descriptions import describe
 from faceid.toy.people import draw_person
 
 WORK = "arms of a benchmark"
-# As in launch/demo.sh.
+# Frames and guidance that the new world is measured with (docs/decisions/likeness.md).
 SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
 FRAMINGS = ("--height", "96", "--width", "96", "--framings", "[upper, whole]")
 RENDER = ("--cfg_scale", "2.5", "--cfg_start", "0.3", "--num_inference_steps", "6", "--gallery", "false")
