@@ -30,7 +30,6 @@ ALLOWED = {
     "_numbers": TOY,
     "_write_photos": TOY,
     "_write_references": TOY,
-    "_write_clip": TOY,
 }
 
 

@@ -66,7 +66,10 @@ def write_toy_dataset(settings: ToySettings, clip_settings: ToyClipSettings) -> 
         raise ConfigError(f"target_clips={clip_settings.target_clips}: with_target is false; use 0")
     refuse_replacing(folder, TOY_DATASET)
     people = {name: person_seed(settings.seed, name) for name in people_names(settings)}
-    clips, of_target = plan_clips(settings, clip_settings), plan_target_clips(settings, clip_settings)
+    planned = plan_clips(settings, clip_settings)
+    clips, of_target = (
+        [clip for clip in planned if (clip.dancer == TARGET) is is_target] for is_target in (False, True)
+    )
     bad_photos: dict[str, str] = {}
     said = {**dataclasses.asdict(settings), **dataclasses.asdict(clip_settings)}
     world: dict[str, Any] = {
@@ -98,7 +101,7 @@ def people_names(settings: ToySettings) -> list[str]:
 
 
 def plan_clips(settings: ToySettings, clip_settings: ToyClipSettings) -> list[ToyClip]:
-    """Every clip of the dancers, in the order it is written."""
+    """Every clip in the order it is written: the dancers', then the target's."""
     genres, by_dancer = list(GENRES), clip_settings.one_genre_per_dancer
     clips: list[ToyClip] = []
     for number in _numbers(settings):
@@ -109,16 +112,11 @@ def plan_clips(settings: ToySettings, clip_settings: ToyClipSettings) -> list[To
             # Framings take turns over the whole set, not for each dancer.
             framing = clip_settings.framings[len(clips) % len(clip_settings.framings)]
             clips.append(_plan_clip(settings.seed, genre, dancer, turn, dancer, framing))
+    for turn in range(clip_settings.target_clips):
+        framing = clip_settings.framings[turn % len(clip_settings.framings)]
+        # AIST's names have no place for the word, so they say d00.
+        clips.append(_plan_clip(settings.seed, genres[turn % len(genres)], "d00", turn, TARGET, framing))
     return clips
-
-
-def plan_target_clips(settings: ToySettings, clip_settings: ToyClipSettings) -> list[ToyClip]:
-    """Every clip of the target. AIST's names have no place for the word, so they say d00."""
-    genres, framings = list(GENRES), clip_settings.framings
-    return [
-        _plan_clip(settings.seed, genres[turn % len(genres)], "d00", turn, TARGET, framings[turn % len(framings)])
-        for turn in range(clip_settings.target_clips)
-    ]
 
 
 def _plan_clip(seed: int, genre: str, number: str, turn: int, dancer: str, framing: Framing) -> ToyClip:
