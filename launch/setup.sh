@@ -47,8 +47,10 @@ fi
 # `make clean` removes only an environment that was made here.
 [ -x "$venv/bin/python" ] || { "$python" -m venv "$venv" && touch "$venv/.made_by_setup"; }
 # torch first and alone: nothing else may choose its version.
-"$venv/bin/python" -m pip install --quiet --constraint constraints.txt torch
-DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+"$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt torch
+DS_BUILD_OPS=0 "$venv/bin/python" -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+# pip would compile one file after the other. Some packages have templates that are no Python; nobody imports those.
+"$venv/bin/python" -m compileall -q -j 0 "$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" >/dev/null 2>&1 || true
 # The one op that DeepSpeed compiles for CPU worlds, now and here: at first use two processes would wait for it.
 home=$(cd -- "$venv" && pwd)
 PATH="$home/bin:$PATH" TORCH_EXTENSIONS_DIR="$home/torch_extensions" DS_ACCELERATOR=cpu \
