@@ -121,7 +121,7 @@ class TestWhoIsTheTarget:
 
 
 @pytest.mark.slow
-def test_a_run_learns_them_in_both_stages_from_photos_alone(toy_inputs, tmp_path):
+def test_a_run_learns_them_in_both_stages(toy_inputs, tmp_path):
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, "--target_tokens", "true", "--target_words", "3"]
     flags += "--batch_size 2 --warmup_steps 0 --num_epochs 2 --save_every 1 --validate_every 0 --ema 0".split()
     flags += ["--freeze_mapper_after_epochs", "1", "--output_dir", str(tmp_path)]

@@ -33,7 +33,6 @@ from faceid.models.base.initialise import initialise_base, initialise_vae_as_low
 from faceid.models.base.latent_codec import through_vae
 from faceid.models.base.wan import load_wan
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
-from faceid.toy.pose_reader import FRAME_PX as READER_PX
 from faceid.toy.pose_reader import PoseReaderNetwork, load_pose_reader
 from faceid.toy.readout import calibrate_readout, save_readout
 from faceid.toy.shipped import ENCODER_CONFIG, RECOGNISER_CONFIG
@@ -42,7 +41,13 @@ from toy_factory.base_data import BaseWorld, draw_base_data, read_base_data
 from toy_factory.base_reading import read_base
 from toy_factory.face_views import FaceViews, draw_views, head_in_clip, portrait_cut
 from toy_factory.train_encoder import EncoderTraining, rank1, train_encoder
-from toy_factory.train_pose_reader import PoseReaderTraining, draw_frames, save_pose_reader, train_pose_reader
+from toy_factory.train_pose_reader import (
+    PoseReaderTraining,
+    draw_frames,
+    in_picture,
+    save_pose_reader,
+    train_pose_reader,
+)
 from toy_factory.train_text import TextTraining, tokenizer_of_descriptions, train_text_encoder
 from toy_factory.train_transformer import Batches, Prompts, TransformerTraining, train_transformer
 from toy_factory.train_vae import (
@@ -217,9 +222,7 @@ def build_pose_reader(work: Path) -> dict[str, Any]:
     save_pose_reader(work / "pose_reader.safetensors", network)
     frames, joints = draw_frames(TEST_WORLD, 100, 2)
     read = load_pose_reader(work / "pose_reader.safetensors").read(frames)
-    # What lies outside the picture cannot be read.
-    is_seen = ((joints >= 0) & (joints < READER_PX)).all(axis=-1)
-    error = float(np.linalg.norm(read[..., :2] - joints, axis=-1)[is_seen].mean())
+    error = float(np.linalg.norm(read[..., :2] - joints, axis=-1)[in_picture(joints)].mean())
     return {"settings": asdict(settings), "mean_error_px": losses.curve, "unseen_error_px": round(error, 3)}
 
 

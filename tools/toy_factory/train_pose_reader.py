@@ -57,7 +57,7 @@ def train_pose_reader(
         logits = network(pixels)
         places, _ = locate(logits)
         # A joint outside the picture has no place in it, and an even heatmap: little confidence.
-        is_seen = ((target >= 0) & (target < FRAME_PX)).all(dim=-1)
+        is_seen = torch.from_numpy(in_picture(joints[chosen]))
         error = (places - target).norm(dim=-1)[is_seen]
         # The heatmap itself is taught too. A soft-argmax alone may put two peaks to either side of a joint.
         loss = error.mean() + 0.5 * _peak_loss(logits, target, is_seen)
@@ -68,6 +68,11 @@ def train_pose_reader(
         if on_step is not None:
             on_step(step + 1, float(error.detach().mean()))
     network.requires_grad_(False).eval()
+
+
+def in_picture(joints: np.ndarray) -> np.ndarray:
+    """Which joints [..., 2], in pixels, lie in a frame and can be read."""
+    return np.all((joints >= 0) & (joints < FRAME_PX), axis=-1)
 
 
 def draw_frames(

@@ -96,8 +96,9 @@ def encode_references(
     latents: dict[str, Tensor] = {}
     of: list[list[str]] = []
     for picture in progress(shown, "references", unit="picture"):
+        image = Image.fromarray(picture.pixels)
         for size_hw in picture.sizes_hw:
-            latent = encode_reference(wan.vae, Image.fromarray(picture.pixels), *size_hw)[0]
+            latent = encode_reference(wan.vae, image, *size_hw)[0]
             latents[f"{len(of):06d}"] = latent.to(torch.bfloat16).cpu()
             of.append([picture.dancer, picture.of])
     with staged_folder(output_dir, "reference latents", private) as folder:

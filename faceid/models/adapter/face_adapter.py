@@ -35,9 +35,8 @@ from faceid.models.wan_vace.tensor_names import ANY_BLOCKS
 from faceid.models.wan_vace.transformer import HINT_BLOCKS, all_blocks, hint_blocks
 
 LORA_NAME = "face"
-TARGET_TOKENS = "face_mapper.target_tokens"
 # What belongs to the target alone.
-OF_TARGET = (TARGET_TOKENS, "target_words.vectors")
+OF_TARGET = ("face_mapper.target_tokens", "target_words.vectors")
 _BRANCHES = {"base": r"blocks", "vace": HINT_BLOCKS, "both": ANY_BLOCKS}
 _ATTENTION = r"attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
 _LAYERS = {"attention": _ATTENTION, "linear": rf"(?:{_ATTENTION}|ffn\.net\.0\.proj|ffn\.net\.2|proj_in|proj_out)"}

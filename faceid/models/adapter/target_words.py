@@ -25,9 +25,7 @@ class TargetWords(nn.Module):
         super().__init__()
         # Drawn apart, so that all else of an adapter begins the same with and without them.
         generator = torch.Generator().manual_seed(torch.initial_seed())
-        self.vectors = nn.Parameter(torch.empty(num_words, text_dim))
-        if not self.vectors.is_meta:
-            self.vectors.data.copy_(torch.randn(num_words, text_dim, generator=generator, device="cpu") * WORD_STD)
+        self.vectors = nn.Parameter(WORD_STD * torch.randn(num_words, text_dim, generator=generator, device="cpu"))
 
     def forward(self, text: Tensor, face_input: Tensor, face_embedding_dim: int) -> Tensor:
         """Add the words to text [B, L, D_text], times how much of the target each face is, and its scale.
