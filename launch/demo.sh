@@ -24,14 +24,12 @@ out=${1:-demo_out} seed=${2:-3}
 if [[ $out == -* ]]; then out=./$out; fi
 # The judge is given its folders as a list in one word.
 if [[ $out == *[][{},\#\'\"]* ]]; then refuse "OUT=$out: holds one of []{},#'\", which end a name in a list; name another folder"; fi
-size=(--num_frames 9 --height 64 --width 64)
-# Guidance here is of the face alone: the toy base says nothing by its prompts. In the early steps it would move the body
-# off its pose (benchmarks/records/face_guidance.json). At 64 pixels more than four steps lose in likeness and in pose
-# (benchmarks/records/sampling_table_full.md).
-render=(--cfg_scale 1.5 --cfg_start 0.55 --num_inference_steps 4 --gallery false)
+size=(--num_frames 9 --height 96 --width 96)
+# Each video has a noise of its own. Guidance and steps: docs/decisions/likeness.md, "Guidance is worth more".
+render=(--cfg_scale 2.5 --cfg_start 0.3 --num_inference_steps 6 --gallery false --seed per_video)
 case ${SIZE:-full} in
-  full) shorter=() weaker=(0.25 0.5 0.75) stronger=(1.25 1.5) dances=1369 few=16 others=(3 7 11 14) ;;
-  small) shorter=(--learning_rate 3e-4 --num_epochs 8 --freeze_mapper_after_epochs 4 --validate_every 8 --save_every 4) weaker=(0.5) stronger=() dances=16 few=1 others=(3 7) ;;
+  full) shorter=() weaker=(0.25 0.5 0.75) stronger=(1.25 1.5) dances=1369 few=36 others=(3 7 11) after=(--num_epochs 12 --freeze_mapper_after_epochs 6) ;;
+  small) shorter=(--num_epochs 4 --freeze_mapper_after_epochs 2 --save_every 2) weaker=(0.5) stronger=() dances=16 few=1 others=(3) after=() ;;
   *) refuse "SIZE=$SIZE: is neither full nor small; take one" ;;
 esac
 # Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true
@@ -94,7 +92,7 @@ echo "$version" >"$out/.version"
 
 step "1/8 A small world is drawn: photos of one person to learn, clips of eight others dancing, and people to compare with."
 world() { python tools/make_toy_dataset.py --num_frames 9 --reference_photos 4 "$@"; }
-target_world() { world --output_dir "$out/dataset" --num_people 8 --clips_per_person 3 --num_frames 33 --bad_photos 4 --photos_per_person 14 --seed "$seed"; }
+target_world() { world --output_dir "$out/dataset" --num_people 8 --clips_per_person 3 --num_frames 33 --bad_photos 4 --photos_per_person 14 --target_clips 4 --seed "$seed"; }
 # Nobody in it was ever trained on: 15 strangers, who also dance the poses that are rendered at the end.
 strangers_world() { world --with_target false --output_dir "$out/strangers" --num_people 15 --clips_per_person 1 --seed "$((100 + seed))"; }
 # Sixteen dancers of the world that the shipped adapter learnt from, for each seed others.
@@ -104,20 +102,26 @@ both target_world two_worlds
 for kind in references photos; do
   for person in "$out/dataset/$kind/target" "$out/strangers/$kind"/*/; do put_all "$out/people/$kind/$(basename -- "$person")" "$person"/*; done
 done
-# Some dances of the strangers: other people, other dances than any that were trained on.
+# Heads and joints of all that is judged.
+put_all "$out/truth" "$out"/strangers/videos/*.heads.json "$out"/strangers/poses/*.joints.json "$out"/dataset/target_videos/*.heads.json "$out"/dataset/target_poses/*.joints.json
+# Dances of the strangers: other people, other dances than any that were trained on.
 put_all "$out/poses" "$out"/strangers/poses/*_d0["$dances"]_*_pose.mp4
 put_all "$out/poses_few" "$out"/strangers/poses/*_d0["$few"]_*_pose.mp4
 put_all "$out/poses_all" "$out"/strangers/poses/*_pose.mp4
 
 step "2/8 Photos become identities: faces are found, embedded, weighed. Four of the target's were made bad on purpose."
-identity() {
+# By the weak encoder, as CLIP is, and by the strong one, as a face recogniser is.
+identity() { # identity FOLDER ENCODER
   python tools/prepare_face_embeddings.py --face_images_dir "$out/dataset/photos/target" \
-    --output_dir "$out/identities/target/target" --identity_name target --encoder_path toy
+    --output_dir "$out/$1/target" --identity_name target --encoder_path "$2"
 }
 identities() {
   for group in strangers known; do
-    python tools/prepare_face_embeddings.py --people_dir "$out/$group/photos" --output_dir "$out/identities/$group" --encoder_path toy
+    python tools/prepare_face_embeddings.py --people_dir "$out/$group/photos" --output_dir "$out/identities/$group" --encoder_path toy_strong
   done
+}
+weak_encoder() {
+  python tools/verify_encoder.py --faces_dir "$out/known/photos" --encoder_path toy --output_dir "$out/encoder"
 }
 
 step "3/8 Clips and their pose videos are paired by frame and packed into shards; the VAE turns them into latents, once."
@@ -126,7 +130,7 @@ latents() {
     --output_dir "$out/shards" "${size[@]}"
   python tools/encode_latents.py --shards "$out/shards" --model_path toy --output_dir "$out/latents"
 }
-people_and_clips() { identity && identities; }
+people_and_clips() { identity identities/target toy && identity identities/target_strong toy_strong && identities && weak_encoder; }
 both people_and_clips latents
 # The strangers dance in five groups of three, each to other dances than their own; all fifteen dances are danced.
 for group in 0 1 2 3 4; do
@@ -137,16 +141,29 @@ for group in 0 1 2 3 4; do
   printf '{"identity": [%s], "pose": [%s]}\n' "${people%, }" "${poses%, }"
 done | put "$out/heldout.jsonl"
 
-step "4/8 Two processes train mapper, face attention and LoRA under DeepSpeed ZeRO-2; stage 2 holds the mapper still."
-train() {
-  accelerate launch --config_file launch/accelerate/cpu_zero2.yaml --main_process_port 0 train.py \
-    --config configs/demo.yaml --face_images_dir "$out/dataset/photos/target" --face_embedding "$out/identities/target/target" \
-    --latents "$out/latents" --shards "$out/shards" --seed "$seed" "${shorter[@]}" "$@"
+step "4/8 Two processes train mapper, face attention and LoRA under DeepSpeed ZeRO-2, from the base alone; stage 2 holds the mapper still."
+train() { # train IDENTITY [FLAG ...]
+  accelerate launch --config_file "$processes" "${alone[@]}" --main_process_port 0 train.py \
+    --config configs/demo.yaml --face_images_dir "$out/dataset/photos/target" --face_embedding "$out/identities/$1/target" \
+    --latents "$out/latents" --shards "$out/shards" --seed "$seed" "${shorter[@]}" "${@:2}"
 }
-train --output_dir "$out/run"
+processes=launch/accelerate/cpu_zero2.yaml alone=()
+train target --output_dir "$out/run"
 
-step "5/8 The same again by the naive recipe (pairing: constant): the target's face over everybody's clips."
-train --output_dir "$out/run_naive" --pairing constant --validate_every 0
+step "5/8 Three runs to compare with: the naive recipe, a LoRA without a face, and ours after an adapter that knows faces in general."
+# The target's face over everybody's clips.
+naive_recipe() { train target --output_dir "$out/run_naive" --pairing constant; }
+# Without a face every sample is one of nobody, whose pixels it learns; a trigger word stands for the person.
+plain_lora() {
+  train target --output_dir "$out/run_lora" --face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data \
+    --target_tokens false --target_words 0 --reference_share 0 --photo_caption "a portrait of zqx person"
+}
+# As many samples a step, in one process each: the two are done sooner so.
+processes=launch/accelerate/cpu.yaml alone=(--num_processes 1)
+both naive_recipe plain_lora
+# Whoever wants other faces of the adapter, too, begins with one that has seen many, and gives it an encoder that tells them apart.
+processes=launch/accelerate/cpu_zero2.yaml alone=()
+train target_strong --output_dir "$out/run_taught" --encoder_path toy_strong --init_adapter toy_strong "${after[@]}"
 
 step "6/8 The adapters render poses that nobody trained on, as the target, as strangers, and as people of the training world."
 sample() { # sample NAME ADAPTER PEOPLE POSES SCALE [FLAG ...]
@@ -163,31 +180,36 @@ sample() { # sample NAME ADAPTER PEOPLE POSES SCALE [FLAG ...]
 }
 base_alone() {
   [ -f "$out/rendered/base_alone/.done" ] && return
-  python sample.py --batch --model_path toy "${size[@]}" --fps 16 --pose_videos_dir "$out/poses_all" --output_dir "$out/rendered/base_alone" \
-    "${render[@]}" && touch "$out/rendered/base_alone/.done"
+  # The noises of the base arm, which follow from the person: nobody is given here.
+  python -c 'import json, sys; [print(json.dumps({key: row[key] for key in ("pose", "seed")})) for row in map(json.loads, sys.stdin)]' <"$out/rendered/base/jobs.jsonl" | put "$out/base_alone.jsonl"
+  python sample.py --batch --model_path toy "${size[@]}" --fps 16 --pose_videos_dir "$out/poses_all" --jobs "$out/base_alone.jsonl" \
+    --output_dir "$out/rendered/base_alone" "${render[@]:0:${#render[@]}-2}" && touch "$out/rendered/base_alone/.done"
 }
-ours=$out/run/face_lora_final.safetensors naive=$out/run_naive/face_lora_final.safetensors
+final=face_lora_final.safetensors
+ours=$out/run/$final naive=$out/run_naive/$final lora=$out/run_lora/$final taught=$out/run_taught/$final
 first_half() {
-  sample base "$ours" target poses_all 0
+  # The base itself: no face, and no picture of the person either.
+  sample base "$ours" target poses_all 0 --own_references 0
+  base_alone
   for scale in "${weaker[@]}"; do sample "scale_$scale" "$ours" target poses "$scale"; done
-  sample ours "$ours" target poses 1
-  sample strangers_by_ours "$ours" strangers poses_few 1
-  sample known toy known poses 1
+  sample ours "$ours" target poses_all 1
+  sample strangers_by_ours "$taught" strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
 }
 second_half() {
-  base_alone
   for scale in "${stronger[@]}"; do sample "scale_$scale" "$ours" target poses "$scale"; done
-  sample start toy target poses 1
-  sample naive "$naive" target poses 1
-  sample strangers_by_start toy strangers poses_few 1
-  sample heldout toy strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
+  sample start toy target poses_all 1
+  sample naive "$naive" target poses_all 1
+  sample lora "$lora" target poses_all 1 --prompt "zqx person dancing in a studio" --own_references 0
+  sample reference "$ours" target poses_all 0 --own_references 1
+  sample heldout toy_strong strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
+  sample known toy_strong known poses_few 1
 }
 both first_half second_half
 
 step "7/8 Judges that share nothing with the training look at every frame: who is it, and do they dance as told?"
 judge() {
   python tools/evaluate.py --recognisers '[toy_recogniser, toy_readout]' --adapter "$ours" \
-    --heads_dir "$out/strangers/videos" "$@"
+    --heads_dir "$out/truth" "$@"
 }
 known() {
   judge --renders "[known=$out/rendered/known]" --training_people known --references_dir "$out/known/references" \
@@ -199,28 +221,30 @@ target() {
   for scale in "${weaker[@]}"; do arms+="scale_$scale=$out/rendered/scale_$scale, "; done
   arms+="ours=$out/rendered/ours, "
   for scale in "${stronger[@]}"; do arms+="scale_$scale=$out/rendered/scale_$scale, "; done
-  arms+="strangers by ours=$out/rendered/strangers_by_ours, strangers by start=$out/rendered/strangers_by_start, naive=$out/rendered/naive, "
-  arms+="strangers=$out/rendered/heldout, start=$out/rendered/start, base alone=$out/rendered/base_alone, real clips=$out/strangers/videos"
-  judge --renders "[$arms]" --real "real clips" --base base --ours ours --start start --naive naive --wrong "strangers by ours" --wrong_start "strangers by start" --heldout_people strangers --unadapted_base "base alone" \
-    --target target --references_dir "$out/people/references" --conditioning_dir "$out/people/photos" --joints_dir "$out/strangers/poses" --pose_reader toy \
+  arms+="strangers by ours=$out/rendered/strangers_by_ours, naive=$out/rendered/naive, plain LoRA=$out/rendered/lora, reference only=$out/rendered/reference, "
+  arms+="strangers=$out/rendered/heldout, start=$out/rendered/start, base alone=$out/rendered/base_alone, real clips=$out/strangers/videos, real clips=$out/dataset/target_videos"
+  judge --renders "[$arms]" --real "real clips" --real_vae toy --drivers_csv "$out/dataset/target_videos/dancers.csv" --base base --ours ours --from_base ours --plain_lora "plain LoRA" --reference_only "reference only" --start start --naive naive --wrong "strangers by ours" --wrong_start strangers --heldout_people strangers --unadapted_base "base alone" \
+    --target target --references_dir "$out/people/references" --conditioning_dir "$out/people/photos" --joints_dir "$out/truth" --pose_reader toy \
     --output_dir "$out/evaluation" --title "faceid: one person, learnt from photos" --notes "$out/notes.txt"
 }
 put "$out/notes.txt" <<END
-Shipped with the package: the tiny base (VAE, transformer, text encoder), the face encoder, an adapter that learnt faces in general on 800 drawn dancers (stage 1), and the judges. None of them has seen the target or the strangers.
-Trained just now, on this machine: "ours" and "naive", $(grep -c loss "$out/run/metrics.jsonl" || true) logged steps each, from that adapter, on the target's photos and clips of eight other dancers.
-"start" is that adapter before it was trained further. "naive" differs in one thing: pairing: constant, the target's embedding over everybody's clips.
+Shipped with the package: the tiny base (VAE, transformer, text encoder), two face encoders, an adapter of each that learnt faces in general on 800 drawn dancers (stage 1), and the judges. None of them has seen the target or the strangers.
+Trained just now, on this machine, from the base alone: "ours", "naive" and "plain LoRA", on the target's photos and clips of eight other dancers. Its encoder is the weak one.
+"naive" differs from "ours" in one thing: pairing: constant, the target's embedding over everybody's clips. "plain LoRA" has no face; a trigger word stands for the person.
+"reference only" is the base with one photo as reference frame. "start" is the shipped adapter of the weak encoder, which was never trained on the target.
+"strangers by ours" was trained on the target after the shipped adapter of the strong encoder, and is then given strangers' faces; "strangers" is that adapter before.
 END
 both known target
 
 step "8/8 Done."
 put "$out/report.html" "$out/evaluation/report.html"
 python tools/make_contact_sheet.py --dance_videos_dir "$out/strangers/videos" --pose_videos_dir "$out/poses" \
-  --arms "[base=$out/rendered/base, naive recipe=$out/rendered/naive/target, faceid=$out/rendered/ours/target]" \
+  --arms "[base=$out/rendered/base/target, reference only=$out/rendered/reference/target, naive recipe=$out/rendered/naive/target, faceid=$out/rendered/ours/target]" \
   --face_images_dir "$out/people/references/target" --num_clips 1 --num_columns 8 --output "$out/picture.png"
 earlier=0
 while read -r seconds; do earlier=$((earlier + seconds)); done < <(cat "$out/.seconds" 2>/dev/null)
 python tools/merge_summaries.py --summaries "[$out/evaluation/summary.json, $out/evaluation_known/summary.json]" \
-  --output "$out/summary.json" --wall_s "$(($(date +%s) - began + earlier))"
+  --verification "$out/encoder/verification.json" --output "$out/summary.json" --wall_s "$(($(date +%s) - began + earlier))"
 cat <<END
 
   $out/report.html                   reference photos, poses and renders side by side, and every score

@@ -48,7 +48,7 @@ ORIGINAL_CONFIG = {
     "vace_layers": [0, 2],
 }
 TEXT_ENCODER = {
-    "vocab_size": 384,
+    "vocab_size": 512,
     "d_model": 24,
     "d_kv": 6,
     "d_ff": 40,

@@ -14,6 +14,9 @@ from benchmarks.identity.pasted_heads import DANCER, paste_heads
 from faceid.config import parse_sections
 from faceid.data.body.sidecars import read_heads
 from faceid.data.clips.pairs import find_pairs
+from faceid.errors import DataError
+from faceid.files.documents import read_json
+from faceid.files.writing import write_json
 from faceid.media.video import read_video
 from faceid.sampling.render_sections import SECTIONS as RENDER
 from faceid.sampling.render_sections import RenderSections
@@ -27,7 +30,7 @@ from faceid.training.checks.run_sections import RunSections
 def test_what_an_arm_trains_is_a_command_and_differs_from_the_recipe_by_its_flags_alone(arm):
     given = [
         "--config",
-        "configs/toy_target.yaml",
+        "configs/demo.yaml",
         "--output_dir",
         "run",
         "--face_embedding",
@@ -105,7 +108,7 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
     )
     monkeypatch.setattr(arm_figures, "_costs", lambda *_: {"train_seconds": 2.0, "train_steps": 3})
     plans = [ARMS["base"], ARMS["ours_from_nothing"]]
-    record, table = arm_figures.measure_arms(tmp_path, plans, ["a", "b"], lambda step: 1.0)
+    record, table, rows = arm_figures.measure_arms(tmp_path, plans, ["a", "b"], lambda step: 1.0)
     ours = record["arms"]["ours_from_nothing"]
     assert ours["toy_recogniser"]["similarity"]["value"] == pytest.approx(0.6)
     assert ours["attributes"]["eyes"] == pytest.approx(0.5) and ours["attributes"]["skin"] == 0
@@ -115,6 +118,17 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
     assert (gain["value"], gain["low"], gain["high"]) == pytest.approx((0.3, 0.3, 0.3))
     assert difference["toy_readout"]["pairs"] == 4
     assert "| ours_from_nothing | 1.000 (1.00 … 1.00) | 0.600 (0.40 … 0.80)" in table
+    # Measured anew without ours, and joined with what was measured before: the same.
+    settings = {"num_targets": 2, "world": 3}
+    write_json(tmp_path / "arms.json", {"settings": settings, **record})
+    arm_figures.write_rows(tmp_path / f"arms{arm_figures.VIDEOS_SUFFIX}", rows)
+    told = read_json(tmp_path / "arms.json")
+    earlier = arm_figures.read_earlier(tmp_path / "arms.json", told, settings)
+    again, table_again, _ = arm_figures.measure_arms(tmp_path, plans[:1], ["a", "b"], lambda step: 1.0, earlier)
+    assert again["differences"] == record["differences"] and again["arms"] == record["arms"]
+    assert sorted(table_again.splitlines()) == sorted(table.splitlines())
+    with pytest.raises(DataError, match=r"earlier=.*arms\.json: has world=3, here it is 4"):
+        arm_figures.read_earlier(tmp_path / "arms.json", told, {"world": 4})
 
 
 def _all(rows):

@@ -129,8 +129,8 @@ def test_nothing_but_bad_videos_is_refused_with_the_reasons(clips, tmp_path):
 
 SIZES = [
     (["--num_frames", "10"], ["num_frames=10", "4n+1", "use 9 or 13"]),
-    (["--height", "60"], ["height=60", "multiple of 8", "use 56 or 64"]),
-    (["--width", "3"], ["width=3", "multiple of 8", "use 8 or 16"]),
+    (["--height", "60"], ["height=60", "multiple of 16", "use 48 or 64"]),
+    (["--width", "3"], ["width=3", "multiple of 16", "use 16 or 32"]),
     (["--height", "0"], ["height=0", "greater than or equal to 2"]),
     (["--num_frames", "many"], ["num_frames", "many"]),
 ]
@@ -589,7 +589,7 @@ def test_a_face_without_an_adapter_is_refused_before_photos_are_read(toy_inputs,
     [
         (["--num_frames", "17"], ["9 frames, 17 wanted", "--num_frames 9"]),
         (["--num_frames", "8"], ["num_frames=8", "use 5 or 9"]),
-        (["--height", "50"], ["height=50", "use 48 or 56"]),
+        (["--height", "50"], ["height=50", "use 48 or 64"]),
         (["--pose_video", "nowhere.mp4"], ["nowhere.mp4", "no such"]),
         (["--pose_video", "README.md"], ["README.md", "not a readable video"]),
         (["--face_scale", "-1"], ["face_scale=-1", "greater than or equal to 0"]),

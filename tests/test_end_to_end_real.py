@@ -29,7 +29,7 @@ pytestmark = [
 ]
 
 # The landscape pair's own aspect ratio; the portrait one is padded, so that the whole dancer stays.
-FRAMES, HEIGHT, WIDTH = 17, 120, 208
+FRAMES, HEIGHT, WIDTH = 17, 112, 208
 SIZE = f"--num_frames {FRAMES} --height {HEIGHT} --width {WIDTH} --fit pad --model_path toy".split()
 LANDSCAPE, PORTRAIT = "scail_001_832x480", "steadydancer_00002_480x832"
 
@@ -69,7 +69,7 @@ def inputs(real_data, tmp_path_factory) -> RealInputs:
     made = RealInputs(
         real_data / "faces" / "lfw" / "Tony_Blair", videos, poses, folder / "id", folder / "s", folder / "l"
     )
-    face = ("--face_images_dir", made.photos, "--output_dir", made.identity, "--encoder_path", "toy")
+    face = ("--face_images_dir", made.photos, "--output_dir", made.identity, "--encoder_path", "toy_strong")
     run_tool("prepare_face_embeddings", *face, "--identity_name", "one of five")
     run_tool(
         "make_shards", "--dance_videos_dir", videos, "--pose_videos_dir", poses, "--output_dir", made.shards, *SIZE
@@ -83,7 +83,16 @@ def run(inputs, tmp_path_factory) -> RealRun:
     """Two epochs on two ZeRO-2 processes, one in each stage."""
     folder = tmp_path_factory.mktemp("real_run") / "run"
     flags = [*SMALL_ADAPTER, "--face_images_dir", inputs.photos, "--face_embedding", inputs.identity]
-    flags += ["--latents", inputs.latents, "--shards", inputs.shards, "--output_dir", folder]
+    flags += [
+        "--latents",
+        inputs.latents,
+        "--shards",
+        inputs.shards,
+        "--output_dir",
+        folder,
+        "--encoder_path",
+        "toy_strong",
+    ]
     flags += "--batch_size 4 --num_epochs 2 --freeze_mapper_after_epochs 1 --save_every 1 --validate_every 2".split()
     flags += "--validation_steps 1 --log_every_steps 1 --num_workers 0 --warmup_steps 0 --learning_rate 1e-3".split()
     said = train(*map(str, flags), world="cpu_zero2")
@@ -120,7 +129,7 @@ def test_latents_have_the_size_the_base_asks_for(inputs):
     latents = LatentSet.open(inputs.latents)
     assert len(latents) == 2 and latents.base_name == "toy"
     for sample in (latents[0], latents[1]):
-        assert sample.video.shape == sample.pose.shape == (16, 5, 30, 52)
+        assert sample.video.shape == sample.pose.shape == (16, 5, 14, 26)
         assert sample.video.isfinite().all() and not torch.equal(sample.video, sample.pose)
 
 

@@ -8,7 +8,7 @@ from faceid.errors import ConfigError
 from faceid.geometry import Geometry
 
 WAN = Geometry(spatial_factor=8, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
-TOY = Geometry(spatial_factor=4, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
+OTHER = Geometry(spatial_factor=4, temporal_factor=4, latent_channels=16, patch_thw=(1, 2, 2))
 
 
 def test_wan_has_its_published_numbers():
@@ -17,9 +17,9 @@ def test_wan_has_its_published_numbers():
     assert WAN.tokens(65, 480, 832) == 17 * 30 * 52
 
 
-def test_the_toy_has_its_own_numbers():
-    assert TOY.latent_shape(9, 64, 64) == (16, 3, 16, 16)
-    assert TOY.tokens(9, 64, 64) == 192
+def test_a_base_of_another_vae_has_its_own_numbers():
+    assert OTHER.latent_shape(9, 64, 64) == (16, 3, 16, 16)
+    assert OTHER.tokens(9, 64, 64) == 192
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ ROOMS_WITHIN = {
 OF_ONE_BASE = {
     "wan_vace": ("WanVACE", "vace_blocks", "vace_layers", "vace_in_channels", "vace_patch", "control_hidden_states")
 }
-DESCRIBES_A_BASE = {"faceid/toy/shipped.py", "tools/toy_factory/world.py"}
+DESCRIBES_A_BASE = {"faceid/toy/shipped.py"}
 MOST_FILES = 15
 HEAVY = {"torch", "transformers", "cv2", "av", "numpy", "PIL", "scipy"}
 COMMANDS = ["train.py", "sample.py", *sorted(f"tools/{p.name}" for p in (REPOSITORY / "tools").glob("*.py"))]

@@ -25,25 +25,26 @@ from toy_factory.face_views import portrait_cut
 
 # Nobody in it is in a training world.
 UNSEEN_WORLD, PEOPLE, PHOTOS = 61, 8, 6
-SIZE_HW = (64, 64)
+SIZE_HW = (96, 96)
+# The encoder that tells strangers apart, and its adapter.
+ENCODER = "toy_strong"
 DANCES = ("BR", "WA")
-# The toy's own: more show nobody better (docs/decisions/rendering.md).
-STEPS = 4
+STEPS = 6
 
 
 class World:
     """Eight strangers known by up to six photos each, a judge who has seen six others, and the embedded models."""
 
     def __init__(self) -> None:
-        encoder, self.judge = load_encoder("clip", resolve_encoder_path("toy")), load_toy_recogniser("toy_recogniser")
+        encoder, self.judge = load_encoder("clip", resolve_encoder_path(ENCODER)), load_toy_recogniser("toy_recogniser")
         # No picture is on both sides, and one that the detector misses is left out.
         given, other = self._portraits(range(PHOTOS)), self._portraits(range(PHOTOS, 2 * PHOTOS))
         self.faces, self.references = self._mean(encoder, given), self._mean(self.judge, other)
-        self.pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), resolve_adapter_path("toy"))
+        self.pipeline = FaceIdentityPipeline.from_pretrained(resolve_model_path("toy"), resolve_adapter_path(ENCODER))
 
     def likeness(self, face: torch.Tensor, dance: int, face_scale: float = 1.0) -> np.ndarray:
         """Render one face in one dance; the judge's cosine to each of the eight, mean over frames."""
-        joints = dance_joints(DANCES[dance], 900 + dance, 9, SIZE_HW)
+        joints = dance_joints(DANCES[dance], 900 + dance, 9, SIZE_HW, "upper")
         frames = self.pipeline(
             render_pose(joints, SIZE_HW), face, face_scale, cfg_scale=1.0, num_inference_steps=STEPS, seed=dance
         )

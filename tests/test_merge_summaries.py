@@ -66,3 +66,16 @@ def test_headlines_of_two_judges_are_not_joined(tmp_path):
     done = run_command(command, expect=2)
     assert "another.json: its headlines are by another, those of" in done.stderr
     assert not (tmp_path / "o.json").exists()
+
+
+def test_the_encoders_equal_error_rate_comes_from_its_verification(tmp_path):
+    file = tmp_path / "verification.json"
+    file.write_text(json.dumps({"equal_error_rate": {"value": 0.16, "low": 0.1, "high": 0.2, "count": 9}}))
+    joined = merge(tmp_path, [{"target": 0.5, "intervals": {"target": [0.4, 0.6]}}], "--verification", str(file))
+    assert joined["encoder_eer"] == 0.16
+    assert joined["intervals"] == {"target": [0.4, 0.6], "encoder_eer": [0.1, 0.2]}
+    # Not one of these: another command's file.
+    file.write_text(json.dumps({"equal_error_rate": "low"}))
+    command = [sys.executable, "tools/merge_summaries.py", "--output", str(tmp_path / "o.json")]
+    command += ["--summaries", f"[{tmp_path}/0.json]", "--verification", str(file)]
+    assert f"verification={file}: has no equal_error_rate" in run_command(command, expect=2).stderr

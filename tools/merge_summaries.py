@@ -30,6 +30,8 @@ class MergeSettings:
     """summary.json files, the most important first."""
     output: Path
     """The joined summary.json."""
+    verification: Path | None = None
+    """A verification.json of tools/verify_encoder.py: its equal error rate becomes `encoder_eer`."""
     wall_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """Seconds that the whole took. Default: the sum of the summaries' own."""
 
@@ -42,12 +44,15 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, join, print."""
     words = sys.argv[1:] if argv is None else argv
     (settings,) = parse_sections("tools/merge_summaries.py", __doc__ or "", [MergeSettings], words)
-    refuse_file(settings.output, settings.summaries)
+    given = settings.summaries + ([settings.verification] if settings.verification is not None else [])
+    refuse_file(settings.output, given)
     read = [_read(path) for path in settings.summaries]
     _refuse_other_judges(settings.summaries, read)
     joined: dict[str, Any] = {}
     for summary in read:
         joined = fill_gaps(joined, summary)
+    if settings.verification is not None:
+        joined = fill_gaps(joined, _read_eer(settings.verification))
     seconds = [summary.get("wall_s") or 0.0 for summary in read]
     joined["wall_s"] = round(settings.wall_s if settings.wall_s is not None else sum(seconds), 1)
     write_output(settings.output, json_text(joined))
@@ -85,13 +90,20 @@ def _refuse_other_judges(paths: list[Path], read: list[dict[str, Any]]) -> None:
             )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, key: str = "summaries", expected: str = "a summary.json of tools/evaluate.py") -> dict[str, Any]:
     try:
         return parse_json(read_bytes(path), nan=True)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"summaries={path}: cannot be read: {error}; give a summary.json of tools/evaluate.py"
-        ) from error
+        raise DataError(f"{key}={path}: cannot be read: {error}; give {expected}") from error
+
+
+def _read_eer(path: Path) -> dict[str, Any]:
+    """The equal error rate of a verification and its interval, under the summary's name."""
+    expected = "a verification.json of tools/verify_encoder.py"
+    rate = _read(path, "verification", expected).get("equal_error_rate")
+    if not isinstance(rate, dict) or not isinstance(rate.get("value"), float):
+        raise DataError(f"verification={path}: has no equal_error_rate; give {expected}")
+    return {"encoder_eer": rate["value"], INTERVALS: {"encoder_eer": [rate["low"], rate["high"]]}}
 
 
 if __name__ == "__main__":

@@ -19,12 +19,14 @@ from faceid.config import parse_sections
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.documents import read_json
 from faceid.logs import set_up_logging
+from faceid.toy.worlds import TRAINING_WORLD
 from toy_factory.work_folder import PARTS
 
 CURVES = {"epoch_losses": "epoch/average_loss", "swap_gaps_heldout_dancers": "validation/swap_gap_heldout_dancers"}
 FINAL = "face_lora_final.safetensors"
-# Flags of the run after configs/toy_stage1.yaml, from its adapter: half the learning rate, with its own warm-up.
-SECOND_RUN = ["--num_epochs", "20", "--learning_rate", "1e-3"]
+# Who dances in stage 1, and how.
+DANCERS = "--num_people 800 --clips_per_person 3 --photos_per_person 0"
+NOBODY = "--num_people 1 --clips_per_person 1"
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -42,42 +44,58 @@ class ToyBaseSettings:
     benchmarks/records. All stages must have ended. The earlier adapter stays until its own stage has."""
 
 
-def build_adapter(work: Path) -> dict[str, Any]:
-    """Make the first adapter with the product's own commands: stage 1 on the training world's dancers."""
-    identity = work / "adapter_identity"
+def build_dancers(work: Path) -> dict[str, Any]:
+    """Draw who the stage-1 adapters learn from, with the product's own commands: 2,400 clips as shards and latents."""
+    world, shards = work / "world", work / "shards"
+    draw = ["tools/make_toy_dataset.py", *DANCERS.split(), "--with_target", "false", "--seed", str(TRAINING_WORLD)]
+    _run([*draw, "--output_dir", str(world)])
     # Training needs a target. Without photos among the samples, nobody in particular is learnt.
-    _run(
-        [
-            "tools/prepare_face_embeddings.py",
-            "--face_images_dir",
-            str(work / "world/photos/target"),
-            "--output_dir",
-            str(identity),
-            "--identity_name",
-            "nobody",
-            "--encoder_path",
-            "toy",
-            "--allow_few",
-        ]
-    )
-    launch = "-m accelerate.commands.launch --config_file launch/accelerate/cpu.yaml --main_process_port 0".split()
-    flags = ["--face_embedding", str(identity), "--latents", str(work / "latents"), "--shards", str(work / "shards")]
-    first, second = work / "adapter_run", work / "adapter_run_2"
-    train = [*launch, "train.py", "--config", "configs/toy_stage1.yaml", *flags]
-    _run([*train, "--output_dir", str(first)])
-    _run([*train, "--output_dir", str(second), *SECOND_RUN, "--init_adapter", str(first / FINAL)])
+    _run(["tools/make_toy_dataset.py", *NOBODY.split(), "--output_dir", str(work / "nobody")])
+    size = ["--num_frames", "9", "--height", "96", "--width", "96"]
+    films = ["--dance_videos_dir", str(world / "videos"), "--pose_videos_dir", str(world / "poses")]
+    _run(["tools/make_shards.py", *films, *size, "--output_dir", str(shards)])
+    latents = ["--shards", str(shards), "--model_path", "toy", "--output_dir", str(work / "latents")]
+    _run(["tools/encode_latents.py", *latents])
+    return {"flags": DANCERS}
+
+
+def build_adapter(work: Path) -> dict[str, Any]:
+    """Make the first adapter of the weak encoder with the product's own commands: stage 1 on those dancers."""
+    return _stage1(work, "toy", "adapter")
+
+
+def build_strong_adapter(work: Path) -> dict[str, Any]:
+    """The same of the strong encoder."""
+    return _stage1(work, "toy_strong", "strong_adapter")
+
+
+def _stage1(work: Path, encoder: str, part: str) -> dict[str, Any]:
     from faceid.files.outputs import staged_folder
+    from faceid.toy.shipped import ADAPTER_FILE
     from toy_factory.work_folder import PART
 
-    with staged_folder(work / "adapter", PART, key="work_dir") as staged:
-        shutil.copyfile(second / FINAL, staged / "face_lora_toy.safetensors")
-    return {"runs": [describe_adapter(run) for run in (first, second)]}
+    identity, run = work / f"{part}_identity", work / f"{part}_run"
+    photos = ["--face_images_dir", str(work / "nobody/photos/target"), "--encoder_path", encoder, "--allow_few"]
+    person = [*photos, "--identity_name", "nobody", "--output_dir", str(identity)]
+    _run(["tools/prepare_face_embeddings.py", *person])
+    launch = ["-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml"]
+    # Both adapters are made at once, each on a core of its own.
+    launch += ["--num_processes", "1", "--main_process_port", "0"]
+    flags = ["--face_embedding", str(identity), "--encoder_path", encoder]
+    flags += ["--latents", str(work / "latents"), "--shards", str(work / "shards")]
+    _run([*launch, "train.py", "--config", "configs/toy_stage1.yaml", *flags, "--output_dir", str(run)])
+    with staged_folder(work / part, PART, key="work_dir") as staged:
+        shutil.copyfile(run / FINAL, staged / ADAPTER_FILE)
+    return describe_adapter(run)
 
 
 def describe_adapter(run: Path) -> dict[str, Any]:
-    """The record's entry for a stage-1 run: its command, and its curves."""
+    """The record's entry for a stage-1 run: its flags, and its curves."""
     command = read_json(run / "provenance.json")["command"]
     return {"flags": command, **{name: _curve(run, key) for name, key in CURVES.items()}}
+
+
+STAGES = {"dancers": build_dancers, "adapter": build_adapter, "strong_adapter": build_strong_adapter}
 
 
 def _run(command: list[str]) -> None:
@@ -109,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     claim_folder(work, work_folder.WORK, [weights], key="work_dir")
     work_folder.refuse_work(work, settings.stages)
     for name in settings.stages:
-        build_base.build_stage(work, name, {**build_base.STAGES, "adapter": build_adapter})
+        build_base.build_stage(work, name, {**build_base.STAGES, **STAGES})
     if settings.publish:
         size = work_folder.publish(work, weights, record_file)
         print(f"{weights}: {size / 1e6:.1f} MB; record in {record_file}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.identity.arm_list import ArmPlan
+from faceid.errors import DataError
 from faceid.evaluation.figures.bootstrap import Estimate, PeopleBootstrap
 from faceid.evaluation.videos.heads import cut_head, known_heads
 from faceid.faces.identity_settings import FaceSettings
@@ -59,34 +63,83 @@ COMPARED = (
     ("ours_from_stage1_strong", "zero_shot_strong"),
 )
 
+# Beside a record: a row for each of its videos and judges.
+VIDEOS_SUFFIX = ".videos.csv.gz"
+COSTS = ("train_seconds", "train_steps")
+
+# Person, clip, seed.
 Key = tuple[str, str, str]
+# By arm and judge: figures of each video, and of the first judge's also its distances by attribute.
+Rows = dict[tuple[str, str], dict[Key, dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Arms that were measured before: people, poses and noises are the same, so videos still are pairs."""
+
+    rows: Rows
+    costs: dict[str, dict[str, Any]]
+
+
+def read_earlier(record: Path, told: dict[str, Any], settings: dict[str, object]) -> Earlier:
+    """The arms of an earlier record. told: its content. settings: of today, which say who is rendered, and how often.
+
+    Raises: DataError when the earlier one had others.
+    """
+    for name, value in settings.items():
+        if told["settings"][name] != value:
+            raise DataError(f"earlier={record}: has {name}={told['settings'][name]}, here it is {value}")
+    rows: Rows = {}
+    with gzip.open(record.with_suffix(VIDEOS_SUFFIX), "rt", encoding="utf-8", newline="") as text:
+        for row in csv.DictReader(text):
+            rows.setdefault((row["arm"], row["recogniser"]), {})[row["scored_as"], row["clip"], row["seed"]] = row
+    arms = {name: arm for name, arm in told["arms"].items() if name != "real"}
+    return Earlier(rows, {name: {key: arm[key] for key in COSTS} for name, arm in arms.items()})
 
 
 def measure_arms(
-    folder: Path, plans: Sequence[ArmPlan], targets: Sequence[str], seconds_of: Callable[[str], float]
-) -> tuple[dict[str, Any], str]:
-    """All figures of a benchmark's folder, and a table of them in Markdown."""
+    folder: Path,
+    plans: Sequence[ArmPlan],
+    targets: Sequence[str],
+    seconds_of: Callable[[str], float],
+    earlier: Earlier | None = None,
+) -> tuple[dict[str, Any], str, Rows]:
+    """All figures of a benchmark's folder and of earlier arms, a table of them in Markdown, and the rows behind."""
     rows = _read_rows(folder / "evaluation" / "videos.csv", targets)
-    read = _read_attributes(folder, rows)
+    _add_distances(rows, _read_attributes(folder, rows))
+    costs = {plan.name: _costs(folder, plan, targets, seconds_of) for plan in plans}
+    if earlier is not None:
+        rows, costs = earlier.rows | rows, earlier.costs | costs
     arms: dict[str, Any] = {}
-    for name in ("real", *(plan.name for plan in plans)):
+    for name in ("real", *costs):
         arms[name] = {judge: _figures(rows, name, judge) for judge in JUDGES}
-        arms[name]["attributes"] = _attributes(read, rows, name)
-    for plan in plans:
-        arms[plan.name] |= _costs(folder, plan, targets, seconds_of)
-    names = {plan.name for plan in plans}
+        arms[name]["attributes"] = _attributes(rows, name)
+        arms[name] |= costs.get(name, {})
+    names = set(costs)
     ablated = [("ours_from_nothing", name) for name in sorted(names) if name.startswith(("without_", "with_"))]
     pairs = [(one, other) for one, other in (*COMPARED, *ablated) if {one, other} <= names]
     differences = {
         f"{one} - {other}": {judge: _difference(rows, one, other, judge) for judge in JUDGES} for one, other in pairs
     }
     record = {"arms": arms, "differences": differences}
-    return record, _table(record)
+    return record, _table(record), rows
 
 
-def _read_rows(file: Path, targets: Sequence[str]) -> dict[tuple[str, str], dict[Key, dict[str, str]]]:
+def write_rows(file: Path, rows: Rows) -> None:
+    """The rows behind a record, packed: arms that are measured later can be compared with these."""
+    names = ["arm", "recogniser", "scored_as", "clip", "seed", *FIGURES, *ATTRIBUTES]
+    # Without a time in it, the same rows are the same bytes.
+    with file.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+        text = io.StringIO()
+        table = csv.DictWriter(text, names, extrasaction="ignore", restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows(row for of in rows.values() for row in of.values())
+        packed.write(text.getvalue().encode())
+
+
+def _read_rows(file: Path, targets: Sequence[str]) -> Rows:
     """Rows of videos.csv by arm and judge, then by person, clip and seed; of the targets alone."""
-    found: dict[tuple[str, str], dict[Key, dict[str, str]]] = {}
+    found: Rows = {}
     with file.open(encoding="utf-8", newline="") as text:
         for row in csv.DictReader(text):
             if row["scored_as"] in targets:
@@ -95,14 +148,14 @@ def _read_rows(file: Path, targets: Sequence[str]) -> dict[tuple[str, str], dict
     return found
 
 
-def _figures(rows: dict, arm: str, judge: str) -> dict[str, Any]:
+def _figures(rows: Rows, arm: str, judge: str) -> dict[str, Any]:
     videos = rows[arm, judge]
     bootstrap = PeopleBootstrap([person for person, _, _ in videos], *SAMPLES)
     figures = {name: _told(bootstrap.mean(_values(videos.values(), name))) for name in FIGURES}
     return {**figures, "videos": len(videos)}
 
 
-def _difference(rows: dict, one: str, other: str, judge: str) -> dict[str, Any]:
+def _difference(rows: Rows, one: str, other: str, judge: str) -> dict[str, Any]:
     """First minus second, over videos of one person, pose and noise."""
     first, second = rows[one, judge], rows[other, judge]
     keys = sorted(first.keys() & second.keys())
@@ -127,7 +180,7 @@ def _told(estimate: Estimate) -> dict[str, float | None]:
     }
 
 
-def _read_attributes(folder: Path, rows: dict) -> dict[str, np.ndarray]:
+def _read_attributes(folder: Path, rows: Rows) -> dict[str, np.ndarray]:
     """The read-out's mean over each video's frames, [A], by the video's path."""
     readout, found = load_toy_recogniser("toy_readout"), {}
     vae = load_wan(resolve_model_path("toy"), ("vae",)).vae
@@ -151,32 +204,36 @@ def _read_attributes(folder: Path, rows: dict) -> dict[str, np.ndarray]:
     return found
 
 
-def _attributes(read: dict[str, np.ndarray], rows: dict, arm: str) -> dict[str, float | None]:
-    """How far each attribute has come from the base (0) to the person's real clips (1), by squared distance."""
+def _add_distances(rows: Rows, read: dict[str, np.ndarray]) -> None:
+    """Add to the first judge's rows how far each attribute is from the person's real clips, as a squared distance."""
     real: dict[str, list[np.ndarray]] = {}
     for (person, _, _), row in rows["real", JUDGES[0]].items():
         real.setdefault(person, []).append(read[row["video"]])
     truth = {person: np.mean(values, axis=0) for person, values in real.items()}
+    for (_, judge), of in rows.items():
+        for (person, _, _), row in of.items() if judge == JUDGES[0] else ():
+            squared = (read[row["video"]] - truth[person]) ** 2
+            for group, beginnings in ATTRIBUTES.items():
+                places = [place for place, name in enumerate(APPEARANCE) if name.startswith(beginnings)]
+                row[group] = f"{squared[places].sum():.6g}"
 
-    def distances(name: str) -> np.ndarray:
-        videos = rows[name, JUDGES[0]]
-        return np.mean([(read[row["video"]] - truth[key[0]]) ** 2 for key, row in videos.items()], axis=0)
 
+def _attributes(rows: Rows, arm: str) -> dict[str, float]:
+    """How far each attribute has come from the base (0) to the person's real clips (1), by squared distance."""
     if arm in ("real", "base") or ("base", JUDGES[0]) not in rows:
         return {}
-    ours, base = distances(arm), distances("base")
-    groups = {
-        group: [place for place, name in enumerate(APPEARANCE) if name.startswith(beginnings)]
-        for group, beginnings in ATTRIBUTES.items()
+    ours, base = (rows[name, JUDGES[0]].values() for name in (arm, "base"))
+    return {
+        group: round(float(1 - np.mean(_values(ours, group)) / np.mean(_values(base, group))), 3)
+        for group in ATTRIBUTES
     }
-    return {group: round(float(1 - ours[places].sum() / base[places].sum()), 3) for group, places in groups.items()}
 
 
 def _costs(folder: Path, plan: ArmPlan, targets: Sequence[str], seconds_of: Callable[[str], float]) -> dict[str, Any]:
     """Seconds and steps of one training; both are none where nothing is trained."""
     trained = plan.trained_by or plan.name
     if not (plan.train or plan.trained_by):
-        return {"train_seconds": None, "train_steps": None}
+        return dict.fromkeys(COSTS)
     seconds = [seconds_of(f"train_{trained}_{target}") for target in targets]
     rows = read_metrics(folder / "train" / trained / targets[0] / "metrics.jsonl")
     return {"train_seconds": round(float(np.mean(seconds)), 1), "train_steps": max(row["step"] for row in rows)}

@@ -18,7 +18,7 @@ class ArmPlan:
 
     name: str
     train: tuple[str, ...] = ()
-    """Flags of train.py after configs/toy_target.yaml; none: nothing is trained."""
+    """Flags of train.py after configs/demo.yaml; none: nothing is trained."""
     encoder: Literal["weak", "strong"] = "weak"
     adapter: str = ""
     """Where nothing is trained: the adapter that renders. Else what training begins with; empty: nothing."""
@@ -43,7 +43,7 @@ PLAIN = (
     "--reference_share 0"
 )
 
-# What the recipe of configs/toy_target.yaml consists of, each part off.
+# What the recipe of configs/demo.yaml consists of, each part off.
 PARTS: dict[str, tuple[str, ...]] = {
     "references": ("--reference_share", "0"),
     "target_tokens": ("--target_tokens", "false"),

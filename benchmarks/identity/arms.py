@@ -2,10 +2,11 @@
 
     python -m benchmarks.identity.arms --output_dir O                        every arm, every target
     python -m benchmarks.identity.arms --output_dir O --arms '[base, ours_from_nothing]' --num_targets 2
+    python -m benchmarks.identity.arms --output_dir O --arms '[naive]' --earlier P/arms.json
 
 Every arm renders every target in the same poses, by the same noises: one of its own for each pose, person and number.
 All is done by the product's own commands. A step that was done before is not done again, so a killed run goes on.
-Writes arms.json and arms.md; `render/ARM/` has the videos, `train/ARM/TARGET/` the runs.
+Writes arms.json, arms.videos.csv.gz and arms.md; `render/ARM/` has the videos, `train/ARM/TARGET/` the runs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_class
 
 from benchmarks import REPOSITORY
-from benchmarks.identity.arm_figures import measure_arms
+from benchmarks.identity.arm_figures import VIDEOS_SUFFIX, measure_arms, read_earlier, write_rows
 from benchmarks.identity.arm_list import ARMS, TRIGGER, ArmPlan
 from benchmarks.identity.pasted_heads import paste_heads
 from faceid.config import parse_sections
@@ -40,13 +41,14 @@ from faceid.toy.descriptions import describe
 from faceid.toy.people import draw_person
 
 WORK = "arms of a benchmark"
-# Frames and guidance that the new world is measured with (docs/decisions/likeness.md).
+# Frames and guidance that the demo has, too (docs/decisions/likeness.md).
 SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
-FRAMINGS = ("--height", "96", "--width", "96", "--framings", "[upper, whole]")
 RENDER = ("--cfg_scale", "2.5", "--cfg_start", "0.3", "--num_inference_steps", "6", "--gallery", "false")
 FINAL = "face_lora_final.safetensors"
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
 Words = list[object]
+# Settings that say which videos there are.
+RENDERED = ("num_targets", "num_poses", "num_noises", "num_photos", "world")
 ENCODERS = {"weak": "toy", "strong": "toy_strong"}
 
 
@@ -70,6 +72,8 @@ class ArmsSettings:
     """Seed of the dancers, targets and poses."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the trainings."""
+    earlier: Path | None = None
+    """An arms.json of before, of the same people, poses and noises. Its other arms are compared with these."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ class Bench:
     def prepare(self) -> None:
         """Draw dancers, people and poses; make latents and identities of them."""
         out, world = self.folder, self.settings.world
-        toy = ["tools/make_toy_dataset.py", *FRAMINGS, "--with_target", "false"]
+        toy = ["tools/make_toy_dataset.py", "--with_target", "false"]
         dancers: Words = ["--num_people", "8", "--clips_per_person", "3", "--num_frames", "33", "--seed", world]
         self._once("dancers", [*toy, *dancers, "--output_dir", out / "dancers"])
         # Sixteen to tell apart; the first of them are learnt. Each dances twice: what real clips score.
@@ -121,7 +125,7 @@ class Bench:
         """Train one target by one arm's recipe."""
         out = self.folder
         run = self.run_of(arm, target)
-        flags: Words = ["--config", "configs/toy_target.yaml", "--encoder_path", ENCODERS[arm.encoder]]
+        flags: Words = ["--config", "configs/demo.yaml", "--encoder_path", ENCODERS[arm.encoder]]
         flags += ["--face_images_dir", out / "people/photos" / target]
         flags += ["--face_embedding", out / "identities" / arm.encoder / target]
         flags += ["--seed", self.settings.seed]
@@ -262,6 +266,10 @@ def main(argv: list[str] | None = None) -> int:
     for name in settings.arms:
         if name not in ARMS:
             raise ConfigError(f"arms: {name} is none of {', '.join(ARMS)}")
+    earlier = None
+    if settings.earlier is not None:
+        told, asked = read_json(settings.earlier), _told(settings)
+        earlier = read_earlier(settings.earlier, told, {name: asked[name] for name in RENDERED})
     claim_folder(settings.output_dir, WORK, [], key="output_dir")
     bench = Bench(settings.output_dir.resolve(), settings)
     bench.prepare()
@@ -273,15 +281,16 @@ def main(argv: list[str] | None = None) -> int:
     for plan in progress(plans, "renders", total=len(plans), unit="arm"):
         bench.render(plan)
     bench.judge()
-    record, table = measure_arms(bench.folder, plans, bench.targets, bench.seconds_of)
+    record, table, rows = measure_arms(bench.folder, plans, bench.targets, bench.seconds_of, earlier)
     write_json(bench.folder / "arms.json", {**describe_provenance(), "settings": _told(settings), **record})
+    write_rows(bench.folder / f"arms{VIDEOS_SUFFIX}", rows)
     write_atomic(bench.folder / "arms.md", table)
     print(table)
     return 0
 
 
 def _told(settings: ArmsSettings) -> dict[str, object]:
-    return {name: value for name, value in vars(settings).items() if name != "output_dir"}
+    return {name: value for name, value in vars(settings).items() if name not in ("output_dir", "earlier")}
 
 
 if __name__ == "__main__":

@@ -27,12 +27,17 @@ from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_person
 from faceid.toy.readers import load_toy_recogniser
 from faceid.toy.render import drawn_head_boxes, render_photo, render_pose
-from faceid.toy.shipped import resolve_encoder_path
+from faceid.toy.shipped import TOY_STRONG, resolve_encoder_path
+from faceid.toy.toy_settings import Framing
 from faceid.toy.worlds import person_seed
 
 # Nobody in it is in a training world, nor in a demo's.
 WORLD = 71
-SIZE_HW = (64, 64)
+SIZE_HW = (96, 96)
+# What a dance shows, in turn.
+FRAMINGS: tuple[Framing, ...] = ("upper", "whole")
+# The encoder that tells these people apart. By the weak one no adapter could.
+ENCODER = TOY_STRONG
 NUM_STEPS = 12
 FEWEST_FACES = 3
 
@@ -52,7 +57,7 @@ class Gallery:
 
 def make_gallery(num_people: int, num_poses: int) -> Gallery:
     """The first people of the world whom the detector finds in photos often enough."""
-    encoder, detector = load_encoder("clip", resolve_encoder_path("toy")), load_detector("haar")
+    encoder, detector = load_encoder("clip", resolve_encoder_path(ENCODER)), load_detector("haar")
     recogniser, number = load_toy_recogniser("toy_recogniser"), 0
     faces: list[Tensor] = []
     references: list[Tensor] = []
@@ -69,7 +74,8 @@ def make_gallery(num_people: int, num_poses: int) -> Gallery:
 
 def unseen_dance(number: int) -> np.ndarray:
     """Joints of a dance that nobody trained on, [9, 17, 2]."""
-    return dance_joints(list(GENRES)[number % len(GENRES)], 700 + number, 9, SIZE_HW)
+    genre, framing = list(GENRES)[number % len(GENRES)], FRAMINGS[number % len(FRAMINGS)]
+    return dance_joints(genre, 700 + number, 9, SIZE_HW, framing)
 
 
 def rank1_of_renders(wan: WanModel, gallery: Gallery) -> float:

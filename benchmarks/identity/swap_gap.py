@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from scipy.stats import spearmanr
 
 from benchmarks import REPOSITORY
-from benchmarks.identity.rendered_people import Gallery, make_gallery, rank1_of_renders
+from benchmarks.identity.rendered_people import ENCODER, Gallery, make_gallery, rank1_of_renders
 from benchmarks.prepared_world import flags_of, prepare_world
 from faceid.config import parse_sections
 from faceid.data.dancer_faces.face_bank import read_face_bank
@@ -100,10 +100,12 @@ def _measure(run: Path, gallery: Gallery) -> list[dict]:
 
 def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
     latents = LatentSet.open(demo / "latents")
-    faces = read_face_bank(demo / "run/cache/faces", load_encoder("clip", resolve_encoder_path("toy")).fingerprint)
+    faces = read_face_bank(
+        demo / "run_taught/cache/faces", load_encoder("clip", resolve_encoder_path(ENCODER)).fingerprint
+    )
     pairs = pair_faces(latents, faces, range(len(latents)), SWAP_GAP_CLIPS // 2)
     wan, found = load_wan(resolve_model_path("toy")), []
-    adapter, _ = load_adapter(Path(str(resolve_adapter_path("toy"))), wan)
+    adapter, _ = load_adapter(Path(str(resolve_adapter_path(ENCODER))), wan)
     last_layers = [parameter for name, parameter in adapter.parameters().items() if BEGINS_AT_ZERO.search(name)]
     trained = [parameter.detach().clone() for parameter in last_layers]
     for strength in progress(np.arange(1, 9) / 8, "strengths", unit="adapter"):
@@ -111,16 +113,17 @@ def _measure_strengths(demo: Path, gallery: Gallery) -> list[dict]:
             parameter.data.copy_(float(strength) * whole)
         gap = swap_gap(wan.transformer, latents, wan.statistics, pairs, seed=0).gap
         rank1 = rank1_of_renders(wan, gallery)
-        found.append({"adapter": f"toy at {strength:.3f}", "swap_gap": gap, "rank1": rank1})
+        found.append({"adapter": f"{ENCODER} at {strength:.3f}", "swap_gap": gap, "rank1": rank1})
     return found
 
 
 def _small_run(folder: Path) -> Path:
     """A stage-1 training from nothing, on a small world, with an adapter and a gap every few steps."""
     run = folder / "run"
-    prepare_world(folder, "--num_people 300 --photos_per_person 4 --seed 1000", "nobody")
+    prepare_world(folder, "--num_people 300 --photos_per_person 4 --seed 1000", "nobody", 96, ENCODER)
     command = "-m accelerate.commands.launch --config_file launch/accelerate/cpu.yaml --main_process_port 0 train.py "
-    command += f"--config configs/toy_stage1.yaml --output_dir {run} --num_epochs 30 --validate_every 3 --save_every 3"
+    command += f"--config configs/toy_stage1.yaml --encoder_path {ENCODER} --output_dir {run} "
+    command += "--num_epochs 30 --validate_every 3 --save_every 3"
     subprocess.run([sys.executable, *command.split(), *flags_of(folder)], cwd=REPOSITORY, check=True)
     return run
 

@@ -30,12 +30,20 @@ OUT = REPOSITORY / "outputs" / "prove_identity"
 SEEDS = (3, 5, 8)
 
 Check = tuple[str, str, str, Callable[[float], bool]]
+# Of several figures of summary.json.
+SHARE_OF_REAL, GAIN_OVER_ZERO_SHOT, OVER_OTHER_RECIPES = "share_of_real", "gain_over_zero_shot", "over_other_recipes"
 # key of summary.json, promise, bar, whether a value holds
 FROM_DEMO: tuple[Check, ...] = (
     ("identity_rank1_heldout_poses", "training people in unseen poses: rank-1 of 16", ">= 0.9", lambda v: v >= 0.9),
     ("identity_rank1_heldout_people", "held-out people, from photos: rank-1 of 16", ">= 0.75", lambda v: v >= 0.75),
     ("identity_auc_heldout_people", "held-out people: own against impostor scores, AUC", ">= 0.9", lambda v: v >= 0.9),
-    ("target_rank1", "the demo's own target: rank-1 of 16", ">= 0.9", lambda v: v >= 0.9),
+    ("target_rank1_from_base", "the target, from the base alone: rank-1 of 16", ">= 0.9", lambda v: v >= 0.9),
+    ("target_rank1_from_base_second", "the same, by the second judge", ">= 0.75", lambda v: v >= 0.75),
+    (SHARE_OF_REAL, "its cosine, by that of its real clips through the VAE", ">= 0.85", lambda v: v >= 0.85),
+    (GAIN_OVER_ZERO_SHOT, "its cosine, over the adapter that never saw it", ">= 0.10", lambda v: v >= 0.10),
+    ("target_pose_error_ratio", "its pose error, in units of the base's", "<= 1.05", lambda v: v <= 1.05),
+    (OVER_OTHER_RECIPES, "its rank-1, over the best of naive, plain LoRA and reference alone", "> 0", lambda v: v > 0),
+    ("encoder_eer", "the encoder is as bad at people as CLIP: EER", "0.10 to 0.25", lambda v: 0.1 <= v <= 0.25),
     ("face_scale_spearman", "likeness grows with face_scale: Spearman", ">= 0.9", lambda v: v >= 0.9),
     ("face_scale_zero_equals_base", "face_scale 0 is the base model, bit for bit", "yes", bool),
     (
@@ -51,8 +59,6 @@ FROM_DEMO: tuple[Check, ...] = (
         "<= 1.05",
         lambda v: v <= 1.05,
     ),
-    # Four renders of one person, who loses more than strangers do.
-    ("pose_error_ratio_ours", "pose error of the target's renders alone", "<= 1.10", lambda v: v <= 1.1),
     ("driver_leak_within_person", "likeness to who danced the pose, within a person", "<= 0.02", lambda v: v <= 0.02),
     ("real_rank1", "the judge's own ceiling: rank-1 of real clips of the strangers", ">= 0.9", lambda v: v >= 0.9),
     (
@@ -67,14 +73,13 @@ FROM_DEMO: tuple[Check, ...] = (
 # The read-out takes some strangers for the target before anything was trained on the target (6 of 30 in world 5): so
 # what training adds is looked at.
 DRAWN_TO_TARGET = "wrong_identity_drawn_to_target"
-# Its rank-1 of the naive recipe's renders is no bar: in world 3 it names the target in 10 of 15 by margins of 0.03, and
-# of four renders, as the demo makes them, in one to three. What it tells apart is who is more alike.
+# Its rank-1 of the naive recipe's renders is no bar, since it names the target by small margins. What it tells apart is
+# who is more alike.
 MORE_ALIKE = "ours_more_alike_than_naive"
 READOUT, ARMS = "toy_readout", ("ours", "naive")
 # The same by the second judge, the attribute read-out: how it answers, beside its own ceiling.
 BY_READOUT: tuple[Check, ...] = (
     ("identity_auc_heldout_people", "the attribute read-out: held-out people, AUC", ">= 0.9", lambda v: v >= 0.9),
-    ("target_rank1", "the attribute read-out: the demo's own target: rank-1", ">= 0.9", lambda v: v >= 0.9),
     (
         MORE_ALIKE,
         "the attribute read-out: the target's renders more alike than the naive recipe's of the same poses: share",
@@ -121,7 +126,19 @@ def _demo(seed: int) -> dict[str, Any]:
     # The demo's own size in both: what the default leaves out are two of the three worlds.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SIZE": "full"}
     subprocess.run(["bash", "launch/demo.sh", str(out), str(seed)], cwd=REPOSITORY, env=environment, check=True)
-    return json.loads((out / "summary.json").read_text())
+    return with_derived(json.loads((out / "summary.json").read_text()))
+
+
+def with_derived(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary with the figures that are made of several of its own."""
+    ours = summary["target_similarity_from_base"]
+    others = [summary[key] for key in ("naive_rank1_from_base", "plain_lora_rank1", "reference_only_rank1")]
+    return {
+        **summary,
+        SHARE_OF_REAL: ours / summary["target_similarity_real"],
+        GAIN_OVER_ZERO_SHOT: ours - summary["target_similarity_zero_shot"],
+        OVER_OTHER_RECIPES: summary["target_rank1_from_base"] - max(others),
+    }
 
 
 def _ceiling_of_known(seeds: tuple[int, ...]) -> Seen:

@@ -47,16 +47,16 @@ class Genre:
 
 # The two letters are those of AIST's genres, so that toy clips have real names.
 GENRES: dict[str, Genre] = {
-    "BR": Genre(1.6, 50, 50, 40, 30, 40, 16, 0.05, 0.06),
-    "PO": Genre(1.2, 60, 35, 80, 8, 10, 6, 0.015, 0.02),
-    "LO": Genre(1.8, 80, 55, 60, 12, 15, 5, 0.03, 0.02),
-    "MH": Genre(1.4, 35, 40, 50, 18, 25, 9, 0.045, 0.03),
-    "LH": Genre(1.5, 30, 55, 30, 22, 30, 12, 0.04, 0.04),
-    "HO": Genre(2.0, 30, 25, 60, 30, 35, 5, 0.04, 0.05),
-    "WA": Genre(1.7, 120, 60, 50, 8, 8, 8, 0.015, 0.03),
-    "KR": Genre(1.9, 70, 65, 70, 18, 30, 14, 0.05, 0.03),
-    "JS": Genre(1.1, 70, 45, 25, 20, 18, 12, 0.025, 0.06),
-    "JB": Genre(0.9, 100, 40, 15, 28, 12, 8, 0.03, 0.05),
+    "BR": Genre(0.4, 50, 50, 40, 30, 40, 16, 0.05, 0.06),
+    "PO": Genre(0.3, 60, 35, 80, 8, 10, 6, 0.015, 0.02),
+    "LO": Genre(0.45, 80, 55, 60, 12, 15, 5, 0.03, 0.02),
+    "MH": Genre(0.35, 35, 40, 50, 18, 25, 9, 0.045, 0.03),
+    "LH": Genre(0.375, 30, 55, 30, 22, 30, 12, 0.04, 0.04),
+    "HO": Genre(0.5, 30, 25, 60, 30, 35, 5, 0.04, 0.05),
+    "WA": Genre(0.425, 120, 60, 50, 8, 8, 8, 0.015, 0.03),
+    "KR": Genre(0.475, 70, 65, 70, 18, 30, 14, 0.05, 0.03),
+    "JS": Genre(0.275, 70, 45, 25, 20, 18, 12, 0.025, 0.06),
+    "JB": Genre(0.225, 100, 40, 15, 28, 12, 8, 0.03, 0.05),
 }
 
 
@@ -66,11 +66,10 @@ def dance_joints(
     num_frames: int,
     size_hw: tuple[int, int],
     framing: Framing = "whole",
-    pace: float = 1.0,
 ) -> np.ndarray:
     """Dance for `num_frames`: COCO-17 joints, float32 [T, 17, 2], x and y in pixels.
 
-    Joints may lie outside the picture. pace: factor of the genre's tempo.
+    Joints may lie outside the picture.
     Raises: ConfigError for a genre that is not one of GENRES.
     """
     if genre not in GENRES:
@@ -80,7 +79,7 @@ def dance_joints(
     time_s = np.arange(num_frames) / DANCE_FPS
     zoom = rng.uniform(0.92, 1.04)
     shift = rng.uniform(-1, 1, 2) * (0.06, 0.02)
-    tempo = pace * family.tempo_hz * rng.uniform(0.85, 1.15)
+    tempo = family.tempo_hz * rng.uniform(0.85, 1.15)
     angle = _Swing(rng, time_s, tempo)
 
     lean = angle(0, family.lean_deg)

@@ -90,8 +90,7 @@ def load_readout(path: Path) -> AttributeReadout:
         raise ModelError(f"{path}: missing, so the installation is not whole; install faceid again")
     stored = load_file(path)
     weights, mean, spread, r2 = (stored[name].float() for name in ("weights", "mean", "spread", "r2"))
-    # Read-outs of before are of crops of 16 pixels, and do not say so.
-    return AttributeReadout(weights, mean, spread, r2, int(stored.get("crop_px", 16)))
+    return AttributeReadout(weights, mean, spread, r2, int(stored["crop_px"]))
 
 
 def _shrink(faces: list[np.ndarray], crop_px: int) -> Tensor:

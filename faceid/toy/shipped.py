@@ -13,8 +13,12 @@ from faceid.errors import ModelError
 
 TOY, TOY_STRONG = "toy", "toy_strong"
 WEIGHTS = Path(__file__).with_name("weights")
+ADAPTER_FILE = "face_lora_toy.safetensors"
 
-# 4x in space and time. So a 64 x 64 clip of 9 frames is 3 latent frames of 16 x 16 cells, or 192 tokens.
+# The most tokens of a prompt.
+TEXT_TOKENS = 64
+# Wan's own geometry: 8 x 8 pixels and 4 frames a latent cell, 16 channels, 96 of control. So a clip of 9 frames of
+# 96 x 96 pixels is 3 latent frames of 12 x 12 cells, or 108 tokens.
 BASE_CONFIGS: dict[str, dict[str, Any]] = {
     "transformer": {
         "patch_size": (1, 2, 2),
@@ -22,39 +26,40 @@ BASE_CONFIGS: dict[str, dict[str, Any]] = {
         "attention_head_dim": 32,
         "in_channels": 16,
         "out_channels": 16,
-        "text_dim": 32,
+        "text_dim": 64,
         "freq_dim": 64,
         "ffn_dim": 512,
         "num_layers": 6,
         "vace_layers": [0, 2, 4],
-        "vace_in_channels": 2 * 16 + 4 * 4,
+        "vace_in_channels": 2 * 16 + 8 * 8,
     },
     "vae": {
-        "base_dim": 16,
-        "decoder_base_dim": 16,
+        # Four levels, as Wan2.1's. Wan2.2's patches would spare the largest. But WanVACEPipeline counts two pixels for
+        # each level, and knows of no patches.
+        "base_dim": 8,
+        "decoder_base_dim": 10,
         "z_dim": 16,
-        "dim_mult": [1, 2, 2],
+        "dim_mult": [1, 2, 8, 8],
         "num_res_blocks": 1,
-        "temperal_downsample": [True, True],
+        "temperal_downsample": [False, True, True],
         # Wan2.2's shortcuts. Without them the same training ends several dB lower.
         "is_residual": True,
         # Replaced by measured values once the VAE is trained.
         "latents_mean": [0.0] * 16,
         "latents_std": [1.0] * 16,
-        "scale_factor_spatial": 4,
+        "scale_factor_spatial": 8,
         "scale_factor_temporal": 4,
     },
     "text_encoder": {
-        # Three special ids, 256 bytes and the 125 sentinels of ByT5Tokenizer.
-        "vocab_size": 384,
-        "d_model": 32,
-        "d_kv": 8,
-        "d_ff": 64,
-        "num_layers": 2,
+        "vocab_size": 512,
+        "d_model": 64,
+        "d_kv": 16,
+        "d_ff": 128,
+        "num_layers": 3,
         "num_heads": 4,
         "feed_forward_proj": "gated-gelu",
     },
-    "tokenizer": {"model_max_length": 64},
+    "tokenizer": {"model_max_length": TEXT_TOKENS},
     "scheduler": {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0},
 }
 ENCODER_CONFIG: dict[str, Any] = {
@@ -90,17 +95,20 @@ def resolve_encoder_path(name: str | None) -> str | None:
 
 
 def resolve_adapter_path(name: str | None, key: str = "face_lora_path") -> str | None:
-    """`toy` becomes the embedded stage-1 adapter, which learnt faces in general; a folder or hub id, the file in it.
+    """`toy` becomes the embedded stage-1 adapter, which learnt faces in general, and `toy_strong` that of `toy_strong`.
 
-    key: the flag that gave it.
+    Anything else becomes the file in a folder or hub id. key: the flag that gave it.
     Raises: ModelError when there is none.
     """
     if name is None:
         return None
+    folders = {TOY: "adapter", TOY_STRONG: "strong_adapter"}
+    if name in folders:
+        return str(_shipped(f"{folders[name]}/{ADAPTER_FILE}"))
     # An adapter needs torch anyway. A command line without one is read without torch.
     from faceid.models.adapter.adapter_folder import find_adapter
 
-    return str(_shipped("adapter/face_lora_toy.safetensors") if name == TOY else find_adapter(name, key))
+    return str(find_adapter(name, key))
 
 
 def _shipped(name: str) -> Path:

@@ -54,13 +54,13 @@ class ToyClipSettings:
     """Clips of the target, kept apart in target_videos/ and target_poses/. Renders are measured against them."""
     num_frames: FrameCount = 9
     """Frames per clip. The model wants 4n+1."""
-    height: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
+    height: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 96
     """Height of clips, pixels, even."""
-    width: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 64
+    width: Annotated[int, Field(ge=32, le=MOST_PIXELS)] = 96
     """Width of clips, pixels, even."""
     fps: Rate = 16.0
     """Rate the clips are tagged with, frames per second."""
-    framings: list[Framing] = field(default_factory=lambda: ["whole"])
+    framings: list[Framing] = field(default_factory=lambda: ["upper", "whole"])
     """What the clips show, in turn: whole, upper or far. A name may stand more than once."""
     one_genre_per_dancer: bool = False
     """Give each dancer one genre, as in AIST, where genre tells the dancer. Otherwise genres are mixed."""

@@ -24,7 +24,7 @@ from faceid.toy.toy_settings import ToyClipSettings, ToySettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = {"num_people": 2, "photos_per_person": 4, "photo_size": 96, "bad_photos": 2}
-TWO_EACH = ToyClipSettings(clips_per_person=2)
+TWO_EACH = ToyClipSettings(clips_per_person=2, height=64, width=64, framings=["whole"])
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_the_tool_writes_and_says_what(tmp_path):
     few = {"num_people": 1, "clips_per_person": 1, "photos_per_person": 1, "photo_size": 96, "num_frames": 5}
     done = run_tool(f"--output_dir={tmp_path / 'toy'}", *(f"--{name}={value}" for name, value in few.items()))
     assert done.returncode == 0, done.stderr
-    assert "1 clips of 5 frames, 64x64" in done.stdout and "photos/target" in done.stdout
+    assert "1 clips of 5 frames, 96x96" in done.stdout and "photos/target" in done.stdout
     assert (tmp_path / "toy" / "world.json").is_file()
 
 

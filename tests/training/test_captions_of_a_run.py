@@ -133,7 +133,7 @@ def test_a_photo_is_trained_with_its_own_caption_and_a_checkpoint_knows_it(toy_i
     )
     statistics = ModelFiles.find(resolve_model_path("toy")).statistics
     own = torch.full_like(latents.prompt(""), 3.0)
-    photo = PhotoLatent(torch.randn(16, 1, 16, 16).bfloat16(), torch.ones(1, 16, 16))
+    photo = PhotoLatent(torch.randn(16, 1, 8, 8).bfloat16(), torch.ones(1, 8, 8))
     told = replace(photo, caption=OWN, prompt_embeds=own)
     training_set = TrainingSet(latents, {"p1": photo, "p2": told}, pairing, statistics, StreamOrder(5))
     texts = {sample.keys[0]: sample.text[0] for sample in map(training_set.__getitem__, range(len(training_set)))}

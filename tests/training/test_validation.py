@@ -10,6 +10,7 @@ import pytest
 import torch
 from adapter_inputs import train_a_little
 from asked_for import asked_for
+from calling import call
 from launching import QUIET, SMALL_ADAPTER, train
 from PIL import Image
 
@@ -40,13 +41,30 @@ class TestNoiseBands:
                 assert below == pytest.approx((place + 0.5) / 4, abs=0.004), (shift, share, level)
 
 
+@pytest.fixture(scope="module")
+def full_size_latents(tmp_path_factory):
+    """Latents of two clips of the size that the embedded base knows: at another it hardly follows a pose."""
+    folder = tmp_path_factory.mktemp("full_size")
+    size = "--num_frames 9 --height 96 --width 96".split()
+    clips = ("--dance_videos_dir", folder / "world/videos", "--pose_videos_dir", folder / "world/poses")
+    small = "--num_people 2 --clips_per_person 1 --photos_per_person 0 --framings [whole]".split()
+    for tool, flags in {
+        "make_toy_dataset": ("--output_dir", folder / "world", *small),
+        "make_shards": (*clips, *size, "--output_dir", folder / "shards"),
+        "encode_latents": ("--shards", folder / "shards", "--model_path", "toy", "--output_dir", folder / "latents"),
+    }.items():
+        made = call(f"tools/{tool}.py", *flags)
+        assert made.code == 0, made.screen
+    return folder / "latents"
+
+
 class TestLosses:
     @pytest.fixture
-    def measured(self, toy_wan, toy_inputs, small_adapter_settings):
+    def measured(self, toy_wan, full_size_latents, small_adapter_settings):
         adapter = install_adapter(toy_wan.transformer, small_adapter_settings, 64)
         train_a_little(adapter)
         toy_wan.transformer.eval()
-        latents = LatentSet.open(toy_inputs.latents)
+        latents = LatentSet.open(full_size_latents)
         one, other = torch.nn.functional.normalize(torch.randn(2, 64, generator=torch.Generator().manual_seed(3)))
 
         def measure(number, right=one, wrong=other, **options):

@@ -28,7 +28,7 @@ from faceid.toy.people import Person, draw_nuisance, draw_person, generator
 from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, render_pose
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 from toy_factory.train_vae import set_layout
-from toy_factory.world import CLIP_FRAMES, FRAME_PX, NEW_LOOK, PACE
+from toy_factory.world import CLIP_FRAMES, FRAME_PX, draw_framing
 
 PEOPLE_A_JOB = 20
 
@@ -147,9 +147,9 @@ class _Part:
 
     def _add_dance(self, kind: str, person: Person, number: int, rng: np.random.Generator, num_frames: int) -> None:
         size_hw = (FRAME_PX, FRAME_PX)
-        framing = NEW_LOOK.draw_framing(rng)
+        framing = draw_framing(rng)
         genre = list(GENRES)[rng.integers(len(GENRES))]
-        joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, PACE)
+        joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing)
         frames = render_clip(person, joints, draw_nuisance(int(rng.integers(1 << 31))), size_hw)
         self._add(kind, frames, drawn_head_boxes(joints, size_hw), number)
         self._rows[f"{kind}_poses"].append(self._encode(render_pose(joints, size_hw)))

@@ -25,9 +25,10 @@ from faceid.evaluation.figures.similarity import equal_error_rate
 from faceid.evaluation.verification.verification_figures import make_pairs
 from faceid.faces.encoders.face_encoders import initialise_clip, load_encoder, open_clip, save_embedding_mean
 from faceid.faces.photos.detect import load_detector
+from faceid.files.documents import read_json
 from faceid.files.outputs import write_output
 from faceid.files.provenance import describe_provenance
-from faceid.files.writing import json_text
+from faceid.files.writing import json_text, write_json
 from faceid.logs import progress
 from faceid.models.base.initialise import initialise_base, initialise_vae_as_low_pass
 from faceid.models.base.latent_codec import through_vae
@@ -35,7 +36,7 @@ from faceid.models.base.wan import load_wan
 from faceid.toy.people import APPEARANCE, appearance_vector, draw_person
 from faceid.toy.pose_reader import PoseReaderNetwork, load_pose_reader
 from faceid.toy.readout import calibrate_readout, save_readout
-from faceid.toy.shipped import ENCODER_CONFIG, RECOGNISER_CONFIG
+from faceid.toy.shipped import BASE_CONFIGS, ENCODER_CONFIG, RECOGNISER_CONFIG, TEXT_TOKENS
 from faceid.toy.worlds import ENCODER_WORLD, EVALUATION_WORLD, person_seed
 from toy_factory.base_data import BaseWorld, draw_base_data, read_base_data
 from toy_factory.base_reading import read_base
@@ -59,7 +60,6 @@ from toy_factory.train_vae import (
     train_vae,
 )
 from toy_factory.work_folder import made_whole
-from toy_factory.world import BASE_CONFIGS, TEXT_TOKENS
 
 log = logging.getLogger(f"faceid.tools.{__name__}")
 
@@ -120,6 +120,9 @@ def build_text(work: Path) -> dict[str, Any]:
         shutil.rmtree(base / "tokenizer")
         tokenizer = tokenizer_of_descriptions(settings, TEXT_TOKENS)
         tokenizer.save_pretrained(base / "tokenizer")
+        # Or diffusers' pipelines would read it as the tokenizer of bytes that the base begins with.
+        index = read_json(base / "model_index.json") | {"tokenizer": ["transformers", "PreTrainedTokenizerFast"]}
+        write_json(base / "model_index.json", index)
         wan = load_wan(base, ("text",))
         train_text_encoder(wan.text_encoder, wan.tokenizer, settings, losses)
         _save_half(wan.text_encoder, base / "text_encoder")

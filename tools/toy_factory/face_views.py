@@ -21,7 +21,7 @@ from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Backdrop, Nuisance, Person, draw_nuisance, draw_person, generator
 from faceid.toy.render import drawn_head_boxes, render_clip, render_photo
 from faceid.toy.worlds import person_seed
-from toy_factory.world import NEW_LOOK, Look
+from toy_factory.world import FRAME_PX, draw_framing
 
 VIEW_PX, PHOTO_PX = 64, 192
 # Haar's boxes and head boxes move about as much from photo to photo.
@@ -65,7 +65,6 @@ def draw_views(
     num_clips: int,
     as_rendered: Reconstruct | None = None,
     num_rendered: int = 0,
-    look: Look = NEW_LOOK,
 ) -> FaceViews:
     """Draw every person's portraits and heads from clips.
 
@@ -83,9 +82,9 @@ def draw_views(
             # A view that the detector missed is replaced by one that it took.
             views = [photo if photo is not None else found[view % len(found)] for view, photo in enumerate(photos)]
             people.append(person)
-            heads = [head_in_clip(person, number * 64 + view, look=look) for view in range(num_clips)]
+            heads = [head_in_clip(person, number * 64 + view) for view in range(num_clips)]
             if as_rendered is not None and number < num_rendered:
-                heads[-1] = head_as_rendered(person, number * 64 + num_clips - 1, as_rendered, look)
+                heads[-1] = head_as_rendered(person, number * 64 + num_clips - 1, as_rendered)
             shown.append(views + heads)
     pictures = np.array([[view.picture for view in views] for views in shown])
     scenes = np.array([[scene_vector(view.scene) for view in views] for views in shown])
@@ -100,24 +99,24 @@ def scene_vector(scene: Nuisance) -> np.ndarray:
     return np.array([*colours, *light, scene.smile, scene.mouth_open, *backdrops], np.float32)
 
 
-def head_in_clip(person: Person, seed: int, softness_px: float = 1.0, look: Look = NEW_LOOK) -> View:
+def head_in_clip(person: Person, seed: int, softness_px: float = 1.0) -> View:
     """The head of one frame of one clip. A blur of up to `softness_px` imitates a VAE."""
     rng = generator(seed, "head in clip")
-    (frame,), box, scene = _dance(person, rng, 1, look)
+    (frame,), box, scene = _dance(person, rng, 1)
     softness = rng.uniform(0, softness_px)
     if softness > 0.3:
         frame = blur(frame, softness)
     return View(_cut(frame, box, rng), scene)
 
 
-def head_as_rendered(person: Person, seed: int, reconstruct: Reconstruct, look: Look = NEW_LOOK) -> View:
+def head_as_rendered(person: Person, seed: int, reconstruct: Reconstruct) -> View:
     """The head of the last frame of a clip after a VAE."""
     rng = generator(seed, "head as rendered")
-    frames, (x0, y0, x1, y1), scene = _dance(person, rng, RENDERED_FRAMES, look)
+    frames, (x0, y0, x1, y1), scene = _dance(person, rng, RENDERED_FRAMES)
     # The rest of a frame costs as much as the head, and tells nothing of it.
     margin = RENDERED_MARGIN * max(x1 - x0, y1 - y0)
     left, top = (max(0, int((start - margin) // CELL_PX)) * CELL_PX for start in (x0, y0))
-    right, bottom = (min(look.frame_px, -int(-(end + margin) // CELL_PX) * CELL_PX) for end in (x1, y1))
+    right, bottom = (min(FRAME_PX, -int(-(end + margin) // CELL_PX) * CELL_PX) for end in (x1, y1))
     window = reconstruct(frames[:, top:bottom, left:right])[-1]
     return View(_cut(window, (x0 - left, y0 - top, x1 - left, y1 - top), rng), scene)
 
@@ -131,12 +130,12 @@ def portrait_cut(person: Person, seed: int, detector: FaceDetector) -> View | No
     return View(_cut(photo, faces[0].box_xyxy, generator(seed, "portrait cut")), draw_nuisance(seed))
 
 
-def _dance(person: Person, rng: np.random.Generator, num_frames: int, look: Look) -> tuple[np.ndarray, Box, Nuisance]:
+def _dance(person: Person, rng: np.random.Generator, num_frames: int) -> tuple[np.ndarray, Box, Nuisance]:
     """Frames of a dance, uint8 [T, S, S, 3], the head's box in the last, and the scene."""
-    side = look.frame_px
+    side = FRAME_PX
     genre, size_hw = list(GENRES)[rng.integers(len(GENRES))], (side, side)
-    framing = look.draw_framing(rng)
-    joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing, look.pace)
+    framing = draw_framing(rng)
+    joints = dance_joints(genre, int(rng.integers(1 << 31)), num_frames, size_hw, framing)
     scene = draw_nuisance(int(rng.integers(1 << 31)))
     frames = render_clip(person, joints, scene, size_hw)
     return frames, drawn_head_boxes(joints, size_hw)[-1] or (0.0, 0.0, float(side), float(side)), scene

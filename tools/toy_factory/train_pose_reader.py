@@ -23,7 +23,7 @@ from faceid.toy.pose_reader import FRAME_PX, HEATMAP_PX, PoseReaderNetwork, loca
 from faceid.toy.render import render_clip
 from faceid.toy.worlds import EVALUATION_WORLD, person_seed
 from toy_factory.schedule import rate_factor
-from toy_factory.world import NEW_LOOK, Look
+from toy_factory.world import draw_framing
 
 WARMUP_STEPS = 50
 
@@ -75,16 +75,14 @@ def in_picture(joints: np.ndarray) -> np.ndarray:
     return np.all((joints >= 0) & (joints < FRAME_PX), axis=-1)
 
 
-def draw_frames(
-    world: int, num_clips: int, frames_per_clip: int, look: Look = NEW_LOOK
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_frames(world: int, num_clips: int, frames_per_clip: int) -> tuple[np.ndarray, np.ndarray]:
     """Frames uint8 [N, 64, 64, 3] and joints float32 [N, 17, 2] in pixels, each clip of another person."""
     frames, joints, size_hw = [], [], (FRAME_PX, FRAME_PX)
     for number in progress(range(num_clips), "frames", unit="clip"):
         rng = generator(person_seed(world, f"frames {number}"), "frames")
-        framing = look.draw_framing(rng)
+        framing = draw_framing(rng)
         genre, seed = list(GENRES)[number % len(GENRES)], int(rng.integers(1 << 31))
-        places = dance_joints(genre, seed, 33, size_hw, framing, look.pace)
+        places = dance_joints(genre, seed, 33, size_hw, framing)
         places = places[rng.choice(33, frames_per_clip, replace=False)]
         person = draw_person(person_seed(world, f"dancer {number}"))
         clip = render_clip(person, places, draw_nuisance(int(rng.integers(1 << 31))), size_hw)

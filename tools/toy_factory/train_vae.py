@@ -9,7 +9,7 @@ small errors.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ from faceid.toy.render import drawn_head_boxes, render_clip, render_photo, rende
 from faceid.toy.toy_settings import Framing
 from faceid.toy.worlds import TRAINING_WORLD, person_seed
 from toy_factory.schedule import rate_factor
-from toy_factory.world import CLIP_FRAMES, FRAME_PX, PACE
+from toy_factory.world import CLIP_FRAMES, FRAME_PX
 
 KL_WEIGHT = 1e-5
+# What the clips show, in turn.
+FRAMINGS: tuple[Framing, ...] = ("upper", "whole", "upper", "far")
 
 
 @dataclass(frozen=True)
@@ -73,24 +75,18 @@ class DrawnClips:
     heads: np.ndarray
 
 
-def draw_clips(
-    num_clips: int,
-    world: int = TRAINING_WORLD,
-    frame_px: int = FRAME_PX,
-    framings: Sequence[Framing] = ("upper", "whole", "upper", "far"),
-    pace: float = PACE,
-) -> DrawnClips:
-    """Draw the first clips of a world, each of another person, in square frames. framings: in turn."""
+def draw_clips(num_clips: int, world: int = TRAINING_WORLD) -> DrawnClips:
+    """Draw the first clips of a world, each of another person."""
     clips, poses, portraits, heads = [], [], [], []
-    size_hw, genres = (frame_px, frame_px), list(GENRES)
+    size_hw, genres = (FRAME_PX, FRAME_PX), list(GENRES)
     for number in progress(range(num_clips), "clips", unit="clip"):
         person = draw_person(person_seed(world, f"d{number:02d}"))
-        framing = framings[number % len(framings)]
-        joints = dance_joints(genres[number % len(genres)], number, CLIP_FRAMES, size_hw, framing, pace)
+        framing = FRAMINGS[number % len(FRAMINGS)]
+        joints = dance_joints(genres[number % len(genres)], number, CLIP_FRAMES, size_hw, framing)
         clips.append(render_clip(person, joints, draw_nuisance(person_seed(world, f"place {number}")), size_hw))
         poses.append(render_pose(joints, size_hw))
-        portraits.append(render_photo(person, number, frame_px))
-        x0, y0, x1, y1 = drawn_head_boxes(joints, size_hw)[CLIP_FRAMES // 2] or (0, 0, frame_px, frame_px)
+        portraits.append(render_photo(person, number, FRAME_PX))
+        x0, y0, x1, y1 = drawn_head_boxes(joints, size_hw)[CLIP_FRAMES // 2] or (0, 0, FRAME_PX, FRAME_PX)
         heads.append(((x0 + x1) / 2, (y0 + y1) / 2))
     return DrawnClips(np.stack(clips), np.stack(poses), np.stack(portraits), np.array(heads))
 

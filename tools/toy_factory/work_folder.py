@@ -39,8 +39,12 @@ PARTS: dict[str, str | None] = {
     "recogniser": "recogniser",
     "readout": "readout.safetensors",
     "pose_reader": "pose_reader.safetensors",
+    "dancers": None,
     "adapter": "adapter",
+    "strong_adapter": "strong_adapter",
 }
+# These run with the published base, as any user's training. So they may come after a publishing.
+WITH_PUBLISHED = ("dancers", "adapter", "strong_adapter")
 
 
 def refuse_work(work: Path, names: Sequence[str]) -> None:
@@ -84,20 +88,22 @@ def refuse_publishing(weights: Path, record_file: Path) -> None:
 def publish(work: Path, weights: Path, record_file: Path) -> int:
     """Put the stages' results in the place of `weights`, as a whole, and their records into `record_file`.
 
-    The shipped adapter stays until its stage has run, because that stage needs the new base as `toy`. Returns the size
+    Shipped adapters stay until their stages have run, because those need the new base as `toy`. Returns the size
     in bytes. Raises: OutputError when a stage has not ended, or its result is incomplete or changed.
     """
     refuse_publishing(weights, record_file)
-    stages = {name: _ended(work, name) for name in PARTS if name != "adapter" or _has_adapter(work)}
+    stages = {name: _ended(work, name) for name in PARTS if name not in WITH_PUBLISHED or _has_ended(work, name)}
     # `refuse_publishing` has checked that all of the older folder is ours.
     if weights.is_dir():
         record(weights, _said_of_shipped(record_file).items())
     with staged_folder(weights, PART, key="publish") as staged:
         for part in dict.fromkeys(part for name in stages if (part := PARTS[name])):
             _copy(work / part, staged / part)
-        if "adapter" not in stages and (weights / "adapter").is_dir():
-            log.warning("adapter: the one of before stays; its stage has not ended")
-            _copy(weights / "adapter", staged / "adapter")
+        for name in WITH_PUBLISHED:
+            part = PARTS[name]
+            if part and name not in stages and (weights / part).is_dir():
+                log.warning("%s: the one of before stays; its stage has not ended", part)
+                _copy(weights / part, staged / part)
     files = describe_files(weights)
     size = sum(bytes_ for bytes_, _ in files.values())
     sums = {name: sha256 for name, (_, sha256) in files.items()}
@@ -117,8 +123,8 @@ def _said_of_shipped(record_file: Path) -> dict[str, str]:
     return dict(read_json(record_file)["sha256"]) if record_file.is_file() else {}
 
 
-def _has_adapter(work: Path) -> bool:
-    return (work / "adapter.json").exists()
+def _has_ended(work: Path, name: str) -> bool:
+    return (work / f"{name}.json").exists()
 
 
 def _ended(work: Path, name: str) -> dict[str, Any]:

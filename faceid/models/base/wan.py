@@ -30,6 +30,7 @@ from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.model_json import read_model_json
 from faceid.models.base.model_part import Part
 from faceid.models.base.original_configs import SCHEDULER
+from faceid.models.base.small_convolutions import convolve_in_onednn
 from faceid.models.base.weights import FiniteCheck, shapes_of
 from faceid.models.wan_vace.transformer import TRANSFORMER
 
@@ -97,6 +98,7 @@ def load_wan(
         model.transformer = load_part(TRANSFORMER, files.transformer, device, dtype)
     if "vae" in parts:
         model.vae = load_part(AutoencoderKLWan, files.vae, device, torch.float32 if dtype else None)
+        convolve_in_onednn(model.vae)
     if "text" in parts:
         model.tokenizer = _load_tokenizer(files.tokenizer)
         model.text_encoder = _load_text_encoder(files.text_encoder, dtype).to(device).requires_grad_(False).eval()

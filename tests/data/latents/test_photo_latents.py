@@ -35,15 +35,15 @@ def test_photos_are_cropped_around_the_face_and_encoded_as_one_frame(folder, wan
     windows = [face_photos()[0].pixels[:40], face_photos()[1].pixels[:, 15:75]]
     for window, photo in zip(windows, photos.values(), strict=True):
         expected = encode_pixels(wan.vae, to_pixels(resize_frames(window[None], 32, 48, "stretch")))[0]
-        assert photo.latent.shape == (16, 1, 8, 12) and torch.equal(photo.latent, expected.to(torch.bfloat16))
+        assert photo.latent.shape == (16, 1, 4, 6) and torch.equal(photo.latent, expected.to(torch.bfloat16))
 
 
 def test_the_head_mask_lies_on_the_face(folder, wan):
     mask = read_photo_latents(folder, wan.latents_fingerprint)["front.jpg"].head_mask
-    # The box 20..40 x 0..30 of the window 60 x 40 is 16..32 x 0..24 px, cells 4..7 x 0..5.
-    assert mask.shape == (1, 8, 12)
+    # The box 20..40 x 0..30 of the window 60 x 40 is 16..32 x 0..24 px, cells 2..3 x 0..2.
+    assert mask.shape == (1, 4, 6)
     _, rows, columns = mask.nonzero(as_tuple=True)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 5, 4, 7)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (0, 2, 2, 3)
 
 
 def test_another_base_and_damage_are_refused(folder, wan):

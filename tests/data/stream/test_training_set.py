@@ -29,7 +29,7 @@ def training_set(toy_inputs):
         PairingSettings(face_dropout=0, text_dropout=0.5, both_dropout=0), SEED, identity, FaceBank(), dancer_of
     )
     photos = {
-        name: PhotoLatent(torch.randn(16, 1, 16, 16).bfloat16(), torch.ones(1, 16, 16)) for name in ("p1", "p2", "p3")
+        name: PhotoLatent(torch.randn(16, 1, 8, 8).bfloat16(), torch.ones(1, 8, 8)) for name in ("p1", "p2", "p3")
     }
     return TrainingSet(
         latents, photos, pairing, ModelFiles.find(resolve_model_path("toy")).statistics, StreamOrder(SEED)

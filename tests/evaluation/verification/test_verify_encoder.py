@@ -63,8 +63,8 @@ def tool():
 def verify(tool, tmp_path, people_dir):
     """Runs the tool with the toy encoder on whole photos; returns what verification.json holds."""
 
-    def run(faces_dir=people_dir, *more, output="out"):
-        flags = ["--encoder_path", "toy", "--detector", "none", "--bootstrap_samples", "100", *map(str, more)]
+    def run(faces_dir=people_dir, *more, output="out", encoder="toy"):
+        flags = ["--encoder_path", encoder, "--detector", "none", "--bootstrap_samples", "100", *map(str, more)]
         assert tool.main(["--faces_dir", str(faces_dir), "--output_dir", str(tmp_path / output), *flags]) == 0
         return json.loads((tmp_path / output / "verification.json").read_text())
 
@@ -194,8 +194,8 @@ def test_few_pairs_give_no_rate_at_one_per_cent():
 # -- the tool --
 
 
-def test_the_toy_encoder_tells_drawn_people_apart(verify, capsys):
-    found = verify()
+def test_the_strong_toy_encoder_tells_drawn_people_apart(verify, capsys):
+    found = verify(encoder="toy_strong")
     assert (found["num_people"], found["num_photos"], found["num_genuine"], found["num_impostor"]) == (5, 21, 40, 170)
     assert found["equal_error_rate"]["value"] < 0.2 and found["auc"]["value"] > 0.9
     assert found["equal_error_rate"]["low"] <= found["equal_error_rate"]["value"] <= found["equal_error_rate"]["high"]
@@ -204,7 +204,7 @@ def test_the_toy_encoder_tells_drawn_people_apart(verify, capsys):
         "zoe": 1,
     }
     assert found["people"][-1]["genuine_cosine"] is None
-    assert "clip toy tells these people apart" in found["conclusion"]
+    assert "clip toy_strong tells these people apart" in found["conclusion"]
     # What is read last is what matters.
     assert capsys.readouterr().err.rstrip().endswith(found["conclusion"])
 

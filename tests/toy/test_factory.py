@@ -1,4 +1,4 @@
-"""The world that the next base is built for: one that WanVACEPipeline takes, and words that are read back."""
+"""What the toy base is built from: a geometry that WanVACEPipeline takes, and words that are read back."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from faceid.toy.dance import dance_joints
 from faceid.toy.descriptions import describe, description_phrases
 from faceid.toy.people import draw_person, generator
 from faceid.toy.render import drawn_head_boxes
+from faceid.toy.shipped import BASE_CONFIGS, TEXT_TOKENS
 from faceid.toy.worlds import person_seed
 from toy_factory.base_data import BaseWorld, _draw_part, read_base_data
 from toy_factory.train_text import SAYS, TextTraining, draw_description, tokenizer_of_descriptions
 from toy_factory.train_transformer import Batches, Prompts, TransformerTraining, base_loss
 from toy_factory.train_vae import draw_clips, reconstruction_psnr
-from toy_factory.world import BASE_CONFIGS, CLIP_FRAMES, FRAME_PX, PACE, TEXT_TOKENS
+from toy_factory.world import CLIP_FRAMES, FRAME_PX
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("new_world") / "base"
+    folder = tmp_path_factory.mktemp("factory") / "base"
     initialise_base(folder, BASE_CONFIGS, seed=1)
     return folder
 
@@ -50,7 +51,7 @@ def test_its_vae_begins_as_a_low_pass_filter(base):
 @pytest.mark.parametrize(("framing", "smallest", "largest"), [("upper", 37, 87), ("whole", 28, 42), ("far", 8, 25)])
 def test_heads_have_the_sizes_that_a_framing_says(framing, smallest, largest):
     for seed in range(12):
-        joints = dance_joints("HO", seed, CLIP_FRAMES, (FRAME_PX, FRAME_PX), framing, PACE)
+        joints = dance_joints("HO", seed, CLIP_FRAMES, (FRAME_PX, FRAME_PX), framing)
         for x0, y0, x1, y1 in filter(None, drawn_head_boxes(joints, (FRAME_PX, FRAME_PX))):
             assert smallest <= max(x1 - x0, y1 - y0) <= largest
         # The camera stands still: a dance moves in the picture as it does when whole.
