@@ -25,10 +25,10 @@ if [[ $out == -* ]]; then out=./$out; fi
 # The judge is given its folders as a list in one word.
 if [[ $out == *[][{},\#\'\"]* ]]; then refuse "OUT=$out: holds one of []{},#'\", which end a name in a list; name another folder"; fi
 size=(--num_frames 9 --height 96 --width 96)
-# Each video has a noise of its own. Guidance and steps: docs/decisions/likeness.md, "Guidance is worth more".
-render=(--cfg_scale 2.5 --cfg_start 0.3 --num_inference_steps 6 --gallery false --seed per_video)
+# Each video has a noise of its own. Guidance and steps: docs/decisions/likeness.md, "The demo is gentler".
+render=(--cfg_scale 2.0 --cfg_start 0.3 --num_inference_steps 6 --reference_guidance true --gallery false --seed per_video)
 case ${SIZE:-full} in
-  full) shorter=() weaker=(0.25 0.5 0.75) stronger=(1.25 1.5) dances=1369 few=36 others=(3 7 11) after=(--num_epochs 12 --freeze_mapper_after_epochs 6) ;;
+  full) shorter=() weaker=(0.5) stronger=(1.25) dances=1369 few=36 others=(3 7 11) after=(--num_epochs 8 --freeze_mapper_after_epochs 4) ;;
   small) shorter=(--num_epochs 4 --freeze_mapper_after_epochs 2 --save_every 2) weaker=(0.5) stronger=() dances=16 few=1 others=(3) after=() ;;
   *) refuse "SIZE=$SIZE: is neither full nor small; take one" ;;
 esac
@@ -191,12 +191,12 @@ first_half() {
   # The base itself: no face, and no picture of the person either.
   sample base "$ours" target poses_all 0 --own_references 0
   base_alone
-  for scale in "${weaker[@]}"; do sample "scale_$scale" "$ours" target poses "$scale"; done
+  for scale in "${weaker[@]}"; do sample "scale_$scale" "$ours" target poses_all "$scale"; done
   sample ours "$ours" target poses_all 1
   sample strangers_by_ours "$taught" strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
 }
 second_half() {
-  for scale in "${stronger[@]}"; do sample "scale_$scale" "$ours" target poses "$scale"; done
+  for scale in "${stronger[@]}"; do sample "scale_$scale" "$ours" target poses_all "$scale"; done
   sample start toy target poses_all 1
   sample naive "$naive" target poses_all 1
   sample lora "$lora" target poses_all 1 --prompt "zqx person dancing in a studio" --own_references 0

@@ -331,7 +331,7 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
     """
     config = tmp_path / "small.yaml"
     text = (REPOSITORY / "configs/demo.yaml").read_text()
-    smaller = {"num_epochs: 32": "num_epochs: 1", "num_workers: 1": "num_workers: 0", "num_frames: 9": "num_frames: 5"}
+    smaller = {"num_epochs: 20": "num_epochs: 1", "num_workers: 1": "num_workers: 0", "num_frames: 9": "num_frames: 5"}
     for whole, small in (smaller | {"height: 96": "height: 64", "width: 96": "width: 64"}).items():
         assert whole in text
         text = text.replace(whole, small)

@@ -122,9 +122,10 @@ def _headlines(
     wrong, wrong_start = (
         [video for video in _of(videos, arm) if video.identity != target] for arm in (roles.wrong, roles.wrong_start)
     )
-    from_base, start, known = (
+    # Renders at face_scale 0 are scored as everybody whom any arm shows in that clip.
+    from_base, start, known, reference_only = (
         [video for video in _of(videos, arm) if video.identity == target]
-        for arm in (roles.from_base, roles.start, roles.real)
+        for arm in (roles.from_base, roles.start, roles.real, roles.reference_only)
     )
     nearest = list(compared.people).index(target) if target is not None else None
 
@@ -162,7 +163,7 @@ def _headlines(
         "target_pose_error_ratio": pose_ratio(from_base, base, resampling) if base else None,
         "naive_rank1_from_base": rank1(_of(videos, roles.naive)) if from_base else None,
         "plain_lora_rank1": rank1(_of(videos, roles.plain_lora)),
-        "reference_only_rank1": rank1(_of(videos, roles.reference_only)),
+        "reference_only_rank1": rank1(reference_only),
         "base_rank1": rank1(_as_people_of(judged, base)),
         "real_rank1": rank1(real),
         "similarity_between_base_and_real": between_base_and_real(judged, base, real, resampling),

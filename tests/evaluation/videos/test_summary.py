@@ -79,7 +79,8 @@ def test_the_target_learnt_from_the_base_alone_stands_beside_what_it_is_compared
     arms = {
         **{"base": BASE, "ours": [*of_target(0.7, 1, "ours", 0.2), row("s1", "c1", 9.0, rank=3)]},
         **{"zero": [*of_target(0.4, 2, "zero"), row("s1", "c1", 9.0)], "naive": of_target(0.3, 3, "naive")},
-        **{"lora": [of_target(0.5, 1, "lora")[0], of_target(0.5, 2, "lora")[1]], "reference": of_target(0.2, 2, "r")},
+        **{"lora": [of_target(0.5, 1, "lora")[0], of_target(0.5, 2, "lora")[1]]},
+        "reference": [*of_target(0.2, 2, "r"), row("s1", "c1", 0.9)],
         "real": [*REAL, row("target", "c9", 0.9)],
     }
     roles = {"base": "base", "ours": "ours", "start": "zero", "naive": "naive", "plain_lora": "lora", "real": "real"}
