@@ -43,8 +43,10 @@ from faceid.toy.people import draw_person
 WORK = "arms of a benchmark"
 # Frames and guidance that the demo has, too (docs/decisions/likeness.md).
 SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
-RENDER = ("--cfg_scale", "2.0", "--cfg_start", "0.3", "--num_inference_steps", "6", "--gallery", "false")
-RENDER += ("--reference_guidance", "true")
+RENDER = (
+    *("--cfg_scale", "2.0", "--cfg_start", "0.3", "--reference_guidance", "true"),
+    *("--num_inference_steps", "6", "--gallery", "false"),
+)
 FINAL = "face_lora_final.safetensors"
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
 Words = list[object]
