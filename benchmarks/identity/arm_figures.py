@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from faceid.errors import DataError
 from faceid.evaluation.figures.bootstrap import Estimate, PeopleBootstrap
 from faceid.evaluation.videos.heads import cut_head, known_heads
 from faceid.faces.identity_settings import FaceSettings
+from faceid.files.writing import write_atomic
 from faceid.logs import progress
 from faceid.media.video import read_video
 from faceid.models.base.latent_codec import through_vae
@@ -89,10 +90,8 @@ def read_earlier(record: Path, told: dict[str, Any], settings: dict[str, object]
     for name, value in settings.items():
         if told["settings"][name] != value:
             raise DataError(f"earlier={record}: has {name}={told['settings'][name]}, here it is {value}")
-    rows: Rows = {}
     with gzip.open(record.with_suffix(VIDEOS_SUFFIX), "rt", encoding="utf-8", newline="") as text:
-        for row in csv.DictReader(text):
-            rows.setdefault((row["arm"], row["recogniser"]), {})[row["scored_as"], row["clip"], row["seed"]] = row
+        rows = _by_arm(csv.DictReader(text))
     arms = {name: arm for name, arm in told["arms"].items() if name != "real"}
     return Earlier(rows, {name: {key: arm[key] for key in COSTS} for name, arm in arms.items()})
 
@@ -128,23 +127,24 @@ def measure_arms(
 def write_rows(file: Path, rows: Rows) -> None:
     """The rows behind a record, packed: arms that are measured later can be compared with these."""
     names = ["arm", "recogniser", "scored_as", "clip", "seed", *FIGURES, *ATTRIBUTES]
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, extrasaction="ignore", restval="", lineterminator="\n")
+    table.writeheader()
+    table.writerows(row for of in rows.values() for row in of.values())
     # Without a time in it, the same rows are the same bytes.
-    with file.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
-        text = io.StringIO()
-        table = csv.DictWriter(text, names, extrasaction="ignore", restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows(row for of in rows.values() for row in of.values())
-        packed.write(text.getvalue().encode())
+    write_atomic(file, gzip.compress(text.getvalue().encode(), mtime=0))
 
 
 def _read_rows(file: Path, targets: Sequence[str]) -> Rows:
-    """Rows of videos.csv by arm and judge, then by person, clip and seed; of the targets alone."""
-    found: Rows = {}
+    """Rows of videos.csv, of the targets alone."""
     with file.open(encoding="utf-8", newline="") as text:
-        for row in csv.DictReader(text):
-            if row["scored_as"] in targets:
-                by_key = found.setdefault((row["arm"], row["recogniser"]), {})
-                by_key[row["scored_as"], row["clip"], row["seed"]] = row
+        return _by_arm(row for row in csv.DictReader(text) if row["scored_as"] in targets)
+
+
+def _by_arm(table: Iterable[dict[str, str]]) -> Rows:
+    found: Rows = {}
+    for row in table:
+        found.setdefault((row["arm"], row["recogniser"]), {})[row["scored_as"], row["clip"], row["seed"]] = row
     return found
 
 
@@ -210,12 +210,14 @@ def _add_distances(rows: Rows, read: dict[str, np.ndarray]) -> None:
     for (person, _, _), row in rows["real", JUDGES[0]].items():
         real.setdefault(person, []).append(read[row["video"]])
     truth = {person: np.mean(values, axis=0) for person, values in real.items()}
+    places = {
+        group: [place for place, name in enumerate(APPEARANCE) if name.startswith(beginnings)]
+        for group, beginnings in ATTRIBUTES.items()
+    }
     for (_, judge), of in rows.items():
         for (person, _, _), row in of.items() if judge == JUDGES[0] else ():
             squared = (read[row["video"]] - truth[person]) ** 2
-            for group, beginnings in ATTRIBUTES.items():
-                places = [place for place, name in enumerate(APPEARANCE) if name.startswith(beginnings)]
-                row[group] = f"{squared[places].sum():.6g}"
+            row |= {group: f"{squared[where].sum():.6g}" for group, where in places.items()}
 
 
 def _attributes(rows: Rows, arm: str) -> dict[str, float]:

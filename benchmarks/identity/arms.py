@@ -51,7 +51,7 @@ FINAL = "face_lora_final.safetensors"
 LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
 Words = list[object]
 # Settings that say which videos there are.
-RENDERED = ("num_targets", "num_poses", "num_noises", "num_photos", "world")
+RENDERED = ("num_targets", "num_poses", "num_noises", "num_photos", "world", "render")
 ENCODERS = {"weak": "toy", "strong": "toy_strong"}
 
 
@@ -293,7 +293,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _told(settings: ArmsSettings) -> dict[str, object]:
-    return {name: value for name, value in vars(settings).items() if name not in ("output_dir", "earlier")}
+    told = {name: value for name, value in vars(settings).items() if name not in ("output_dir", "earlier")}
+    return {**told, "render": list(RENDER)}
 
 
 if __name__ == "__main__":
