@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["faceid", "faceid.*"]),
-    package_data={"faceid": ["py.typed", "**/*.j2", "**/*.json", "toy/weights/**/*"]},
+    package_data={"faceid": ["py.typed", "**/*.j2", "**/*.json", "**/*.yaml", "toy/weights/**/*"]},
     install_requires=[
         # torch.load of older releases runs code despite weights_only=True (CVE-2026-24747).
         "torch>=2.10",

@@ -28,8 +28,8 @@ size=(--num_frames 9 --height 96 --width 96)
 # Each video has a noise of its own. Guidance and steps: docs/decisions/likeness.md, "The demo is gentler".
 render=(--cfg_scale 2.0 --cfg_start 0.3 --num_inference_steps 6 --reference_guidance true --gallery false --seed per_video)
 case ${SIZE:-full} in
-  full) shorter=() weaker=(0.5) stronger=(1.25) dances=1369 few=36 others=(3 7 11) after=(--num_epochs 8 --freeze_mapper_after_epochs 4) ;;
-  small) shorter=(--num_epochs 4 --freeze_mapper_after_epochs 2 --save_every 2) weaker=(0.5) stronger=() dances=16 few=1 others=(3) after=() ;;
+  full) shorter=() looked_at=8 weaker=(0.5) stronger=(1.25) dances=1369 few=36 others=(3 7 11) after=(--num_epochs 8 --freeze_mapper_after_epochs 4) ;;
+  small) looked_at=3 shorter=(--num_epochs 4 --freeze_mapper_after_epochs 2 --save_every 2) weaker=(0.5) stronger=() dances=16 few=1 others=(3) after=() ;;
   *) refuse "SIZE=$SIZE: is neither full nor small; take one" ;;
 esac
 # Worlds in which the detector finds everybody; and for each, sixteen people of the training world of whom that is true
@@ -124,14 +124,22 @@ weak_encoder() {
   python tools/verify_encoder.py --faces_dir "$out/known/photos" --encoder_path toy --output_dir "$out/encoder"
 }
 
+# What the base itself takes the person for. Training begins with it, and learns what no phrase says.
+describe() {
+  python tools/describe_person.py --face_images_dir "$out/dataset/photos/target" --face_embedding "$out/identities/target/target" \
+    --model_path toy --photo_size 96 --most_photos "$looked_at" --output "$out/description.safetensors"
+}
+
 step "3/8 Clips and their pose videos are paired by frame and packed into shards; the VAE turns them into latents, once."
 latents() {
   python tools/make_shards.py --dance_videos_dir "$out/dataset/videos" --pose_videos_dir "$out/dataset/poses" \
     --output_dir "$out/shards" "${size[@]}"
   python tools/encode_latents.py --shards "$out/shards" --model_path toy --output_dir "$out/latents"
 }
-people_and_clips() { identity identities/target toy && identity identities/target_strong toy_strong && identities && weak_encoder; }
-both people_and_clips latents
+target_first() { identity identities/target toy && describe; }
+all_people() { identity identities/target_strong toy_strong && identities && weak_encoder; }
+clips_and_people() { latents && all_people; }
+both target_first clips_and_people
 # The strangers dance in five groups of three, each to other dances than their own; all fifteen dances are danced.
 for group in 0 1 2 3 4; do
   people=$(printf '"d%02d", ' $((3 * group + 1)) $((3 * group + 2)) $((3 * group + 3))) poses=""
@@ -145,8 +153,9 @@ step "4/8 Two processes train mapper, face attention and LoRA under DeepSpeed Ze
 train() { # train IDENTITY [FLAG ...]
   accelerate launch --config_file "$processes" "${alone[@]}" --main_process_port 0 train.py \
     --config configs/demo.yaml --face_images_dir "$out/dataset/photos/target" --face_embedding "$out/identities/$1/target" \
-    --latents "$out/latents" --shards "$out/shards" --seed "$seed" "${shorter[@]}" "${@:2}"
+    --latents "$out/latents" --shards "$out/shards" --seed "$seed" "${described[@]}" "${shorter[@]}" "${@:2}"
 }
+described=(--target_description "$out/description.safetensors")
 processes=launch/accelerate/cpu_zero2.yaml alone=()
 train target --output_dir "$out/run"
 
@@ -155,6 +164,7 @@ step "5/8 Three runs to compare with: the naive recipe, a LoRA without a face, a
 naive_recipe() { train target --output_dir "$out/run_naive" --pairing constant; }
 # Without a face every sample is one of nobody, whose pixels it learns; a trigger word stands for the person.
 plain_lora() {
+  local described=()
   train target --output_dir "$out/run_lora" --face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data \
     --target_tokens false --target_words 0 --reference_share 0 --photo_caption "a portrait of zqx person"
 }

@@ -56,6 +56,8 @@ COMPARED = (
     ("ours_from_nothing", "plain_lora"),
     ("ours_from_nothing", "base_reference"),
     ("ours_from_nothing", "zero_shot_weak"),
+    ("ours_from_nothing", "base_found_reference"),
+    ("ours_from_nothing", "base_described_reference"),
     ("ours_from_nothing", "ours_without_reference"),
     ("ours_from_nothing", "ours_strangers_reference"),
     ("base_reference", "base_strangers_reference"),
@@ -64,6 +66,8 @@ COMPARED = (
     ("ours_from_stage1_strong", "zero_shot_strong"),
 )
 
+# The arm of the people's own clips.
+REAL = "real"
 # Beside a record: a row for each of its videos and judges.
 VIDEOS_SUFFIX = ".videos.csv.gz"
 COSTS = ("train_seconds", "train_steps")
@@ -92,7 +96,7 @@ def read_earlier(record: Path, told: dict[str, Any], settings: dict[str, object]
             raise DataError(f"earlier={record}: has {name}={told['settings'][name]}, here it is {value}")
     with gzip.open(record.with_suffix(VIDEOS_SUFFIX), "rt", encoding="utf-8", newline="") as text:
         rows = _by_arm(csv.DictReader(text))
-    arms = {name: arm for name, arm in told["arms"].items() if name != "real"}
+    arms = {name: arm for name, arm in told["arms"].items() if name != REAL}
     return Earlier(rows, {name: {key: arm[key] for key in COSTS} for name, arm in arms.items()})
 
 
@@ -104,13 +108,15 @@ def measure_arms(
     earlier: Earlier | None = None,
 ) -> tuple[dict[str, Any], str, Rows]:
     """All figures of a benchmark's folder and of earlier arms, a table of them in Markdown, and the rows behind."""
-    rows = _read_rows(folder / "evaluation" / "videos.csv", targets)
+    rows: Rows = {}
+    for name in (REAL, *(plan.name for plan in plans)):
+        rows |= read_rows(folder / "judged" / name / "videos.csv", targets)
     _add_distances(rows, _read_attributes(folder, rows))
     costs = {plan.name: _costs(folder, plan, targets, seconds_of) for plan in plans}
     if earlier is not None:
         rows, costs = earlier.rows | rows, earlier.costs | costs
     arms: dict[str, Any] = {}
-    for name in ("real", *costs):
+    for name in (REAL, *costs):
         arms[name] = {judge: _figures(rows, name, judge) for judge in JUDGES}
         arms[name]["attributes"] = _attributes(rows, name)
         arms[name] |= costs.get(name, {})
@@ -135,10 +141,14 @@ def write_rows(file: Path, rows: Rows) -> None:
     write_atomic(file, gzip.compress(text.getvalue().encode(), mtime=0))
 
 
-def _read_rows(file: Path, targets: Sequence[str]) -> Rows:
-    """Rows of videos.csv, of the targets alone."""
+def read_rows(file: Path, targets: Sequence[str]) -> Rows:
+    """Rows of videos.csv, each target's of the videos that were rendered for that target.
+
+    A render without a face is scored as everybody. Told by a prompt or a reference, it is still one person's.
+    """
     with file.open(encoding="utf-8", newline="") as text:
-        return _by_arm(row for row in csv.DictReader(text) if row["scored_as"] in targets)
+        rows = [row for row in csv.DictReader(text) if row["scored_as"] in targets]
+    return _by_arm(row for row in rows if row["arm"] == REAL or Path(row["video"]).parent.name == row["scored_as"])
 
 
 def _by_arm(table: Iterable[dict[str, str]]) -> Rows:
@@ -193,7 +203,7 @@ def _read_attributes(folder: Path, rows: Rows) -> dict[str, np.ndarray]:
     for path, (clip, arm) in progress(videos.items(), "attributes", total=len(videos), unit="video"):
         frames = read_video(Path(path)).frames
         # As they were judged.
-        frames = through_vae(vae, frames) if arm == "real" else frames
+        frames = through_vae(vae, frames) if arm == REAL else frames
         boxes = known_heads(folder / "heads", clip, range(len(frames)), (frames.shape[1], frames.shape[2]))
         crops = [
             cut_head(frame, box, FaceSettings.face_margin)
@@ -207,7 +217,7 @@ def _read_attributes(folder: Path, rows: Rows) -> dict[str, np.ndarray]:
 def _add_distances(rows: Rows, read: dict[str, np.ndarray]) -> None:
     """Add to the first judge's rows how far each attribute is from the person's real clips, as a squared distance."""
     real: dict[str, list[np.ndarray]] = {}
-    for (person, _, _), row in rows["real", JUDGES[0]].items():
+    for (person, _, _), row in rows[REAL, JUDGES[0]].items():
         real.setdefault(person, []).append(read[row["video"]])
     truth = {person: np.mean(values, axis=0) for person, values in real.items()}
     places = {
@@ -222,7 +232,7 @@ def _add_distances(rows: Rows, read: dict[str, np.ndarray]) -> None:
 
 def _attributes(rows: Rows, arm: str) -> dict[str, float]:
     """How far each attribute has come from the base (0) to the person's real clips (1), by squared distance."""
-    if arm in ("real", "base") or ("base", JUDGES[0]) not in rows:
+    if arm in (REAL, "base") or ("base", JUDGES[0]) not in rows:
         return {}
     ours, base = (rows[name, JUDGES[0]].values() for name in (arm, "base"))
     return {

@@ -24,8 +24,11 @@ class ArmPlan:
     """Where nothing is trained: the adapter that renders. Else what training begins with; empty: nothing."""
     sample: tuple[str, ...] = ()
     """Flags of sample.py."""
-    prompt: Literal["", "described", "trigger"] = ""
-    """What the prompt says of the person: nothing, all that words can, or the trigger word."""
+    prompt: Literal["", "described", "found", "trigger"] = ""
+    """What the prompt says of the person: nothing, all that words can, what the base found in the photos, or the
+    trigger word."""
+    is_described: bool = True
+    """Whether the target's words begin as what the base found in the photos."""
     strangers_reference: bool = False
     """Whether somebody else's photo is the reference frame."""
     has_pasted_heads: bool = False
@@ -48,9 +51,12 @@ PARTS: dict[str, tuple[str, ...]] = {
     "references": ("--reference_share", "0"),
     "target_tokens": ("--target_tokens", "false"),
     "target_words": ("--target_words", "0"),
+    "description": ("--target_words", "16"),
     "photo_views": ("--photo_framings", "[photo]", "--photo_sizes", "[1.0]"),
     "photo_noise": ("--photo_shift", "3"),
 }
+# Parts that need no words, or words that begin as nothing.
+UNDESCRIBED = ("target_words", "description")
 # What it might have besides, each part on.
 EXTRAS: dict[str, tuple[str, ...]] = {
     "identity_loss": ("--identity_loss_weight", "0.1", "--identity_loss_encoder", "clip:toy_strong"),
@@ -59,6 +65,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 _ALL = (
     ArmPlan("base", adapter="toy", sample=(*BASE, *NO_REFERENCES)),
     ArmPlan("base_described", adapter="toy", sample=(*BASE, *NO_REFERENCES), prompt="described"),
+    ArmPlan("base_described_reference", adapter="toy", sample=(*BASE, *ONE_REFERENCE), prompt="described"),
+    ArmPlan("base_found_reference", adapter="toy", sample=(*BASE, *ONE_REFERENCE), prompt="found"),
     ArmPlan("base_reference", adapter="toy", sample=(*BASE, *ONE_REFERENCE)),
     ArmPlan("base_strangers_reference", adapter="toy", sample=BASE, strangers_reference=True),
     ArmPlan("zero_shot_weak", adapter="toy"),
@@ -69,6 +77,7 @@ _ALL = (
         train=(*PLAIN.split(), "--photo_caption", f"a portrait of {TRIGGER}"),
         sample=NO_REFERENCES,
         prompt="trigger",
+        is_described=False,
     ),
     ArmPlan("ours_from_nothing", train=("--pairing", "own")),
     ArmPlan("ours_strangers_reference", trained_by="ours_from_nothing", strangers_reference=True),
@@ -76,7 +85,7 @@ _ALL = (
     ArmPlan("ours_from_nothing_strong", train=("--pairing", "own"), encoder="strong"),
     ArmPlan("ours_from_stage1", train=("--pairing", "own"), adapter="toy"),
     ArmPlan("ours_from_stage1_strong", train=("--pairing", "own"), encoder="strong", adapter="toy_strong"),
-    *(ArmPlan(f"without_{part}", train=off) for part, off in PARTS.items()),
+    *(ArmPlan(f"without_{part}", train=off, is_described=part not in UNDESCRIBED) for part, off in PARTS.items()),
     ArmPlan("with_pasted_heads", train=("--pairing", "own"), has_pasted_heads=True),
     *(ArmPlan(f"with_{part}", train=on) for part, on in EXTRAS.items()),
 )

@@ -6,7 +6,7 @@
 
 Every arm renders every target in the same poses, by the same noises: one of its own for each pose, person and number.
 All is done by the product's own commands. A step that was done before is not done again, so a killed run goes on.
-Writes arms.json, arms.videos.csv.gz and arms.md; `render/ARM/` has the videos, `train/ARM/TARGET/` the runs.
+Writes arms.json, arms.videos.csv.gz and arms.md; `render/ARM_TARGET/` has the videos, `train/ARM/TARGET/` the runs.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,10 +28,12 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_class
 
 from benchmarks import REPOSITORY
-from benchmarks.identity.arm_figures import VIDEOS_SUFFIX, measure_arms, read_earlier, write_rows
+from benchmarks.identity.arm_figures import REAL, VIDEOS_SUFFIX, measure_arms, read_earlier, write_rows
 from benchmarks.identity.arm_list import ARMS, TRIGGER, ArmPlan
 from benchmarks.identity.pasted_heads import paste_heads
 from faceid.config import parse_sections
+from faceid.description.description_file import read_description
+from faceid.description.phrases import join_phrases
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.documents import read_json
 from faceid.files.outputs import claim_folder
@@ -48,7 +52,11 @@ RENDER = (
     *("--num_inference_steps", "6", "--gallery", "false"),
 )
 FINAL = "face_lora_final.safetensors"
-LAUNCH = ("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml", "--main_process_port", "0")
+# One process each, since two runs train beside each other. Losses are those of two processes (prove-training).
+LAUNCH = (
+    *("-m", "accelerate.commands.launch", "--config_file", "launch/accelerate/cpu.yaml"),
+    *("--num_processes", "1", "--main_process_port", "0"),
+)
 Words = list[object]
 # Settings that say which videos there are.
 RENDERED = ("num_targets", "num_poses", "num_noises", "num_photos", "world", "render")
@@ -123,6 +131,14 @@ class Bench:
             photos = ["--people_dir", out / "people/photos", "--encoder_path", ENCODERS[strength]]
             done = ["tools/prepare_face_embeddings.py", *photos, "--output_dir", out / "identities" / strength]
             self._once(f"identities_{strength}", done)
+        self._copy_truth()
+
+    def describe(self, target: str) -> None:
+        """Let the base describe one target by the photos that the weak encoder kept."""
+        words: Words = ["--face_images_dir", self.folder / "people/photos" / target]
+        words += ["--face_embedding", self.folder / "identities/weak" / target]
+        words += ["--model_path", "toy", "--photo_size", "96", "--output", self.description_of(target)]
+        self._once(f"describe_{target}", ["tools/describe_person.py", *words], threads=1)
 
     def train(self, arm: ArmPlan, target: str) -> None:
         """Train one target by one arm's recipe."""
@@ -132,6 +148,7 @@ class Bench:
         flags += ["--face_images_dir", out / "people/photos" / target]
         flags += ["--face_embedding", out / "identities" / arm.encoder / target]
         flags += ["--seed", self.settings.seed]
+        flags += ["--target_description", self.description_of(target)] if arm.is_described else []
         if not arm.has_pasted_heads:
             flags += ["--latents", out / "latents", "--shards", out / "shards"]
         else:
@@ -140,7 +157,8 @@ class Bench:
             flags += ["--latents", f"[{out / 'latents'}, {pasted / 'latents'}]"]
             flags += ["--shards", f"[{out / 'shards'}, {pasted / 'shards'}]"]
         begun = ["--init_adapter", arm.adapter] if arm.adapter else []
-        self._once(f"train_{arm.name}_{target}", [*LAUNCH, "train.py", *flags, *begun, *arm.train, "--output_dir", run])
+        words = [*LAUNCH, "train.py", *flags, *begun, *arm.train, "--output_dir", run]
+        self._once(f"train_{arm.name}_{target}", words, threads=1)
 
     def _paste(self, target: str) -> None:
         """The dancers' clips with a target's heads, as latents."""
@@ -155,34 +173,35 @@ class Bench:
         latents = ["--shards", folder / "shards", "--model_path", "toy", "--output_dir", folder / "latents"]
         self._once(f"paste_latents_{target}", ["tools/encode_latents.py", *latents])
 
-    def render(self, arm: ArmPlan) -> None:
-        """Render all targets by one arm: a list of jobs for each flag that a list cannot say."""
+    def render(self, arm: ArmPlan, target: str) -> None:
+        """Render one target by one arm."""
         out, settings = self.folder, self.settings
         poses = sorted(file.name for file in (out / "poses/poses").glob("*_pose.mp4"))
         flags: Words = [*RENDER, *SIZE, "--noises_per_video", settings.num_noises]
         flags += ["--identities_dir", out / "identities" / arm.encoder, *arm.sample]
-        for number, group in enumerate([[t] for t in self.targets] if arm.strangers_reference else [self.targets]):
-            rows = []
-            for target in group:
-                row = {"pose": poses, "identity": target, "face_lora_path": str(self.adapter_of(arm, target))}
-                rows.append(row | ({"prompt": self.prompt(arm, target)} if arm.prompt else {}))
-            shown = ["--reference_image", self.strangers_reference(group[0])] if arm.strangers_reference else []
-            self.render_jobs(arm.name, rows, [*flags, *shown], number)
+        if arm.strangers_reference:
+            flags += ["--reference_image", self.strangers_reference(target)]
+        row = {"pose": poses, "identity": target, "face_lora_path": str(self.adapter_of(arm, target))}
+        self.render_jobs(
+            f"{arm.name}_{target}", [row | ({"prompt": self.prompt(arm, target)} if arm.prompt else {})], flags
+        )
 
-    def render_jobs(self, name: str, rows: list[dict[str, Any]], flags: Sequence[object], number: int = 0) -> Path:
+    def render_jobs(self, name: str, rows: list[dict[str, Any]], flags: Sequence[object]) -> Path:
         """Render a list of jobs, each video of its own noise, into `render/NAME`. Returns that folder."""
-        jobs, renders = self.folder / "jobs" / f"{name}_{number}.jsonl", self.folder / "render" / name
+        jobs, renders = self.folder / "jobs" / f"{name}.jsonl", self.folder / "render" / name
         jobs.parent.mkdir(exist_ok=True)
         write_atomic(jobs, "".join(f"{json.dumps(row)}\n" for row in rows))
         words: Words = ["--model_path", "toy", "--seed", "per_video", "--fps", "16", *flags]
         words += ["--pose_videos_dir", self.folder / "poses/poses", "--jobs", jobs, "--output_dir", renders]
-        self._once(f"render_{name}_{number}", ["sample.py", "--batch", *words])
+        self._once(f"render_{name}", ["sample.py", "--batch", *words], threads=1)
         return renders
 
     def prompt(self, arm: ArmPlan, target: str) -> str:
         """What an arm's videos of a target are told to show."""
         if arm.prompt == "trigger":
             return f"{TRIGGER} dancing in a studio"
+        if arm.prompt == "found":
+            return join_phrases(DEFAULT_PROMPT, [read_description(self.description_of(target)).text])
         seed = read_json(self.folder / "people/world.json")["people"][target]["seed"]
         return describe(draw_person(seed), DEFAULT_PROMPT)
 
@@ -197,20 +216,23 @@ class Bench:
             return self.run_of(ARMS[arm.trained_by], target) / FINAL
         return self.run_of(arm, target) / FINAL if arm.train else arm.adapter
 
+    def description_of(self, target: str) -> Path:
+        """The file of a target's description."""
+        return self.folder / "descriptions" / f"{target}.safetensors"
+
     def run_of(self, arm: ArmPlan, target: str) -> Path:
         """The folder of a training."""
         return self.folder / "train" / arm.name / target
 
-    def judge(self) -> None:
-        """Let both judges look at every video of every arm."""
-        out = self.folder
-        arms = [f"{name}={out / 'render' / name}" for name in self.settings.arms]
-        arms.append(f"real={out / 'people/videos'}")
-        self.evaluate("evaluate", arms, out / "evaluation", ["--real", "real", "--real_vae", "toy"])
+    def judge(self, arm: str) -> None:
+        """Let both judges look at every video of an arm, or of the people's own clips (REAL)."""
+        out, flags = self.folder, ("--real", REAL, "--real_vae", "toy") if arm == REAL else ()
+        shown = [out / "people/videos"] if arm == REAL else [out / f"render/{arm}_{target}" for target in self.targets]
+        self.evaluate(f"judge_{arm}", [f"{arm}={folder}" for folder in shown], out / "judged" / arm, flags)
 
     def evaluate(self, step: str, arms: Sequence[str], output_dir: Path, flags: Sequence[object]) -> None:
         """Let both judges score arms (NAME=FOLDER)."""
-        truth = self._truth()
+        truth = self.folder / "heads"
         words: Words = [
             "tools/evaluate.py",
             "--renders",
@@ -222,19 +244,16 @@ class Bench:
         ]
         words += ["--references_dir", self.folder / "people/references", "--pose_reader", "toy", *flags]
         words += ["--recognisers", "[toy_recogniser, toy_readout]", "--output_dir", output_dir]
-        self._run(step, words)
+        self._once(step, words, threads=1)
 
-    def _truth(self) -> Path:
-        """Where heads and joints of all clips are."""
+    def _copy_truth(self) -> None:
+        """Heads and joints of all clips that are judged, into one folder."""
         folder = self.folder / "heads"
         folder.mkdir(exist_ok=True)
         for world in ("poses", "people"):
-            for file in (
-                *(self.folder / world).glob("videos/*.heads.json"),
-                *(self.folder / world).glob("poses/*.joints.json"),
-            ):
-                shutil.copyfile(file, folder / file.name)
-        return folder
+            for pattern in ("videos/*.heads.json", "poses/*.joints.json"):
+                for file in (self.folder / world).glob(pattern):
+                    shutil.copyfile(file, folder / file.name)
 
     def seconds_of(self, step: str) -> float:
         """What a step took."""
@@ -243,23 +262,32 @@ class Bench:
     def _mark(self, step: str) -> Path:
         return self.folder / "done" / step
 
-    def _once(self, step: str, words: Sequence[object]) -> None:
+    def _once(self, step: str, words: Sequence[object], threads: int = 2) -> None:
         if not self._mark(step).is_file():
-            self._run(step, words)
+            self._run(step, words, threads)
 
-    def _run(self, step: str, words: Sequence[object]) -> None:
+    def _run(self, step: str, words: Sequence[object], threads: int) -> None:
         began, log_file = time.perf_counter(), self.folder / "logs" / f"{step}.log"
         for folder in (log_file.parent, self._mark(step).parent):
             folder.mkdir(exist_ok=True)
-        # Training has two processes. What has one takes both cores.
-        threads = "1" if step.startswith("train_") else "2"
-        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with log_file.open("w") as log:
             command = [sys.executable, *map(str, words)]
             done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=False)
         if done.returncode:
             raise ConfigError(f"{step}: exit code {done.returncode}; {log_file} says why")
         self._mark(step).write_text(f"{time.perf_counter() - began:.1f}")
+
+
+def two_at_once(description: str, steps: Sequence[Callable[[], object]]) -> None:
+    """Do steps, each of which is a process of one thread, two beside each other. After a failure no other begins."""
+    pool = ThreadPoolExecutor(2)
+    try:
+        waiting = [pool.submit(step) for step in steps]
+        for done in progress(as_completed(waiting), description, total=len(waiting), unit="step"):
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -279,11 +307,11 @@ def main(argv: list[str] | None = None) -> int:
     plans = [ARMS[name] for name in settings.arms]
     trained = dict.fromkeys(ARMS[plan.trained_by] if plan.trained_by else plan for plan in plans)
     runs = [(plan, target) for plan in trained if plan.train for target in bench.targets]
-    for plan, target in progress(runs, "trainings", total=len(runs), unit="run"):
-        bench.train(plan, target)
-    for plan in progress(plans, "renders", total=len(plans), unit="arm"):
-        bench.render(plan)
-    bench.judge()
+    two_at_once("descriptions", [partial(bench.describe, target) for target in bench.targets])
+    two_at_once("trainings", [partial(bench.train, plan, target) for plan, target in runs])
+    renders = [partial(bench.render, plan, target) for plan in plans for target in bench.targets]
+    two_at_once("renders", renders)
+    two_at_once("judges", [partial(bench.judge, name) for name in (REAL, *settings.arms)])
     record, table, rows = measure_arms(bench.folder, plans, bench.targets, bench.seconds_of, earlier)
     write_json(bench.folder / "arms.json", {**describe_provenance(), "settings": _told(settings), **record})
     write_rows(bench.folder / f"arms{VIDEOS_SUFFIX}", rows)

@@ -8,7 +8,6 @@ that no validation shows; the judges are two that neither training nor validatio
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
 from dataclasses import field, replace
@@ -20,7 +19,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from scipy.stats import spearmanr
 
-from benchmarks.identity.arm_figures import JUDGES
+from benchmarks.identity.arm_figures import JUDGES, read_rows
 from benchmarks.identity.arm_list import ARMS
 from benchmarks.identity.arms import RENDER, SIZE, WORK, ArmsSettings, Bench
 from faceid.config import parse_sections
@@ -66,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         watch = ("--validate_every", str(settings.every), "--save_every", str(settings.every), *WATCH.split())
         arm = replace(ARMS[name], name=f"watched_{name}", train=(*ARMS[name].train, *watch))
         for target in bench.targets:
+            bench.describe(target)
             bench.train(arm, target)
             rows += _checkpoints(bench, arm.name, target, settings.num_poses)
     found = {
@@ -115,12 +115,8 @@ def _judged(bench: Bench, adapter: Path, target: str, num_poses: int) -> dict[st
     renders = bench.render_jobs(step, jobs, ["--identities_dir", out / "identities/weak", *RENDER, *SIZE])
     judged = out / "judged" / step
     bench.evaluate(f"judge_{step}", [f"{step}={renders}"], judged, [])
-    with (judged / "videos.csv").open(encoding="utf-8", newline="") as text:
-        scored = [row for row in csv.DictReader(text) if row["scored_as"] == target]
-    return {
-        judge: float(np.mean([float(row["similarity"]) for row in scored if row["recogniser"] == judge]))
-        for judge in JUDGES
-    }
+    rows = read_rows(judged / "videos.csv", [target])
+    return {judge: float(np.mean([float(row["similarity"]) for row in rows[step, judge].values()])) for judge in JUDGES}
 
 
 if __name__ == "__main__":

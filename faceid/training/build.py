@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from faceid.data.stream.training_set import TrainingSample, TrainingSet
+from faceid.description.description_file import read_description
 from faceid.faces.identities.identity import Identity, load_identity
 from faceid.models.adapter.adapter_file import AdapterMetadata, load_tensors, read_adapter
 from faceid.models.adapter.face_adapter import OF_TARGET, FaceAdapter, adapter_tensors, install_adapter
@@ -108,6 +109,8 @@ def build_run(
     if optimizer_settings.has_stage2:
         say_stage2(training_set)
     adapter = install_adapter(wan.transformer, sections.adapter, identity.embedding.shape[0], optimizer_settings.seed)
+    if start.target_description is not None:
+        adapter.begin_words_with(read_description(start.target_description).tokens)
     folder = Path(sections.inputs.output_dir)
     origin = origin_of(training_set, identity, sections.recipe(), wan, start)
     found = checkpoint.to_resume(folder / "checkpoints", sections.saving.resume)

@@ -9,15 +9,18 @@ from calling import call
 from launching import QUIET, SMALL_ADAPTER
 
 from faceid.data.latents.photo_latents import PhotoLatent
+from faceid.description.description_file import Description, write_description
 from faceid.errors import ConfigError
 from faceid.faces.identities.identity import load_identity
 from faceid.models.adapter.adapter_file import read_adapter
 from faceid.models.adapter.face_adapter import OF_TARGET, adapter_tensors, install_adapter
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.adapter.target_words import WORD_STD, TargetWords
+from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
 from faceid.models.wan_vace.transformer import hint_blocks
 from faceid.sampling.who.rendered_identities import Face
+from faceid.toy.shipped import resolve_model_path
 from faceid.training.inputs.training_data import hold_photos_back
 from faceid.training.measuring.metrics import read_metrics
 from faceid.training.measuring.samples import read_samples
@@ -134,10 +137,16 @@ def test_a_run_learns_them_in_both_stages(toy_inputs, tmp_path):
     # Another target begins with none of them.
     again = [*flags[:-1], str(tmp_path / "again"), "--init_adapter", str(tmp_path / "face_lora_final.safetensors")]
     again += ["--learning_rate", "1e-12"]
+    # But for the first words, which are told what to begin as.
+    said = torch.randn(2, first[WORDS].shape[1], generator=torch.Generator().manual_seed(0))
+    fingerprint = ModelFiles.find(resolve_model_path("toy")).latents_fingerprint
+    write_description(tmp_path / "said.safetensors", Description("red hair", said, fingerprint))
+    again += ["--target_description", str(tmp_path / "said.safetensors")]
     assert call("train.py", *again).code == 0
     begun = read_adapter(tmp_path / "again/face_lora_final.safetensors")[0]
     assert begun[TOKENS].abs().max() < 1e-9 < last[TOKENS].abs().max()
-    assert begun[WORDS].std() < 2 * WORD_STD and not torch.allclose(begun[WORDS], last[WORDS], atol=1e-5)
+    assert torch.allclose(begun[WORDS][:2], said, atol=1e-6)
+    assert begun[WORDS][2].std() < 2 * WORD_STD and not torch.allclose(begun[WORDS][2], last[WORDS][2], atol=1e-5)
     assert torch.allclose(begun["face_mapper.null_tokens"], last["face_mapper.null_tokens"])
 
 

@@ -6,6 +6,8 @@ several estimates is taken. The neck then gives the size of a head seen from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 # Numbers of COCO-17's joints.
@@ -59,6 +61,17 @@ def face_boxes(body: np.ndarray) -> list[list[float] | None]:
         half = FACE_PER_HEAD * height / 2
         boxes.append([round(edge, 2) for edge in (x - half, y - half, x + half, y + half)])
     return boxes
+
+
+def head_around(face: Sequence[float]) -> list[float]:
+    """The head with its hair around a detected face, as `head_boxes` draws it: (x0, y0, x1, y1) in pixels, not cut.
+
+    It undoes `face_boxes`. face: (x0, y0, x1, y1); of a box that is no square, the longer side counts.
+    """
+    x0, y0, x1, y1 = face
+    height = max(x1 - x0, y1 - y0) / FACE_PER_HEAD
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2 - FACE_BELOW_HEAD * height
+    return [x - ASPECT * height / 2, y - height / 2, x + ASPECT * height / 2, y + height / 2]
 
 
 def frontalness(body: np.ndarray) -> np.ndarray:

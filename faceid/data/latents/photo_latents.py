@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from faceid.data.body.head_boxes import head_around
 from faceid.data.latents.head_mask import head_mask
 from faceid.data.latents.latent_reader import load_verified
 from faceid.data.latents.latent_shards import inactive_name, prompt_name
 from faceid.data.photo_settings import Framing
 from faceid.errors import DataError
+from faceid.faces.identities.identity import Identity
 from faceid.faces.identities.reference_pictures import REFERENCE_MARGIN
 from faceid.faces.photos.detect import cut_window, window_around
 from faceid.files.documents import find_json, fitted, parse_json, read_bytes
@@ -28,13 +30,14 @@ from faceid.files.outputs import staged_folder
 from faceid.files.provenance import sha256_file, write_provenance
 from faceid.files.writing import write_json
 from faceid.logs import progress
+from faceid.media.images import read_photo
 from faceid.media.pixels.fit import fit_sizes
 from faceid.models.base.latent_codec import encode_pixels, to_pixels
 from faceid.models.base.prompts import cut_padding, encode_prompts, pad, text_length
 from faceid.models.base.wan import WanModel
 
 # Increased when the same photo files give other latents.
-RECIPE = 4
+RECIPE = 5
 PHOTOS_NAME = "photos.safetensors"
 
 
@@ -50,6 +53,14 @@ class FacePhoto:
     face_box: tuple[int, int, int, int]
     sha256: str
     caption: str | None = None
+
+
+def face_photos(photos_dir: Path, identity: Identity, captions: Mapping[str, str | None]) -> list[FacePhoto]:
+    """The photos of an identity, by name. photos_dir: as `check_same_photos` found it."""
+    return [
+        FacePhoto(name, read_photo(photos_dir / name), identity.photo_boxes[name], sha256, captions.get(name))
+        for name, sha256 in sorted(identity.photo_sha256.items())
+    ]
 
 
 @dataclass(frozen=True)
@@ -136,10 +147,8 @@ def encode_photos(
         for view in shown:
             wan.geometry.latent_shape(1, view.height, view.width)
             key = view.key(photo.key, plain)
-            picture, box = _show(photo, view)
-            tensors[key] = _encode(wan, picture)
-            tensors[mask_name(key)] = head_mask([box], 1, view.height, view.width, wan.geometry)
-            photo_of[key], boxes[key] = photo.key, [round(edge, 2) for edge in box or ()]
+            tensors[key], tensors[mask_name(key)], box = show_photo(wan, photo, view)
+            photo_of[key], boxes[key] = photo.key, [round(edge, 2) for edge in box]
     for view in shown:
         if (view.height, view.width) != (height, width):
             grey = encode_pixels(wan.vae, torch.zeros(1, 3, 1, view.height, view.width, device=wan.vae.device))[0]
@@ -163,6 +172,18 @@ def encode_photos(
     return index
 
 
+def show_photo(wan: WanModel, photo: FacePhoto, view: PhotoView) -> tuple[Tensor, Tensor, tuple[float, ...]]:
+    """A view of a photo, encoded: raw means [C, 1, h, w] bf16; the head's mask, uint8 [1, h, w]; the face's box, px.
+
+    wan: with its VAE.
+    """
+    picture, box = _show(photo, view)
+    latent = encode_pixels(wan.vae, to_pixels(picture[None]))[0].to(torch.bfloat16).cpu().contiguous()
+    # Hair and hat say who somebody is, and a detector's box leaves them out.
+    head = None if box is None else head_around(box)
+    return latent, head_mask([head], 1, view.height, view.width, wan.geometry), box or ()
+
+
 def _show(photo: FacePhoto, view: PhotoView) -> tuple[np.ndarray, tuple[float, float, float, float] | None]:
     """A view of a photo, uint8 [H, W, 3], and the face's box in it."""
     pixels, box = photo.pixels, photo.face_box
@@ -173,10 +194,6 @@ def _show(photo: FacePhoto, view: PhotoView) -> tuple[np.ndarray, tuple[float, f
     centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
     fit = fit_sizes(pixels.shape[:2], view.height, view.width, "crop", centre)
     return fit.frame(pixels), fit.box(box)
-
-
-def _encode(wan: WanModel, picture: np.ndarray) -> Tensor:
-    return encode_pixels(wan.vae, to_pixels(picture[None]))[0].to(torch.bfloat16).cpu().contiguous()
 
 
 def photo_latents_are_current(

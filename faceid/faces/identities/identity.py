@@ -376,3 +376,18 @@ def _check_embedding(file: Path, value: Any) -> torch.Tensor:
     if not bool(torch.isfinite(embedding).all()) or abs(length - 1) > 1e-3:
         raise DataError(f"{file}: embedding of length {length:.4g}, must be finite and of length 1; normalise it")
     return embedding
+
+
+def check_same_photos(photos_dir: Path, identity: Identity) -> None:
+    """Raises: DataError when the folder lacks a photo of the identity."""
+    # Compared by content, because another person's photos often have the same names.
+    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
+    if other or not identity.photo_sha256:
+        raise DataError(
+            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
+            "another picture; give the folder the identity was made from, or leave out --face_embedding"
+        )
+
+
+def _sha256_or_none(file: Path) -> str | None:
+    return sha256_file(file) if file.is_file() else None

@@ -84,6 +84,10 @@ class FaceAdapter:
         """The mapper module."""
         return self.transformer.condition_embedder.image_embedder.mapper
 
+    def begin_words_with(self, tokens: Tensor) -> None:
+        """Let the first of the target's words be tokens [n, D_text] of its description."""
+        self.transformer.condition_embedder.image_embedder.target_words.begin_with(tokens)
+
     def freeze_mapper(self, frozen: bool = True) -> None:
         """Stop (or resume) gradients of the mapper. The null tokens are frozen with it."""
         for parameter in self.mapper_parameters().values():

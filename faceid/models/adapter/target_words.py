@@ -27,6 +27,11 @@ class TargetWords(nn.Module):
         generator = torch.Generator().manual_seed(torch.initial_seed())
         self.vectors = nn.Parameter(WORD_STD * torch.randn(num_words, text_dim, generator=generator, device="cpu"))
 
+    @torch.no_grad()
+    def begin_with(self, tokens: Tensor) -> None:
+        """Let the first words be tokens [n, D_text], n at most W, in units of a prompt's own. Others stay."""
+        self.vectors[: len(tokens)] = tokens.to(self.vectors)
+
     def forward(self, text: Tensor, face_input: Tensor, face_embedding_dim: int) -> Tensor:
         """Add the words to text [B, L, D_text], times how much of the target each face is, and its scale.
 

@@ -16,10 +16,11 @@ from faceid.data.latents.photo_latents import describe_samples, view_keys
 from faceid.data.order import hold_out
 from faceid.data.shards.index import ShardIndex
 from faceid.data.stream.stream_length import StreamLength
-from faceid.errors import ConfigError, DataError
+from faceid.description.description_file import read_description
+from faceid.errors import ConfigError, DataError, ModelError
 from faceid.evaluation.videos.recognisers import TOY_RECOGNISERS, check_recogniser_names
 from faceid.faces.encoders.face_encoders import check_encoder_is_there
-from faceid.faces.identities.identity import check_photos, load_identity
+from faceid.faces.identities.identity import check_photos, check_same_photos, load_identity
 from faceid.faces.photos.detect import load_detector
 from faceid.files.given_paths import why_no_folder
 from faceid.files.provenance import sha256_json
@@ -32,12 +33,11 @@ from faceid.training.checkpoints import checkpoint
 from faceid.training.checkpoints.run_folder import check_run_folder
 from faceid.training.checks.run_sections import RunSections, defaults, may_change
 from faceid.training.inputs.identity_loss import check_identity_loss
-from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
+from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, TARGET_DESCRIPTION, InputPlan
 from faceid.training.inputs.known_data import KnownData
 from faceid.training.inputs.origin import known_origin, refuse_incomplete, refuse_other_origin
 from faceid.training.inputs.prepare import (
     check_init_encoder,
-    check_same_photos,
     clip_size,
     photo_captions,
     photo_views,
@@ -89,6 +89,7 @@ def check_before_work(plan: InputPlan) -> None:
         check_fits(
             read_lora(Path(plan.inputs.init_lora), INIT_LORA), plan.adapter, f"{INIT_LORA}={plan.inputs.init_lora}"
         )
+    _check_description(plan)
     single = ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "face_bank")
     given = [(name, Path(folder)) for name in single if (folder := getattr(plan.inputs, name)) is not None]
     given += [("latents", folder) for folder in plan.inputs.latents_dirs]
@@ -198,7 +199,7 @@ def refuse_shorter(num_epochs: int, num_steps: int, done: int, folder: str | Pat
 def _known_origin(plan: InputPlan, sections: RunSections) -> dict[str, Any]:
     """The part of `origin_of` that is known before anything is prepared."""
     inputs = plan.inputs
-    known = known_origin(plan.base, plan.init_adapter, plan.init_lora)
+    known = known_origin(plan)
     if inputs.latents is not None:
         known["latents"] = LatentSets.open(inputs.latents_dirs).sha256
     if inputs.face_embedding is not None:
@@ -246,3 +247,21 @@ def _check_init_adapter(plan: InputPlan) -> None:
     if path is not None and metadata is not None:
         check_base(path, metadata, plan.base_name, plan.base, INIT_ADAPTER)
         check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
+
+
+def _check_description(plan: InputPlan) -> None:
+    """Raises: ModelError for another base's language, ConfigError where the words cannot hold it."""
+    path, words = plan.target_description, plan.adapter.target_words
+    if path is None:
+        return
+    description = read_description(path, TARGET_DESCRIPTION)
+    if description.text_fingerprint != plan.base.latents_fingerprint:
+        raise ModelError(
+            f"{TARGET_DESCRIPTION}={path}: made for a base with another text encoder than model_path={plan.base_name}; "
+            "make it with this base"
+        )
+    if len(description.tokens) > words:
+        raise ConfigError(
+            f"target_words={words}: {TARGET_DESCRIPTION}={path} has {len(description.tokens)} tokens; give so many "
+            "words, or more"
+        )

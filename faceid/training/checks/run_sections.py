@@ -78,6 +78,7 @@ class RunSections:
             "the LoRA": True,
             "tokens of its own": self.adapter.target_tokens,
             "words of its own": self.adapter.target_words > 0,
+            "a description that they begin as": self.inputs.target_description is not None,
             "reference frames": self.pairing.reference_share > 0,
             "the identity loss": self.identity_loss.identity_loss_weight > 0,
         }

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from faceid.data.clip_settings import CaptionSettings, ClipSettings
 from faceid.data.photo_settings import PhotoSettings
+from faceid.errors import ModelError
 from faceid.faces.identity_settings import FaceSettings
+from faceid.files.given_paths import why_no_file
 from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter
 from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.model_files import ModelFiles
@@ -17,7 +19,7 @@ from faceid.toy.shipped import resolve_adapter_path, resolve_encoder_path, resol
 from faceid.training.inputs.input_settings import InputSettings
 
 # The flags' names, for messages.
-INIT_ADAPTER, INIT_LORA = "init_adapter", "init_lora"
+INIT_ADAPTER, INIT_LORA, TARGET_DESCRIPTION = "init_adapter", "init_lora", "target_description"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,14 @@ class InputPlan:
             photos,
             has_references,
         )
+
+    @property
+    def target_description(self) -> Path | None:
+        """What the target's words begin as. Raises: ModelError where there is no such file."""
+        given = self.inputs.target_description
+        if given is not None and (reason := why_no_file(given)) is not None:
+            raise ModelError(f"{TARGET_DESCRIPTION}={given}: {reason}")
+        return None if given is None else Path(given)
 
     @property
     def base_name(self) -> str:

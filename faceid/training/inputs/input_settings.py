@@ -50,6 +50,9 @@ class InputSettings:
     """Begin with this LoRA of another tool (diffusers, ComfyUI, DiffSynth or kohya names), of the same base. A file, or
     a folder that peft saved."""
 
+    target_description: str | None = None
+    """What the target's own words (target_words) begin as: a file of tools/describe_person.py. Default: as nothing."""
+
     def __post_init__(self) -> None:
         if self.face_images_dir is None and self.face_embedding is None:
             raise ConfigError("face_images_dir: missing; give the folder of photos, or --face_embedding")

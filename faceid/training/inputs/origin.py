@@ -14,7 +14,7 @@ from faceid.files.provenance import sha256_file, sha256_json
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import WanModel
 from faceid.training.checkpoints import checkpoint
-from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, InputPlan
+from faceid.training.inputs.input_plan import INIT_ADAPTER, INIT_LORA, TARGET_DESCRIPTION, InputPlan
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 NUM_EPOCHS = "num_epochs"
 # The keys in every checkpoint of a run.
 OF_STATE = ("step", "updates", "origin", "validation", "validated", "samples_per_epoch")
-OF_ORIGIN = ("base", "latents", "photos", "identity", INIT_ADAPTER, INIT_LORA, "chunk", "recipe", "asked_batch_size")
+BEGUN_WITH = (INIT_ADAPTER, INIT_LORA, TARGET_DESCRIPTION)
+OF_ORIGIN = ("base", "latents", "photos", "identity", *BEGUN_WITH, "chunk", "recipe", "asked_batch_size")
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,20 @@ class StartingPoint:
     """The adapter with whose weights it begins; None for fresh ones."""
     init_lora: Path | None = None
     """The LoRA of another tool with which its LoRA begins instead."""
+    target_description: Path | None = None
+    """What the target's own words begin as; None for small random ones."""
     asked_batch_size: int = 0
     """The batch size in the command. The settings hold the resulting one (`faceid.training.recipe.global_batch`)."""
 
     @classmethod
     def of(cls, plan: InputPlan, asked_batch_size: int, encoder_path: str | None) -> StartingPoint:
         """The starting point of a run's inputs. Raises: ModelError when the base is incomplete."""
-        return cls(plan.base, plan.base_name, encoder_path, plan.init_adapter, plan.init_lora, asked_batch_size)
+        begun = (plan.init_adapter, plan.init_lora, plan.target_description)
+        return cls(plan.base, plan.base_name, encoder_path, *begun, asked_batch_size)
+
+    def begun_with(self) -> dict[str, Any]:
+        """The files that it begins with, by the flags that give them. None: fresh weights."""
+        return described_files(self.init_adapter, self.init_lora, self.target_description)
 
 
 def origin_of(
@@ -56,9 +64,7 @@ def origin_of(
         "latents": training_set.latents.sha256,
         "photos": sha256_json(training_set.photos_described),
         "identity": sha256_json(identity.embedding.tolist()),
-        # None means that the run began with fresh weights.
-        INIT_ADAPTER: _described(start.init_adapter),
-        INIT_LORA: _described(start.init_lora),
+        **start.begun_with(),
         # Samples of one size in a row. Another number gives another order of the stream.
         "chunk": training_set.mixture.chunk,
         "recipe": recipe,
@@ -66,10 +72,15 @@ def origin_of(
     }
 
 
-def known_origin(base: ModelFiles, init_adapter: Path | None, init_lora: Path | None) -> dict[str, Any]:
+def known_origin(plan: InputPlan) -> dict[str, Any]:
     """The part of it that is known before any data are read."""
-    begun = {INIT_ADAPTER: _described(init_adapter), INIT_LORA: _described(init_lora)}
-    return {"base": base.exact_fingerprint, **begun}
+    begun = described_files(plan.init_adapter, plan.init_lora, plan.target_description)
+    return {"base": plan.base.exact_fingerprint, **begun}
+
+
+def described_files(*files: Path | None) -> dict[str, Any]:
+    """Path and hash of each file of `BEGUN_WITH`."""
+    return {name: _described(file) for name, file in zip(BEGUN_WITH, files, strict=True)}
 
 
 def _described(file: Path | None) -> dict[str, str] | None:
@@ -115,7 +126,7 @@ def refuse_other_origin(
             f"{found}: samples of several sizes were grouped by micro_batch_size {before}, now {now}; resume with "
             f"--micro_batch_size {before}, or choose another output_dir"
         )
-    for key in (INIT_ADAPTER, INIT_LORA):
+    for key in BEGUN_WITH:
         before, now = saved[key] or {}, origin[key] or {}
         if before.get("sha256") != now.get("sha256"):
             was, given = (f"{each['path']} ({each['sha256'][:12]})" if each else "none" for each in (before, now))

@@ -25,15 +25,15 @@ from faceid.data.dancer_faces.face_crops import FaceSource
 from faceid.data.dancer_faces.face_sources import of_pairs, of_shards
 from faceid.data.latents.latent_sets import LatentSets
 from faceid.data.latents.latent_shards import check_latents_folder, latents_are_current, write_latent_shards
-from faceid.data.latents.photo_latents import FacePhoto, PhotoView, encode_photos, photo_latents_are_current, views_of
+from faceid.data.latents.photo_latents import PhotoView, encode_photos, face_photos, photo_latents_are_current, views_of
 from faceid.data.latents.reference_latents import ReferencePicture, encode_references, references_are_current
 from faceid.data.shards.index import ShardIndex
 from faceid.errors import DataError, ModelError
 from faceid.faces.encoders.face_encoders import FaceEncoder
-from faceid.faces.identities.identity import Identity, identity_is_current, load_identity
+from faceid.faces.identities.identity import Identity, check_same_photos, identity_is_current, load_identity
 from faceid.faces.identities.photos_to_identity import encoder_of, make_identity
 from faceid.faces.identities.reference_pictures import cut_reference
-from faceid.files.provenance import sha256_file, sha256_json
+from faceid.files.provenance import sha256_json
 from faceid.files.writing import make_parents, write_json
 from faceid.media import images
 from faceid.models.base.wan import load_wan
@@ -174,10 +174,7 @@ def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: st
         say_captions(len(captions), len(identity.photo_sha256), "photos")
     if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width, captions, views):
         return
-    photos = [
-        FacePhoto(name, images.read_photo(photos_dir / name), identity.photo_boxes[name], sha256, captions.get(name))
-        for name, sha256 in sorted(identity.photo_sha256.items())
-    ]
+    photos = face_photos(photos_dir, identity, captions)
     parts = ("vae", "text") if captions else ("vae",)
     wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width, views, private=not plan.faces.shared)
@@ -222,21 +219,6 @@ def photo_captions(plan: InputPlan, names: Sequence[str]) -> dict[str, str]:
         return of_all
     folder = Path(plan.inputs.face_images_dir or "")
     return {**of_all, **read_captions({name: find_caption(folder / name) for name in names})}
-
-
-def check_same_photos(photos_dir: Path, identity: Identity) -> None:
-    """Raises: DataError when the folder lacks a photo of the identity."""
-    # Compared by content, because another person's photos often have the same names.
-    other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
-    if other or not identity.photo_sha256:
-        raise DataError(
-            f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
-            "another picture; give the folder the identity was made from, or leave out --face_embedding"
-        )
-
-
-def _sha256_or_none(file: Path) -> str | None:
-    return sha256_file(file) if file.is_file() else None
 
 
 def clip_size(plan: InputPlan) -> tuple[int, int]:

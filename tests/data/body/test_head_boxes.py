@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceid.data.body.head_boxes import frontalness, head_boxes
+from faceid.data.body.head_boxes import face_boxes, frontalness, head_around, head_boxes
 
 SIZE_HW = (1080, 1920)
 
@@ -26,6 +26,14 @@ def test_the_box_holds_chin_and_crown_and_little_more():
     assert box[1] <= crown and box[3] >= chin
     assert (box[3] - box[1]) == pytest.approx(0.13 * 600, rel=0.35)
     assert (box[0] + box[2]) / 2 == pytest.approx(900, abs=1)
+
+
+def test_the_head_around_a_face_is_the_head_that_the_face_was_found_in():
+    (face,), (head,) = face_boxes(standing()[None]), head_boxes(standing()[None], SIZE_HW)
+    assert head_around(face) == pytest.approx(head, abs=0.02)
+    # A detector's box may be narrow: the longer side is the height of the face.
+    x0, y0, x1, y1 = face
+    assert head_around((x0 + 4, y0, x1 - 4, y1)) == pytest.approx(head, abs=0.02)
 
 
 @pytest.mark.parametrize("unknown", [[3, 4], [1, 2], [0], [5, 6], [11, 12], [3, 5, 6, 11, 12]])

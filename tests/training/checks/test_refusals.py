@@ -8,12 +8,15 @@ import shutil
 import sys
 
 import pytest
+import torch
 from calling import command_module, process_state_kept
 from launching import QUIET, SMALL_ADAPTER
 from safetensors.torch import safe_open, save_file
 
+from faceid.description.description_file import Description, write_description
 from faceid.errors import ConfigError, FaceidError, one_line, run_entry_point
-from faceid.toy.shipped import resolve_adapter_path
+from faceid.models.base.model_files import ModelFiles
+from faceid.toy.shipped import resolve_adapter_path, resolve_model_path
 from faceid.training.world.launched import read_accelerate_config, read_launch
 
 pytestmark = pytest.mark.promise(
@@ -60,6 +63,11 @@ def a_file(path):
     path.write_text("mine")
 
 
+def describe_at(run, fingerprint):
+    """A description of five tokens beside the run folder."""
+    write_description(run.parent / "d.safetensors", Description("red hair", torch.ones(5, 64), fingerprint))
+
+
 # What lies there before, what is typed, and what the line must say.
 CASES = {
     "a file in the run folder's place": (lambda run: a_file(run), [], "not a folder that can be written"),
@@ -76,6 +84,17 @@ CASES = {
     "no identity": (None, "--face_embedding nowhere".split(), "nowhere"),
     "no face bank": (None, "--face_bank nowhere".split(), "face_bank=nowhere"),
     "no initial adapter": (None, "--init_lora nowhere.safetensors".split(), "init_lora=nowhere"),
+    "no description": (None, "--target_description nowhere".split(), "target_description=nowhere"),
+    "a description in another base's language": (
+        lambda run: describe_at(run, "0" * 64),
+        "--target_words 8 --target_description {run.parent}/d.safetensors".split(),
+        "d.safetensors: made for a base with another text encoder",
+    ),
+    "fewer words than a description has": (
+        lambda run: describe_at(run, ModelFiles.find(resolve_model_path("toy")).latents_fingerprint),
+        "--target_words 4 --target_description {run.parent}/d.safetensors".split(),
+        "target_words=4: target_description=",
+    ),
     "no such checkpoint": (None, "--resume nowhere".split(), "resume=nowhere"),
     "no such kernel": (None, "--attention_backend warp".split(), "attention_backend='warp'"),
     "a kernel that is not installed": (None, "--attention_backend flash".split(), "cannot be used here"),

@@ -14,7 +14,7 @@ from asked_for import asked_for
 from faceid.config import parse_sections
 from faceid.training.checkpoints.checkpoint import CheckpointError
 from faceid.training.checks.run_sections import SECTIONS, RunSections, defaults, may_change
-from faceid.training.inputs.origin import refuse_incomplete, refuse_other_origin
+from faceid.training.inputs.origin import OF_ORIGIN, refuse_incomplete, refuse_other_origin
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 # Of each option: what becomes of a run that goes on with another value of it.
@@ -40,7 +40,7 @@ log_every_steps log_samples tensorboard peak_tflops watchdog_s
 # Not compared as options: another value makes other inputs, and those are compared.
 BY_CONTENT = """
 model_path output_dir face_images_dir face_embedding dance_videos_dir pose_videos_dir latents shards face_bank expert
-vae_path text_encoder_path init_adapter init_lora
+vae_path text_encoder_path init_adapter init_lora target_description
 num_frames height width fps fit uneven_pairs clips_per_shard caption caption_files
 photo_framings photo_sizes photo_caption
 encoder encoder_path encoder_device onnx_mean onnx_std onnx_colour aggregation detector detector_path face_margin
@@ -54,8 +54,7 @@ WORDS = {
 
 
 def origin(recipe):
-    keys = ("base", "latents", "photos", "identity", "chunk", "init_adapter", "init_lora", "asked_batch_size")
-    return {**dict.fromkeys(keys), "recipe": recipe}
+    return {**dict.fromkeys(OF_ORIGIN), "recipe": recipe}
 
 
 def test_every_option_is_in_the_table_once():
@@ -97,7 +96,9 @@ def test_a_run_from_before_an_option_goes_on_with_its_default_and_no_other():
         refuse_other_origin(Path("step_1"), before, now, may_change(), defaults())
 
 
-@pytest.mark.parametrize("name", ["updates", "validated", "chunk", "init_lora", "asked_batch_size"])
+@pytest.mark.parametrize(
+    "name", ["updates", "validated", "chunk", "init_lora", "target_description", "asked_batch_size"]
+)
 def test_a_checkpoint_that_says_less_is_refused_by_what_it_does_not_say(name):
     whole = {
         **dict.fromkeys(("step", "updates", "validation", "validated", "samples_per_epoch"), 1),

@@ -1,0 +1,1 @@
+"""Describe a person in phrases, by what the base itself takes the photos for."""

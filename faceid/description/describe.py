@@ -1,0 +1,64 @@
+"""Put it together: photos and a base in, a description out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from faceid.data.latents.photo_latents import FacePhoto, face_photos
+from faceid.description.describe_settings import DescribeSettings
+from faceid.description.description_file import Description
+from faceid.description.photo_losses import encode_description, photo_losses
+from faceid.description.phrases import SHIPPED, read_phrases
+from faceid.description.search import find_phrases
+from faceid.device import pick_device
+from faceid.errors import ConfigError, DataError
+from faceid.faces.identities.identity import check_same_photos, load_identity
+from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.wan import load_wan
+from faceid.toy.shipped import resolve_model_path, resolve_phrases
+
+log = logging.getLogger(__name__)
+
+# What a photo shows, besides whom.
+OPENING = "a portrait of a person"
+
+
+def describe(settings: DescribeSettings) -> Description:
+    """Find a description, or encode the one that was given. Raises: FaceidError for inputs that cannot be used."""
+    phrases = read_phrases(
+        Path(settings.phrases) if settings.phrases else resolve_phrases(settings.model_path, SHIPPED)
+    )
+    files = ModelFiles.find(resolve_model_path(settings.model_path), settings.vae_path, settings.text_encoder_path)
+    files = files.of_expert(settings.expert)
+    photos = _best_photos(settings)
+    files.geometry.check_size(settings.photo_size, settings.photo_size)
+    device = pick_device(settings.device)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    parts = ("text",) if settings.text is not None else ("text", "vae", "transformer")
+    wan = load_wan(files, parts, device, dtype, name=settings.model_path)
+    if settings.text is not None:
+        return encode_description(wan, settings.prompt, settings.text)
+    losses = photo_losses(wan, photos, settings.photo_size)
+    log.info("%d phrases, %d photos, at %d noise levels", len(phrases), len(photos), losses.num_samples // len(photos))
+    found = find_phrases(phrases, OPENING, losses, losses.num_samples)
+    if not found.phrases:
+        raise ConfigError(
+            f"phrases={settings.phrases or SHIPPED}: none of {len(phrases)} helps the base to draw these photos; give "
+            "--text, or train without a description"
+        )
+    log.info("loss of the photos inside the head: %.4f, described %.4f", found.loss_before, found.loss_after)
+    return encode_description(wan, settings.prompt, ", ".join(found.phrases.values()))
+
+
+def _best_photos(settings: DescribeSettings) -> list[FacePhoto]:
+    """The photos that count most, best first. Raises: DataError when the identity has none, or they are others."""
+    folder, identity = Path(settings.face_images_dir), load_identity(settings.face_embedding)
+    check_same_photos(folder, identity)
+    weights = identity.photo_weights
+    photos = sorted(face_photos(folder, identity, {}), key=lambda photo: (-weights[photo.key], photo.key))
+    if not photos:
+        raise DataError(f"face_embedding={settings.face_embedding}: names no photos; make it from --face_images_dir")
+    return photos[: settings.most_photos]

@@ -1,0 +1,117 @@
+"""How surprising photos of a person are to the base, under one prompt or another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from faceid import flow
+from faceid.data.latents.photo_latents import FacePhoto, PhotoView, show_photo
+from faceid.data.order import seed_for
+from faceid.description.description_file import Description
+from faceid.description.phrases import join_phrases
+from faceid.errors import ConfigError
+from faceid.models.base.latent_codec import encode_pixels
+from faceid.models.base.prompts import cut_padding, encode_prompts
+from faceid.models.base.wan import WanModel
+from faceid.models.wan_vace.control import pose_control
+from faceid.models.wan_vace.transformer import forward_inputs
+
+# Who somebody is, is decided at high noise; at the highest a picture shows next to nothing.
+NOISE_LEVELS = (0.9, 0.75)
+# Samples of one forward pass. A photo is a single frame.
+AT_ONCE = 16
+
+
+@dataclass
+class PhotoLosses:
+    """The base's loss inside the head, over photos and noise levels: what `search.find_phrases` asks for.
+
+    x_t, target: [S, C, 1, h, w]. sigma: [S]. head_mask: [S, 1, h, w]. control: [1, channels, 1, h, w].
+    """
+
+    wan: WanModel
+    x_t: Tensor
+    target: Tensor
+    sigma: Tensor
+    head_mask: Tensor
+    control: Tensor
+    _texts: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def num_samples(self) -> int:
+        """S: a sample for each photo and noise level."""
+        return len(self.sigma)
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], count: int) -> Tensor:
+        """Losses [P, count] of each prompt on the first samples, float32 on the CPU."""
+        pairs = [(prompt, place) for prompt in prompts for place in range(count)]
+        found = [self._losses(pairs[at : at + AT_ONCE]) for at in range(0, len(pairs), AT_ONCE)]
+        return torch.cat(found).view(len(prompts), count)
+
+    def _losses(self, pairs: Sequence[tuple[str, int]]) -> Tensor:
+        transformer = self.wan.transformer
+        places = torch.tensor([place for _, place in pairs], device=self.sigma.device)
+        text = torch.stack([self._text(prompt) for prompt, _ in pairs]).to(transformer.dtype)
+        sigma, mask = self.sigma[places], self.head_mask[places]
+        control = self.control.expand(len(pairs), *self.control.shape[1:]).to(transformer.dtype)
+        inputs = forward_inputs(self.x_t[places].to(transformer.dtype), flow.model_timestep(sigma), text, control)
+        error = flow.flow_loss(transformer(**inputs)[0], self.target[places])
+        return ((error * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3))).float().cpu()
+
+    def _text(self, prompt: str) -> Tensor:
+        if prompt not in self._texts:
+            self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, [prompt])
+        return self._texts[prompt]
+
+
+def photo_losses(wan: WanModel, photos: Sequence[FacePhoto], size: int, seed: int = 0) -> PhotoLosses:
+    """Encode photos, cropped around the face, as samples of each noise level. wan: all parts. size: of a side, px.
+
+    Raises: ConfigError for a size that the base cannot draw.
+    """
+    wan.geometry.check_size(size, size)
+    device, view = wan.vae.device, PhotoView("photo", size, size)
+    shown = [show_photo(wan, photo, view)[:2] for photo in photos]
+    grey = encode_pixels(wan.vae, torch.zeros(1, 3, 1, size, size, device=device))[0]
+    inactive = wan.statistics.normalise(grey.unsqueeze(0).float())
+    x_t: list[Tensor] = []
+    target: list[Tensor] = []
+    sigmas: list[Tensor] = []
+    masks: list[Tensor] = []
+    # The photos take turns, so that a few samples show several of them.
+    for level in NOISE_LEVELS:
+        for photo, (latent, mask) in zip(photos, shown, strict=True):
+            x0 = wan.statistics.normalise(latent.unsqueeze(0).float().to(device))
+            generator = torch.Generator().manual_seed(seed_for(seed, len(sigmas), f"describe {photo.key}"))
+            noise = torch.randn(x0.shape, generator=generator).to(device)
+            sigma = torch.tensor([level], device=device)
+            x_t.append(flow.add_noise(x0, noise, sigma))
+            target.append(flow.velocity_target(x0, noise))
+            sigmas.append(sigma)
+            masks.append(mask.unsqueeze(0).float().to(device))
+    control = pose_control(inactive, inactive, wan.geometry, [])
+    return PhotoLosses(wan, torch.cat(x_t), torch.cat(target), torch.cat(sigmas), torch.cat(masks), control)
+
+
+def encode_description(wan: WanModel, prompt: str, text: str) -> Description:
+    """What a description adds to a prompt, in the text encoder's space. wan: its text parts. prompt: of the videos.
+
+    Raises: ConfigError for a text that is empty, or longer than the base reads.
+    """
+    if not text.strip():
+        raise ConfigError("description: is empty; nothing is said of the person")
+    full = join_phrases(prompt, [text])
+    found = encode_prompts(wan.tokenizer, wan.text_encoder, [prompt, full])
+    before, after = (cut_padding(found[told].float().cpu()) for told in (prompt, full))
+    # A prompt ends in an end token. What follows the words of the shorter one is the description's.
+    told = after[len(before) - 1 :]
+    if len(after) == len(found[full]):
+        raise ConfigError(f"description: with the prompt it has {len(after)} tokens or more, all that the base reads")
+    # As TargetWords measures a prompt.
+    size = before.pow(2).mean().sqrt()
+    return Description(text, told / size, wan.latents_fingerprint)

@@ -1,0 +1,119 @@
+"""A person described by the embedded base, by the tool itself; and what a run makes of it."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from faceid.description.description_file import Description, read_description, write_description
+from faceid.description.photo_losses import encode_description
+from faceid.errors import ConfigError, ModelError
+from faceid.files.documents import read_json
+from faceid.models.adapter.face_adapter import install_adapter
+from faceid.models.adapter.face_tokens import face_input
+from faceid.models.adapter_settings import DEFAULT_PROMPT, AdapterSettings
+from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.wan import load_wan
+from faceid.toy.dataset import write_toy_dataset
+from faceid.toy.descriptions import description_phrases
+from faceid.toy.people import draw_person
+from faceid.toy.toy_settings import ToyClipSettings, ToySettings
+from tools import describe_person, prepare_face_embeddings
+
+SAID = "green hair in a bun, round red glasses"
+FINGERPRINT = "f" * 64
+
+
+@pytest.fixture(scope="module")
+def wan(toy_path):
+    return load_wan(toy_path, ("text", "transformer"), name="toy")
+
+
+class TestFile:
+    def test_what_is_written_reads_back_and_is_its_owners_alone(self, tmp_path):
+        path = tmp_path / "d.safetensors"
+        write_description(path, Description(SAID, torch.randn(5, 64), FINGERPRINT))
+        read = read_description(path)
+        assert (read.text, read.text_fingerprint, read.tokens.shape) == (SAID, FINGERPRINT, (5, 64))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    @pytest.mark.parametrize(
+        ("tensors", "header"),
+        [
+            ({"tokens": torch.zeros(5, 64)}, None),
+            ({"tokens": torch.zeros(5, 64)}, {"faceid_description": "{"}),
+            ({"tokens": torch.zeros(5, 64)}, {"faceid_description": '{"text": 1, "text_fingerprint": "f"}'}),
+            (
+                {"tokens": torch.full((5, 64), torch.nan)},
+                {"faceid_description": '{"text": "a", "text_fingerprint": "f"}'},
+            ),
+            ({"tokens": torch.zeros(5)}, {"faceid_description": '{"text": "a", "text_fingerprint": "f"}'}),
+            ({"words": torch.zeros(5, 64)}, {"faceid_description": '{"text": "a", "text_fingerprint": "f"}'}),
+        ],
+    )
+    def test_another_file_is_refused(self, tmp_path, tensors, header):
+        save_file(tensors, tmp_path / "d.safetensors", metadata=header)
+        with pytest.raises(
+            ModelError, match=r"target_description=.*d\.safetensors: not a file of tools/describe_person"
+        ):
+            read_description(tmp_path / "d.safetensors")
+
+    def test_a_file_that_is_cut_short_or_missing_is_refused(self, tmp_path):
+        path = tmp_path / "d.safetensors"
+        with pytest.raises(ModelError, match="target_description="):
+            read_description(path)
+        path.write_bytes(b"\x00" * 3)
+        with pytest.raises(ModelError, match="or damaged"):
+            read_description(path)
+
+
+class TestWords:
+    def test_words_that_begin_as_a_description_say_what_a_prompt_with_it_says(self, wan):
+        """In another place of the text, which the base does not look at: so the base predicts the same."""
+        told = encode_description(wan, DEFAULT_PROMPT, SAID)
+        texts = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT, f"{DEFAULT_PROMPT} with {SAID}"])
+        short, whole = (text.unsqueeze(0) for text in texts.values())
+        embedder_words = install_adapter(
+            load_wan(wan.files, ("transformer",)).transformer, AdapterSettings(target_words=32, lora_rank=4), 64
+        )
+        embedder_words.begin_words_with(told.tokens)
+        embedder = embedder_words.transformer.condition_embedder.image_embedder
+        face = torch.nn.functional.normalize(torch.randn(1, 64), dim=1)
+        with torch.no_grad():
+            embedder.target_words.vectors[len(told.tokens) :] = 0
+            told_by_words = embedder.target_words(short, face_input(face, 1.0, 1.0), 64)[0]
+        nonzero = [text[text.abs().amax(1) > 0] for text in (told_by_words, whole[0])]
+        # The end token of the shorter prompt stays. All else is token by token the same: the prompt's own tokens change
+        # a little, since a text encoder lets them see what follows.
+        count = len(told.tokens)
+        assert len(nonzero[0]) == len(nonzero[1]) + 1
+        torch.testing.assert_close(nonzero[0][-count:], nonzero[1][-count:], rtol=1e-4, atol=1e-4)
+
+    def test_nothing_to_say_and_too_much_are_refused(self, wan):
+        with pytest.raises(ConfigError, match="description: is empty"):
+            encode_description(wan, DEFAULT_PROMPT, " ")
+        with pytest.raises(ConfigError, match="all that the base reads"):
+            encode_description(wan, DEFAULT_PROMPT, "red hair, " * 40)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("a person is described from photos by the base itself", bar="hair and skin", proof="main")
+def test_a_drawn_person_is_described_from_photos(tmp_path, capsys):
+    world = tmp_path / "world"
+    clips = ToyClipSettings(clips_per_person=1, height=64, width=64, num_frames=5)
+    write_toy_dataset(ToySettings(output_dir=world, num_people=2, photos_per_person=6, seed=3), clips)
+    photos, identity = world / "photos/target", tmp_path / "identity"
+    prepare_face_embeddings.main(
+        ["--face_images_dir", str(photos), "--output_dir", str(identity), "--encoder_path", "toy"]
+    )
+    capsys.readouterr()
+    given = ["--face_images_dir", str(photos), "--face_embedding", str(identity), "--model_path", "toy"]
+    output = tmp_path / "d.safetensors"
+    assert describe_person.main([*given, "--photo_size", "96", "--most_photos", "4", "--output", str(output)]) == 0
+    said = capsys.readouterr().out.strip()
+    truth = description_phrases(draw_person(read_json(world / "world.json")["people"]["target"]["seed"]))
+    assert truth["hair"] in said
+    assert read_description(output).text == said
