@@ -28,7 +28,7 @@ size=(--num_frames 9 --height 96 --width 96)
 # Each video has a noise of its own. Guidance and steps: docs/decisions/likeness.md, "The demo is gentler".
 render=(--cfg_scale 2.0 --cfg_start 0.3 --num_inference_steps 6 --reference_guidance true --gallery false --seed per_video)
 case ${SIZE:-full} in
-  full) shorter=() looked_at=8 weaker=(0.5) stronger=(1.25) dances=1369 few=36 others=(3 7 11) after=(--num_epochs 8 --freeze_mapper_after_epochs 4) ;;
+  full) shorter=() looked_at=8 weaker=(0.5) stronger=(1.25) dances=1369 few=36 others=(3 8) after=(--num_epochs 6 --freeze_mapper_after_epochs 3) ;;
   small) looked_at=3 shorter=(--num_epochs 4 --freeze_mapper_after_epochs 2 --save_every 2) weaker=(0.5) stronger=() dances=16 few=1 others=(3) after=() ;;
   *) refuse "SIZE=$SIZE: is neither full nor small; take one" ;;
 esac
@@ -47,8 +47,8 @@ bold="" plain=""
 if [ -t 1 ]; then bold=$'\033[1m' plain=$'\033[0m'; fi
 step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 trap 'echo "demo: stopped here; run make demo again to go on, or remove $out/ to begin anew" >&2' ERR
-# Two at a time: the machine has two cores, and every one of these runs on one.
-both() {
+# Beside each other: the machine has two cores, and every one of these runs on one.
+beside() {
   local jobs=() job
   for job in "$@"; do "$job" & jobs+=("$!"); done
   # When one fails the other is stopped: nothing goes on writing behind the message.
@@ -98,7 +98,7 @@ strangers_world() { world --with_target false --output_dir "$out/strangers" --nu
 # Sixteen dancers of the world that the shipped adapter learnt from, for each seed others.
 known_world() { world --with_target false --output_dir "$out/known" --num_people 16 --first_person "$first_known" --clips_per_person 1 --seed 1000; }
 two_worlds() { strangers_world && known_world; }
-both target_world two_worlds
+beside target_world two_worlds
 for kind in references photos; do
   for person in "$out/dataset/$kind/target" "$out/strangers/$kind"/*/; do put_all "$out/people/$kind/$(basename -- "$person")" "$person"/*; done
 done
@@ -127,7 +127,7 @@ weak_encoder() {
 # What the base itself takes the person for. Training begins with it, and learns what no phrase says.
 describe() {
   python tools/describe_person.py --face_images_dir "$out/dataset/photos/target" --face_embedding "$out/identities/target/target" \
-    --model_path toy --photo_size 96 --most_photos "$looked_at" --output "$out/description.safetensors"
+    --model_path toy --most_photos "$looked_at" --output "$out/description.safetensors"
 }
 
 step "3/8 Clips and their pose videos are paired by frame and packed into shards; the VAE turns them into latents, once."
@@ -139,7 +139,7 @@ latents() {
 target_first() { identity identities/target toy && describe; }
 all_people() { identity identities/target_strong toy_strong && identities && weak_encoder; }
 clips_and_people() { latents && all_people; }
-both target_first clips_and_people
+beside target_first clips_and_people
 # The strangers dance in five groups of three, each to other dances than their own; all fifteen dances are danced.
 for group in 0 1 2 3 4; do
   people=$(printf '"d%02d", ' $((3 * group + 1)) $((3 * group + 2)) $((3 * group + 3))) poses=""
@@ -168,12 +168,14 @@ plain_lora() {
   train target --output_dir "$out/run_lora" --face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data \
     --target_tokens false --target_words 0 --reference_share 0 --photo_caption "a portrait of zqx person"
 }
-# As many samples a step, in one process each: the two are done sooner so.
-processes=launch/accelerate/cpu.yaml alone=(--num_processes 1)
-both naive_recipe plain_lora
 # Whoever wants other faces of the adapter, too, begins with one that has seen many, and gives it an encoder that tells them apart.
-processes=launch/accelerate/cpu_zero2.yaml alone=()
-train target_strong --output_dir "$out/run_taught" --encoder_path toy_strong --init_adapter toy_strong "${after[@]}"
+taught_before() {
+  train target_strong --output_dir "$out/run_taught" --encoder_path toy_strong --init_adapter toy_strong \
+    --learning_rate 1e-4 --target_tokens_rate 30 "${after[@]}"
+}
+# As many samples a step, in one process each: they are done sooner so.
+processes=launch/accelerate/cpu.yaml alone=(--num_processes 1)
+beside naive_recipe plain_lora taught_before
 
 step "6/8 The adapters render poses that nobody trained on, as the target, as strangers, and as people of the training world."
 sample() { # sample NAME ADAPTER PEOPLE POSES SCALE [FLAG ...]
@@ -204,6 +206,7 @@ first_half() {
   for scale in "${weaker[@]}"; do sample "scale_$scale" "$ours" target poses_all "$scale"; done
   sample ours "$ours" target poses_all 1
   sample strangers_by_ours "$taught" strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
+  sample heldout toy_strong strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
 }
 second_half() {
   for scale in "${stronger[@]}"; do sample "scale_$scale" "$ours" target poses_all "$scale"; done
@@ -211,10 +214,9 @@ second_half() {
   sample naive "$naive" target poses_all 1
   sample lora "$lora" target poses_all 1 --prompt "zqx person dancing in a studio" --own_references 0
   sample reference "$ours" target poses_all 0 --own_references 1
-  sample heldout toy_strong strangers strangers/poses 1 --jobs "$out/heldout.jsonl"
   sample known toy_strong known poses_few 1
 }
-both first_half second_half
+beside first_half second_half
 
 step "7/8 Judges that share nothing with the training look at every frame: who is it, and do they dance as told?"
 judge() {
@@ -239,12 +241,12 @@ target() {
 }
 put "$out/notes.txt" <<END
 Shipped with the package: the tiny base (VAE, transformer, text encoder), two face encoders, an adapter of each that learnt faces in general on 800 drawn dancers (stage 1), and the judges. None of them has seen the target or the strangers.
-Trained just now, on this machine, from the base alone: "ours", "naive" and "plain LoRA", on the target's photos and clips of eight other dancers. Its encoder is the weak one.
+Trained just now, on this machine, from the base alone: "ours", "naive" and "plain LoRA", on the target's photos and clips of eight other dancers. Its encoder is the weak one. The words of "ours" and "naive" begin as phrases that the base itself found for the photos.
 "naive" differs from "ours" in one thing: pairing: constant, the target's embedding over everybody's clips. "plain LoRA" has no face; a trigger word stands for the person.
 "reference only" is the base with one photo as reference frame. "start" is the shipped adapter of the weak encoder, which was never trained on the target.
 "strangers by ours" was trained on the target after the shipped adapter of the strong encoder, and is then given strangers' faces; "strangers" is that adapter before.
 END
-both known target
+beside known target
 
 step "8/8 Done."
 put "$out/report.html" "$out/evaluation/report.html"
@@ -260,6 +262,7 @@ cat <<END
   $out/report.html                   reference photos, poses and renders side by side, and every score
   $out/picture.png                   the photos, a pose, and what each recipe made of them
   $out/summary.json                  the figures above
+  $out/description.safetensors       what the base takes the person for
   $out/identities/target/target/report.html   each photo: its face, its weight, or why it was dropped
   $out/rendered/                     the rendered mp4s; jobs.jsonl lists them
   $out/run/                          the run: config, metrics, checkpoints, adapters, validation videos

@@ -172,6 +172,7 @@ def test_every_flag_the_pages_name_exists(monkeypatch):
         "tools/judge_attempt.py": "--exit_code 75 --model_path m --output_dir o --face_images_dir f --latents l",
         "tools/merge_summaries.py": "--summaries [a] --output o.json",
         "tools/train_toy_base.py": "--work_dir w",
+        "tools/describe_person.py": "--face_images_dir f --face_embedding e --model_path m --output o.safetensors",
         "tools/verify_encoder.py": "--faces_dir f --output_dir o",
         "tools/join_experts.py": "--high a --low b --model_path m --output o.safetensors",
         "tools/convert_model.py": "--model_path m --output_dir o",

@@ -244,7 +244,9 @@ def test_everything_in_the_package_is_packaged():
     files = [p for p in (REPOSITORY / "faceid").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
     assert {p.parent for p in files if p.suffix == ".py" and not (p.parent / "__init__.py").is_file()} == set()
     # What setup.py's package_data takes along.
-    taken = [p for p in files if p.suffix in (".py", ".j2", ".json", ".yaml") or p.name == "py.typed" or "weights" in p.parts]
+    taken = [
+        p for p in files if p.suffix in (".py", ".j2", ".json", ".yaml") or p.name == "py.typed" or "weights" in p.parts
+    ]
     assert set(files) - set(taken) == set()
 
 

@@ -46,6 +46,9 @@ PLAIN = (
     "--reference_share 0"
 )
 
+# What an adapter knows of faces in general is not to be forgotten. The words learn as fast as else.
+GENTLY = ("--learning_rate", "1e-4", "--target_tokens_rate", "30")
+
 # What the recipe of configs/demo.yaml consists of, each part off.
 PARTS: dict[str, tuple[str, ...]] = {
     "references": ("--reference_share", "0"),
@@ -83,8 +86,8 @@ _ALL = (
     ArmPlan("ours_strangers_reference", trained_by="ours_from_nothing", strangers_reference=True),
     ArmPlan("ours_without_reference", trained_by="ours_from_nothing", sample=NO_REFERENCES),
     ArmPlan("ours_from_nothing_strong", train=("--pairing", "own"), encoder="strong"),
-    ArmPlan("ours_from_stage1", train=("--pairing", "own"), adapter="toy"),
-    ArmPlan("ours_from_stage1_strong", train=("--pairing", "own"), encoder="strong", adapter="toy_strong"),
+    ArmPlan("ours_from_stage1", train=GENTLY, adapter="toy"),
+    ArmPlan("ours_from_stage1_strong", train=GENTLY, encoder="strong", adapter="toy_strong"),
     *(ArmPlan(f"without_{part}", train=off, is_described=part not in UNDESCRIBED) for part, off in PARTS.items()),
     ArmPlan("with_pasted_heads", train=("--pairing", "own"), has_pasted_heads=True),
     *(ArmPlan(f"with_{part}", train=on) for part, on in EXTRAS.items()),

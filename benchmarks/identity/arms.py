@@ -137,7 +137,7 @@ class Bench:
         """Let the base describe one target by the photos that the weak encoder kept."""
         words: Words = ["--face_images_dir", self.folder / "people/photos" / target]
         words += ["--face_embedding", self.folder / "identities/weak" / target]
-        words += ["--model_path", "toy", "--photo_size", "96", "--output", self.description_of(target)]
+        words += ["--model_path", "toy", "--output", self.description_of(target)]
         self._once(f"describe_{target}", ["tools/describe_person.py", *words], threads=1)
 
     def train(self, arm: ArmPlan, target: str) -> None:

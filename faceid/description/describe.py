@@ -18,12 +18,14 @@ from faceid.errors import ConfigError, DataError
 from faceid.faces.identities.identity import check_same_photos, load_identity
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
-from faceid.toy.shipped import resolve_model_path, resolve_phrases
+from faceid.toy.shipped import resolve_model_path, resolve_photo_size, resolve_phrases
 
 log = logging.getLogger(__name__)
 
 # What a photo shows, besides whom.
 OPENING = "a portrait of a person"
+# Of the sizes that Wan was trained at, the least.
+USUAL_SIDE_PX = 480
 
 
 def describe(settings: DescribeSettings) -> Description:
@@ -34,16 +36,17 @@ def describe(settings: DescribeSettings) -> Description:
     files = ModelFiles.find(resolve_model_path(settings.model_path), settings.vae_path, settings.text_encoder_path)
     files = files.of_expert(settings.expert)
     photos = _best_photos(settings)
-    files.geometry.check_size(settings.photo_size, settings.photo_size)
+    size = settings.photo_size or resolve_photo_size(settings.model_path, USUAL_SIDE_PX)
+    files.geometry.check_size(size, size)
     device = pick_device(settings.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     parts = ("text",) if settings.text is not None else ("text", "vae", "transformer")
     wan = load_wan(files, parts, device, dtype, name=settings.model_path)
     if settings.text is not None:
         return encode_description(wan, settings.prompt, settings.text)
-    losses = photo_losses(wan, photos, settings.photo_size)
+    losses = photo_losses(wan, photos, size)
     log.info("%d phrases, %d photos, at %d noise levels", len(phrases), len(photos), losses.num_samples // len(photos))
-    found = find_phrases(phrases, OPENING, losses, losses.num_samples)
+    found = find_phrases(phrases, OPENING, losses)
     if not found.phrases:
         raise ConfigError(
             f"phrases={settings.phrases or SHIPPED}: none of {len(phrases)} helps the base to draw these photos; give "

@@ -30,8 +30,8 @@ class DescribeSettings:
     """YAML file of the phrases to choose from. Default: those that come with faceid."""
     prompt: str = DEFAULT_PROMPT
     """Prompt of the videos, which the description goes on. As train.py --caption."""
-    photo_size: Annotated[int, Field(ge=16, le=2048)] = 480
-    """Pixels of a photo's side, as the base looks at it."""
+    photo_size: Annotated[int, Field(ge=16, le=2048)] | None = None
+    """Pixels of a photo's side, as the base looks at it. Default: 480, and 96 for the embedded base."""
     most_photos: Annotated[int, Field(ge=1, le=20)] = 8
     """How many of the best photos are looked at."""
     expert: Literal["high", "low"] | None = None

@@ -47,11 +47,11 @@ class PhotoLosses:
         return len(self.sigma)
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[str], count: int) -> Tensor:
-        """Losses [P, count] of each prompt on the first samples, float32 on the CPU."""
-        pairs = [(prompt, place) for prompt in prompts for place in range(count)]
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        """Losses [P, S] of each prompt on each sample, float32 on the CPU."""
+        pairs = [(prompt, place) for prompt in prompts for place in range(self.num_samples)]
         found = [self._losses(pairs[at : at + AT_ONCE]) for at in range(0, len(pairs), AT_ONCE)]
-        return torch.cat(found).view(len(prompts), count)
+        return torch.cat(found).view(len(prompts), self.num_samples)
 
     def _losses(self, pairs: Sequence[tuple[str, int]]) -> Tensor:
         transformer = self.wan.transformer
@@ -83,7 +83,6 @@ def photo_losses(wan: WanModel, photos: Sequence[FacePhoto], size: int, seed: in
     target: list[Tensor] = []
     sigmas: list[Tensor] = []
     masks: list[Tensor] = []
-    # The photos take turns, so that a few samples show several of them.
     for level in NOISE_LEVELS:
         for photo, (latent, mask) in zip(photos, shown, strict=True):
             x0 = wan.statistics.normalise(latent.unsqueeze(0).float().to(device))

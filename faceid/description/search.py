@@ -1,7 +1,7 @@
 """Choose the phrases that describe a person best: those under which photos are least surprising.
 
 A diffusion model is a classifier, too: of several prompts the right one lowers its loss (Li et al. 2023, 2303.16203).
-Groups are decided one after the other, twice, each given what the others say.
+Groups are decided one after the other, each given what the others say, and then once more among the best.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from faceid.description.phrases import Phrases, join_phrases
 from faceid.logs import progress
 
-Losses = Callable[[Sequence[str], int], Tensor]
-"""Losses [P, n] of P prompts on the first n samples. Samples are the same for every prompt, noise included."""
+Losses = Callable[[Sequence[str]], Tensor]
+"""Losses [P, S] of P prompts on S samples, which are the same for every prompt, noise included; two at least."""
 
-ROUNDS = 2
-# All phrases are tried on the first eighth of the samples, the best quarter of them on a quarter, and so on.
-CUTS = ((1 / 8, 1 / 4), (1 / 4, 1 / 4))
-# Fewer are not worth cutting.
-FEWEST = 4
+# Phrases of a group that are tried again, when the other groups have spoken. To try all on few samples first would save
+# more, but lost the right one.
+KEPT = 8
 # A phrase has to lower the loss by so many standard errors of its pairs. Else it says what no photo shows.
-STANDARD_ERRORS = 2.0
+STANDARD_ERRORS = 1.5
 
 
 @dataclass(frozen=True)
@@ -37,29 +34,17 @@ class Found:
     loss_after: float
 
 
-def find_phrases(phrases: Phrases, opening: str, losses: Losses, num_samples: int) -> Found:
-    """Choose a phrase of each group, or none where none helps. num_samples: how many there are, two at least."""
-    chosen = dict.fromkeys(phrases.groups, "")
-    (before,) = losses([opening], num_samples).mean(1).tolist()
-    steps = [name for _ in range(ROUNDS) for name in phrases.groups]
+def find_phrases(phrases: Phrases, opening: str, losses: Losses) -> Found:
+    """Choose a phrase of each group, or none where none helps."""
+    groups, chosen = {name: list(of) for name, of in phrases.groups.items()}, dict.fromkeys(phrases.groups, "")
+    steps = [*groups, *groups]
     for name in progress(steps, "phrases", total=len(steps), unit="group"):
-        tried = ["", *phrases.groups[name]]
-        prompts = {phrase: join_phrases(opening, (chosen | {name: phrase}).values()) for phrase in tried}
-        chosen[name] = _best(prompts, losses, num_samples)
-    (after,) = losses([join_phrases(opening, chosen.values())], num_samples).mean(1).tolist()
+        prompts = [join_phrases(opening, (chosen | {name: phrase}).values()) for phrase in ("", *groups[name])]
+        found = losses(prompts)
+        order = found[1:].mean(1).argsort(stable=True).tolist()
+        gains = found[0] - found[1 + order[0]]
+        is_clear = bool(gains.mean() > STANDARD_ERRORS * gains.std() / math.sqrt(len(gains)))
+        chosen[name] = groups[name][order[0]] if is_clear else ""
+        groups[name] = [groups[name][place] for place in order[:KEPT]]
+    before, after = losses([opening, join_phrases(opening, chosen.values())]).mean(1).tolist()
     return Found({name: phrase for name, phrase in chosen.items() if phrase}, before, after)
-
-
-def _best(prompts: dict[str, str], losses: Losses, num_samples: int) -> str:
-    """The phrase whose prompt has the least loss; "" where none is clearly better than none."""
-    left = [phrase for phrase in prompts if phrase]
-    for share, kept in CUTS:
-        count = max(math.ceil(kept * len(left)), FEWEST)
-        if len(left) > count:
-            means = losses([prompts[phrase] for phrase in left], math.ceil(share * num_samples)).mean(1)
-            left = [left[place] for place in means.argsort(stable=True)[:count].tolist()]
-    of_all = losses([prompts[phrase] for phrase in ("", *left)], num_samples)
-    place = int(of_all[1:].mean(1).argmin()) + 1
-    gains = of_all[0] - of_all[place]
-    error = gains.std() / math.sqrt(num_samples)
-    return left[place - 1] if bool(gains.mean() > STANDARD_ERRORS * error) and torch.isfinite(error) else ""

@@ -15,6 +15,8 @@ TOY, TOY_STRONG = "toy", "toy_strong"
 WEIGHTS = Path(__file__).with_name("weights")
 ADAPTER_FILE = "face_lora_toy.safetensors"
 
+# Side of the frames that the base was trained on.
+SIDE_PX = 96
 # The most tokens of a prompt.
 TEXT_TOKENS = 64
 # Wan's own geometry: 8 x 8 pixels and 4 frames a latent cell, 16 channels, 96 of control. So a clip of 9 frames of
@@ -91,6 +93,11 @@ def resolve_model_path(name: str) -> Path:
 def resolve_phrases(model_path: str, otherwise: Path) -> Path:
     """The file of phrases for a base: the embedded one's own language, or another."""
     return Path(__file__).with_name("phrases.yaml") if model_path == TOY else otherwise
+
+
+def resolve_photo_size(model_path: str, otherwise: int) -> int:
+    """The side at which a base looks at a photo, px: what the embedded one was trained at, or another."""
+    return SIDE_PX if model_path == TOY else otherwise
 
 
 def resolve_encoder_path(name: str | None) -> str | None:

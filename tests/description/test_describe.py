@@ -112,7 +112,7 @@ def test_a_drawn_person_is_described_from_photos(tmp_path, capsys):
     capsys.readouterr()
     given = ["--face_images_dir", str(photos), "--face_embedding", str(identity), "--model_path", "toy"]
     output = tmp_path / "d.safetensors"
-    assert describe_person.main([*given, "--photo_size", "96", "--most_photos", "4", "--output", str(output)]) == 0
+    assert describe_person.main([*given, "--most_photos", "4", "--output", str(output)]) == 0
     said = capsys.readouterr().out.strip()
     truth = description_phrases(draw_person(read_json(world / "world.json")["people"]["target"]["seed"]))
     assert truth["hair"] in said

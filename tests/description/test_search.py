@@ -26,39 +26,40 @@ class Known:
     def __init__(self) -> None:
         self.asked = 0
 
-    def __call__(self, prompts: Sequence[str], count: int) -> Tensor:
-        self.asked += count * len(prompts)
-        return torch.stack([self._loss(prompt)[:count] for prompt in prompts])
+    def __call__(self, prompts: Sequence[str]) -> Tensor:
+        self.asked += len(prompts)
+        return torch.stack([self._loss(prompt) for prompt in prompts])
 
     def _loss(self, prompt: str) -> Tensor:
         said = set(prompt.removeprefix("somebody").removeprefix(" with ").split(", "))
-        # What a phrase of noise changes has a mean of nearly zero: the best of two is a little better by chance.
-        generator = torch.Generator().manual_seed(sum(said != {""} and "noise" in one for one in said))
-        loss = 1 + 0.001 * torch.randn(SAMPLES, generator=generator)
+        # What a phrase of noise changes comes to little over all samples.
+        generator = torch.Generator().manual_seed(sum(one.startswith("noise") for one in said))
+        noise = torch.randn(SAMPLES, generator=generator)
+        loss = 1 + 0.001 * (noise - noise.mean())
         loss -= 0.3 * ("hair 17" in said) + 0.1 * ({"hair 17", "hat 2"} <= said)
         return loss + 0.05 * any(one.startswith("hair") and one != "hair 17" for one in said)
 
 
 def test_the_right_phrases_are_found_and_those_that_say_nothing_left_out():
     losses = Known()
-    found = find_phrases(PHRASES, "somebody", losses, SAMPLES)
+    found = find_phrases(PHRASES, "somebody", losses)
     assert found.phrases == {"hair": "hair 17", "hat": "hat 2"}
     assert found.loss_before > 0.99 and found.loss_after < 0.61
 
 
-def test_most_phrases_are_tried_on_few_samples():
+def test_only_the_best_phrases_are_tried_again():
     losses = Known()
-    find_phrases(PHRASES, "somebody", losses, SAMPLES)
-    every = 2 * SAMPLES * sum(1 + len(of) for of in PHRASES.groups.values())
-    assert losses.asked < every / 2
+    find_phrases(PHRASES, "somebody", losses)
+    first, again = sum(1 + len(of) for of in PHRASES.groups.values()), (1 + 8) + (1 + 3) + (1 + 2)
+    assert losses.asked == first + again + 2
 
 
 def test_a_group_may_help_only_beside_another_that_comes_later():
     later = Phrases({"hat": PHRASES.groups["hat"], "hair": PHRASES.groups["hair"]})
-    assert find_phrases(later, "somebody", Known(), SAMPLES).phrases == {"hat": "hat 2", "hair": "hair 17"}
+    assert find_phrases(later, "somebody", Known()).phrases == {"hat": "hat 2", "hair": "hair 17"}
 
 
 def test_nothing_is_said_where_nothing_helps():
     nothing = Phrases({"noise": PHRASES.groups["noise"]})
-    found = find_phrases(nothing, "somebody", Known(), SAMPLES)
+    found = find_phrases(nothing, "somebody", Known())
     assert found.phrases == {}

@@ -17,9 +17,11 @@ pytestmark = pytest.mark.promise(
 def test_a_compiled_run_has_the_losses_of_another_and_compiles_every_kind_of_block(
     toy_inputs, tmp_path, monkeypatch, record_property
 ):
-    """Clips and photos, the base as a target, and a validation that renders: torch would stop at 8 variants."""
+    """Clips, photos of two sizes, references, and a validation that renders: torch would stop at 8 variants."""
     flags = [*SMALL_ADAPTER, *QUIET, *toy_inputs.prepared_flags, *"--validate_every 1 --validation_steps 2".split()]
     flags += "--batch_size 4 --num_epochs 2 --freeze_mapper_after_epochs 1 --face_modulation true".split()
+    flags += "--target_words 4 --target_tokens true --reference_share 0.5 --photo_shift 1".split()
+    flags += ["--photo_framings", "[photo, head]", "--photo_sizes", "[1.0, 0.5]"]
     flags += ["--gradient_checkpointing", "attention"]
     train(*flags, "--output_dir", str(tmp_path / "plain"), world="cpu_zero2")
     # Says each variant that is compiled beside the first.
