@@ -93,6 +93,7 @@ COMMANDS = [(page.name, words) for page in PAGES for words in our_commands(page.
 
 def test_the_pages_show_every_stage():
     main_path = {
+        "tools/describe_person.py",
         "tools/prepare_face_embeddings.py",
         "tools/make_shards.py",
         "tools/encode_latents.py",
@@ -332,7 +333,7 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
     """
     config = tmp_path / "small.yaml"
     text = (REPOSITORY / "configs/demo.yaml").read_text()
-    smaller = {"num_epochs: 20": "num_epochs: 1", "num_workers: 1": "num_workers: 0", "num_frames: 9": "num_frames: 5"}
+    smaller = {"num_epochs: 14": "num_epochs: 1", "num_workers: 1": "num_workers: 0", "num_frames: 9": "num_frames: 5"}
     for whole, small in (smaller | {"height: 96": "height: 64", "width: 96": "width: 64"}).items():
         assert whole in text
         text = text.replace(whole, small)
@@ -368,9 +369,15 @@ def test_the_readmes_commands_run_as_typed(base, toy_inputs, tmp_path):
     programs = programs_for_bash(tmp_path / "programs")
     lines = ["set -euo pipefail", f"export PATH={shlex.quote(str(programs))}:{shlex.quote(str(BIN))}:$PATH"]
     lines += [f"{name}={shlex.quote(value)}" for name, value in given.items()]
-    # A free port: other tests launch as well.
-    ported = [block.replace('"$WORLD" train.py', '"$WORLD" --main_process_port 0 train.py') for block in blocks]
-    run_command(["bash", "-c", "\n".join([*lines, *ported])], timeout_s=600)
+    # A free port: other tests launch as well. Fewer phrases, and smaller photos: all of them take half a minute.
+    phrases = tmp_path / "phrases.yaml"
+    phrases.write_text("groups: {skin: [pale skin, light skin, tan skin, brown skin, dark skin]}\n")
+    fewer = f"describe_person.py --phrases {phrases} --photo_size 32"
+    shorter = {'"$WORLD" train.py': '"$WORLD" --main_process_port 0 train.py', "describe_person.py": fewer}
+    for whole, short in shorter.items():
+        assert any(whole in block for block in blocks)
+        blocks = [block.replace(whole, short) for block in blocks]
+    run_command(["bash", "-c", "\n".join([*lines, *blocks])], timeout_s=600)
     out = tmp_path / "out"
     for made in ("identity/report.html", "run/face_lora_final.pth", "run_raw/face_lora_final.safetensors", "anna.mp4"):
         assert (out / made).is_file()

@@ -22,7 +22,7 @@ Losses = Callable[[Sequence[str]], Tensor]
 # more, but lost the right one.
 KEPT = 8
 # A phrase has to lower the loss by so many standard errors of its pairs. Else it says what no photo shows.
-STANDARD_ERRORS = 1.5
+STANDARD_ERRORS = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,17 @@ class Found:
 def find_phrases(phrases: Phrases, opening: str, losses: Losses) -> Found:
     """Choose a phrase of each group, or none where none helps."""
     groups, chosen = {name: list(of) for name, of in phrases.groups.items()}, dict.fromkeys(phrases.groups, "")
+    sure: dict[str, bool] = {}
     steps = [*groups, *groups]
     for name in progress(steps, "phrases", total=len(steps), unit="group"):
         prompts = [join_phrases(opening, (chosen | {name: phrase}).values()) for phrase in ("", *groups[name])]
         found = losses(prompts)
         order = found[1:].mean(1).argsort(stable=True).tolist()
         gains = found[0] - found[1 + order[0]]
-        is_clear = bool(gains.mean() > STANDARD_ERRORS * gains.std() / math.sqrt(len(gains)))
-        chosen[name] = groups[name][order[0]] if is_clear else ""
+        # Unsure phrases stay while others are chosen: left out, they made others wrong.
+        chosen[name] = groups[name][order[0]] if gains.mean() > 0 else ""
+        sure[name] = bool(gains.mean() > STANDARD_ERRORS * gains.std() / math.sqrt(len(gains)))
         groups[name] = [groups[name][place] for place in order[:KEPT]]
+    chosen = {name: phrase for name, phrase in chosen.items() if phrase and sure[name]}
     before, after = losses([opening, join_phrases(opening, chosen.values())]).mean(1).tolist()
-    return Found({name: phrase for name, phrase in chosen.items() if phrase}, before, after)
+    return Found(chosen, before, after)
