@@ -126,6 +126,7 @@ weak_encoder() {
 
 # What the base itself takes the person for. Training begins with it, and learns what no phrase says.
 describe() {
+  [ -f "$out/description.safetensors" ] && return
   python tools/describe_person.py --face_images_dir "$out/dataset/photos/target" --face_embedding "$out/identities/target/target" \
     --model_path toy --most_photos "$looked_at" --output "$out/description.safetensors"
 }

@@ -12,13 +12,9 @@ Writes arms.json, arms.videos.csv.gz and arms.md; `render/ARM_TARGET/` has the v
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,20 +23,19 @@ from typing import Annotated, Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass as settings_class
 
-from benchmarks import REPOSITORY
 from benchmarks.identity.arm_figures import REAL, VIDEOS_SUFFIX, measure_arms, read_earlier, write_rows
 from benchmarks.identity.arm_list import ARMS, TRIGGER, ArmPlan
 from benchmarks.identity.pasted_heads import paste_heads
+from benchmarks.identity.steps import Steps, two_at_once
 from faceid.config import parse_sections
 from faceid.description.description_file import read_description
-from faceid.description.phrases import join_phrases
 from faceid.errors import ConfigError, run_entry_point
 from faceid.files.documents import read_json
 from faceid.files.outputs import claim_folder
 from faceid.files.provenance import describe_provenance
 from faceid.files.writing import write_atomic, write_json
-from faceid.logs import progress
 from faceid.models.adapter_settings import DEFAULT_PROMPT
+from faceid.models.prompt_phrases import join_phrases
 from faceid.toy.descriptions import describe
 from faceid.toy.people import draw_person
 
@@ -95,6 +90,11 @@ class Bench:
     settings: ArmsSettings
 
     @property
+    def steps(self) -> Steps:
+        """What is done, and how long it took."""
+        return Steps(self.folder)
+
+    @property
     def targets(self) -> list[str]:
         """Names of the people who are learnt."""
         return [f"d{number:02d}" for number in range(1, self.settings.num_targets + 1)]
@@ -104,7 +104,7 @@ class Bench:
         out, world = self.folder, self.settings.world
         toy = ["tools/make_toy_dataset.py", "--with_target", "false"]
         dancers: Words = ["--num_people", "8", "--clips_per_person", "3", "--num_frames", "33", "--seed", world]
-        self._once("dancers", [*toy, *dancers, "--output_dir", out / "dancers"])
+        self.steps.once("dancers", [*toy, *dancers, "--output_dir", out / "dancers"])
         # Sixteen to tell apart; the first of them are learnt. Each dances twice: what real clips score.
         people: Words = [
             "--num_people",
@@ -115,22 +115,22 @@ class Bench:
             self.settings.num_photos,
         ]
         people += ["--reference_photos", "4", "--num_frames", "9", "--seed", 100 + world]
-        self._once("people", [*toy, *people, "--output_dir", out / "people"])
+        self.steps.once("people", [*toy, *people, "--output_dir", out / "people"])
         # Their numbers are their own, so that no clip has another's name.
         poses: Words = ["--num_people", self.settings.num_poses, "--first_person", 51, "--clips_per_person", "1"]
         poses += ["--num_frames", "9"]
-        self._once(
+        self.steps.once(
             "poses", [*toy, *poses, "--photos_per_person", "0", "--seed", 200 + world, "--output_dir", out / "poses"]
         )
         shards = ["--dance_videos_dir", out / "dancers/videos", "--pose_videos_dir", out / "dancers/poses"]
-        self._once("shards", ["tools/make_shards.py", *shards, *SIZE, "--output_dir", out / "shards"])
+        self.steps.once("shards", ["tools/make_shards.py", *shards, *SIZE, "--output_dir", out / "shards"])
         latents = ["--shards", out / "shards", "--model_path", "toy", "--output_dir", out / "latents"]
-        self._once("latents", ["tools/encode_latents.py", *latents])
+        self.steps.once("latents", ["tools/encode_latents.py", *latents])
         # References of strangers are the weak one's.
         for strength in sorted({"weak", *(ARMS[name].encoder for name in self.settings.arms)}):
             photos = ["--people_dir", out / "people/photos", "--encoder_path", ENCODERS[strength]]
             done = ["tools/prepare_face_embeddings.py", *photos, "--output_dir", out / "identities" / strength]
-            self._once(f"identities_{strength}", done)
+            self.steps.once(f"identities_{strength}", done)
         self._copy_truth()
 
     def describe(self, target: str) -> None:
@@ -138,7 +138,7 @@ class Bench:
         words: Words = ["--face_images_dir", self.folder / "people/photos" / target]
         words += ["--face_embedding", self.folder / "identities/weak" / target]
         words += ["--model_path", "toy", "--output", self.description_of(target)]
-        self._once(f"describe_{target}", ["tools/describe_person.py", *words], threads=1)
+        self.steps.once(f"describe_{target}", ["tools/describe_person.py", *words], threads=1)
 
     def train(self, arm: ArmPlan, target: str) -> None:
         """Train one target by one arm's recipe."""
@@ -158,20 +158,21 @@ class Bench:
             flags += ["--shards", f"[{out / 'shards'}, {pasted / 'shards'}]"]
         begun = ["--init_adapter", arm.adapter] if arm.adapter else []
         words = [*LAUNCH, "train.py", *flags, *begun, *arm.train, "--output_dir", run]
-        self._once(f"train_{arm.name}_{target}", words, threads=1)
+        self.steps.once(f"train_{arm.name}_{target}", words, threads=1)
 
     def _paste(self, target: str) -> None:
         """The dancers' clips with a target's heads, as latents."""
         out, folder = self.folder, self.folder / "pasted" / target
-        if not self._mark(f"paste_{target}").is_file():
+        mark = self.steps.mark(f"paste_{target}")
+        if not mark.is_file():
             paste_heads(out / "dancers", out / "people/photos" / target, folder, self.settings.seed)
-            self._mark(f"paste_{target}").write_text("0")
+            mark.write_text("0")
         shards = ["--dance_videos_dir", folder / "videos", "--pose_videos_dir", folder / "poses"]
-        self._once(
+        self.steps.once(
             f"paste_shards_{target}", ["tools/make_shards.py", *shards, *SIZE, "--output_dir", folder / "shards"]
         )
         latents = ["--shards", folder / "shards", "--model_path", "toy", "--output_dir", folder / "latents"]
-        self._once(f"paste_latents_{target}", ["tools/encode_latents.py", *latents])
+        self.steps.once(f"paste_latents_{target}", ["tools/encode_latents.py", *latents])
 
     def render(self, arm: ArmPlan, target: str) -> None:
         """Render one target by one arm."""
@@ -193,7 +194,7 @@ class Bench:
         write_atomic(jobs, "".join(f"{json.dumps(row)}\n" for row in rows))
         words: Words = ["--model_path", "toy", "--seed", "per_video", "--fps", "16", *flags]
         words += ["--pose_videos_dir", self.folder / "poses/poses", "--jobs", jobs, "--output_dir", renders]
-        self._once(f"render_{name}", ["sample.py", "--batch", *words], threads=1)
+        self.steps.once(f"render_{name}", ["sample.py", "--batch", *words], threads=1)
         return renders
 
     def prompt(self, arm: ArmPlan, target: str) -> str:
@@ -244,7 +245,7 @@ class Bench:
         ]
         words += ["--references_dir", self.folder / "people/references", "--pose_reader", "toy", *flags]
         words += ["--recognisers", "[toy_recogniser, toy_readout]", "--output_dir", output_dir]
-        self._once(step, words, threads=1)
+        self.steps.once(step, words, threads=1)
 
     def _copy_truth(self) -> None:
         """Heads and joints of all clips that are judged, into one folder."""
@@ -254,40 +255,6 @@ class Bench:
             for pattern in ("videos/*.heads.json", "poses/*.joints.json"):
                 for file in (self.folder / world).glob(pattern):
                     shutil.copyfile(file, folder / file.name)
-
-    def seconds_of(self, step: str) -> float:
-        """What a step took."""
-        return float(self._mark(step).read_text())
-
-    def _mark(self, step: str) -> Path:
-        return self.folder / "done" / step
-
-    def _once(self, step: str, words: Sequence[object], threads: int = 2) -> None:
-        if not self._mark(step).is_file():
-            self._run(step, words, threads)
-
-    def _run(self, step: str, words: Sequence[object], threads: int) -> None:
-        began, log_file = time.perf_counter(), self.folder / "logs" / f"{step}.log"
-        for folder in (log_file.parent, self._mark(step).parent):
-            folder.mkdir(exist_ok=True)
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        with log_file.open("w") as log:
-            command = [sys.executable, *map(str, words)]
-            done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log, check=False)
-        if done.returncode:
-            raise ConfigError(f"{step}: exit code {done.returncode}; {log_file} says why")
-        self._mark(step).write_text(f"{time.perf_counter() - began:.1f}")
-
-
-def two_at_once(description: str, steps: Sequence[Callable[[], object]]) -> None:
-    """Do steps, each of which is a process of one thread, two beside each other. After a failure no other begins."""
-    pool = ThreadPoolExecutor(2)
-    try:
-        waiting = [pool.submit(step) for step in steps]
-        for done in progress(as_completed(waiting), description, total=len(waiting), unit="step"):
-            done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -312,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
     renders = [partial(bench.render, plan, target) for plan in plans for target in bench.targets]
     two_at_once("renders", renders)
     two_at_once("judges", [partial(bench.judge, name) for name in (REAL, *settings.arms)])
-    record, table, rows = measure_arms(bench.folder, plans, bench.targets, bench.seconds_of, earlier)
+    record, table, rows = measure_arms(bench.folder, plans, bench.targets, bench.steps.seconds_of, earlier)
     write_json(bench.folder / "arms.json", {**describe_provenance(), "settings": _told(settings), **record})
     write_rows(bench.folder / f"arms{VIDEOS_SUFFIX}", rows)
     write_atomic(bench.folder / "arms.md", table)

@@ -11,14 +11,15 @@ from faceid.data.latents.photo_latents import FacePhoto, face_photos
 from faceid.description.describe_settings import DescribeSettings
 from faceid.description.description_file import Description
 from faceid.description.photo_losses import encode_description, photo_losses
-from faceid.description.phrases import SHIPPED, read_phrases
+from faceid.description.phrases import SHIPPED, Phrases, read_phrases
 from faceid.description.search import find_phrases
 from faceid.device import pick_device
-from faceid.errors import ConfigError, DataError
+from faceid.errors import ConfigError
 from faceid.faces.identities.identity import check_same_photos, load_identity
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
-from faceid.toy.shipped import resolve_model_path, resolve_photo_size, resolve_phrases
+from faceid.toy.descriptions import phrase_groups
+from faceid.toy.shipped import SIDE_PX, TOY, resolve_model_path
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +31,15 @@ USUAL_SIDE_PX = 480
 
 def describe(settings: DescribeSettings) -> Description:
     """Find a description, or encode the one that was given. Raises: FaceidError for inputs that cannot be used."""
-    phrases = read_phrases(
-        Path(settings.phrases) if settings.phrases else resolve_phrases(settings.model_path, SHIPPED)
-    )
+    is_toy = settings.model_path == TOY
+    if is_toy and settings.phrases is None:
+        phrases = Phrases(phrase_groups())
+    else:
+        phrases = read_phrases(Path(settings.phrases or SHIPPED))
     files = ModelFiles.find(resolve_model_path(settings.model_path), settings.vae_path, settings.text_encoder_path)
     files = files.of_expert(settings.expert)
     photos = _best_photos(settings)
-    size = settings.photo_size or resolve_photo_size(settings.model_path, USUAL_SIDE_PX)
+    size = settings.photo_size or (SIDE_PX if is_toy else USUAL_SIDE_PX)
     files.geometry.check_size(size, size)
     device = pick_device(settings.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
@@ -57,11 +60,9 @@ def describe(settings: DescribeSettings) -> Description:
 
 
 def _best_photos(settings: DescribeSettings) -> list[FacePhoto]:
-    """The photos that count most, best first. Raises: DataError when the identity has none, or they are others."""
+    """The photos that count most, best first. Raises: DataError for other photos, or an identity of none."""
     folder, identity = Path(settings.face_images_dir), load_identity(settings.face_embedding)
     check_same_photos(folder, identity)
     weights = identity.photo_weights
-    photos = sorted(face_photos(folder, identity, {}), key=lambda photo: (-weights[photo.key], photo.key))
-    if not photos:
-        raise DataError(f"face_embedding={settings.face_embedding}: names no photos; make it from --face_images_dir")
-    return photos[: settings.most_photos]
+    best = sorted(identity.photo_sha256, key=lambda name: (-weights[name], name))
+    return face_photos(folder, identity, best[: settings.most_photos], {})

@@ -12,11 +12,12 @@ from faceid import flow
 from faceid.data.latents.photo_latents import FacePhoto, PhotoView, show_photo
 from faceid.data.order import seed_for
 from faceid.description.description_file import Description
-from faceid.description.phrases import join_phrases
 from faceid.errors import ConfigError
-from faceid.models.base.latent_codec import encode_pixels
+from faceid.models.adapter.target_words import token_size
+from faceid.models.base.latent_codec import encode_grey
 from faceid.models.base.prompts import cut_padding, encode_prompts
 from faceid.models.base.wan import WanModel
+from faceid.models.prompt_phrases import join_phrases
 from faceid.models.wan_vace.control import pose_control
 from faceid.models.wan_vace.transformer import forward_inputs
 
@@ -77,8 +78,7 @@ def photo_losses(wan: WanModel, photos: Sequence[FacePhoto], size: int, seed: in
     wan.geometry.check_size(size, size)
     device, view = wan.vae.device, PhotoView("photo", size, size)
     shown = [show_photo(wan, photo, view)[:2] for photo in photos]
-    grey = encode_pixels(wan.vae, torch.zeros(1, 3, 1, size, size, device=device))[0]
-    inactive = wan.statistics.normalise(grey.unsqueeze(0).float())
+    inactive = wan.statistics.normalise(encode_grey(wan.vae, 1, size, size).unsqueeze(0))
     x_t: list[Tensor] = []
     target: list[Tensor] = []
     sigmas: list[Tensor] = []
@@ -111,6 +111,4 @@ def encode_description(wan: WanModel, prompt: str, text: str) -> Description:
     told = after[len(before) - 1 :]
     if len(after) == len(found[full]):
         raise ConfigError(f"description: with the prompt it has {len(after)} tokens or more, all that the base reads")
-    # As TargetWords measures a prompt.
-    size = before.pow(2).mean().sqrt()
-    return Description(text, told / size, wan.latents_fingerprint)
+    return Description(text, told / token_size(before.unsqueeze(0))[0], wan.latents_fingerprint)

@@ -49,12 +49,6 @@ def read_phrases(file: Path, key: str = "phrases") -> Phrases:
     return phrases
 
 
-def join_phrases(opening: str, phrases: Iterable[str]) -> str:
-    """One prompt: the opening, "with", and the phrases that are not empty."""
-    said = ", ".join(phrase for phrase in phrases if phrase)
-    return f"{opening} with {said}" if said else opening
-
-
 def _spelt_out(phrases: Iterable[str], values: Mapping[str, list[str]]) -> Iterable[str]:
     for phrase in phrases:
         names = [name for _, name, _, _ in string.Formatter().parse(phrase) if name is not None]

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from faceid.description.phrases import Phrases, join_phrases
+from faceid.description.phrases import Phrases
 from faceid.logs import progress
+from faceid.models.prompt_phrases import join_phrases
 
 Losses = Callable[[Sequence[str]], Tensor]
 """Losses [P, S] of P prompts on S samples, which are the same for every prompt, noise included; two at least."""

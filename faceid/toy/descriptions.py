@@ -5,9 +5,12 @@ A description says only what a picture can show. Numbers and colours become word
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 
-from faceid.toy.people import Headwear, Person
+from faceid.models.prompt_phrases import join_phrases
+from faceid.toy.people import Glasses, Headwear, Person
 
 SKIN_WORDS = ("pale", "light", "tan", "brown", "dark")
 HAIR_WORDS = ("black", "brown", "copper", "blond", "grey", "pink", "blue", "green")
@@ -40,12 +43,7 @@ def describe(person: Person, opening: str = "a person", rng: np.random.Generator
     if rng is not None:
         kept = rng.random(len(phrases)) < rng.uniform(0.5, 1.3)
         phrases = [phrases[i] for i in rng.permutation(len(phrases)) if kept[i]]
-    return join_description(opening, phrases)
-
-
-def join_description(opening: str, phrases: list[str]) -> str:
-    """One prompt of an opening and phrases of `description_phrases`."""
-    return f"{opening} with {', '.join(phrases)}" if phrases else opening
+    return join_phrases(opening, phrases)
 
 
 def description_phrases(person: Person) -> dict[str, str]:
@@ -65,6 +63,24 @@ def description_phrases(person: Person) -> dict[str, str]:
         "brows": _third(BROW_WORDS, person.brow),
     }
     return {trait: phrase for trait, phrase in phrases.items() if phrase}
+
+
+def phrase_groups() -> dict[str, tuple[str, ...]]:
+    """Every phrase of `description_phrases`, by trait: all that the embedded base can be told of a person."""
+    hair = (p.format(hair=h, hat=c) for p in HAIR_PHRASES.values() for c in CLOTH_WORDS for h in HAIR_WORDS)
+    glasses = (f"{kind} {colour} glasses" for kind in get_args(Glasses) if kind != "none" for colour in CLOTH_WORDS)
+    groups = {
+        "skin": (f"{word} skin" for word in SKIN_WORDS),
+        # A phrase without a hat is the same with each.
+        "hair": dict.fromkeys(hair),
+        "eyes": (f"{size}{word} eyes" for word in EYE_WORDS for size in SIZE_WORDS),
+        "glasses": ("no glasses", *glasses),
+        "face": FACE_WORDS,
+        "spacing": SPACING_WORDS,
+        "mouth": MOUTH_WORDS,
+        "brows": BROW_WORDS,
+    }
+    return {trait: tuple(filter(None, phrases)) for trait, phrases in groups.items()}
 
 
 def _word(words: tuple[str, ...], position: float) -> str:

@@ -90,16 +90,6 @@ def resolve_model_path(name: str) -> Path:
     return _shipped("base") if name == TOY else Path(name)
 
 
-def resolve_phrases(model_path: str, otherwise: Path) -> Path:
-    """The file of phrases for a base: the embedded one's own language, or another."""
-    return Path(__file__).with_name("phrases.yaml") if model_path == TOY else otherwise
-
-
-def resolve_photo_size(model_path: str, otherwise: int) -> int:
-    """The side at which a base looks at a photo, px: what the embedded one was trained at, or another."""
-    return SIDE_PX if model_path == TOY else otherwise
-
-
 def resolve_encoder_path(name: str | None) -> str | None:
     """`toy` becomes the folder of the embedded face encoder, `toy_strong` of the strong one; others stay the same."""
     folders = {TOY: "encoder", TOY_STRONG: "strong_encoder"}

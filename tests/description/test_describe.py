@@ -71,16 +71,15 @@ class TestFile:
 
 
 class TestWords:
-    def test_words_that_begin_as_a_description_say_what_a_prompt_with_it_says(self, wan):
-        """In another place of the text, which the base does not look at: so the base predicts the same."""
+    def test_words_that_begin_as_a_description_are_the_tokens_of_a_prompt_with_it(self, wan):
         told = encode_description(wan, DEFAULT_PROMPT, SAID)
         texts = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT, f"{DEFAULT_PROMPT} with {SAID}"])
         short, whole = (text.unsqueeze(0) for text in texts.values())
-        embedder_words = install_adapter(
+        adapter = install_adapter(
             load_wan(wan.files, ("transformer",)).transformer, AdapterSettings(target_words=32, lora_rank=4), 64
         )
-        embedder_words.begin_words_with(told.tokens)
-        embedder = embedder_words.transformer.condition_embedder.image_embedder
+        adapter.begin_words_with(told.tokens)
+        embedder = adapter.transformer.condition_embedder.image_embedder
         face = torch.nn.functional.normalize(torch.randn(1, 64), dim=1)
         with torch.no_grad():
             embedder.target_words.vectors[len(told.tokens) :] = 0

@@ -1,14 +1,14 @@
-"""Phrases: what a file may say, and that both shipped files are whole."""
+"""Phrases: what a file may say, and that both shipped lists are whole."""
 
 from __future__ import annotations
 
 import pytest
 
-from faceid.description.phrases import SHIPPED, join_phrases, read_phrases
+from faceid.description.phrases import SHIPPED, read_phrases
 from faceid.errors import ConfigError
-from faceid.toy.descriptions import describe, description_phrases
+from faceid.models.prompt_phrases import join_phrases
+from faceid.toy.descriptions import describe, description_phrases, phrase_groups
 from faceid.toy.people import draw_person
-from faceid.toy.shipped import resolve_phrases
 
 
 def test_each_value_is_spelt_out_in_each_phrase(tmp_path):
@@ -51,7 +51,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
 
 
 def test_the_embedded_base_can_be_told_every_phrase_of_its_language():
-    phrases = read_phrases(resolve_phrases("toy", SHIPPED)).groups
+    phrases = phrase_groups()
     for seed in range(200):
         for group, phrase in description_phrases(draw_person(seed)).items():
             assert phrase in phrases[group], phrase
@@ -60,7 +60,7 @@ def test_the_embedded_base_can_be_told_every_phrase_of_its_language():
 
 
 def test_the_phrases_for_real_people_are_a_file_of_phrases_and_no_phrase_is_twice():
-    phrases = read_phrases(resolve_phrases("Wan-AI/Wan2.1-VACE-1.3B", SHIPPED))
+    phrases = read_phrases(SHIPPED)
     every = [phrase for of in phrases.groups.values() for phrase in of]
     assert len(set(every)) == len(every) == len(phrases) > 100
 

@@ -1,4 +1,4 @@
-"""The search for phrases: on losses that are known, and with the embedded base on drawn people."""
+"""The search for phrases: on losses that are known."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from faceid.data.latents.head_mask import head_mask
 from faceid.logs import progress
-from faceid.models.base.latent_codec import encode_pixels, to_pixels
+from faceid.models.base.latent_codec import encode_grey, encode_pixels, to_pixels
 from faceid.models.base.wan import WanModel, load_wan
 from faceid.toy.dance import GENRES, dance_joints
 from faceid.toy.people import Person, draw_nuisance, draw_person, generator
@@ -140,9 +140,8 @@ class _Part:
             name: torch.tensor(rows) if name.endswith("who") else torch.stack(rows) for name, rows in self._rows.items()
         }
         for name, frames, side in (("inactive", CLIP_FRAMES, FRAME_PX), ("small_inactive", 1, FRAME_PX // 2)):
-            # A grey clip: zero in the VAE's range.
-            raw = encode_pixels(self._wan.vae, torch.zeros(1, 3, frames, side, side))
-            found[name] = self._wan.statistics.normalise(raw).half()
+            raw = encode_grey(self._wan.vae, frames, side, side)
+            found[name] = self._wan.statistics.normalise(raw.unsqueeze(0)).half()
         return {name: tensor.contiguous() for name, tensor in found.items()}
 
     def _add_dance(self, kind: str, person: Person, number: int, rng: np.random.Generator, num_frames: int) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from faceid.logs import progress
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.base.initialise import train_tokenizer
-from faceid.toy.descriptions import description_phrases, join_description
+from faceid.models.prompt_phrases import join_phrases
+from faceid.toy.descriptions import description_phrases
 from faceid.toy.people import APPEARANCE, Person, appearance_vector, draw_person, generator
 from toy_factory.schedule import rate_factor
 
@@ -74,7 +75,7 @@ def draw_description(
     share = rng.uniform(0.5, 1.3)
     named = [trait for trait in rng.permutation(list(phrases)) if rng.random() < share]
     opening = openings[rng.integers(len(openings))]
-    return join_description(opening, [phrases[trait] for trait in named]), named
+    return join_phrases(opening, [phrases[trait] for trait in named]), named
 
 
 class TraitReader(nn.Module):

@@ -45,7 +45,7 @@ from faceid.files.writing import write_atomic, write_json
 from faceid.geometry import Geometry
 from faceid.logs import Progress, progress
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
-from faceid.models.base.latent_codec import encode_pixels, to_pixels
+from faceid.models.base.latent_codec import encode_grey, encode_pixels, to_pixels
 from faceid.models.base.prompts import cut_padding, encode_prompts, text_length
 from faceid.models.base.wan import WanModel
 
@@ -291,9 +291,7 @@ def _encode_constants(wan: WanModel, size: tuple[int, int, int]) -> dict[str, Te
     constants = {}
     for num_frames in sorted({1, size[0]}):
         _, f, h, w = wan.geometry.latent_shape(num_frames, *size[1:])
-        # The inactive half when the whole clip is generated: raw latents of zeros (mid grey), [C, f, h, w] float32.
-        grey = torch.zeros(1, 3, num_frames, *size[1:])
-        constants[inactive_name(f, h, w)] = encode_pixels(wan.vae, grey)[0].cpu().contiguous()
+        constants[inactive_name(f, h, w)] = encode_grey(wan.vae, num_frames, *size[1:]).cpu().contiguous()
     return constants
 
 

@@ -32,7 +32,7 @@ from faceid.files.writing import write_json
 from faceid.logs import progress
 from faceid.media.images import read_photo
 from faceid.media.pixels.fit import fit_sizes
-from faceid.models.base.latent_codec import encode_pixels, to_pixels
+from faceid.models.base.latent_codec import encode_grey, encode_pixels, to_pixels
 from faceid.models.base.prompts import cut_padding, encode_prompts, pad, text_length
 from faceid.models.base.wan import WanModel
 
@@ -55,11 +55,16 @@ class FacePhoto:
     caption: str | None = None
 
 
-def face_photos(photos_dir: Path, identity: Identity, captions: Mapping[str, str | None]) -> list[FacePhoto]:
-    """The photos of an identity, by name. photos_dir: as `check_same_photos` found it."""
+def face_photos(
+    photos_dir: Path, identity: Identity, names: Sequence[str], captions: Mapping[str, str | None]
+) -> list[FacePhoto]:
+    """Photos of an identity, read in the order of their names. photos_dir: as `check_same_photos` found it."""
     return [
-        FacePhoto(name, read_photo(photos_dir / name), identity.photo_boxes[name], sha256, captions.get(name))
-        for name, sha256 in sorted(identity.photo_sha256.items())
+        FacePhoto(
+            *(name, read_photo(photos_dir / name), identity.photo_boxes[name], identity.photo_sha256[name]),
+            captions.get(name),
+        )
+        for name in names
     ]
 
 
@@ -151,7 +156,7 @@ def encode_photos(
             photo_of[key], boxes[key] = photo.key, [round(edge, 2) for edge in box]
     for view in shown:
         if (view.height, view.width) != (height, width):
-            grey = encode_pixels(wan.vae, torch.zeros(1, 3, 1, view.height, view.width, device=wan.vae.device))[0]
+            grey = encode_grey(wan.vae, 1, view.height, view.width)
             tensors[inactive_name(*grey.shape[1:])] = grey.to(torch.bfloat16).cpu().contiguous()
     captions = {photo.key: photo.caption for photo in photos if photo.caption is not None}
     for text, embedding in _encode_captions(captions, wan).items():

@@ -44,12 +44,18 @@ class TargetWords(nn.Module):
         strength = numbers.prod(dim=-1) * (embedding != 0).any(dim=-1)
         if strength.dim() == 2:
             strength = strength.mean(dim=1)
-        # Of a text encoder whose last layer is a norm, all tokens have one size.
-        empty = text.abs().amax(dim=2, keepdim=True) == 0
-        size = (text.float().pow(2).mean(dim=2, keepdim=True).sum(1) / (~empty).sum(1).clamp_min(1)).sqrt()
-        words = (strength.view(-1, 1) * size).unsqueeze(2).to(self.vectors.dtype) * self.vectors
+        words = (strength.view(-1, 1) * token_size(text)).unsqueeze(2).to(self.vectors.dtype) * self.vectors
         before = text.shape[1] - len(self.vectors)
         return torch.cat([text[:, :before], text[:, before:] + words.to(text.dtype)], dim=1)
+
+
+def token_size(text: Tensor) -> Tensor:
+    """The size of a text's own tokens, [B, 1]: the root of their mean square. text: [B, L, D_text].
+
+    Of a text encoder whose last layer is a norm, all tokens have one size.
+    """
+    empty = text.abs().amax(dim=2, keepdim=True) == 0
+    return (text.float().pow(2).mean(dim=2, keepdim=True).sum(1) / (~empty).sum(1).clamp_min(1)).sqrt()
 
 
 def add_target_words(condition_embedder: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -42,6 +42,11 @@ def encode_pixels(vae: AutoencoderKLWan, pixels: Tensor) -> Tensor:
     return posterior.mode().float()
 
 
+def encode_grey(vae: AutoencoderKLWan, num_frames: int, height: int, width: int) -> Tensor:
+    """Raw means [C, f, h, w] of a mid grey clip: the inactive half of the control where all is generated."""
+    return encode_pixels(vae, torch.zeros(1, 3, num_frames, height, width))[0]
+
+
 @torch.no_grad()
 def decode_latents(vae: AutoencoderKLWan, latents: Tensor) -> Tensor:
     """Decode normalised latents [B, C, f, h, w] to pixels [B, 3, T, H, W] in [-1, 1]."""

@@ -174,7 +174,7 @@ def _encode_photos(plan: InputPlan, identity: Identity, folder: Path, device: st
         say_captions(len(captions), len(identity.photo_sha256), "photos")
     if photo_latents_are_current(folder, identity.photo_sha256, fingerprint, height, width, captions, views):
         return
-    photos = face_photos(photos_dir, identity, captions)
+    photos = face_photos(photos_dir, identity, sorted(identity.photo_sha256), captions)
     parts = ("vae", "text") if captions else ("vae",)
     wan = load_wan(plan.base, parts, device, torch.bfloat16, name=plan.base_name)
     encode_photos(photos, folder, wan, height, width, views, private=not plan.faces.shared)
