@@ -112,6 +112,7 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
     monkeypatch.setattr(arm_figures, "_costs", lambda *_: {"train_seconds": 2.0, "train_steps": 3})
     plans = [ARMS["base"], ARMS["ours_from_nothing"]]
     record, table, rows = arm_figures.measure_arms(tmp_path, plans, ["a", "b"], lambda step: 1.0)
+    assert record["arms"]["base"]["toy_recogniser"]["similarity"]["value"] == pytest.approx(0.3)
     ours = record["arms"]["ours_from_nothing"]
     assert ours["toy_recogniser"]["similarity"]["value"] == pytest.approx(0.6)
     assert ours["attributes"]["eyes"] == pytest.approx(0.5) and ours["attributes"]["skin"] == 0

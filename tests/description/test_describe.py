@@ -34,7 +34,10 @@ def wan(toy_path):
 
 class TestFile:
     def test_what_is_written_reads_back_and_is_its_owners_alone(self, tmp_path):
-        path = tmp_path / "d.safetensors"
+        # In a closed folder every file is closed.
+        path = tmp_path / "open" / "d.safetensors"
+        path.parent.mkdir()
+        path.parent.chmod(0o755)
         write_description(path, Description(SAID, torch.randn(5, 64), FINGERPRINT))
         read = read_description(path)
         assert (read.text, read.text_fingerprint, read.tokens.shape) == (SAID, FINGERPRINT, (5, 64))
