@@ -55,10 +55,10 @@ class Geometry:
             below = max((num_frames - 1) // step, 0) * step + 1
             raise ConfigError(f"{key}={num_frames}: must be {step}n+1 for this model; use {below} or {below + step}")
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raises: ConfigError naming the nearest legal sizes."""
+    def check_size(self, height: int, width: int, keys: tuple[str, str] = ("height", "width")) -> None:
+        """Raises: ConfigError naming the nearest legal sizes. keys: the flags that gave them."""
         step = self.size_multiple_px
-        for name, value in (("height", height), ("width", width)):
+        for name, value in zip(keys, (height, width), strict=True):
             if value < step or value % step:
                 below = max(value // step, 1) * step
                 raise ConfigError(

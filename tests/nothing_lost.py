@@ -177,6 +177,11 @@ def _batch(w: World, out: Path, other: bool) -> Sequence[object]:
     return [*words, "--pose_videos_dir", w.few_poses, *RENDERED, "--seed", 2 if other else 1]
 
 
+def _describe(w: World, out: Path, other: bool) -> Sequence[object]:
+    words = ["--face_images_dir", w.photos(), "--face_embedding", w.identity, "--model_path", "toy", "--output", out]
+    return [*words, "--text", "green hair" if other else "red hair"]
+
+
 def _train(w: World, out: Path, other: bool) -> Sequence[object]:
     return ["--face_embedding", w.identity, "--latents", w.latents, "--output_dir", out, "--model_path", "toy"]
 
@@ -231,6 +236,7 @@ COMMANDS = (
         reads=lambda w: w.latents,
         not_run="tests/training has it killed, resumed and out of room (test_resume, test_checkpoint, test_metrics)",
     ),
+    Command("description", "tools/describe_person.py", _describe, REPLACED, ".safetensors"),
     Command(
         "toy base",
         "tools/train_toy_base.py",

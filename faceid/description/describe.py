@@ -15,7 +15,7 @@ from faceid.description.phrases import SHIPPED, Phrases, read_phrases
 from faceid.description.search import find_phrases
 from faceid.device import pick_device
 from faceid.errors import ConfigError
-from faceid.faces.identities.identity import check_same_photos, load_identity
+from faceid.faces.identities.identity import Identity, check_same_photos, load_identity
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
 from faceid.toy.descriptions import phrase_groups
@@ -38,9 +38,10 @@ def describe(settings: DescribeSettings) -> Description:
         phrases = read_phrases(Path(settings.phrases or SHIPPED))
     files = ModelFiles.find(resolve_model_path(settings.model_path), settings.vae_path, settings.text_encoder_path)
     files = files.of_expert(settings.expert)
-    photos = _best_photos(settings)
+    identity = load_identity(settings.face_embedding)
+    photos = _best_photos(Path(settings.face_images_dir), identity, settings.most_photos)
     size = settings.photo_size or (SIDE_PX if is_toy else USUAL_SIDE_PX)
-    files.geometry.check_size(size, size)
+    files.geometry.check_size(size, size, ("photo_size", "photo_size"))
     device = pick_device(settings.device)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     parts = ("text",) if settings.text is not None else ("text", "vae", "transformer")
@@ -59,10 +60,9 @@ def describe(settings: DescribeSettings) -> Description:
     return encode_description(wan, settings.prompt, ", ".join(found.phrases.values()))
 
 
-def _best_photos(settings: DescribeSettings) -> list[FacePhoto]:
+def _best_photos(folder: Path, identity: Identity, most: int) -> list[FacePhoto]:
     """The photos that count most, best first. Raises: DataError for other photos, or an identity of none."""
-    folder, identity = Path(settings.face_images_dir), load_identity(settings.face_embedding)
     check_same_photos(folder, identity)
     weights = identity.photo_weights
     best = sorted(identity.photo_sha256, key=lambda name: (-weights[name], name))
-    return face_photos(folder, identity, best[: settings.most_photos], {})
+    return face_photos(folder, identity, best[:most], {})

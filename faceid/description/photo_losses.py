@@ -71,11 +71,10 @@ class PhotoLosses:
 
 
 def photo_losses(wan: WanModel, photos: Sequence[FacePhoto], size: int, seed: int = 0) -> PhotoLosses:
-    """Encode photos, cropped around the face, as samples of each noise level. wan: all parts. size: of a side, px.
+    """Encode photos, cropped around the face, as samples of each noise level.
 
-    Raises: ConfigError for a size that the base cannot draw.
+    wan: all parts. size: of a side, px, as `Geometry.check_size` lets it pass.
     """
-    wan.geometry.check_size(size, size)
     device, view = wan.vae.device, PhotoView("photo", size, size)
     shown = [show_photo(wan, photo, view)[:2] for photo in photos]
     inactive = wan.statistics.normalise(encode_grey(wan.vae, 1, size, size).unsqueeze(0))

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from faceid.description.description_file import Description, read_description, write_description
 from faceid.description.photo_losses import encode_description
-from faceid.errors import ConfigError, ModelError
+from faceid.errors import ConfigError, FaceidError, ModelError
 from faceid.files.documents import read_json
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter.face_tokens import face_input
@@ -99,6 +99,26 @@ class TestWords:
             encode_description(wan, DEFAULT_PROMPT, " ")
         with pytest.raises(ConfigError, match="all that the base reads"):
             encode_description(wan, DEFAULT_PROMPT, "red hair, " * 40)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--photo_size", "50"], r"photo_size=50: must be a multiple of 16 px for this model; use 48 or 64"),
+        (["--face_images_dir", "others"], r"face_images_dir=others: .* or an identity of these photos"),
+        (["--output", "d.txt"], r"output=d\.txt: does not end in \.safetensors"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_by_the_tools_own_flags(toy_inputs, tmp_path, more, said):
+    given = ["--face_images_dir", toy_inputs.dataset / "photos/target", "--face_embedding", toy_inputs.identity]
+    given += ["--model_path", "toy", "--output", tmp_path / "d.safetensors"]
+    names = set(more[::2])
+    kept = [
+        word for name, value in zip(given[::2], given[1::2], strict=True) if name not in names for word in (name, value)
+    ]
+    with pytest.raises(FaceidError, match=said):
+        describe_person.main([str(word) for word in [*kept, *more]])
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

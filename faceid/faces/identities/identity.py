@@ -385,7 +385,7 @@ def check_same_photos(photos_dir: Path, identity: Identity) -> None:
     if other or not identity.photo_sha256:
         raise DataError(
             f"face_images_dir={photos_dir}: {other[0] if other else 'every photo'} of the identity is missing or "
-            "another picture; give the folder the identity was made from, or leave out --face_embedding"
+            "another picture; give the folder the identity was made from, or an identity of these photos"
         )
 
 
