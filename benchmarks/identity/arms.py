@@ -40,10 +40,10 @@ from faceid.toy.descriptions import describe
 from faceid.toy.people import draw_person
 
 WORK = "arms of a benchmark"
-# Frames and guidance that the demo has, too (docs/decisions/likeness.md).
+# Frames, pose and guidance as the demo has them, too (docs/decisions/likeness.md).
 SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
 RENDER = (
-    *("--cfg_scale", "2.0", "--cfg_start", "0.3", "--reference_guidance", "true"),
+    *("--control_scale", "1.5", "--cfg_scale", "2.0", "--cfg_start", "0.3", "--reference_guidance", "true"),
     *("--num_inference_steps", "6", "--gallery", "false"),
 )
 FINAL = "face_lora_final.safetensors"

@@ -10,7 +10,7 @@ import torch
 from faceid.data.latents.photo_latents import FacePhoto, face_photos
 from faceid.description.describe_settings import DescribeSettings
 from faceid.description.description_file import Description
-from faceid.description.photo_losses import encode_description, photo_losses
+from faceid.description.photo_losses import CAREFUL_LEVELS, QUICK_LEVELS, encode_description, photo_losses
 from faceid.description.phrases import SHIPPED, Phrases, read_phrases
 from faceid.description.search import find_phrases
 from faceid.device import pick_device
@@ -48,9 +48,9 @@ def describe(settings: DescribeSettings) -> Description:
     wan = load_wan(files, parts, device, dtype, name=settings.model_path)
     if settings.text is not None:
         return encode_description(wan, settings.prompt, settings.text)
-    losses = photo_losses(wan, photos, size)
-    log.info("%d phrases, %d photos, at %d noise levels", len(phrases), len(photos), losses.num_samples // len(photos))
-    found = find_phrases(phrases, OPENING, losses)
+    quick, careful = (photo_losses(wan, photos, size, *of) for of in ((QUICK_LEVELS, 0), (CAREFUL_LEVELS, 1)))
+    log.info("%d phrases; samples of each: %d, of the best %d", len(phrases), quick.num_samples, careful.num_samples)
+    found = find_phrases(phrases, OPENING, quick, careful)
     if not found.phrases:
         raise ConfigError(
             f"phrases={settings.phrases or SHIPPED}: none of {len(phrases)} helps the base to draw these photos; give "

@@ -21,8 +21,10 @@ from faceid.models.prompt_phrases import join_phrases
 from faceid.models.wan_vace.control import pose_control
 from faceid.models.wan_vace.transformer import forward_inputs
 
-# Who somebody is, is decided at high noise; at the highest a picture shows next to nothing.
-NOISE_LEVELS = (0.9, 0.75)
+# Skin and hair show at high noise, eyes and glasses at lower. Of two levels these told most of 16 drawn people
+# (docs/decisions/likeness.md); a larger base was not asked.
+QUICK_LEVELS = (0.85, 0.5)
+CAREFUL_LEVELS = (0.95, 0.9, 0.8, 0.75, 0.7, 0.6, 0.5, 0.4)
 # Samples of one forward pass. A photo is a single frame.
 AT_ONCE = 16
 
@@ -70,10 +72,12 @@ class PhotoLosses:
         return self._texts[prompt]
 
 
-def photo_losses(wan: WanModel, photos: Sequence[FacePhoto], size: int, seed: int = 0) -> PhotoLosses:
+def photo_losses(
+    wan: WanModel, photos: Sequence[FacePhoto], size: int, levels: Sequence[float], seed: int
+) -> PhotoLosses:
     """Encode photos, cropped around the face, as samples of each noise level.
 
-    wan: all parts. size: of a side, px, as `Geometry.check_size` lets it pass.
+    wan: all parts. size: of a side, px, as `Geometry.check_size` lets it pass. levels: in (0, 1].
     """
     device, view = wan.vae.device, PhotoView("photo", size, size)
     shown = [show_photo(wan, photo, view)[:2] for photo in photos]
@@ -82,7 +86,7 @@ def photo_losses(wan: WanModel, photos: Sequence[FacePhoto], size: int, seed: in
     target: list[Tensor] = []
     sigmas: list[Tensor] = []
     masks: list[Tensor] = []
-    for level in NOISE_LEVELS:
+    for level in levels:
         for photo, (latent, mask) in zip(photos, shown, strict=True):
             x0 = wan.statistics.normalise(latent.unsqueeze(0).float().to(device))
             generator = torch.Generator().manual_seed(seed_for(seed, len(sigmas), f"describe {photo.key}"))

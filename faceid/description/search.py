@@ -1,7 +1,8 @@
 """Choose the phrases that describe a person best: those under which photos are least surprising.
 
 A diffusion model is a classifier, too: of several prompts the right one lowers its loss (Li et al. 2023, 2303.16203).
-Groups are decided one after the other, each given what the others say, and then once more among the best.
+Groups are decided one after the other, each given what the others say. Few samples are enough to find the best of all
+phrases; among these it is decided once more, with many.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Losses = Callable[[Sequence[str]], Tensor]
 # more, but lost the right one.
 KEPT = 8
 # A phrase has to lower the loss by so many standard errors of its pairs. Else it says what no photo shows.
-STANDARD_ERRORS = 1.0
+STANDARD_ERRORS = 2.0
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,15 @@ class Found:
     loss_after: float
 
 
-def find_phrases(phrases: Phrases, opening: str, losses: Losses) -> Found:
-    """Choose a phrase of each group, or none where none helps."""
+def find_phrases(phrases: Phrases, opening: str, quick: Losses, careful: Losses) -> Found:
+    """Choose a phrase of each group, or none where none helps.
+
+    quick: tells the best of all phrases. careful: of more samples, with noises of their own; decides among the best.
+    """
     groups, chosen = {name: list(of) for name, of in phrases.groups.items()}, dict.fromkeys(phrases.groups, "")
     sure: dict[str, bool] = {}
-    steps = [*groups, *groups]
-    for name in progress(steps, "phrases", total=len(steps), unit="group"):
+    steps = [(name, losses) for losses in (quick, careful) for name in groups]
+    for name, losses in progress(steps, "phrases", total=len(steps), unit="group"):
         prompts = [join_phrases(opening, (chosen | {name: phrase}).values()) for phrase in ("", *groups[name])]
         found = losses(prompts)
         order = found[1:].mean(1).argsort(stable=True).tolist()
@@ -50,5 +54,5 @@ def find_phrases(phrases: Phrases, opening: str, losses: Losses) -> Found:
         sure[name] = bool(gains.mean() > STANDARD_ERRORS * gains.std() / math.sqrt(len(gains)))
         groups[name] = [groups[name][place] for place in order[:KEPT]]
     chosen = {name: phrase for name, phrase in chosen.items() if phrase and sure[name]}
-    before, after = losses([opening, join_phrases(opening, chosen.values())]).mean(1).tolist()
+    before, after = careful([opening, join_phrases(opening, chosen.values())]).mean(1).tolist()
     return Found(chosen, before, after)
