@@ -24,9 +24,9 @@ class ArmPlan:
     """Where nothing is trained: the adapter that renders. Else what training begins with; empty: nothing."""
     sample: tuple[str, ...] = ()
     """Flags of sample.py."""
-    prompt: Literal["", "described", "found", "trigger"] = ""
-    """What the prompt says of the person: nothing, all that words can, what the base found in the photos, or the
-    trigger word."""
+    prompt: Literal["", "described", "found", "trigger", "trigger_found"] = ""
+    """What the prompt says of the person: nothing, all that words can, what the base found in the photos, the trigger
+    word, or both of these."""
     is_described: bool = True
     """Whether the target's words begin as what the base found in the photos."""
     strangers_reference: bool = False
@@ -82,6 +82,8 @@ _ALL = (
         prompt="trigger",
         is_described=False,
     ),
+    ArmPlan("plain_lora_found", trained_by="plain_lora", sample=NO_REFERENCES, prompt="trigger_found"),
+    ArmPlan("plain_lora_found_reference", trained_by="plain_lora", sample=ONE_REFERENCE, prompt="trigger_found"),
     ArmPlan("ours_from_nothing", train=("--pairing", "own")),
     ArmPlan("ours_strangers_reference", trained_by="ours_from_nothing", strangers_reference=True),
     ArmPlan("ours_without_reference", trained_by="ours_from_nothing", sample=NO_REFERENCES),

@@ -199,10 +199,11 @@ class Bench:
 
     def prompt(self, arm: ArmPlan, target: str) -> str:
         """What an arm's videos of a target are told to show."""
+        opening = f"{TRIGGER} dancing in a studio" if arm.prompt.startswith("trigger") else DEFAULT_PROMPT
         if arm.prompt == "trigger":
-            return f"{TRIGGER} dancing in a studio"
-        if arm.prompt == "found":
-            return join_phrases(DEFAULT_PROMPT, [read_description(self.description_of(target)).text])
+            return opening
+        if arm.prompt.endswith("found"):
+            return join_phrases(opening, [read_description(self.description_of(target)).text])
         seed = read_json(self.folder / "people/world.json")["people"][target]["seed"]
         return describe(draw_person(seed), DEFAULT_PROMPT)
 

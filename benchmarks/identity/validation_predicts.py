@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from scipy.stats import spearmanr
 from benchmarks.identity.arm_figures import JUDGES, read_rows
 from benchmarks.identity.arm_list import ARMS
 from benchmarks.identity.arms import RENDER, SIZE, WORK, ArmsSettings, Bench
+from benchmarks.identity.steps import two_at_once
 from faceid.config import parse_sections
 from faceid.errors import run_entry_point
 from faceid.files.outputs import claim_folder
@@ -42,7 +44,7 @@ class WatchSettings:
 
     output_dir: Path
     """A folder that benchmarks.identity.arms made, or a new one."""
-    arms: list[str] = field(default_factory=lambda: ["ours_from_nothing", "naive", "without_target_tokens"])
+    arms: list[str] = field(default_factory=lambda: ["ours_from_nothing", "naive", "without_target_words"])
     """Arms whose training is watched, by name."""
     num_targets: Annotated[int, Field(ge=1, le=16)] = 3
     """People who are learnt, each by every arm."""
@@ -60,14 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     folder = settings.output_dir.resolve()
     bench = Bench(folder, ArmsSettings(folder, num_targets=settings.num_targets))
     bench.prepare()
-    rows: list[dict[str, Any]] = []
-    for name in settings.arms:
-        watch = ("--validate_every", str(settings.every), "--save_every", str(settings.every), *WATCH.split())
-        arm = replace(ARMS[name], name=f"watched_{name}", train=(*ARMS[name].train, *watch))
-        for target in bench.targets:
-            bench.describe(target)
-            bench.train(arm, target)
-            rows += _checkpoints(bench, arm.name, target, settings.num_poses)
+    watch = ("--validate_every", str(settings.every), "--save_every", str(settings.every), *WATCH.split())
+    arms = [replace(ARMS[name], name=f"watched_{name}", train=(*ARMS[name].train, *watch)) for name in settings.arms]
+    runs = [(arm, target) for arm in arms for target in bench.targets]
+    two_at_once("descriptions", [partial(bench.describe, target) for target in bench.targets])
+    two_at_once("trainings", [partial(bench.train, arm, target) for arm, target in runs])
+    saved = [(arm.name, target, file) for arm, target in runs for file in _adapters(bench, arm.name, target)]
+    two_at_once("renders", [partial(_judge, bench, *one, settings.num_poses) for one in saved])
+    rows = [row for arm, target in runs for row in _checkpoints(bench, arm.name, target)]
     found = {
         f"{metric} - {judge}": spearman(rows, metric, judge)
         for metric in METRICS
@@ -88,34 +90,43 @@ def spearman(rows: list[dict[str, Any]], metric: str, judge: str) -> float:
     return float(spearmanr([sign * row[metric] for row in known], [row[judge] for row in known]).statistic)
 
 
-def _checkpoints(bench: Bench, arm: str, target: str, num_poses: int) -> list[dict[str, Any]]:
-    """A row for each adapter that a run saved: what its validation said, and what the judges say."""
-    run = bench.folder / "train" / arm / target
-    metrics = read_metrics(run / "metrics.jsonl")
+def _adapters(bench: Bench, arm: str, target: str) -> list[Path]:
+    return sorted((bench.folder / "train" / arm / target).glob("face_lora_epoch_*.safetensors"))
+
+
+def _checkpoints(bench: Bench, arm: str, target: str) -> list[dict[str, Any]]:
+    """A row for each adapter that a run saved: what its validation said, and what the judges said."""
+    metrics = read_metrics(bench.folder / "train" / arm / target / "metrics.jsonl")
     steps = {int(row["epoch/number"]): int(row["step"]) for row in metrics if "epoch/number" in row}
     said: dict[int, dict[str, float]] = {}
     names = {f"validation/{metric}": metric for metric in METRICS}
     for row in metrics:
         said.setdefault(int(row["step"]), {}).update({names[key]: row[key] for key in names.keys() & row.keys()})
     rows = []
-    for adapter in sorted(run.glob("face_lora_epoch_*.safetensors")):
+    for adapter in _adapters(bench, arm, target):
         epoch = int(re.findall(r"\d+", adapter.stem)[-1])
         if validated := said.get(steps[epoch]):
-            rows.append(
-                {"run": f"{arm}/{target}", "epoch": epoch, **validated, **_judged(bench, adapter, target, num_poses)}
-            )
+            judged = _judged(bench, _step(arm, target, adapter), target)
+            rows.append({"run": f"{arm}/{target}", "epoch": epoch, **validated, **judged})
     return rows
 
 
-def _judged(bench: Bench, adapter: Path, target: str, num_poses: int) -> dict[str, float]:
-    """The judges' mean cosine of an adapter's renders of its target."""
-    out, step = bench.folder, f"{adapter.parent.parent.name}_{target}_{adapter.stem}"
+def _step(arm: str, target: str, adapter: Path) -> str:
+    return f"{arm}_{target}_{adapter.stem}"
+
+
+def _judge(bench: Bench, arm: str, target: str, adapter: Path, num_poses: int) -> None:
+    """Render a target by an adapter, and let both judges look."""
+    out, step = bench.folder, _step(arm, target, adapter)
     poses = [file.name for file in sorted((out / "poses/poses").glob("*_pose.mp4"))[:num_poses]]
     jobs = [{"pose": poses, "identity": target, "face_lora_path": str(adapter)}]
     renders = bench.render_jobs(step, jobs, ["--identities_dir", out / "identities/weak", *RENDER, *SIZE])
-    judged = out / "judged" / step
-    bench.evaluate(f"judge_{step}", [f"{step}={renders}"], judged, [])
-    rows = read_rows(judged / "videos.csv", [target])
+    bench.evaluate(f"judge_{step}", [f"{step}={renders}"], out / "judged" / step, [])
+
+
+def _judged(bench: Bench, step: str, target: str) -> dict[str, float]:
+    """The judges' mean cosine of an adapter's renders of its target."""
+    rows = read_rows(bench.folder / "judged" / step / "videos.csv", [target])
     return {judge: float(np.mean([float(row["similarity"]) for row in rows[step, judge].values()])) for judge in JUDGES}
 
 
