@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,17 @@ def test_what_the_user_has_there_is_refused_by_name(command, world, place):
     mine.write_text("years of work")
     refused(run(command, world, out), str(out))
     assert content(place) == {str(mine.relative_to(place)): hashlib.sha256(b"years of work").hexdigest()}
+
+
+@pytest.mark.parametrize("command", named(command for command in COMMANDS if command.suffix))
+def test_a_file_within_another_commands_result_is_refused(command, world, place):
+    """Made anew, an identity took with it the description that lay in its folder."""
+    shutil.copytree(world.identity, place / "identity")
+    before = content(place)
+    (place / "identity" / "deeper").mkdir()
+    for out in (place / "identity" / f"out{command.suffix}", place / "identity" / "deeper" / f"out{command.suffix}"):
+        refused(run(command, world, out), str(out), "is replaced as a whole; name a file beside it")
+    assert content(place) == before
 
 
 @pytest.mark.parametrize("command", named(command for command in COMMANDS if not command.suffix))

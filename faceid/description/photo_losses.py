@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,11 +16,13 @@ from faceid.description.description_file import Description
 from faceid.errors import ConfigError
 from faceid.models.adapter.target_words import token_size
 from faceid.models.base.latent_codec import encode_grey
-from faceid.models.base.prompts import cut_padding, encode_prompts
+from faceid.models.base.prompts import count_tokens, cut_padding, encode_prompts
 from faceid.models.base.wan import WanModel
 from faceid.models.prompt_phrases import join_phrases
 from faceid.models.wan_vace.control import pose_control
 from faceid.models.wan_vace.transformer import forward_inputs
+
+log = logging.getLogger(__name__)
 
 # Skin and hair show at high noise, eyes and glasses at lower. Of two levels these told most of 16 drawn people
 # (docs/decisions/likeness.md); a larger base was not asked.
@@ -68,7 +71,7 @@ class PhotoLosses:
 
     def _text(self, prompt: str) -> Tensor:
         if prompt not in self._texts:
-            self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, [prompt])
+            self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, [prompt], is_private=True)
         return self._texts[prompt]
 
 
@@ -100,18 +103,26 @@ def photo_losses(
     return PhotoLosses(wan, torch.cat(x_t), torch.cat(target), torch.cat(sigmas), torch.cat(masks), control)
 
 
-def encode_description(wan: WanModel, prompt: str, text: str) -> Description:
+def encode_description(wan: WanModel, prompt: str, phrases: Sequence[str]) -> Description:
     """What a description adds to a prompt, in the text encoder's space. wan: its text parts. prompt: of the videos.
 
-    Raises: ConfigError for a text that is empty, or longer than the base reads.
+    Phrases at the end that the base cannot read any more are left out, with a warning that does not quote them.
+    Raises: ConfigError where not even the first one can be read.
     """
-    if not text.strip():
-        raise ConfigError("description: is empty; nothing is said of the person")
-    full = join_phrases(prompt, [text])
-    found = encode_prompts(wan.tokenizer, wan.text_encoder, [prompt, full])
+    kept, most = list(phrases), wan.files.text_tokens
+    while kept and count_tokens(wan.tokenizer, join_phrases(prompt, kept)) >= most:
+        kept.pop()
+    if not kept:
+        raise ConfigError(
+            f"prompt={prompt[:24]}...: with a description it has more tokens than the base reads, {most}; "
+            "give a shorter prompt, or a shorter --text"
+        )
+    if len(kept) < len(phrases):
+        left_out = len(phrases) - len(kept)
+        log.warning("the base reads %d tokens: the last %d phrases are left out", most, left_out)
+    full = join_phrases(prompt, kept)
+    found = encode_prompts(wan.tokenizer, wan.text_encoder, [prompt, full], is_private=True)
     before, after = (cut_padding(found[told].float().cpu()) for told in (prompt, full))
     # A prompt ends in an end token. What follows the words of the shorter one is the description's.
     told = after[len(before) - 1 :]
-    if len(after) == len(found[full]):
-        raise ConfigError(f"description: with the prompt it has {len(after)} tokens or more, all that the base reads")
-    return Description(text, told / token_size(before.unsqueeze(0))[0], wan.latents_fingerprint)
+    return Description(", ".join(kept), told / token_size(before.unsqueeze(0))[0], wan.latents_fingerprint)

@@ -34,6 +34,7 @@ from faceid.files.writing import (
     PRIVATE_FILE,
     PRIVATE_FOLDER,
     RECORDS_NAME,
+    WHOLE,
     abandoned,
     exchange,
     fsync_file,
@@ -41,6 +42,7 @@ from faceid.files.writing import (
     fsync_tree,
     is_owners_alone,
     is_private,
+    is_temporary,
     make_parents,
     settle_modes,
     sweep,
@@ -131,6 +133,7 @@ def refuse_file(path: Path, inputs: Sequence[Path] = (), key: str = "output", wi
     refuse_hidden(path, key)
     if path.is_dir():
         raise OutputError(f"{key}={path}: is a folder; name a file")
+    _refuse_within_result(path, key)
     _refuse_read(path, inputs, key, "file")
     _refuse_foreign(path, key, by_this_program=within is None or kind_of(path.parent) != within)
     _refuse_unwritable(path.parent, key)
@@ -248,7 +251,7 @@ def staged_folder(path: Path, kind: str, private: bool = False, key: str = "outp
             yield temporary
             files = [each for each in sorted(temporary.rglob("*")) if each.is_file()]
             record(temporary, [(each.relative_to(temporary).as_posix(), sha256_file(each)) for each in files])
-            write_json(temporary / RECORDS_NAME / FOLDER_NAME, {"kind": kind})
+            write_json(temporary / RECORDS_NAME / FOLDER_NAME, {"kind": kind, WHOLE: True})
             settle_modes(temporary, private)
             fsync_tree(temporary)
             strangers = strangers_in(path)
@@ -346,6 +349,18 @@ def refuse_existing(path: Path, key: str = "output_dir") -> None:
         raise OutputError(f"{key}={path}: exists; name a new folder, or remove it")
     _refuse_standing_in(path, key)
     _refuse_unwritable(path.resolve(), key)
+
+
+def _refuse_within_result(path: Path, key: str) -> None:
+    """Refuse a file in a result that is replaced whole: what another command puts there would go with it."""
+    for folder in path.absolute().parents:
+        if is_temporary(folder.name):
+            return
+        said = find_json(folder / RECORDS_NAME / FOLDER_NAME) or {}
+        if said.get(WHOLE):
+            raise OutputError(
+                f"{key}={path}: {folder} holds {said.get('kind')}, and is replaced as a whole; name a file beside it"
+            )
 
 
 def is_ours(path: Path) -> bool:

@@ -27,6 +27,7 @@ from faceid.files.writing import (
     FOLDER_NAME,
     PRIVATE_FOLDER,
     RECORDS_NAME,
+    WHOLE,
     current_umask,
     fsync_folder,
     has_acl,
@@ -165,7 +166,7 @@ def _finish(folder: Path) -> None:
                 (folder / path.name).rename(free_name(replaced / path.name))
             path.rename(folder / path.name)
         if plan["kind"] is not None:
-            write_json(place / FOLDER_NAME, {"kind": plan["kind"]})
+            write_json(place / FOLDER_NAME, {"kind": plan["kind"], WHOLE: True})
         fsync_folder(folder)
         arriving.rmdir()
     (place / _PLAN).unlink(missing_ok=True)

@@ -37,6 +37,8 @@ _OURS = re.compile(r"\.faceid-[0-9a-f]{8}-\d{1,9}-\d{1,20}-[0-9a-f]{6}\.tmp.*")
 ABANDONED_S = 7 * 86400
 # The folder of records and the file with a folder's mark (`faceid.files.records`, `faceid.files.outputs`).
 RECORDS_NAME, FOLDER_NAME = ".faceid", "folder.json"
+# In a folder's mark: its next result replaces it whole.
+WHOLE = "is_replaced_whole"
 # Errors that come from the user's disk and are no defect of ours.
 REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # When a writer failed with less free space than this, the cause was want of room, whatever it raised.

@@ -26,7 +26,7 @@ from faceid.sampling.one_video.sidecar import InputHashes, describe_video, sidec
 from faceid.sampling.render_sections import RenderSections
 from faceid.sampling.unused_render_options import warn_of_render_options
 from faceid.sampling.who.given_faces import face_given
-from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.rendered_identities import Face, warn_of_others
 from faceid.sampling.who.shown_references import pictures_of
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     _check_places(sections, pose, places)
     read_pose(pose, setup.shape, models.base.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
+    if models.metadata is not None:
+        warn_of_others(str(models.adapter), models.metadata.target_name, [face])
     given = pictures_of(setup.content.reference_images)
     references = references_of(given, setup.content.own_references, face, models.metadata)
     inputs = InputHashes.of(

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from faceid.description.description_file import Description, read_description, write_description
 from faceid.description.photo_losses import encode_description
 from faceid.errors import ConfigError, FaceidError, ModelError
+from faceid.faces.identities.identity import load_identity
 from faceid.files.documents import read_json
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter.face_tokens import face_input
@@ -75,7 +76,7 @@ class TestFile:
 
 class TestWords:
     def test_words_that_begin_as_a_description_are_the_tokens_of_a_prompt_with_it(self, wan):
-        told = encode_description(wan, DEFAULT_PROMPT, SAID)
+        told = encode_description(wan, DEFAULT_PROMPT, SAID.split(", "))
         texts = encode_prompts(wan.tokenizer, wan.text_encoder, [DEFAULT_PROMPT, f"{DEFAULT_PROMPT} with {SAID}"])
         short, whole = (text.unsqueeze(0) for text in texts.values())
         adapter = install_adapter(
@@ -94,11 +95,17 @@ class TestWords:
         assert len(nonzero[0]) == len(nonzero[1]) + 1
         torch.testing.assert_close(nonzero[0][-count:], nonzero[1][-count:], rtol=1e-4, atol=1e-4)
 
-    def test_nothing_to_say_and_too_much_are_refused(self, wan):
-        with pytest.raises(ConfigError, match="description: is empty"):
-            encode_description(wan, DEFAULT_PROMPT, " ")
-        with pytest.raises(ConfigError, match="all that the base reads"):
-            encode_description(wan, DEFAULT_PROMPT, "red hair, " * 40)
+    def test_phrases_that_find_no_room_are_left_out_from_the_end_and_not_logged(self, wan, caplog):
+        phrases = [f"secret{n} hair" for n in range(40)]
+        told = encode_description(wan, DEFAULT_PROMPT, phrases)
+        kept = told.text.split(", ")
+        assert kept == phrases[: len(kept)] and 2 < len(kept) < 40
+        assert f"the last {40 - len(kept)} phrases are left out" in caplog.text and "secret" not in caplog.text
+
+    def test_a_description_that_finds_no_room_is_refused_and_not_logged(self, wan, caplog):
+        with pytest.raises(ConfigError, match=r"prompt=a person dancing in a st.*than the base reads, 64"):
+            encode_description(wan, DEFAULT_PROMPT, ["red hair, " * 40])
+        assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
@@ -106,10 +113,15 @@ class TestWords:
     [
         (["--photo_size", "50"], r"photo_size=50: must be a multiple of 16 px for this model; use 48 or 64"),
         (["--face_images_dir", "others"], r"face_images_dir=others: .* or an identity of these photos"),
+        (["--text", " "], "text: is empty"),
+        (["--face_embedding", "bare.pt"], r"face_embedding=bare\.pt: knows no photos; give an identity folder"),
+        (["--prompt", "dancing " * 61], r"prompt=dancing.*with a phrase of skin.*the base reads 64"),
         (["--output", "d.txt"], r"output=d\.txt: does not end in \.safetensors"),
     ],
 )
-def test_what_cannot_be_used_is_refused_by_the_tools_own_flags(toy_inputs, tmp_path, more, said):
+def test_what_cannot_be_used_is_refused_by_the_tools_own_flags(toy_inputs, tmp_path, monkeypatch, more, said):
+    monkeypatch.chdir(tmp_path)
+    torch.save(load_identity(toy_inputs.identity).embedding, "bare.pt")
     given = ["--face_images_dir", toy_inputs.dataset / "photos/target", "--face_embedding", toy_inputs.identity]
     given += ["--model_path", "toy", "--output", tmp_path / "d.safetensors"]
     names = set(more[::2])
@@ -118,7 +130,24 @@ def test_what_cannot_be_used_is_refused_by_the_tools_own_flags(toy_inputs, tmp_p
     ]
     with pytest.raises(FaceidError, match=said):
         describe_person.main([str(word) for word in [*kept, *more]])
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["bare.pt"]
+
+
+def test_own_words_need_no_photos(toy_inputs, tmp_path, capsys):
+    """Nothing is looked at: options of the search change nothing, and are not checked."""
+    words = ["--face_images_dir", tmp_path / "none", "--face_embedding", toy_inputs.identity, "--model_path", "toy"]
+    words += [
+        "--text",
+        "red hair",
+        "--phrases",
+        "none.yaml",
+        "--photo_size",
+        "33",
+        "--output",
+        tmp_path / "d.safetensors",
+    ]
+    assert describe_person.main([str(word) for word in words]) == 0
+    assert capsys.readouterr().out == "red hair\n" and read_description(tmp_path / "d.safetensors").text == "red hair"
 
 
 @pytest.mark.slow

@@ -10,6 +10,9 @@ from faceid.models.prompt_phrases import join_phrases
 from faceid.toy.descriptions import describe, description_phrases, phrase_groups
 from faceid.toy.people import draw_person
 
+# Of one to four of them: 60, 3,600, 12 million.
+VALUES = [f"v{n}" for n in range(60)]
+
 
 def test_each_value_is_spelt_out_in_each_phrase(tmp_path):
     file = tmp_path / "phrases.yaml"
@@ -28,14 +31,18 @@ def test_each_value_is_spelt_out_in_each_phrase(tmp_path):
         ("groups: {hair: []}", "hair: no phrase"),
         ("groups: {hair: [' ']}", "or an empty one"),
         ("groups: {hair: ['{colour} hair']}", "colour"),
-        ("groups: {hair: ['{0.__class__} hair']}", "not a file of phrases"),
+        ("groups: {hair: ['{0.__class__} hair']}", "is none of values"),
+        ("groups: {hair: ['{} hair']}", "is none of values"),
+        ("values: {c: [red]}\ngroups: {hair: ['{c:>999999999} hair']}", "is none of values"),
+        ("values: {c: [red]}\ngroups: {hair: ['{c!r} hair']}", "is none of values"),
+        ("values: {c: [red]}", "groups: no phrase"),
+        ("", "it is no mapping"),
+        ("words", "it is no mapping"),
         ("groups: {hair: [a]}\nvalue: {}", "value: unknown"),
         ("groups: {hair: a}", "groups"),
-        ("- a", "not a file of phrases"),
-        (
-            "values: {n: ['1', '2', '3', '4', '5', '6', '7', '8', '9', '10']}\ngroups: {a: ['{n}{n}{n}{n}']}",
-            "at most 5000",
-        ),
+        ("- a", "not a file of phrases: it is no mapping; it looks like: groups"),
+        (f"values: {{n: &n {VALUES}, m: *n, o: *n, p: *n}}\ngroups: {{a: ['{{n}}{{m}}{{o}}{{p}}']}}", "more than 5000"),
+        (f"values: {{n: &n {VALUES}, m: *n}}\ngroups: {{a: ['{{n}}{{m}}'], b: ['{{n}}{{m}}']}}", "more than 5000"),
     ],
 )
 def test_a_wrong_file_is_refused_by_name(tmp_path, text, said):
@@ -45,8 +52,14 @@ def test_a_wrong_file_is_refused_by_name(tmp_path, text, said):
         read_phrases(file)
 
 
+def test_a_value_stands_for_itself_wherever_its_name_is_and_no_phrase_is_twice(tmp_path):
+    file = tmp_path / "phrases.yaml"
+    file.write_text("values: {c: [red, blue]}\ngroups: {hair: ['{c} hair and {c} eyes', red hair and red eyes]}\n")
+    assert read_phrases(file).groups == {"hair": ("red hair and red eyes", "blue hair and blue eyes")}
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="not a file of phrases"):
+    with pytest.raises(ConfigError, match=r"phrases: .*none\.yaml: cannot be read"):
         read_phrases(tmp_path / "none.yaml")
 
 

@@ -19,7 +19,7 @@ from faceid.models.adapter.target_words import WORD_STD, TargetWords
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
 from faceid.models.wan_vace.transformer import hint_blocks
-from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.rendered_identities import Face, warn_of_others
 from faceid.toy.shipped import resolve_model_path
 from faceid.training.inputs.training_data import hold_photos_back
 from faceid.training.measuring.metrics import read_metrics
@@ -121,6 +121,23 @@ class TestWhoIsTheTarget:
         first, last = faces(batch=2)
         way = Face("anna to bob", first, last, (("anna", 1.0),), (("bob", 1.0),))
         torch.testing.assert_close(way.share_over("anna", 3, 1), torch.tensor([1.0, 1.0, 0.5, 0.0]))
+
+    def test_it_is_said_where_nobody_is(self, caplog):
+        """The README's own command rendered a person without what was learnt of the person: the photos' folder has
+        another name than the identity."""
+        anna, bob = faces(batch=2)
+        warn_of_others("a.safetensors", "anna", [Face("photos", anna), Face("bob", bob), Face()])
+        said = "a.safetensors: what it learnt of anna alone is off, since nobody here has that name (bob, photos)"
+        assert caplog.messages == [f"{said}. If it is the same person, give --face_embedding with that identity"]
+        blend = Face("bob:0.7,anna:0.3", bob, shares=(("bob", 0.7), ("anna", 0.3)))
+        for target, shown in (
+            ("anna", [Face("anna", anna), Face("bob", bob)]),
+            ("anna", [blend]),
+            ("", [Face("x", bob)]),
+        ):
+            warn_of_others("a.safetensors", target, shown)
+        warn_of_others("a.safetensors", "anna", [Face()])
+        assert len(caplog.messages) == 1
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def write_latent_shards(
         # Another run may have begun here with another base at the same moment.
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     own = index.captions if isinstance(captions, str) else {}
-    default = {"caption": captions, "text_tokens": text_length(wan.tokenizer)} if own else {}
+    default = {"caption": captions, "text_tokens": text_length(wan.tokenizer.model_max_length)} if own else {}
     of_shard: list[list[Sample]] = [[] for _ in index.shards]
     for sample in index.samples:
         of_shard[sample.shard].append(sample)

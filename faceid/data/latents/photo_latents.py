@@ -166,7 +166,7 @@ def encode_photos(
         hashes = {photo.key: photo.sha256 for photo in photos}
         index = {
             **_made_from(hashes, captions, wan.latents_fingerprint, height, width, shown),
-            **({"text_tokens": text_length(wan.tokenizer)} if captions else {}),
+            **({"text_tokens": text_length(wan.tokenizer.model_max_length)} if captions else {}),
             "keys": list(photo_of),
             "boxes": boxes,
             **({"photo_of": photo_of} if shown != [plain] else {}),

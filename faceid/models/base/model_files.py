@@ -24,9 +24,11 @@ from faceid.geometry import Geometry
 from faceid.models.base.latent_codec import LatentStatistics, statistics_of
 from faceid.models.base.model_json import read_model_json
 from faceid.models.base.model_part import PARTS, WEIGHTS_STEM, Part, PartName
+from faceid.models.base.prompts import text_length
 from faceid.models.base.weights import sharded_files
 from faceid.models.wan_vace import transformer as wan_vace
 
+TOKENIZER_CONFIG = "tokenizer_config.json"
 ExpertName = Literal["high", "low"]
 """One of two transformers: the one that denoises high noise levels, or the one for low levels."""
 ORIGINAL_TEXT_ENCODER, ORIGINAL_VAE, ORIGINAL_TOKENIZER = (
@@ -130,6 +132,12 @@ class ModelFiles:
         )
         wan_vace.check_control(self.transformer.config, geometry, self.path)
         return geometry
+
+    @cached_property
+    def text_tokens(self) -> int:
+        """L, the text tokens that the base reads, as its tokenizer states it."""
+        file = self.tokenizer / TOKENIZER_CONFIG
+        return text_length(read_model_json(file).get("model_max_length") if file.is_file() else None)
 
     @property
     def statistics(self) -> LatentStatistics:

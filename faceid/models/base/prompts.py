@@ -19,18 +19,29 @@ log = logging.getLogger(__name__)
 MAX_TEXT_TOKENS = 512
 
 
-def text_length(tokenizer: Any) -> int:
-    """L, the padded number of text tokens that the transformer gets."""
-    return min(int(tokenizer.model_max_length), MAX_TEXT_TOKENS)
+def text_length(model_max_length: float | None) -> int:
+    """L, the padded number of text tokens that the transformer gets. model_max_length: what the tokenizer states."""
+    return int(min(model_max_length or MAX_TEXT_TOKENS, MAX_TEXT_TOKENS))
+
+
+def count_tokens(tokenizer: Any, prompt: str) -> int:
+    """The tokens of a prompt, its end token among them; they may be more than the base reads."""
+    return len(tokenizer(prompt_clean(prompt), add_special_tokens=True, verbose=False).input_ids)
 
 
 @torch.no_grad()
-def encode_prompts(tokenizer: Any, text_encoder: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
-    """Embed each distinct prompt: {prompt: [L, D]}, zeros after the end token, in the encoder's dtype."""
-    length = text_length(tokenizer)
+def encode_prompts(
+    tokenizer: Any, text_encoder: Any, prompts: Sequence[str], is_private: bool = False
+) -> dict[str, Tensor]:
+    """Embed each distinct prompt: {prompt: [L, D]}, zeros after the end token, in the encoder's dtype.
+
+    is_private: whether prompts say what a person looks like, which belongs in no log.
+    """
+    length = text_length(tokenizer.model_max_length)
     embeddings: dict[str, Tensor] = {}
     for prompt in dict.fromkeys(prompts):
-        _warn_of_long(tokenizer, prompt, length)
+        if not is_private:
+            _warn_of_long(tokenizer, prompt, length)
         words = tokenizer(
             [prompt_clean(prompt)],
             padding="max_length",
@@ -63,6 +74,6 @@ def _warn_of_long(tokenizer: Any, prompt: str, length: int) -> None:
     if prompt == DEFAULT_NEGATIVE_PROMPT:
         # This is Wan's own negative prompt. The toy base reads only its beginning, and needs no warning.
         return
-    count = len(tokenizer(prompt_clean(prompt), add_special_tokens=True, verbose=False).input_ids)
+    count = count_tokens(tokenizer, prompt)
     if count > length:
         log.warning("prompt of %d tokens, the base reads %d: its end is left out: ...%s", count, length, prompt[-60:])

@@ -26,7 +26,7 @@ from faceid.errors import ModelError
 from faceid.files.documents import is_file_name
 from faceid.geometry import Geometry
 from faceid.models.base.latent_codec import LatentStatistics
-from faceid.models.base.model_files import ModelFiles
+from faceid.models.base.model_files import TOKENIZER_CONFIG, ModelFiles
 from faceid.models.base.model_json import read_model_json
 from faceid.models.base.model_part import Part
 from faceid.models.base.original_configs import SCHEDULER
@@ -172,7 +172,7 @@ def _check_encoder(encoder: Any, part: Part) -> None:
 
 
 def _load_tokenizer(folder: Path) -> Any:
-    file = folder / "tokenizer_config.json"
+    file = folder / TOKENIZER_CONFIG
     config = read_model_json(file) if file.is_file() else {}
     for key in _NAMES_OF_FILES & config.keys():
         names = config[key] if isinstance(config[key], list) else [config[key]]

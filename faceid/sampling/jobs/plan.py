@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
-
 import faceid
 from faceid.errors import DataError, FaceidError, one_line
 from faceid.files.given_paths import why_no_file
@@ -32,7 +30,7 @@ from faceid.sampling.one_video.poses import VideoShape
 from faceid.sampling.one_video.render_setup import RenderSetup, check_setup, references_of, settle
 from faceid.sampling.one_video.sidecar import InputHashes
 from faceid.sampling.one_video.video_settings import RenderOptions
-from faceid.sampling.who.rendered_identities import Face
+from faceid.sampling.who.rendered_identities import Face, warn_of_others
 from faceid.sampling.who.shown_references import ShownReference, pictures_of
 from faceid.toy.shipped import resolve_adapter_path
 
@@ -107,6 +105,7 @@ class Planner:
             if job.id in jobs:
                 log.warning("%s: the same video as %s; rendered once", _said(request), _said(jobs[job.id].request))
             jobs.setdefault(job.id, job)
+        _warn_of_others(list(jobs.values()))
         return name_outputs(list(jobs.values()), taken)
 
     def refuse_face_given(self, requests: Sequence[RequestedJob], adapter: str | None) -> None:
@@ -205,12 +204,21 @@ class Planner:
         return kept[key]
 
 
+def _warn_of_others(jobs: Sequence[Job]) -> None:
+    faces: dict[tuple[str, str], list[Face]] = {}
+    for job in jobs:
+        metadata = job.setup.metadata if job.setup else None
+        if metadata is not None and metadata.target_name:
+            faces.setdefault((str(job.request.adapter), metadata.target_name), []).append(job.face)
+    for (adapter, target), of in faces.items():
+        warn_of_others(adapter, target, of)
+
+
 def _target_shares(face: Face, metadata: AdapterMetadata | None) -> list[float]:
     """How much of the adapter's target is in the face at the video's start and end; empty where there is nothing."""
     if metadata is None or not metadata.target_name:
         return []
-    found = torch.as_tensor(face.share_over(metadata.target_name, 2, 0)).flatten().tolist()
-    return found if any(found) else []
+    return face.shares_of(metadata.target_name)
 
 
 def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Names, and the share of each.
 Shares = tuple[tuple[str, float], ...]
+# Of those in a message.
+MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Face:
             return first
         return torch.tensor([first + place * (last - first) for place in _places(num_frames, num_references)])
 
+    def shares_of(self, target: str) -> list[float]:
+        """`share_over` at the video's start and end; empty where there is nothing of the person."""
+        found = torch.as_tensor(self.share_over(target, 2, 0)).flatten().tolist()
+        return found if any(found) else []
+
     @property
     def sha256(self) -> str:
         """A hash of the person; empty for nobody in particular."""
@@ -75,6 +82,22 @@ class Face:
     def numbers(self) -> list[list[float]]:
         """The embeddings as numbers, for a hash."""
         return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
+
+
+def warn_of_others(adapter: str, target: str, faces: Sequence[Face]) -> None:
+    """Say where an adapter learnt one person's own words and tokens, and nobody who is rendered has that name.
+
+    adapter: its file, for the message. target: the person's name; empty for nobody.
+    """
+    others = [face for face in faces if face.embedding is not None]
+    if not target or not others or any(face.shares_of(target) for face in others):
+        return
+    names = ", ".join(sorted({face.name for face in others})[:MOST_NAMES])
+    log.warning(
+        "%s: what it learnt of %s alone is off, since nobody here has that name (%s). If it is the same person, give "
+        "--face_embedding with that identity",
+        *(adapter, target, names),
+    )
 
 
 def _places(num_frames: int, num_references: int) -> list[float]:

@@ -250,12 +250,16 @@ def _check_init_adapter(plan: InputPlan) -> None:
 
 
 def _check_description(plan: InputPlan) -> None:
-    """Raises: ModelError for another base's language, ConfigError where the words cannot hold it."""
+    """Raises: ModelError for another base's language, ConfigError where the words cannot hold it, or the base them."""
     path, words = plan.target_description, plan.adapter.target_words
+    length = plan.base.text_tokens
+    if words >= length:
+        raise ConfigError(f"target_words={words}: the base reads {length} tokens, the prompt's among them; give fewer")
     if path is None:
         return
     description = read_description(path, TARGET_DESCRIPTION)
-    if description.text_fingerprint != plan.base.latents_fingerprint:
+    is_of_base = description.text_fingerprint == plan.base.latents_fingerprint
+    if not is_of_base or description.tokens.shape[1] != plan.base.transformer.config["text_dim"]:
         raise ModelError(
             f"{TARGET_DESCRIPTION}={path}: made for a base with another text encoder than model_path={plan.base_name}; "
             "make it with this base"

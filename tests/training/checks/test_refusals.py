@@ -63,9 +63,9 @@ def a_file(path):
     path.write_text("mine")
 
 
-def describe_at(run, fingerprint):
+def describe_at(run, fingerprint, width=64):
     """A description of five tokens beside the run folder."""
-    write_description(run.parent / "d.safetensors", Description("red hair", torch.ones(5, 64), fingerprint))
+    write_description(run.parent / "d.safetensors", Description("red hair", torch.ones(5, width), fingerprint))
 
 
 # What lies there before, what is typed, and what the line must say.
@@ -95,6 +95,12 @@ CASES = {
         "--target_words 4 --target_description {run.parent}/d.safetensors".split(),
         "target_words=4: target_description=",
     ),
+    "a description of another width": (
+        lambda run: describe_at(run, ModelFiles.find(resolve_model_path("toy")).latents_fingerprint, 32),
+        "--target_words 8 --target_description {run.parent}/d.safetensors".split(),
+        "d.safetensors: made for a base with another text encoder",
+    ),
+    "more words than the base reads": (None, ["--target_words", "64"], "target_words=64: the base reads 64 tokens"),
     "no such checkpoint": (None, "--resume nowhere".split(), "resume=nowhere"),
     "no such kernel": (None, "--attention_backend warp".split(), "attention_backend='warp'"),
     "a kernel that is not installed": (None, "--attention_backend flash".split(), "cannot be used here"),
