@@ -16,7 +16,10 @@ from faceid.models.adapter_settings import AdapterSettings
 from faceid.training.checkpoints.run_folder import FOLDERS_WITH_FACES
 
 ROWS = {row.name: row for row in COMMANDS}
-SHOWING = ("identity", "people", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch")
+SHOWING = (
+    *("identity", "people", "face bank", "evaluation", "contact sheet", "shards' sheet", "video", "batch"),
+    "description",
+)
 # Nobody's group on any machine.
 TEAM = 64200
 # Validating, with pictures for TensorBoard, once.

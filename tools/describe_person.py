@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"output={output}: does not end in {SUFFIX}; name such a file")
     refuse_file(output)
     description = describe(settings)
-    write_description(output, description)
+    write_description(output, description, settings.shared)
     log.info("%s: %d tokens, for train.py --target_description; edit with --text", output, len(description.tokens))
     # What a person looks like goes to whoever asked, and into no log.
     print(description.text)

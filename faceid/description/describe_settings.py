@@ -24,6 +24,8 @@ class DescribeSettings:
     """The base whose language it is, as in train.py; toy for the embedded one."""
     output: str
     """The file to write, NAME.safetensors, for train.py --target_description. It is private, like the photos."""
+    shared: bool = False
+    """Leave the file as open as its folder and the umask make it, for a team. Default: its owner alone may read it."""
     text: str | None = None
     """Your own description, instead of one that is found: "short red hair, round glasses"."""
     phrases: str | None = None

@@ -36,11 +36,11 @@ class Description:
     text_fingerprint: str
 
 
-def write_description(path: Path, description: Description) -> None:
-    """Write a description's file, for its owner alone. Raises: OutputError."""
+def write_description(path: Path, description: Description, shared: bool = False) -> None:
+    """Write a description's file, for its owner alone unless it is shared. Raises: OutputError."""
     told = {"text": description.text, "text_fingerprint": description.text_fingerprint}
     header = {_HEADER: json.dumps(told, sort_keys=True)}
-    write_output(path, save({_TOKENS: description.tokens.float().contiguous()}, metadata=header), private=True)
+    write_output(path, save({_TOKENS: description.tokens.float().contiguous()}, metadata=header), private=not shared)
 
 
 def read_description(path: Path, key: str = "target_description") -> Description:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 
 import pytest
 import torch
+from permissions import obeyed_permissions
 from safetensors.torch import save_file
 
 from faceid.description.description_file import Description, read_description, write_description
@@ -112,7 +114,7 @@ class TestWords:
     ("more", "said"),
     [
         (["--photo_size", "50"], r"photo_size=50: must be a multiple of 16 px for this model; use 48 or 64"),
-        (["--face_images_dir", "others"], r"face_images_dir=others: .* or an identity of these photos"),
+        (["--face_images_dir", "."], r"face_images_dir=\.: .* or an identity of these photos"),
         (["--text", " "], "text: is empty"),
         (["--face_embedding", "bare.pt"], r"face_embedding=bare\.pt: knows no photos; give an identity folder"),
         (["--prompt", "dancing " * 61], r"prompt=dancing.*with a phrase of skin.*the base reads 64"),
@@ -131,6 +133,20 @@ def test_what_cannot_be_used_is_refused_by_the_tools_own_flags(toy_inputs, tmp_p
     with pytest.raises(FaceidError, match=said):
         describe_person.main([str(word) for word in [*kept, *more]])
     assert [path.name for path in tmp_path.iterdir()] == ["bare.pt"]
+
+
+@pytest.mark.parametrize("closed", ["photos", "photos/photo_01.jpg", "identity"])
+def test_a_closed_input_is_told_in_one_line(toy_inputs, tmp_path, closed):
+    shutil.copytree(toy_inputs.dataset / "photos/target", tmp_path / "photos")
+    shutil.copytree(toy_inputs.identity, tmp_path / "identity")
+    words = ["--face_images_dir", tmp_path / "photos", "--face_embedding", tmp_path / "identity", "--model_path", "toy"]
+    mode = (tmp_path / closed).stat().st_mode
+    (tmp_path / closed).chmod(0)
+    try:
+        with obeyed_permissions(), pytest.raises(FaceidError, match="Permission denied"):
+            describe_person.main([str(word) for word in [*words, "--output", tmp_path / "d.safetensors"]])
+    finally:
+        (tmp_path / closed).chmod(mode)
 
 
 def test_own_words_need_no_photos(toy_inputs, tmp_path, capsys):

@@ -80,7 +80,7 @@ class Prompts:
     """Embeds prompts as WanVACEPipeline does, many at once."""
 
     def __init__(self, tokenizer: Any, text_encoder: Any) -> None:
-        self._tokenizer, self._encoder, self._length = tokenizer, text_encoder, text_length(tokenizer)
+        self._tokenizer, self._encoder, self._length = tokenizer, text_encoder, text_length(tokenizer.model_max_length)
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str]) -> Tensor:

@@ -25,7 +25,7 @@ from faceid.faces.photos.detect import load_detector
 from faceid.faces.photos.photo_faces import Photo, examine_photo
 from faceid.faces.photos.photo_selection import FEWEST_PHOTOS, MOST_PHOTOS, usable
 from faceid.files.documents import DocumentError, fitted
-from faceid.files.given_paths import why_no_file
+from faceid.files.given_paths import why_no_file, why_no_folder
 from faceid.files.outputs import staged_folder, write_output
 from faceid.files.provenance import sha256_file, write_provenance
 from faceid.files.writing import write_atomic
@@ -379,7 +379,12 @@ def _check_embedding(file: Path, value: Any) -> torch.Tensor:
 
 
 def check_same_photos(photos_dir: Path, identity: Identity) -> None:
-    """Raises: DataError when the folder lacks a photo of the identity."""
+    """Raises: DataError when the folder lacks a photo of the identity, or cannot be read."""
+    if (reason := why_no_folder(photos_dir)) is not None:
+        raise DataError(f"face_images_dir={photos_dir}: {reason}")
+    for name in identity.photo_sha256:
+        if (photos_dir / name).exists() and (reason := why_no_file(photos_dir / name)) is not None:
+            raise DataError(f"face_images_dir={photos_dir}: {name}: {reason}")
     # Compared by content, because another person's photos often have the same names.
     other = [name for name, sha256 in identity.photo_sha256.items() if _sha256_or_none(photos_dir / name) != sha256]
     if other or not identity.photo_sha256:
