@@ -22,6 +22,8 @@ from faceid.files.outputs import write_output
 SUFFIX = ".safetensors"
 _HEADER, _TOKENS = "faceid_description", "tokens"
 LARGEST_HEADER_BYTES = 1 << 16
+# The size of a prompt's own is 1.
+LARGEST_TOKEN = 100.0
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ def read_description(path: Path, key: str = "target_description") -> Description
             told = parse_json((file.metadata() or {})[_HEADER].encode()[:LARGEST_HEADER_BYTES])
             tokens = file.get_tensor(_TOKENS)
         text, fingerprint = (fitted(str, told[name], name) for name in ("text", "text_fingerprint"))
-        if tokens.ndim != 2 or tokens.dtype != torch.float32 or not tokens.numel() or not tokens.isfinite().all():
-            raise ValueError(f"tokens: {list(tokens.shape)} {tokens.dtype}, or not finite")
+        if tokens.ndim != 2 or tokens.dtype != torch.float32 or not tokens.numel():
+            raise ValueError(f"tokens: {list(tokens.shape)} {tokens.dtype}")
+        if not tokens.abs().max() <= LARGEST_TOKEN:
+            raise ValueError(f"tokens: beyond {LARGEST_TOKEN}, or not finite")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
         said = " ".join(str(error).split())
         raise ModelError(f"{key}={path}: not a file of tools/describe_person.py, or damaged: {said}") from error

@@ -169,6 +169,8 @@ def staged_file(path: Path, private: bool = False) -> Iterator[Path]:
             there = sha256_file(path) if is_read else None
             if there == digest:
                 record(path.parent, [(path.name, digest)])
+                if private:
+                    settle_modes(path, private)
                 return
             target = free_name(path) if _is_foreign(path, there) else path
             record(path.parent, [(target.name, digest)])

@@ -45,6 +45,10 @@ class TestFile:
         read = read_description(path)
         assert (read.text, read.text_fingerprint, read.tokens.shape) == (SAID, FINGERPRINT, (5, 64))
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        # Opened by somebody, and written again with the same content.
+        path.chmod(0o644)
+        write_description(path, read)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     @pytest.mark.parametrize(
         ("tensors", "header"),
@@ -54,6 +58,10 @@ class TestFile:
             ({"tokens": torch.zeros(5, 64)}, {"faceid_description": '{"text": 1, "text_fingerprint": "f"}'}),
             (
                 {"tokens": torch.full((5, 64), torch.nan)},
+                {"faceid_description": '{"text": "a", "text_fingerprint": "f"}'},
+            ),
+            (
+                {"tokens": torch.full((5, 64), 1e30)},
                 {"faceid_description": '{"text": "a", "text_fingerprint": "f"}'},
             ),
             ({"tokens": torch.zeros(5)}, {"faceid_description": '{"text": "a", "text_fingerprint": "f"}'}),
