@@ -169,7 +169,7 @@ def _say_what_is_not_loaded(settings: ExportSettings, lora: dict[str, Any]) -> N
     if in_vace and settings.lora_format in WITHOUT_VACE:
         log.warning("%d of %d layers are of VACE blocks: %s", in_vace, len(lora), WITHOUT_VACE[settings.lora_format])
     if settings.face_lora_path is not None:
-        log.info("only the LoRA is in it: face mapper, face attention and a person's own words need faceid (--lora_format hub)")
+        log.info("only the LoRA is in it: mapper, face attention and a person's own words need --lora_format hub")
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_base_is_converted_to_what_diffusers_loads(both, tmp_path):
 @pytest.mark.parametrize("kind", ["diffusers", "kohya"])
 def test_the_lora_of_the_shipped_adapter_is_exported(kind, tmp_path):
     said = tool("export_lora", "--face_lora_path", "toy", "--lora_format", kind, "--output", tmp_path / "x.safetensors")
-    assert "face mapper and face attention are not in it" in said
+    assert "only the LoRA is in it: mapper, face attention and a person's own words" in said
     tensors, metadata = read_adapter(Path(resolve_adapter_path("toy")))
     lora, found = lora_of_adapter(tensors, metadata.settings.alpha), read_lora(tmp_path / "x.safetensors")
     assert found.keys() == lora.keys() and all(torch.equal(found[n].up, lora[n].up) for n in lora)
