@@ -199,13 +199,12 @@ class Bench:
 
     def prompt(self, arm: ArmPlan, target: str) -> str:
         """What an arm's videos of a target are told to show."""
+        if arm.prompt == "described":
+            seed = read_json(self.folder / "people/world.json")["people"][target]["seed"]
+            return describe(draw_person(seed), DEFAULT_PROMPT)
         opening = f"{TRIGGER} dancing in a studio" if arm.prompt.startswith("trigger") else DEFAULT_PROMPT
-        if arm.prompt == "trigger":
-            return opening
-        if arm.prompt.endswith("found"):
-            return join_phrases(opening, [read_description(self.description_of(target)).text])
-        seed = read_json(self.folder / "people/world.json")["people"][target]["seed"]
-        return describe(draw_person(seed), DEFAULT_PROMPT)
+        is_found = arm.prompt.endswith("found")
+        return join_phrases(opening, [read_description(self.description_of(target)).text] if is_found else [])
 
     def strangers_reference(self, target: str) -> Path:
         """The best photo of the next person, who is somebody else."""

@@ -48,5 +48,5 @@ class DescribeSettings:
     def unused(self) -> Iterator[Reason]:
         """Options that change nothing given the others."""
         if self.text is not None:
-            for name in ("phrases", "photo_size", "most_photos"):
+            for name in ("phrases", "photo_size", "most_photos", "expert"):
                 yield name, "with --text, for which nothing is looked for"

@@ -9,7 +9,7 @@ pytestmark = [
     pytest.mark.promise("DDP, ZeRO-2, ZeRO-3 and one process: the same losses", bar="relative 1e-5", proof="main"),
     pytest.mark.promise(
         "a single process, DDP, ZeRO-2 and ZeRO-3: the same losses and the same adapter",
-        bar="losses within 1e-5, 9,999 weights of 10,000 within a tenth of a step, none beyond half of one",
+        bar="losses within 1e-5, all weights but 2 of 100,000 within a tenth of a step, none beyond a fifth",
         proof="training",
     ),
 ]
@@ -19,10 +19,10 @@ EPOCHS = 1 if IS_SMALL else 13 if SIZES == "full" else 2
 STEPS = 4 * EPOCHS
 # With ZeRO-2, which test_resume, test_launched and the cluster's tests train in as well, in the proofs.
 WORLDS = ("cpu", "cpu_zero3") if SIZES == "tests" else ("cpu", "cpu_zero2", "cpu_zero3")
-# Of losses, relative. Of weights: a tenth of what one step moves them by, and half of it for one in 10,000. Where a
-# gradient is nothing but rounding Adam makes something of it. How much depends on the kind of processor: 8e-6, 1.3e-5
-# and 1.1e-4 were the largest on three.
-RELATIVE, ADAPTER, AT_MOST, SHARE = 1e-5, 1e-4, 5e-4, 1e-4
+# Of losses, relative. Of weights: a tenth of what one step moves them by, and a fifth for 2 of 100,000. Where a
+# gradient is nothing but rounding Adam makes something of it. How much depends on the kind of processor: the largest on
+# three were 8e-6, 1.3e-5 and, of one weight of 120,464, 1.1e-4.
+RELATIVE, ADAPTER, AT_MOST, SHARE = 1e-5, 1e-4, 2e-4, 2e-5
 
 
 def train_in(world, toy_inputs, folder, epochs=EPOCHS):

@@ -46,7 +46,7 @@ from faceid.geometry import Geometry
 from faceid.logs import Progress, progress
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT
 from faceid.models.base.latent_codec import encode_grey, encode_pixels, to_pixels
-from faceid.models.base.prompts import cut_padding, encode_prompts, text_length
+from faceid.models.base.prompts import cut_padding, encode_prompts
 from faceid.models.base.wan import WanModel
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def write_latent_shards(
         # Another run may have begun here with another base at the same moment.
         check_latents_folder(clips, output_dir, wan.latents_fingerprint, captions, views)
     own = index.captions if isinstance(captions, str) else {}
-    default = {"caption": captions, "text_tokens": text_length(wan.tokenizer.model_max_length)} if own else {}
+    default = {"caption": captions, "text_tokens": wan.files.text_tokens} if own else {}
     of_shard: list[list[Sample]] = [[] for _ in index.shards]
     for sample in index.samples:
         of_shard[sample.shard].append(sample)

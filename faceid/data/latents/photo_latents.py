@@ -33,7 +33,7 @@ from faceid.logs import progress
 from faceid.media.images import read_photo
 from faceid.media.pixels.fit import fit_sizes
 from faceid.models.base.latent_codec import encode_grey, encode_pixels, to_pixels
-from faceid.models.base.prompts import cut_padding, encode_prompts, pad, text_length
+from faceid.models.base.prompts import cut_padding, encode_prompts, pad
 from faceid.models.base.wan import WanModel
 
 # Increased when the same photo files give other latents.
@@ -166,7 +166,7 @@ def encode_photos(
         hashes = {photo.key: photo.sha256 for photo in photos}
         index = {
             **_made_from(hashes, captions, wan.latents_fingerprint, height, width, shown),
-            **({"text_tokens": text_length(wan.tokenizer.model_max_length)} if captions else {}),
+            **({"text_tokens": wan.files.text_tokens} if captions else {}),
             "keys": list(photo_of),
             "boxes": boxes,
             **({"photo_of": photo_of} if shown != [plain] else {}),

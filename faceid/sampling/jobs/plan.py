@@ -155,7 +155,7 @@ class Planner:
         if hashes:
             # The noise of the references is drawn apart from the video's (pipeline.py: draw_noise).
             content["reference_noise"] = "apart"
-        if shares := _target_shares(face, setup.metadata):
+        if setup.metadata is not None and (shares := face.shares_of(setup.metadata.target_name)):
             content["target_shares"] = shares
         inputs = InputHashes(self.base.exact_fingerprint, setup.sha256, face.sha256, pose, hashes)
         pixels = self._pixels(request.pose, render.shape)
@@ -208,17 +208,10 @@ def _warn_of_others(jobs: Sequence[Job]) -> None:
     faces: dict[tuple[str, str], list[Face]] = {}
     for job in jobs:
         metadata = job.setup.metadata if job.setup else None
-        if metadata is not None and metadata.target_name:
+        if metadata is not None:
             faces.setdefault((str(job.request.adapter), metadata.target_name), []).append(job.face)
     for (adapter, target), of in faces.items():
         warn_of_others(adapter, target, of)
-
-
-def _target_shares(face: Face, metadata: AdapterMetadata | None) -> list[float]:
-    """How much of the adapter's target is in the face at the video's start and end; empty where there is nothing."""
-    if metadata is None or not metadata.target_name:
-        return []
-    return face.shares_of(metadata.target_name)
 
 
 def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:

@@ -89,7 +89,7 @@ def check_before_work(plan: InputPlan) -> None:
         check_fits(
             read_lora(Path(plan.inputs.init_lora), INIT_LORA), plan.adapter, f"{INIT_LORA}={plan.inputs.init_lora}"
         )
-    _check_description(plan)
+    _check_words(plan)
     single = ("dance_videos_dir", "pose_videos_dir", "face_images_dir", "face_bank")
     given = [(name, Path(folder)) for name in single if (folder := getattr(plan.inputs, name)) is not None]
     given += [("latents", folder) for folder in plan.inputs.latents_dirs]
@@ -249,7 +249,7 @@ def _check_init_adapter(plan: InputPlan) -> None:
         check_settings(path, metadata, plan.adapter, INIT_ADAPTER)
 
 
-def _check_description(plan: InputPlan) -> None:
+def _check_words(plan: InputPlan) -> None:
     """Raises: ModelError for another base's language, ConfigError where the words cannot hold it, or the base them."""
     path, words = plan.target_description, plan.adapter.target_words
     length = plan.base.text_tokens
