@@ -18,6 +18,7 @@ from faceid.files.documents import read_json
 from faceid.models.adapter.face_adapter import install_adapter
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.adapter_settings import DEFAULT_PROMPT, AdapterSettings
+from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.prompts import encode_prompts
 from faceid.models.base.wan import load_wan
 from faceid.toy.dataset import write_toy_dataset
@@ -126,6 +127,7 @@ class TestWords:
         (["--text", " "], "text: is empty"),
         (["--face_embedding", "bare.pt"], r"face_embedding=bare\.pt: knows no photos; give an identity folder"),
         (["--prompt", "dancing " * 61], r"prompt=dancing.*with a phrase of skin.*the base reads 64"),
+        (["--expert", "low"], "expert=low: "),
         (["--output", "d.txt"], r"output=d\.txt: does not end in \.safetensors"),
     ],
 )
@@ -157,7 +159,7 @@ def test_a_closed_input_is_told_in_one_line(toy_inputs, tmp_path, closed):
         (tmp_path / closed).chmod(mode)
 
 
-def test_own_words_need_no_photos(toy_inputs, tmp_path, capsys):
+def test_own_words_need_no_photos(toy_inputs, toy_path, tmp_path, capsys):
     """Nothing is looked at: options of the search change nothing, and are not checked."""
     words = ["--face_images_dir", tmp_path / "none", "--face_embedding", toy_inputs.identity, "--model_path", "toy"]
     words += [
@@ -171,7 +173,13 @@ def test_own_words_need_no_photos(toy_inputs, tmp_path, capsys):
         tmp_path / "d.safetensors",
     ]
     assert describe_person.main([str(word) for word in words]) == 0
-    assert capsys.readouterr().out == "red hair\n" and read_description(tmp_path / "d.safetensors").text == "red hair"
+    first = read_description(tmp_path / "d.safetensors")
+    assert capsys.readouterr().out == "red hair\n" and first.text == "red hair"
+    # It is of this base, which a run asks for.
+    assert first.text_fingerprint == ModelFiles.find(toy_path).latents_fingerprint
+    # After another prompt the text encoder reads it otherwise.
+    assert describe_person.main([str(word) for word in [*words, "--prompt", "a person in the rain"]]) == 0
+    assert not torch.equal(read_description(tmp_path / "d.safetensors").tokens, first.tokens)
 
 
 @pytest.mark.slow

@@ -91,3 +91,23 @@ def test_a_phrase_has_to_gain_two_standard_errors():
     hats = Phrases({"hat": ("hat 0", "hat 1")})
     said = {gain: find_phrases(hats, "somebody", Known(), Noisy(gain)).phrases for gain in (1.8, 2.2)}
     assert said == {1.8: {}, 2.2: {"hat": "hat 1"}}
+
+
+def test_what_is_unsure_stays_said_while_others_are_chosen():
+    """The right hair is seen only beside the hat, of which few samples are unsure."""
+
+    class BesideTheHat(Known):
+        def __init__(self, spread: float) -> None:
+            super().__init__()
+            self.spread = spread
+
+        def _loss(self, prompt: str) -> Tensor:
+            said = set(prompt.removeprefix("somebody").removeprefix(" with ").split(", "))
+            noise = torch.randn(SAMPLES, generator=torch.Generator().manual_seed(0))
+            has_hat, has_right_hair = "hat 2" in said, "hair 17" in said
+            hair = 0.3 * has_right_hair if has_hat else -0.2 * has_right_hair
+            return 1 - has_hat * (0.1 + self.spread * (noise - noise.mean())) - hair
+
+    beside = Phrases({"hat": PHRASES.groups["hat"], "hair": PHRASES.groups["hair"]})
+    found = find_phrases(beside, "somebody", BesideTheHat(spread=1.0), BesideTheHat(spread=0.01))
+    assert found.phrases == {"hat": "hat 2", "hair": "hair 17"}

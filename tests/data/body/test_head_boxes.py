@@ -63,6 +63,20 @@ def test_from_behind_and_outside_there_is_no_head():
     assert head_boxes(np.stack([behind, outside, np.full((17, 2), np.nan)]), SIZE_HW) == [None, None, None]
 
 
+@pytest.mark.parametrize("at", [{"y": -60}, {"y": 1030}, {"x": -20}, {"x": 1940}])
+def test_a_head_that_leaves_the_picture_is_cut_at_its_edge(at):
+    (box,) = head_boxes(standing(**at)[None], SIZE_HW)
+    height, width = SIZE_HW
+    assert 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
+    assert (box[0] == 0) + (box[1] == 0) + (box[2] == width) + (box[3] == height) == 1
+
+
+def test_a_face_without_an_eye_is_not_frontal():
+    joints = np.stack([standing()] * 3)
+    joints[1, 1], joints[2, 2] = np.nan, np.nan
+    assert frontalness(joints).tolist() == [1.0, 0.0, 0.0]
+
+
 def test_half_a_turn_is_half_frontal():
     joints = standing()
     joints[0, 0] += 0.5 * 27
