@@ -147,6 +147,7 @@ def _sample(scale: Scale, frames: int, number: int, is_pinned: bool) -> Training
         g=[number],
         keys=[name],
         kinds=["clip"],
+        bodies=[False],
         choices=[],
         damages=[],
     )

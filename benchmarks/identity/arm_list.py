@@ -43,7 +43,7 @@ ONE_REFERENCE = ("--own_references", "1")
 # Without a face, every sample is one of the null face, and learns its own pixels.
 PLAIN = (
     "--face_dropout 1 --text_dropout 0 --both_dropout 0 --null_target data --target_tokens false --target_words 0 "
-    "--reference_share 0"
+    "--reference_share 0 --body_share 0"
 )
 
 # What an adapter knows of faces in general is not to be forgotten. The words learn as fast as else.
@@ -52,6 +52,7 @@ GENTLY = ("--learning_rate", "1e-4", "--target_tokens_rate", "30")
 # What the recipe of configs/demo.yaml consists of, each part off.
 PARTS: dict[str, tuple[str, ...]] = {
     "references": ("--reference_share", "0"),
+    "bodies": ("--body_share", "0"),
     "target_tokens": ("--target_tokens", "false"),
     "target_words": ("--target_words", "0"),
     "description": ("--target_words", "16"),

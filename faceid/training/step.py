@@ -116,7 +116,13 @@ def sample_losses(run: Run, batch: TrainingSample, sigma: Tensor, with_base: boo
 
 
 def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: TrainingSample, i: int) -> Tensor:
-    """Mean over all cells, or with some probability over the head's alone. error: of entry i, [f, h, w]."""
+    """Mean over all cells, or with some probability over the head's alone. error: of entry i, [f, h, w].
+
+    Of a body: over those outside the head.
+    """
+    if batch.bodies[i]:
+        outside = 1 - batch.head_mask[i]
+        return (error * outside).sum() / outside.sum().clamp(min=1)
     if is_masked(settings, seed, batch, i):
         head_mask = batch.head_mask[i]
         return (error * head_mask).sum() / head_mask.sum()
@@ -125,8 +131,8 @@ def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: Traini
 
 def is_masked(settings: LossSettings, seed: int, batch: TrainingSample, i: int) -> bool:
     """Whether entry i's loss is taken inside the head. It is drawn by position; never for heads of a few cells."""
-    # Without a face, the whole picture should stay as the base makes it.
-    if batch.head_cells[i] < settings.masked_loss_min_cells or batch.kinds[i] == "null":
+    # A body has no head to learn. Without a face, the whole picture should stay as the base makes it.
+    if batch.bodies[i] or batch.head_cells[i] < settings.masked_loss_min_cells or batch.kinds[i] == "null":
         return False
     generator = torch.Generator().manual_seed(seed_for(seed, batch.g[i], "masked loss"))
     return torch.rand(1, generator=generator).item() < settings.masked_loss_probability

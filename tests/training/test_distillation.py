@@ -42,6 +42,7 @@ def batch(wan, kinds):
         g=[0, 1],
         keys=["a", "b"],
         kinds=kinds,
+        bodies=[False, False],
         choices=[],
         damages=[],
     )

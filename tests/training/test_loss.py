@@ -14,9 +14,9 @@ ERROR[0, :2, :2] = 1.0  # the head's four cells are wrong, the rest is right
 MASK = ERROR.clone()
 
 
-def loss(g, kind="clip", **settings):
-    batch = SimpleNamespace(head_mask=MASK.unsqueeze(0), head_cells=[4], g=[g], kinds=[kind])
-    return reduce_error(LossSettings(**settings), 42, ERROR, batch, 0).item()
+def loss(g, kind="clip", is_body=False, error=ERROR, mask=MASK, **settings):
+    batch = SimpleNamespace(head_mask=mask.unsqueeze(0), head_cells=[4], g=[g], kinds=[kind], bodies=[is_body])
+    return reduce_error(LossSettings(**settings), 42, error, batch, 0).item()
 
 
 def test_the_masked_loss_is_the_mean_inside_the_head():
@@ -30,6 +30,13 @@ def test_a_head_of_too_few_cells_is_not_masked():
 
 def test_what_the_base_does_without_a_face_is_wanted_of_the_whole_picture():
     assert loss(0, "null", masked_loss_probability=1.0, masked_loss_min_cells=1) == 0.25
+
+
+def test_a_body_is_learnt_outside_the_head_alone():
+    settings = {"is_body": True, "masked_loss_probability": 1.0, "masked_loss_min_cells": 1}
+    assert loss(0, **settings) == 0.0 and loss(0, error=1 - ERROR, **settings) == 1.0
+    # A head that fills the picture leaves nothing to learn.
+    assert loss(0, mask=torch.ones_like(MASK), **settings) == 0.0
 
 
 def test_masking_has_its_probability_and_depends_on_the_position_alone():

@@ -75,8 +75,15 @@ class Pairing:
         embeddings = torch.stack([self.identity.photo_embeddings[photo] for photo in others])
         return aggregate(embeddings, weights, "weighted_mean")
 
+    def is_body(self, g: int) -> bool:
+        """Whether a clip at position g is given the target's face, and learnt outside its dancer's head alone."""
+        if self.settings.pairing == "constant":
+            return False
+        draw = torch.rand(1, generator=self._generator(g, "body"), dtype=torch.float64).item()
+        return draw < self.settings.body_share
+
     def is_target(self, kind: Kind) -> bool:
-        """Whether a sample of this kind is given the target's face."""
+        """Whether a sample of this kind is given the target's face, if it is none of the bodies."""
         return kind == "photo" or (kind == "clip" and self.settings.pairing == "constant")
 
     def drops(self, g: int) -> tuple[bool, bool]:

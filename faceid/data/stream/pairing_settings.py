@@ -38,6 +38,9 @@ class PairingSettings:
     """Share of samples with both."""
     reference_share: Share = 0.0
     """Share of the clips and photos that are trained with a reference frame: another picture of whom they show."""
+    body_share: Share = 0.0
+    """Share of the clips that are given the target's face, words and reference, and are learnt outside the dancer's
+    head alone. So what is learnt of the target's head leaves body, clothes and backdrop as they are."""
     stage2_samples: Count = 0
     """Samples of an epoch of stage 2. With a number of its own, how often photos are seen does not depend on how many
     clips there are. 0: as many as there are clips and photos."""
@@ -63,5 +66,5 @@ class PairingSettings:
     def unused(self) -> Iterator[Reason]:
         """Options that change nothing given the others."""
         if self.pairing == "constant":
-            for name in ("other_clip_share", "max_faces"):
+            for name in ("other_clip_share", "max_faces", "body_share"):
                 yield name, "with pairing=constant, which gives every clip the target's face"

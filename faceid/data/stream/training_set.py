@@ -40,7 +40,9 @@ FACE = "face"
 """Drawn once for each of the faces that are averaged for a clip."""
 REFERENCE = "reference"
 """Drawn once for each reference frame."""
-CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), FACE, REFERENCE)
+BODY = "body"
+"""Drawn for a clip that is given the target's face and learnt outside the head."""
+CHOICES = ("face_dropped", "text_dropped", "both_dropped", *get_args(Source), BODY, FACE, REFERENCE)
 
 # How often a sample with references has two.
 TWO_REFERENCES = 0.2
@@ -61,8 +63,8 @@ class TrainingSample:
     head_mask: [B, f, h, w] float32 in {0, 1}. noise: like x0. head_cells: cells in each mask. num_references: R. With
     reference frames x0, control and noise have R + f frames, the references first. face_boxes: (x0, y0, x1, y1) in
     pixels, of photos; else empty. photos: the photo that each shows; else empty.
-    g: global sample index of each. keys: their names. kinds: clip, photo or null for each. choices: further draws for
-    them, one name a draw (`CHOICES`).
+    g: global sample index of each. keys: their names. kinds: clip, photo or null for each. bodies: whether each is a
+    clip that is learnt outside the head alone. choices: further draws for them, one name a draw (`CHOICES`).
     damages: what was wrong with each damaged clip that one of these samples replaces (`index.DAMAGES`).
     """
 
@@ -80,6 +82,7 @@ class TrainingSample:
     g: list[int]
     keys: list[str]
     kinds: list[str]
+    bodies: list[bool]
     choices: list[str]
     damages: list[str]
 
@@ -173,6 +176,9 @@ class TrainingSet(torch.utils.data.Dataset):
         clip = self.latents[self.clip_numbers[place.number]]
         if place.kind == "null":
             return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
+        if self.pairing.is_body(g):
+            of_target = self.references.for_photo("", clip.video) if self.references is not None else []
+            return self._sample(clip, self.pairing.target, place.kind, g, [BODY], damages, of_target)
         face = self.pairing.clip_face(clip.clip, g)
         choices = [face.source, *[FACE] * face.num_faces]
         known = self.references.for_clip(clip.clip, clip.dancer, clip.video) if self.references is not None else []
@@ -234,7 +240,7 @@ class TrainingSet(torch.utils.data.Dataset):
             control=control,
             text=text.unsqueeze(0).float(),
             face=(torch.zeros_like(face) if drop_face else face).unsqueeze(0).float(),
-            target_share=torch.tensor([float(self.pairing.is_target(kind))]),
+            target_share=torch.tensor([float(BODY in choices or self.pairing.is_target(kind))]),
             head_mask=shown.head_mask.unsqueeze(0).float(),
             noise=noise,
             num_references=len(references),
@@ -244,6 +250,7 @@ class TrainingSet(torch.utils.data.Dataset):
             g=[g],
             keys=[shown.key],
             kinds=[kind],
+            bodies=[BODY in choices],
             choices=choices,
             damages=damages,
         )

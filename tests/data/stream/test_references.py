@@ -90,6 +90,35 @@ def test_they_show_the_person_in_the_pixels_and_never_the_photo_itself(make):
     assert seen == {(kind, count) for kind in ("photo", "clip") for count in (1, 2)}
 
 
+def test_a_body_is_shown_the_target_and_the_rest_of_the_sample_stays_as_it_is(make):
+    plain, bodies, counted = make(1.0), make(1.0, body_share=0.5), {True: 0, False: 0}
+    for g in range(POSITIONS):
+        before, sample = plain[g], bodies[g]
+        assert sample.bodies == [sample.kinds == ["clip"] and "body" in sample.choices]
+        count = (before.num_references, sample.num_references)
+        for name in ("x0", "noise", "control"):
+            one, other = (getattr(each, name)[:, :, n:] for each, n in zip((before, sample), count, strict=True))
+            assert torch.equal(one, other)
+        assert torch.equal(before.text, sample.text) and torch.equal(before.head_mask, sample.head_mask)
+        is_target = sample.bodies[0] or sample.kinds == ["photo"]
+        assert sample.target_share.item() == float(is_target)
+        if is_target:
+            assert all(number >= 100 for number in numbers_of(sample, make.statistics))
+        else:
+            assert torch.equal(before.face, sample.face)
+        if sample.bodies[0]:
+            has_face = not {"face_dropped", "both_dropped"} & set(sample.choices)
+            assert torch.equal(sample.face[0], bodies.pairing.target * has_face)
+        if sample.kinds == ["clip"]:
+            counted[sample.bodies[0]] += 1
+    assert 0.4 < counted[True] / sum(counted.values()) < 0.6
+
+
+def test_the_naive_recipe_has_no_bodies(make):
+    naive = make(0.0, body_share=1.0, pairing="constant")
+    assert not any(naive[g].bodies[0] for g in range(50))
+
+
 def test_as_often_as_asked_and_the_rest_of_the_sample_stays_as_it_is(make):
     without, half = make(0.0), make(0.5)
     counted = 0

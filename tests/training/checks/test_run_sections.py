@@ -26,7 +26,7 @@ identity_loss_weight identity_loss_encoder identity_loss_max_sigma
 heldout_dancers heldout_clips heldout_photos
 conditioning_dim mapper_hidden_dim num_mapper_layers num_tokens mapper_dropout lora_rank lora_alpha lora_branch
 lora_layers face_attention_every face_modulation target_tokens target_words target_tokens_rate
-pairing other_clip_share max_faces face_dropout text_dropout both_dropout reference_share
+pairing other_clip_share max_faces face_dropout text_dropout both_dropout reference_share body_share
 stage2_samples stage2_photos stage2_clips stage2_null
 """.split()
 WARNED_OF = ["num_epochs"]
