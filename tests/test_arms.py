@@ -7,14 +7,14 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks.identity import arm_figures
+from benchmarks.identity import arm_figures, join_arms
 from benchmarks.identity.arm_list import ARMS, EXTRAS, PARTS
 from benchmarks.identity.arms import ENCODERS, SIZE
 from benchmarks.identity.pasted_heads import DANCER, paste_heads
 from faceid.config import parse_sections
 from faceid.data.body.sidecars import read_heads
 from faceid.data.clips.pairs import find_pairs
-from faceid.errors import DataError
+from faceid.errors import ConfigError, DataError
 from faceid.files.documents import read_json
 from faceid.files.writing import write_json
 from faceid.media.video import read_video
@@ -131,6 +131,27 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
     again, table_again, _ = arm_figures.measure_arms(tmp_path, plans[:1], ["a", "b"], lambda step: 1.0, earlier)
     assert again["differences"] == record["differences"] and again["arms"] == record["arms"]
     assert sorted(table_again.splitlines()) == sorted(table.splitlines())
+    # Two worlds of the same figures, as one: twice as many people.
+    joined = arm_figures.join_worlds({3: earlier, 5: earlier})
+    both, _ = arm_figures.compare_arms(joined.rows, joined.costs)
+    ours_in_both = both["arms"]["ours_from_nothing"]["toy_recogniser"]
+    assert ours_in_both["videos"] == 2 * ours["toy_recogniser"]["videos"]
+    assert ours_in_both["similarity"]["value"] == ours["toy_recogniser"]["similarity"]["value"]
+    (difference,) = both["differences"].values()
+    assert difference["toy_readout"]["pairs"] == 8 and joined.costs["ours_from_nothing"]["train_steps"] == 3
+    other = tmp_path / "other" / "arms.json"
+    other.parent.mkdir()
+    write_json(other, {"settings": {**settings, "world": 5}, **record, "commit": "c"})
+    arm_figures.write_rows(other.with_suffix(arm_figures.VIDEOS_SUFFIX), rows)
+    write_json(tmp_path / "arms.json", {"settings": settings, **record, "commit": "c"})
+    words = ["--records", f"[{tmp_path / 'arms.json'}, {other}]", "--output_dir", str(tmp_path / "both")]
+    assert join_arms.main(words) == 0
+    written = read_json(tmp_path / "both/arms.json")
+    assert written["arms"] == both["arms"] and written["settings"] == {"num_targets": 2, "worlds": [3, 5]}
+    with pytest.raises(ConfigError, match=r"records: are of the worlds \[3, 3\]"):
+        join_arms.main(["--records", f"[{tmp_path / 'arms.json'}, {tmp_path / 'arms.json'}]", *words[2:]])
+    with pytest.raises(DataError, match="records: the worlds have other arms"):
+        arm_figures.join_worlds({3: earlier, 5: arm_figures.Earlier({}, {"base": {}})})
     with pytest.raises(DataError, match=r"earlier=.*arms\.json: has world=3, here it is 4"):
         arm_figures.read_earlier(tmp_path / "arms.json", told, {"world": 4})
 

@@ -10,6 +10,7 @@ calls these itself and keeps what several videos have in common.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
@@ -31,7 +32,7 @@ from faceid.models.adapter.face_tokens import face_input
 from faceid.models.adapter_settings import DEFAULT_NEGATIVE_PROMPT, DEFAULT_PROMPT
 from faceid.models.base.latent_codec import decode_latents, encode_pixels, to_frames, to_pixels
 from faceid.models.base.model_files import ModelFiles
-from faceid.models.base.prompts import encode_prompts
+from faceid.models.base.prompts import cut_padding, encode_prompts
 from faceid.models.base.reference_frames import encode_reference
 from faceid.models.base.wan import PARTS, WanModel, load_wan
 from faceid.models.rendering.denoise import (
@@ -49,6 +50,8 @@ from faceid.models.rendering.schedulers import make_scheduler
 from faceid.models.rendering.video_inputs import CallOptions, VideoInputs
 from faceid.models.wan_vace.control import assemble_control, mask_channels, prepend_references
 from faceid.models.wan_vace.transformer import PIPELINE
+
+log = logging.getLogger(__name__)
 
 # Added to a seed, bit by bit, for the noise of reference frames.
 REFERENCE_SEED = 0x5EED
@@ -183,7 +186,21 @@ class FaceIdentityPipeline:
         new = [text for text in dict.fromkeys((prompt, negative_prompt)) if text not in self._texts]
         if new:
             self._texts |= encode_prompts(self.wan.tokenizer, self.wan.text_encoder, new)
+            if prompt in new:
+                self._warn_of_words(prompt)
         return self._texts[prompt], self._texts[negative_prompt]
+
+    def _warn_of_words(self, prompt: str) -> None:
+        """Say where a prompt is so long that the target's own words, which are the last tokens, lie over its end."""
+        words = self.adapter.settings.target_words if self.adapter is not None else 0
+        read = len(self._texts[prompt])
+        told = len(cut_padding(self._texts[prompt]))
+        if words and told > read - words:
+            log.warning(
+                "prompt=%s...: has %d tokens, and the adapter's own words (target_words) begin after %d: its end is "
+                "blurred; give a shorter prompt",
+                *(prompt[:24], told, read - words),
+            )
 
     def set_execution(self, attention_backend: str | None = None, is_compiled: bool = False) -> None:
         """Set how the transformer computes, now and after it is loaded anew.

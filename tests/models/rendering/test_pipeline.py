@@ -85,6 +85,15 @@ def test_guidance_begins_after_its_share_of_the_steps(toy_wan, small_adapter_set
     assert torch.equal(late, plain) == (cfg_start == 1.0)
 
 
+def test_a_prompt_that_reaches_into_the_targets_words_is_warned_of(toy_wan, small_adapter_settings, caplog):
+    pipeline = with_trained_adapter(toy_wan, replace(small_adapter_settings, target_words=40))
+    pipeline.encode_prompts("a person dancing", "a " + "dancing " * 25)
+    assert caplog.text == ""
+    pipeline.encode_prompts("dancing " * 25, "")
+    pipeline.encode_prompts("dancing " * 25, "")
+    assert caplog.text.count("(target_words) begin after 24: its end") == 1
+
+
 @pytest.mark.parametrize("cfg_scale", [1.0, 5.0])
 def test_without_an_adapter_it_is_the_base_pipeline(toy_wan, cfg_scale):
     pipeline = FaceIdentityPipeline(toy_wan)
