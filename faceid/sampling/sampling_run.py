@@ -53,7 +53,7 @@ def _run_one(sections: RenderSections, models: Models) -> int:
     read_pose(pose, setup.shape, models.base.geometry, setup.pose)
     face = face_given(sections.who, sections.faces, models.metadata, setup.sampling.face_scale > 0)
     if models.metadata is not None:
-        warn_of_others(str(models.adapter), models.metadata.target_name, [face])
+        warn_of_others(str(models.adapter), models.metadata, [face])
     given = pictures_of(setup.content.reference_images)
     references = references_of(given, setup.content.own_references, face, models.metadata)
     inputs = InputHashes.of(

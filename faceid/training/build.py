@@ -228,6 +228,7 @@ def _metadata(
         width=clips["width"],
         expert=wan.files.expert,
         target_name=identity.name if adapter_settings.has_own_of_target else "",
+        target_sha256=identity.sha256 if adapter_settings.has_own_of_target else "",
         reference_share=training_set.pairing.settings.reference_share,
         dataset_sha256=training_set.latents.sha256,
         num_frames=clips["num_frames"],

@@ -11,11 +11,12 @@ from launching import QUIET, SMALL_ADAPTER
 from faceid.data.latents.photo_latents import PhotoLatent
 from faceid.description.description_file import Description, write_description
 from faceid.errors import ConfigError
-from faceid.faces.identities.identity import load_identity
-from faceid.models.adapter.adapter_file import read_adapter
+from faceid.faces.identities.identity import Identity, load_identity
+from faceid.models.adapter.adapter_file import AdapterMetadata, read_adapter
 from faceid.models.adapter.face_adapter import OF_TARGET, adapter_tensors, install_adapter
 from faceid.models.adapter.face_tokens import face_input
 from faceid.models.adapter.target_words import WORD_STD, TargetWords
+from faceid.models.adapter_settings import AdapterSettings
 from faceid.models.base.model_files import ModelFiles
 from faceid.models.base.wan import load_wan
 from faceid.models.wan_vace.transformer import hint_blocks
@@ -126,7 +127,8 @@ class TestWhoIsTheTarget:
         """The README's own command rendered a person without what was learnt of the person: the photos' folder has
         another name than the identity."""
         anna, bob = faces(batch=2)
-        warn_of_others("a.safetensors", "anna", [Face("photos", anna), Face("bob", bob), Face()])
+        of_anna = self.metadata("anna")
+        warn_of_others("a.safetensors", of_anna, [Face("photos", anna), Face("bob", bob), Face()])
         said = "a.safetensors: what it learnt of anna alone is off, since nobody here has that name (bob, photos)"
         assert caplog.messages == [f"{said}. If it is the same person, give --face_embedding with that identity"]
         blend = Face("bob:0.7,anna:0.3", bob, shares=(("bob", 0.7), ("anna", 0.3)))
@@ -135,9 +137,29 @@ class TestWhoIsTheTarget:
             ("anna", [blend]),
             ("", [Face("x", bob)]),
         ):
-            warn_of_others("a.safetensors", target, shown)
-        warn_of_others("a.safetensors", "anna", [Face()])
+            warn_of_others("a.safetensors", self.metadata(target), shown)
+        warn_of_others("a.safetensors", of_anna, [Face()])
         assert len(caplog.messages) == 1
+
+    def test_it_is_said_where_somebody_else_has_the_targets_name(self, caplog):
+        anna, other = faces(batch=2)
+        of_anna = self.metadata("anna", target_sha256=Identity("anna", anna, "clip", "e" * 64).sha256)
+        given = Face("anna", anna), Face("a folder", anna, shares=(("anna", 1.0),)), Face("bob", other)
+        blend = Face("bob:0.7,anna:0.3", other, shares=(("bob", 0.7), ("anna", 0.3)))
+        warn_of_others("a.safetensors", of_anna, [*given, blend])
+        # An adapter of before does not say.
+        warn_of_others("a.safetensors", self.metadata("anna"), [Face("anna", other)])
+        assert caplog.messages == []
+        for face in (Face("anna", other), Face("a folder", other, shares=(("anna", 1.0),))):
+            warn_of_others("a.safetensors", of_anna, [face])
+        assert len(caplog.messages) == 2
+        assert all("a.safetensors: anna has another embedding here than" in said for said in caplog.messages)
+
+    @staticmethod
+    def metadata(target, **more):
+        return AdapterMetadata(
+            "toy", "b", EMBEDDING_DIM, "clip", "e" * 64, AdapterSettings(), target_name=target, **more
+        )
 
 
 @pytest.mark.slow
@@ -150,6 +172,7 @@ def test_a_run_learns_them_in_both_stages(toy_inputs, tmp_path):
         read_adapter(tmp_path / f"face_lora_{name}.safetensors") for name in ("epoch_1", "final")
     )
     assert first[TOKENS].any() and metadata.target_name
+    assert metadata.target_sha256 == load_identity(toy_inputs.identity).sha256
     assert not torch.equal(first[TOKENS], last[TOKENS]) and not torch.equal(first[WORDS], last[WORDS])
     # Another target begins with none of them.
     again = [*flags[:-1], str(tmp_path / "again"), "--init_adapter", str(tmp_path / "face_lora_final.safetensors")]

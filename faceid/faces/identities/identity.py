@@ -27,7 +27,7 @@ from faceid.faces.photos.photo_selection import FEWEST_PHOTOS, MOST_PHOTOS, usab
 from faceid.files.documents import DocumentError, fitted
 from faceid.files.given_paths import why_no_file, why_no_folder
 from faceid.files.outputs import staged_folder, write_output
-from faceid.files.provenance import sha256_file, write_provenance
+from faceid.files.provenance import sha256_file, sha256_json, write_provenance
 from faceid.files.writing import write_atomic
 from faceid.logs import progress
 from faceid.media import images
@@ -67,6 +67,11 @@ class Identity:
     """Photo file name to the hash of its file."""
     references: tuple[Path, ...] = ()
     """Pictures of the best photos for the base to look at, best first. Empty for an identity of an older version."""
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the embedding. The same photos and settings give the same one."""
+        return sha256_json([self.embedding.tolist()])
 
 
 @dataclass(frozen=True)

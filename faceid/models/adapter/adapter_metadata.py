@@ -58,6 +58,8 @@ class AdapterMetadata:
     target_name: _Line = ""
     """Whose own tokens or words it holds (`target_tokens`, `target_words`): the name of the identity that it was
     trained on. Else empty."""
+    target_sha256: _Digest = ""
+    """Names that identity by its embedding (`Identity.sha256`). Empty in older files, and where `target_name` is."""
     reference_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Share of the samples that it was trained on with a reference frame. Rendering then shows it one, too."""
     dataset_sha256: _Digest = ""

@@ -205,13 +205,13 @@ class Planner:
 
 
 def _warn_of_others(jobs: Sequence[Job]) -> None:
-    faces: dict[tuple[str, str], list[Face]] = {}
+    found: dict[str, tuple[AdapterMetadata, list[Face]]] = {}
     for job in jobs:
         metadata = job.setup.metadata if job.setup else None
         if metadata is not None:
-            faces.setdefault((str(job.request.adapter), metadata.target_name), []).append(job.face)
-    for (adapter, target), of in faces.items():
-        warn_of_others(adapter, target, of)
+            found.setdefault(str(job.request.adapter), (metadata, []))[1].append(job.face)
+    for adapter, (metadata, faces) in found.items():
+        warn_of_others(adapter, metadata, faces)
 
 
 def name_outputs(jobs: Sequence[Job], taken: Mapping[str, str]) -> list[Job]:

@@ -84,12 +84,21 @@ class Face:
         return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
 
 
-def warn_of_others(adapter: str, target: str, faces: Sequence[Face]) -> None:
-    """Say where an adapter learnt one person's own words and tokens, and nobody who is rendered has that name.
+def warn_of_others(adapter: str, metadata: AdapterMetadata, faces: Sequence[Face]) -> None:
+    """Say where an adapter learnt one person's own words and tokens, and who is rendered may be somebody else.
 
-    adapter: its file, for the message. target: the person's name; empty for nobody.
+    That is where nobody has that person's name, or who has it is not the identity that was trained on. adapter: its
+    file, for the message.
     """
+    target, known = metadata.target_name, metadata.target_sha256
     others = [face for face in faces if face.embedding is not None]
+    alone = [face for face in others if face.towards is None and face.shares_of(target) == [1.0]]
+    if known and any(face.sha256 != known for face in alone):
+        log.warning(
+            "%s: %s has another embedding here than the identity that it was trained on. What it learnt of %s alone is "
+            "shown; if this is another person, give the identity another name",
+            *(adapter, target, target),
+        )
     if not target or not others or any(face.shares_of(target) for face in others):
         return
     names = ", ".join(sorted({face.name for face in others})[:MOST_NAMES])
