@@ -235,8 +235,8 @@ target() {
   arms+="ours=$out/rendered/ours, "
   for scale in "${stronger[@]}"; do arms+="scale_$scale=$out/rendered/scale_$scale, "; done
   arms+="strangers by ours=$out/rendered/strangers_by_ours, naive=$out/rendered/naive, plain LoRA=$out/rendered/lora, reference only=$out/rendered/reference, "
-  arms+="strangers=$out/rendered/heldout, start=$out/rendered/start, base alone=$out/rendered/base_alone, real clips=$out/strangers/videos, real clips=$out/dataset/target_videos"
-  judge --renders "[$arms]" --real "real clips" --real_vae toy --drivers_csv "$out/dataset/target_videos/dancers.csv" --base base --ours ours --from_base ours --plain_lora "plain LoRA" --reference_only "reference only" --start start --naive naive --wrong "strangers by ours" --wrong_start strangers --heldout_people strangers --unadapted_base "base alone" \
+  arms+="strangers=$out/rendered/heldout, shipped adapter=$out/rendered/start, base alone=$out/rendered/base_alone, real clips=$out/strangers/videos, real clips=$out/dataset/target_videos"
+  judge --renders "[$arms]" --real "real clips" --real_vae toy --drivers_csv "$out/dataset/target_videos/dancers.csv" --base base --ours ours --from_base ours --plain_lora "plain LoRA" --reference_only "reference only" --start "shipped adapter" --naive naive --wrong "strangers by ours" --wrong_start strangers --heldout_people strangers --unadapted_base "base alone" \
     --target target --references_dir "$out/people/references" --conditioning_dir "$out/people/photos" --joints_dir "$out/truth" --pose_reader toy \
     --output_dir "$out/evaluation" --title "faceid: one person, learnt from photos" --notes "$out/notes.txt"
 }
@@ -244,7 +244,7 @@ put "$out/notes.txt" <<END
 Shipped with the package: the tiny base (VAE, transformer, text encoder), two face encoders, an adapter of each that learnt faces in general on 800 drawn dancers (stage 1), and the judges. None of them has seen the target or the strangers.
 Trained just now, on this machine, from the base alone: "ours", "naive" and "plain LoRA", on the target's photos and clips of eight other dancers. Its encoder is the weak one. The words of "ours" and "naive" begin as phrases that the base itself found for the photos.
 "naive" differs from "ours" in one thing: pairing: constant, the target's embedding over everybody's clips. "plain LoRA" has no face; a trigger word stands for the person.
-"reference only" is the base with one photo as reference frame. "start" is the shipped adapter of the weak encoder, which was never trained on the target.
+"reference only" is the base with one photo as reference frame. "shipped adapter" is that of the weak encoder, which was never trained on the target.
 "strangers by ours" was trained on the target after the shipped adapter of the strong encoder, and is then given strangers' faces; "strangers" is that adapter before.
 END
 beside known target

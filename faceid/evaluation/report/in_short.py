@@ -48,7 +48,7 @@ LEADING_ARMS = {
     "naive": "the naive recipe",
     "plain_lora": "a LoRA without a face path",
     "reference_only": "the base with a photo as reference",
-    "start": "the adapter before training on this person",
+    "start": "an adapter that was never trained on this person",
     "ours": "the trained adapter",
     "real": "real clips",
 }
