@@ -26,7 +26,7 @@ if [[ $out == -* ]]; then out=./$out; fi
 if [[ $out == *[][{},\#\'\"]* ]]; then refuse "OUT=$out: holds one of []{},#'\", which end a name in a list; name another folder"; fi
 size=(--num_frames 9 --height 96 --width 96)
 # Each video has a noise of its own. Pose, guidance and steps: docs/decisions/likeness.md.
-render=(--control_scale 1.5 --cfg_scale 1.5 --cfg_start 0.3 --num_inference_steps 6 --reference_guidance true --gallery false --seed per_video)
+render=(--control_scale 1.5 --cfg_scale 1.3 --cfg_start 0.3 --num_inference_steps 6 --reference_guidance true --gallery false --seed per_video)
 case ${SIZE:-full} in
   full) shorter=() looked_at=8 weaker=(0.5) stronger=(1.25) dances=1369 few=36 others=(3 8) after=(--num_epochs 6 --freeze_mapper_after_epochs 3) ;;
   small) looked_at=3 shorter=(--num_epochs 4 --freeze_mapper_after_epochs 2 --save_every 2) weaker=(0.5) stronger=() dances=16 few=1 others=(3) after=() ;;

@@ -43,7 +43,7 @@ WORK = "arms of a benchmark"
 # Frames, pose and guidance as the demo has them, too (docs/decisions/likeness.md).
 SIZE = ("--num_frames", "9", "--height", "96", "--width", "96")
 RENDER = (
-    *("--control_scale", "1.5", "--cfg_scale", "1.5", "--cfg_start", "0.3", "--reference_guidance", "true"),
+    *("--control_scale", "1.5", "--cfg_scale", "1.3", "--cfg_start", "0.3", "--reference_guidance", "true"),
     *("--num_inference_steps", "6", "--gallery", "false"),
 )
 FINAL = "face_lora_final.safetensors"
