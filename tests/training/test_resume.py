@@ -22,7 +22,8 @@ STOPPED_AND_RESUMED = pytest.mark.promise(
 RECIPE = (
     "--batch_size 2 --num_epochs 3 --freeze_mapper_after_epochs 2 --learning_rate 1e-2 --warmup_steps 2 "
     "--save_every 100 --checkpoint_every_steps 3 --mapper_dropout 0.1 --reference_share 0.5 --target_tokens true "
-    "--target_words 2 --identity_loss_weight 0.1 --identity_loss_max_sigma 0.8 --identity_loss_encoder "
+    "--body_share 0.5 --target_words 2 --identity_loss_weight 0.1 --identity_loss_max_sigma 0.8 "
+    "--identity_loss_encoder "
     f"clip:{resolve_encoder_path('toy')}"
 ).split()
 NUM_STEPS = 12

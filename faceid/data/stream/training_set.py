@@ -176,7 +176,8 @@ class TrainingSet(torch.utils.data.Dataset):
         clip = self.latents[self.clip_numbers[place.number]]
         if place.kind == "null":
             return self._sample(clip, torch.zeros_like(self.pairing.target), place.kind, g, [], damages)
-        if self.pairing.is_body(g):
+        # Where no head is known, the dancer's would be learnt as the target's.
+        if self.pairing.is_body(g) and clip.head_mask.any():
             of_target = self.references.for_photo("", clip.video) if self.references is not None else []
             return self._sample(clip, self.pairing.target, place.kind, g, [BODY], damages, of_target)
         face = self.pairing.clip_face(clip.clip, g)

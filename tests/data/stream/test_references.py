@@ -114,6 +114,20 @@ def test_a_body_is_shown_the_target_and_the_rest_of_the_sample_stays_as_it_is(ma
     assert 0.4 < counted[True] / sum(counted.values()) < 0.6
 
 
+def test_a_clip_whose_head_is_not_known_is_no_body(make, monkeypatch):
+    bodies = make(0.0, body_share=1.0)
+    clips = [g for g in range(50) if bodies[g].kinds == ["clip"]]
+    assert all(bodies[g].bodies == [True] for g in clips)
+    read = bodies.latents.__class__.__getitem__
+
+    def without_head(latents, number):
+        clip = read(latents, number)
+        return replace(clip, head_mask=torch.zeros_like(clip.head_mask))
+
+    monkeypatch.setattr(bodies.latents.__class__, "__getitem__", without_head)
+    assert all(bodies[g].bodies == [False] and bodies[g].target_share.item() == 0 for g in clips)
+
+
 def test_the_naive_recipe_has_no_bodies(make):
     naive = make(0.0, body_share=1.0, pairing="constant")
     assert not any(naive[g].bodies[0] for g in range(50))
