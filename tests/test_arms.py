@@ -7,7 +7,7 @@ import csv
 import numpy as np
 import pytest
 
-from benchmarks.identity import arm_figures, join_arms
+from benchmarks.identity import arm_figures, join_arms, validation_predicts
 from benchmarks.identity.arm_list import ARMS, EXTRAS, PARTS
 from benchmarks.identity.arms import ENCODERS, SIZE
 from benchmarks.identity.pasted_heads import DANCER, paste_heads
@@ -154,6 +154,19 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
         arm_figures.join_worlds({3: earlier, 5: arm_figures.Earlier({}, {"base": {}})})
     with pytest.raises(DataError, match=r"earlier=.*arms\.json: has world=3, here it is 4"):
         arm_figures.read_earlier(tmp_path / "arms.json", told, {"world": 4})
+
+
+def test_checkpoints_of_one_person_are_compared_with_each_other():
+    """A person who is liked less by the judge, and validated higher: over all no order, within a person all of it."""
+    rows = [
+        {"run": f"{arm}/{person}", "swap_gap_target": high + gain, "toy_readout": low + gain}
+        for person, high, low in (("a", 0.0, 9.0), ("b", 9.0, 0.0))
+        for arm, gain in (("ours", 2.0), ("naive", 1.0))
+    ]
+    rows.append({"run": "ours/a", "toy_readout": 5.0})
+    centred = validation_predicts.within_people(rows, "swap_gap_target", "toy_readout")
+    over_all, within = (validation_predicts.spearman(of, "swap_gap_target", "toy_readout") for of in (rows, centred))
+    assert over_all < 0 and within == pytest.approx(1) and len(centred) == 4
 
 
 def _all(rows):

@@ -70,11 +70,13 @@ def main(argv: list[str] | None = None) -> int:
     saved = [(arm.name, target, file) for arm, target in runs for file in _adapters(bench, arm.name, target)]
     two_at_once("renders", [partial(_judge, bench, *one, settings.num_poses) for one in saved])
     rows = [row for arm, target in runs for row in _checkpoints(bench, arm.name, target)]
-    found = {
-        f"{metric} - {judge}": spearman(rows, metric, judge)
-        for metric in METRICS
+    known = [metric for metric in METRICS if any(metric in row for row in rows)]
+    found = {f"{metric} - {judge}": spearman(rows, metric, judge) for metric in known for judge in JUDGES}
+    # An early stop compares checkpoints of one person.
+    found |= {
+        f"{metric} - {judge}, within a person": spearman(within_people(rows, metric, judge), metric, judge)
+        for metric in known
         for judge in JUDGES
-        if any(metric in row for row in rows)
     }
     record = {**describe_provenance(), "spearman": found, "rows": rows}
     write_json(folder / "validation.json", record)
@@ -88,6 +90,16 @@ def spearman(rows: list[dict[str, Any]], metric: str, judge: str) -> float:
     known = [row for row in rows if metric in row]
     sign = -1 if metric in LOSSES else 1
     return float(spearmanr([sign * row[metric] for row in known], [row[judge] for row in known]).statistic)
+
+
+def within_people(rows: list[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    """The rows that have these values, each less the mean of its person's."""
+    of_person: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if all(name in row for name in names):
+            of_person.setdefault(row["run"].split("/")[1], []).append(row)
+    means = {person: {name: np.mean([row[name] for row in of]) for name in names} for person, of in of_person.items()}
+    return [{name: row[name] - means[person][name] for name in names} for person, of in of_person.items() for row in of]
 
 
 def _adapters(bench: Bench, arm: str, target: str) -> list[Path]:
