@@ -132,7 +132,7 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
     assert again["differences"] == record["differences"] and again["arms"] == record["arms"]
     assert sorted(table_again.splitlines()) == sorted(table.splitlines())
     # Two worlds of the same figures, as one: twice as many people.
-    joined = arm_figures.join_worlds({3: earlier, 5: earlier})
+    joined = join_arms.join_worlds({3: earlier, 5: earlier})
     both, _ = arm_figures.compare_arms(joined.rows, joined.costs)
     ours_in_both = both["arms"]["ours_from_nothing"]["toy_recogniser"]
     assert ours_in_both["videos"] == 2 * ours["toy_recogniser"]["videos"]
@@ -151,7 +151,7 @@ def test_differences_are_of_pairs_and_attributes_lie_between_the_base_and_real_c
     with pytest.raises(ConfigError, match=r"records: are of the worlds \[3, 3\]"):
         join_arms.main(["--records", f"[{tmp_path / 'arms.json'}, {tmp_path / 'arms.json'}]", *words[2:]])
     with pytest.raises(DataError, match="records: the worlds have other arms"):
-        arm_figures.join_worlds({3: earlier, 5: arm_figures.Earlier({}, {"base": {}})})
+        join_arms.join_worlds({3: earlier, 5: arm_figures.Earlier({}, {"base": {}})})
     with pytest.raises(DataError, match=r"earlier=.*arms\.json: has world=3, here it is 4"):
         arm_figures.read_earlier(tmp_path / "arms.json", told, {"world": 4})
 

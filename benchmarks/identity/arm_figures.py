@@ -135,28 +135,6 @@ def compare_arms(rows: Rows, costs: dict[str, dict[str, Any]]) -> tuple[dict[str
     return record, _table(record)
 
 
-def join_worlds(of_worlds: dict[int, Earlier]) -> Earlier:
-    """Arms of several worlds as one, of all their people. Raises: DataError when a world lacks an arm of another."""
-    rows: Rows = {}
-    costs: dict[str, dict[str, Any]] = {}
-    names = {world: sorted(of.costs) for world, of in of_worlds.items()}
-    if len({tuple(of) for of in names.values()}) > 1:
-        raise DataError(f"records: the worlds have other arms: {names}; leave out what not all of them have")
-    for world, of in of_worlds.items():
-        for arm, videos in of.rows.items():
-            of_world = {(f"{world}:{person}", clip, seed): row for (person, clip, seed), row in videos.items()}
-            rows.setdefault(arm, {}).update(of_world)
-    for name in next(iter(names.values())):
-        of_arm = [of.costs[name] for of in of_worlds.values()]
-        costs[name] = {key: _mean_of([cost[key] for cost in of_arm]) for key in COSTS}
-    return Earlier(rows, costs)
-
-
-def _mean_of(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return round(float(np.mean(known)), 1) if known else None
-
-
 def write_rows(file: Path, rows: Rows) -> None:
     """The rows behind a record, packed: arms that are measured later can be compared with these."""
     names = ["arm", "recogniser", "scored_as", "clip", "seed", *FIGURES, *ATTRIBUTES]

@@ -8,13 +8,16 @@ Writes arms.json and arms.md.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from pydantic.dataclasses import dataclass as settings_class
 
-from benchmarks.identity.arm_figures import compare_arms, join_worlds, read_earlier
+from benchmarks.identity.arm_figures import COSTS, Earlier, Rows, compare_arms, read_earlier
 from faceid.config import parse_sections
-from faceid.errors import ConfigError, run_entry_point
+from faceid.errors import ConfigError, DataError, run_entry_point
 from faceid.files.documents import read_json
 from faceid.files.outputs import claim_folder
 from faceid.files.provenance import describe_provenance
@@ -53,6 +56,28 @@ def main(argv: list[str] | None = None) -> int:
     write_atomic(settings.output_dir / "arms.md", table)
     print(table)
     return 0
+
+
+def join_worlds(of_worlds: dict[int, Earlier]) -> Earlier:
+    """Arms of several worlds as one, of all their people. Raises: DataError when a world lacks an arm of another."""
+    rows: Rows = {}
+    costs: dict[str, dict[str, Any]] = {}
+    names = {world: sorted(of.costs) for world, of in of_worlds.items()}
+    if len({tuple(of) for of in names.values()}) > 1:
+        raise DataError(f"records: the worlds have other arms: {names}; leave out what not all of them have")
+    for world, of in of_worlds.items():
+        for arm, videos in of.rows.items():
+            of_world = {(f"{world}:{person}", clip, seed): row for (person, clip, seed), row in videos.items()}
+            rows.setdefault(arm, {}).update(of_world)
+    for name in next(iter(names.values())):
+        of_arm = [of.costs[name] for of in of_worlds.values()]
+        costs[name] = {key: _mean_of([cost[key] for cost in of_arm]) for key in COSTS}
+    return Earlier(rows, costs)
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known)), 1) if known else None
 
 
 if __name__ == "__main__":

@@ -121,12 +121,13 @@ def reduce_error(settings: LossSettings, seed: int, error: Tensor, batch: Traini
     Of a body: over those outside the head.
     """
     if batch.bodies[i]:
-        outside = 1 - batch.head_mask[i]
-        return (error * outside).sum() / outside.sum().clamp(min=1)
-    if is_masked(settings, seed, batch, i):
-        head_mask = batch.head_mask[i]
-        return (error * head_mask).sum() / head_mask.sum()
-    return error.mean()
+        learnt = 1 - batch.head_mask[i]
+    elif is_masked(settings, seed, batch, i):
+        learnt = batch.head_mask[i]
+    else:
+        return error.mean()
+    # A head that fills the picture leaves a body nothing.
+    return (error * learnt).sum() / learnt.sum().clamp(min=1)
 
 
 def is_masked(settings: LossSettings, seed: int, batch: TrainingSample, i: int) -> bool:

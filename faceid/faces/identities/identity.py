@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,11 @@ EMBEDDING_FILE = "identity_embedding.pt"
 UNSAFE_IN_NAMES = frozenset('/\\<>:"|?*')
 
 
+def embeddings_sha256(embeddings: Sequence[torch.Tensor]) -> str:
+    """A hash of embeddings [D] in this order; empty for none."""
+    return sha256_json([one.tolist() for one in embeddings]) if embeddings else ""
+
+
 @dataclass(frozen=True)
 class Identity:
     """One person, as the adapter sees them."""
@@ -71,7 +77,7 @@ class Identity:
     @property
     def sha256(self) -> str:
         """A hash of the embedding. The same photos and settings give the same one."""
-        return sha256_json([self.embedding.tolist()])
+        return embeddings_sha256([self.embedding])
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,14 @@ from torch import Tensor
 
 from faceid.errors import DataError, ModelError
 from faceid.faces.identities.blend import blend_face_embeddings, interpolate_face_embeddings
-from faceid.faces.identities.identity import EMBEDDING_FILE, Identity, check_folder_name, load_identity
+from faceid.faces.identities.identity import (
+    EMBEDDING_FILE,
+    Identity,
+    check_folder_name,
+    embeddings_sha256,
+    load_identity,
+)
 from faceid.files.given_paths import why_no_folder
-from faceid.files.provenance import sha256_json
 from faceid.media.listing import entries_of
 from faceid.models.adapter.adapter_file import AdapterMetadata
 from faceid.sampling.who.shown_references import ShownReference, pictures_of
@@ -76,12 +81,16 @@ class Face:
     @property
     def sha256(self) -> str:
         """A hash of the person; empty for nobody in particular."""
-        return sha256_json(self.numbers) if self.numbers else ""
+        return embeddings_sha256(self._embeddings)
 
     @property
     def numbers(self) -> list[list[float]]:
         """The embeddings as numbers, for a hash."""
-        return [one.tolist() for one in (self.embedding, self.towards) if one is not None]
+        return [one.tolist() for one in self._embeddings]
+
+    @property
+    def _embeddings(self) -> list[Tensor]:
+        return [one for one in (self.embedding, self.towards) if one is not None]
 
 
 def warn_of_others(adapter: str, metadata: AdapterMetadata, faces: Sequence[Face]) -> None:
